@@ -1,0 +1,46 @@
+# Targets: demo, test, test-slow, lint, bench, docs, clean. Each makes .venv first if it has to.
+# Without a GPU, set PIP_EXTRA_INDEX_URL to PyTorch's CPU index to leave the GPU packages out.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q -c constraints.txt
+BOOK := examples/the-man-who-was-thursday.txt
+
+.PHONY: demo test test-slow lint bench docs clean
+
+demo: .venv/core.stamp
+	$(BIN)/famcli summarize $(BOOK)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/bench.stamp
+	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: .venv/core.stamp
+	$(BIN)/python -m famcli.cli.docs docs/commands.md
+
+# torch goes first and alone: what follows is then satisfied by it and brings no other build of it
+.venv/core.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+.venv/dev.stamp: .venv/core.stamp
+	$(PIP) -e ".[dev]"
+	touch $@
+
+.venv/bench.stamp: .venv/dev.stamp
+	$(PIP) -e ".[bench]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,69 @@
+"""Which device and number format a network runs with.
+
+`auto` means what this machine does well; whatever is asked for by name is used or refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from famcli.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def select_device(name: str = "auto") -> torch.device:
+    """The device called `name`: auto (CUDA where there is one, else the CPU), cpu, cuda or mps.
+
+    `auto` never picks mps, whose lack of float64 makes positions of long streams slower to get right. Raises
+    UsageError for a device that is not known, or that torch does not see on this machine.
+    """
+    if name not in DEVICES:
+        raise UsageError(f"device '{name}' is not known; choose one of {', '.join(DEVICES)}")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use --device cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device mps was asked for, but torch sees no Apple GPU here; use --device cpu")
+    return torch.device(name)
+
+
+def select_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.dtype:
+    """The compute type: float32, bfloat16 or float16, or `auto` for weights that are `stored` in a type.
+
+    `auto` keeps the stored type where the device gains from it; else float32, which holds every stored value exactly.
+    A CPU gains from bfloat16 only with instructions for it, and never from float16, which is refused there by name.
+    Raises UsageError.
+    """
+    if name == "auto":
+        if device.type != "cpu" or stored == torch.float32:
+            return stored
+        return stored if stored == torch.bfloat16 and cpu_gains_from_bfloat16() else torch.float32
+    if name not in DTYPES:
+        raise UsageError(f"dtype '{name}' is not known; choose one of auto, {', '.join(DTYPES)}")
+    if name == "float16" and device.type == "cpu":
+        raise UsageError("dtype float16 does not run well on a CPU; use --dtype float32 or bfloat16")
+    return DTYPES[name]
+
+
+def cpu_gains_from_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 products (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+    return any(bool(capabilities.get(name)) for name in names) if capabilities else _onednn_has_bfloat16()
+
+
+def _onednn_has_bfloat16() -> bool:
+    # torch before 2.9 lists no capabilities; oneDNN says whether bfloat16 runs at all, with AVX-512 as the least.
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Let torch compute with `num_threads` threads; None leaves its choice. Raises UsageError below 1."""
+    if num_threads is None:
+        return
+    if num_threads < 1:
+        raise UsageError(f"threads is {num_threads}, it must be at least 1")
+    torch.set_num_threads(num_threads)

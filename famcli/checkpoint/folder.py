@@ -1,0 +1,49 @@
+"""Which files of a checkpoint folder may be touched: regular files that lie inside it.
+
+Checkpoints come from strangers, so neither a name in an index nor a link may lead out of the folder. The one exception
+is the hub's cache, whose snapshots are links into the `blobs` folder beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from famcli.checkpoint.jsonfile import shown
+from famcli.errors import CheckpointError
+
+
+def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
+    """`path` as the folder of a checkpoint. Raises CheckpointError when it is missing or no folder."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise CheckpointError(f"{folder} does not exist; give the folder of a checkpoint")
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
+    return folder
+
+
+def named_file(folder: Path, name: str) -> Path:
+    """The file that an index calls `name`. Raises CheckpointError unless it is a plain name inside the folder."""
+    if not name or name in {".", ".."} or "/" in name or "\\" in name or "\0" in name:
+        raise CheckpointError(f"{folder}: the index names the file '{shown(name)}', which is not a name in the folder")
+    return inside(folder, folder / name)
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """`path`, once it is known to be a regular file inside `folder`. Raises CheckpointError otherwise."""
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file; put the file itself there")
+    real, root = path.resolve(), folder.resolve()
+    if real.is_relative_to(root) or (root.parent.name == "snapshots" and real.parent == root.parents[1] / "blobs"):
+        return path
+    raise CheckpointError(f"{path} is a link that leads out of the checkpoint's folder; put the file itself there")
+
+
+def check_links(folder: Path) -> None:
+    """Raise CheckpointError when any JSON, tokenizer or weights file of the folder leads out of it."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and path.suffix in {".json", ".model", ".safetensors"}:
+            inside(folder, path)

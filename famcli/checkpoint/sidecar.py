@@ -1,0 +1,124 @@
+"""`fam.json`, the sidecar that turns a decoder's folder into a checkpoint that can be read as a stream.
+
+It is parsed strictly: a key that is not known is an error, because a misspelt option that silently does nothing is
+worse. Formats to come raise the format number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.errors import CheckpointError
+from famcli.nn.config import FamConfig
+
+SIDECAR_FILE = "fam.json"
+FORMAT = 1
+ARCHITECTURE = "fam"
+
+# Beyond any use, and low enough that no file can ask for terabytes.
+MAX_BLOCK_SIZE = 1 << 20
+MAX_SEGMENTS = 1 << 20
+MAX_FAM_LENGTH = 1 << 14
+MAX_TOKENS = 1 << 60
+
+_KEYS = (
+    "format",
+    "architecture",
+    "block_size",
+    "memory_segments",
+    "fam_length",
+    "sink_tokens",
+    "memory_trained",
+    "validated_tokens",
+    "tasks",
+    "prompts",
+)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What `fam.json` says.
+
+    fam: how the checkpoint reads a stream. memory_trained: false right after `famcli enable`. validated_tokens: the
+    length up to which the checkpoint was evaluated, None if it never was. tasks: a task's default mode, such as
+    {"summarize": "extract"}. prompts: texts that tasks wrap around a document or a question.
+    """
+
+    fam: FamConfig
+    memory_trained: bool = False
+    validated_tokens: int | None = None
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `fam.json` holds."""
+        return {
+            "format": FORMAT,
+            "architecture": ARCHITECTURE,
+            "block_size": self.fam.block_size,
+            "memory_segments": self.fam.memory_segments,
+            "fam_length": self.fam.fam_length,
+            "sink_tokens": self.fam.sink_tokens,
+            "memory_trained": self.memory_trained,
+            "validated_tokens": self.validated_tokens,
+            "tasks": dict(self.tasks),
+            "prompts": dict(self.prompts),
+        }
+
+    def dumps(self) -> str:
+        """The text of `fam.json`."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_sidecar(folder: Path) -> Sidecar:
+    """The sidecar of the checkpoint in `folder`. Raises CheckpointError, also when the folder was never enabled."""
+    path = folder / SIDECAR_FILE
+    if not path.exists():
+        raise CheckpointError(
+            f"{folder} has no {SIDECAR_FILE}: it is a plain decoder; run `famcli enable {folder}` to read streams with it"
+        )
+    return parse_sidecar(path, read_json_object(path))
+
+
+def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
+    """The sidecar that `values` (the JSON object of `path`) describes. Raises CheckpointError."""
+    fields = Fields(path, values)
+    number = fields.integer("format", low=1, high=1 << 30)
+    if number != FORMAT:
+        raise fields.wrong("format", f"is {number}, this famcli reads format {FORMAT}", "use a newer famcli")
+    architecture = fields.string("architecture")
+    if architecture != ARCHITECTURE:
+        raise fields.wrong("architecture", f"is '{shown(architecture)}', this famcli knows '{ARCHITECTURE}'")
+    _refuse_unknown(fields)
+    validated = values.get("validated_tokens")
+    return Sidecar(
+        fam=_fam_config(fields),
+        memory_trained=fields.boolean("memory_trained"),
+        validated_tokens=None if validated is None else fields.integer("validated_tokens", low=0, high=MAX_TOKENS),
+        tasks=fields.strings("tasks"),
+        prompts=fields.strings("prompts"),
+    )
+
+
+def _fam_config(fields: Fields) -> FamConfig:
+    block_size = fields.integer("block_size", low=1, high=MAX_BLOCK_SIZE)
+    return FamConfig(
+        block_size=block_size,
+        memory_segments=fields.integer("memory_segments", low=0, high=MAX_SEGMENTS),
+        fam_length=fields.integer("fam_length", low=0, high=min(block_size, MAX_FAM_LENGTH)),
+        sink_tokens=fields.integer("sink_tokens", 0, low=0, high=block_size),
+    )
+
+
+def _refuse_unknown(fields: Fields) -> None:
+    for key in fields.values:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "remove it, or use a newer famcli"
+            raise fields.wrong(shown(key), "is not a key this famcli knows", hint)

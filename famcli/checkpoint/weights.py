@@ -1,0 +1,210 @@
+"""Weights between safetensors files and a network: by memory map, checked before memory is taken, never unpickled.
+
+What the files declare (names, shapes, types) is compared with the network, built without memory, before one weight is
+read. safetensors itself checks that a file is as long as its header says, so a file cannot lie about its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from famcli.checkpoint.families import Family
+from famcli.checkpoint.folder import inside, named_file
+from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.errors import CheckpointError
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PROMPT_FILE = "fam.safetensors"
+PROMPT_NAME = "memory_prompt"
+
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_MAX_INDEX_BYTES = 64 << 20
+_NAMES_SHOWN = 3
+# Files up to this size are hashed whole; of larger ones three samples of each tensor are.
+_WHOLE_HASH_BYTES = 128 << 20
+_SAMPLE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """What a safetensors header declares of one tensor."""
+
+    file: Path
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        count = self.dtype.itemsize
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        problem = f"is not a whole safetensors file ({shown(error)})"
+        raise CheckpointError(f"{path} {problem}; it was cut short or damaged, fetch it again") from error
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The files that hold the weights: `model.safetensors`, or the shards its index names. Raises CheckpointError."""
+    single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
+    if single.exists() or single.is_symlink():
+        return (inside(folder, single),)
+    if index.exists():
+        names = Fields(index, read_json_object(index, max_bytes=_MAX_INDEX_BYTES)).strings("weight_map")
+        if not names:
+            raise CheckpointError(f"{index} names no weights; fetch it again")
+        return tuple(named_file(folder, name) for name in sorted(set(names.values())))
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise CheckpointError(
+            f"{folder} has its weights only as pickles ({_some(pickles)}), which can run code and are never opened; "
+            "get the safetensors version, or convert with transformers' save_pretrained"
+        )
+    raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}")
+
+
+def stored_weights(folder: Path, family: Family) -> dict[str, StoredTensor]:
+    """What the folder's weight files declare, by the name of the network's parameter. Raises CheckpointError."""
+    stored: dict[str, StoredTensor] = {}
+    for path in weight_files(folder):
+        for tensor in _headers(path):
+            parameter = family.parameter(tensor.name)
+            if parameter is None:
+                continue
+            if parameter in stored:
+                raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {stored[parameter].file.name} has too")
+            stored[parameter] = tensor
+    return stored
+
+
+def stored_prompt(folder: Path) -> StoredTensor:
+    """What `fam.safetensors` declares of the memory prompt. Raises CheckpointError."""
+    path = folder / PROMPT_FILE
+    if not path.exists() and not path.is_symlink():
+        raise CheckpointError(f"{path} is missing: it holds the memory prompt; run `famcli enable {folder} --force`")
+    tensors = {tensor.name: tensor for tensor in _headers(inside(folder, path))}
+    if set(tensors) != {PROMPT_NAME}:
+        raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {_some(sorted(tensors))}")
+    return tensors[PROMPT_NAME]
+
+
+def _headers(path: Path) -> Iterator[StoredTensor]:
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118  (not a dict)
+            view = file.get_slice(name)
+            dtype = _DTYPES.get(view.get_dtype())
+            if dtype is None:
+                known = ", ".join(_DTYPES)
+                raise CheckpointError(f"{path}: '{shown(name)}' is stored as {view.get_dtype()}; known are {known}")
+            yield StoredTensor(path, name, dtype, tuple(view.get_shape()))
+
+
+def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+    """Compare what is stored with the `shapes` the network wants. Raises CheckpointError that names the tensors.
+
+    A tied head that is stored all the same is accepted and not used.
+    """
+    missing = [name for name in shapes if name not in stored]
+    if missing:
+        hint = "; if the head is tied, config.json must say so" if missing == ["lm_head.weight"] else ""
+        raise CheckpointError(f"{folder}: the weights lack {_some(missing)}, which config.json asks for{hint}")
+    extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
+    if extra:
+        raise CheckpointError(f"{folder}: the weights have {_some(extra)}, which config.json does not ask for")
+    for name, shape in shapes.items():
+        check_shape(stored[name], shape)
+
+
+def check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
+    """Raise CheckpointError when `tensor` is not declared with `shape`."""
+    if tensor.shape != shape:
+        found, wanted = list(tensor.shape), list(shape)
+        raise CheckpointError(f"{tensor.file}: '{tensor.name}' is {shown(found)}, the configuration asks for {wanted}")
+
+
+def assign_weights(
+    network: nn.Module, stored: Mapping[str, StoredTensor], device: torch.device, dtypes: Mapping[str, torch.dtype]
+) -> None:
+    """Give every parameter of `network` named in `dtypes` its stored values, on `device` and in that type.
+
+    Where nothing needs converting the parameter is the mapped file itself: pages are read when they are used, and
+    writing to them (training) changes private copies, never the file. Raises CheckpointError.
+    """
+    files: dict[Path, list[str]] = {}
+    for parameter in dtypes:
+        files.setdefault(stored[parameter].file, []).append(parameter)
+    for path, parameters in files.items():
+        with _opened(path) as file:
+            for parameter in parameters:
+                tensor: Tensor = file.get_tensor(stored[parameter].name)
+                _assign(network, parameter, tensor.to(device=device, dtype=dtypes[parameter]))
+
+
+def _assign(network: nn.Module, parameter: str, tensor: Tensor) -> None:
+    owner, _, name = parameter.rpartition(".")
+    setattr(network.get_submodule(owner), name, nn.Parameter(tensor))
+
+
+def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of a stored tensor, without reading the others. Raises CheckpointError."""
+    with _opened(tensor.file) as file:
+        rows: Tensor = file.get_slice(tensor.name)[start:stop]
+        return rows
+
+
+def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
+    """sha256 of the weights as they are stored: names, types, shapes and values, however they lie in files.
+
+    Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor (its beginning, middle and
+    end): seconds would pass otherwise, and training changes every tensor all over.
+    """
+    whole = sum(tensor.num_bytes for tensor in stored.values()) <= _WHOLE_HASH_BYTES
+    parts: dict[str, bytes] = {}
+    for path in {tensor.file for tensor in stored.values()}:
+        with _opened(path) as file:
+            for parameter, tensor in stored.items():
+                if tensor.file == path:
+                    parts[parameter] = _tensor_digest(file.get_tensor(tensor.name), whole)
+    digest = hashlib.sha256(b"whole" if whole else b"sampled")
+    for parameter in sorted(stored):
+        tensor = stored[parameter]
+        digest.update(f"{parameter} {tensor.dtype} {tensor.shape} ".encode())
+        digest.update(parts[parameter])
+    return digest.hexdigest()
+
+
+def _tensor_digest(tensor: Tensor, whole: bool) -> bytes:
+    flat = tensor.reshape(-1).view(torch.uint8).numpy()
+    if whole or len(flat) <= 3 * _SAMPLE_BYTES:
+        return hashlib.sha256(flat).digest()
+    middle = (len(flat) - _SAMPLE_BYTES) // 2
+    digest = hashlib.sha256()
+    for start in (0, middle, len(flat) - _SAMPLE_BYTES):
+        digest.update(flat[start : start + _SAMPLE_BYTES])
+    return digest.digest()
+
+
+def _some(names: list[str]) -> str:
+    listed = ", ".join(f"'{shown(name)}'" for name in names[:_NAMES_SHOWN]) or "nothing"
+    return listed if len(names) <= _NAMES_SHOWN else f"{listed} and {len(names) - _NAMES_SHOWN} more"

@@ -1,0 +1,83 @@
+"""What a user sees when something goes wrong: one line on stderr and an exit code, never a traceback.
+
+Usage errors of the parser are typer's; this file is for what happens while a command runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import typer
+
+from famcli.errors import FamcliError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_CLOSED_PIPE = 128 + 13  # SIGPIPE, a name that Windows lacks
+
+
+@contextmanager
+def guarded(debug: bool = False) -> Iterator[None]:
+    """Run a command: what it raises becomes one line on stderr and `typer.Exit` with the right code.
+
+    Flushes stdout at the end, so that a full disk or a closed pipe is noticed here and not at interpreter shutdown.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        raise typer.Exit(EXIT_CLOSED_PIPE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except FamcliError as error:
+        _complain(str(error), debug)
+        raise typer.Exit(error.exit_code) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _discard_stdout()
+        _complain(_describe_os_error(error), debug)
+        raise typer.Exit(EXIT_FAILED) from None
+    except MemoryError as error:
+        _complain(f"out of memory: {error or 'no details'}; use a smaller model or --dtype bfloat16", debug)
+        raise typer.Exit(EXIT_FAILED) from None
+    except ImportError as error:
+        _complain(f"{error}; reinstall famcli with the extra that brings it", debug)
+        raise typer.Exit(EXIT_FAILED) from None
+    except Exception as error:
+        if type(error).__module__.startswith("typer."):
+            raise  # usage errors and typer.Exit: typer shows them itself
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)
+        raise typer.Exit(EXIT_FAILED) from None
+
+
+def _complain(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc(file=sys.stderr)
+    with suppress(OSError):  # stderr may be closed or full as well: then the exit code must do
+        print(f"famcli: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def _describe_os_error(error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    where = f"{error.filename}: " if error.filename else ""
+    advice = "; free some space or write elsewhere" if error.errno == errno.ENOSPC else ""
+    return f"{where}{reason}{advice}"
+
+
+def _discard_stdout() -> None:
+    """Point stdout at nothing: what is still buffered would fail again, loudly, at interpreter shutdown."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return  # not a real file, as in tests: nothing will be flushed at shutdown
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)

@@ -1,0 +1,97 @@
+"""The `famcli` command: names its commands and loads the one that was chosen.
+
+A command's module is imported only when the command is chosen, and a command's own imports (torch above all) happen
+only when it runs, so that `--help`, completion and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from famcli.cli.failures import guarded
+from famcli.cli.options import expand_option_groups
+
+# name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py.
+COMMANDS = {
+    "summarize": "Summarize texts in verbatim quotes with their places.",
+    "ask": "Ask questions about texts; evidence is quoted and verified.",
+    "ppl": "Measure perplexity, bits per byte, next-token accuracy.",
+    "read": "Read texts once and save what was read as a memory file.",
+    "inspect": "Show what a checkpoint folder or a memory file holds.",
+    "models": "List the checkpoints that --model can name.",
+    "enable": "Give a pretrained checkpoint folder a memory.",
+    "train": "Train a checkpoint from a recipe.",
+}
+
+
+def load_command(name: str) -> TyperCommand:
+    """The command called `name`, with all its options: imports its module (which imports nothing heavy)."""
+    function = getattr(import_module(f"famcli.cli.{name}"), name)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name)(expand_option_groups(function))
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table, loads the chosen one, and turns failures into one line and an exit code."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, line in COMMANDS.items():
+            self.add_command(TyperCommand(name=name, help=line, rich_markup_mode=None))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else listed, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        with guarded(debug=bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"famcli {version('famcli')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and Python's warnings; goes before the command.")
+    ] = False,
+) -> None:
+    """Read documents of any length in constant memory: summarize, ask, measure perplexity.
+
+    FILE arguments are text files; none, or -, is standard input. Results go to stdout, everything else to stderr.
+    Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Entry point of the `famcli` script."""
+    if not sys.warnoptions and "--debug" not in sys.argv[1:2]:
+        warnings.simplefilter("ignore")  # a user can do nothing about a library's deprecations
+    app(prog_name="famcli")

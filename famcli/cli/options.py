@@ -1,0 +1,149 @@
+"""Options that several commands share, as frozen dataclasses, so that one meaning has one name everywhere.
+
+A command takes a whole group as one parameter (`machine: MachineOptions`); `expand_option_groups` shows typer the
+group's fields as options of their own and hands the command the filled group.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from famcli.errors import UsageError
+
+MemoryMode = Literal["on", "frozen", "none"]
+MemoryModeOption = typer.Option(
+    "--memory-mode",
+    help="on: carry the memory; frozen: keep the initial memory; none: no memory keys at all. "
+    "Default: on where the checkpoint's memory is trained.",
+)
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Where the network comes from and what it runs on."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="FAMCLI_MODEL",
+            metavar="PATH|NAME",
+            help="A checkpoint folder, or a name that `famcli models` lists. Default: the checkpoint that ships.",
+        ),
+    ] = None
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else mps, else cpu."),
+    ] = "auto"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option("--dtype", envvar="FAMCLI_DTYPE", help="What to compute in; auto takes what suits the device."),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
+    ] = None
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="Where downloaded checkpoints lie."),
+    ] = None
+    offline: Annotated[
+        bool, typer.Option("--offline", envvar="FAMCLI_OFFLINE", help="Never use the network to find a checkpoint.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is shown on stderr while a command works."""
+
+    progress: Annotated[
+        Literal["none", "bar", "json"] | None,
+        typer.Option(
+            "--progress",
+            envvar="FAMCLI_PROGRESS",
+            help="How to show progress on stderr. Default: bar on a terminal, else none.",
+        ),
+    ] = None
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors: no progress, notes or warnings.")
+    ] = False
+
+    @property
+    def progress_mode(self) -> Literal["none", "bar", "json"]:
+        """The kind of progress display, decided by the options and by what stderr is."""
+        if self.quiet:
+            return "none"
+        if self.progress is not None:
+            return self.progress
+        return "bar" if sys.stderr.isatty() else "none"
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The form of the result on stdout."""
+
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event, as it happens.")] = False
+
+    @property
+    def form(self) -> Literal["text", "json", "jsonl"]:
+        """One of the three forms; raises UsageError when two are asked for."""
+        if self.json and self.jsonl:
+            raise UsageError("--json and --jsonl exclude each other: choose one")
+        return "json" if self.json else "jsonl" if self.jsonl else "text"
+
+
+@dataclass(frozen=True)
+class DocumentOptions:
+    """How the bytes of documents become text."""
+
+    encoding: Annotated[
+        str | None,
+        typer.Option("--encoding", metavar="NAME", help="The encoding of the input. Default: detected, mostly UTF-8."),
+    ] = None
+
+
+def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` with each parameter that is an option group replaced by the group's fields, for typer to read."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            groups[name] = hint
+            parameters += _parameters_of(hint)
+        else:
+            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(function)
+    def expanded(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        function(**values)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
+
+
+def _parameters_of(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    found = []
+    for field in fields(group):
+        assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
+        found.append(
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            )
+        )
+    return found

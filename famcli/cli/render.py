@@ -1,0 +1,158 @@
+"""How results and progress look: the only file that knows rich, and it imports it only for a terminal.
+
+Results are plain text on a pipe, styled on a terminal (unless NO_COLOR is set), or JSON. What comes from a document is
+made harmless for a terminal: control characters would otherwise let a text move the cursor or rename the window.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from famcli.cli.progress import Snapshot
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+Style = Literal["", "bold", "dim", "cyan", "yellow", "red"]
+
+
+class Output:
+    """stdout: the result and nothing else, as text or as JSON objects of one line each."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.is_terminal = self.stream.isatty()
+        self._styled = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def line(self, text: str = "", style: Style = "") -> None:
+        """Print one line of text."""
+        self.write(text + "\n", style)
+
+    def write(self, text: str, style: Style = "") -> None:
+        """Print text without a newline of its own, at once: generated text appears as it comes."""
+        if self.is_terminal:
+            text = harmless(text)
+        if self._styled and style:
+            text = _styled(text, style)
+        self.stream.write(text)
+        self.stream.flush()
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Print one JSON object on one line; numbers that JSON has no word for become null."""
+        self.stream.write(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+        self.stream.flush()
+
+
+class Notes:
+    """stderr: one-line notes and warnings, or nothing when quiet."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless quiet."""
+        if not self.quiet:
+            print(f"famcli: {harmless(' '.join(text.split()))}", file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A note that begins with the word warning."""
+        self.note(f"warning: {text}")
+
+
+class Bar:
+    """A progress bar of one line on a terminal's stderr, erased at the end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
+        self._bar: RichProgress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}", markup=False),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, numbers="")
+        self._bar.start()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Bring the line up to date."""
+        self._bar.update(
+            self._task,
+            description=harmless(snapshot.stage),
+            total=snapshot.total_bytes,
+            completed=snapshot.num_bytes,
+            numbers=describe_numbers(snapshot),
+        )
+
+    def close(self) -> None:
+        """Erase the line."""
+        self._bar.stop()
+
+
+def describe_numbers(snapshot: Snapshot) -> str:
+    """`1.2/3.4 MB  12,345 tokens  3,210 tokens/s  ETA 0:12`, as far as it is known."""
+    if not snapshot.num_tokens:
+        return ""
+    of_total = f"/{describe_bytes(snapshot.total_bytes)}" if snapshot.total_bytes else ""
+    parts = [f"{describe_bytes(snapshot.num_bytes)}{of_total}", f"{snapshot.num_tokens:,} tokens"]
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
+    if snapshot.eta_seconds is not None:
+        parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
+    return "  ".join(parts)
+
+
+def describe_bytes(number: int) -> str:
+    """A size in decimal units: 999 B, 1.2 kB, 3.4 MB."""
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 block`, `1,234 blocks`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def harmless(text: str) -> str:
+    """Text with control characters (but newline and tab) shown instead of obeyed."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else "\ufffd", text)
+
+
+def _styled(text: str, style: Style) -> str:
+    from rich.style import Style as RichStyle
+
+    body, newline = (text[:-1], "\n") if text.endswith("\n") else (text, "")
+    return RichStyle.parse(style).render(body) + newline
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,38 @@
+"""What a user can cause, as exceptions.
+
+Each message is one line that says what went wrong, where, and what to do. Whatever is not a FamcliError is a bug.
+"""
+
+from __future__ import annotations
+
+
+class FamcliError(ValueError):
+    """Base of all errors a user can cause; the command line prints it as one line and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(FamcliError):
+    """Options that make no sense together, or have no meaning for this input."""
+
+    exit_code = 2
+
+
+class DocumentError(FamcliError):
+    """A document that is missing, unreadable, or not text."""
+
+
+class TokenizerError(FamcliError):
+    """A tokenizer that is missing, broken, or needs a package that is not installed."""
+
+
+class CheckpointError(FamcliError):
+    """A checkpoint folder whose files are missing, malformed, or do not fit together."""
+
+
+class MemoryFileError(FamcliError):
+    """A memory file that is damaged, or belongs to another model or another text."""
+
+
+class RecipeError(FamcliError):
+    """A training recipe with an unknown key, a bad value, or data that is not there."""

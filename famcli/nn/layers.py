@@ -1,0 +1,100 @@
+"""The parts of a decoder layer: norm, projections, feed-forward. Parameter names are those of Llama checkpoints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from famcli.nn.config import DecoderConfig
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm (arXiv 1910.07467); the mean is taken in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (wide * scale).to(self.weight.dtype) * self.weight
+
+
+class Attention(nn.Module):
+    """The four projections of grouped-query attention; what attends to what is the decoder's business."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.attention_bias)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[b, n, d] to [b, h, n, e], not rotated."""
+        return self._heads(self.q_proj(x))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[b, n, d] to two of [b, hk, n, e], keys not rotated."""
+        return self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+
+    def output(self, attended: Tensor) -> Tensor:
+        """[b, h, n, e] to [b, n, d]."""
+        return self.o_proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward: down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+
+
+class Layer(nn.Module):
+    """One decoder layer's weights, and the half of it that follows attention."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
+        """A = residual + Wo attended; A + ff(norm2(A)). `attended` is [b, h, n, e]; the sum has the residual's type."""
+        x = residual + self.self_attn.output(attended)
+        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+
+    def finish_both(self, rows: Tensor, residual: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """`finish` for memory rows [b, f, d] (float32) and tokens [b, n, d] in the same matrix products."""
+        f = rows.shape[1]
+        output = self.self_attn.output(attended)
+        rows, x = rows + output[:, :f], residual + output[:, f:]
+        norm = self.post_attention_layernorm
+        output = self.mlp(torch.cat((norm(rows), norm(x)), dim=1))
+        return rows + output[:, :f], x + output[:, f:]
+
+
+class Backbone(nn.Module):
+    """Embedding, layers and final norm, under the name `model` that Llama checkpoints give them."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)

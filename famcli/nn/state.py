@@ -1,0 +1,226 @@
+"""What a decoder carries from one call to the next, as a value.
+
+A state is never changed by reading from it: reading returns another one. Two states may share storage, so keeping one
+(a fork) costs nothing until both go on. Its size depends on the network, not on how much was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from famcli.nn.config import DecoderConfig, FamConfig
+
+MemoryMode = Literal["on", "frozen", "none"]
+MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
+
+_FIRST_CAPACITY = 64
+
+
+class OpenRows:
+    """Keys and values [b, hk, n, e] of the open block, grown by appending.
+
+    The storage has room to spare. The first successor of a value writes there in place; any other one copies first:
+    `_written` is shared by all values over one storage and says how far it is taken.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, num_rows: int | None = None, written: list[int] | None = None):
+        self._keys, self._values = keys, values
+        self.num_rows = keys.shape[2] if num_rows is None else num_rows
+        self._written = [keys.shape[2]] if written is None else written
+
+    @property
+    def keys(self) -> Tensor:
+        return self._keys[:, :, : self.num_rows]
+
+    @property
+    def values(self) -> Tensor:
+        return self._values[:, :, : self.num_rows]
+
+    def append(self, keys: Tensor, values: Tensor) -> OpenRows:
+        """These rows followed by `keys` and `values` [b, hk, k, e]. With gradients, a concatenation."""
+        if not self.num_rows and torch.is_grad_enabled():
+            return OpenRows(keys, values)
+        total = self.num_rows + keys.shape[2]
+        if torch.is_grad_enabled():
+            return OpenRows(torch.cat((self.keys, keys), 2), torch.cat((self.values, values), 2))
+        if self._written[0] != self.num_rows or self._keys.shape[2] < total or self._keys.dtype != keys.dtype:
+            rows = max(_FIRST_CAPACITY, 2 * total)
+            grown = OpenRows(_with_room(self.keys, keys, rows), _with_room(self.values, values, rows), total, [total])
+        else:
+            self._written[0] = total
+            grown = OpenRows(self._keys, self._values, total, self._written)
+        grown._keys[:, :, self.num_rows : total] = keys
+        grown._values[:, :, self.num_rows : total] = values
+        return grown
+
+
+def _with_room(old: Tensor, new: Tensor, rows: int) -> Tensor:
+    room = new.new_empty(*old.shape[:2], rows, old.shape[3])
+    room[:, :, : old.shape[2]] = old
+    return room
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """One layer's share of a state.
+
+    memory: F [b, f, d], float32 always. segment_keys (rotated), segment_values: [b, hk, s*C, e], the closed blocks
+    still visible. open: the open block's rows. sink_keys (not rotated), sink_values: [b, hk, <= sink_tokens, e].
+    memory_rows: keys (rotated) and values [b, hk, f, e] made from the memory, kept while the block is open; derived.
+    """
+
+    memory: Tensor
+    segment_keys: Tensor
+    segment_values: Tensor
+    open: OpenRows
+    sink_keys: Tensor
+    sink_values: Tensor
+    memory_rows: tuple[Tensor, Tensor] | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is not derived, by name."""
+        named = {name: getattr(self, name) for name in _PLAIN}
+        return named | {"open_keys": self.open.keys, "open_values": self.open.values}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerState:
+        memory, *rows = (tensors[name] for name in _PLAIN[:3])
+        opened = OpenRows(tensors["open_keys"], tensors["open_values"])
+        return cls(memory, rows[0], rows[1], opened, tensors["sink_keys"], tensors["sink_values"])
+
+
+_PLAIN = ("memory", "segment_keys", "segment_values", "sink_keys", "sink_values")
+_NAMES = (*_PLAIN, "open_keys", "open_values")
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a decoder knows of what it read. The batch's rows share all but their positions.
+
+    position: [b] int64 on the CPU, the next token's. fill: tokens in the open block, 0 to C - 1. num_closed: blocks
+    closed so far, counted no further than memory_segments + 1. memory_is_initial: no update was made yet.
+    """
+
+    layers: tuple[LayerState, ...]
+    position: Tensor
+    fill: int
+    num_closed: int
+    memory_is_initial: bool
+    memory_mode: MemoryMode
+
+    @property
+    def batch(self) -> int:
+        return len(self.position)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors in it (spare room for the open block not counted)."""
+        return sum(tensor.nbytes for tensor in self.to_tensors()[0].values())
+
+    def fork(self) -> State:
+        """A state to read on from while this one stays: states are values, so it is this one."""
+        return self
+
+    def detach(self) -> State:
+        """The same numbers without their gradients, and without what is derived from weights."""
+        return self._map(Tensor.detach)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> State:
+        """Moved, and with keys and values in `dtype`. The memory stays float32."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype)
+
+        return self._map(move, lambda memory: memory.to(device=device))
+
+    @staticmethod
+    def stack(states: Sequence[State]) -> State:
+        """One state whose batch holds the rows of all. Raises ValueError where they differ in more than position."""
+        first = states[0]
+        if any(state.kind != first.kind for state in states):
+            raise ValueError(f"states of different kinds cannot be stacked: {sorted({str(s.kind) for s in states})}")
+        layers = []
+        for parts in zip(*(state.layers for state in states), strict=True):
+            tensors = [part.tensors() for part in parts]
+            layers.append(LayerState.from_tensors({name: torch.cat([t[name] for t in tensors]) for name in _NAMES}))
+        return replace(first, layers=tuple(layers), position=torch.cat([state.position for state in states]))
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What states must share to be stacked: fill, blocks closed, first update made or not, memory mode, layers."""
+        return (self.fill, self.num_closed, self.memory_is_initial, self.memory_mode, len(self.layers))
+
+    def split(self) -> list[State]:
+        """One state for each row of the batch."""
+        return [self._row(row) for row in range(self.batch)]
+
+    def _row(self, row: int) -> State:
+        rows = slice(row, row + 1)
+        return replace(self._map(lambda tensor: tensor[rows]), position=self.position[rows])
+
+    def _map(self, change: Callable[[Tensor], Tensor], memory: Callable[[Tensor], Tensor] | None = None) -> State:
+        def layer(old: LayerState) -> LayerState:
+            tensors = old.tensors()
+            new = {name: change(tensor) for name, tensor in tensors.items()}
+            return LayerState.from_tensors(new | {"memory": (memory or change)(tensors["memory"])})
+
+        return replace(self, layers=tuple(layer(old) for old in self.layers))
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, int | bool | str]]:
+        """Named tensors, and what is needed beside them to make the state again."""
+        tensors = {"position": self.position}
+        for index, layer in enumerate(self.layers):
+            tensors |= {f"layers.{index}.{name}": tensor for name, tensor in layer.tensors().items()}
+        meta: dict[str, int | bool | str] = {
+            "fill": self.fill,
+            "num_closed": self.num_closed,
+            "memory_is_initial": self.memory_is_initial,
+            "memory_mode": self.memory_mode,
+        }
+        return tensors, meta
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, int | bool | str]) -> State:
+        """The state that `to_tensors` took apart. KeyError for what is missing; check shapes with `state_shapes`."""
+        num_layers = sum(name.endswith(".memory") for name in tensors)
+        layers = (
+            LayerState.from_tensors({name: tensors[f"layers.{index}.{name}"] for name in _NAMES})
+            for index in range(num_layers)
+        )
+        mode = next((known for known in MEMORY_MODES if known == meta["memory_mode"]), None)
+        if mode is None:
+            raise ValueError(f"memory_mode is {meta['memory_mode']!r}, it must be one of {', '.join(MEMORY_MODES)}")
+        return State(
+            layers=tuple(layers),
+            position=tensors["position"],
+            fill=int(meta["fill"]),
+            num_closed=int(meta["num_closed"]),
+            memory_is_initial=bool(meta["memory_is_initial"]),
+            memory_mode=mode,
+        )
+
+
+def state_shapes(
+    config: DecoderConfig, fam: FamConfig, meta: Mapping[str, int | bool | str], batch: int = 1
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a state with this `meta`, to check a file before memory is taken for it."""
+    fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
+    if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):
+        raise ValueError(f"no state has fill {fill} and {num_closed} closed blocks with this block size and segments")
+    memory_rows = 0 if meta["memory_mode"] == "none" else fam.fam_length
+    sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
+    segments = min(num_closed, fam.memory_segments) * fam.block_size
+    heads, width = config.num_key_value_heads, config.head_dim
+    rows = {"segment": segments, "open": fill, "sink": sinks}
+    layer: dict[str, tuple[int, ...]] = {"memory": (batch, memory_rows, config.hidden_size)}
+    for part, count in rows.items():
+        layer |= {f"{part}_keys": (batch, heads, count, width), f"{part}_values": (batch, heads, count, width)}
+    shapes: dict[str, tuple[int, ...]] = {"position": (batch,)}
+    for index in range(config.num_layers):
+        shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
