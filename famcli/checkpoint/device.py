@@ -57,7 +57,7 @@ def cpu_gains_from_bfloat16() -> bool:
 
 def _onednn_has_bfloat16() -> bool:
     # torch before 2.9 lists no capabilities; oneDNN says whether bfloat16 runs at all, with AVX-512 as the least.
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def set_threads(num_threads: int | None) -> None:

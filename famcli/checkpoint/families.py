@@ -61,7 +61,9 @@ def read_config(folder: Path) -> PretrainedConfig:
         known = ", ".join(sorted(FAMILIES))
         raise fields.wrong("model_type", f"is '{shown(name)}', a family this famcli does not know", f"known: {known}")
     if fields.values.get("quantization_config") is not None:
-        raise fields.wrong("quantization_config", "says that the weights are quantized", "use an unquantized checkpoint")
+        raise fields.wrong(
+            "quantization_config", "says that the weights are quantized", "use an unquantized checkpoint"
+        )
     try:
         decoder = family.parse(fields)
         # Only to hear now, with the file's name, what is wrong with the scaling.
@@ -123,7 +125,7 @@ def _rope(fields: Fields) -> RopeConfig:
     """Both ways a `config.json` says it: `rope_theta` with `rope_scaling`, or one `rope_parameters`."""
     max_position = fields.integer("max_position_embeddings", 2048, low=1, high=_MAX_POSITION)
     key = "rope_parameters" if fields.values.get("rope_parameters") is not None else "rope_scaling"
-    scaling = fields.object(key) or {}
+    scaling = fields.mapping(key) or {}
     inner = Fields(fields.path, scaling)
     theta = (inner if scaling.get("rope_theta") is not None else fields).number(
         "rope_theta", 10000.0, low=1.0, high=1e15

@@ -6,7 +6,6 @@ Whatever is wrong is a CheckpointError of one line that names the file, the key,
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,10 +65,10 @@ class Fields:
         return value
 
     def number(self, key: str, default: float | None = None, *, low: float, high: float) -> float:
-        """A finite number in [low, high]."""
+        """A number in [low, high], which infinity and NaN never are."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (not math.isfinite(float(value))):
-            raise self.wrong(key, f"must be a finite number, it is {shown(value)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(key, f"must be a number, it is {shown(value)}")
         if not low <= value <= high:
             raise self.wrong(key, f"must be between {low:g} and {high:g}, it is {shown(value)}")
         return float(value)
@@ -90,20 +89,20 @@ class Fields:
 
     def strings(self, key: str) -> dict[str, str]:
         """An object whose values are strings; empty when absent."""
-        value = self.object(key) or {}
+        value = self.mapping(key) or {}
         for name, text in value.items():
             if not isinstance(text, str):
                 raise self.wrong(key, f"must map names to strings, '{shown(name)}' is {shown(text)}")
         return dict(value)
 
-    def object(self, key: str) -> dict[str, Any] | None:
+    def mapping(self, key: str) -> dict[str, Any] | None:
         """An object, or None when absent or null."""
-        value = self.values.get(key)
+        value: Any = self.values.get(key)
         if value is not None and not isinstance(value, dict):
             raise self.wrong(key, f"must be an object, it is {shown(value)}")
         return value
 
-    def _value(self, key: str, default: object) -> object:
+    def _value(self, key: str, default: object) -> Any:
         value = self.values.get(key)
         if value is None:
             if default is None:

@@ -81,7 +81,7 @@ def read_sidecar(folder: Path) -> Sidecar:
     path = folder / SIDECAR_FILE
     if not path.exists():
         raise CheckpointError(
-            f"{folder} has no {SIDECAR_FILE}: it is a plain decoder; run `famcli enable {folder}` to read streams with it"
+            f"{folder} has no {SIDECAR_FILE}, so it is a plain decoder; run `famcli enable {folder}` to read with it"
         )
     return parse_sidecar(path, read_json_object(path))
 

@@ -195,7 +195,7 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
 
 
 def _tensor_digest(tensor: Tensor, whole: bool) -> bytes:
-    flat = tensor.reshape(-1).view(torch.uint8).numpy()
+    flat = tensor.reshape(-1).view(torch.uint8).numpy().data
     if whole or len(flat) <= 3 * _SAMPLE_BYTES:
         return hashlib.sha256(flat).digest()
     middle = (len(flat) - _SAMPLE_BYTES) // 2

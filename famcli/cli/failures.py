@@ -47,8 +47,8 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except MemoryError as error:
         _complain(f"out of memory: {error or 'no details'}; use a smaller model or --dtype bfloat16", debug)
         raise typer.Exit(EXIT_FAILED) from None
-    except ImportError as error:
-        _complain(f"{error}; reinstall famcli with the extra that brings it", debug)
+    except ModuleNotFoundError as error:
+        _complain(f"the package {error.name} is not installed; reinstall famcli with the extra that brings it", debug)
         raise typer.Exit(EXIT_FAILED) from None
     except Exception as error:
         if type(error).__module__.startswith("typer."):

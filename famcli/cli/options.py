@@ -18,12 +18,12 @@ import typer
 
 from famcli.errors import UsageError
 
-MemoryMode = Literal["on", "frozen", "none"]
-MemoryModeOption = typer.Option(
-    "--memory-mode",
-    help="on: carry the memory; frozen: keep the initial memory; none: no memory keys at all. "
-    "Default: on where the checkpoint's memory is trained.",
-)
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="The hub's cache. Default: where its own tools keep it."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class MachineOptions:
         typer.Option(
             "--model",
             "-m",
-            envvar="FAMCLI_MODEL",
             metavar="PATH|NAME",
-            help="A checkpoint folder, or a name that `famcli models` lists. Default: the checkpoint that ships.",
+            help="A checkpoint folder, or a name that `famcli models` lists. Default: FAMCLI_MODEL, else the one that "
+            "ships.",
         ),
     ] = None
     device: Annotated[
@@ -52,13 +52,7 @@ class MachineOptions:
         int | None,
         typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
     ] = None
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="Where downloaded checkpoints lie."),
-    ] = None
-    offline: Annotated[
-        bool, typer.Option("--offline", envvar="FAMCLI_OFFLINE", help="Never use the network to find a checkpoint.")
-    ] = False
+    cache: CacheOption = None
 
 
 @dataclass(frozen=True)

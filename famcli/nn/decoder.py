@@ -13,11 +13,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from famcli.nn.attention import attend, attention_received
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.layers import Backbone, Layer
+from famcli.nn.linear import Linear, linear
 from famcli.nn.rope import Rotation, rope_frequencies, rotation
 from famcli.nn.state import LayerState, MemoryMode, OpenRows, State
 
@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         self.config, self.fam = config, fam
         self.model = Backbone(config)
         if not config.tie_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         if fam.fam_length:
             self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
         visible = (fam.memory_segments + 1) * fam.block_size
@@ -170,7 +170,7 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: [b, k, d] to [b, k, v]. Ask only for the rows that are wanted."""
         head = self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
-        return functional.linear(self.model.norm(hidden), head.weight)
+        return linear(self.model.norm(hidden), head.weight)
 
     # ------------------------------------------------------------------------------------------- positions
 

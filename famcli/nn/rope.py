@@ -44,7 +44,7 @@ def rope_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[T
     `visible` is the largest distance between a query and a key that can occur; scalings that depend on a length are
     fixed by it once, for a stream has no length. Raises ValueError for a scaling that is not known or lacks a number.
     """
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device="cpu") / head_dim
     frequencies = config.theta**-exponents
     scaling = config.scaling
     if scaling is None:
@@ -88,7 +88,9 @@ def _yarn(
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head_dim - 1)
-    ramp = ((torch.arange(len(frequencies), dtype=torch.float64) - low) / max(high - low, 0.001)).clamp(0, 1)
+    ramp = ((torch.arange(len(frequencies), dtype=torch.float64, device="cpu") - low) / max(high - low, 0.001)).clamp(
+        0, 1
+    )
     scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
 
     def sharpen(mscale: float) -> float:

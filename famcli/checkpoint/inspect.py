@@ -1,0 +1,101 @@
+"""What a checkpoint folder holds, from its headers and JSON alone: no weight is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+
+from famcli.checkpoint.families import read_config
+from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.locate import Located, resolve
+from famcli.checkpoint.model import Fingerprints, config_fingerprint
+from famcli.checkpoint.open import checked_tokenizer, checked_weights, main_dtype, refuse_adapter
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
+from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, weights_fingerprint
+from famcli.nn import DecoderConfig, FamConfig
+from famcli.nn.state import state_shapes
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint's facts.
+
+    sidecar: None for a plain decoder that was not enabled. num_parameters: without the memory prompt, tied ones once.
+    dtypes: parameters stored in each type. files: name and bytes of each file. weights_bytes: of all stored weights.
+    state_bytes: of the largest state of one stream (every segment there, one token short of a full block, keys and
+    values in the stored type, memory on) and of a plain decoder None. max_positions: tokens it was pretrained on.
+    """
+
+    path: Path
+    name: str
+    where: str
+    family: str
+    decoder: DecoderConfig
+    max_positions: int
+    sidecar: Sidecar | None
+    num_parameters: int
+    memory_parameters: int
+    dtypes: dict[str, int]
+    files: tuple[tuple[str, int], ...]
+    weights_bytes: int
+    state_bytes: int | None
+    fingerprints: Fingerprints
+
+
+def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> CheckpointInfo:
+    """The facts of the checkpoint that `name` means. Raises CheckpointError and TokenizerError as opening it would."""
+    located = name if isinstance(name, Located) else resolve(name)
+    folder = checkpoint_folder(located.path)
+    check_links(folder)
+    config = read_config(folder)
+    refuse_adapter(folder)
+    sidecar = read_sidecar(folder) if (folder / SIDECAR_FILE).exists() else None
+    fam = sidecar.fam if sidecar else FamConfig(fam_length=0)
+    stored = checked_weights(folder, config, fam)
+    tokenizer = checked_tokenizer(folder, config.decoder)
+    prompt = stored.get(PROMPT_NAME)
+    weights = [tensor for key, tensor in stored.items() if key != PROMPT_NAME]
+    return CheckpointInfo(
+        path=folder,
+        name=located.name,
+        where=located.where,
+        family=config.family.name,
+        decoder=config.decoder,
+        max_positions=config.max_positions,
+        sidecar=sidecar,
+        num_parameters=sum(prod(tensor.shape) for tensor in weights),
+        memory_parameters=prod(prompt.shape) if prompt else 0,
+        dtypes=_dtypes(weights),
+        files=tuple((path.name, path.stat().st_size) for path in sorted(folder.iterdir()) if path.is_file()),
+        weights_bytes=sum(tensor.num_bytes for tensor in weights),
+        state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
+        fingerprints=Fingerprints(
+            weights_fingerprint(stored), config_fingerprint(config.decoder, fam), tokenizer.fingerprint
+        ),
+    )
+
+
+def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: torch.dtype) -> int:
+    """Bytes of the largest state of one stream, with keys and values in `dtype`; what is read does not change it."""
+    meta: dict[str, int | bool | str] = {
+        "fill": fam.block_size - 1,
+        "num_closed": fam.memory_segments + 1,
+        "memory_mode": "on",
+    }
+    total = 0
+    for name, shape in state_shapes(config, fam, meta).items():
+        itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else dtype.itemsize
+        total += prod(shape) * itemsize
+    return total
+
+
+def _dtypes(weights: list[StoredTensor]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for tensor in weights:
+        counts[str(tensor.dtype).removeprefix("torch.")] += prod(tensor.shape)
+    return dict(counts.most_common())

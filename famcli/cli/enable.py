@@ -1,0 +1,67 @@
+"""`famcli enable`: make a folder with a pretrained decoder one that famcli can read with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def enable(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A Hugging Face checkpoint folder (Llama's shape).")],
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", min=1, help="Tokens in a block, C. Default: what the decoder bears.")
+    ] = None,
+    memory_segments: Annotated[
+        int | None, typer.Option("--memory-segments", min=0, help="Closed blocks that a token still sees, m.")
+    ] = None,
+    fam_length: Annotated[
+        int | None, typer.Option("--fam-length", min=0, help="Rows of the feedback memory, f; 0 for none.")
+    ] = None,
+    sink_tokens: Annotated[
+        int | None, typer.Option("--sink-tokens", min=0, help="First tokens that stay visible for ever, s.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the memory prompt.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier fam.json and fam.safetensors.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
+) -> None:
+    """Give a pretrained checkpoint folder a memory.
+
+    Writes fam.json (how to read streams) and fam.safetensors (the memory prompt, drawn to match the statistics of the
+    token embeddings) beside the files that are there; none of those is changed. The memory is not trained by this, and
+    fam.json says so: until it is, the checkpoint reads with sliding blocks and attention sinks.
+    """
+    from famcli.checkpoint.enable import enable as enable_folder
+    from famcli.cli.render import Notes, Output
+
+    done = enable_folder(
+        folder,
+        block_size=block_size,
+        memory_segments=memory_segments,
+        fam_length=fam_length,
+        sink_tokens=sink_tokens,
+        seed=seed,
+        force=force,
+    )
+    notes, output = Notes(quiet), Output()
+    for note in done.notes:
+        notes.note(note)
+    if json:
+        output.json(
+            {
+                "path": str(done.path),
+                "files": [str(file) for file in done.files],
+                "max_positions": done.max_positions,
+                "seed": done.seed,
+                "notes": list(done.notes),
+                "sidecar": done.sidecar.to_json(),
+            }
+        )
+        return
+    fam = done.sidecar.fam
+    output.line(f"wrote {' and '.join(file.name for file in done.files)} in {done.path}")
+    output.line(
+        f"block_size {fam.block_size}, memory_segments {fam.memory_segments}, fam_length {fam.fam_length}, "
+        f"sink_tokens {fam.sink_tokens}; memory not trained yet"
+    )

@@ -1,0 +1,99 @@
+"""Progress: throttled, bounded, with rates and times that follow from what was read."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from famcli.cli.progress import Progress, Snapshot
+from famcli.cli.render import describe_bytes, describe_numbers, describe_seconds, plural
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress("json", "loading", stream, clock) as progress:
+        assert [line["stage"] for line in shown(stream)] == ["loading"]
+        progress.stage("reading", total_bytes=40_000)
+        for _ in range(100):
+            clock.now += 0.05
+            progress.advance(num_bytes=200, num_tokens=50)
+    lines = shown(stream)
+    assert 5 <= len(lines) <= 9
+    assert lines[-1] == {
+        "event": "progress",
+        "stage": "reading",
+        "num_bytes": 20_000,
+        "total_bytes": 40_000,
+        "num_tokens": 5_000,
+        "seconds": 5.0,
+        "tokens_per_second": 1000.0,
+        "eta_seconds": 5.0,
+    }
+
+
+def test_a_pipe_has_a_rate_but_no_end() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress("json", "reading", stream, clock)
+    clock.now += 2
+    progress.advance(num_bytes=200, num_tokens=50)
+    last = shown(stream)[-1]
+    assert (last["tokens_per_second"], last["eta_seconds"], last["total_bytes"]) == (25.0, None, None)
+
+
+def test_the_rate_follows_a_change_of_speed_and_what_is_held_stays_small() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress("json", "reading", stream, clock)
+    for seconds_per_step in [1.0] * 100 + [10.0] * 100:
+        clock.now += seconds_per_step
+        progress.advance(num_bytes=100, num_tokens=100)
+    assert shown(stream)[-1]["tokens_per_second"] == pytest.approx(10)
+    assert len(progress._recent) == 16
+
+
+def test_none_shows_nothing_and_closing_twice_is_harmless() -> None:
+    stream = io.StringIO()
+    progress = Progress("none", "loading", stream)
+    progress.stage("reading", 5)
+    progress.advance(5, 1)
+    progress.close()
+    progress.close()
+    assert stream.getvalue() == ""
+
+
+def test_the_bar_shows_hostile_names_as_they_are() -> None:
+    stream = io.StringIO()
+    with Progress("bar", "reading [red]\x1b]0;title\x07[/red]", stream) as progress:
+        progress.stage("reading [bold]", 10)
+        progress.advance(10, 2)
+    assert "\x1b]0" not in stream.getvalue()
+
+
+def test_numbers_in_words() -> None:
+    snapshot = Snapshot("reading", 1_234_567, 9_876_543, 345_678, 60, 1234.5, 12)
+    assert describe_numbers(snapshot) == "1.2 MB/9.9 MB  345,678 tokens  1,234 tokens/s  ETA 0:12"
+    assert describe_numbers(Snapshot("loading")) == ""
+    assert [describe_bytes(n) for n in (0, 999, 1000, 999_499, 999_500, 5 * 10**12)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "999.5 kB",
+        "1.0 MB",
+        "5.0 TB",
+    ]
+    assert [describe_seconds(s) for s in (0, 59.6, 3600, 3661)] == ["0:00", "1:00", "1:00:00", "1:01:01"]
+    assert [plural(1, "block"), plural(0, "block"), plural(1234, "token")] == ["1 block", "0 blocks", "1,234 tokens"]

@@ -1,0 +1,57 @@
+"""Output: plain on pipes, styled on terminals, harmless whatever a document holds."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+
+from famcli.cli.render import Notes, Output, harmless
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_pipe_gets_the_bytes_of_the_text() -> None:
+    stream = io.StringIO()
+    Output(stream).line("a quote \x1b[31m", "bold")
+    assert stream.getvalue() == "a quote \x1b[31m\n"
+
+
+def test_a_terminal_gets_style_but_no_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    Output(stream).line("a quote \x1b]0;t\x07", "bold")
+    assert stream.getvalue() == "\x1b[1ma quote \\x1b]0;t\\x07\x1b[0m\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_no_style_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    stream = Terminal()
+    Output(stream).line("text", "bold")
+    assert stream.getvalue() == "text\n"
+
+
+def test_json_is_strict_and_keeps_the_script_of_the_text() -> None:
+    stream = io.StringIO()
+    Output(stream).json({"a": math.nan, "b": [math.inf, 1.5, ("é",)], "c": {"d": None}})
+    assert stream.getvalue().endswith("}\n")
+    assert "é" in stream.getvalue()
+    assert json.loads(stream.getvalue()) == {"a": None, "b": [None, 1.5, ["é"]], "c": {"d": None}}
+
+
+def test_notes_are_one_line_or_nothing() -> None:
+    stream = io.StringIO()
+    Notes(stream=stream).warn("first\nsecond \x1b[0m")
+    Notes(quiet=True, stream=stream).note("hidden")
+    assert stream.getvalue() == "famcli: warning: first second \\x1b[0m\n"
+
+
+def test_newlines_and_tabs_are_harmless() -> None:
+    assert harmless("a\n\tb\r\x9b\u202e") == "a\n\tb\\x0d\\x9b\ufffd"
