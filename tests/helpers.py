@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from famcli.checkpoint.families import llama_json
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn import Decoder, DecoderConfig, FamConfig, RopeConfig
+from famcli.tokens.bytes import ByteTokenizer
 
-BYTE_VOCABULARY = 257
 TINY_CONFIG = DecoderConfig(
-    vocab_size=BYTE_VOCABULARY,
+    vocab_size=ByteTokenizer.vocab_size,
     hidden_size=32,
     intermediate_size=48,
     num_layers=2,
@@ -49,7 +49,7 @@ def make_random_checkpoint(
     prompt = tensors.pop("memory_prompt", None)
     save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, folder / "model.safetensors")
     write_json(folder / "config.json", llama_json(config, str(dtype).removeprefix("torch.")))
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "ByteTokenizer"})
+    ByteTokenizer().save(folder)
     if fam is not None:
         options = {"memory_trained": True} | sidecar
         (folder / "fam.json").write_text(Sidecar(fam=fam, **options).dumps(), encoding="utf-8")

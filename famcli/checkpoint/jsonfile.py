@@ -38,10 +38,16 @@ def read_json_object(path: Path, *, max_bytes: int = 1 << 20) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value for an error message: one line, shortened."""
-    text = value if isinstance(value, str) else str(value) if isinstance(value, Exception) else repr(value)
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """A name, a number or an error's text for a message: one line, shortened."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+
+
+def _spelled(value: object) -> str:
+    """A JSON value for a message, as the file spells it; what nests is only named."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return shown(json.dumps(value, ensure_ascii=False))
 
 
 class Fields:
@@ -59,32 +65,32 @@ class Fields:
         """A whole number in [low, high]."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(key, f"must be a whole number, it is {shown(value)}")
+            raise self.wrong(key, f"must be a whole number, it is {_spelled(value)}")
         if not low <= value <= high:
-            raise self.wrong(key, f"must be between {low} and {high}, it is {shown(value)}")
+            raise self.wrong(key, f"must be between {low} and {high}, it is {_spelled(value)}")
         return value
 
     def number(self, key: str, default: float | None = None, *, low: float, high: float) -> float:
         """A number in [low, high], which infinity and NaN never are."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, f"must be a number, it is {shown(value)}")
+            raise self.wrong(key, f"must be a number, it is {_spelled(value)}")
         if not low <= value <= high:
-            raise self.wrong(key, f"must be between {low:g} and {high:g}, it is {shown(value)}")
+            raise self.wrong(key, f"must be between {low:g} and {high:g}, it is {_spelled(value)}")
         return float(value)
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
         """true or false."""
         value = self._value(key, default)
         if not isinstance(value, bool):
-            raise self.wrong(key, f"must be true or false, it is {shown(value)}")
+            raise self.wrong(key, f"must be true or false, it is {_spelled(value)}")
         return value
 
     def string(self, key: str, default: str | None = None) -> str:
         """A string."""
         value = self._value(key, default)
         if not isinstance(value, str):
-            raise self.wrong(key, f"must be a string, it is {shown(value)}")
+            raise self.wrong(key, f"must be a string, it is {_spelled(value)}")
         return value
 
     def strings(self, key: str) -> dict[str, str]:
@@ -92,14 +98,14 @@ class Fields:
         value = self.mapping(key) or {}
         for name, text in value.items():
             if not isinstance(text, str):
-                raise self.wrong(key, f"must map names to strings, '{shown(name)}' is {shown(text)}")
+                raise self.wrong(key, f"must map names to strings, '{shown(name)}' is {_spelled(text)}")
         return dict(value)
 
     def mapping(self, key: str) -> dict[str, Any] | None:
         """An object, or None when absent or null."""
         value: Any = self.values.get(key)
         if value is not None and not isinstance(value, dict):
-            raise self.wrong(key, f"must be an object, it is {shown(value)}")
+            raise self.wrong(key, f"must be an object, it is {_spelled(value)}")
         return value
 
     def _value(self, key: str, default: object) -> Any:

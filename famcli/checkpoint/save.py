@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -62,8 +61,7 @@ def _write_files(folder: Path, network: Decoder, tokenizer: Tokenizer, sidecar: 
     tokens = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     _write_json(folder / CONFIG_FILE, llama_json(network.config, dtype_name) | tokens)
     _write_json(folder / "generation_config.json", tokens)
-    for path in tokenizer.files:
-        shutil.copyfile(path, folder / path.name)
+    tokenizer.save(folder)
     (folder / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
     for path in folder.iterdir():
         with path.open("rb") as file:

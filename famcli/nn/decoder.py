@@ -345,8 +345,8 @@ class Decoder(nn.Module):
     ) -> LayerState:
         """A layer at fill 0: of `keys` and `values` [b, hk, k, e], closed blocks all, the last m stay visible."""
         visible = self.fam.memory_segments * self.fam.block_size
-        first = max(0, keys.shape[2] - visible)
-        keys, values = keys[:, :, first:], values[:, :, first:]
+        first = max(0, keys.shape[2] - visible)  # copied: products over strided keys copy them at every call
+        keys, values = keys[:, :, first:].contiguous(), values[:, :, first:].contiguous()
         empty = keys[:, :, :0]
         return LayerState(memory, keys, values, OpenRows(empty, empty), *sinks)
 

@@ -88,9 +88,8 @@ def _yarn(
     if scaling.get("truncate", True):
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head_dim - 1)
-    ramp = ((torch.arange(len(frequencies), dtype=torch.float64, device="cpu") - low) / max(high - low, 0.001)).clamp(
-        0, 1
-    )
+    planes = torch.arange(len(frequencies), dtype=torch.float64, device="cpu")
+    ramp = ((planes - low) / ((high - low) or 0.001)).clamp(0, 1)
     scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
 
     def sharpen(mscale: float) -> float:

@@ -199,7 +199,7 @@ def _write_packed(
         for record in read_records(corpus.path):
             if record.id not in chosen:
                 continue
-            tokens = np.asarray(tokenizer.encode(record.text), dtype=dtype)
+            tokens = np.asarray(tokenizer.encode(tokenizer.opening(record.text) + record.text), dtype=dtype)
             file.write(tokens.tobytes())
             offsets.append(offsets[-1] + len(tokens))
             num_bytes.append(len(record.text.encode("utf-8")))

@@ -50,7 +50,7 @@ class NetworkRecipe:
 class TokenizerRecipe:
     """Which tokenizer the corpora are read with; it is copied into the exported checkpoint."""
 
-    path: Path = _key("folder of the tokenizer, or its tokenizer.model; relative to the recipe")
+    path: Path = _key("folder that holds the tokenizer; relative to the recipe")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.open import checked_weights, load_network
 from famcli.nn import Decoder, FamConfig
+from tests.helpers import change_json
 
 LENGTH = 64
 TOLERANCE = 1e-4
@@ -32,6 +33,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 256}
 CASES: dict[str, dict[str, Any]] = {
     "grouped-query": {},
     "multi-head": {"num_key_value_heads": 4},
@@ -44,36 +46,13 @@ CASES: dict[str, dict[str, Any]] = {
     "linear": {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}},
     "dynamic": {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}},
     "llama3": {"rope_parameters": LLAMA3 | {"rope_theta": 500000.0}, "tie_word_embeddings": True},
-    "yarn": {
-        "rope_parameters": {
-            "rope_type": "yarn",
-            "factor": 4.0,
-            "rope_theta": 10000.0,
-            "original_max_position_embeddings": 8,
-        }
-    },
+    "yarn": {"rope_parameters": YARN},
     "yarn-tuned": {
-        "rope_parameters": {
-            "rope_type": "yarn",
-            "factor": 4.0,
-            "rope_theta": 10000.0,
-            "original_max_position_embeddings": 8,
-            "beta_fast": 16.0,
-            "beta_slow": 2.0,
-            "mscale": 1.0,
-            "mscale_all_dim": 0.7,
-            "truncate": False,
-        }
+        "rope_parameters": YARN
+        | {"beta_fast": 16.0, "beta_slow": 2.0, "mscale": 1.0, "mscale_all_dim": 0.7, "truncate": False}
     },
-    "yarn-attention": {
-        "rope_parameters": {
-            "rope_type": "yarn",
-            "factor": 4.0,
-            "rope_theta": 10000.0,
-            "original_max_position_embeddings": 8,
-            "attention_factor": 1.5,
-        }
-    },
+    "yarn-attention": {"rope_parameters": YARN | {"attention_factor": 1.5}},
+    "yarn-steep": {"rope_parameters": YARN | {"original_max_position_embeddings": 8, "truncate": False}},
 }
 
 
@@ -139,8 +118,6 @@ def test_greedy_continuation_equals_transformers(case: str, tmp_path: Path) -> N
 )
 @torch.inference_mode()
 def test_config_of_older_transformers_means_the_same(scaling: dict[str, Any] | None, tmp_path: Path) -> None:
-    from tests.helpers import change_json
-
     parameters = {"rope_type": "default"} if scaling is None else dict(scaling)
     parameters["rope_type"] = parameters.pop("type", parameters.get("rope_type"))
     oracle = _oracle({"rope_parameters": parameters | {"rope_theta": 20000.0}})

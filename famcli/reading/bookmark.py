@@ -1,0 +1,61 @@
+"""Where a reading stands, as a value: what a memory file keeps and a `Reader` goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from famcli.reading.lane import Lane
+from famcli.tokens.stream import TokenRun
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """A source, as far as it was read.
+
+    path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None where they can no longer be
+    had (a pipe read in several goes). num_replaced: invalid byte sequences so far.
+    """
+
+    name: str
+    path: str | None
+    encoding: str
+    num_bytes: int
+    sha256: str | None
+    num_replaced: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Bookmark:
+    """A place between two tokens of a stream, from which reading goes on with the same tokens and numbers.
+
+    lane: the state after the last token read, and that token's hidden row. open_tokens: ids of the open block, as many
+    as the state's fill. unread: tokens that are certain and were not read yet, with spans in the last source.
+    next_byte: of the last source, where text follows whose tokens are not certain yet. begun: whether any of the last
+    source's text became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` (that of
+    the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens, num_bytes,
+    num_blocks: read so far, over all sources; num_bytes counts up to the end of the tail.
+    """
+
+    lane: Lane
+    open_tokens: NDArray[np.int32]
+    unread: TokenRun
+    next_byte: int
+    begun: bool
+    tail: bytes
+    line: int
+    sources: tuple[SourceRecord, ...]
+    num_tokens: int
+    num_blocks: int
+
+    @property
+    def tail_start(self) -> int:
+        """The source byte that `tail` begins at."""
+        return int(self.unread.starts[0]) if len(self.unread) else self.next_byte
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes read, over all sources."""
+        return sum(source.num_bytes for source in self.sources)

@@ -1,0 +1,55 @@
+"""Runs of tokens of any length through a network, in calls that it allows.
+
+A call either stays inside the open block or holds whole blocks; everything here cuts accordingly and runs in
+inference mode, so states that come out of it must be read on with it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from famcli.nn.decoder import Decoder
+from famcli.nn.state import State
+
+Tokens = Sequence[int] | NDArray[np.int32] | Tensor
+
+
+def legal_cuts(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> Iterator[int]:
+    """The lengths of the calls that read `n` tokens after `fill` tokens of the open block: their sum is n."""
+    if 0 < fill and n:
+        first = min(n, block_size - fill)
+        yield first
+        n -= first
+    while n >= block_size:
+        call = min(n // block_size, blocks_per_call) * block_size
+        yield call
+        n -= call
+    if n:
+        yield n
+
+
+def as_batch(tokens: Tokens, network: Decoder) -> Tensor:
+    """[1, n] (or [b, n] as it is) int64 on the network's device."""
+    made = torch.as_tensor(np.asarray(tokens, dtype=np.int64) if not isinstance(tokens, Tensor) else tokens)
+    return (made if made.dim() == 2 else made[None]).to(device=network.device, dtype=torch.int64)
+
+
+@torch.inference_mode()
+def read_any(
+    network: Decoder, tokens: Tokens, state: State, *, blocks_per_call: int = 1
+) -> tuple[Tensor | None, State]:
+    """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
+
+    Returns the hidden row of its last token [b, 1, d] (what `network.logits` predicts the next token from; None for
+    an empty run) and the state after it. Holds the hidden rows of one call at a time.
+    """
+    last, place, batch = None, 0, as_batch(tokens, network)
+    for n in legal_cuts(batch.shape[1], state.fill, network.fam.block_size, blocks_per_call):
+        hidden, state = network.read(batch[:, place : place + n], state)
+        last, place = hidden[:, -1:].clone(), place + n
+    return last, state

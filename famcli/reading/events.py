@@ -1,0 +1,106 @@
+"""What a `Reader` reports while it reads, as frozen values.
+
+A source is a document that was asked for. Its tokens arrive in `BlockEvent`s; what the network reads besides (the
+begin-of-stream token, the names between several files) belongs to no source and is in no event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Span = tuple[int, int]
+"""A half-open range of source bytes: byte-order mark and original encoding included."""
+
+
+@dataclass(frozen=True)
+class SourceStart:
+    """A source begins, or goes on after it has grown.
+
+    index: which source of this reading, from 0. size: bytes, None for a pipe. start: the byte at which reading
+    begins (0 unless it goes on).
+    """
+
+    name: str
+    index: int
+    size: int | None
+    start: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class BlockEvent:
+    """Tokens of one source that were read in one go: one block, or less of it at the edges of a source.
+
+    A block is reported in one event except where a source begins or ends inside it (or with `eager`, where it was read
+    in pieces). `closed` says that the block ended with this event's last token. The tokens at the end of a source that
+    only the end made certain are reported like all others.
+
+    index: of the block in the stream, from 0. source, source_index: whose tokens. num_tokens: n, at least 1.
+    span: source bytes of all n tokens. line: of its first byte, from 1. seconds: spent in the network.
+    tokens [n] int32; token_starts, token_ends [n] int64: each token's source bytes; the byte tokens of one character
+    all carry that character's span. text: what `span` holds, decoded, with `keep_text`; else "".
+    nll: [n] float32 on the CPU, nats, with `score`; NaN for a first token that nothing predicts (no begin-of-stream
+    token). correct: [n] bool, the most likely token was the right one (False where nll is NaN). nll_frozen,
+    correct_frozen: the same with the memory frozen, in memory mode "compare"; else None.
+    attention: [n] float32 on the CPU, with `attention` and where the block closed: the share of the memory's attention
+    each token received while the block was compressed; None while the block is open, or if the memory is not updated.
+    bytes_read: of this source, up to the end of `span`. total_tokens, total_bytes: of all sources, up to here.
+    """
+
+    index: int
+    source: str
+    source_index: int
+    num_tokens: int
+    span: Span
+    line: int
+    closed: bool
+    seconds: float
+    tokens: NDArray[np.int32]
+    token_starts: NDArray[np.int64]
+    token_ends: NDArray[np.int64]
+    text: str
+    nll: Tensor | None
+    correct: Tensor | None
+    nll_frozen: Tensor | None
+    correct_frozen: Tensor | None
+    attention: Tensor | None
+    bytes_read: int
+    total_tokens: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class SourceEnd:
+    """A source was read to its end.
+
+    num_bytes, num_tokens, num_blocks: of this source in this reading (its names between not counted; num_blocks:
+    blocks that closed in it). num_replaced: invalid byte sequences that were read as U+FFFD. sha256: of the bytes
+    [0, num_bytes), None where they can no longer be had (a pipe that was read in several goes).
+    """
+
+    name: str
+    index: int
+    num_bytes: int
+    num_tokens: int
+    num_blocks: int
+    num_replaced: int
+    sha256: str | None
+    encoding: str
+
+
+@dataclass(frozen=True)
+class ReadingWarning:
+    """Something a reader of the result must know. Each code is reported at most once in a reading.
+
+    code: "past-validated-length" or "invalid-bytes". message: one line for people.
+    """
+
+    code: str
+    message: str
+    details: dict[str, int | str] = field(default_factory=dict)
+
+
+Event = SourceStart | BlockEvent | SourceEnd | ReadingWarning

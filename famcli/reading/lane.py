@@ -1,0 +1,64 @@
+"""One network state on its way through a stream, and what one call measures on the way.
+
+A lane is a value: stepping returns another one. Reading with the memory on and frozen side by side is two lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from famcli.nn.decoder import Decoder, Probe
+from famcli.nn.state import State
+from famcli.reading.engine import as_batch
+from famcli.reading.scoring import cross_entropy
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """state: after the last token; last_hidden [1, 1, d]: of that token, None before the first one."""
+
+    state: State
+    last_hidden: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Of the n tokens of a call, on the CPU. nll [n] float32, correct [n] bool, attention [n] float32 (see
+    `BlockEvent`); None for what was not asked or is not to be had."""
+
+    nll: Tensor | None = None
+    correct: Tensor | None = None
+    attention: Tensor | None = None
+
+    def part(self, first: int, last: int) -> Measured:
+        """Of the tokens first to last - 1."""
+        nll, correct, attention = (x if x is None else x[first:last] for x in (self.nll, self.correct, self.attention))
+        return Measured(nll, correct, attention)
+
+
+@torch.inference_mode()
+def step(
+    network: Decoder, lane: Lane, ids: NDArray[np.int32], *, score: bool = False, attention: bool = False
+) -> tuple[Lane, Measured]:
+    """Read `ids` [n] in one call, which must be a legal one."""
+    tokens, n, fill = as_batch(ids, network), len(ids), lane.state.fill
+    probe = Probe() if attention and lane.state.memory_mode == "on" and (fill + n) % network.fam.block_size == 0 else None
+    hidden, state = network.read(tokens, lane.state, probe)
+    nll, correct = _score(network, lane.last_hidden, hidden, tokens) if score else (None, None)
+    received = None if probe is None or probe.memory_attention is None else probe.memory_attention[0, -n:].float().cpu()
+    if network.device.type == "cuda":
+        torch.cuda.synchronize(network.device)  # so that the time measured around this is the network's
+    return Lane(state, hidden[:, -1:].clone()), Measured(nll, correct, received)
+
+
+def _score(network: Decoder, last_hidden: Tensor | None, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    if last_hidden is not None:
+        nll, correct = cross_entropy(network, torch.cat((last_hidden, hidden[:, :-1]), 1), tokens)
+        return nll[0], correct[0]
+    nll, correct = cross_entropy(network, hidden[:, :-1], tokens[:, 1:])
+    return torch.cat((torch.full((1,), torch.nan), nll[0])), torch.cat((torch.zeros(1, dtype=torch.bool), correct[0]))

@@ -1,0 +1,53 @@
+"""How expected tokens were: cross-entropy in slices, so that no logits of a whole block are ever held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from famcli.nn.decoder import Decoder
+from famcli.nn.state import State
+from famcli.reading.engine import Tokens, as_batch, legal_cuts
+
+SLICE = 256
+"""Positions whose logits are held at once."""
+
+
+@torch.inference_mode()
+def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood (nats) of `targets` [b, n], each predicted from its row of `hidden` [b, n, d].
+
+    Returns nll [b, n] float32 and whether the most likely token was the right one [b, n] bool, both on the CPU.
+    Computed in float32, at most 256 positions x vocabulary at a time for each row of the batch.
+    """
+    nll = torch.empty(targets.shape, dtype=torch.float32)
+    correct = torch.empty(targets.shape, dtype=torch.bool)
+    for row in range(targets.shape[0]):
+        for first in range(0, targets.shape[1], SLICE):
+            part = slice(first, first + SLICE)
+            logits = network.logits(hidden[row : row + 1, part])[0].float()
+            wanted = targets[row, part]
+            nll[row, part] = functional.cross_entropy(logits, wanted, reduction="none").cpu()
+            correct[row, part] = (logits.argmax(-1) == wanted).cpu()
+    return nll, correct
+
+
+@torch.inference_mode()
+def score_continuation(
+    network: Decoder, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None
+) -> Tensor:
+    """Negative log-likelihood (nats) of each of `tokens` ([n], or [b, n] with a state of batch b) read after `state`.
+
+    `last_hidden` [b, 1, d] of the token before them predicts the first one; without it the first is NaN. `state` stays
+    as it is. Returns float32 on the CPU, of the shape of `tokens`.
+    """
+
+
+@torch.inference_mode()
+def score_continuations(
+    network: Decoder, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
+) -> list[Tensor]:
+    """`score_continuation` for several runs of different lengths after one state of batch one, in one batch."""

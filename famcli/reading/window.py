@@ -1,0 +1,49 @@
+"""The part of a source's text between what was reported and what was fed: for quotes and line numbers of blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from famcli.documents.piece import Piece, code_points
+
+
+class TextWindow:
+    """Text with its source offsets, forgotten from the front. `line` is the number of the line at its first byte."""
+
+    def __init__(self, start: int = 0, line: int = 1) -> None:
+        self._text = ""
+        self._offsets: NDArray[np.int64] = np.array([start], dtype=np.int64)
+        self._line = line
+        self._line_starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def add(self, piece: Piece, keep_from: int) -> None:
+        """Append `piece`; nothing before source offset `keep_from` will be asked for again."""
+        self._forget(keep_from)
+        offsets = piece.char_offsets()
+        starts = line_starts(piece.text, offsets)
+        self._text += piece.text
+        self._offsets = np.concatenate((self._offsets[:-1], offsets))
+        self._line_starts = np.concatenate((self._line_starts, starts))
+
+    def text(self, start: int, end: int) -> str:
+        """The characters of the source bytes [start, end)."""
+        first, last = np.searchsorted(self._offsets, (start, end))
+        return self._text[first:last]
+
+    def line(self, offset: int) -> int:
+        """The number of the line that source byte `offset` lies in."""
+        return self._line + int(np.searchsorted(self._line_starts, offset, side="right"))
+
+    def _forget(self, offset: int) -> None:
+        first = int(np.searchsorted(self._offsets, offset))
+        passed = int(np.searchsorted(self._line_starts, offset, side="right"))
+        self._text, self._offsets = self._text[first:], self._offsets[first:].copy()
+        self._line, self._line_starts = self._line + passed, self._line_starts[passed:].copy()
+
+
+def line_starts(text: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Source offsets at which lines of `text` begin: behind each LF (so that CRLF counts once)."""
+    if "\n" not in text:
+        return np.empty(0, dtype=np.int64)
+    return offsets[1:][code_points(text) == 10]

@@ -1,0 +1,163 @@
+"""Read what a sentencepiece model file says about itself, and prepare it for streams.
+
+The file is a protocol buffer of a few fields; reading them here spares the core a dependency on protobuf. Fields are
+numbered as in sentencepiece_model.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from famcli.errors import TokenizerError
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class PieceType(IntEnum):
+    """ModelProto.SentencePiece.Type."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+class ModelType(IntEnum):
+    """TrainerSpec.ModelType, those that make tokens of parts of words."""
+
+    UNIGRAM = 1
+    BPE = 2
+
+
+@dataclass(frozen=True)
+class ModelPiece:
+    """One entry of the vocabulary, at its id."""
+
+    text: str
+    type: PieceType
+
+
+@dataclass(frozen=True)
+class SentencePieceModel:
+    """What a model says, and `streaming`: the model changed so that it encodes parts of a text as they stand.
+
+    There, no space is put in front, none is removed, and user-defined symbols that look like control tokens are ones.
+    """
+
+    pieces: list[ModelPiece]
+    model_type: ModelType
+    add_dummy_prefix: bool
+    normalises: bool
+    control_ids: dict[str, int]
+    streaming: bytes
+
+
+def parse_model(content: bytes, name: str) -> SentencePieceModel:
+    """Parse a model file; `name` is for the message of the TokenizerError raised when it is none."""
+    try:
+        return _parse(content, name)
+    except (IndexError, ValueError) as error:
+        if isinstance(error, TokenizerError):
+            raise
+        raise TokenizerError(f"{name} is no sentencepiece model: fetch or copy the file again") from error
+
+
+def _parse(content: bytes, name: str) -> SentencePieceModel:
+    pieces: list[ModelPiece] = []
+    streaming = bytearray()
+    # Defaults of the proto: unigram, a dummy prefix, no character map.
+    model_type, dummy_prefix, character_map = 1, True, b""
+    for number, value in _fields(content):
+        if number == 1 and isinstance(value, bytes):
+            piece = _piece(value)
+            if piece.type is PieceType.USER_DEFINED and not _is_text(piece.text):
+                piece = ModelPiece(piece.text, PieceType.CONTROL)
+                value += bytes([0x18, PieceType.CONTROL])  # the last value of a field counts
+            pieces.append(piece)
+        elif number == 2 and isinstance(value, bytes):
+            model_type = _integer(dict(_fields(value)).get(3), model_type)
+        elif number == 3 and isinstance(value, bytes):
+            spec = dict(_fields(value))
+            dummy_prefix = bool(_integer(spec.get(3), int(dummy_prefix)))
+            found = spec.get(2, b"")
+            character_map = found if isinstance(found, bytes) else b""
+        if isinstance(value, bytes):
+            streaming += bytes([number << 3 | _BYTES]) + _varint(len(value)) + value
+    if not pieces:
+        raise TokenizerError(f"{name} is no sentencepiece model: it holds no pieces; fetch or copy the file again")
+    if model_type not in (ModelType.UNIGRAM, ModelType.BPE):
+        raise TokenizerError(f"{name} is a sentencepiece model of words or characters: only BPE and unigram can be read")
+    streaming += bytes([0x1A, 4, 0x18, 0, 0x20, 0])  # normalizer_spec: no add_dummy_prefix, no remove_extra_whitespaces
+    controls = {piece.text: index for index, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
+    return SentencePieceModel(
+        pieces=pieces,
+        model_type=ModelType(model_type),
+        add_dummy_prefix=dummy_prefix,
+        normalises=bool(character_map),
+        control_ids=controls,
+        streaming=bytes(streaming),
+    )
+
+
+def _piece(message: bytes) -> ModelPiece:
+    fields = dict(_fields(message))
+    text = fields.get(1, b"")
+    assert isinstance(text, bytes)
+    return ModelPiece(text.decode(), PieceType(_integer(fields.get(3), PieceType.NORMAL)))
+
+
+def _is_text(symbol: str) -> bool:
+    """Runs of one character and of whitespace stand for themselves; names such as <|user|> are control tokens."""
+    return len(set(symbol)) == 1 or symbol.isspace()
+
+
+def _integer(value: int | bytes | None, default: int) -> int:
+    return value if isinstance(value, int) else default
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protocol buffer message in order: number and value."""
+    place = 0
+    while place < len(message):
+        key, place = _read_varint(message, place)
+        number, kind = key >> 3, key & 7
+        value: int | bytes
+        if kind == _VARINT:
+            value, place = _read_varint(message, place)
+        elif kind in (_BYTES, _FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
+            if kind == _BYTES:
+                size, place = _read_varint(message, place)
+            value = message[place : place + size]
+            if len(value) != size:
+                raise ValueError("cut short")
+            place += size
+        else:
+            raise ValueError("not a protocol buffer")
+        yield number, value
+
+
+def _read_varint(message: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place += 1
+        if byte < 0x80:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("not a protocol buffer")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,194 @@
+"""Tokens as a stream: text comes in pieces of any size, token ids with spans of source bytes go out.
+
+The tokens do not depend on where the pieces end. Text is encoded up to the last place where the tokenizer provably
+joins nothing (`Tokenizer.safe_cut`); the rest waits for more. Where a text has no such place for `MAX_UNCUT` characters
+it is cut there, counted from the last cut: a rule of the text alone, so it too is the same for every reading.
+`encode_text` is the whole text under the same rule.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from famcli.tokens.tokenizer import Ids, Offsets, Tokenizer
+
+MAX_UNCUT = 8192
+_CHUNK = 1 << 16  # characters encoded in one call
+
+
+class TextPiece(Protocol):
+    """A part of a text that knows its place in the source (`famcli.documents.Piece`)."""
+
+    @property
+    def text(self) -> str: ...
+
+    def char_offsets(self) -> Offsets:
+        """Source offset of every character and of the end [len(text) + 1]."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokenRun:
+    """Consecutive tokens: ids [n], and the source bytes [starts, ends) each stands for [n].
+
+    Spans follow one another without gaps, except that the tokens of one character (its bytes) all carry its span.
+    """
+
+    ids: Ids
+    starts: Offsets
+    ends: Offsets
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def empty() -> TokenRun:
+        """No tokens."""
+        return TokenRun(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+    @staticmethod
+    def join(runs: Sequence[TokenRun]) -> TokenRun:
+        """The runs one after the other."""
+        if len(runs) == 1:
+            return runs[0]
+        if not runs:
+            return TokenRun.empty()
+        return TokenRun(
+            np.concatenate([run.ids for run in runs]),
+            np.concatenate([run.starts for run in runs]),
+            np.concatenate([run.ends for run in runs]),
+        )
+
+    def __getitem__(self, part: slice) -> TokenRun:
+        return TokenRun(self.ids[part], self.starts[part], self.ends[part])
+
+
+class StreamEncoder:
+    """Encodes one text that comes in pieces.
+
+    `start`: source offset where the text begins, or goes on. `begun`: whether tokens of this text came before (so
+    nothing opens it any more); by default that is so when `start` is not 0. `max_uncut`: see the module.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, start: int = 0, *, begun: bool | None = None, max_uncut: int = MAX_UNCUT
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._begun = start > 0 if begun is None else begun
+        self._max_uncut = max_uncut
+        self._text = ""
+        self._offsets: Offsets = np.array([start], dtype=np.int64)
+        self._span_start = start  # where the span of the next token begins
+
+    @property
+    def pending_text(self) -> str:
+        """Text that was fed but whose tokens are not settled yet; at most `max_uncut` characters."""
+        return self._text
+
+    @property
+    def pending_start(self) -> int:
+        """Source offset of the first pending character: where a later encoder goes on."""
+        return int(self._offsets[0])
+
+    @property
+    def begun(self) -> bool:
+        """Whether any tokens went out, or the text had begun before: for a later encoder that goes on."""
+        return self._begun
+
+    def copy(self) -> StreamEncoder:
+        """An independent encoder in the same state: flush it to see how the text would end here."""
+        twin = StreamEncoder(self._tokenizer, begun=self._begun, max_uncut=self._max_uncut)
+        twin._text, twin._offsets, twin._span_start = self._text, self._offsets, self._span_start
+        return twin
+
+    def feed(self, piece: TextPiece) -> TokenRun:
+        """The tokens that are settled once `piece` is read. Pieces must follow one another in the source."""
+        low = max(0, len(self._text) - 1)  # up to here it is known that there is no cut
+        offsets = piece.char_offsets()
+        if not self._text:
+            if offsets[0] > self._offsets[0]:  # a byte-order mark was skipped
+                self._span_start = int(offsets[0])
+            text = piece.text
+        else:
+            assert offsets[0] == self._offsets[-1], "pieces must follow one another"
+            offsets = np.concatenate((self._offsets[:-1], offsets))
+            text = self._text + piece.text
+        runs = []
+        begin = place = 0  # text[begin:place] is settled, and not encoded yet
+        while place < len(text):
+            window = text[place : place + self._max_uncut]
+            cut = self._tokenizer.safe_cut(window, low=low)
+            low = 0
+            forced = not cut and len(window) == self._max_uncut
+            if not cut and not forced:
+                break
+            place += cut or len(window)
+            if forced or place - begin >= _CHUNK:
+                runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
+                begin = place
+        if place > begin:
+            runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
+        self._text = text[place:]
+        self._offsets = offsets[place:].copy() if place else offsets
+        return TokenRun.join(runs)
+
+    def flush(self) -> TokenRun:
+        """The tokens of what is pending, now that nothing follows."""
+        if not self._text:
+            return TokenRun.empty()
+        run = self._encode(self._text, self._offsets)
+        self._text = ""
+        self._offsets = self._offsets[-1:].copy()
+        return run
+
+    def _encode(self, text: str, offsets: Offsets) -> TokenRun:
+        opening = "" if self._begun else self._tokenizer.opening(text)
+        self._begun = True
+        ids, char_ends = self._tokenizer.encode_offsets(opening + text)
+        if not len(ids):  # a normaliser dropped it all: the next token's span begins here
+            return TokenRun.empty()
+        if opening:
+            char_ends = np.maximum(char_ends - len(opening), 0)
+        ends = offsets[char_ends]
+        starts = np.concatenate(([self._span_start], ends[:-1]))
+        # Tokens that end at the same byte share one span: that of the first.
+        first = np.maximum.accumulate(np.where(np.diff(ends, prepend=-1) > 0, np.arange(len(ends)), 0))
+        self._span_start = int(ends[-1])
+        return TokenRun(ids, starts[first], ends)
+
+
+class StreamDecoder:
+    """Turns ids into text one by one, giving out whole characters only. Bytes that are no UTF-8 become U+FFFD."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, token: int) -> str:
+        """The characters that are complete with this token."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def flush(self) -> str:
+        """What an unfinished character at the end stands for: U+FFFD, or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    text: str
+
+    def char_offsets(self) -> Offsets:
+        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+        return np.concatenate((np.zeros(1, np.int64), np.cumsum(widths, dtype=np.int64)))
+
+
+def encode_text(tokenizer: Tokenizer, text: str, *, max_uncut: int = MAX_UNCUT) -> TokenRun:
+    """Tokens of a whole text, with spans in its UTF-8 bytes: what any stream of it gives too."""
+    encoder = StreamEncoder(tokenizer, max_uncut=max_uncut)
+    return TokenRun.join([encoder.feed(_Whole(text)), encoder.flush()])

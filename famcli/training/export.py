@@ -1,0 +1,40 @@
+"""From a finished run to a checkpoint folder that every command opens."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from famcli.checkpoint.save import save_checkpoint
+from famcli.checkpoint.sidecar import Sidecar
+from famcli.nn.decoder import Decoder
+from famcli.tokens.tokenizer import Tokenizer
+from famcli.training.recipe import Recipe
+
+
+def export_checkpoint(
+    folder: Path,
+    network: Decoder,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    validated_tokens: int | None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Path:
+    """Write `network` to `folder` as a checkpoint: weights in `dtype`, tokenizer, `fam.json`, and the recipe beside it.
+
+    `validated_tokens` is the length at which its bits per byte were measured; past it the commands warn.
+    Raises CheckpointError when writing fails.
+    """
+    sidecar = Sidecar(
+        fam=network.fam,
+        memory_trained=network.fam.fam_length > 0,
+        validated_tokens=validated_tokens,
+        tasks={"summarize": "extract"},
+    )
+    save_checkpoint(folder, network, tokenizer, sidecar, dtype)
+    target = folder / "recipe.toml"
+    if recipe.path.is_file() and not (target.exists() and target.samefile(recipe.path)):
+        shutil.copyfile(recipe.path, target)
+    return folder

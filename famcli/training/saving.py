@@ -1,0 +1,98 @@
+"""Training checkpoints: everything a run needs to go on exactly where it was, on disk in one rename.
+
+A checkpoint is a folder `checkpoint-STEP` with `tensors.safetensors` and `state.json`. It is written under another
+name, flushed, and renamed; older ones are removed after that. Being killed at any moment leaves a complete one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from famcli.errors import RecipeError
+
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A training checkpoint read back: tensors by name (`section/name`), and plain values."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+    def section(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name/`, without it."""
+        prefix = name + "/"
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
+    """Write a training checkpoint and remove older ones; returns its folder."""
+    final = run_folder / f"{_PREFIX}{step:08d}"
+    temporary = run_folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary / "tensors.safetensors")
+    (temporary / "state.json").write_text(json.dumps(values), encoding="utf-8")
+    for file in temporary.iterdir():
+        _flush(file)
+    shutil.rmtree(final, ignore_errors=True)  # there only if a run was started again from an older one
+    temporary.rename(final)
+    _flush(run_folder)
+    for other in _checkpoints(run_folder):
+        if other != final:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
+
+
+def load_run(run_folder: Path) -> SavedRun | None:
+    """The newest training checkpoint of a run folder, or None. Raises RecipeError if it is damaged."""
+    folders = _checkpoints(run_folder)
+    if not folders:
+        return None
+    folder = folders[-1]
+    try:
+        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        return SavedRun(folder, load_file(folder / "tensors.safetensors"), values)
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise RecipeError(f"{folder}: damaged training checkpoint ({error}); remove it to start again") from error
+
+
+def cut_log(log: Path, step: int) -> None:
+    """Drop the log's lines of steps after `step`, which the run that goes on from there will write again."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a run that was killed
+        if entry.get("step", 0) <= step:
+            kept.append(line + "\n")
+    temporary = log.with_name(log.name + ".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(log)
+
+
+def _checkpoints(run_folder: Path) -> list[Path]:
+    return sorted(path for path in run_folder.glob(f"{_PREFIX}*") if path.is_dir())
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,129 @@
+"""`enable`: a sidecar and a prompt appear, nothing else changes, and the folder opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from famcli.checkpoint.enable import choose_fam, enable
+from famcli.checkpoint.open import open_model
+from famcli.checkpoint.sidecar import read_sidecar
+from famcli.errors import CheckpointError, FamcliError, UsageError
+from famcli.nn import FamConfig
+from tests.helpers import change_json
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_plain_decoder_becomes_one_that_opens(plain: Path) -> None:
+    before = _contents(plain)
+    with pytest.raises(CheckpointError, match="famcli enable"):
+        open_model(plain, device="cpu")
+    made = enable(plain, fam_length=8)
+    after = _contents(plain)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"fam.json", "fam.safetensors"} == {path.name for path in made.files}
+    assert read_sidecar(plain) == made.sidecar
+    model = open_model(plain, device="cpu")
+    assert model.network.fam == FamConfig(block_size=64, memory_segments=3, fam_length=8, sink_tokens=4)
+    assert model.default_memory_mode == "none"
+    assert not model.sidecar.memory_trained
+
+
+def test_the_prompt_has_the_embeddings_statistics(plain: Path) -> None:
+    tensors = load_file(plain / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    embedding.mul_(torch.linspace(0.1, 3, embedding.shape[1])).add_(torch.linspace(-5, 5, embedding.shape[1]))
+    save_file(tensors, plain / "model.safetensors")
+    change_json(plain / "config.json", max_position_embeddings=16384)
+    enable(plain, fam_length=1000, block_size=4096)
+    prompt = load_file(plain / "fam.safetensors")["memory_prompt"]
+    mean, deviation = embedding.mean(0), embedding.std(0)
+    assert prompt.shape == (1000, 32)
+    assert prompt.dtype == torch.float32
+    assert ((prompt.mean(0) - mean).abs() / deviation).max() < 5 / 1000**0.5
+    assert (prompt.std(0) / deviation - 1).abs().max() < 5 / 2000**0.5
+
+
+def test_the_seed_decides_the_prompt(plain: Path) -> None:
+    prompts = []
+    for seed in (1, 1, 2):
+        enable(plain, seed=seed, force=True)
+        prompts.append(load_file(plain / "fam.safetensors")["memory_prompt"])
+    assert torch.equal(prompts[0], prompts[1])
+    assert not torch.equal(prompts[0], prompts[2])
+
+
+def test_enabling_twice_needs_force(plain: Path) -> None:
+    enable(plain, block_size=32)
+    before = _contents(plain)
+    with pytest.raises(CheckpointError, match="enabled before; --force"):
+        enable(plain, block_size=16)
+    assert _contents(plain) == before
+    enable(plain, block_size=16, fam_length=0, force=True)
+    assert read_sidecar(plain).fam.block_size == 16
+    assert not (plain / "fam.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("positions", "given", "expected"),
+    [
+        (4096, {}, FamConfig(1024, 3, 64, 4)),
+        (131072, {}, FamConfig(1024, 3, 64, 4)),
+        (2048, {}, FamConfig(512, 3, 64, 4)),
+        (128, {}, FamConfig(32, 3, 32, 4)),
+        (2048, {"block_size": 1024}, FamConfig(1024, 1, 64, 4)),
+        (2048, {"block_size": 4096}, FamConfig(4096, 0, 64, 4)),
+        (2048, {"memory_segments": 0}, FamConfig(1024, 0, 64, 4)),
+        (2048, {"block_size": 16, "memory_segments": 1, "fam_length": 3, "sink_tokens": 0}, FamConfig(16, 1, 3, 0)),
+        (1, {}, FamConfig(1, 0, 1, 1)),
+    ],
+)
+def test_numbers_are_chosen_to_fit_what_was_trained(positions: int, given: dict[str, int], expected: FamConfig) -> None:
+    fam, notes = choose_fam(positions, **given)
+    assert fam == expected
+    told = {name for name in ("block_size", "memory_segments") if any(note.startswith(name) for note in notes)}
+    assert told == {"block_size", "memory_segments"} - set(given)
+    window = (fam.memory_segments + 1) * fam.block_size
+    assert any("more than" in note for note in notes) == (window > positions)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"block_size": 0},
+        {"block_size": -3},
+        {"block_size": 1 << 50},
+        {"memory_segments": -1},
+        {"memory_segments": 1 << 50},
+        {"fam_length": 65},
+        {"sink_tokens": -1},
+    ],
+)
+def test_numbers_that_cannot_be(plain: Path, given: dict[str, int]) -> None:
+    before = _contents(plain)
+    with pytest.raises(UsageError):
+        enable(plain, **given)  # type: ignore[arg-type]
+    assert _contents(plain) == before
+
+
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors", "tokenizer.bytes"])
+def test_a_folder_that_cannot_be_opened_is_not_enabled(plain: Path, broken: str) -> None:
+    (plain / broken).unlink()
+    before = _contents(plain)
+    with pytest.raises(FamcliError):
+        enable(plain)
+    assert _contents(plain) == before
+
+
+def test_embeddings_that_are_no_numbers(plain: Path) -> None:
+    tensors = load_file(plain / "model.safetensors")
+    tensors["model.embed_tokens.weight"][3, 3] = float("nan")
+    save_file(tensors, plain / "model.safetensors")
+    with pytest.raises(CheckpointError, match="not finite"):
+        enable(plain)
