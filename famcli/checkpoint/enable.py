@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,17 +17,10 @@ from torch import Tensor
 
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
-from famcli.checkpoint.open import checked_tokenizer, network_shapes, refuse_adapter
+from famcli.checkpoint.open import checked_tokenizer, checked_weights, refuse_adapter
 from famcli.checkpoint.save import save_prompt
 from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, SIDECAR_FILE, Sidecar
-from famcli.checkpoint.weights import (
-    PROMPT_FILE,
-    PROMPT_NAME,
-    StoredTensor,
-    check_weights,
-    read_rows,
-    stored_weights,
-)
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, read_rows
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import FamConfig
 
@@ -76,10 +69,7 @@ def enable(
     config = read_config(folder)
     refuse_adapter(folder)
     fam, notes = choose_fam(config.max_positions, block_size, memory_segments, fam_length, sink_tokens)
-    stored = stored_weights(folder, config.family)
-    shapes = network_shapes(config.decoder, fam)
-    shapes.pop(PROMPT_NAME, None)
-    check_weights(stored, shapes, folder)
+    stored = checked_weights(folder, config, replace(fam, fam_length=0))
     checked_tokenizer(folder, config.decoder)
     sidecar = Sidecar(fam=fam, memory_trained=False)
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None

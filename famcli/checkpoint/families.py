@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,13 @@ def read_config(folder: Path) -> PretrainedConfig:
     try:
         decoder = family.parse(fields)
         # Only to hear now, with the file's name, what is wrong with the scaling.
-        rope_frequencies(decoder.rope, decoder.head_dim, decoder.rope.max_position)
+        frequencies, gain = rope_frequencies(decoder.rope, decoder.head_dim, decoder.rope.max_position)
     except CheckpointError:
         raise
     except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{path}: {shown(error)}") from error
+        raise CheckpointError(f"{path}: {error}") from error
+    if not (bool(frequencies.isfinite().all()) and isfinite(gain)):
+        raise CheckpointError(f"{path}: the rotary positions come out as no numbers; check its rope settings")
     return PretrainedConfig(family, decoder, decoder.rope.max_position)
 
 

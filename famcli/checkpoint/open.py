@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from famcli.checkpoint.device import select_device, select_dtype
-from famcli.checkpoint.families import PretrainedConfig, read_config
+from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Fingerprints, Model, config_fingerprint
@@ -74,7 +74,10 @@ def open_model(
 
 def checked_weights(folder: Path, config: PretrainedConfig, fam: FamConfig) -> dict[str, StoredTensor]:
     """What the weight files and the prompt's declare, once every name and shape is what the network wants."""
-    shapes = network_shapes(config.decoder, fam)
+    try:
+        shapes = network_shapes(config.decoder, fam)
+    except (ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: no network can have these numbers ({error})") from error
     stored = stored_weights(folder, config.family)
     prompt = shapes.pop(PROMPT_NAME, None)
     check_weights(stored, shapes, folder)
@@ -105,10 +108,12 @@ def load_network(
     config: DecoderConfig, fam: FamConfig, stored: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
 ) -> Decoder:
     """The network with its stored weights in `dtype`, the memory prompt in float32. `stored` was checked before."""
-    network = _empty_network(config, fam)
-    names = [name for name, _ in network.named_parameters()]
-    dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
-    assign_weights(network, stored, device, dtypes)
+    # Tensors made in inference mode could never be trained, nor tell when they change.
+    with torch.inference_mode(False):
+        network = _empty_network(config, fam)
+        names = [name for name, _ in network.named_parameters()]
+        dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
+        assign_weights(network, stored, device, dtypes)
     return network.eval()
 
 

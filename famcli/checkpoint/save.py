@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -73,5 +74,5 @@ def save_prompt(path: Path, prompt: torch.Tensor) -> None:
     save_file({PROMPT_NAME: prompt.detach().cpu().float().contiguous()}, path, metadata={"format": "pt"})
 
 
-def _write_json(path: Path, values: dict[str, object]) -> None:
+def _write_json(path: Path, values: Mapping[str, object]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

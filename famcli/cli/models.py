@@ -19,8 +19,8 @@ def models(
     once `famcli enable` has given it a memory. Any folder can be named by its path as well.
     """
     from famcli.checkpoint.locate import list_models
-    from famcli.cli.machine import cache_environment
     from famcli.cli.render import Output
+    from famcli.cli.work import cache_environment
 
     found = list_models(cache_environment(cache))
     output = Output()

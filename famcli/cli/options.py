@@ -18,6 +18,22 @@ import typer
 
 from famcli.errors import UsageError
 
+_MODES = "on: carry the memory; frozen: keep the initial memory; none: no memory keys at all"
+MemoryModeOption = Annotated[
+    Literal["on", "frozen", "none"] | None,
+    typer.Option("--memory-mode", help=f"{_MODES}. Default: on, or none where the memory is not trained."),
+]
+ScoreModeOption = Annotated[
+    Literal["on", "frozen", "none", "compare"] | None,
+    typer.Option(
+        "--memory-mode",
+        help=f"{_MODES}; compare: on and frozen over one pass. Default: on, or none where the memory is not trained.",
+    ),
+]
+FilesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[FILE]...", help="Text files; none, or -, is standard input.")
+]
+EachOption = Annotated[bool, typer.Option("--each", help="Treat each file alone, instead of one after the other.")]
 CacheOption = Annotated[
     Path | None,
     typer.Option(

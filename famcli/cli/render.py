@@ -54,13 +54,14 @@ class Notes:
     """stderr: one-line notes and warnings, or nothing when quiet."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
         self.quiet = quiet
+        self._stream = stream
 
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            print(f"famcli: {harmless(' '.join(text.split()))}", file=self.stream, flush=True)
+            # looked up each time: while a bar is shown, stderr is what prints above it
+            print(f"famcli: {harmless(' '.join(text.split()))}", file=self._stream or sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A note that begins with the word warning."""
@@ -82,19 +83,18 @@ class Bar:
             TextColumn("{task.fields[numbers]}", markup=False),
             console=console,
             transient=True,
+            redirect_stdout=False,  # results belong to stdout even while a bar is shown
         )
         self._task = self._bar.add_task("", total=None, numbers="")
         self._bar.start()
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the line up to date."""
-        self._bar.update(
-            self._task,
-            description=harmless(snapshot.stage),
-            total=snapshot.total_bytes,
-            completed=snapshot.num_bytes,
-            numbers=describe_numbers(snapshot),
-        )
+        self.line(snapshot.stage, snapshot.num_bytes, snapshot.total_bytes, describe_numbers(snapshot))
+
+    def line(self, name: str, done: float, total: float | None, numbers: str) -> None:
+        """Show any work of which `done` of `total` is done (None: nobody knows)."""
+        self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
 
     def close(self) -> None:
         """Erase the line."""

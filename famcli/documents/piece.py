@@ -13,13 +13,15 @@ class Piece:
     """Text that stood in the source bytes [start, end).
 
     widths: source bytes of each character, int64 [len(text)]; their sum is end - start. None where each character
-    takes the bytes of its UTF-8 encoding.
+    takes the bytes of its UTF-8 encoding. tentative: the text is here only because the input ended inside a character;
+    more input would make it another.
     """
 
     text: str
     start: int
     end: int
     widths: npt.NDArray[np.int64] | None = None
+    tentative: bool = False
 
     def char_offsets(self) -> npt.NDArray[np.int64]:
         """Source offset of every character, and of the end: int64 [len(text) + 1]."""

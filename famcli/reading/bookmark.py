@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.documents.document import Document, open_document
 from famcli.reading.lane import Lane
 from famcli.tokens.stream import TokenRun
 
@@ -56,6 +58,18 @@ class Bookmark:
         return int(self.unread.starts[0]) if len(self.unread) else self.next_byte
 
     @property
+    def end_byte(self) -> int:
+        """How far the last source was read."""
+        return self.tail_start + len(self.tail)
+
+    @property
     def num_bytes(self) -> int:
         """Bytes read, over all sources."""
         return sum(source.num_bytes for source in self.sources)
+
+
+def tail_document(mark: Bookmark, start: int, end: int | None = None) -> Document:
+    """The part [start, end) of a bookmark's tail as a document, at its place in the source."""
+    first = mark.tail_start
+    part = mark.tail[start - first : None if end is None else end - first]
+    return open_document("-", encoding=mark.sources[-1].encoding, start=start, stdin=io.BytesIO(part))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn.state import MemoryMode, State
 
 Tokens = Sequence[int] | NDArray[np.int32] | Tensor
 
@@ -37,6 +37,12 @@ def as_batch(tokens: Tokens, network: Decoder) -> Tensor:
     """[1, n] (or [b, n] as it is) int64 on the network's device."""
     made = torch.as_tensor(np.asarray(tokens, dtype=np.int64) if not isinstance(tokens, Tensor) else tokens)
     return (made if made.dim() == 2 else made[None]).to(device=network.device, dtype=torch.int64)
+
+
+@torch.inference_mode()
+def start_state(network: Decoder, memory_mode: MemoryMode = "on") -> State:
+    """The state before the first token, for a batch of one."""
+    return network.start(1, memory_mode)
 
 
 @torch.inference_mode()

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
+from famcli.errors import UsageError
 from famcli.nn.state import State
-from famcli.reading.engine import Tokens
+from famcli.reading.engine import Tokens, as_batch, read_any
+from famcli.reading.sampling import GenerationConfig, choose
+from famcli.tokens.stream import StreamDecoder
+
+__all__ = ["GeneratedText", "GenerationConfig", "GenerationEnd", "StopReason", "generate"]
 
 StopReason = Literal["end", "stop", "length"]
-
-
-@dataclass(frozen=True)
-class GenerationConfig:
-    """How to write. Raises UsageError for numbers that make no sense.
-
-    max_tokens: the budget. temperature: 0 is greedy. top_k: 0 is all. top_p in (0, 1]: the most likely tokens that
-    together reach it. min_p in [0, 1): at least this fraction of the most likely token's probability.
-    repetition_penalty: 1 is none; logits of tokens among the prompt's and the answer's last `repetition_window` are
-    divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). seed: None draws anew each time.
-    stop: writing ends before any of these texts. ignore_end: go on after the end token.
-    """
-
-    max_tokens: int = 256
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    repetition_window: int = 256
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +34,8 @@ class GeneratedText:
 class GenerationEnd:
     """The last event. text: everything that was written. tokens: what was drawn (the end token not among them).
 
-    reason: "end" (the end token), "stop" (a stop string) or "length" (the budget). state, last_hidden: after
-    all of `tokens` was read, so that another turn can follow.
+    reason: "end" (the end token), "stop" (a stop string) or "length" (the budget). state, last_hidden: after all of
+    `tokens` was read, so that another turn can follow. seconds: for prompt and answer.
     """
 
     text: str
@@ -69,4 +54,96 @@ def generate(
     *,
     last_hidden: Tensor | None = None,
 ) -> Iterator[GeneratedText | GenerationEnd]:
-    """Read `prompt` (token ids, may be empty if `last_hidden` is given) after `state` and write on. `state` stays."""
+    """Read `prompt` (token ids; may be empty where `last_hidden` [1, 1, d] of what was read is given) after `state`,
+    and write on. `state` itself stays. Control tokens other than the end are never drawn. A character that the budget
+    leaves unfinished is left out. Raises UsageError when there is nothing to go on from.
+    """
+    config, network = config or GenerationConfig(), model.network
+    began = time.perf_counter()
+    read, state = read_any(network, prompt, state)
+    hidden = last_hidden if read is None else read
+    if hidden is None:
+        raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
+    forbidden, end = _forbidden(model, config), None if config.ignore_end else model.tokenizer.eos_id
+    generator = _generator(config.seed)
+    recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=config.repetition_window)
+    decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
+    reason: StopReason = "length"
+    while len(tokens) < config.max_tokens and reason == "length":
+        token = choose(_logits(model, hidden, forbidden), torch.tensor(recent, dtype=torch.int64), config, generator)
+        if token == end:
+            reason = "end"
+            break
+        tokens.append(token)
+        recent.append(token)
+        text = stops.feed(decoder.feed(token))
+        if stops.met:
+            reason = "stop"
+        if text:
+            written += text
+            yield GeneratedText(text)
+        read, state = read_any(network, [token], state)
+        assert read is not None
+        hidden = read
+    if not stops.met and (text := stops.flush()):
+        written += text
+        yield GeneratedText(text)
+    yield GenerationEnd(written, tuple(tokens), reason, state, hidden, time.perf_counter() - began)
+
+
+@torch.inference_mode()
+def _logits(model: Model, hidden: Tensor, forbidden: Tensor) -> Tensor:
+    """Of the next token [v], float32 on the CPU: the same draw for the same seed on every device."""
+    logits = model.network.logits(hidden)[0, -1].float().cpu()
+    logits[forbidden] = -torch.inf
+    return logits
+
+
+def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
+    """Ids that are never drawn: control tokens, and rows of the embedding that no token uses."""
+    tokenizer, size = model.tokenizer, model.network.config.vocab_size
+    ids = {*tokenizer.control_ids.values(), *range(tokenizer.vocab_size, size)}
+    ids |= {special for special in (tokenizer.bos_id, tokenizer.eos_id) if special is not None}
+    if not config.ignore_end:
+        ids -= {tokenizer.eos_id}
+    return torch.tensor(sorted(token for token in ids if token is not None and token < size), dtype=torch.int64)
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+class _StopStrings:
+    """Lets text through up to a stop string, and holds back what may still become one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops, self._held, self.met = stops, "", False
+
+    def feed(self, text: str) -> str:
+        """What is certain now. Once a stop string was met, the text before it, and nothing more."""
+        self._held += text
+        found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            self.met = True
+            return self._held[: min(found)]
+        first = len(self._held) - self._may_begin()
+        text, self._held = self._held[:first], self._held[first:]
+        return text
+
+    def flush(self) -> str:
+        """What was held back, once nothing follows."""
+        text, self._held = self._held, ""
+        return text
+
+    def _may_begin(self) -> int:
+        """How many characters at the end a stop string could begin with."""
+        longest = max(map(len, self._stops), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0

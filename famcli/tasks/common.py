@@ -1,18 +1,21 @@
-"""What all tasks share: progress events, what was read, and opening documents one after the other."""
+"""What all tasks share: progress events, what was read, warnings, and opening documents one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 from famcli.checkpoint.model import Model
 from famcli.documents.document import Document, open_document
-from famcli.nn import MEMORY_MODES, MemoryMode
+from famcli.documents.piece import Piece
 from famcli.errors import UsageError
+from famcli.nn import MEMORY_MODES, MemoryMode
+from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
 
-Documents = Iterable["Document | str | PathLike[str]"]
+Documents = Iterable[Document | str | PathLike[str]]
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Stage:
     name: str
     total_bytes: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"name": self.name, "total_bytes": self.total_bytes}
+
 
 @dataclass(frozen=True)
 class Advance:
@@ -30,12 +37,20 @@ class Advance:
     num_bytes: int
     num_tokens: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"bytes": self.num_bytes, "tokens": self.num_tokens}
+
 
 @dataclass(frozen=True)
 class Notice:
     """A warning for the user, as it arises; results repeat it in `warnings`."""
 
     text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"text": self.text}
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,7 @@ class SourceRead:
     name: str
     encoding: str
     num_bytes: int
+    num_tokens: int
     num_replaced: int
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +69,7 @@ class SourceRead:
             "name": self.name,
             "encoding": self.encoding,
             "bytes": self.num_bytes,
+            "tokens": self.num_tokens,
             "replaced": self.num_replaced,
         }
 
@@ -61,7 +78,7 @@ class SourceRead:
 class ReadCounts:
     """All that a task has read: every result says so, because nothing may be truncated silently.
 
-    num_bytes: of the sources. num_tokens: without BOS. num_blocks: closed blocks, and the open one if it holds tokens.
+    num_blocks: blocks that hold tokens of the sources, the last one closed or not. seconds: since reading began.
     """
 
     num_bytes: int
@@ -85,6 +102,95 @@ class ReadCounts:
             "seconds": self.seconds,
             "sources": [source.to_json() for source in self.sources],
         }
+
+
+class Ledger:
+    """Keeps count of what a reading reports, and turns its events into those of a task."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._sources: list[SourceRead] = []
+        self._document: Document | None = None
+        self._start = self._bytes = self._tokens = 0  # of the open source: where reading began and is, its tokens
+        self._num_blocks = 0
+        self._last_block: tuple[object, int] | None = None
+        self.warnings: list[str] = []
+
+    def watch(self, document: Document, on_piece: Callable[[Piece], None] | None = None) -> Document:
+        """`document`, to be read in its place: its pieces are shown to `on_piece` before they are read."""
+        return cast(Document, _Watched(document, self._open, on_piece))
+
+    def record(self, event: Event, reading: object = None) -> Iterator[Stage | Advance | Notice]:
+        """What a task says of an event of a `Reader`. `reading`: tells one reading's blocks from another's."""
+        if isinstance(event, SourceStart):
+            self._start = self._bytes = event.start
+            self._tokens = 0
+            yield Stage(event.name, event.size)
+        elif isinstance(event, BlockEvent):
+            if self._last_block != (reading, event.index):
+                self._last_block = (reading, event.index)
+                self._num_blocks += 1
+            num_bytes = max(0, event.bytes_read - self._bytes)
+            self._bytes, self._tokens = event.bytes_read, self._tokens + event.num_tokens
+            yield Advance(num_bytes, event.num_tokens)
+        elif isinstance(event, SourceEnd):
+            self._bytes = event.num_bytes
+            self._close()
+        else:
+            assert isinstance(event, ReadingWarning)
+            yield from self.warn(event.message)
+
+    def warn(self, text: str) -> Iterator[Notice]:
+        """Say something once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            yield Notice(text)
+
+    def counts(self) -> ReadCounts:
+        """What was read so far, the open source included."""
+        sources = (*self._sources, *self._open_source())
+        return ReadCounts(
+            num_bytes=sum(source.num_bytes for source in sources),
+            num_tokens=sum(source.num_tokens for source in sources),
+            num_blocks=self._num_blocks,
+            sources=sources,
+            seconds=time.monotonic() - self._started,
+        )
+
+    def _open(self, document: Document) -> None:
+        self._document = document
+
+    def _close(self) -> None:
+        self._sources += self._open_source()
+        if self._document is not None:
+            self._document.close()
+        self._document = None
+
+    def _open_source(self) -> list[SourceRead]:
+        document, num_bytes = self._document, self._bytes - self._start
+        if document is None:
+            return []
+        return [SourceRead(document.name, document.encoding, num_bytes, self._tokens, document.num_replaced)]
+
+
+class _Watched:
+    """A document whose pieces are seen on their way."""
+
+    def __init__(
+        self, document: Document, opened: Callable[[Document], None], on_piece: Callable[[Piece], None] | None
+    ) -> None:
+        self._document, self._opened, self._on_piece = document, opened, on_piece
+
+    def pieces(self) -> Iterator[Piece]:
+        """The document's."""
+        self._opened(self._document)
+        for piece in self._document.pieces():
+            if self._on_piece is not None:
+                self._on_piece(piece)
+            yield piece
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._document, name)
 
 
 def open_documents(documents: Documents, encoding: str | None = None) -> Iterator[Document]:

@@ -7,122 +7,232 @@ without one cannot be compared.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from famcli.checkpoint.model import Model
+from famcli.documents.document import Document
+from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage
-
-Per = Literal["line", "block", "token"]
-ScoreMode = Literal["on", "frozen", "none", "compare"]
+from famcli.reading.events import BlockEvent
+from famcli.reading.reader import READING_MODES, Reader, ReadingMode
+from famcli.tasks.alert import AlertRule
+from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, SourceRead, Stage, open_documents
+from famcli.tasks.lines import LineTokenizer
+from famcli.tasks.scores import Batches, Difference, Score, Tally
+from famcli.tasks.units import Per, SourceScorer, UnitScore
 
 
 @dataclass(frozen=True)
 class PerplexityConfig:
-    """memory_mode: None is the checkpoint's default; `compare` scores `on` and `frozen` over one pass of the text.
+    """How to score.
 
-    per: what else to report than totals. alert: K of the alert rule (needs per = "line"; see `tasks.alert`).
+    memory_mode: None is the checkpoint's default; "compare" scores `on` and `frozen` over one pass of the text.
+    per: what to report besides totals. alert: the K of the alert rule (see `alert.AlertRule`); needs per="line".
+    Raises UsageError.
     """
 
-    memory_mode: ScoreMode | None = None
+    memory_mode: ReadingMode | None = None
     per: Per | None = None
     alert: float | None = None
 
-
-@dataclass(frozen=True)
-class Score:
-    """Figures over some tokens under one memory mode.
-
-    num_tokens, num_bytes: scored tokens and their source bytes. nll: total, in nats. standard_error: of nll per token,
-    with blocks of `block_size` scored tokens as independent batches; None below two blocks, and for single units.
-    """
-
-    memory_mode: MemoryMode
-    num_tokens: int
-    num_bytes: int
-    nll: float
-    num_correct: int
-    standard_error: float | None
-
-    @property
-    def nll_per_token(self) -> float | None:
-        """Mean negative log-likelihood in nats; None when nothing was scored."""
-        return self.nll / self.num_tokens if self.num_tokens else None
-
-    @property
-    def perplexity(self) -> float | None: ...
-
-    @property
-    def bits_per_byte(self) -> float | None: ...
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of scored tokens that were the most likely one (the measure for PG-19 in arXiv 2404.09173)."""
-
-    def to_json(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class UnitScore:
-    """An event: one line, block or token was scored.
-
-    index: 0-based within the source. line: 1-based line at which it begins. span: source bytes. text: the line's text,
-    its first `MAX_LINE_TEXT` characters (None for blocks; for a token its text). scores: one, or in compare mode `on` and `frozen`. running: the
-    same over the source so far. alert: what the alert rule said about a line, None without a rule or an alert.
-    """
-
-    kind: Per
-    source: str
-    index: int
-    line: int
-    span: tuple[int, int]
-    text: str | None
-    scores: tuple[Score, ...]
-    running: tuple[Score, ...]
-    alert: Any
+    def __post_init__(self) -> None:
+        if self.memory_mode is not None and self.memory_mode not in READING_MODES:
+            raise UsageError(f"memory mode '{self.memory_mode}' is unknown: use one of {', '.join(READING_MODES)}")
+        if self.per is not None and self.per not in get_args(Per):
+            raise UsageError(f"per '{self.per}' is unknown: use one of {', '.join(get_args(Per))}")
+        if self.alert is not None:
+            if self.per != "line":
+                raise UsageError("--alert judges lines: add --per line")
+            AlertRule(self.alert)
 
 
 @dataclass(frozen=True)
 class FileScore:
-    """An event, and part of the result: one source was scored to its end (or to where it was interrupted)."""
+    """An event, and a part of the result: one source, scored to its end or (partial) to where it was interrupted.
 
-    source: str
+    scores: one, or in compare mode those of `on` and `frozen`. difference: in compare mode.
+    """
+
+    source: SourceRead
     scores: tuple[Score, ...]
-    counts: ReadCounts
+    difference: Difference | None
     partial: bool
 
-    def to_json(self) -> dict[str, Any]: ...
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "source": self.source.to_json(),
+            "scores": [score.to_json() for score in self.scores],
+            "difference": None if self.difference is None else self.difference.to_json(),
+            "partial": self.partial,
+        }
 
 
 @dataclass(frozen=True)
 class PerplexityResult:
-    """total: over all sources, one score (in compare mode `on`, `frozen`). difference: in compare mode, see `Difference`."""
+    """total: over all sources, one score, or in compare mode those of `on` and `frozen`. num_alerts: lines alerted."""
 
     model: str
     files: tuple[FileScore, ...]
     total: tuple[Score, ...]
+    difference: Difference | None
+    num_alerts: int | None
+    counts: ReadCounts
     definition: str
     warnings: tuple[str, ...]
     partial: bool
 
-    def to_json(self) -> dict[str, Any]: ...
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "files": [file.to_json() for file in self.files],
+            "total": [score.to_json() for score in self.total],
+            "difference": None if self.difference is None else self.difference.to_json(),
+            "alerts": self.num_alerts,
+            "read": self.counts.to_json(),
+            "definition": self.definition,
+            "warnings": list(self.warnings),
+            "partial": self.partial,
+        }
 
 
 PerplexityEvent = Stage | Advance | Notice | UnitScore | FileScore
 
 
 class Perplexity:
-    """Scores documents; each starts afresh."""
+    """Scores documents; each starts afresh. Use one object for one run."""
 
-    def __init__(self, model: Model, config: PerplexityConfig = PerplexityConfig()) -> None: ...
+    def __init__(self, model: Model, config: PerplexityConfig | None = None) -> None:
+        self.model, self.config = model, config or PerplexityConfig()
+        mode = self.config.memory_mode or model.default_memory_mode
+        self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
+        self._mode: ReadingMode = mode
+        self._ledger = Ledger()
+        self._files: list[FileScore] = []
+        self._total = tuple(Tally(mode) for mode in self.memory_modes)
+        self._differences = Batches()
+        self._current: SourceScorer | None = None
+        self._rule = None if self.config.alert is None else AlertRule(self.config.alert)
+        self._num_alerts = 0
+        self._finished = False
+
+    @property
+    def definition(self) -> str:
+        """What the figures mean, in a few sentences."""
+        return define(self.model, self._mode, self.config.per)
 
     def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
-        """Read and score; a line's event comes as soon as its newline has come."""
+        """Read and score. With per="line" a line's event comes as soon as its newline has come."""
+        for document in open_documents(documents):
+            yield from self._score(document)
+        self._finished = True
 
     def result(self) -> PerplexityResult:
         """What was scored so far; partial until `events` is exhausted."""
+        files, total, differences = list(self._files), self._total, self._differences
+        counts = self._ledger.counts()
+        if self._current is not None and len(counts.sources) > len(files):  # interrupted: what was read counts
+            files.append(self._file_score(self._current, counts.sources[len(files)], partial=True))
+            total = tuple(Tally(mode) for mode in self.memory_modes)
+            differences = Batches()
+            _merge(total, differences, self._total, self._differences)
+            _merge(total, differences, self._current.tallies, self._current.differences)
+        scores = tuple(tally.score() for tally in total)
+        return PerplexityResult(
+            model=self.model.name,
+            files=tuple(files),
+            total=scores,
+            difference=_difference(scores, differences),
+            num_alerts=None if self._rule is None else self._num_alerts,
+            counts=counts,
+            definition=self.definition,
+            warnings=tuple(self._ledger.warnings),
+            partial=not self._finished,
+        )
+
+    def _score(self, document: Document) -> Iterator[PerplexityEvent]:
+        by_line = self.config.per == "line"
+        model = replace(self.model, tokenizer=LineTokenizer(self.model.tokenizer)) if by_line else self.model
+        eager = document.size is None and self.config.per in ("line", "token")
+        reader = Reader(model, memory_mode=self._mode, score=True, eager=eager)
+        scorer = SourceScorer(model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
+        watched = self._ledger.watch(document, scorer.see if by_line else None)
+        self._current = scorer
+        for event in reader.read([watched]):
+            yield from self._ledger.record(event, reading=len(self._files))
+            if isinstance(event, BlockEvent):
+                yield from self._count_alerts(scorer.add(event))
+        yield from self._count_alerts(scorer.finish())
+        file = self._file_score(scorer, self._ledger.counts().sources[-1], partial=False)
+        self._current = None
+        self._files.append(file)
+        _merge(self._total, self._differences, scorer.tallies, scorer.differences)
+        yield file
+
+    def _count_alerts(self, units: Iterator[UnitScore]) -> Iterator[UnitScore]:
+        for unit in units:
+            self._num_alerts += unit.alert is not None
+            yield unit
+
+    def _file_score(self, scorer: SourceScorer, source: SourceRead, partial: bool) -> FileScore:
+        scores = tuple(tally.score() for tally in scorer.tallies)
+        return FileScore(source, scores, _difference(scores, scorer.differences), partial)
 
 
-def perplexity(model: Model, documents: Documents, config: PerplexityConfig = PerplexityConfig()) -> PerplexityResult:
-    """Score `documents` (paths, "-", or opened ones) to their end."""
+def perplexity(model: Model, documents: Documents, config: PerplexityConfig | None = None) -> PerplexityResult:
+    """Score `documents` (paths, "-" for stdin, or opened ones) to their end."""
+    task = Perplexity(model, config)
+    for _ in task.events(documents):
+        pass
+    return task.result()
+
+
+def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
+    """The definition of the figures that `model` gives in this mode, in sentences."""
+    fam = model.sidecar.fam
+    if model.tokenizer.bos_id is not None:
+        first = "the first token of each source is predicted from the begin-of-stream token"
+    else:
+        first = "the first token of each source has nothing to be predicted from: it and its bytes are not counted"
+    if per == "line":
+        lines = (
+            " Tokens are cut after each newline, in files and pipes alike, and a newline belongs to the line it ends; "
+            "where the tokenizer would join across newlines, figures differ a little from those without lines."
+        )
+    else:
+        lines = ""
+    modes = {
+        "on": "memory on",
+        "frozen": "memory frozen at its initial value",
+        "none": "no memory",
+        "compare": "memory on, and frozen at its initial value, over the same tokens",
+    }
+    return (
+        f"Every token is predicted from all that was read before it in its source ({modes[mode]}; blocks of "
+        f"{fam.block_size} tokens, {fam.memory_segments} closed blocks visible); each source starts afresh and {first}. "
+        "nll is the sum of -ln p over the scored tokens, perplexity exp(nll / tokens), bits per byte nll / ln 2 / "
+        "source bytes of the scored tokens (in the source's own encoding, its byte-order mark not counted), accuracy "
+        "the share of scored tokens that were the most likely one. No end-of-text token is added or scored. The "
+        f"standard error is that of nll per token, over blocks taken as independent batches.{lines}"
+    )
+
+
+def _merge(tallies: tuple[Tally, ...], differences: Batches, others: tuple[Tally, ...], more: Batches) -> None:
+    for tally, other in zip(tallies, others, strict=True):
+        tally.merge(other)
+    differences.merge(more)
+
+
+def _difference(scores: tuple[Score, ...], differences: Batches) -> Difference | None:
+    if len(scores) < 2 or not scores[0].num_tokens:
+        return None
+    on, frozen = scores
+    assert on.nll_per_token is not None and frozen.nll_per_token is not None
+    assert on.bits_per_byte is not None and frozen.bits_per_byte is not None
+    return Difference(
+        nll_per_token=on.nll_per_token - frozen.nll_per_token,
+        standard_error=differences.standard_error,
+        bits_per_byte=on.bits_per_byte - frozen.bits_per_byte,
+    )

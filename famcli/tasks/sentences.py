@@ -172,7 +172,7 @@ class SentenceSplitter:
             return True if final else None
         if self._text[found.end()] == "\n":
             return True
-        if found.end() + 4 > len(self._text) and not final:
+        if found.end() + 7 > len(self._text) and not final:
             return None  # a list item's mark may follow
         before = self._text.rfind("\n", self._at, place) + 1
         starts_here = before > self._at or self._at_line_start

@@ -90,7 +90,9 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
     if not pieces:
         raise TokenizerError(f"{name} is no sentencepiece model: it holds no pieces; fetch or copy the file again")
     if model_type not in (ModelType.UNIGRAM, ModelType.BPE):
-        raise TokenizerError(f"{name} is a sentencepiece model of words or characters: only BPE and unigram can be read")
+        raise TokenizerError(
+            f"{name} is a sentencepiece model of words or characters: only BPE and unigram can be read"
+        )
     streaming += bytes([0x1A, 4, 0x18, 0, 0x20, 0])  # normalizer_spec: no add_dummy_prefix, no remove_extra_whitespaces
     controls = {piece.text: index for index, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
     return SentencePieceModel(

@@ -140,6 +140,8 @@ def test_weights_stay_mapped_and_training_leaves_the_file_alone(checkpoint: Path
     path = checkpoint / "model.safetensors"
     before = path.read_bytes()
     model = _open(checkpoint, dtype="float32")
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(path) in maps.read_text()
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.add_(1.0)

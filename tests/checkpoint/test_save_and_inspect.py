@@ -53,13 +53,13 @@ def test_a_saved_model_opens_as_it_was(dtype: torch.dtype, tied: bool, tmp_path:
 @torch.inference_mode()
 def test_transformers_opens_what_is_saved_as_a_plain_decoder(scaling: dict[str, object] | None, tmp_path: Path) -> None:
     config = replace(TINY_CONFIG, rope=RopeConfig(5e5, scaling, 256), tie_embeddings=True, attention_bias=True)
-    opened = open_model(make_random_checkpoint(tmp_path / "a", config=config), device="cpu")
+    fam = FamConfig(block_size=16, memory_segments=3, fam_length=4)
+    opened = open_model(make_random_checkpoint(tmp_path / "a", config=config, fam=fam), device="cpu")
     save_checkpoint(tmp_path / "b", opened.network, opened.tokenizer, opened.sidecar)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "b").eval()
-    ours = random_network(config, FamConfig(block_size=16, memory_segments=3, fam_length=0))
     tokens = torch.arange(64)[None]
-    hidden, _ = ours.read(tokens, ours.start())
-    torch.testing.assert_close(ours.logits(hidden), theirs(tokens).logits, atol=1e-4, rtol=0)
+    hidden, _ = opened.network.read(tokens, opened.network.start(memory_mode="none"))
+    torch.testing.assert_close(opened.network.logits(hidden), theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
 def test_saving_over_a_checkpoint_keeps_what_else_is_there(checkpoint: Path) -> None:
@@ -98,7 +98,7 @@ def test_inspect_tells_sizes(pristine: Path) -> None:
     assert (info.family, info.max_positions, info.decoder) == ("llama", 256, TINY_CONFIG)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_state_bytes_are_those_of_a_real_state_at_its_largest() -> None:
     fam = FamConfig(block_size=16, memory_segments=2, fam_length=4, sink_tokens=3)
     network = random_network(TINY_CONFIG, fam).to(torch.bfloat16)

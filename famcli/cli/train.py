@@ -1,0 +1,158 @@
+"""`famcli train`: a checkpoint from a recipe."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from famcli.cli.failures import EXIT_INTERRUPTED
+from famcli.cli.options import ReportOptions
+from famcli.cli.render import Bar, Notes, Output, describe_seconds
+
+if TYPE_CHECKING:
+    from famcli.training.events import StepDone
+
+_SECONDS_BETWEEN = 0.5
+
+
+def train(
+    report: ReportOptions,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; docs/recipes.md explains its keys.")],
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, export. Default: runs/NAME."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. schedule.steps=10; repeatable."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, print it as JSON, train nothing.")
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print the run's log on stdout, one JSON object per event.")
+    ] = False,
+) -> None:
+    """Train a checkpoint from a recipe.
+
+    A run that was stopped, by Ctrl-C or by force, goes on from its last training checkpoint when the same command is
+    given again. Ctrl-C ends the step, saves and stops; a second one stops at once. The log of the run is log.jsonl in
+    its folder, the finished checkpoint is exported to the folder's `export`.
+    """
+    from famcli.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings or [])
+    folder = run or Path("runs") / loaded.name
+    if dry_run:
+        Output().json({"run": str(folder), "recipe": loaded.to_json()})
+        return
+    with _Watch(report, loaded.name, jsonl) as watch:
+        from famcli.training.loop import train as train_recipe
+
+        ended = train_recipe(loaded, folder, watch.event, watch.should_stop)
+    done = f"{ended.step:,} steps, {ended.tokens:,} tokens in {describe_seconds(ended.seconds)}"
+    if not ended.finished:
+        again = shlex.join(["famcli", "train", str(recipe), "--run", str(folder)])
+        Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}, and the same --set")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not jsonl:
+        Output().line(f"{ended.exported}: trained {done}.")
+
+
+class _Watch:
+    """Shows a run's events, and stops it after a step when Ctrl-C asks for that."""
+
+    def __init__(self, report: ReportOptions, name: str, jsonl: bool) -> None:
+        self._notes = Notes(report.quiet)
+        self._output = Output() if jsonl else None
+        self._mode = report.progress_mode
+        self._bar = Bar(sys.stderr) if self._mode == "bar" else None
+        self._name = name
+        self._last_shown = 0.0
+        self._stop = False
+        self._old_handler: Any = None
+
+    def __enter__(self) -> Self:
+        self._show({"stage": f"loading {self._name}"}, 0, None, "", always=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._old_handler is not None:
+            signal.signal(signal.SIGINT, self._old_handler)
+        if self._bar is not None:
+            self._bar.close()
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed since the first step began."""
+        return self._stop
+
+    def event(self, event: Any) -> None:
+        """Show one event of the run."""
+        from famcli.training.corpus import PackProgress
+        from famcli.training.events import CheckDone, RunStarted, StepDone, StepSkipped, to_json
+
+        if self._output is not None:
+            self._output.json(to_json(event))
+        if isinstance(event, PackProgress):
+            self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total, "")
+        elif isinstance(event, RunStarted):
+            self._old_handler = signal.signal(signal.SIGINT, self._interrupt)
+            self._notes.note(
+                f"{event.name}: {event.num_parameters:,} parameters, {sum(event.corpus_tokens.values()):,} tokens to "
+                f"train on, {event.tokens_per_step:,} a step, from step {event.step:,}"
+            )
+        elif isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, StepSkipped):
+            self._notes.warn(f"step {event.step + 1:,} was not finite and was left out ({event.num_skipped} so far)")
+        elif isinstance(event, CheckDone):
+            figures = ", ".join(f"{value:.4f} with memory {mode}" for mode, value in event.bits_per_byte.items())
+            self._notes.note(f"step {event.step:,}: validation bits per byte {figures}")
+
+    def _step(self, event: StepDone) -> None:
+        left = event.seconds * (1 - event.progress) / event.progress if event.progress else None
+        numbers = (
+            f"step {event.step:,}  loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  "
+            f"{event.tokens_per_second:,.0f} tokens/s" + ("" if left is None else f"  ETA {describe_seconds(left)}")
+        )
+        values = {
+            "stage": f"training {self._name}",
+            "step": event.step,
+            "loss": event.loss,
+            "bits_per_byte": event.bits_per_byte,
+            "tokens_per_second": event.tokens_per_second,
+            "seconds": event.seconds,
+            "eta_seconds": left,
+        }
+        self._show(values, event.progress, 1.0, numbers)
+
+    def _show(
+        self, values: dict[str, Any], done: float, total: float | None, numbers: str, always: bool = False
+    ) -> None:
+        now = time.monotonic()
+        if not always and now - self._last_shown < _SECONDS_BETWEEN:
+            return
+        self._last_shown = now
+        if self._bar is not None:
+            self._bar.line(str(values["stage"]), done, total, numbers)
+        elif self._mode == "json":
+            share = done / total if total else None
+            print(json.dumps({"event": "progress", **values, "share": share}), file=sys.stderr, flush=True)
+
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        if self._stop:
+            raise KeyboardInterrupt
+        self._stop = True
+        self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")

@@ -1,0 +1,131 @@
+"""What every command that runs a network does: show progress, open the checkpoint, follow a task's events, stop well.
+
+A task is an object with `.events(...)` and `.result()`; the events that all tasks share are shown here, a command's own
+are handed to it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import typer
+
+from famcli.cli.failures import EXIT_INTERRUPTED
+from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.progress import Progress
+from famcli.cli.render import Notes, Output, describe_seconds, plural
+
+if TYPE_CHECKING:
+    from famcli.checkpoint.model import Model
+    from famcli.tasks.common import ReadCounts
+
+
+class Work:
+    """One run of a command, as a context manager: `output` and `form` for the result, `notes` and `progress` beside it.
+
+    interrupted: Ctrl-C came while a task was followed; `finish` then exits with its code.
+    """
+
+    def __init__(self, report: ReportOptions, output: OutputOptions) -> None:
+        self.form = output.form
+        self.output = Output()
+        self.notes = Notes(report.quiet)
+        self.progress = Progress(report.progress_mode)
+        self.interrupted = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.close()
+
+    def check_documents(self, files: Sequence[str], documents: DocumentOptions) -> list[str]:
+        """`files`, or stdin when there are none; what cannot be read is refused before any work is done."""
+        from famcli.documents.document import open_document
+
+        for file in files:
+            if file != "-":
+                open_document(file, encoding=documents.encoding).close()
+        if (not files or "-" in files) and sys.stdin.isatty():
+            self.notes.note("reading from the terminal; Ctrl-D ends the text")
+        return list(files) or ["-"]
+
+    def open_model(self, machine: MachineOptions) -> Model:
+        """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported."""
+        from famcli.checkpoint.locate import resolve
+
+        located = resolve(machine.model, cache_environment(machine.cache))
+        self.progress.stage(f"loading {located.name}")
+
+        from famcli.checkpoint.device import set_threads
+        from famcli.checkpoint.open import open_model
+
+        set_threads(machine.threads)
+        model = open_model(located, device=machine.device, dtype=machine.dtype)
+        dtype = str(model.dtype).removeprefix("torch.")
+        chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
+        self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
+        return model
+
+    def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:
+        """Show a task's shared events and hand on the others, to the end or to Ctrl-C."""
+        from famcli.tasks.common import Advance, Notice, Stage
+
+        try:
+            for event in events:
+                if isinstance(event, Advance):
+                    self.progress.advance(event.num_bytes, event.num_tokens)
+                elif isinstance(event, Stage):
+                    self.progress.stage(event.name, event.total_bytes)
+                elif isinstance(event, Notice):
+                    self.notes.warn(event.text)
+                else:
+                    on_event(event)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def make_room(self) -> None:
+        """Take the progress bar away where a result is about to appear on the same terminal."""
+        if self.output.is_terminal:
+            self.progress.close()
+
+    def show_counts(self, counts: ReadCounts, partial: bool) -> None:
+        """The closing lines of every result in text: what was read, and whether that was all."""
+        self.output.line(describe_counts(counts), "dim")
+        if partial:
+            self.output.line("Partial: interrupted before the end of the input.", "yellow")
+
+    def finish(self) -> None:
+        """Exit with the code for an interruption, if there was one."""
+        if self.interrupted:
+            _exit_interrupted()
+
+
+def cache_environment(cache: Path | None) -> Mapping[str, str]:
+    """The environment in which checkpoints are looked up: `--cache` replaces the hub's own variables."""
+    return os.environ if cache is None else {**os.environ, "HF_HUB_CACHE": str(cache)}
+
+
+def describe_counts(counts: ReadCounts) -> str:
+    """`Read 325,012 bytes, 81,234 tokens, 80 blocks in 1:23.`, and invalid bytes if there were any."""
+    sizes = [plural(counts.num_bytes, "byte"), plural(counts.num_tokens, "token"), plural(counts.num_blocks, "block")]
+    text = f"Read {', '.join(sizes)} in {describe_seconds(counts.seconds)}."
+    if counts.num_replaced:
+        text += f" {plural(counts.num_replaced, 'invalid byte sequence')} replaced by U+FFFD."
+    return text
+
+
+def one_line(text: str) -> str:
+    """A quote for display: line breaks and runs of blanks as one blank. The JSON forms keep the text as it is."""
+    return " ".join(text.split())
+
+
+def _exit_interrupted() -> NoReturn:
+    raise typer.Exit(EXIT_INTERRUPTED)

@@ -1,0 +1,69 @@
+"""How salient a sentence is: by the memory's attention to its tokens, or by how surprising they were.
+
+Token values arrive block by block and sentences straddle blocks, so values wait until the sentence they belong to is
+complete; what waits is no longer than the text read ahead.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BINS = 32  # parts of a block whose usual attention is known
+_PRIOR_BLOCKS = 2.0  # how many blocks of even attention the profile starts from
+_FLOOR = 1e-3
+
+
+class AttentionProfile:
+    """What attention a place in a block usually gets, so that block ends are not favoured for where they are."""
+
+    def __init__(self) -> None:
+        self._sums = np.full(_BINS, _PRIOR_BLOCKS)
+        self._weight = _PRIOR_BLOCKS
+
+    def salience(self, attention: NDArray[np.float64], offset: int, block_size: int) -> NDArray[np.float64]:
+        """Log of attention [n] over the usual at the same place; the tokens stand at `offset` and on in their block.
+
+        0 is as usual. The usual is learned from the blocks so far, this one included.
+        """
+        density = attention * block_size
+        bins = (np.arange(offset, offset + len(attention)) * _BINS) // block_size
+        share = np.bincount(bins, minlength=_BINS) * (_BINS / block_size)
+        sums = np.bincount(bins, weights=density, minlength=_BINS) * (_BINS / block_size)
+        self._sums += sums
+        self._weight += float(share.mean())
+        usual = self._sums / self._weight
+        return np.asarray(np.log(np.maximum(density / np.maximum(usual[bins], _FLOOR), _FLOOR)))
+
+
+class TokenValues:
+    """Values of tokens by their source bytes, asked for sentence by sentence."""
+
+    def __init__(self) -> None:
+        self._starts = self._ends = np.empty(0, np.int64)
+        self._values = np.empty(0, np.float64)
+
+    @property
+    def end(self) -> int:
+        """The source byte up to which values are known."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def add(self, starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """The next tokens [n]; NaN where a token has no value."""
+        self._starts = np.concatenate((self._starts, starts))
+        self._ends = np.concatenate((self._ends, ends))
+        self._values = np.concatenate((self._values, values))
+
+    def mean(self, start: int, end: int) -> float | None:
+        """Over the tokens that reach into the source bytes [start, end); None if none of them has a value."""
+        first = np.searchsorted(self._ends, start, side="right")
+        last = np.searchsorted(self._starts, end, side="left")
+        values = self._values[first:last]
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else None
+
+    def forget(self, before: int) -> None:
+        """Nothing before this source byte will be asked for, but the last token is kept for `end`."""
+        first = min(int(np.searchsorted(self._ends, before, side="right")), max(len(self._ends) - 1, 0))
+        self._starts, self._ends = self._starts[first:].copy(), self._ends[first:].copy()
+        self._values = self._values[first:].copy()
