@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
 
 def ask(
-    machine: MachineOptions,
-    documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    *,
     questions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[QUESTION]...", help="What to ask; one reading serves them all."),
+        typer.Argument(metavar="QUESTION", help="What to ask; one reading serves them all."),
     ] = None,
     file: Annotated[
         list[str] | None,
@@ -52,6 +49,10 @@ def ask(
     answer_tokens: Annotated[int, typer.Option("--answer-tokens", min=1, help="The longest written answer.")] = 64,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
+    machine: MachineOptions,
+    documents: DocumentOptions,
+    output: OutputOptions,
+    report: ReportOptions,
 ) -> None:
     """Ask questions about texts; evidence is quoted and verified.
 

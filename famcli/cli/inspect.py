@@ -14,6 +14,7 @@ from famcli.cli.work import cache_environment
 
 if TYPE_CHECKING:
     from famcli.checkpoint.inspect import CheckpointInfo
+    from famcli.nn.config import FamConfig
     from famcli.reading.memory_file import MemoryFileInfo
 
 
@@ -35,10 +36,11 @@ def inspect(
     fingerprints by which a memory file is matched to a checkpoint. No weight is loaded.
     """
     output = Output()
-    if path is not None and Path(path).expanduser().is_file():
+    file = None if path is None else Path(path).expanduser()
+    if file is not None and file.is_file():
         from famcli.reading.memory_file import inspect_memory_file
 
-        _show(output, "memory file", *_memory_file_facts(inspect_memory_file(Path(path).expanduser())), json)
+        _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
@@ -82,42 +84,42 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
         fam = sidecar.fam
         validated = sidecar.validated_tokens
         lines += [
-            (
-                "reads",
-                f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
-                f"{plural(fam.fam_length, 'memory row')}, {plural(fam.sink_tokens, 'sink')}",
-            ),
+            ("reads", _describe_fam(fam)),
             ("memory", "trained" if sidecar.memory_trained else "not trained"),
             ("validated on", "never" if validated is None else plural(validated, "token")),
             ("state", f"{describe_bytes(info.state_bytes or 0)} at most, however much is read"),
             ("tasks", ", ".join(f"{task}: {mode}" for task, mode in sidecar.tasks.items()) or "none named"),
         ]
     prints = info.fingerprints
-    lines.append(("fingerprints", f"weights {prints.weights}"))
-    lines += [("", f"config  {prints.config}"), ("", f"tokens  {prints.tokenizer}")]
+    lines += _fingerprint_lines(prints.weights, prints.config, prints.tokenizer)
     return values, lines
 
 
-def _memory_file_facts(info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    values = asdict(info) | {"path": str(info.path), "memory_kind": info.kind}
-    del values["kind"]
-    prints = info.fingerprints
+def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    size = path.stat().st_size
+    values = {"path": str(path), "file_size": size} | {
+        "memory_kind" if key == "kind" else key: value for key, value in asdict(info).items()
+    }
     lines = [
-        ("memory file", f"{info.path}, {describe_bytes(info.file_size)}, format {info.format}, kind {info.kind}"),
-        ("made with", f"{info.model_name}, {info.dtype}, memory {info.memory_mode}"),
+        ("memory file", f"{path}, {describe_bytes(size)}, kind {info.kind}"),
+        ("made with", f"{info.model}, memory {info.memory_mode}"),
+        ("reads", _describe_fam(info.fam)),
         (
-            "reads",
-            f"blocks of {plural(info.block_size, 'token')}, {plural(info.memory_segments, 'segment')}, "
-            f"{plural(info.fam_length, 'memory row')}, {plural(info.sink_tokens, 'sink')}",
-        ),
-        (
-            "read",
+            "has read",
             f"{plural(info.num_bytes, 'byte')}, {plural(info.num_tokens, 'token')}, {plural(info.num_blocks, 'block')}",
         ),
-        *(
-            ("source", f"{source.name}, {plural(source.num_bytes, 'byte')}, {source.encoding}")
-            for source in info.sources
-        ),
-        *(("fingerprints" if n == 0 else "", f"{name:<9} {prints[name]}") for n, name in enumerate(prints)),
+        *(("source", f"{part.name}, {plural(part.num_bytes, 'byte')}, {part.encoding}") for part in info.sources),
+        *_fingerprint_lines(info.weights, info.config, info.tokenizer),
     ]
     return values, lines
+
+
+def _describe_fam(fam: FamConfig) -> str:
+    return (
+        f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
+        f"{plural(fam.fam_length, 'memory row')}, {plural(fam.sink_tokens, 'sink')}"
+    )
+
+
+def _fingerprint_lines(weights: str, config: str, tokenizer: str) -> list[tuple[str, str]]:
+    return [("fingerprints", f"weights    {weights}"), ("", f"config     {config}"), ("", f"tokenizer  {tokenizer}")]

@@ -31,7 +31,7 @@ ScoreModeOption = Annotated[
     ),
 ]
 FilesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[FILE]...", help="Text files; none, or -, is standard input.")
+    list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
 ]
 EachOption = Annotated[bool, typer.Option("--each", help="Treat each file alone, instead of one after the other.")]
 CacheOption = Annotated[

@@ -14,24 +14,22 @@ from famcli.cli.options import (
     ReportOptions,
     ScoreModeOption,
 )
+from famcli.cli.render import Style, plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.perplexity import FileScore, PerplexityResult, Score, UnitScore
+    from famcli.tasks.perplexity import PerplexityResult
+    from famcli.tasks.scores import Difference, Score
+    from famcli.tasks.units import UnitScore
 
 
 def ppl(
-    machine: MachineOptions,
-    documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    *,
     files: FilesArgument = None,
     per: Annotated[
         Literal["line", "block", "token"] | None,
-        typer.Option(
-            "--per", help="Report each line, block or token as it is scored. Lines cut tokens after newlines."
-        ),
+        typer.Option("--per", help="Report each line, block or token at once. line cuts tokens after newlines."),
     ] = None,
     alert: Annotated[
         float | None,
@@ -43,6 +41,10 @@ def ppl(
         ),
     ] = None,
     memory_mode: ScoreModeOption = None,
+    machine: MachineOptions,
+    documents: DocumentOptions,
+    output: OutputOptions,
+    report: ReportOptions,
 ) -> None:
     """Measure perplexity, bits per byte, next-token accuracy.
 
@@ -52,6 +54,8 @@ def ppl(
     """
     if alert is not None and per not in (None, "line"):
         raise UsageError(f"--alert judges lines, but --per {per} was asked for; leave one of them out")
+    if alert is not None and not alert > 0:
+        raise UsageError(f"--alert is {alert:g}, it must be a positive number of deviations")
     if output.json and (per or alert is not None):
         raise UsageError("--json prints one object at the end; use --jsonl to have each line, block or token")
     with Work(report, output) as work:
@@ -78,7 +82,8 @@ class _Show:
         self._several_files = several_files
 
     def event(self, event: Any) -> None:
-        from famcli.tasks.perplexity import FileScore, UnitScore
+        from famcli.tasks.perplexity import FileScore
+        from famcli.tasks.units import UnitScore
 
         if isinstance(event, UnitScore) and (event.alert is not None or not self._only_alerts):
             self._work.make_room()
@@ -94,31 +99,39 @@ class _Show:
             return
         work.make_room()
         for file in result.files:
-            self._file(file)
-        if self._several_files:
-            for score in result.total:
-                work.output.line(f"total  {describe_score(score, named=len(result.total) > 1)}", "bold")
+            self._figures(file.source.name, file.scores, file.difference)
+        if len(result.files) > 1:
+            self._figures("total", result.total, result.difference, "bold")
+        if result.num_alerts is not None:
+            work.output.line(f"{plural(result.num_alerts, 'line')} stood out.")
         work.output.line(result.definition, "dim")
-        if result.partial:
-            work.output.line("Partial: interrupted before the end of the input.", "yellow")
+        work.show_counts(result.counts, result.partial)
 
     def _unit(self, unit: UnitScore) -> None:
         if self._work.form == "jsonl":
-            self._work.output.json({"event": unit.kind, **unit.to_json()})
+            self._work.output.json({"event": "unit", **unit.to_json()})
             return
-        place = f"{unit.source}:{unit.line}" if self._several_files else f"{unit.line}"
+        place = f"byte {unit.span[0]:,}" if unit.line is None else f"line {unit.line:,}"
+        if self._several_files:
+            place = f"{unit.source}, {place}"
+        named = len(unit.scores) > 1
         figures = "  ".join(
-            f"{score.memory_mode} {_number(score.bits_per_byte)}"
-            if len(unit.scores) > 1
-            else _number(score.bits_per_byte)
-            for score in unit.scores
+            (f"{score.memory_mode} " if named else "") + _number(score.bits_per_byte) for score in unit.scores
         )
-        text = "" if unit.text is None else "  " + unit.text.rstrip("\r\n").replace("\n", "\\n")
-        self._work.output.line(f"{place}  {figures} bits/byte{text}")
+        limit = "" if unit.alert is None else f" (limit {_number(unit.alert.limit)})"
+        text = "" if unit.text is None else "  " + unit.text.replace("\n", "\\n") + ("..." if unit.text_is_cut else "")
+        self._work.output.line(f"{place}  {figures} bits/byte{limit}{text}")
 
-    def _file(self, file: FileScore) -> None:
-        for score in file.scores:
-            self._work.output.line(f"{file.source}  {describe_score(score, named=len(file.scores) > 1)}")
+    def _figures(self, name: str, scores: tuple[Score, ...], difference: Difference | None, style: Style = "") -> None:
+        for score in scores:
+            self._work.output.line(f"{name}  {describe_score(score, named=len(scores) > 1)}", style)
+        if difference is not None:
+            error = "" if difference.standard_error is None else f" ± {difference.standard_error:.4f}"
+            self._work.output.line(
+                f"{name}  on minus frozen  {difference.nll_per_token:+.4f}{error} nats/token  "
+                f"{difference.bits_per_byte:+.4f} bits/byte",
+                style,
+            )
 
 
 def describe_score(score: Score, named: bool) -> str:
@@ -126,11 +139,10 @@ def describe_score(score: Score, named: bool) -> str:
     mode = f"memory {score.memory_mode}  " if named else ""
     if not score.num_tokens:
         return f"{mode}nothing to score"
-    error = (
-        "" if score.standard_error is None else f" ({score.nll_per_token:.4f} ± {score.standard_error:.4f} nats/token)"
-    )
+    error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
     return (
-        f"{mode}perplexity {_number(score.perplexity)}{error}  {_number(score.bits_per_byte)} bits/byte  "
+        f"{mode}perplexity {_number(score.perplexity)} ({_number(score.nll_per_token)}{error} nats/token)  "
+        f"{_number(score.bits_per_byte)} bits/byte  "
         f"accuracy {100 * (score.accuracy or 0):.2f} %  {score.num_tokens:,} tokens  {score.num_bytes:,} bytes"
     )
 

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 def summarize(
-    machine: MachineOptions,
-    documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    *,
     files: FilesArgument = None,
     sentences: Annotated[
         int | None, typer.Option("--sentences", "-n", min=1, help="How many. Default: 5 to 12, by the text's length.")
@@ -35,6 +32,10 @@ def summarize(
     ] = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
+    machine: MachineOptions,
+    documents: DocumentOptions,
+    output: OutputOptions,
+    report: ReportOptions,
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
 

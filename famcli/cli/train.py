@@ -24,24 +24,19 @@ _SECONDS_BETWEEN = 0.5
 
 
 def train(
-    report: ReportOptions,
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; docs/recipes.md explains its keys.")],
+    *,
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; docs/training.md explains its keys.")],
     run: Annotated[
         Path | None,
         typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, export. Default: runs/NAME."),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Override a key of the recipe, e.g. schedule.steps=10; repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. schedule.steps=10; repeatable."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe, print it as JSON, train nothing.")
-    ] = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print the run's log on stdout, one JSON object per event.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it as JSON.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")] = False,
+    report: ReportOptions,
 ) -> None:
     """Train a checkpoint from a recipe.
 

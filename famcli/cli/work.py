@@ -51,7 +51,8 @@ class Work:
         from famcli.documents.document import open_document
 
         for file in files:
-            if file != "-":
+            special = os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))
+            if file != "-" and not special:  # a named pipe can be opened only once
                 open_document(file, encoding=documents.encoding).close()
         if (not files or "-" in files) and sys.stdin.isatty():
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
@@ -72,6 +73,10 @@ class Work:
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
+        if not model.sidecar.memory_trained:
+            self.notes.warn(
+                f"the memory of {located.name} is not trained: it is off unless --memory-mode says otherwise"
+            )
         return model
 
     def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:

@@ -47,7 +47,7 @@ def decoder_for(encoding: str) -> Decoder:
 
 def is_stateful(encoding: str) -> bool:
     """Whether what a byte means depends on escapes far before it, so that reading cannot start in the middle."""
-    return encoding.startswith(("iso2022", "hz", "utf-7"))
+    return encoding.startswith(("iso2022", "hz"))
 
 
 class _Invalid(threading.local):

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +39,7 @@ class Document:
     name: what to call it. source: its path, None for standard input. size: bytes of the file, None for a pipe.
     encoding: a Python codec (for a pipe, utf-8 until another one is found). num_replaced: invalid sequences so far,
     each replaced by U+FFFD. bytes_read: source bytes of the pieces so far, marks included, counted from `start`.
+    wait_for_more: asked at the end; True to try once more (a file that grows is followed by what waits here).
     """
 
     def __init__(self, stream: BinaryIO, name: str, source: Path | None, size: int | None, start: int) -> None:
@@ -58,6 +59,7 @@ class Document:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._at_end = False
+        self.wait_for_more: Callable[[], bool] = bool  # `bool()` is False: the end of the file is the end
 
     def __enter__(self) -> Document:
         return self
@@ -82,6 +84,8 @@ class Document:
         while not self._at_end:
             if not self._unread:
                 data = self._read()
+                while not data and self.wait_for_more():
+                    data = self._read()
                 self._at_end = not data
                 self._buffer += data
             self._unread = False
@@ -107,25 +111,27 @@ class Document:
         """What the buffer holds in whole characters; if `final`, what is left of one."""
         decoded = self._decoder.decode(self._buffer, final)
         begin = self.start + self.bytes_read
-        self._take(decoded.consumed)
+        raw = self._take(decoded.consumed)
         self.num_replaced += decoded.num_replaced
         if not decoded.text:
             return None
-        return Piece(decoded.text, begin, begin + decoded.consumed, decoded.widths, tentative=final)
+        return Piece(decoded.text, begin, begin + decoded.consumed, decoded.widths, tentative=final, raw=raw)
 
     def _use(self, encoding: str) -> Decoder:
         self.encoding = encoding
         self._decoder = decoder_for(encoding)
         return self._decoder
 
-    def _take(self, num_bytes: int) -> None:
+    def _take(self, num_bytes: int) -> bytes:
         taken, self._buffer = self._buffer[:num_bytes], self._buffer[num_bytes:]
         self._hash.update(taken)
         self.bytes_read += num_bytes
-        self._tail.append(taken)
-        self._tail_bytes += num_bytes
-        while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
+        if taken:
+            self._tail.append(taken)
+            self._tail_bytes += num_bytes
+        while self._tail and self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
+        return taken
 
     def _read(self) -> bytes:
         try:

@@ -1,8 +1,8 @@
 """Which encoding a document is in, judged by its first bytes; and which files are no text at all.
 
-The decision: a byte-order mark; else UTF-8 if the sample is valid, or has more good than bad multi-byte sequences; else
-what charset-normalizer finds, with cp1252 preferred among codecs that read the sample alike; else UTF-8 again, its
-invalid bytes replaced. UTF-16 and UTF-32 need a byte-order mark or to be named. NUL bytes are ordinary.
+The decision: a byte-order mark; else UTF-8 if the sample is valid, or has no fewer good than bad multi-byte sequences;
+else what charset-normalizer finds, with cp1252 preferred where it reads well; else UTF-8 again, its invalid bytes
+replaced. UTF-16 and UTF-32 need a byte-order mark or to be named. NUL bytes are ordinary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8", "ascii": "utf-8"}
-_NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem"}
+# Of no use for files; in UTF-7 characters do not even begin at bytes.
+_NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem", "utf-7"}
 _MUCH = 40  # bytes above ASCII: with fewer, statistics guess worse than the most common encoding
 _TYPOGRAPHY = "‚„…‘’“”•–—€¡£§©«°·»¿½\u00a0"
 _LIKE_WESTERN = ("cp1250", "iso8859_2", "cp1254")  # their texts read as letters in cp1252 as well
@@ -39,7 +40,7 @@ _MAGIC = (
         "convert it with `pandoc FILE -t plain --wrap=none` and give the text",
     ),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", "save it as plain text and give that"),
-    (b"\x1f\x8b", "compressed with gzip", "pipe it in: `zcat FILE | famcli ...`"),
+    (b"\x1f\x8b\x08", "compressed with gzip", "pipe it in: `zcat FILE | famcli ...`"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "pipe it in: `zstdcat FILE | famcli ...`"),
     (b"\xfd7zXZ\x00", "compressed with xz", "pipe it in: `xzcat FILE | famcli ...`"),
     (b"BZh91AY&SY", "compressed with bzip2", "pipe it in: `bzcat FILE | famcli ...`"),
@@ -78,7 +79,7 @@ def named_encoding(encoding: str, first: bytes) -> tuple[str, int]:
     Raises DocumentError for a name that is no text encoding.
     """
     try:
-        b"".decode(encoding)
+        b"a".decode(encoding, "replace")
         name = codecs.lookup(encoding).name.replace("_", "-")
     except (LookupError, ValueError):
         name = ""
@@ -102,7 +103,7 @@ def detect(sample: bytes, complete: bool) -> str:
         pass
     text, _ = codecs.utf_8_decode(sample, "replace", complete)
     num_good = sum(character > "\x7f" for character in text) - text.count("\ufffd")
-    if num_good > text.count("\ufffd"):
+    if num_good >= text.count("\ufffd"):
         return "utf-8"
     return _legacy(sample) or "utf-8"
 

@@ -14,7 +14,7 @@ class Piece:
 
     widths: source bytes of each character, int64 [len(text)]; their sum is end - start. None where each character
     takes the bytes of its UTF-8 encoding. tentative: the text is here only because the input ended inside a character;
-    more input would make it another.
+    more input would make it another. raw: the source bytes themselves, where they are known.
     """
 
     text: str
@@ -22,6 +22,7 @@ class Piece:
     end: int
     widths: npt.NDArray[np.int64] | None = None
     tentative: bool = False
+    raw: bytes = b""
 
     def char_offsets(self) -> npt.NDArray[np.int64]:
         """Source offset of every character, and of the end: int64 [len(text) + 1]."""

@@ -25,7 +25,7 @@ _TILE_ROWS = 512
 
 def _onednn_types() -> frozenset[torch.dtype]:
     """Types whose products go to oneDNN by name: for float32 torch would choose MKL, at less than half the speed."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return frozenset()
     wide, narrow = {torch.float32}, {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
     return frozenset(wide | narrow)
@@ -113,7 +113,7 @@ def _attend_one(queries: Tensor, parts: Sequence[Part], scale: float) -> Tensor:
     hk = parts[0][0].shape[1]
     rows = (queries * scale).view(b * hk, h // hk, e)
     scores = [torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)) for key, _ in parts]
-    weights = torch.softmax(torch.cat(scores, dim=-1), dim=-1).split([s.shape[-1] for s in scores], dim=-1)
+    weights = torch.softmax(torch.cat(scores, dim=-1), dim=-1).split_with_sizes([s.shape[-1] for s in scores], dim=-1)
     out: Tensor | None = None
     for weight, (_, value) in zip(weights, parts, strict=True):
         value = value.reshape(b * hk, -1, e)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from famcli.nn.attention import attend, attention_received
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.layers import Backbone, Layer
-from famcli.nn.linear import Linear, linear
+from famcli.nn.linear import Linear, PackedWeight, linear
 from famcli.nn.rope import Rotation, rope_frequencies, rotation
 from famcli.nn.state import LayerState, MemoryMode, OpenRows, State
 
@@ -82,6 +82,7 @@ class Decoder(nn.Module):
         self.model = Backbone(config)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._tied_head = PackedWeight()
         if fam.fam_length:
             self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
         visible = (fam.memory_segments + 1) * fam.block_size
@@ -169,8 +170,10 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm and head: [b, k, d] to [b, k, v]. Ask only for the rows that are wanted."""
-        head = self.model.embed_tokens if self.config.tie_embeddings else self.lm_head
-        return linear(self.model.norm(hidden), head.weight)
+        normed = self.model.norm(hidden)
+        if self.config.tie_embeddings:
+            return linear(normed, self.model.embed_tokens.weight, packed=self._tied_head)
+        return self.lm_head(normed)  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------------------------------- positions
 

@@ -37,8 +37,8 @@ class Bookmark:
     as the state's fill. unread: tokens that are certain and were not read yet, with spans in the last source.
     next_byte: of the last source, where text follows whose tokens are not certain yet. begun: whether any of the last
     source's text became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` (that of
-    the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens, num_bytes,
-    num_blocks: read so far, over all sources; num_bytes counts up to the end of the tail.
+    the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens,
+    num_blocks: read so far, over all sources.
     """
 
     lane: Lane

@@ -21,7 +21,7 @@ Tokens = Sequence[int] | NDArray[np.int32] | Tensor
 
 def legal_cuts(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> Iterator[int]:
     """The lengths of the calls that read `n` tokens after `fill` tokens of the open block: their sum is n."""
-    if 0 < fill and n:
+    if fill and n:
         first = min(n, block_size - fill)
         yield first
         n -= first

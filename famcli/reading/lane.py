@@ -47,7 +47,9 @@ def step(
 ) -> tuple[Lane, Measured]:
     """Read `ids` [n] in one call, which must be a legal one."""
     tokens, n, fill = as_batch(ids, network), len(ids), lane.state.fill
-    probe = Probe() if attention and lane.state.memory_mode == "on" and (fill + n) % network.fam.block_size == 0 else None
+    probe = (
+        Probe() if attention and lane.state.memory_mode == "on" and (fill + n) % network.fam.block_size == 0 else None
+    )
     hidden, state = network.read(tokens, lane.state, probe)
     nll, correct = _score(network, lane.last_hidden, hidden, tokens) if score else (None, None)
     received = None if probe is None or probe.memory_attention is None else probe.memory_attention[0, -n:].float().cpu()

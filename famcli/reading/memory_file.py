@@ -6,56 +6,213 @@ per cent of the size and lossy: the closed blocks can no longer be seen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.reading.bookmark import Bookmark, SourceRecord
+from famcli.errors import MemoryFileError, UsageError
+from famcli.nn.state import State
+from famcli.reading.bookmark import Bookmark
+from famcli.reading.engine import read_any, start_state
+from famcli.reading.lane import Lane
+from famcli.reading.memory_format import MemoryFileInfo, MemoryKind, OpenedMemoryFile, metadata
 from famcli.reading.reader import Reader
+from famcli.tokens.stream import TokenRun
 
-MemoryKind = Literal["full", "memory"]
+__all__ = ["SUFFIX", "MemoryFileInfo", "MemoryKind", "inspect_memory_file", "load_memory", "save_memory"]
+
 SUFFIX = ".fam"
 
 
-@dataclass(frozen=True)
-class MemoryFileInfo:
-    """What a memory file says of itself, read without its tensors.
-
-    fingerprints: weights, config, tokenizer. num_bytes, num_tokens, num_blocks: read so far, over all sources.
-    """
-
-    path: Path
-    format: int
-    kind: MemoryKind
-    model_name: str
-    fingerprints: dict[str, str]
-    memory_mode: str
-    block_size: int
-    memory_segments: int
-    fam_length: int
-    sink_tokens: int
-    sources: tuple[SourceRecord, ...]
-    num_bytes: int
-    num_tokens: int
-    num_blocks: int
-    file_size: int
-    dtype: str
-
-
-def save_memory(path: Path, reader: Reader, kind: MemoryKind = "full") -> MemoryFileInfo:
+def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind = "full") -> MemoryFileInfo:
     """Write what `reader` read to `path`, replacing what is there only once the new file is whole.
 
-    Raises MemoryFileError if it cannot be written (the old file is then untouched), or in memory mode "compare".
+    Raises MemoryFileError if it cannot be written (the old file is then untouched); UsageError in memory mode
+    "compare", and for kind "memory" where there is none.
     """
+    mark = reader.bookmark()
+    state = mark.lane.state
+    if kind == "memory" and (state.memory_mode != "on" or not reader.model.network.fam.fam_length):
+        raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
+    info = _describe(reader.model, mark, kind)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(mark, kind).items()}
+    _write(Path(os.path.realpath(path)), info.dumps(), tensors)
+    return info
 
 
-def load_memory(path: Path, model: Model) -> Bookmark:
-    """Where the reading that `path` keeps can go on: `Reader(model, resume=load_memory(path, model))`.
+def load_memory(path: str | os.PathLike[str], model: Model) -> Bookmark:
+    """Where the reading that `path` keeps goes on: `Reader(model, resume=load_memory(path, model))`.
 
     Raises MemoryFileError if the file is damaged, or was written with another model or other settings.
     """
+    opened = OpenedMemoryFile(Path(path))
+    info = opened.info
+    _check_model(opened.path, info, model)
+    tensors = opened.tensors(model.network.config)
+    mark = _checked_bookmark(opened, tensors, model)
+    return mark if info.kind == "full" else _read_again(mark, info, tensors["memory"], model)
 
 
-def inspect_memory_file(path: Path) -> MemoryFileInfo:
-    """What a memory file says of itself. Raises MemoryFileError if it is none, or is damaged."""
+def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
+    """What a memory file says of itself, from its header alone. Raises MemoryFileError if it is none, or cut short."""
+    return OpenedMemoryFile(Path(path)).info
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
+    state, fam, fingerprints = mark.lane.state, model.network.fam, model.fingerprints
+    return MemoryFileInfo(
+        kind=kind,
+        model=model.name,
+        weights=fingerprints.weights,
+        config=fingerprints.config,
+        tokenizer=fingerprints.tokenizer,
+        memory_mode=state.memory_mode,
+        block_size=fam.block_size,
+        memory_segments=fam.memory_segments,
+        fam_length=fam.fam_length,
+        sink_tokens=fam.sink_tokens,
+        sources=mark.sources,
+        num_bytes=mark.num_bytes,
+        num_tokens=mark.num_tokens,
+        num_blocks=mark.num_blocks,
+        position=int(state.position[0]),
+        fill=state.fill,
+        num_closed=state.num_closed,
+        memory_is_initial=state.memory_is_initial,
+        next_byte=mark.next_byte,
+        begun=mark.begun,
+        line=mark.line,
+    )
+
+
+def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
+    state = mark.lane.state
+    tensors = {
+        "open_tokens": torch.tensor(mark.open_tokens),
+        "unread_ids": torch.tensor(mark.unread.ids),
+        "unread_starts": torch.tensor(mark.unread.starts),
+        "unread_ends": torch.tensor(mark.unread.ends),
+        "tail": torch.tensor(np.frombuffer(mark.tail, dtype=np.uint8)),
+    }
+    if mark.lane.last_hidden is not None:
+        tensors["last_hidden"] = mark.lane.last_hidden
+    if kind == "memory":
+        return tensors | {"memory": torch.cat([layer.memory for layer in state.layers])}
+    return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
+
+
+def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
+    """Write beside `path`, make sure that it is on the disk, and only then put it in place."""
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # mode 0600
+        os.close(handle)
+        save_file(tensors, temporary, metadata(info, tensors))
+        os.chmod(temporary, 0o600)
+        _sync(temporary)
+        os.replace(temporary, path)
+        temporary = None
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise MemoryFileError(
+            f"cannot save to {path}: {reason}; what was there before is untouched, make room or choose another place"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _sync(path: str | Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+def _check_model(path: Path, info: MemoryFileInfo, model: Model) -> None:
+    """Raise MemoryFileError naming both sides unless the file was written by this model, read in this way."""
+    fam = model.network.fam
+    for name in ("block_size", "memory_segments", "fam_length", "sink_tokens"):
+        if getattr(info, name) != getattr(fam, name):
+            raise MemoryFileError(
+                f"{path} was written with {name} {getattr(info, name)}, {model.name} is opened with "
+                f"{getattr(fam, name)}: open it the same way, or read the text again"
+            )
+    for name, what in (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
+        there, here = getattr(info, name), getattr(model.fingerprints, name)
+        if there != here:
+            raise MemoryFileError(
+                f"{path} was written with {info.model} ({what} {there[:12]}), the model here is {model.name} "
+                f"({what} {here[:12]}): choose that model with --model, or read the text again"
+            )
+
+
+def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Bookmark:
+    """The bookmark in a file of kind "full"; of kind "memory", with a state that is still to be made."""
+    info, network = opened.info, model.network
+    ids, starts, ends = (tensors[f"unread_{part}"].numpy() for part in ("ids", "starts", "ends"))
+    for tokens in (ids, tensors["open_tokens"].numpy()):
+        if len(tokens) and not (tokens.min() >= 0 and tokens.max() < network.config.vocab_size):
+            raise opened.damaged("it holds tokens that the model does not have")
+    if info.kind == "full":
+        named = {name.removeprefix("state."): tensor for name, tensor in tensors.items() if name.startswith("state.")}
+        state = State.from_tensors(named, info.state_meta).to(network.device, network.dtype)
+        state = replace(state, position=named["position"])
+    else:
+        state = start_state(network, info.memory_mode)
+    hidden = tensors.get("last_hidden")
+    mark = Bookmark(
+        lane=Lane(state, None if hidden is None else hidden.to(network.device, network.dtype)),
+        open_tokens=tensors["open_tokens"].numpy(),
+        unread=TokenRun(ids, starts, ends),
+        next_byte=info.next_byte,
+        begun=info.begun,
+        tail=tensors["tail"].numpy().tobytes(),
+        line=info.line,
+        sources=info.sources,
+        num_tokens=info.num_tokens,
+        num_blocks=info.num_blocks,
+    )
+    position = tensors["state.position"][0] if info.kind == "full" else info.position
+    if not len(ids) == len(starts) == len(ends) or int(position) != info.position or info.position < info.fill:
+        raise opened.damaged("its tokens and positions do not fit together")
+    spans = np.concatenate(([0], starts, ends[-1:], [info.next_byte]))
+    if (np.diff(spans) < 0).any() or (np.diff(ends) < 0).any() or (starts > ends).any():
+        raise opened.damaged("the spans of its tokens do not follow one another")
+    if not mark.tail_start <= info.next_byte <= mark.end_byte == info.sources[-1].num_bytes:
+        raise opened.damaged("what it says of its last source does not fit together")
+    return mark
+
+
+def _read_again(mark: Bookmark, info: MemoryFileInfo, memory: Tensor, model: Model) -> Bookmark:
+    """A bookmark of kind "memory" with its state: the open block is read again behind the memory, without segments."""
+    start = mark.lane.state
+    layers = tuple(
+        replace(layer, memory=memory[index : index + 1].to(model.device)) for index, layer in enumerate(start.layers)
+    )
+    state = replace(
+        start,
+        layers=layers,
+        position=torch.tensor([info.position - info.fill]),
+        memory_is_initial=info.memory_is_initial,
+    )
+    last_hidden, state = read_any(model.network, mark.open_tokens, state)
+    return replace(mark, lane=Lane(state, mark.lane.last_hidden if last_hidden is None else last_hidden))

@@ -60,7 +60,8 @@ class Reader:
         self.model, self.eager = model, eager
         self.memory_mode = _checked_mode(model, memory_mode, resume)
         self._blocks = BlockReader(model.network, score, attention, keep_text, blocks_per_call)
-        self._resume, self._document = resume, _NO_DOCUMENT
+        self._resume = resume  # until text that follows it was fed
+        self._document: Document | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
         self._warned: set[str] = set()
@@ -116,17 +117,22 @@ class Reader:
 
         names: the network reads each document's name before it (None: where there is more than one document, or
         something was read before). continues: the first document is the rest of the last source, from the byte that
-        `bookmark().next_byte` names (see `append.open_append`). Documents are taken one by one, one ahead.
+        `bookmark().next_byte` names (see `append.open_append`). Documents are taken one by one, one ahead, and closed.
         """
         waiting = iter(documents)
         first = list(islice(waiting, 2))
         if names is None:
             names = len(first) > 1 or bool(self._sources)
-        for number, document in enumerate(chain(first, waiting)):
-            begin = self._continue if continues and number == 0 else self._begin
-            source = begin(document, names)
-            yield SourceStart(source.name, source.index, document.size, self._at[0].fed)
-            yield from self._read_source(document, source)
+        try:
+            for number, document in enumerate(chain(first, waiting)):
+                with document:
+                    begin = self._continue if continues and number == 0 else self._begin
+                    source = begin(document, names)
+                    yield SourceStart(source.name, source.index, document.size, self._at[0].fed)
+                    yield from self._read_source(document, source)
+        finally:
+            for document in first:  # one may not have had its turn
+                document.close()
 
     def finish(self) -> State:
         """Read what is known to follow but was not read yet, as if the source ended here; the state after it.
@@ -140,9 +146,7 @@ class Reader:
             pieces = tail_document(mark, mark.next_byte).pieces()
             runs = [place.unread, *(encoder.feed(piece) for piece in pieces), encoder.flush()]
             last = replace(place, unread=TokenRun.join(runs), fed=mark.end_byte)
-            for last, _ in self._blocks.read_blocks(last, SourceInReading("", 0, 0, TextWindow()), everything=True):
-                pass
-            self._at = (place, last)
+            self._at = (place, self._blocks.read_silently(last))
         return self.state
 
     def bookmark(self) -> Bookmark:
@@ -158,17 +162,17 @@ class Reader:
 
     def _bookmark(self, hashed: bool = False) -> Bookmark:
         place, view = self._at[0], self._view
-        start = int(place.unread.starts[0]) if len(place.unread) else place.next_byte
-        if self._document is None:
-            assert self._resume is not None, "a source is either open or was resumed"
-            tail, line = self._resume.tail, self._resume.line
+        next_byte = max(place.next_byte, self._window.start)  # behind a byte-order mark that nothing follows yet
+        start = int(place.unread.starts[0]) if len(place.unread) else next_byte
+        if self._resume is not None:
+            next_byte, tail, line = self._resume.next_byte, self._resume.tail, self._resume.line
         else:
-            tail, line = self._document.tail(start)[: view.fed - start], self._window.line(start)
+            tail, line = self._window.tail(start)[: view.fed - start], self._window.line(start)
         return Bookmark(
             lane=place.lanes[0],
             open_tokens=place.open_tokens,
             unread=place.unread,
-            next_byte=place.next_byte,
+            next_byte=next_byte,
             begun=place.encoder is not None and place.encoder.begun,
             tail=tail,
             line=line,
@@ -189,7 +193,7 @@ class Reader:
         if named:
             ids += tokenizer.encode(_heading(document.name, first=not records))
         place = self._blocks.read_aside(place, np.array(ids, dtype=np.int32))
-        self._document, self._window, self._replaced_before = document, TextWindow(), 0
+        self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
         self._sources = (*records, SourceRecord(document.name, _path(document), document.encoding, 0, None))
         self._at = (replace(place, encoder=StreamEncoder(tokenizer), fed=0, source_tokens=0, source_blocks=0), None)
         return self._source()
@@ -198,15 +202,15 @@ class Reader:
         """The last source goes on: its text that is not certain yet comes once more, at the head of `document`."""
         if not self._sources:
             raise UsageError("there is no source to go on with: nothing was read yet")
-        mark, last = self._bookmark(), self._sources[-1]
+        mark, last = self._bookmark(hashed=True), self._sources[-1]
         self._window = TextWindow(mark.tail_start, mark.line)
         for piece in tail_document(mark, mark.tail_start, mark.next_byte).pieces():
             self._window.add(piece, mark.tail_start)
         held_back = tail_document(mark, mark.next_byte)
         for _ in held_back.pieces():
             pass
-        self._replaced_before = self._records()[-1].num_replaced - held_back.num_replaced
-        self._document = document
+        self._replaced_before = mark.sources[-1].num_replaced - held_back.num_replaced
+        self._document, self._resume = document, mark
         self._sources = (*self._sources[:-1], replace(last, path=_path(document)))
         encoder = StreamEncoder(self.model.tokenizer, mark.next_byte, begun=mark.begun)
         place = replace(self._at[0], encoder=encoder, fed=mark.next_byte, source_tokens=0, source_blocks=0)
@@ -227,7 +231,7 @@ class Reader:
             self._feed(piece)
             yield from self._read_blocks(source, everything=self.eager)
         yield from self._read_blocks(source, everything=True)
-        yield from self._read_end(source, tentative)
+        yield from self._read_end(document, source, tentative)
         view, record = self._view, self._records(hashed=True)[-1]
         if record.num_replaced:
             yield from self._warn(
@@ -254,15 +258,19 @@ class Reader:
         run = encoder.feed(piece)
         unread = TokenRun.join([place.unread, run]) if len(place.unread) else run
         self._at = (replace(place, encoder=encoder, unread=unread, fed=piece.end), None)
+        self._resume = None
 
     def _read_blocks(self, source: SourceInReading, everything: bool) -> Iterator[Event]:
         for place, event in self._blocks.read_blocks(self._at[0], source, everything):
             self._at = (place, None)
             yield from self._checked(event)
 
-    def _read_end(self, source: SourceInReading, tentative: Piece | None) -> Iterator[Event]:
+    def _read_end(self, document: Document, source: SourceInReading, tentative: Piece | None) -> Iterator[Event]:
         """What is certain only if nothing follows, on a fork: the place stays where the source can grow from."""
         place = self._at[0]
+        if tentative is None and not place.fed:  # nothing at all, or a byte-order mark alone
+            place = replace(place, fed=document.bytes_read)
+            self._window = TextWindow(document.bytes_read)
         assert place.encoder is not None
         encoder, run, fed = place.encoder.copy(), TokenRun.empty(), place.fed
         if tentative is not None:
@@ -270,6 +278,7 @@ class Reader:
             run, fed = encoder.feed(tentative), tentative.end
         last = replace(place, unread=TokenRun.join([run, encoder.flush()]), fed=fed)
         self._at = (place, replace(last, unread=TokenRun.empty()))
+        self._resume = None
         for ended, event in self._blocks.read_blocks(last, source, everything=True):
             self._at = (place, ended)
             yield from self._checked(event)
@@ -278,8 +287,8 @@ class Reader:
 
     def _records(self, hashed: bool = False) -> tuple[SourceRecord, ...]:
         """The sources with the last one as it is now; its hash only where it is wanted, for it may mean reading."""
-        if self._document is None:
-            return self._sources
+        if self._document is None or self._resume is not None:
+            return self._sources if self._resume is None else self._resume.sources
         document, num_bytes = self._document, self._view.fed
         sha256 = None
         if hashed and document.start == 0 and document.bytes_read == num_bytes:
@@ -309,9 +318,6 @@ class Reader:
         if code not in self._warned:
             self._warned.add(code)
             yield ReadingWarning(code, message)
-
-
-_NO_DOCUMENT: Document | None = None
 
 
 def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Bookmark | None) -> ReadingMode:

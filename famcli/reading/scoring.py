@@ -36,9 +36,7 @@ def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Te
 
 
 @torch.inference_mode()
-def score_continuation(
-    network: Decoder, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None
-) -> Tensor:
+def score_continuation(network: Decoder, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None) -> Tensor:
     """Negative log-likelihood (nats) of each of `tokens` ([n], or [b, n] with a state of batch b) read after `state`.
 
     `last_hidden` [b, 1, d] of the token before them predicts the first one; without it the first is NaN. `state` stays

@@ -22,7 +22,6 @@ class Candidate:
 
     sentence: Sentence
     source: str
-    source_index: int
     place: int
     score: float
 
@@ -49,9 +48,12 @@ class Candidates:
         self._num_added += 1
         _push(section, (candidate.score, -self._num_added, candidate))
 
-    def clear(self) -> None:
-        """Forget all."""
-        self._sections.clear()
+    def forget(self, place: int) -> None:
+        """Forget those from `place` on."""
+        for index, section in self._sections.items():
+            kept = [entry for entry in section if entry[2].place < place]
+            heapq.heapify(kept)
+            self._sections[index] = kept
 
     def all(self) -> list[Candidate]:
         """Those that are kept, in the order of the document."""

@@ -55,12 +55,15 @@ class Notice:
 
 @dataclass(frozen=True)
 class SourceRead:
-    """One document, as far as it was read. num_replaced: invalid byte sequences that became U+FFFD."""
+    """One document, as far as it was read. num_replaced: invalid byte sequences that became U+FFFD.
+
+    num_tokens: None where it was read earlier, by another run.
+    """
 
     name: str
     encoding: str
     num_bytes: int
-    num_tokens: int
+    num_tokens: int | None
     num_replaced: int
 
     def to_json(self) -> dict[str, Any]:
@@ -142,16 +145,22 @@ class Ledger:
 
     def warn(self, text: str) -> Iterator[Notice]:
         """Say something once."""
-        if text not in self.warnings:
-            self.warnings.append(text)
+        if self.note(text):
             yield Notice(text)
+
+    def note(self, text: str) -> bool:
+        """Keep a warning for the result; False if it was there already."""
+        is_new = text not in self.warnings
+        if is_new:
+            self.warnings.append(text)
+        return is_new
 
     def counts(self) -> ReadCounts:
         """What was read so far, the open source included."""
         sources = (*self._sources, *self._open_source())
         return ReadCounts(
             num_bytes=sum(source.num_bytes for source in sources),
-            num_tokens=sum(source.num_tokens for source in sources),
+            num_tokens=sum(source.num_tokens or 0 for source in sources),
             num_blocks=self._num_blocks,
             sources=sources,
             seconds=time.monotonic() - self._started,
@@ -162,8 +171,6 @@ class Ledger:
 
     def _close(self) -> None:
         self._sources += self._open_source()
-        if self._document is not None:
-            self._document.close()
         self._document = None
 
     def _open_source(self) -> list[SourceRead]:
@@ -180,6 +187,13 @@ class _Watched:
         self, document: Document, opened: Callable[[Document], None], on_piece: Callable[[Piece], None] | None
     ) -> None:
         self._document, self._opened, self._on_piece = document, opened, on_piece
+
+    def __enter__(self) -> _Watched:
+        self._document.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._document.__exit__(*error)
 
     def pieces(self) -> Iterator[Piece]:
         """The document's."""

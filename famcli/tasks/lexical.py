@@ -15,13 +15,14 @@ from collections.abc import Mapping, Sequence
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-_ENDINGS = ("'s", "\u2019s", "ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
-_STOPWORDS = frozenset(
-    "a about after all an and any are as at be because been before being but by can could did do does doing for from "
-    "had has have having he her hers him his how i if in into is it its me my no not of off on or our out over own "
-    "she so some such than that the their them then there these they this those to too under until up very was we "
-    "were what when where which while who whom whose why will with would you your happens happen happened".split()
-)
+_ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
+_FUNCTION_WORDS = """
+a about after all an and any are as at be because been before being but by can could did do does doing for from had has
+have having he her hers him his how i if in into is it its me my no not of off on or our out over own she so some such
+than that the their them then there these they this those to too under until up very was we were what when where which
+while who whom whose why will with would you your happens happen happened
+"""
+_STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def terms(text: str) -> list[str]:
@@ -44,6 +45,7 @@ def content_terms(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
+    word = word.removesuffix("'s").removesuffix("\u2019s")
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

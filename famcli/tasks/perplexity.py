@@ -6,7 +6,8 @@ without one cannot be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -21,6 +22,18 @@ from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, 
 from famcli.tasks.lines import LineTokenizer
 from famcli.tasks.scores import Batches, Difference, Score, Tally
 from famcli.tasks.units import Per, SourceScorer, UnitScore
+
+__all__ = [
+    "FileScore",
+    "Perplexity",
+    "PerplexityConfig",
+    "PerplexityEvent",
+    "PerplexityResult",
+    "Score",
+    "UnitScore",
+    "define",
+    "perplexity",
+]
 
 
 @dataclass(frozen=True)
@@ -161,20 +174,20 @@ class Perplexity:
         watched = self._ledger.watch(document, scorer.see if by_line else None)
         self._current = scorer
         for event in reader.read([watched]):
+            units = self._counted(scorer.add(event)) if isinstance(event, BlockEvent) else []
             yield from self._ledger.record(event, reading=len(self._files))
-            if isinstance(event, BlockEvent):
-                yield from self._count_alerts(scorer.add(event))
-        yield from self._count_alerts(scorer.finish())
+            yield from units
+        yield from self._counted(scorer.finish())
         file = self._file_score(scorer, self._ledger.counts().sources[-1], partial=False)
         self._current = None
         self._files.append(file)
         _merge(self._total, self._differences, scorer.tallies, scorer.differences)
         yield file
 
-    def _count_alerts(self, units: Iterator[UnitScore]) -> Iterator[UnitScore]:
-        for unit in units:
-            self._num_alerts += unit.alert is not None
-            yield unit
+    def _counted(self, units: Iterable[UnitScore]) -> list[UnitScore]:
+        found = list(units)
+        self._num_alerts += sum(unit.alert is not None for unit in found)
+        return found
 
     def _file_score(self, scorer: SourceScorer, source: SourceRead, partial: bool) -> FileScore:
         scores = tuple(tally.score() for tally in scorer.tallies)
@@ -211,11 +224,12 @@ def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
     }
     return (
         f"Every token is predicted from all that was read before it in its source ({modes[mode]}; blocks of "
-        f"{fam.block_size} tokens, {fam.memory_segments} closed blocks visible); each source starts afresh and {first}. "
-        "nll is the sum of -ln p over the scored tokens, perplexity exp(nll / tokens), bits per byte nll / ln 2 / "
-        "source bytes of the scored tokens (in the source's own encoding, its byte-order mark not counted), accuracy "
-        "the share of scored tokens that were the most likely one. No end-of-text token is added or scored. The "
-        f"standard error is that of nll per token, over blocks taken as independent batches.{lines}"
+        f"{fam.block_size} tokens, {fam.memory_segments} closed blocks visible); each source starts afresh and "
+        f"{first}. nll is the sum of -ln p over the scored tokens, perplexity exp(nll / tokens), bits per byte "
+        "nll / ln 2 / source bytes of the scored tokens (in the source's own encoding, its byte-order mark not "
+        "counted), accuracy the share of scored tokens that were the most likely one. No end-of-text token is added "
+        "or scored. The standard error is that of nll per token, over blocks taken as independent batches, the "
+        f"unfinished last one included.{lines}"
     )
 
 
@@ -228,11 +242,10 @@ def _merge(tallies: tuple[Tally, ...], differences: Batches, others: tuple[Tally
 def _difference(scores: tuple[Score, ...], differences: Batches) -> Difference | None:
     if len(scores) < 2 or not scores[0].num_tokens:
         return None
-    on, frozen = scores
-    assert on.nll_per_token is not None and frozen.nll_per_token is not None
-    assert on.bits_per_byte is not None and frozen.bits_per_byte is not None
+    on, frozen = scores  # of the same tokens
+    nll, num_bytes = on.nll - frozen.nll, on.num_bytes
     return Difference(
-        nll_per_token=on.nll_per_token - frozen.nll_per_token,
+        nll_per_token=nll / on.num_tokens,
         standard_error=differences.standard_error,
-        bits_per_byte=on.bits_per_byte - frozen.bits_per_byte,
+        bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
     )

@@ -23,7 +23,7 @@ def is_quotable(sentence: Sentence) -> bool:
     """Whether a sentence can stand alone as a line of a summary.
 
     It is whole and ends with an end mark, has 6 to 60 words (two East Asian characters count as one), is mostly
-    letters, not mostly capitals, and has no address, copyright or e-book notice in it.
+    letters, not mostly capitals, closes the quotation marks it opens, and has no address, copyright or e-book notice.
     """
     text = sentence.text
     if not sentence.is_finished or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
@@ -33,7 +33,8 @@ def is_quotable(sentence: Sentence) -> bool:
     capitals = sum(character.isupper() for character in text)
     if letters < MIN_LETTERS * visible or capitals > MAX_CAPITALS * letters:
         return False
-    return not _BOILERPLATE.search(text)
+    is_balanced = text.count("\u201c") == text.count("\u201d") and text.count('"') % 2 == 0
+    return is_balanced and not _BOILERPLATE.search(text)
 
 
 def num_words(text: str) -> int:
@@ -43,7 +44,7 @@ def num_words(text: str) -> int:
 
 
 def gutenberg_marker(sentence: Sentence) -> str | None:
-    """"START" or "END" if this is the line with which Project Gutenberg frames a book's own text."""
+    """ "START" or "END" if this is the line with which Project Gutenberg frames a book's own text."""
     found = _GUTENBERG.search(sentence.text)
     return found[1].upper() if found else None
 

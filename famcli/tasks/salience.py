@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 _BINS = 32  # parts of a block whose usual attention is known
 _PRIOR_BLOCKS = 2.0  # how many blocks of even attention the profile starts from
 _FLOOR = 1e-3
+_SHRINKAGE = 16.0  # tokens
 
 
 class AttentionProfile:
@@ -36,10 +37,28 @@ class AttentionProfile:
         return np.asarray(np.log(np.maximum(density / np.maximum(usual[bins], _FLOOR), _FLOOR)))
 
 
+class Average:
+    """The mean of all values so far, which single sentences are held against."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    @property
+    def mean(self) -> float:
+        """0 before there are any."""
+        return self._sum / self._count if self._count else 0.0
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """More values [n]; NaN counts for nothing."""
+        known = values[~np.isnan(values)]
+        self._sum, self._count = self._sum + float(known.sum()), self._count + len(known)
+
+
 class TokenValues:
     """Values of tokens by their source bytes, asked for sentence by sentence."""
 
-    def __init__(self) -> None:
+    def __init__(self, average: Average) -> None:
+        self._average = average
         self._starts = self._ends = np.empty(0, np.int64)
         self._values = np.empty(0, np.float64)
 
@@ -50,17 +69,23 @@ class TokenValues:
 
     def add(self, starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """The next tokens [n]; NaN where a token has no value."""
+        self._average.add(values)
         self._starts = np.concatenate((self._starts, starts))
         self._ends = np.concatenate((self._ends, ends))
         self._values = np.concatenate((self._values, values))
 
-    def mean(self, start: int, end: int) -> float | None:
-        """Over the tokens that reach into the source bytes [start, end); None if none of them has a value."""
+    def salience(self, start: int, end: int) -> float:
+        """How far the tokens that reach into the source bytes [start, end) stand above the average.
+
+        The difference of the means times n / (n + 16) for n tokens: means of few tokens vary more, and the best of
+        many sentences would else always be a short one. 0 where no value is known.
+        """
         first = np.searchsorted(self._ends, start, side="right")
         last = np.searchsorted(self._starts, end, side="left")
         values = self._values[first:last]
         values = values[~np.isnan(values)]
-        return float(values.mean()) if len(values) else None
+        n = len(values)
+        return (float(values.mean()) - self._average.mean) * n / (n + _SHRINKAGE) if n else 0.0
 
     def forget(self, before: int) -> None:
         """Nothing before this source byte will be asked for, but the last token is kept for `end`."""

@@ -75,7 +75,7 @@ class Difference:
 
     nll_per_token: float
     standard_error: float | None
-    bits_per_byte: float
+    bits_per_byte: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

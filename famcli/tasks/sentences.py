@@ -36,11 +36,12 @@ _ITEM = re.compile(r"(?:[-*+\u2022]|\#{1,6}|\d{1,3}[.)])[ \t]|[=#*_-]{3}")
 _END = re.compile(r"""[.!?\u2026\u3002\uff01\uff1f\uff61]["'\u201d\u2019\u00bb)\]*_\u300d\u300f\uff09\u300b]*$""")
 
 # Never the end of a sentence before a capital; what may well be one ("etc.", "p.m.") is not here.
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms messrs mme mlle m dr prof st sr fr rev hon pres gov sen rep gen col maj capt cmdr lt sgt cpl adm "
-    "vs cf e.g i.e viz nos vol vols chap p pp fig figs eq sec ed eds op cit ca approx dept est al "
-    "jan feb apr jun jul aug sept oct nov dec mt ft bros herr u.s u.k u.n z.b d.h bzw nr".split()
-)
+_SHORTENED = """
+mr mrs ms messrs mme mlle m dr prof st sr fr rev hon pres gov sen rep gen col maj capt cmdr lt sgt cpl adm vs cf e.g i.e
+viz nos vol vols chap p pp fig figs eq sec ed eds op cit ca approx dept est al jan feb apr jun jul aug sept oct nov dec
+mt ft bros herr u.s u.k u.n z.b d.h bzw nr
+"""
+_ABBREVIATIONS = frozenset(_SHORTENED.split())
 
 
 @dataclass(frozen=True)

@@ -130,17 +130,13 @@ class SourceScorer:
     # ------------------------------------------------------------------------------------------------ counting
 
     def _tokens_of(self, event: BlockEvent) -> _Tokens:
-        assert event.nll is not None and event.correct is not None, "the reader must score"
-        nll, correct = [event.nll], [event.correct]
-        if len(self._modes) > 1:
-            assert event.nll_frozen is not None and event.correct_frozen is not None
-            nll, correct = [*nll, event.nll_frozen], [*correct, event.correct_frozen]
+        nll, correct = [event.nll, event.nll_frozen], [event.correct, event.correct_frozen]
         # A character's bytes belong to the first of the tokens that share it.
         before = event.span[0] if self._end is None else self._end
         self._end = int(event.token_ends[-1])
         return _Tokens(
-            tuple(values.double().numpy() for values in nll),
-            tuple(values.numpy() for values in correct),
+            tuple(values.double().numpy() for values in nll if values is not None),
+            tuple(values.numpy() for values in correct if values is not None),
             np.diff(event.token_ends, prepend=before),
             event.token_ends,
         )
@@ -183,7 +179,8 @@ class SourceScorer:
             yield self._finish_unit("token", None, span, self._decoder.feed(token))
 
     def _block(self) -> UnitScore:
-        assert self._begin is not None and self._end is not None
+        assert self._begin is not None
+        assert self._end is not None
         start, line = self._begin
         self._begin = None
         return self._finish_unit("block", line, (start, self._end), None)

@@ -61,7 +61,7 @@ class ByteTokenizer:
 
     def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
         """The end of the text: no token spans two characters."""
-        return len(text)
+        return len(text) if final or len(text) > low else 0
 
     def save(self, folder: Path) -> None:
         """Write a file that says that this is the tokenizer."""

@@ -108,7 +108,8 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
 def _piece(message: bytes) -> ModelPiece:
     fields = dict(_fields(message))
     text = fields.get(1, b"")
-    assert isinstance(text, bytes)
+    if not isinstance(text, bytes):
+        raise ValueError("a piece without text")
     return ModelPiece(text.decode(), PieceType(_integer(fields.get(3), PieceType.NORMAL)))
 
 

@@ -132,9 +132,7 @@ def _score_rows(
     return sums
 
 
-def _score_hidden(
-    network: Decoder, hidden: Tensor, targets: Tensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _score_hidden(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Nats [n] and hits [n] of `targets` given hidden rows [n, d]; logits are made in slices."""
     nats, right = [], []
     for first in range(0, len(targets), _LOGIT_ROWS):

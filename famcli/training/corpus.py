@@ -14,13 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from famcli.errors import RecipeError
-from famcli.tokens.tokenizer import Tokenizer
+from famcli.tokens.tokenizer import Tokenizer, without_surrogates
 from famcli.training.recipe import CorpusRecipe
 
 _FORMAT = 1
@@ -96,27 +96,35 @@ def read_records(path: Path) -> Iterator[Record]:
             record_id, text = fields.pop("id"), fields.pop("text")
         except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
             raise RecipeError(f"{path}: line {number} is not an object with `id` and `text`; correct it") from error
-        yield Record(str(record_id), str(text), {key: value for key, value in fields.items() if isinstance(value, str)})
+        strings = {key: value for key, value in fields.items() if isinstance(value, str)}
+        yield Record(str(record_id), without_surrogates(str(text)), strings)
 
 
 def _lines(path: Path) -> Iterator[str]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror}); check data.folder and the corpus path") from error
+        raise RecipeError(
+            f"{path}: cannot be read ({error.strerror}); check data.folder and the corpus path"
+        ) from error
     with file:
         if path.suffix != ".zst":
-            yield from io.TextIOWrapper(file, encoding="utf-8")
+            yield from _decoded(file)
             return
         try:
             import zstandard
         except ImportError as error:
             raise RecipeError(f"{path}: needs the package zstandard; pip install 'famcli[train]'") from error
-        reader = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file)
         try:
-            yield from io.TextIOWrapper(reader, encoding="utf-8")
+            with zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file) as reader:
+                yield from _decoded(reader)
         except zstandard.ZstdError as error:
             raise RecipeError(f"{path}: damaged zstd file ({error}); fetch it again") from error
+
+
+def _decoded(file: BinaryIO) -> Iterator[str]:
+    with io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n") as lines:
+        yield from lines
 
 
 def pack(

@@ -69,6 +69,15 @@ class CheckDone:
 
 
 @dataclass(frozen=True)
+class ScoreProgress:
+    """How far the scoring of the held-out documents is after the run, in tokens, in one memory mode."""
+
+    memory_mode: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class RunSaved:
     """A training checkpoint is on disk."""
 
@@ -87,7 +96,7 @@ class RunEnded:
     exported: Path | None
 
 
-TrainEvent = PackProgress | RunStarted | StepDone | StepSkipped | CheckDone | RunSaved | RunEnded
+TrainEvent = PackProgress | RunStarted | StepDone | StepSkipped | CheckDone | ScoreProgress | RunSaved | RunEnded
 
 
 def to_json(event: TrainEvent) -> dict[str, Any]:

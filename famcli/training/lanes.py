@@ -123,8 +123,8 @@ class Lanes:
         targets[: len(wanted)] = torch.from_numpy(wanted)
         inputs = torch.zeros(padded, dtype=torch.int64)
         before = tokens[max(first - 1, 0) : first - 1 + count].astype(np.int64)
-        if first == 0:
-            before = np.concatenate(([self._bos_id], before))[:count]
+        if first == 0 and self._bos_id is not None:
+            before = np.concatenate((np.array([self._bos_id]), before))[:count]
         inputs[: len(before)] = torch.from_numpy(before)
         return inputs, targets, lane.offset + count >= length
 

@@ -35,6 +35,8 @@ from famcli.training.events import (
     TrainEvent,
     to_json,
 )
+from famcli.training.export import export_checkpoint
+from famcli.training.heldout import heldout_figures
 from famcli.training.lanes import IGNORE, Lanes, StepPlan, start_state
 from famcli.training.objective import language_model_gradient
 from famcli.training.optimizer import Optimizers, rate_factor
@@ -44,6 +46,7 @@ from famcli.training.saving import cut_log, load_run, save_run
 
 LOG_NAME = "log.jsonl"
 EXPORT_NAME = "export"
+FIGURES_NAME = "figures.json"
 
 
 def train(
@@ -54,9 +57,10 @@ def train(
 ) -> RunEnded:
     """Run `recipe` in `run_folder`, or go on with what is there; returns when the budget is used or `should_stop`.
 
-    A finished run is exported to `run_folder/export` (a checkpoint folder). With `steps` alone, a run that is killed
-    and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the clock.
-    Raises RecipeError for data or a run folder that do not fit the recipe, and past `schedule.max_skipped`.
+    A finished run is exported to `run_folder/export`, a checkpoint folder, with `figures.json` in it if the recipe
+    names a held-out corpus; calling this again for a finished run does that last part again. With `steps` alone, a run
+    that is killed and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the
+    clock. Raises RecipeError for data or a run folder that do not fit the recipe, and past `schedule.max_skipped`.
     """
     return Trainer(recipe, run_folder, on_event).run(should_stop)
 
@@ -90,8 +94,7 @@ def pick_device(name: str) -> torch.device:
 
 
 class Trainer:
-    """One run: its network, its lanes, its counters. `run` does it all; the parts are for tests and for issue-sized
-    extensions (another objective is another gradient function)."""
+    """One run: its network, its lanes, its counters; `run` does it all."""
 
     def __init__(self, recipe: Recipe, run_folder: Path, on_event: Callable[[TrainEvent], None]) -> None:
         self._recipe, self._folder, self._emit = recipe, run_folder, on_event
@@ -99,6 +102,7 @@ class Trainer:
             torch.set_num_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
         self._log = run_folder / LOG_NAME
+        self._cache = recipe.data.cache or run_folder.parent / "tokens"
         self.tokenizer: Tokenizer = open_tokenizer(recipe.tokenizer.path)
         self._token_bytes = token_num_bytes(self.tokenizer)
         self._corpora, self._validation = self._pack()
@@ -143,16 +147,23 @@ class Trainer:
                 saved = time.monotonic()
         self._save()
         finished = self._progress() >= 1.0
-        exported = self.export(self._folder / EXPORT_NAME) if finished else None
+        exported = self._finish() if finished else None
         ended = RunEnded(self.step, self.tokens, self._elapsed, finished, exported)
         self._tell(ended)
         return ended
 
-    def export(self, folder: Path) -> Path:
-        """Write the network as a checkpoint folder (bfloat16, memory trained)."""
-        from famcli.training.export import export_checkpoint
-
-        return export_checkpoint(folder, self.network, self.tokenizer, self._recipe, self._recipe.checks.tokens)
+    def _finish(self) -> Path:
+        """Export the checkpoint; read the held-out corpus, if the recipe names one, and put its figures beside it."""
+        recipe, folder = self._recipe, self._folder / EXPORT_NAME
+        export_checkpoint(folder, self.network, self.tokenizer, recipe, recipe.checks.tokens)
+        if recipe.checks.heldout is None:
+            return folder
+        shipped = _copy_of(self.network, torch.bfloat16)
+        figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
+        figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
+        export_checkpoint(folder, self.network, self.tokenizer, recipe, figures["longest_document_tokens"])
+        (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        return folder
 
     def _progress(self) -> float:
         """Share of the budget that is used: the larger of the shares of steps and of minutes."""
@@ -173,19 +184,21 @@ class Trainer:
             return
         if schedule.clip_norm and norm > schedule.clip_norm:
             scale = schedule.clip_norm / norm
-            torch._foreach_mul_([parameter.grad for parameter in self.network.parameters()], scale)
+            torch._foreach_mul_(self._master_gradients(), scale)
         progress = self._progress()
         rate = self._optimizers.step(rate_factor(self.step, progress, schedule))
         self._refresh_compute()
         self.lanes.advance(plan, states)
         self.step += 1
         self.tokens += plan.num_targets
-        num_bytes = sum(self._token_bytes[group.targets[group.targets != IGNORE].numpy()].sum() for group in plan.groups)
+        num_bytes = sum(
+            self._token_bytes[group.targets[group.targets != IGNORE].numpy()].sum() for group in plan.groups
+        )
         seconds = time.monotonic() - began
         self._tell(
             StepDone(
                 step=self.step,
-                loss=nats / plan.num_targets,
+                loss=nats / max(plan.num_targets, 1),
                 bits_per_byte=nats / math.log(2) / max(int(num_bytes), 1),
                 tokens=self.tokens,
                 tokens_per_second=plan.num_targets / seconds,
@@ -202,20 +215,23 @@ class Trainer:
         """Read every group with gradient; the loss's sum, and each lane's state after the step."""
         for parameter in self._compute.parameters():
             parameter.grad = None
-        nats, states = 0.0, {}
+        nats = 0.0
+        states: dict[int, State] = {}
         for group in plan.groups:
             inputs, targets = group.inputs.to(self._device), group.targets.to(self._device)
             hidden, state = self._compute.read(inputs, start_state(self._compute, group))
-            nats += language_model_gradient(self._compute, hidden, targets, 1.0 / plan.num_targets)
+            nats += language_model_gradient(self._compute, hidden, targets, 1.0 / max(plan.num_targets, 1))
             states.update(zip(group.lanes, state.detach().split(), strict=True))
         return nats, states
 
     def _gradient_norm(self) -> float:
         """The gradient's norm, after it was brought to the float32 weights. A parameter without gradient gets zeros."""
         for parameter, computed in zip(self.network.parameters(), self._compute.parameters(), strict=True):
-            gradient = torch.zeros_like(parameter) if computed.grad is None else computed.grad.float()
-            parameter.grad = gradient
-        return float(torch.nn.utils.get_total_norm([parameter.grad for parameter in self.network.parameters()]))  # type: ignore[misc]
+            parameter.grad = torch.zeros_like(parameter) if computed.grad is None else computed.grad.float()
+        return float(torch.nn.utils.get_total_norm(self._master_gradients()))
+
+    def _master_gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
 
     def _refresh_compute(self) -> None:
         if self._compute is not self.network:
@@ -261,13 +277,14 @@ class Trainer:
 
     def _pack(self) -> tuple[list[PackedCorpus], list[PackedCorpus]]:
         recipe = self._recipe
-        cache = recipe.data.cache or self._folder.parent / "tokens"
         training, validation = [], []
         for corpus in recipe.corpora:
             seed = recipe.data.seed
-            training.append(pack(corpus, self.tokenizer, cache, seed, on_progress=self._emit))
+            training.append(pack(corpus, self.tokenizer, self._cache, seed, on_progress=self._emit))
             if corpus.validation_hash_below or corpus.validation_documents:
-                validation.append(pack(corpus, self.tokenizer, cache, seed, validation=True, on_progress=self._emit))
+                validation.append(
+                    pack(corpus, self.tokenizer, self._cache, seed, validation=True, on_progress=self._emit)
+                )
         return training, validation
 
     def _save(self) -> None:

@@ -39,7 +39,7 @@ def language_model_gradient(network: Decoder, hidden: Tensor, targets: Tensor, s
             gradient.mul_(scale)
             if not bool(used.all()):
                 gradient.mul_(used[:, None])
-        logits.backward(gradient.to(logits.dtype))
+        logits.backward(gradient.to(logits.dtype))  # type: ignore[no-untyped-call]
     if leaf.grad is not None:
-        hidden.backward(leaf.grad.view_as(hidden))
+        hidden.backward(leaf.grad.view_as(hidden))  # type: ignore[no-untyped-call]
     return total

@@ -4,6 +4,8 @@ Every key, its type, its default and its meaning stand once, in the dataclasses 
 Unknown keys, wrong types and values out of range are errors that name the file, the key, and what to do.
 """
 
+# ruff: noqa: RUF009 - `_key` is dataclasses.field with its documentation
+
 from __future__ import annotations
 
 import dataclasses
@@ -43,7 +45,6 @@ class NetworkRecipe:
     tie_embeddings: bool = _key("share the embedding with the output head", True)
     rope_theta: float = _key("base of the rotary angles", 10000.0, low=1.0)
     norm_eps: float = _key("epsilon of the RMS norms", 1e-5, low=0.0)
-    init_std: float = _key("standard deviation of the initial matrices", 0.02, low=0.0)
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,16 @@ class CorpusRecipe:
     path: Path = _key("file, or folder of .txt files; relative to data.folder")
     weight: float = _key("share of the training tokens, relative to the other corpora", low=0.0)
     license: str = _key("licence of the texts, for the model card", "")
-    where: dict[str, str] | None = _key("keep only records whose fields have these values, e.g. { split = 'train' }", None)
+    where: dict[str, str] | None = _key(
+        "keep only records whose fields have these values, e.g. { split = 'train' }", None
+    )
     exclude_ids: tuple[str, ...] = _key("records never used, by id", ())
     validation_hash_below: int = _key(
         "records whose sha256(id) starts with a byte below this are for validation only", 0, low=0, high=256
     )
-    validation_documents: int = _key("as many further records, those of the smallest sha256(id), for validation", 0, low=0)
+    validation_documents: int = _key(
+        "as many further records, those of the smallest sha256(id), for validation", 0, low=0
+    )
     max_characters: int | None = _key("train on about this much, whole documents drawn by data.seed", None, low=1)
 
 
@@ -87,15 +92,21 @@ class ScheduleRecipe:
     blocks_per_step: int = _key("blocks of each lane in a step; gradients run through all of them", low=1)
     steps: int | None = _key("optimiser steps in the run", None, low=1)
     max_minutes: float | None = _key("minutes of training in the run, counted over all resumes", None, low=0.0)
-    muon_lr: float = _key("peak learning rate of Muon, for the matrices inside the layers; 0 gives them to AdamW", 0.01, low=0.0)
+    muon_lr: float = _key(
+        "peak learning rate of Muon, for the matrices inside the layers; 0 gives them to AdamW", 0.01, low=0.0
+    )
     adamw_lr: float = _key("peak learning rate of AdamW, for all other parameters", 0.003, low=0.0)
     momentum: float = _key("momentum of Muon", 0.95, low=0.0, high=1.0)
     beta1: float = _key("first decay of AdamW", 0.9, low=0.0, high=1.0)
     beta2: float = _key("second decay of AdamW", 0.95, low=0.0, high=1.0)
-    weight_decay: float = _key("decoupled decay of the matrices; norms, embeddings and memory prompt have none", 0.0, low=0.0)
+    weight_decay: float = _key(
+        "decoupled decay of the matrices; norms, embeddings and memory prompt have none", 0.0, low=0.0
+    )
     clip_norm: float = _key("the gradient's norm is cut to this; 0 leaves it", 1.0, low=0.0)
     warmup_steps: int = _key("steps of linear warm-up", 50, low=0)
-    decay_share: float = _key("share of the run, at its end, over which the rates fall linearly to 0", 0.8, low=0.0, high=1.0)
+    decay_share: float = _key(
+        "share of the run, at its end, over which the rates fall linearly to 0", 0.8, low=0.0, high=1.0
+    )
     seed: int = _key("initial weights", 0, low=0)
     max_skipped: int = _key("steps with a loss or gradient that is not finite before the run stops", 20, low=0)
 
@@ -105,9 +116,7 @@ class HardwareRecipe:
     """What the run computes on; changes speed and rounding, nothing else."""
 
     device: str = _key("auto, cpu, cuda or mps", "cpu", choices=("auto", "cpu", "cuda", "mps"))
-    dtype: str = _key(
-        "compute type; weights and optimiser stay float32", "bfloat16", choices=("float32", "bfloat16")
-    )
+    dtype: str = _key("compute type; weights and optimiser stay float32", "bfloat16", choices=("float32", "bfloat16"))
     threads: int | None = _key("CPU threads (default: torch's)", None, low=1)
 
 
@@ -119,7 +128,9 @@ class ChecksRecipe:
     documents: int = _key("validation documents of each corpus in a check", 8, low=1)
     tokens: int = _key("tokens of each; shorter documents are left out", 4096, low=1)
     save_minutes: float = _key("minutes between training checkpoints", 5.0, low=0.0)
-    heldout: Path | None = _key("corpus read only once, after the run, for the card's figures; relative to data.folder", None)
+    heldout: Path | None = _key(
+        "corpus read only once, after the run, for the card's figures; relative to data.folder", None
+    )
 
 
 @dataclass(frozen=True)
@@ -142,17 +153,36 @@ class Recipe:
         return plain
 
     def learning_fingerprint(self) -> str:
-        """sha256 of all that shapes the numbers of a run and cannot change when it is resumed."""
-        plain = self.to_json()
+        """sha256 of what shapes the numbers of a run, so that a run is only resumed with the recipe it began with.
+
+        The budget, the hardware, the checks and where files lie may change. Keys at their defaults are left out, so
+        that runs stay resumable when recipes learn new keys.
+        """
+        plain = _without_defaults(self)
         for section in ("hardware", "checks", "path"):
-            plain.pop(section)
-        for key in ("steps", "max_minutes"):
-            plain["schedule"].pop(key)
-        for section, key in (("tokenizer", "path"), ("data", "folder"), ("data", "cache")):
-            plain[section].pop(key)
+            plain.pop(section, None)
+        for section, key in (
+            ("schedule", "steps"),
+            ("schedule", "max_minutes"),
+            ("schedule", "max_skipped"),
+            ("tokenizer", "path"),
+            ("data", "folder"),
+            ("data", "cache"),
+        ):
+            plain[section].pop(key, None)
         for corpus in plain["corpora"]:
             corpus["path"] = Path(corpus["path"]).name
-        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_defaults(value: Any) -> Any:
+    """Plain values of a dataclass, keys at their defaults left out."""
+    if isinstance(value, tuple):
+        return [_without_defaults(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    pairs = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+    return {item.name: _without_defaults(given) for item, given in pairs if given != item.default}
 
 
 def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -260,7 +290,7 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
         if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
             raise RecipeError(f"{file}: {key} must be a table of strings; it is {value!r}")
         return value
-    accepted = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
+    accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise RecipeError(f"{file}: {key} must be a {_type_name(hint)}; it is {value!r}")
     low, high, choices = (item.metadata.get(name) for name in ("low", "high", "choices"))

@@ -43,7 +43,10 @@ def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values:
     temporary = run_folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary / "tensors.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+        temporary / "tensors.safetensors",
+    )
     (temporary / "state.json").write_text(json.dumps(values), encoding="utf-8")
     for file in temporary.iterdir():
         _flush(file)

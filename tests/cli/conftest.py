@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from famcli.cli import main
+from famcli.nn import FamConfig
+from tests.helpers import make_random_checkpoint
 
 Run = Callable[..., Result]
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -32,6 +35,29 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random checkpoint that reads bytes in blocks of 128."""
+    fam = FamConfig(block_size=128, memory_segments=1, fam_length=4)
+    return make_random_checkpoint(tmp_path_factory.mktemp("models") / "tiny", fam=fam)
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Path:
+    """A small text with a few dozen sentences, one paragraph a line."""
+    names = ["Anna", "Bert", "Cora", "Dirk", "Elsa", "Fred"]
+    places = ["the harbour", "a mill by the river", "the old library", "an orchard", "the night train"]
+    lines = [
+        f"{name} went to {place} in the {season}. Nobody knew why {name} had taken the {thing} along."
+        for season, thing in (("spring", "silver key"), ("autumn", "green umbrella"))
+        for name in names
+        for place in places
+    ]
+    path = tmp_path / "story.txt"
+    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 @pytest.fixture
 def run() -> Run:
     """Run a command line in process: run("ppl", path, input="...") -> typer.testing.Result."""
@@ -43,16 +69,20 @@ def run() -> Run:
 
 
 @pytest.fixture
-def spawn() -> Spawn:
+def spawn() -> Iterator[Spawn]:
     """Start a command line as a process of its own, with pipes unless told otherwise."""
+    with ExitStack() as processes:
 
-    def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "famcli", *map(str, arguments)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # a test runner started in the background ignores SIGINT, and would pass that on
-        return subprocess.Popen(command, text=True, preexec_fn=_heed_interrupts, **(pipes | settings))
+        def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "famcli", *map(str, arguments)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            # a test runner started in the background ignores SIGINT, and would pass that on
+            process = subprocess.Popen(command, text=True, preexec_fn=_heed_interrupts, **(pipes | settings))
+            processes.enter_context(process)
+            processes.callback(process.kill)
+            return process
 
-    return start
+        yield start
 
 
 def _heed_interrupts() -> None:

@@ -1,0 +1,75 @@
+"""A reading that goes on: the source has grown, or more text comes through a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from famcli.documents.document import Document, hash_prefix, open_document
+from famcli.errors import DocumentError, MemoryFileError
+from famcli.reading.bookmark import Bookmark
+
+
+def open_append(
+    mark: Bookmark, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
+) -> tuple[Document, bool]:
+    """The document that `file` adds to what was read up to `mark`, and whether it continues the last source.
+
+    The last source given again, as a whole and grown, is read on where reading stopped, once its old part is seen to
+    be what was read. "-" is new text that follows directly; `stdin` stands in for standard input. Any other file is a
+    new source. Use: `document, continues = open_append(...)`, then `reader.read([document], continues=continues)`.
+
+    Raises MemoryFileError if the old part changed or cannot be checked, or an earlier source is given again;
+    DocumentError as `open_document` does.
+    """
+    last = mark.sources[-1]
+    if os.fspath(file) == "-":
+        stream = _Chained(mark.tail[mark.next_byte - mark.tail_start :], stdin or sys.stdin.buffer)
+        return open_document("-", encoding=last.encoding, start=mark.next_byte, stdin=cast(BinaryIO, stream)), True
+    path = str(Path(file).resolve())
+    if path != last.path:
+        if any(path == source.path for source in mark.sources):
+            raise MemoryFileError(
+                f"{file} was read already and {last.name} after it, so it cannot be continued: only the last source "
+                "can grow; read all of them again"
+            )
+        return open_document(file, encoding=encoding), False
+    _check_old_part(mark, file)
+    return open_document(file, encoding=last.encoding, start=mark.next_byte), True
+
+
+def _check_old_part(mark: Bookmark, file: str | os.PathLike[str]) -> None:
+    last = mark.sources[-1]
+    if last.sha256 is None:
+        raise MemoryFileError(f"{file} cannot be continued: what was read of it came through a pipe; read it again")
+    try:
+        found = hash_prefix(file, last.num_bytes)
+    except DocumentError as error:
+        raise MemoryFileError(f"{error}; it cannot be continued, read it again") from error
+    if found != last.sha256:
+        raise MemoryFileError(
+            f"the first {last.num_bytes} bytes of {file} (sha256 {found[:12]}) are not those that were read "
+            f"(sha256 {last.sha256[:12]}): it was changed, not continued; read it again"
+        )
+
+
+class _Chained(io.RawIOBase):
+    """A pipe with bytes put before it. Gives what is there, without waiting for more."""
+
+    def __init__(self, first: bytes, rest: BinaryIO) -> None:
+        self._first, self._rest = first, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        wanted = len(buffer)
+        if self._first:
+            data, self._first = self._first[:wanted], self._first[wanted:]
+        else:
+            data = getattr(self._rest, "read1", self._rest.read)(wanted)
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,208 @@
+"""What stands in a memory file beside its tensors, and how it is checked before memory is taken for them.
+
+One safetensors file. Its metadata holds `format`, `info` (a JSON object, see `MemoryFileInfo`) and `sha256` (over the
+info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] (kind
+"memory"); `last_hidden` [1, 1, d]; `open_tokens`, `unread_ids` int32, `unread_starts`, `unread_ends` int64 and `tail`
+uint8 as in `Bookmark`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from famcli.errors import MemoryFileError
+from famcli.nn.config import DecoderConfig, FamConfig
+from famcli.nn.state import MEMORY_MODES, MemoryMode, state_shapes
+from famcli.reading.bookmark import SourceRecord
+
+MemoryKind = Literal["full", "memory"]
+FORMAT = 1
+_MARK = "famcli memory"
+_DAMAGED = "it is damaged or no memory file: read the text again, or restore the file from a copy"
+
+DTYPES = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+}
+_COMPUTE = ("F32", "BF16", "F16")
+
+
+@dataclass(frozen=True)
+class MemoryFileInfo:
+    """What a memory file says of itself.
+
+    weights, config, tokenizer: fingerprints of the model that read. num_bytes, num_tokens, num_blocks: read, over all
+    sources. position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Bookmark`
+    and `State`.
+    """
+
+    kind: MemoryKind
+    model: str
+    weights: str
+    config: str
+    tokenizer: str
+    memory_mode: MemoryMode
+    block_size: int
+    memory_segments: int
+    fam_length: int
+    sink_tokens: int
+    sources: tuple[SourceRecord, ...]
+    num_bytes: int
+    num_tokens: int
+    num_blocks: int
+    position: int
+    fill: int
+    num_closed: int
+    memory_is_initial: bool
+    next_byte: int
+    begun: bool
+    line: int
+
+    @property
+    def fam(self) -> FamConfig:
+        """How the text was read."""
+        return FamConfig(self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
+
+    @property
+    def state_meta(self) -> dict[str, int | bool | str]:
+        """What a state needs beside its tensors."""
+        names = ("fill", "num_closed", "memory_is_initial", "memory_mode")
+        return {name: getattr(self, name) for name in names}
+
+    def dumps(self) -> str:
+        """The JSON object in the file's metadata."""
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+
+def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
+    """sha256 in hex over the info and all tensors (on the CPU, contiguous)."""
+    digest = hashlib.sha256(info.encode("utf-8", "surrogatepass"))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        if tensor.numel():  # an empty one may have strides that no view allows
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def metadata(info: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """What goes into the header of the file."""
+    return {"format": f"{_MARK} {FORMAT}", "info": info, "sha256": checksum(info, tensors)}
+
+
+class OpenedMemoryFile:
+    """A memory file whose header was read and understood; no tensor was read yet. Raises MemoryFileError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir():
+            raise MemoryFileError(f"{path} is a directory, a memory file is needed")
+        try:
+            self.file_size = path.stat().st_size
+            self._file = cast(Any, safe_open(path, framework="pt"))  # untyped
+        except FileNotFoundError as error:
+            raise MemoryFileError(f"{path} does not exist: check the path, or write it with --save") from error
+        except OSError as error:
+            raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
+        except SafetensorError as error:
+            raise MemoryFileError(f"{path}: {_DAMAGED} ({error})") from error
+        header: dict[str, str] = self._file.metadata() or {}
+        self.info_text, self.sha256 = header.get("info", ""), header.get("sha256", "")
+        found = header.get("format", "")
+        if found != f"{_MARK} {FORMAT}":
+            if found.startswith(_MARK):
+                raise MemoryFileError(f"{path} has format '{found}', this famcli reads {FORMAT}: use a newer famcli")
+            raise MemoryFileError(f"{path} is a safetensors file, but no memory file")
+        self.info = _parse_info(path, self.info_text)
+        self.names = set(self._file.keys())
+
+    def tensors(self, config: DecoderConfig) -> dict[str, Tensor]:
+        """All tensors on the CPU, once their declared shapes and types fit a decoder of this shape."""
+        wanted = _wanted(self.path, self.info, config)
+        if missing := sorted(set(wanted) - self.names) or sorted(self.names - set(wanted) - {"last_hidden"}):
+            raise self.damaged(f"tensor {missing[0]} is missing or should not be there")
+        for name in self.names:
+            declared = self._file.get_slice(name)
+            shape, dtype = tuple(declared.get_shape()), declared.get_dtype()
+            if name == "last_hidden":
+                good = shape == (1, 1, config.hidden_size) and dtype in _COMPUTE
+            else:
+                dtypes, sizes = wanted[name]
+                good = dtype in dtypes and len(shape) == len(sizes)
+                good = good and all(size in (-1, there) for size, there in zip(sizes, shape, strict=True))
+            if not good:
+                raise self.damaged(f"tensor {name} has shape {shape} and type {dtype}, which does not fit")
+        tensors = {name: self._file.get_tensor(name).clone() for name in self.names}
+        if checksum(self.info_text, tensors) != self.sha256:
+            raise self.damaged("its contents do not match its checksum")
+        return tensors
+
+    def damaged(self, what: str) -> MemoryFileError:
+        """The error for a file that says what cannot be."""
+        return MemoryFileError(f"{self.path}: {what}; {_DAMAGED}")
+
+
+def _wanted(
+    path: Path, info: MemoryFileInfo, config: DecoderConfig
+) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Types and shape of every tensor; -1 is any size (it is bounded by that of the file, which the header fits)."""
+    try:
+        shapes = state_shapes(config, info.fam, info.state_meta)
+    except ValueError as error:
+        raise MemoryFileError(f"{path}: {error}; {_DAMAGED}") from error
+    wanted: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+        "open_tokens": (("I32",), (info.fill,)),
+        "unread_ids": (("I32",), (-1,)),
+        "unread_starts": (("I64",), (-1,)),
+        "unread_ends": (("I64",), (-1,)),
+        "tail": (("U8",), (-1,)),
+    }
+    if info.kind == "memory":
+        return wanted | {"memory": (("F32",), (config.num_layers, info.fam_length, config.hidden_size))}
+    for name, shape in shapes.items():
+        memory = name.endswith(".memory")
+        wanted[f"state.{name}"] = (("I64",) if name == "position" else ("F32",) if memory else _COMPUTE, shape)
+    return wanted
+
+
+# ---------------------------------------------------------------------------------------------------------- parsing
+
+
+def _parse_info(path: Path, text: str) -> MemoryFileInfo:
+    try:
+        values = json.loads(text)
+        sources = tuple(SourceRecord(**_checked(SourceRecord, one)) for one in values.pop("sources"))
+        info = MemoryFileInfo(**_checked(MemoryFileInfo, values | {"sources": sources}))
+        _ = info.fam
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MemoryFileError(f"{path}: its description cannot be understood ({error}); {_DAMAGED}") from error
+    if info.kind not in get_args(MemoryKind) or info.memory_mode not in MEMORY_MODES or not info.sources:
+        raise MemoryFileError(f"{path}: its description names a kind or a mode that does not exist; {_DAMAGED}")
+    return info
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` if they have the types that the fields of `kind` declare, and no number is negative."""
+    allowed: dict[str, tuple[type, ...]] = {"int": (int,), "bool": (bool,), "str | None": (str, type(None))}
+    for each in fields(kind):
+        value, types = values[each.name], allowed.get(str(each.type), (tuple,) if each.name == "sources" else (str,))
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise ValueError(f"{each.name} is {str(value)[:40]!r}")
+        if isinstance(value, int) and not 0 <= value < 1 << 62:
+            raise ValueError(f"{each.name} is {value}")
+    if extra := set(values) - {each.name for each in fields(kind)}:
+        raise ValueError(f"unknown key {sorted(extra)[0][:40]!r}")
+    return dict(values)

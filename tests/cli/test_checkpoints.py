@@ -1,0 +1,111 @@
+"""`famcli enable`, `inspect` and `models`: checkpoints on disk, without running them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from famcli.cli.docs import commands_page
+from tests.helpers import make_random_checkpoint
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A decoder as fetched from a hub."""
+    return make_random_checkpoint(tmp_path / "plain", fam=None)
+
+
+def test_enable_writes_the_sidecar_and_says_what_it_chose(run, plain: Path) -> None:
+    before = {path.name: path.read_bytes() for path in plain.iterdir()}
+    result = run("enable", plain)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"wrote fam.safetensors and fam.json in {plain}\n")
+    assert "block_size 64, memory_segments 3, fam_length 64, sink_tokens 4; memory not trained yet" in result.stdout
+    assert "famcli: block_size 64 was chosen: the decoder was trained on 256 tokens" in result.stderr
+    assert {path.name for path in plain.iterdir()} == {*before, "fam.json", "fam.safetensors"}
+    assert all((plain / name).read_bytes() == content for name, content in before.items())
+
+
+def test_enable_takes_numbers_and_prints_json(run, plain: Path) -> None:
+    options = ["--block-size", 32, "--memory-segments", 1, "--fam-length", 8, "--sink-tokens", 2, "--json", "-q"]
+    result = run("enable", plain, *options)
+    sidecar = json.loads(result.stdout)["sidecar"]
+    assert result.stderr == ""
+    assert [sidecar[key] for key in ("block_size", "memory_segments", "fam_length", "sink_tokens")] == [32, 1, 8, 2]
+    assert sidecar["memory_trained"] is False
+
+
+def test_enabling_twice_needs_force(run, plain: Path) -> None:
+    assert run("enable", plain).exit_code == 0
+    again = run("enable", plain)
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+    assert run("enable", plain, "--force", "--block-size", 16).exit_code == 0
+    assert json.loads((plain / "fam.json").read_text())["block_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["missing"], 1), (["."], 1), ([], 2), (["x", "--block-size", "0"], 2), (["x", "--seed", "y"], 2)],
+)
+def test_enable_refuses(run, arguments: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("enable", *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr
+
+
+def test_an_enabled_checkpoint_reads_and_says_that_its_memory_is_off(run, plain: Path, story: Path) -> None:
+    run("enable", plain, "--block-size", 32)
+    result = run("ppl", story, "--model", plain, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["total"][0]["memory_mode"] == "none"
+    assert result.stderr.count("not trained") == 1
+    on = run("ppl", story, "--model", plain, "--json", "--memory-mode", "on")
+    assert json.loads(on.stdout)["total"][0]["memory_mode"] == "on"
+
+
+def test_inspect_a_checkpoint(run, tiny: Path) -> None:
+    text = run("inspect", tiny).stdout
+    assert "blocks of 128 tokens, 1 segment, 4 memory rows, 0 sinks" in text
+    assert "trained" in text
+    facts = json.loads(run("inspect", tiny, "--json").stdout)
+    assert facts["kind"] == "checkpoint"
+    assert facts["sidecar"]["block_size"] == 128
+    assert facts["state_bytes"] > 0
+    assert {len(value) for value in facts["fingerprints"].values()} == {64}
+
+
+def test_inspect_a_plain_decoder_says_how_to_enable_it(run, plain: Path) -> None:
+    result = run("inspect", plain)
+    assert result.exit_code == 0
+    assert f"famcli enable {plain}" in result.stdout
+
+
+def test_inspect_what_is_neither(run, story: Path) -> None:
+    for path in (story, story.parent / "missing"):
+        result = run("inspect", path)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_models_lists_the_cache(run, tmp_path: Path, plain: Path) -> None:
+    cache = tmp_path / "hub"
+    folder = cache / "models--someone--small"
+    commit = "0" * 40
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    (folder / "snapshots").mkdir()
+    plain.rename(folder / "snapshots" / commit)
+    listed = json.loads(run("models", "--cache", cache, "--json").stdout)["models"]
+    mine = [model for model in listed if model["where"] == "hub cache"]
+    assert [(model["name"], model["enabled"]) for model in mine] == [("someone/small", False)]
+    line = next(line for line in run("models", "--cache", cache).stdout.splitlines() if "someone/small" in line)
+    assert "not enabled: famcli enable" in line
+
+
+def test_the_page_of_commands_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "commands.md"
+    assert page.read_text(encoding="utf-8") == commands_page(), "run `make docs`"

@@ -1,0 +1,290 @@
+"""Documents: text and places from files and pipes, whatever the bytes and however they arrive."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from famcli.documents import Document, Piece, hash_prefix, open_document, quote
+from famcli.errors import DocumentError
+
+GERMAN = "Die Straße war für größere Fahrzeuge gesperrt, während Bürger müde lächelten.\n"
+RUSSIAN = "Все люди рождаются свободными и равными в своем достоинстве и правах.\n"
+JAPANESE = "これは日本語の文章です。東京は大きい都市です。人間は自由です。\n"
+SAMPLES = {"latin-1": "Größe äéß\r\n", "euc_kr": "모든 인간은 a\n", "hz": "中国 abc 北京\n"}
+PARTS = [
+    b"a",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b"\xe2\x82",
+    b"\xed\xa0\x80",
+    b"\xf0\x9f",
+    b"\xef\xbf\xbd",
+    b"\x80",
+]
+mixed = st.lists(
+    st.one_of(st.sampled_from(PARTS), st.text(max_size=4).map(str.encode), st.binary(max_size=3)), max_size=20
+).map(b"".join)
+
+
+class Trickle(io.RawIOBase):
+    """A pipe that gives its bytes in the portions it is told."""
+
+    def __init__(self, content: bytes, portions: list[int]) -> None:
+        self._portions = []
+        for size in portions:
+            self._portions.append(content[:size])
+            content = content[size:]
+        self._portions = [part for part in [*self._portions, content] if part]
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, _: int) -> bytes:
+        return self._portions.pop(0) if self._portions else b""
+
+
+def read(document: Document) -> tuple[str, list[Piece]]:
+    """The whole text, and the pieces, which must follow one another and cover what was read."""
+    pieces = list(document.pieces())
+    end = pieces[0].start if pieces else 0
+    for piece in pieces:
+        assert piece.start == end
+        offsets = piece.char_offsets()
+        assert (offsets[0], offsets[-1], len(offsets)) == (piece.start, piece.end, len(piece.text) + 1)
+        assert (np.diff(offsets) >= 0).all()
+        assert piece.text
+        end = piece.end
+    return "".join(piece.text for piece in pieces), pieces
+
+
+def piped(content: bytes, portions: list[int] | None = None, **options: object) -> Document:
+    return open_document("-", stdin=Trickle(content, portions or []), **options)
+
+
+def offsets_of(pieces: list[Piece]) -> list[int]:
+    return [offset for piece in pieces for offset in piece.char_offsets()[:-1].tolist()]
+
+
+@given(content=mixed, portions=st.lists(st.integers(1, 9), max_size=8))
+def test_utf8_is_what_python_decodes_however_it_arrives(content: bytes, portions: list[int]) -> None:
+    content = b"." + content  # so that it begins no known format
+    whole, at_once = read(piped(content, encoding="utf-8"))
+    document = piped(content, portions, encoding="utf-8")
+    text, pieces = read(document)
+    expected = content.decode("utf-8", "replace")
+    assert text == whole == expected
+    assert offsets_of(pieces) == offsets_of(at_once)
+    assert document.bytes_read == len(content)
+    assert b"".join(piece.raw for piece in pieces) == content
+    assert document.digest() == hashlib.sha256(content).hexdigest()
+    assert document.num_replaced == expected.count("\ufffd") - content.count(b"\xef\xbf\xbd")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@given(text=st.text(max_size=30), portions=st.lists(st.integers(1, 9), max_size=8))
+def test_a_byte_order_mark_settles_the_encoding_and_is_no_text(encoding: str, text: str, portions: list[int]) -> None:
+    content = ("\ufeff" + text).encode(encoding)
+    if encoding == "utf-16-le" and text.startswith("\0"):
+        return  # looks like UTF-32, to everyone
+    document = piped(content, portions)
+    assert read(document)[0] == text
+    assert (document.encoding, document.num_replaced, document.bytes_read) == (encoding, 0, len(content))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "latin-1", "shift_jis", "gb18030", "euc_kr", "iso2022_jp", "hz"])
+@given(data=st.data())
+def test_reading_goes_on_at_any_character(encoding: str, data: st.DataObject, tmp_path_factory) -> None:
+    name = SAMPLES.get(encoding, "これは abc 日本。\n")
+    content = (name * 3).encode(encoding)
+    path = tmp_path_factory.mktemp("resume") / "text"
+    path.write_bytes(content)
+    with open_document(path, encoding=encoding) as document:
+        text, pieces = read(document)
+        assert text == name * 3
+    offsets = offsets_of(pieces)
+    place = data.draw(st.integers(0, len(text) - 1))
+    with open_document(path, encoding=encoding, start=offsets[place]) as document:
+        rest, pieces = read(document)
+        assert (rest, offsets_of(pieces)) == (text[place:], offsets[place:])
+        assert document.bytes_read == len(content) - offsets[place]
+    last = data.draw(st.integers(place, len(text) - 1))
+    assert quote(path, (offsets[place], offsets[last]), encoding) == text[place:last]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        *((GERMAN, "cp1252"), (GERMAN * 9, "cp1252"), ("He said \u201chello\u201d \u2014 caf\u00e9.\n", "cp1252")),
+        *((RUSSIAN * 3, "cp1251"), (RUSSIAN * 3, "koi8-r"), (JAPANESE * 3, "cp932"), (JAPANESE * 3, "euc-jp")),
+    ],
+)
+def test_legacy_encodings_are_detected(tmp_path: Path, text: str, encoding: str) -> None:
+    content = text.encode(encoding)
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    for document in (open_document(path), piped(content)):
+        with document:
+            assert read(document)[0] == text
+            assert document.encoding.replace("_", "-") == encoding
+            assert document.num_replaced == 0
+
+
+def test_utf8_with_a_few_bad_bytes_stays_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(GERMAN.encode() + b"\xff" + GERMAN.encode())
+    with open_document(path) as document:
+        text, pieces = read(document)
+    assert text == GERMAN + "\ufffd" + GERMAN
+    assert (document.encoding, document.num_replaced) == ("utf-8", 1)
+    assert pieces[-1].end == path.stat().st_size == document.size
+
+
+def test_bytes_that_are_nothing_are_read_and_counted(tmp_path: Path) -> None:
+    content = bytes(range(128, 256)) * 40 + bytes(range(256))
+    document = piped(content)
+    text, _ = read(document)
+    assert document.num_replaced == text.count("\ufffd") > 0 or document.encoding != "utf-8"
+    assert document.bytes_read == len(content)
+
+
+@given(head=st.text(st.characters(max_codepoint=127), max_size=9), portions=st.lists(st.integers(1, 3), max_size=8))
+def test_a_pipe_settles_at_its_first_character_beyond_ascii(head: str, portions: list[int]) -> None:
+    document = piped((head + "é and ☃").encode(), portions)
+    assert read(document)[0] == head + "é and ☃"
+    assert document.encoding == "utf-8"
+
+
+def test_an_unfinished_character_at_the_end_comes_apart() -> None:
+    document = piped(b"abc\xe2\x98", encoding="utf-8")
+    pieces = list(document.pieces())
+    assert [(piece.text, piece.start, piece.end, piece.tentative) for piece in pieces] == [
+        ("abc", 0, 3, False),
+        ("\ufffd", 3, 5, True),
+    ]
+    assert document.num_replaced == 1
+
+
+def test_newlines_and_nul_stay_as_they_are() -> None:
+    assert read(piped(b"a\r\nb\rc\n\0d"))[0] == "a\r\nb\rc\n\0d"
+
+
+def test_empty_inputs(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "mark").write_bytes(codecs.BOM_UTF8)
+    for document in (open_document(tmp_path / "empty"), open_document(tmp_path / "mark"), piped(b"")):
+        with document:
+            assert read(document) == ("", [])
+    assert document.digest() == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_pipe_gives_what_has_arrived() -> None:
+    source, sink = os.pipe()
+    with os.fdopen(source, "rb") as stdin, os.fdopen(sink, "wb", buffering=0) as writer:
+        writer.write(b"first line\n")
+        pieces = open_document("-", stdin=stdin).pieces()
+        assert next(pieces).text == "first line\n"  # would wait for ever if it wanted more
+        threading.Timer(0.05, lambda: (writer.write("zweite größe\n".encode()), writer.close())).start()
+        assert "".join(piece.text for piece in pieces) == "zweite größe\n"
+
+
+def test_large_files_come_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_text("wörter und mehr\n" * 40_000, encoding="utf-8")
+    with open_document(path) as document:
+        text, pieces = read(document)
+    assert text == "wörter und mehr\n" * 40_000
+    assert max(piece.end - piece.start for piece in pieces) <= 1 << 17
+    assert document.tail(document.bytes_read - 20) == path.read_bytes()[-20:]
+    assert len(document.tail(document.bytes_read - (1 << 18))) == 1 << 18
+
+
+def test_the_rest_of_a_pipe_keeps_its_place() -> None:
+    document = open_document("-", stdin=io.BytesIO("é rest".encode()), start=7, encoding="utf-8")
+    _, pieces = read(document)
+    assert (pieces[0].start, pieces[-1].end, document.start, document.bytes_read) == (7, 14, 7, 7)
+
+
+def test_hash_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"hello world")
+    assert hash_prefix(path, 5) == hashlib.sha256(b"hello").hexdigest()
+    with pytest.raises(DocumentError, match="shorter"):
+        hash_prefix(path, 12)
+    with pytest.raises(DocumentError, match="moved"):
+        hash_prefix(tmp_path / "other", 1)
+
+
+def test_quotes_are_cut_from_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("a\r\nnaïve \ufffd".encode() + b"\xff.")
+    assert quote(path, (3, 9), "utf-8") == "naïve"
+    assert quote(path, (10, 14), "utf-8") == "\ufffd\ufffd"
+    with pytest.raises(DocumentError, match="changed"):
+        quote(path, (10, 99), "utf-8")
+    with pytest.raises(DocumentError, match="moved"):
+        quote(tmp_path / "other", (0, 1), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"%PDF-1.7\n%...", "PDF.*pdftotext"),
+        (b"PK\x03\x04\x14\0", "EPUB and DOCX.*pandoc"),
+        (b"\x1f\x8b\x08\0", "gzip.*zcat"),
+        (b"\x28\xb5\x2f\xfd...", "zstd"),
+        (b"\x89PNG\r\n\x1a\n...", "PNG"),
+    ],
+)
+def test_known_binaries_are_refused_with_the_way_to_convert(tmp_path: Path, content: bytes, what: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DocumentError, match=what):
+        open_document(path)
+    with pytest.raises(DocumentError, match=what):
+        piped(content, [1, 1, 1])
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="does not exist"):
+        open_document(tmp_path / "missing")
+    with pytest.raises(DocumentError, match="directory"):
+        open_document(tmp_path)
+    with pytest.raises(DocumentError, match="cannot open"):
+        open_document("nul\0byte")
+    (tmp_path / "text").write_bytes(b"12345")
+    with pytest.raises(DocumentError, match="byte 6"):
+        open_document(tmp_path / "text", start=6)
+    for name in ("klingon", "rot13", "idna", "hex", "utf-7", ""):
+        with pytest.raises(DocumentError, match="unknown encoding"):
+            open_document(tmp_path / "text", encoding=name)
+
+
+def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DocumentError, match="Permission denied"):
+        open_document(tmp_path / "text")
+
+
+def test_a_disk_that_fails_while_reading() -> None:
+    class Broken(io.RawIOBase):
+        def read1(self, _: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(DocumentError, match="Input/output error"):
+        open_document("-", stdin=Broken())

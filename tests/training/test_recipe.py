@@ -1,0 +1,88 @@
+"""Recipes: what is accepted, what is refused and how, and what a resumed run may change."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from famcli.errors import RecipeError
+from famcli.training.recipe import Recipe, describe_keys, load_recipe
+
+SHIPPED = Path(__file__).parents[2] / "models" / "fam-tiny" / "recipe.toml"
+
+
+def test_paths_are_relative_to_the_recipe_and_the_data_folder(toy: Path) -> None:
+    recipe = load_recipe(toy)
+    assert recipe.tokenizer.path == toy.parent / "tokenizer"
+    assert [corpus.path.name for corpus in recipe.corpora] == ["tales.jsonl", "notes"]
+    assert all(corpus.path.exists() for corpus in recipe.corpora)
+    assert recipe.corpora[0].weight == 3.0
+
+
+def test_the_recipe_that_ships_is_valid_and_keeps_out_what_must_be_kept_out() -> None:
+    recipe = load_recipe(SHIPPED)
+    wikipedia = next(corpus for corpus in recipe.corpora if corpus.name == "wikipedia")
+    assert len(wikipedia.exclude_ids) == 6
+    assert wikipedia.validation_hash_below == 5
+    assert next(corpus for corpus in recipe.corpora if corpus.name == "fairytales").where == {"split": "train"}
+    assert not any("heldout" in corpus.path.name or corpus.path.name.startswith("qa_") for corpus in recipe.corpora)
+    assert all(corpus.license for corpus in recipe.corpora)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("lanes = 3", "lanes = 0", "schedule.lanes must be at least 1"),
+        ("lanes = 3", "lanes = true", "schedule.lanes must be a integer"),
+        ("lanes = 3", "lane = 3", "unknown key schedule.lane"),
+        ("lanes = 3", "", "schedule.lanes is missing"),
+        ("steps = 6", "", "schedule needs steps or max_minutes"),
+        ("weight = 3", "weight = 'much'", "corpora[0].weight must be a number"),
+        ('name = "notes"', 'name = "tales"', "different names"),
+        ("fam_length = 2", "fam_length = 9", "at most block_size"),
+        ("num_key_value_heads = 1", "num_key_value_heads = 3", "must divide num_heads"),
+        ('dtype = "float32"', 'dtype = "int8"', "hardware.dtype must be one of float32, bfloat16"),
+        ("seed = 3", "seed = -1", "data.seed must be at least 0"),
+        ("[network]", "[network", "not TOML"),
+        ("validation_documents = 2", "where = { split = 1 }", "must be a table of strings"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(toy: Path, old: str, new: str, said: str) -> None:
+    toy.write_text(toy.read_text().replace(old, new, 1))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(toy)
+    assert said in str(caught.value)
+    assert str(toy) in str(caught.value)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_keys_can_be_overridden_corpora_by_name(toy: Path) -> None:
+    recipe = load_recipe(toy, ["schedule.lanes=5", "corpora.notes.weight=0.25", "hardware.dtype=bfloat16"])
+    assert (recipe.schedule.lanes, recipe.corpora[1].weight, recipe.hardware.dtype) == (5, 0.25, "bfloat16")
+
+
+@pytest.mark.parametrize("override", ["schedule.lanes", "=3", "corpora.none.weight=1", "corpora=1", "name.x=1"])
+def test_an_override_that_fits_nothing_is_refused(toy: Path, override: str) -> None:
+    with pytest.raises(RecipeError):
+        load_recipe(toy, [override])
+
+
+def test_every_key_is_documented() -> None:
+    described = {key for key, *_ in describe_keys()}
+    sections = {item.name for item in dataclasses.fields(Recipe)} - {"path", "name"}
+    assert {key.split(".")[0].removesuffix("[]") for key in described} == sections | {"name"}
+    assert all(meaning for *_, meaning in describe_keys())
+
+
+def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
+    plain = load_recipe(toy).learning_fingerprint()
+    same = load_recipe(toy, ["schedule.steps=99", "hardware.threads=2", "checks.tokens=8", "data.cache=elsewhere"])
+    assert same.learning_fingerprint() == plain
+    for change in ("schedule.lanes=4", "network.rope_theta=5e4", "corpora.notes.weight=2", "data.seed=4"):
+        assert load_recipe(toy, [change]).learning_fingerprint() != plain
