@@ -26,6 +26,7 @@ bench: .venv/bench.stamp
 
 docs: .venv/core.stamp
 	$(BIN)/python -m famcli.cli.docs docs/commands.md
+	$(BIN)/python -m famcli.training.describe docs/training.md
 
 # torch goes first and alone: what follows is then satisfied by it and brings no other build of it
 .venv/core.stamp: pyproject.toml constraints.txt

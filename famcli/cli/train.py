@@ -96,12 +96,15 @@ class _Watch:
     def event(self, event: Any) -> None:
         """Show one event of the run."""
         from famcli.training.corpus import PackProgress
-        from famcli.training.events import CheckDone, RunStarted, StepDone, StepSkipped, to_json
+        from famcli.training.events import CheckDone, RunStarted, ScoreProgress, StepDone, StepSkipped, to_json
 
         if self._output is not None:
             self._output.json(to_json(event))
         if isinstance(event, PackProgress):
             self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total, "")
+        elif isinstance(event, ScoreProgress):
+            stage = f"scoring held-out documents, memory {event.memory_mode}"
+            self._show({"stage": stage}, event.done, event.total, "", always=True)
         elif isinstance(event, RunStarted):
             self._old_handler = signal.signal(signal.SIGINT, self._interrupt)
             self._notes.note(

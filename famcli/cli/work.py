@@ -75,7 +75,7 @@ class Work:
         self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
         if not model.sidecar.memory_trained:
             self.notes.warn(
-                f"the memory of {located.name} is not trained: it is off unless --memory-mode says otherwise"
+                f"the memory of {located.name} is not trained and off; --memory-mode turns it on"
             )
         return model
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -30,7 +29,6 @@ from famcli.documents.piece import Piece
 from famcli.errors import DocumentError
 
 _READ_BYTES = 1 << 16
-_TAIL_BYTES = 1 << 18
 
 
 class Document:
@@ -56,8 +54,6 @@ class Document:
         self._unread = False  # whether the buffer holds bytes that were read ahead
         self._skip = 0  # bytes of a byte-order mark that are still to come
         self._hash = hashlib.sha256()
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
         self._at_end = False
         self.wait_for_more: Callable[[], bool] = bool  # `bool()` is False: the end of the file is the end
 
@@ -95,13 +91,6 @@ class Document:
         if (piece := self._decode(final=True)) is not None:
             yield piece
 
-    def tail(self, start: int) -> bytes:
-        """The source bytes from `start` to the end of the last piece; at least the last 256 KiB are kept for this."""
-        kept = b"".join(self._tail)
-        first = self.start + self.bytes_read - len(kept)
-        assert start >= first, "the tail holds recent bytes only"
-        return kept[start - first :]
-
     def _skip_mark(self) -> None:
         skipped = min(self._skip, len(self._buffer))
         self._take(skipped)
@@ -126,11 +115,6 @@ class Document:
         taken, self._buffer = self._buffer[:num_bytes], self._buffer[num_bytes:]
         self._hash.update(taken)
         self.bytes_read += num_bytes
-        if taken:
-            self._tail.append(taken)
-            self._tail_bytes += num_bytes
-        while self._tail and self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
-            self._tail_bytes -= len(self._tail.popleft())
         return taken
 
     def _read(self) -> bytes:

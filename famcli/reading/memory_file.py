@@ -37,14 +37,15 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     """Write what `reader` read to `path`, replacing what is there only once the new file is whole.
 
     Raises MemoryFileError if it cannot be written (the old file is then untouched); UsageError in memory mode
-    "compare", and for kind "memory" where there is none.
+    "compare", and for kind "memory" where there is none. A process killed while it saves may leave a hidden file
+    `.NAME.*.tmp` beside the old one.
     """
     mark = reader.bookmark()
     state = mark.lane.state
     if kind == "memory" and (state.memory_mode != "on" or not reader.model.network.fam.fam_length):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, mark, kind)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _tensors(mark, kind).items()}
+    tensors = {name: _alone(tensor) for name, tensor in _tensors(mark, kind).items()}
     _write(Path(os.path.realpath(path)), info.dumps(), tensors)
     return info
 
@@ -111,6 +112,12 @@ def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
     if kind == "memory":
         return tensors | {"memory": torch.cat([layer.memory for layer in state.layers])}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """On the CPU, contiguous, and sharing its storage with nothing."""
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from famcli.errors import RecipeError
 from famcli.training.recipe import ScheduleRecipe
 
 
@@ -24,6 +25,8 @@ class Optimizers:
         self._optimizers: list[torch.optim.Optimizer] = []
         adam_groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0}]
         if schedule.muon_lr > 0 and matrices:
+            if not hasattr(torch.optim, "Muon"):
+                raise RecipeError(f"schedule.muon_lr needs torch 2.9, this is {torch.__version__}; set it to 0")
             self._optimizers.append(
                 torch.optim.Muon(
                     matrices,

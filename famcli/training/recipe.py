@@ -1,6 +1,6 @@
 """Recipes: what a training run is made of, as a TOML file with nothing in it that is not checked.
 
-Every key, its type, its default and its meaning stand once, in the dataclasses below; `describe_keys` prints them.
+Every key, its type, its default and its meaning stand once, in the dataclasses below; `describe.py` prints them.
 Unknown keys, wrong types and values out of range are errors that name the file, the key, and what to do.
 """
 
@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -93,9 +92,9 @@ class ScheduleRecipe:
     steps: int | None = _key("optimiser steps in the run", None, low=1)
     max_minutes: float | None = _key("minutes of training in the run, counted over all resumes", None, low=0.0)
     muon_lr: float = _key(
-        "peak learning rate of Muon, for the matrices inside the layers; 0 gives them to AdamW", 0.01, low=0.0
+        "peak learning rate of Muon, for the matrices inside the layers; 0 gives them to AdamW", 0.003, low=0.0
     )
-    adamw_lr: float = _key("peak learning rate of AdamW, for all other parameters", 0.003, low=0.0)
+    adamw_lr: float = _key("peak learning rate of AdamW, for all other parameters", 0.005, low=0.0)
     momentum: float = _key("momentum of Muon", 0.95, low=0.0, high=1.0)
     beta1: float = _key("first decay of AdamW", 0.9, low=0.0, high=1.0)
     beta2: float = _key("second decay of AdamW", 0.95, low=0.0, high=1.0)
@@ -205,33 +204,11 @@ def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -
     return recipe
 
 
-def describe_keys() -> Iterator[tuple[str, str, str, str]]:
-    """(key, type, default, meaning) of every key a recipe may have, in order."""
-    for section in dataclasses.fields(Recipe):
-        hint = get_type_hints(Recipe)[section.name]
-        inner = get_args(hint)[0] if get_origin(hint) is tuple else hint
-        if section.metadata.get("internal"):
-            continue
-        if not dataclasses.is_dataclass(inner):
-            yield section.name, _type_name(hint), _default_text(section), section.metadata["doc"]
-            continue
-        prefix = "corpora[]" if inner is CorpusRecipe else section.name
-        for item in dataclasses.fields(inner):
-            kind = _type_name(get_type_hints(inner)[item.name])
-            yield f"{prefix}.{item.name}", kind, _default_text(item), item.metadata["doc"]
-
-
-def _default_text(item: dataclasses.Field[Any]) -> str:
-    if item.default is MISSING:
-        return "required"
-    return "none" if item.default is None else json.dumps(item.default, default=str)
-
-
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     if get_origin(hint) in (UnionType, Union):
-        return _type_name(get_args(hint)[0])
+        return type_name(get_args(hint)[0])
     if get_origin(hint) is tuple:
-        return f"list of {_type_name(get_args(hint)[0])}"
+        return f"list of {type_name(get_args(hint)[0])}"
     if get_origin(hint) is dict:
         return "table of strings"
     return {int: "integer", float: "number", bool: "true or false", str: "string", Path: "path"}[hint]
@@ -292,7 +269,7 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
         return value
     accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{file}: {key} must be a {_type_name(hint)}; it is {value!r}")
+        raise RecipeError(f"{file}: {key} must be of type {type_name(hint)}; it is {value!r}")
     low, high, choices = (item.metadata.get(name) for name in ("low", "high", "choices"))
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"

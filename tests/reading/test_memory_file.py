@@ -170,11 +170,14 @@ def test_saved_in_the_middle(tmp_path: Path, cut: int) -> None:
     same_reading(whole, second)
 
 
-def test_loading_and_finishing_is_where_reading_ended(tmp_path: Path) -> None:
-    reader = Reader(MODEL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loading_and_finishing_is_where_reading_ended(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = tiny_model()
+    model.network.to(dtype)
+    reader = Reader(model)
     list(reader.read([pipe(TEXT[:-9])]))
     info = save_memory(tmp_path / "x.fam", reader)
-    loaded = Reader(MODEL, resume=load_memory(tmp_path / "x.fam", MODEL))
+    loaded = Reader(model, resume=load_memory(tmp_path / "x.fam", model))
     loaded.finish()
     same_reading(reader, loaded)
     assert loaded.num_tokens == reader.num_tokens

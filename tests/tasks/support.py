@@ -55,5 +55,3 @@ def prose(num_sentences: int, seed: int = 0) -> str:
 def collect(events: Iterable[Any], kind: type) -> list[Any]:
     """The events of one kind."""
     return [event for event in events if isinstance(event, kind)]
-
-

@@ -89,9 +89,7 @@ def test_units_add_up_to_the_total(per: str, tmp_path: Path) -> None:
 
 
 def test_lines_have_their_text_and_place(tmp_path: Path) -> None:
-    units = collect(
-        Perplexity(byte_model(), PerplexityConfig(per="line")).events([write(tmp_path, TEXT)]), UnitScore
-    )
+    units = collect(Perplexity(byte_model(), PerplexityConfig(per="line")).events([write(tmp_path, TEXT)]), UnitScore)
     assert [unit.text for unit in units] == [line.rstrip("\r") for line in TEXT.split("\n")]
     assert [unit.line for unit in units] == [1, 2, 3, 4]
     raw = TEXT.encode()
@@ -263,7 +261,13 @@ def test_alerts_find_the_odd_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"alert": 4.0}, {"alert": 4.0, "per": "block"}, {"alert": 0.0, "per": "line"}, {"per": "word"}, {"memory_mode": "x"}],
+    [
+        {"alert": 4.0},
+        {"alert": 4.0, "per": "block"},
+        {"alert": 0.0, "per": "line"},
+        {"per": "word"},
+        {"memory_mode": "x"},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -91,7 +91,8 @@ def test_only_finished_sentences_are_finished() -> None:
 
 
 pieces = st.lists(
-    st.sampled_from(["a", "Bc", " ", "\n", ".", "!", "Mr", "\u201d", "1", "- ", "\r\n", "。", "\t", "x" * 12, "é"]), max_size=60
+    st.sampled_from(["a", "Bc", " ", "\n", ".", "!", "Mr", "\u201d", "1", "- ", "\r\n", "。", "\t", "x" * 12, "é"]),
+    max_size=60,
 )
 
 

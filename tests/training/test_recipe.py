@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from famcli.errors import RecipeError
-from famcli.training.recipe import Recipe, describe_keys, load_recipe
+from famcli.training.describe import describe_keys, with_table
+from famcli.training.recipe import Recipe, load_recipe
 
 SHIPPED = Path(__file__).parents[2] / "models" / "fam-tiny" / "recipe.toml"
 
@@ -35,11 +36,11 @@ def test_the_recipe_that_ships_is_valid_and_keeps_out_what_must_be_kept_out() ->
     ("old", "new", "said"),
     [
         ("lanes = 3", "lanes = 0", "schedule.lanes must be at least 1"),
-        ("lanes = 3", "lanes = true", "schedule.lanes must be a integer"),
+        ("lanes = 3", "lanes = true", "schedule.lanes must be of type integer"),
         ("lanes = 3", "lane = 3", "unknown key schedule.lane"),
         ("lanes = 3", "", "schedule.lanes is missing"),
         ("steps = 6", "", "schedule needs steps or max_minutes"),
-        ("weight = 3", "weight = 'much'", "corpora[0].weight must be a number"),
+        ("weight = 3", "weight = 'much'", "corpora[0].weight must be of type number"),
         ('name = "notes"', 'name = "tales"', "different names"),
         ("fam_length = 2", "fam_length = 9", "at most block_size"),
         ("num_key_value_heads = 1", "num_key_value_heads = 3", "must divide num_heads"),
@@ -86,3 +87,8 @@ def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
     assert same.learning_fingerprint() == plain
     for change in ("schedule.lanes=4", "network.rope_theta=5e4", "corpora.notes.weight=2", "data.seed=4"):
         assert load_recipe(toy, [change]).learning_fingerprint() != plain
+
+
+def test_the_documentation_lists_the_keys_as_they_are() -> None:
+    page = (SHIPPED.parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert with_table(page) == page, "run: python -m famcli.training.describe docs/training.md"

@@ -1,0 +1,118 @@
+"""`famcli read`: memory files that survive interruptions, full disks and growing texts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+
+def test_read_says_what_was_read_and_saved(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "story.fam"
+    result = run("read", story, "--save", saved, "--model", tiny)
+    assert result.exit_code == 0
+    read, holds = result.stdout.splitlines()
+    size = story.stat().st_size
+    assert read.startswith(f"Read {size:,} bytes, ")
+    assert f"holds {size:,} bytes, {size:,} tokens" in holds
+    assert saved.stat().st_mode & 0o077 == 0
+    facts = json.loads(run("inspect", saved, "--json").stdout)
+    assert (facts["kind"], facts["memory_kind"], facts["num_bytes"]) == ("memory file", "full", size)
+    assert str(story) in run("inspect", saved).stdout
+
+
+def test_without_save_it_only_counts(run, tiny: Path, story: Path) -> None:
+    values = json.loads(run("read", story, "--model", tiny, "--json").stdout)
+    assert values["saved"] is None
+    assert values["read"]["bytes"] == story.stat().st_size
+
+
+def test_a_grown_text_is_read_on(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    saved, whole = tmp_path / "story.fam", tmp_path / "whole.fam"
+    text = story.read_bytes()
+    story.write_bytes(text[:1000])
+    run("read", story, "--save", saved, "--model", tiny)
+    story.write_bytes(text)
+    result = run("read", story, "--save", saved, "--append", "--model", tiny, "--json")
+    assert json.loads(result.stdout)["read"]["bytes"] == len(text) - 1000
+    run("read", story, "--save", whole, "--model", tiny)
+    facts = [json.loads(run("inspect", path, "--json").stdout) for path in (saved, whole)]
+    assert facts[0] | {"path": "", "file_size": 0} == facts[1] | {"path": "", "file_size": 0}
+    story.write_bytes(b"X" + text[1:])
+    changed = run("read", story, "--save", saved, "--append", "--model", tiny)
+    assert changed.exit_code == 1
+    assert "it was changed, not continued" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--append"], "--append has no meaning without --save"),
+        (["--kind", "memory"], "--kind has no meaning without --save"),
+        (["--save", "there.fam"], "--append, or replace it by --force"),
+        (["--save", "there.fam", "--append", "--force"], "choose one"),
+        (["--save", "new.fam", "--append"], "nothing to append to"),
+    ],
+)
+def test_contradictions_are_usage_errors(
+    run, story: Path, options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.fam").write_bytes(b"precious")
+    result = run("read", story, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert Path("there.fam").read_bytes() == b"precious"
+
+
+def test_kind_memory_is_smaller(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    sizes = []
+    for kind in ("full", "memory"):
+        run("read", story, "--save", tmp_path / kind, "--kind", kind, "--model", tiny)
+        sizes.append((tmp_path / kind).stat().st_size)
+    assert sizes[1] < sizes[0]
+
+
+def test_interrupt_saves_and_says_how_to_go_on(run, spawn, tiny: Path, story: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "pipe.fam"
+    process = spawn("read", "--save", saved, "--model", tiny, "--progress", "json")
+    process.stdin.write(story.read_text()[:2000])
+    process.stdin.flush()
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line)["num_tokens"]:
+            break
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Partial: interrupted" in stdout
+    assert "go on by piping the rest into: famcli read - --save" in stderr
+    assert "Traceback" not in stderr
+    rest = run("read", "--save", saved, "--append", "--model", tiny, "--json", input=story.read_text()[2000:])
+    assert json.loads(rest.stdout)["total"]["bytes"] == story.stat().st_size
+
+
+def test_follow_reads_what_is_appended_until_interrupted(spawn, run, tiny: Path, tmp_path: Path) -> None:
+    log, saved = tmp_path / "app.log", tmp_path / "log.fam"
+    log.write_text("first line\n" * 30)
+    process = spawn("read", log, "--follow", "--save", saved, "--model", tiny, "--progress", "json", "--jsonl")
+    for line in process.stderr:
+        if line.startswith("{") and json.loads(line)["num_tokens"]:
+            break
+    with log.open("a") as file:
+        file.write("second line\n" * 30)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(stdout.splitlines()[-1])["total"]["bytes"] == log.stat().st_size
+    assert "go on with: famcli read" in stderr
+
+
+def test_a_place_that_cannot_be_written_is_one_line(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    result = run("read", story, "--save", "/proc/story.fam", "--model", tiny, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert run("read", story, "--save", tmp_path / "no" / "where.fam", "--model", tiny).exit_code == 1

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from famcli.errors import MemoryFileError, UsageError
+from famcli.reading.memory_file import inspect_memory_file
+from famcli.tasks import read as read_module
+from famcli.tasks.common import Advance
+from famcli.tasks.read import Read, ReadConfig, Saved, read
+from tests.reading.support import pipe, same_reading, tiny_model
+from tests.tasks.support import byte_model, collect, prose, write
+
+TEXT = prose(12).encode()
+
+
+def test_it_reads_and_saves(tmp_path: Path) -> None:
+    path, memory = write(tmp_path, TEXT), tmp_path / "text.fam"
+    result = read(byte_model(), [path], ReadConfig(save=memory))
+    assert result.saved is not None
+    assert result.saved.path == memory
+    assert (result.total_bytes, result.total_tokens) == (len(TEXT), len(TEXT))
+    assert result.counts.num_bytes == len(TEXT)
+    assert result.counts.num_blocks - result.total_blocks in (0, 1)
+    assert not result.partial
+    info = inspect_memory_file(memory)
+    assert (info.kind, info.num_bytes) == ("full", len(TEXT))
+    assert json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_without_a_memory_file_it_only_reads(tmp_path: Path) -> None:
+    task = Read(byte_model())
+    events = list(task.events([write(tmp_path, TEXT)]))
+    assert collect(events, Saved) == []
+    assert task.save() is None
+    assert task.result().saved is None
+    assert sum(event.num_tokens for event in collect(events, Advance)) == len(TEXT)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 17, len(TEXT) // 2, len(TEXT)])
+@pytest.mark.parametrize("kind", ["full", "memory"])
+def test_appending_goes_on_where_reading_stopped(cut: int, kind: str, tmp_path: Path) -> None:
+    model, path, memory = tiny_model(), write(tmp_path, TEXT[:cut]), tmp_path / "text.fam"
+    read(model, [path], ReadConfig(save=memory, kind=kind))  # type: ignore[arg-type]
+    path.write_bytes(TEXT)
+    appended = Read(model, ReadConfig(save=memory, append=True))
+    events = list(appended.events([path]))
+    at_once = Read(model)
+    list(at_once.events([path]))
+    assert inspect_memory_file(memory).kind == kind
+    assert appended.result().total_bytes == len(TEXT)
+    assert appended.result().total_tokens == at_once.result().total_tokens
+    assert sum(event.num_bytes for event in collect(events, Advance)) == appended.result().counts.num_bytes
+    if kind == "full":
+        same_reading(appended._reader, at_once._reader)
+
+
+def test_appending_refuses_a_source_that_changed(tmp_path: Path) -> None:
+    model, path, memory = byte_model(), write(tmp_path, TEXT), tmp_path / "text.fam"
+    read(model, [path], ReadConfig(save=memory))
+    before = memory.read_bytes()
+    path.write_bytes(b"X" + TEXT)
+    with pytest.raises(MemoryFileError, match="changed"):
+        read(model, [path], ReadConfig(save=memory, append=True))
+    assert memory.read_bytes() == before
+
+
+def test_appending_another_file_adds_a_source(tmp_path: Path) -> None:
+    model, memory = byte_model(), tmp_path / "text.fam"
+    read(model, [write(tmp_path, TEXT, "a.txt")], ReadConfig(save=memory))
+    others = [write(tmp_path, TEXT[:50], "b.txt"), write(tmp_path, TEXT[:70], "c.txt")]
+    result = read(model, others, ReadConfig(save=memory, append=True))
+    assert [Path(source.name).name for source in result.counts.sources] == ["b.txt", "c.txt"]
+    assert result.counts.num_bytes == 120
+    assert result.total_bytes == len(TEXT) + 120
+    assert len(inspect_memory_file(memory).sources) == 3
+
+
+def test_an_interrupted_reading_can_be_saved_and_gone_on_with(tmp_path: Path) -> None:
+    model, path, memory = byte_model(), write(tmp_path, TEXT), tmp_path / "text.fam"
+    task = Read(model, ReadConfig(save=memory))
+    num_bytes = 0
+    for event in task.events([path]):
+        num_bytes += event.num_bytes if isinstance(event, Advance) else 0
+        if num_bytes > len(TEXT) // 2:
+            break
+    assert task.save() is not None
+    assert task.result().partial
+    rest = read(model, [path], ReadConfig(save=memory, append=True))
+    assert rest.total_bytes == rest.total_tokens == len(TEXT)
+    assert not rest.partial
+
+
+def test_it_saves_while_it_reads(tmp_path: Path) -> None:
+    memory = tmp_path / "text.fam"
+    task = Read(byte_model(), ReadConfig(save=memory, save_every=1e-9))
+    saves = collect(task.events([write(tmp_path, TEXT)]), Saved)
+    assert len(saves) > 10
+    assert [save.num_tokens for save in saves] == sorted(save.num_tokens for save in saves)
+    assert saves[-1].file_size == memory.stat().st_size
+
+
+def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path, memory = write(tmp_path, TEXT), write(tmp_path, b"precious", "text.fam")
+    with pytest.raises(UsageError, match="--append"):
+        Read(byte_model(), ReadConfig(save=memory))
+    assert memory.read_bytes() == b"precious"
+    read(byte_model(), [path], ReadConfig(save=memory, force=True))
+    assert inspect_memory_file(memory).num_bytes == len(TEXT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"append": True},
+        {"force": True},
+        {"kind": "memory"},
+        {"save": Path("x"), "append": True, "force": True},
+        {"save_every": 0.0},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        ReadConfig(**options)  # type: ignore[arg-type]
+
+
+def test_targets_are_checked_before_anything_is_read(tmp_path: Path) -> None:
+    for config, error in (
+        (ReadConfig(save=tmp_path), UsageError),
+        (ReadConfig(save=tmp_path / "no" / "x.fam"), MemoryFileError),
+        (ReadConfig(save=tmp_path / "x.fam", append=True), UsageError),
+        (ReadConfig(save=write(tmp_path, b"no memory file"), append=True), MemoryFileError),
+    ):
+        with pytest.raises(error):
+            Read(byte_model(), config)
+
+
+def test_an_empty_document_is_kept_too(tmp_path: Path) -> None:
+    path, memory = write(tmp_path, b""), tmp_path / "text.fam"
+    assert read(byte_model(), [path], ReadConfig(save=memory)).total_tokens == 0
+    path.write_bytes(TEXT)
+    assert read(byte_model(), [path], ReadConfig(save=memory, append=True)).total_tokens == len(TEXT)
+
+
+def test_it_follows_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_module, "POLL_SECONDS", 0.01)
+    path, memory = write(tmp_path, TEXT[:100]), tmp_path / "text.fam"
+    task = Read(byte_model(), ReadConfig(save=memory, follow=True, save_every=0.02))
+    grown = threading.Event()
+
+    def grow() -> None:
+        time.sleep(0.1)
+        with path.open("ab") as file:
+            file.write(TEXT[100:])
+        grown.set()
+        time.sleep(0.3)
+        path.unlink()  # what ends the following here; a user interrupts it
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    list(task.events([path]))
+    writer.join()
+    assert grown.is_set()
+    assert task.result().total_bytes == len(TEXT)
+    whole = Read(byte_model())
+    list(whole.events([write(tmp_path, TEXT, "whole.txt")]))
+    same_reading(task._reader, whole._reader)
+
+
+def test_a_pipe_cannot_be_followed() -> None:
+    with pytest.raises(UsageError, match="--follow"):
+        list(Read(byte_model(), ReadConfig(follow=True)).events([pipe(TEXT)]))
