@@ -180,8 +180,8 @@ class Ask:
 
     def result(self) -> AskResult:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
-        if self._builder is not None:  # interrupted: the text that was seen counts
-            self._keep(self._builder.take(None), None)
+        if self._builder is not None:  # interrupted: what was read of the open source counts
+            self._keep(self._builder.take(self._ledger.counts().sources[-1].num_bytes), None)
             self._builder = None
         answers = list(self._answers)
         for number in range(len(answers), len(self.questions)):

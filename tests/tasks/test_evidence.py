@@ -124,7 +124,7 @@ def test_headings_and_questions_are_rarely_the_answer() -> None:
     evidence = QuestionEvidence("Where is the golden key?")
     add(
         evidence,
-        "THE GOLDEN KEY\n\nWhere is the golden key of the old king now?\n\nThe golden key lies in the well of the old king.",
+        "THE GOLDEN KEY\n\nWhere is the golden key of the old king now?\n\nThe golden key lies in the old king's well.",
     )
     sentence, _ = best_sentence(weigh(evidence, no_gain, 3), evidence.index, no_gain)
     assert sentence.text.startswith("The golden key lies")

@@ -116,7 +116,7 @@ def test_several_documents_are_one_text(tmp_path: Path) -> None:
 def test_boilerplate_does_not_win(tmp_path: Path) -> None:
     licence = "You may copy this book and give it away under the terms of this licence to all people. " * 10
     text = (
-        f"{licence}\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nCONTENTS\n\nI. THE FIRST CHAPTER OF THE BOOK\n\n"
+        f"{licence}\n\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nCONTENTS\n\nI. THE FIRST CHAPTER OF IT\n\n"
         f"{prose(40)}\n\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\n\n{licence}"
     )
     result = summarize(byte_model(LARGE), [write(tmp_path, text)], SummarizeConfig(num_sentences=10))
