@@ -139,6 +139,7 @@ class Ask:
 
     def events(self, documents: Documents) -> Iterator[AskEvent]:
         """Read the documents, then answer each question."""
+        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
         self._likelihood = QuestionLikelihood(self.model, self.questions, self.memory_mode)
         self._before = self._likelihood.at_start
         self._reader = Reader(self.model, memory_mode=self.memory_mode)
@@ -181,7 +182,9 @@ class Ask:
     def result(self) -> AskResult:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
         if self._builder is not None:  # interrupted: what was read of the open source counts
-            self._keep(self._builder.take(self._ledger.counts().sources[-1].num_bytes), None)
+            sources = self._ledger.counts().sources
+            if len(sources) == len(self._documents):
+                self._keep(self._builder.take(sources[-1].num_bytes), None)
             self._builder = None
         answers = list(self._answers)
         for number in range(len(answers), len(self.questions)):

@@ -148,6 +148,13 @@ class Ledger:
         if self.note(text):
             yield Notice(text)
 
+    def warn_untrained(self, model: Model, mode: str | None) -> Iterator[Notice]:
+        """Say that a memory is left out because it is not trained, unless a `mode` was asked for."""
+        if mode is None and model.sidecar.fam.fam_length and not model.sidecar.memory_trained:
+            yield from self.warn(
+                f"the memory of {model.name} is not trained, so the text is read without it; memory mode 'on' overrides"
+            )
+
     def note(self, text: str) -> bool:
         """Keep a warning for the result; False if it was there already."""
         is_new = text not in self.warnings

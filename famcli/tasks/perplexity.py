@@ -138,6 +138,7 @@ class Perplexity:
 
     def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
         """Read and score. With per="line" a line's event comes as soon as its newline has come."""
+        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
         for document in open_documents(documents):
             yield from self._score(document)
         self._finished = True

@@ -137,6 +137,8 @@ class Read:
 
     def events(self, documents: Documents) -> Iterator[ReadEvent]:
         """Read the documents, saving every few minutes and at the end."""
+        if not self.config.append:
+            yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
         self._last_save = time.monotonic()
         for event in self._read(list(documents)):
             yield from self._ledger.record(event)

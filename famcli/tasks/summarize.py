@@ -139,6 +139,7 @@ class Summarizer:
 
     def events(self, documents: Documents) -> Iterator[SummaryEvent]:
         """Read the documents; nothing is chosen before `result`."""
+        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
         by_attention = self.signal == "attention"
         reader = Reader(self.model, memory_mode=self.memory_mode, score=not by_attention, attention=by_attention)
         watched = (self._ledger.watch(document, self._see) for document in open_documents(documents))

@@ -171,6 +171,7 @@ class Recipe:
             plain[section].pop(key, None)
         for corpus in plain["corpora"]:
             corpus["path"] = Path(corpus["path"]).name
+            corpus.pop("license", None)
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 

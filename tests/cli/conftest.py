@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -53,6 +56,7 @@ def story(tmp_path: Path) -> Path:
         for name in names
         for place in places
     ]
+    lines.insert(30, "The keeper Ottilie hid the treasure map under a red stone near the lighthouse.")
     path = tmp_path / "story.txt"
     path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -83,6 +87,31 @@ def spawn() -> Iterator[Spawn]:
             return process
 
         yield start
+
+
+@pytest.fixture
+def until_tokens_are_read() -> Callable[..., None]:
+    """until_tokens_are_read(process, more): give more text until progress (json, on stderr) counts tokens."""
+
+    def wait(process: subprocess.Popen[str], more: Callable[[], None], seconds: float = 60) -> None:
+        counted, stop = threading.Event(), time.monotonic() + seconds
+
+        def listen() -> None:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.startswith("{") and json.loads(line)["num_tokens"]:
+                    counted.set()
+                    return
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        while not counted.is_set():
+            assert time.monotonic() < stop, "no tokens were read"
+            more()
+            counted.wait(0.3)
+        listener.join()
+
+    return wait
 
 
 def _heed_interrupts() -> None:

@@ -10,10 +10,10 @@ import pytest
 
 
 def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
-    result = run("ask", "Who took the silver key to the old library?", "--file", story, "--model", tiny)
+    result = run("ask", "Where did Ottilie hide the treasure map?", "--file", story, "--model", tiny)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] in story.read_text()
+    assert lines[0] == "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."
     places = [line for line in lines if line.startswith("  [")]
     assert 1 <= len(places) <= 3
     assert all(line.endswith(", verified:") for line in places)
@@ -21,12 +21,12 @@ def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
 
 
 def test_one_reading_serves_several_questions(run, tiny: Path, story: Path) -> None:
-    questions = ["Who went to the harbour?", "Who knows the zebra?"]
+    questions = ["Where did Ottilie hide the treasure map?", "Who knows the zebra?"]
     values = json.loads(run("ask", *questions, "-f", story, "--model", tiny, "--json").stdout)
     assert [answer["question"] for answer in values["answers"]] == questions
     text = run("ask", *questions, "-f", story, "--model", tiny).stdout
     assert [line for line in text.splitlines() if line.startswith("Q")] == [
-        "Q1: Who went to the harbour?",
+        "Q1: Where did Ottilie hide the treasure map?",
         "Q2: Who knows the zebra?",
     ]
 
@@ -40,7 +40,7 @@ def test_without_evidence_it_says_so(run, tiny: Path, story: Path) -> None:
 
 
 def test_the_text_may_come_from_stdin(run, tiny: Path, story: Path) -> None:
-    result = run("ask", "Who went to the harbour?", "--model", tiny, "--json", input=story.read_bytes())
+    result = run("ask", "Where did Ottilie hide the treasure map?", "--model", tiny, "--json", input=story.read_bytes())
     citation = json.loads(result.stdout)["answers"][0]["citations"][0]
     assert citation["checked_against"] == "text read"
 
@@ -64,12 +64,12 @@ def test_a_question_is_asked_for_on_a_terminal_only(
             return self.text
 
     class System:
-        stdin = Terminal("Who went to the harbour?\n")
+        stdin = Terminal("Where did Ottilie hide the treasure map?\n")
         stderr = sys.stderr
 
     monkeypatch.setattr(ask, "sys", System)
     result = run("ask", "--file", story, "--model", tiny, "--json")
-    assert json.loads(result.stdout)["answers"][0]["question"] == "Who went to the harbour?"
+    assert json.loads(result.stdout)["answers"][0]["question"] == "Where did Ottilie hide the treasure map?"
 
 
 def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
 def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     saved = tmp_path / "story.fam"
     assert run("read", story, "--save", saved, "--model", tiny).exit_code == 0
-    result = run("ask", "Who took the silver key to the old library?", "--load", saved, "--model", tiny, "--json")
+    result = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
     answer = json.loads(result.stdout)["answers"][0]
     assert answer["cited"] is True
     assert answer["citations"][0]["checked_against"] == "source"
     story.write_text("Everything was rewritten.\n")
-    changed = run("ask", "Who went to the harbour?", "--load", saved, "--model", tiny, "--json")
+    changed = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
     assert changed.exit_code == 0
     assert json.loads(changed.stdout)["answers"][0]["cited"] is False
     assert "warning" in changed.stderr

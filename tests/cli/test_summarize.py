@@ -16,7 +16,7 @@ def test_every_line_is_a_quote_with_its_place(run, tiny: Path, story: Path) -> N
         text, _, place = line.removeprefix("- ").rpartition("  (line ")
         assert text in source[int(place.rstrip(")")) - 1]
     assert lines[4] == ""
-    assert lines[5].startswith("4 of 120 sentences, by ")
+    assert lines[5].startswith("4 of 121 sentences, by ")
     assert lines[6].startswith(f"Read {story.stat().st_size:,} bytes, ")
 
 
@@ -50,13 +50,14 @@ def test_an_empty_text_says_so(run, tiny: Path) -> None:
     assert result.stdout.startswith("The input has no sentence to quote.\n")
 
 
-def test_interrupt_prints_the_summary_so_far(spawn, tiny: Path, story: Path) -> None:
+def test_interrupt_prints_the_summary_so_far(spawn, until_tokens_are_read, tiny: Path, story: Path) -> None:
     process = spawn("summarize", "--model", tiny, "--progress", "json")
-    process.stdin.write(story.read_text())
-    process.stdin.flush()
-    for line in process.stderr:  # until it waits for more
-        if line.startswith("{") and json.loads(line)["num_tokens"]:
-            break
+
+    def more() -> None:
+        process.stdin.write(story.read_text()[:1000])
+        process.stdin.flush()
+
+    until_tokens_are_read(process, more)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

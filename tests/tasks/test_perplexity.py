@@ -240,8 +240,12 @@ def test_progress_adds_up(tmp_path: Path) -> None:
 def test_the_untrained_memory_is_left_out_unless_asked_for(tmp_path: Path) -> None:
     model = with_sidecar(byte_model(), memory_trained=False)
     path = write(tmp_path, TEXT)
-    assert perplexity(model, [path]).total[0].memory_mode == "none"
-    assert perplexity(model, [path], PerplexityConfig(memory_mode="on")).total[0].memory_mode == "on"
+    result = perplexity(model, [path])
+    assert result.total[0].memory_mode == "none"
+    assert "not trained" in result.warnings[0]
+    result = perplexity(model, [path], PerplexityConfig(memory_mode="on"))
+    assert result.total[0].memory_mode == "on"
+    assert result.warnings == ()
 
 
 def test_alerts_find_the_odd_line(tmp_path: Path) -> None:
