@@ -73,10 +73,6 @@ class Work:
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
-        if not model.sidecar.memory_trained:
-            self.notes.warn(
-                f"the memory of {located.name} is not trained and off; --memory-mode turns it on"
-            )
         return model
 
     def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:
