@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q -c constraints.txt
+BENCHMARKS := start_up fam_cost near_the_machine speed_flat memory_flat peers
 BOOK := examples/the-man-who-was-thursday.txt
 
 .PHONY: demo test test-slow lint bench docs clean
@@ -22,10 +23,11 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 bench: .venv/bench.stamp
-	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 docs: .venv/core.stamp
 	$(BIN)/python -m famcli.cli.docs docs/commands.md
+	$(BIN)/python -m tests.readme
 	$(BIN)/python -m famcli.training.describe docs/training.md
 
 # torch goes first and alone: what follows is then satisfied by it and brings no other build of it

@@ -55,7 +55,9 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def agrees(said: str, printed: str) -> bool:
     """Whether the output begins as the README says, numbers aside."""
-    pattern = "".join(".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", _masked(said.strip())))
+    pattern = "".join(
+        ".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", _masked(said.strip()))
+    )
     return re.fullmatch(pattern, _masked(printed.strip()), re.DOTALL) is not None
 
 

@@ -76,9 +76,8 @@ def _show(work: Work, result: SummaryResult, heading: str | None) -> None:
     several = len(result.counts.sources) > 1
     for quote in result.sentences:
         place = f"{quote.source}, line {quote.line:,}" if several else f"line {quote.line:,}"
-        work.output.write("- ")
-        work.output.write(one_line(quote.text))
-        work.output.line(f"  ({place})", "cyan")
+        work.output.write(f"{place}: ", "cyan")
+        work.output.line(one_line(quote.text))
     if not result.sentences:
         work.output.line("The input has no sentence to quote.")
     work.output.line()

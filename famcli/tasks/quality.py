@@ -7,7 +7,7 @@ import re
 from famcli.tasks.lexical import content_terms
 from famcli.tasks.sentences import Sentence
 
-MIN_WORDS, MAX_WORDS = 6, 60
+MIN_WORDS, MAX_WORDS = 8, 60
 MIN_LETTERS = 0.72
 MAX_CAPITALS = 0.3
 
@@ -22,7 +22,7 @@ _GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG"
 def is_quotable(sentence: Sentence) -> bool:
     """Whether a sentence can stand alone as a line of a summary.
 
-    It is whole and ends with an end mark, has 6 to 60 words (two East Asian characters count as one), is mostly
+    It is whole and ends with an end mark, has 8 to 60 words (two East Asian characters count as one), is mostly
     letters, not mostly capitals, closes the quotation marks it opens, and has no address, copyright or e-book notice.
     """
     text = sentence.text

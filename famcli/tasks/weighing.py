@@ -53,12 +53,12 @@ def weigh(evidence: QuestionEvidence, gain: Gain, count: int) -> list[Weighed]:
 
 
 def best_sentence(weighed: list[Weighed], index: TermIndex, gain: Gain) -> tuple[Sentence, Weighed]:
-    """The sentence of the evidence that answers best, and its passage: scored as passages are, less if it asks."""
+    """The sentence of the evidence that answers best, and its passage: its score and the passage's, less if it asks."""
 
     def value(pair: tuple[Sentence, Weighed]) -> float:
         sentence, one = pair
         own = _weighed(Passage(one.passage.source, (sentence,)), index, gain).score
-        return own - _QUESTION_COST * ("?" in sentence.text[-3:])
+        return own + one.score - _QUESTION_COST * ("?" in sentence.text[-3:])
 
     return max(((sentence, one) for one in weighed for sentence in one.passage.sentences), key=value)
 

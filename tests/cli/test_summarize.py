@@ -13,8 +13,8 @@ def test_every_line_is_a_quote_with_its_place(run, tiny: Path, story: Path) -> N
     lines = result.stdout.splitlines()
     source = story.read_text().splitlines()
     for line in lines[:4]:
-        text, _, place = line.removeprefix("- ").rpartition("  (line ")
-        assert text in source[int(place.rstrip(")")) - 1]
+        place, _, text = line.partition(": ")
+        assert text in source[int(place.removeprefix("line ")) - 1]
     assert lines[4] == ""
     assert lines[5].startswith("4 of 121 sentences, by ")
     assert lines[6].startswith(f"Read {story.stat().st_size:,} bytes, ")
@@ -37,7 +37,7 @@ def test_several_files_are_one_text_or_each_its_own(run, tiny: Path, story: Path
     other = tmp_path / "other.txt"
     other.write_text("A lonely sentence stands here by itself.\n")
     together = run("summarize", other, story, "--model", tiny, "-n", 3)
-    assert f"({story}, line " in together.stdout
+    assert f"{story}, line " in together.stdout
     alone = run("summarize", other, story, "--model", tiny, "-n", 3, "--each")
     assert [line for line in alone.stdout.splitlines() if line.startswith("== ")] == [f"== {other}", f"== {story}"]
     values = json.loads(run("summarize", other, story, "--model", tiny, "--each", "--json").stdout)
@@ -61,6 +61,6 @@ def test_interrupt_prints_the_summary_so_far(spawn, until_tokens_are_read, tiny:
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stdout.startswith("- ")
+    assert stdout.startswith("line ")
     assert stdout.splitlines()[-1] == "Partial: interrupted before the end of the input."
     assert "Traceback" not in stderr
