@@ -55,7 +55,7 @@ def _write_files(folder: Path, network: Decoder, tokenizer: Tokenizer, sidecar: 
     tensors = {name: parameter.detach().cpu() for name, parameter in network.named_parameters()}
     prompt = tensors.pop(PROMPT_NAME, None)
     weights = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
-    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    _save_tensors(folder / WEIGHTS_FILE, weights)
     if prompt is not None:
         save_prompt(folder / PROMPT_FILE, prompt)
     dtype_name = str(dtype).removeprefix("torch.")
@@ -71,7 +71,14 @@ def _write_files(folder: Path, network: Decoder, tokenizer: Tokenizer, sidecar: 
 
 def save_prompt(path: Path, prompt: torch.Tensor) -> None:
     """Write the memory prompt [f, d] in float32."""
-    save_file({PROMPT_NAME: prompt.detach().cpu().float().contiguous()}, path, metadata={"format": "pt"})
+    _save_tensors(path, {PROMPT_NAME: prompt.detach().cpu().float().contiguous()})
+
+
+def _save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    path.touch()
+    mode = path.stat().st_mode  # safetensors makes files that only their owner reads
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def _write_json(path: Path, values: Mapping[str, object]) -> None:

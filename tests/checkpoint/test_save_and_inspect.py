@@ -116,3 +116,9 @@ def test_inspecting_a_plain_decoder(plain: Path) -> None:
     assert info.sidecar is None
     assert info.state_bytes is None
     assert info.memory_parameters == 0
+
+
+def test_weights_are_as_readable_as_the_other_files(checkpoint: Path, tmp_path: Path) -> None:
+    model = open_model(checkpoint)
+    folder = save_checkpoint(tmp_path / "saved", model.network, model.tokenizer, model.sidecar)
+    assert {path.stat().st_mode for path in folder.iterdir()} == {(folder / "config.json").stat().st_mode}
