@@ -239,9 +239,8 @@ class Decoder(nn.Module):
         num_blocks = x.shape[1] // block_size
         if num_blocks == 1 and before.memory.shape[1] and state.memory_mode == "on":
             return self._read_one_block(layer, x, before, state, rotations, probe)
-        normed = layer.input_layernorm(x)
-        queries = rotations.tokens(layer.self_attn.queries(normed))
-        keys, values = layer.self_attn.keys_values(normed)
+        queries, keys, values = layer.self_attn.queries_keys_values(layer.input_layernorm(x))
+        queries = rotations.tokens(queries)
         sinks = self._sinks(before, state, keys, values)
         keys = rotations.tokens(keys)
         memory, memory_rows = self._memories(layer, before, state, (keys, values), rotations, probe)
@@ -292,8 +291,7 @@ class Decoder(nn.Module):
         """One block, its memory rows in the same matrix products as its tokens."""
         memory, f = before.memory, before.memory.shape[1]
         normed = torch.cat((layer.input_layernorm(memory), layer.input_layernorm(x)), dim=1)
-        queries = layer.self_attn.queries(normed)
-        keys, values = layer.self_attn.keys_values(normed)
+        queries, keys, values = layer.self_attn.queries_keys_values(normed)
         memory_rows = (rotations.memory(0)(keys[:, :, :f]), values[:, :, :f])
         keys, values = keys[:, :, f:], values[:, :, f:]
         sinks = self._sinks(before, state, keys, values)
@@ -321,27 +319,38 @@ class Decoder(nn.Module):
     def _read_open(
         self, layer: Layer, x: Tensor, before: LayerState, state: State, rotations: _Rotations, probe: Probe | None
     ) -> tuple[Tensor, LayerState]:
-        normed = layer.input_layernorm(x)
-        keys, values = layer.self_attn.keys_values(normed)
+        queries, keys, values = layer.self_attn.queries_keys_values(layer.input_layernorm(x))
         sinks = self._sinks(before, state, keys, values)
         rows = before.open.append(rotations.tokens(keys), values)
         memory_rows = before.memory_rows
         if memory_rows is None and before.memory.shape[1]:
             memory_rows = self._memory_rows(layer, before.memory, rotations.memory(0))
-        parts = self._visible_sinks(sinks, state, rotations, 0)
-        parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
-        parts += [memory_rows] if memory_rows else []
-        parts += [(rows.keys, rows.values)]
-        queries = rotations.tokens(layer.self_attn.queries(normed))
-        x = layer.finish(x, attend(queries, parts, causal=True))
+        past = before.past or self._past(before, sinks, memory_rows, state, rotations)
+        if x.shape[1] == 1 and len(past) > 1 and not torch.is_grad_enabled():
+            past = (_joined(past),)  # decoding: once for all tokens of the block
+        x = layer.finish(x, attend(rotations.tokens(queries), [*past, (rows.keys, rows.values)], causal=True))
         if rows.num_rows < self.fam.block_size:
-            return x, replace(before, open=rows, memory_rows=memory_rows, sink_keys=sinks[0], sink_values=sinks[1])
+            after = replace(before, open=rows, memory_rows=memory_rows, past=past)
+            return x, replace(after, sink_keys=sinks[0], sink_values=sinks[1])
         memory = before.memory
         if memory_rows and state.memory_mode == "on":
             parts = [memory_rows, (rows.keys, rows.values)]
             memory = self._next_memory(layer, memory, state.memory_is_initial, parts, rotations.memory(1), probe)
         keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
         return x, self._closed(before, memory, keys, values, sinks)
+
+    def _past(
+        self,
+        before: LayerState,
+        sinks: KeysValues,
+        memory_rows: KeysValues | None,
+        state: State,
+        rotations: _Rotations,
+    ) -> tuple[KeysValues, ...]:
+        """What the open block's tokens see before it, the same for all of them: [sinks ; segments ; memory]."""
+        parts = self._visible_sinks(sinks, state, rotations, 0)
+        parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
+        return (*parts, memory_rows) if memory_rows else tuple(parts)
 
     def _closed(
         self, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues
@@ -370,6 +379,10 @@ class Decoder(nn.Module):
         if not self.fam.sink_tokens or state.num_closed + t <= self.fam.memory_segments:
             return []
         return [(rotations.sinks(t)(sinks[0]), sinks[1])]
+
+
+def _joined(parts: Sequence[KeysValues]) -> KeysValues:
+    return torch.cat([keys for keys, _ in parts], dim=2), torch.cat([values for _, values in parts], dim=2)
 
 
 def _join(first: Tensor, second: Tensor) -> Tensor:

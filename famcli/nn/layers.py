@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from famcli.nn.config import DecoderConfig
-from famcli.nn.linear import Linear
+from famcli.nn.linear import JointLinear, Linear, linear
 
 
 class RMSNorm(nn.Module):
@@ -36,21 +36,29 @@ class Attention(nn.Module):
         self.k_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.v_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.o_proj = Linear(queries, config.hidden_size, bias=config.attention_bias)
+        self._joint = JointLinear()
+
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[b, n, d] to queries [b, h, n, e], keys and values [b, hk, n, e], none rotated."""
+        queries, keys, values = self._joint(x, self.q_proj, self.k_proj, self.v_proj)
+        return self._heads(queries), self._heads(keys), self._heads(values)
 
     def queries(self, x: Tensor) -> Tensor:
-        """[b, n, d] to [b, h, n, e], not rotated."""
-        return self._heads(self.q_proj(x))
+        """The queries alone, for the few rows of a memory: weights are not packed a second time for them."""
+        return self._heads(linear(x, self.q_proj.weight, self.q_proj.bias))
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[b, n, d] to two of [b, hk, n, e], keys not rotated."""
-        return self._heads(self.k_proj(x)), self._heads(self.v_proj(x))
+        """The keys and values alone, for the few rows of a memory."""
+        return self._heads(linear(x, self.k_proj.weight, self.k_proj.bias)), self._heads(
+            linear(x, self.v_proj.weight, self.v_proj.bias)
+        )
 
     def output(self, attended: Tensor) -> Tensor:
         """[b, h, n, e] to [b, n, d]."""
         return self.o_proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
@@ -61,9 +69,11 @@ class FeedForward(nn.Module):
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self._joint = JointLinear()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))  # type: ignore[no-any-return]
+        gate, up = self._joint(x, self.gate_proj, self.up_proj)
+        return self.down_proj(functional.silu(gate) * up)  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):

@@ -22,18 +22,22 @@ _PACKED_ROWS = 1024  # the number of rows the layout is chosen for; measured as 
 
 
 class PackedWeight:
-    """A weight in oneDNN's layout, made at first use and again when the weight has changed. A cache, never saved."""
+    """Weights of the same input, one after the other in oneDNN's layout: a cache, never saved or copied.
+
+    Made at first use, and again when a weight has changed.
+    """
 
     def __init__(self) -> None:
-        self._source: tuple[Tensor, int, int] | None = None
+        self._sources: tuple[tuple[Tensor, int, int], ...] = ()
         self._packed: Tensor | None = None
 
-    def of(self, weight: Tensor) -> Tensor:
-        version, address = weight._version, weight.data_ptr()
-        source = self._source
-        if source is None or source[0] is not weight or source[1:] != (version, address):
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACKED_ROWS)
-            self._source = (weight, version, address)
+    def of(self, *weights: Tensor) -> Tensor:
+        """`weights` [o_i, i], to be used as one weight [sum of o_i, i]."""
+        sources = tuple((weight, weight._version, weight.data_ptr()) for weight in weights)
+        if not _same(sources, self._sources):
+            plain = weights[0].detach() if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(plain, _PACKED_ROWS)
+            self._sources = sources
         assert self._packed is not None
         return self._packed
 
@@ -41,19 +45,28 @@ class PackedWeight:
         return PackedWeight()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_source": None, "_packed": None}
+        return {"_sources": (), "_packed": None}
+
+
+def _same(first: tuple[tuple[Tensor, int, int], ...], second: tuple[tuple[Tensor, int, int], ...]) -> bool:
+    return len(first) == len(second) and all(
+        a[0] is b[0] and a[1:] == b[1:] for a, b in zip(first, second, strict=True)
+    )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: PackedWeight | None = None) -> Tensor:
     """`x` [..., i] times `weight` [o, i] transposed, plus `bias` [o]: what torch's `linear` gives, to rounding."""
-    if _ONEDNN and x.device.type == "cpu" and x.dtype == weight.dtype and x.dtype in _TYPES and not _needs_autograd(x):
+    if _by_onednn(x, weight):
         layout = weight if packed is None else packed.of(weight)
         return torch.ops.mkldnn._linear_pointwise(x, layout, bias, "none", [], "")  # type: ignore[no-any-return]
     return functional.linear(x, weight, bias)
 
 
-def _needs_autograd(x: Tensor) -> bool:
-    return torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN may be asked by name: on a CPU, in a type it has, without gradients or autocast."""
+    if not _ONEDNN or x.device.type != "cpu" or x.dtype != weight.dtype or x.dtype not in _TYPES:
+        return False
+    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class Linear(nn.Linear):
@@ -69,3 +82,18 @@ class Linear(nn.Linear):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         self.packed = PackedWeight()
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class JointLinear:
+    """Several `Linear`s of one input as one product: fewer and larger reads of memory. Holds no weights of its own."""
+
+    def __init__(self) -> None:
+        self._packed = PackedWeight()
+
+    def __call__(self, x: Tensor, *maps: Linear) -> list[Tensor]:
+        """What each of `maps` makes of x [..., i]: a list of [..., o_i], views of one tensor in inference on a CPU."""
+        weights = [each.weight for each in maps]
+        if any(each.bias is not None for each in maps) or not _by_onednn(x, weights[0]):
+            return [each(x) for each in maps]
+        out = torch.ops.mkldnn._linear_pointwise(x, self._packed.of(*weights), None, "none", [], "")
+        return list(out.split_with_sizes([weight.shape[0] for weight in weights], dim=-1))

@@ -71,7 +71,8 @@ class LayerState:
 
     memory: F [b, f, d], float32 always. segment_keys (rotated), segment_values: [b, hk, s*C, e], the closed blocks
     still visible. open: the open block's rows. sink_keys (not rotated), sink_values: [b, hk, <= sink_tokens, e].
-    memory_rows: keys (rotated) and values [b, hk, f, e] made from the memory, kept while the block is open; derived.
+    memory_rows: keys (rotated) and values [b, hk, f, e] made from the memory. past: keys and values of all that tokens
+    of the open block see before it, in one part or several. Both are derived, and kept while the block is open.
     """
 
     memory: Tensor
@@ -81,6 +82,7 @@ class LayerState:
     sink_keys: Tensor
     sink_values: Tensor
     memory_rows: tuple[Tensor, Tensor] | None = None
+    past: tuple[tuple[Tensor, Tensor], ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is not derived, by name."""

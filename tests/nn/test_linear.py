@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from famcli.nn.linear import Linear, PackedWeight, linear
+from famcli.nn.linear import JointLinear, Linear, PackedWeight, linear
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float64: 1e-12}
 
@@ -71,3 +71,19 @@ def test_a_weight_without_a_module_packs_too() -> None:
     with torch.inference_mode():
         for _ in range(2):
             torch.testing.assert_close(linear(x, weight, packed=packed), x @ weight.t(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_joint_maps_equal_each_alone(bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    maps, joint = [Linear(48, outputs, bias=bias).to(dtype) for outputs in (80, 16, 16)], JointLinear()
+    x = torch.randn(2, 5, 48).to(dtype)
+    with torch.no_grad():
+        for _ in range(2):
+            for got, each in zip(joint(x, *maps), maps, strict=True):
+                tolerance = TOLERANCE[dtype]
+                torch.testing.assert_close(got, each(x), atol=tolerance, rtol=tolerance)
+            maps[1].weight.mul_(3)
+    out = joint(x, *maps)
+    assert all(part.requires_grad for part in out)
