@@ -2,7 +2,8 @@
 
 Each program runs in a process of its own and all are timed in turn: reading a prompt of 2k and of 16k tokens, and
 greedy decoding after it. Before anything is timed, the three must agree on a short prompt's logits (famcli without
-memory keys, which makes it the plain decoder that the others are). The ratios are the bars.
+memory keys, which makes it the plain decoder that the others are). llama.cpp runs with and without its flash attention
+and counts with the faster. The ratios are the bars.
 
     python -m benchmarks.peers [--threads 2] [--repeats 5] [--long-repeats 3] [--dtype bfloat16|float32]
 """
@@ -15,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -110,12 +112,12 @@ class Transformers:
 class LlamaCpp:
     """llama.cpp through llama-cpp-python, weights in a GGUF file of the same type."""
 
-    def __init__(self, folder: Path, dtype: str, *, flash: bool = True) -> None:
+    def __init__(self, folder: Path, dtype: str, *, flash: bool) -> None:
         import llama_cpp
 
         threads = torch.get_num_threads()
         self.model = llama_cpp.Llama(
-            str(write_gguf(folder, folder / f"{dtype}.gguf", dtype)),
+            str(write_gguf(folder, folder / f"{dtype}-{flash}.gguf", dtype)),
             n_ctx=LONG + 2 * DECODED,
             n_threads=threads,
             n_threads_batch=threads,
@@ -150,7 +152,8 @@ class LlamaCpp:
 ENGINES: dict[str, Callable[[Path, str], Any]] = {
     "famcli": Famcli,
     "transformers": Transformers,
-    "llama.cpp": LlamaCpp,
+    "llama.cpp": partial(LlamaCpp, flash=False),
+    "llama.cpp, flash": partial(LlamaCpp, flash=True),
 }
 
 
@@ -263,14 +266,17 @@ def main() -> None:
             for job in ("read", "decode"):
                 cells: list[object] = [f"{job} {length}" if job == "read" else f"decode after {length}"]
                 cells += [f"{1 / statistics.median(taken[job, name]):.1f}" for name in workers]
-                for peer in ("transformers", "llama.cpp"):
-                    ratio, bar = pairwise(taken[job, peer], taken[job, "famcli"]), BARS.get((job, length, peer))
+                fastest = [
+                    min(pair) for pair in zip(taken[job, "llama.cpp"], taken[job, "llama.cpp, flash"], strict=True)
+                ]
+                for peer, seconds in (("transformers", taken[job, "transformers"]), ("llama.cpp", fastest)):
+                    ratio, bar = pairwise(seconds, taken[job, "famcli"]), BARS.get((job, length, peer))
                     told = "" if bar is None else f" (bar {bar:g}: {verdict(ratio, bar, at_least=True)})"
                     cells.append(f"{ratio:.2f}{told}")
                 rows.append(tuple(cells))
         for worker in workers.values():
             worker.stop()
-    columns = ["tokens per second", *ENGINES, "famcli / transformers", "famcli / llama.cpp"]
+    columns = ["tokens per second", *ENGINES, "famcli / transformers", "famcli / faster llama.cpp"]
     print_table(f"100M shape, random weights, {options.dtype}, {options.threads} threads, medians", columns, rows)
 
 

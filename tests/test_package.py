@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -93,7 +94,9 @@ def test_the_core_alone_runs_the_checkpoint_that_ships(command: str, tmp_path: P
     book = tmp_path / "book.txt"
     book.write_text((ROOT / "examples" / "the-man-who-was-thursday.txt").read_text()[:6000])
     code = BARE.format(extras=EXTRAS)
-    done = subprocess.run([sys.executable, "-c", code, command, book], capture_output=True, text=True, timeout=120)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAMCLI_")}
+    arguments = [sys.executable, "-c", code, command, book]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert "fam-tiny (ships with famcli)" in done.stderr
     assert done.stdout

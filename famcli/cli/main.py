@@ -6,6 +6,7 @@ only when it runs, so that `--help`, completion and usage errors answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -92,6 +93,8 @@ def _root(
 
 def main() -> None:
     """Entry point of the `famcli` script."""
+    # Threads that wait by spinning make torch many times slower where others use the machine (docs/decisions.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.warnoptions and "--debug" not in sys.argv[1:2]:
         warnings.simplefilter("ignore")  # a user can do nothing about a library's deprecations
     app(prog_name="famcli")

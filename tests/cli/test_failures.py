@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -64,16 +67,11 @@ def test_warnings_of_libraries_reach_tests_but_not_users(spawn) -> None:
     with pytest.raises(DeprecationWarning), warnings.catch_warnings():
         warnings.warn("old", DeprecationWarning, stacklevel=1)
     code = "import warnings, famcli.cli.main as m; m.app = lambda **_: warnings.warn('old'); m.main()"
-    import subprocess
-    import sys
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 def test_help_to_a_closed_pipe_is_silent(spawn) -> None:
-    import os
-
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = spawn("ppl", "--help", stdout=write_end)

@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,13 +146,9 @@ def test_interrupt_while_starting_is_silent(spawn, tiny: Path) -> None:
 def test_a_closed_pipe_ends_it_in_silence(tiny: Path, story: Path, tmp_path: Path) -> None:
     big = tmp_path / "big.txt"
     big.write_text(story.read_text() * 20)
-    import sys
-
     command = f"{sys.executable} -m famcli ppl {big} --per token --quiet --model {tiny} | head -1"
-    started = time.monotonic()
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=120)
     assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (1, "", 141)
-    assert time.monotonic() - started < 60
 
 
 def test_a_full_disk_is_one_line(spawn, tiny: Path, story: Path) -> None:
