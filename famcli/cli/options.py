@@ -58,7 +58,7 @@ class MachineOptions:
     ] = None
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
-        typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else mps, else cpu."),
+        typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else cpu."),
     ] = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],

@@ -65,9 +65,10 @@ class Work:
         located = resolve(machine.model, cache_environment(machine.cache))
         self.progress.stage(f"loading {located.name}")
 
-        from famcli.checkpoint.device import set_threads
+        from famcli.checkpoint.device import keep_freed_memory, set_threads
         from famcli.checkpoint.open import open_model
 
+        keep_freed_memory()
         set_threads(machine.threads)
         model = open_model(located, device=machine.device, dtype=machine.dtype)
         dtype = str(model.dtype).removeprefix("torch.")
