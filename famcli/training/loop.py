@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from famcli.checkpoint.device import select_device
 from famcli.errors import RecipeError
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 from famcli.nn.decoder import Decoder
@@ -86,13 +87,6 @@ def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
     return network
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a recipe; `auto` prefers cuda, then mps, then cpu."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return torch.device(name)
-
-
 class Trainer:
     """One run: its network, its lanes, its counters; `run` does it all."""
 
@@ -106,7 +100,7 @@ class Trainer:
         self.tokenizer: Tokenizer = open_tokenizer(recipe.tokenizer.path)
         self._token_bytes = token_num_bytes(self.tokenizer)
         self._corpora, self._validation = self._pack()
-        self._device = pick_device(recipe.hardware.device)
+        self._device = select_device(recipe.hardware.device)
         self.network = build_network(recipe, self.tokenizer.vocab_size).to(self._device)
         dtype = getattr(torch, recipe.hardware.dtype)
         self._compute = self.network if dtype == torch.float32 else _copy_of(self.network, dtype)
