@@ -15,12 +15,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
-from famcli.checkpoint.open import checked_tokenizer, checked_weights, refuse_adapter
+from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt
 from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, SIDECAR_FILE, Sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, read_rows
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import FamConfig
 
@@ -95,13 +96,17 @@ def choose_fam(
     segments = DEFAULT_SEGMENTS if memory_segments is None else memory_segments
     if block_size is None:
         block_size = max(1, min(DEFAULT_BLOCK_SIZE, max_positions // (max(segments, 0) + 1)))
-        notes.append(f"block_size {block_size} was chosen: the decoder was trained on {max_positions} tokens")
+        notes.append(f"block_size {block_size} was chosen: the decoder was trained on {max_positions:,} tokens")
     if memory_segments is None:
         segments = max(0, min(DEFAULT_SEGMENTS, max_positions // max(block_size, 1) - 1))
-        notes.append(f"memory_segments {segments} was chosen: {segments + 1} blocks of {block_size} tokens are visible")
+        notes.append(
+            f"memory_segments {segments} was chosen: {segments + 1} blocks of {block_size:,} tokens are visible"
+        )
     window = (segments + 1) * block_size
     if window > max_positions:
-        notes.append(f"{window} tokens are visible at once, more than the {max_positions} the decoder was trained on")
+        notes.append(
+            f"{window:,} tokens are visible at once, more than the {max_positions:,} the decoder was trained on"
+        )
     length = min(DEFAULT_FAM_LENGTH, block_size) if fam_length is None else fam_length
     sinks = min(DEFAULT_SINKS, block_size) if sink_tokens is None else sink_tokens
     try:

@@ -13,10 +13,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, RopeConfig
-from famcli.nn.rope import rope_frequencies
+from famcli.nn.frequencies import inverse_frequencies
 
 CONFIG_FILE = "config.json"
 
@@ -68,12 +70,12 @@ def read_config(folder: Path) -> PretrainedConfig:
     try:
         decoder = family.parse(fields)
         # Only to hear now, with the file's name, what is wrong with the scaling.
-        frequencies, gain = rope_frequencies(decoder.rope, decoder.head_dim, decoder.rope.max_position)
+        frequencies, gain = inverse_frequencies(decoder.rope, decoder.head_dim, decoder.rope.max_position)
     except CheckpointError:
         raise
     except (ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if not (bool(frequencies.isfinite().all()) and isfinite(gain)):
+    if not (bool(np.isfinite(frequencies).all()) and isfinite(gain)):
         raise CheckpointError(f"{path}: the rotary positions come out as no numbers; check its rope settings")
     return PretrainedConfig(family, decoder, decoder.rope.max_position)
 

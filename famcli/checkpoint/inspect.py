@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
-
+from famcli.checkpoint.checks import (
+    Fingerprints,
+    checked_tokenizer,
+    checked_weights,
+    config_fingerprint,
+    refuse_adapter,
+)
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
 from famcli.checkpoint.locate import Located, resolve
-from famcli.checkpoint.model import Fingerprints, config_fingerprint
-from famcli.checkpoint.open import checked_tokenizer, checked_weights, main_dtype, refuse_adapter
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, weights_fingerprint
-from famcli.nn import DecoderConfig, FamConfig
-from famcli.nn.state import state_shapes
+from famcli.checkpoint.weights import ITEM_BYTES, PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
+from famcli.nn.config import DecoderConfig, FamConfig
+from famcli.nn.shapes import state_shapes
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     )
 
 
-def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: torch.dtype) -> int:
+def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: str) -> int:
     """Bytes of the largest state of one stream, with keys and values in `dtype`; what is read does not change it."""
     meta: dict[str, int | bool | str] = {
         "fill": fam.block_size - 1,
@@ -89,7 +92,7 @@ def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: torch.dtype) -> in
     }
     total = 0
     for name, shape in state_shapes(config, fam, meta).items():
-        itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else dtype.itemsize
+        itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else ITEM_BYTES[dtype]
         total += prod(shape) * itemsize
     return total
 
@@ -97,5 +100,5 @@ def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: torch.dtype) -> in
 def _dtypes(weights: list[StoredTensor]) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for tensor in weights:
-        counts[str(tensor.dtype).removeprefix("torch.")] += prod(tensor.shape)
+        counts[tensor.dtype] += prod(tensor.shape)
     return dict(counts.most_common())

@@ -44,14 +44,16 @@ class ListedModel:
     enabled: bool
 
 
-def resolve(name: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Located:
-    """The checkpoint that `name` means; without one FAMCLI_MODEL, else the one that ships.
+def resolve(
+    name: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None, *, asked_by: str = "--model"
+) -> Located:
+    """The checkpoint that `name` means, which `asked_by` gave; without one FAMCLI_MODEL, else the one that ships.
 
     Raises CheckpointError when there is none, with the places that were searched.
     """
     environ = os.environ if environ is None else environ
     if name is not None:
-        return _named(os.fspath(name), "--model", environ)
+        return _named(os.fspath(name), asked_by, environ)
     if environ.get(MODEL_VARIABLE):
         return _named(environ[MODEL_VARIABLE], MODEL_VARIABLE, environ)
     shipped = shipped_models()

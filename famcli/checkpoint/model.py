@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.nn import Decoder, DecoderConfig, FamConfig, MemoryMode
+from famcli.nn import Decoder, MemoryMode
 from famcli.tokens.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """Three sha256 in hex: of the weights as stored, of the shape and the way of reading, of the tokenizer.
-
-    A memory file fits a model when all three agree.
-    """
-
-    weights: str
-    config: str
-    tokenizer: str
+__all__ = ["Fingerprints", "Model", "config_fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +44,3 @@ class Model:
     def dtype(self) -> torch.dtype:
         """The compute type."""
         return self.network.dtype
-
-
-def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
-    """sha256 of all numbers that decide what a state means, as canonical JSON."""
-    values = {"decoder": asdict(config), "fam": asdict(fam)}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

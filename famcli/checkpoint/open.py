@@ -7,35 +7,28 @@ CheckpointError. Nothing is unpickled, and no file outside the folder is read.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from famcli.checkpoint.device import select_device, select_dtype
-from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig, read_config
-from famcli.checkpoint.folder import check_links, checkpoint_folder
-from famcli.checkpoint.locate import Located, resolve
-from famcli.checkpoint.model import Fingerprints, Model, config_fingerprint
-from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, Sidecar, read_sidecar
-from famcli.checkpoint.weights import (
-    PROMPT_NAME,
-    StoredTensor,
-    assign_weights,
-    check_shape,
-    check_weights,
-    stored_prompt,
-    stored_weights,
-    weights_fingerprint,
+from famcli.checkpoint.checks import (
+    Fingerprints,
+    checked_tokenizer,
+    checked_weights,
+    config_fingerprint,
+    refuse_adapter,
 )
-from famcli.errors import CheckpointError, UsageError
+from famcli.checkpoint.device import DTYPES, select_device, select_dtype
+from famcli.checkpoint.families import read_config
+from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.loading import assign_weights
+from famcli.checkpoint.locate import Located, resolve
+from famcli.checkpoint.model import Model
+from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, Sidecar, read_sidecar
+from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
+from famcli.errors import UsageError
 from famcli.nn import Decoder, DecoderConfig, FamConfig
-from famcli.tokens import open_tokenizer
-from famcli.tokens.tokenizer import Tokenizer
-
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def open_model(
@@ -61,7 +54,7 @@ def open_model(
     refuse_adapter(folder)
     stored = checked_weights(folder, config, sidecar.fam)
     chosen = select_device(device)
-    compute = select_dtype(dtype, chosen, main_dtype(stored))
+    compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
     tokenizer = checked_tokenizer(folder, config.decoder)
     network = load_network(config.decoder, sidecar.fam, stored, chosen, compute)
     fingerprints = Fingerprints(
@@ -70,38 +63,6 @@ def open_model(
         tokenizer=tokenizer.fingerprint,
     )
     return Model(network, tokenizer, sidecar, folder, located.name, fingerprints, located.chosen_by)
-
-
-def checked_weights(folder: Path, config: PretrainedConfig, fam: FamConfig) -> dict[str, StoredTensor]:
-    """What the weight files and the prompt's declare, once every name and shape is what the network wants."""
-    try:
-        shapes = network_shapes(config.decoder, fam)
-    except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: no network can have these numbers ({error})") from error
-    stored = stored_weights(folder, config.family)
-    prompt = shapes.pop(PROMPT_NAME, None)
-    check_weights(stored, shapes, folder)
-    stored = {name: stored[name] for name in shapes}
-    if prompt is not None:
-        stored[PROMPT_NAME] = stored_prompt(folder)
-        check_shape(stored[PROMPT_NAME], prompt)
-    return stored
-
-
-def checked_tokenizer(folder: Path, config: DecoderConfig) -> Tokenizer:
-    """The folder's tokenizer, once no id of it lies beyond the network's vocabulary."""
-    tokenizer = open_tokenizer(folder)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, config.json's vocab_size is "
-            f"{config.vocab_size}; one of them belongs to another checkpoint"
-        )
-    return tokenizer
-
-
-def network_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter by name, from a network that takes no memory."""
-    return {name: tuple(parameter.shape) for name, parameter in _empty_network(config, fam).named_parameters()}
 
 
 def load_network(
@@ -115,22 +76,6 @@ def load_network(
         dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
         assign_weights(network, stored, device, dtypes)
     return network.eval()
-
-
-def main_dtype(stored: Mapping[str, StoredTensor]) -> torch.dtype:
-    """The type most of the stored weights have, by bytes (the prompt's does not count)."""
-    sizes: Counter[torch.dtype] = Counter()
-    for name, tensor in stored.items():
-        if name != PROMPT_NAME:
-            sizes[tensor.dtype] += tensor.num_bytes
-    return sizes.most_common(1)[0][0]
-
-
-def refuse_adapter(folder: Path) -> None:
-    """Raise CheckpointError when the folder has a LoRA adapter: reading without it would silently be another model."""
-    found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
-    if found:
-        raise CheckpointError(f"{folder} has a LoRA adapter ({found[0]}), which is not applied yet; merge it first")
 
 
 def _empty_network(config: DecoderConfig, fam: FamConfig) -> Decoder:

@@ -1,21 +1,22 @@
-"""Weights between safetensors files and a network: by memory map, checked before memory is taken, never unpickled.
+"""What safetensors files declare of a checkpoint's weights: compared with the configuration before one is read.
 
-What the files declare (names, shapes, types) is compared with the network, built without memory, before one weight is
-read. safetensors itself checks that a file is as long as its header says, so a file cannot lie about its size.
+Neither torch is loaded here nor memory taken for weights; nothing is ever unpickled. safetensors itself checks that a
+file is as long as its header says, so a file cannot lie about its size.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import mmap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 
 from famcli.checkpoint.families import Family
 from famcli.checkpoint.folder import inside, named_file
@@ -27,7 +28,8 @@ INDEX_FILE = "model.safetensors.index.json"
 PROMPT_FILE = "fam.safetensors"
 PROMPT_NAME = "memory_prompt"
 
-_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_INDEX_BYTES = 64 << 20
 _NAMES_SHOWN = 3
@@ -38,25 +40,27 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a safetensors header declares of one tensor."""
+    """What a safetensors header declares of one tensor. dtype: a key of ITEM_BYTES. start: byte of the file."""
 
     file: Path
     name: str
-    dtype: torch.dtype
+    dtype: str
     shape: tuple[int, ...]
+    start: int = 0
 
     @property
     def num_bytes(self) -> int:
-        count = self.dtype.itemsize
+        count = ITEM_BYTES[self.dtype]
         for size in self.shape:
             count *= size
         return count
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, framework: str = "np") -> Iterator[Any]:
+    """A weight file, by memory map; its tensors are torch's for the framework "pt". Raises CheckpointError."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, CheckpointError):
@@ -110,14 +114,23 @@ def stored_prompt(folder: Path) -> StoredTensor:
 
 
 def _headers(path: Path) -> Iterator[StoredTensor]:
-    with _opened(path) as file:
+    with opened(path) as file:  # which checks the header
+        starts = _starts(path)
         for name in file.keys():  # noqa: SIM118  (not a dict)
             view = file.get_slice(name)
             dtype = _DTYPES.get(view.get_dtype())
             if dtype is None:
                 known = ", ".join(_DTYPES)
                 raise CheckpointError(f"{path}: '{shown(name)}' is stored as {view.get_dtype()}; known are {known}")
-            yield StoredTensor(path, name, dtype, tuple(view.get_shape()))
+            yield StoredTensor(path, name, dtype, tuple(view.get_shape()), starts[name])
+
+
+def _starts(path: Path) -> dict[str, int]:
+    """Where each tensor begins in a file whose header safetensors has checked."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
 
 
 def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
@@ -143,36 +156,6 @@ def check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
         raise CheckpointError(f"{tensor.file}: '{tensor.name}' is {shown(found)}, the configuration asks for {wanted}")
 
 
-def assign_weights(
-    network: nn.Module, stored: Mapping[str, StoredTensor], device: torch.device, dtypes: Mapping[str, torch.dtype]
-) -> None:
-    """Give every parameter of `network` named in `dtypes` its stored values, on `device` and in that type.
-
-    Where nothing needs converting the parameter is the mapped file itself: pages are read when they are used, and
-    writing to them (training) changes private copies, never the file. Raises CheckpointError.
-    """
-    files: dict[Path, list[str]] = {}
-    for parameter in dtypes:
-        files.setdefault(stored[parameter].file, []).append(parameter)
-    for path, parameters in files.items():
-        with _opened(path) as file:
-            for parameter in parameters:
-                tensor: Tensor = file.get_tensor(stored[parameter].name)
-                _assign(network, parameter, tensor.to(device=device, dtype=dtypes[parameter]))
-
-
-def _assign(network: nn.Module, parameter: str, tensor: Tensor) -> None:
-    owner, _, name = parameter.rpartition(".")
-    setattr(network.get_submodule(owner), name, nn.Parameter(tensor))
-
-
-def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
-    """Rows `start` to `stop` of a stored tensor, without reading the others. Raises CheckpointError."""
-    with _opened(tensor.file) as file:
-        rows: Tensor = file.get_slice(tensor.name)[start:stop]
-        return rows
-
-
 def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     """sha256 of the weights as they are stored: names, types, shapes and values, however they lie in files.
 
@@ -182,20 +165,42 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     whole = sum(tensor.num_bytes for tensor in stored.values()) <= _WHOLE_HASH_BYTES
     parts: dict[str, bytes] = {}
     for path in {tensor.file for tensor in stored.values()}:
-        with _opened(path) as file:
+        with _mapped(path) as content:
             for parameter, tensor in stored.items():
                 if tensor.file == path:
-                    parts[parameter] = _tensor_digest(file.get_tensor(tensor.name), whole)
+                    with content[tensor.start : tensor.start + tensor.num_bytes] as values:
+                        parts[parameter] = _tensor_digest(values, whole)
     digest = hashlib.sha256(b"whole" if whole else b"sampled")
     for parameter in sorted(stored):
         tensor = stored[parameter]
-        digest.update(f"{parameter} {tensor.dtype} {tensor.shape} ".encode())
+        digest.update(f"{parameter} torch.{tensor.dtype} {tensor.shape} ".encode())
         digest.update(parts[parameter])
     return digest.hexdigest()
 
 
-def _tensor_digest(tensor: Tensor, whole: bool) -> bytes:
-    flat = tensor.reshape(-1).view(torch.uint8).numpy().data
+@contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as view,
+        ):
+            yield view
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({shown(error)}); fetch it again") from error
+
+
+def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
+    """The type most of the stored weights have, by bytes (the prompt's does not count)."""
+    sizes: Counter[str] = Counter()
+    for name, tensor in stored.items():
+        if name != PROMPT_NAME:
+            sizes[tensor.dtype] += tensor.num_bytes
+    return sizes.most_common(1)[0][0]
+
+
+def _tensor_digest(flat: memoryview, whole: bool) -> bytes:
     if whole or len(flat) <= 3 * _SAMPLE_BYTES:
         return hashlib.sha256(flat).digest()
     middle = (len(flat) - _SAMPLE_BYTES) // 2

@@ -16,7 +16,7 @@ from famcli.cli.options import (
     OutputOptions,
     ReportOptions,
 )
-from famcli.cli.work import Work, one_line
+from famcli.cli.work import Work, paragraphs
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ def ask(
         if load and not load.is_file():
             raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
         asked = list(questions or []) or [_prompt(work)]
-        model = work.open_model(machine)
+        if not all(question.strip() for question in asked):
+            raise UsageError("a question is empty: ask something")
+        model = work.open_model(machine, load)
 
         from famcli.tasks.ask import Ask, AskConfig
         from famcli.tasks.common import open_documents
@@ -143,7 +145,7 @@ class _Show:
             self._work.output.json({"event": "result", **values})
         else:
             self._work.output.line()
-            self._work.show_counts(result.counts, result.partial)
+            self._work.show_counts(result.counts, result.partial, result.memory_file)
 
     def _answer(self, answer: Answer) -> None:
         output, index = self._work.output, self._shown
@@ -155,13 +157,17 @@ class _Show:
             output.line()
         else:
             self._head(index, answer.question)
-            output.line(one_line(answer.text), "bold" if answer.found else "")
+        if self._writing != index or answer.kind != "written":  # a written one is there already
+            for paragraph in paragraphs(answer.text):
+                output.line(paragraph, "bold" if answer.found else "")
+        if answer.kind == "written":
+            where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
+            output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
         for number, citation in enumerate(answer.citations, 1):
             mark = "verified" if citation.verified else "not verified"
             output.line(f"  [{number}] {citation.source}, line {citation.line:,}, {mark}:", "cyan")
-            output.line(f"      {one_line(citation.text)}")
-        if answer.found and not answer.cited:
-            output.line("  Uncited: the evidence could not be checked against its source.", "yellow")
+            for paragraph in paragraphs(citation.text):
+                output.line(f"      {paragraph}")
 
     def _head(self, index: int, question: str | None = None) -> None:
         if self._heading is not None and index == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -33,7 +34,10 @@ def enable(
     fam.json says so: until it is, the checkpoint reads with sliding blocks and attention sinks.
     """
     from famcli.checkpoint.enable import enable as enable_folder
+    from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output
+
+    interrupts_raise()
 
     done = enable_folder(
         folder,
@@ -65,3 +69,4 @@ def enable(
         f"block_size {fam.block_size}, memory_segments {fam.memory_segments}, fam_length {fam.fam_length}, "
         f"sink_tokens {fam.sink_tokens}; memory not trained yet"
     )
+    notes.note(f"next: famcli ppl FILE --model {shlex.quote(str(done.path))}")

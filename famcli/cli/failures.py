@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import typer
 
@@ -56,6 +57,28 @@ def guarded(debug: bool = False) -> Iterator[None]:
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def interrupts_end_at_once() -> None:
+    """Let Ctrl-C end the process silently while it starts, when nothing would be lost.
+
+    A KeyboardInterrupt inside the C++ that runs while torch is imported would abort it with a message of its own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or a caller's
+        signal.signal(signal.SIGINT, _end)
+
+
+def interrupts_raise() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again, after `interrupts_end_at_once`."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\r\x1b[K\x1b[?25h")  # a progress bar may be there, and hides the cursor
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _complain(message: str, debug: bool) -> None:

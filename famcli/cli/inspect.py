@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.cli.options import CacheOption
-from famcli.cli.render import Output, describe_bytes, plural
+from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
 
 if TYPE_CHECKING:
     from famcli.checkpoint.inspect import CheckpointInfo
     from famcli.nn.config import FamConfig
-    from famcli.reading.memory_file import MemoryFileInfo
+    from famcli.reading.memory_format import MemoryFileInfo
 
 
 def inspect(
@@ -38,14 +38,14 @@ def inspect(
     output = Output()
     file = None if path is None else Path(path).expanduser()
     if file is not None and file.is_file():
-        from famcli.reading.memory_file import inspect_memory_file
+        from famcli.reading.memory_format import inspect_memory_file
 
         _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
 
-    info = inspect_checkpoint(resolve(path, cache_environment(cache)))
+    info = inspect_checkpoint(resolve(path, cache_environment(cache), asked_by="PATH"))
     _show(output, "checkpoint", *_checkpoint_facts(info), json)
 
 
@@ -96,7 +96,8 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
 
 
 def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    size = path.stat().st_size
+    size, seen = path.stat().st_size, info.seen
+    unread = f" (and {plural(seen.bytes_unread, 'byte')} not read yet)" if seen.bytes_unread else ""
     values = {"path": str(path), "file_size": size} | {
         "memory_kind" if key == "kind" else key: value for key, value in asdict(info).items()
     }
@@ -104,10 +105,7 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any]
         ("memory file", f"{path}, {describe_bytes(size)}, kind {info.kind}"),
         ("made with", f"{info.model}, memory {info.memory_mode}"),
         ("reads", _describe_fam(info.fam)),
-        (
-            "has read",
-            f"{plural(info.num_bytes, 'byte')}, {plural(info.num_tokens, 'token')}, {plural(info.num_blocks, 'block')}",
-        ),
+        ("has read", describe_sizes(seen.num_bytes, seen.num_tokens, seen.num_blocks) + unread),
         *(("source", f"{part.name}, {plural(part.num_bytes, 'byte')}, {part.encoding}") for part in info.sources),
         *_fingerprint_lines(info.weights, info.config, info.tokenizer),
     ]

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from famcli.cli.failures import guarded
+from famcli.cli.failures import guarded, interrupts_end_at_once
 from famcli.cli.options import expand_option_groups
 
 # name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py.
@@ -93,6 +93,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the `famcli` script."""
+    interrupts_end_at_once()
     # Threads that wait by spinning make torch many times slower where others use the machine (docs/decisions.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.warnoptions and "--debug" not in sys.argv[1:2]:

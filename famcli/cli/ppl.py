@@ -14,7 +14,7 @@ from famcli.cli.options import (
     ReportOptions,
     ScoreModeOption,
 )
-from famcli.cli.render import Style, plural
+from famcli.cli.render import plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -98,13 +98,18 @@ class _Show:
             work.output.json(event | result.to_json())
             return
         work.make_room()
-        for file in result.files:
-            self._figures(file.source.name, file.scores, file.difference)
+        rows = [row for file in result.files for row in _rows(file.source.name, file.scores, file.difference)]
+        num_files = len(rows)
         if len(result.files) > 1:
-            self._figures("total", result.total, result.difference, "bold")
+            rows += _rows("total", result.total, result.difference)
+        for number, line in enumerate(_aligned(rows)):
+            work.output.line(line, "bold" if number >= num_files else "")
+        if result.difference is not None:
+            work.output.line(describe_difference(result.difference))
         if result.num_alerts is not None:
             work.output.line(f"{plural(result.num_alerts, 'line')} stood out.")
-        work.output.line(result.definition, "dim")
+        if result.total[0].num_tokens and not work.notes.quiet:
+            work.output.paragraph(result.definition, "dim")
         work.show_counts(result.counts, result.partial)
 
     def _unit(self, unit: UnitScore) -> None:
@@ -122,29 +127,57 @@ class _Show:
         text = "" if unit.text is None else "  " + unit.text.replace("\n", "\\n") + ("..." if unit.text_is_cut else "")
         self._work.output.line(f"{place}  {figures} bits/byte{limit}{text}")
 
-    def _figures(self, name: str, scores: tuple[Score, ...], difference: Difference | None, style: Style = "") -> None:
-        for score in scores:
-            self._work.output.line(f"{name}  {describe_score(score, named=len(scores) > 1)}", style)
-        if difference is not None:
-            error = "" if difference.standard_error is None else f" ± {difference.standard_error:.4f}"
-            self._work.output.line(
-                f"{name}  on minus frozen  {difference.nll_per_token:+.4f}{error} nats/token  "
-                f"{difference.bits_per_byte:+.4f} bits/byte",
-                style,
-            )
+
+def describe_difference(difference: Difference) -> str:
+    """What the difference between memory on and frozen means, in a sentence."""
+    value, error = difference.nll_per_token, difference.standard_error
+    if error is None:
+        return "Whether the memory helps cannot be told: the text is too short for an error bar."
+    if abs(value) <= 2 * error:
+        return "No measurable difference: memory on and frozen are within two standard errors of each other."
+    if value < 0:
+        return "The memory helps: the text is easier to predict with it on, by more than two standard errors."
+    return "The memory does not help: the text is harder to predict with it on, by more than two standard errors."
 
 
-def describe_score(score: Score, named: bool) -> str:
-    """One line of figures; `named` says under which memory mode."""
-    mode = f"memory {score.memory_mode}  " if named else ""
+def _rows(name: str, scores: tuple[Score, ...], difference: Difference | None) -> list[list[str]]:
+    """Lines of figures as cells: the name, the memory mode (or nothing), and what was measured."""
+    rows = [[name, f"memory {score.memory_mode}" if len(scores) > 1 else "", *_cells(score)] for score in scores]
+    if difference is not None:
+        error = "" if difference.standard_error is None else f" \u00b1 {difference.standard_error:.4f}"
+        figures = f"{difference.nll_per_token:+.4f}{error} nats/token  {difference.bits_per_byte:+.4f} bits/byte"
+        rows.append([name, "on minus frozen", figures])
+    return rows
+
+
+def _cells(score: Score) -> list[str]:
     if not score.num_tokens:
-        return f"{mode}nothing to score"
-    error = "" if score.standard_error is None else f" ± {score.standard_error:.4f}"
-    return (
-        f"{mode}perplexity {_number(score.perplexity)} ({_number(score.nll_per_token)}{error} nats/token)  "
-        f"{_number(score.bits_per_byte)} bits/byte  "
-        f"accuracy {100 * (score.accuracy or 0):.2f} %  {score.num_tokens:,} tokens  {score.num_bytes:,} bytes"
-    )
+        return ["nothing to score"]
+    error = "" if score.standard_error is None else f" \u00b1 {score.standard_error:.4f}"
+    return [
+        f"perplexity {_number(score.perplexity)}",
+        f"({_number(score.nll_per_token)}{error} nats/token)",
+        f"{_number(score.bits_per_byte)} bits/byte",
+        f"accuracy {100 * (score.accuracy or 0):.2f} %",
+        plural(score.num_tokens, "token"),
+        plural(score.num_bytes, "byte"),
+    ]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines with the cells of each column one below the other; figures are flush right."""
+    num_cells = max((len(row) for row in rows), default=0)
+    whole = [row for row in rows if len(row) == num_cells]  # others hold words, or a difference
+    columns = [max(len(row[i]) for row in (rows if i < 2 else whole)) for i in range(num_cells)]
+    lines = []
+    for row in rows:
+        words = [cell.ljust(width) for cell, width in zip(row[:2], columns[:2], strict=True) if width]
+        if len(row) == num_cells:
+            figures = [cell.rjust(width) for cell, width in zip(row[2:], columns[2:], strict=True)]
+        else:
+            figures = row[2:]
+        lines.append("  ".join(words + figures))
+    return lines
 
 
 def _number(value: float | None) -> str:

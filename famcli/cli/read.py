@@ -16,7 +16,7 @@ from famcli.cli.options import (
     OutputOptions,
     ReportOptions,
 )
-from famcli.cli.render import describe_bytes, plural
+from famcli.cli.render import describe_bytes, describe_sizes, plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -53,7 +53,8 @@ def read(
     """Read texts once and save what was read as a memory file.
 
     Ask the memory file with `famcli ask QUESTION --load FILE.fam`, look at it with `famcli inspect`, continue it with
-    --append when the text has grown. It is also written every few minutes while reading, and on Ctrl-C.
+    --append when the text has grown. It is also written every few minutes while reading, and on Ctrl-C, which is how
+    --follow ends.
     """
     given = {"--append": append, "--force": force, "--follow": follow, "--kind": kind is not None}
     for option in [option for option, is_given in given.items() if is_given]:
@@ -63,7 +64,7 @@ def read(
         _check_target(save, append, force)
     with Work(report, output) as work:
         names = work.check_documents(files or [], documents)
-        model = work.open_model(machine)
+        model = work.open_model(machine, save if append else None)
 
         from famcli.tasks.read import Read, ReadConfig
 
@@ -82,8 +83,13 @@ def read(
             work.progress.close()
             if saved := task.save():
                 _show_saved(work, saved)
-                work.notes.note(f"interrupted; what was read is saved: go on {_how(names, task.result(), saved.path)}")
-        _show_result(work, task.result())
+                how = _how(names, task.result(), saved.path, follow)
+                work.notes.note(f"interrupted; what was read is saved: go on {how}")
+        result = task.result()
+        _show_result(work, result)
+        if result.stopped and result.saved is not None:
+            how = _how(names, result, result.saved.path, follow)
+            work.notes.note(f"stopped following; all that was there is read and saved: go on {how}")
         work.finish()
 
 
@@ -97,10 +103,11 @@ def _check_target(save: Path, append: bool, force: bool) -> None:
         raise UsageError(f"{save} exists: go on with it by --append, or replace it by --force")
 
 
-def _how(names: list[str], result: ReadResult, path: Path) -> str:
-    """How to go on after an interruption: with the file that was being read, and those after it."""
+def _how(names: list[str], result: ReadResult, path: Path, follow: bool) -> str:
+    """How to go on after Ctrl-C: with the file that was being read, and those after it."""
     left = names[max(0, len(result.counts.sources) - 1) :]
-    command = ["famcli", "read", *left, "--save", str(path), "--append", "--model", result.model]
+    options = ["--append", "--follow"] if follow else ["--append"]
+    command = ["famcli", "read", *left, "--save", str(path), *options, "--model", result.model]
     return ("by piping the rest into: " if left == ["-"] else "with: ") + shlex.join(command)
 
 
@@ -118,9 +125,9 @@ def _show_result(work: Work, result: ReadResult) -> None:
         work.output.json(event | result.to_json())
         return
     work.show_counts(result.counts, result.partial)
-    if result.saved is not None:
+    if (saved := result.saved) is not None:
+        unread = f" (and {plural(saved.bytes_unread, 'byte')} not read yet)" if saved.bytes_unread else ""
         work.output.line(
-            f"{result.saved.path} ({describe_bytes(result.saved.file_size)}) holds "
-            f"{plural(result.saved.num_bytes, 'byte')}, {plural(result.saved.num_tokens, 'token')}, "
-            f"{plural(result.saved.num_blocks, 'block')}."
+            f"{saved.path} ({describe_bytes(saved.file_size)}) holds "
+            f"{describe_sizes(saved.num_bytes, saved.num_tokens, saved.num_blocks)}{unread}."
         )

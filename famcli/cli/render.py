@@ -10,7 +10,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from famcli.cli.progress import Snapshot
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_BAR_WIDTH = 12
+_NAME_WIDTH = 24
+_STAGE_VERBS = ("loading ", "searching ")
 Style = Literal["", "bold", "dim", "cyan", "yellow", "red"]
 
 
@@ -43,6 +48,12 @@ class Output:
             text = _styled(text, style)
         self.stream.write(text)
         self.stream.flush()
+
+    def paragraph(self, text: str, style: Style = "") -> None:
+        """Print a paragraph of our own prose: wrapped on a terminal, one line elsewhere."""
+        if self.is_terminal:
+            text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
+        self.line(text, style)
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object on one line; numbers that JSON has no word for become null."""
@@ -75,11 +86,11 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-        console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
+        console = self._console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
         self._bar: RichProgress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=_BAR_WIDTH),
             TextColumn("{task.fields[numbers]}", markup=False),
             console=console,
             transient=True,
@@ -90,7 +101,9 @@ class Bar:
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the line up to date."""
-        self.line(snapshot.stage, snapshot.num_bytes, snapshot.total_bytes, describe_numbers(snapshot))
+        name = short_stage(snapshot.stage)
+        room = self._console.width - _BAR_WIDTH - len(name) - 5  # the spinner, a blank between columns, the last cell
+        self.line(name, snapshot.num_bytes, snapshot.total_bytes, describe_numbers(snapshot, room))
 
     def line(self, name: str, done: float, total: float | None, numbers: str) -> None:
         """Show any work of which `done` of `total` is done (None: nobody knows)."""
@@ -101,17 +114,32 @@ class Bar:
         self._bar.stop()
 
 
-def describe_numbers(snapshot: Snapshot) -> str:
-    """`1.2/3.4 MB  12,345 tokens  3,210 tokens/s  ETA 0:12`, as far as it is known."""
+def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
+    """`35 %  ETA 0:12  1.2 MB/3.4 MB  3,210 tokens/s  12,345 tokens`, as far as it is known and has room in `width`
+    characters; what matters most comes first."""
     if not snapshot.num_tokens:
         return ""
-    of_total = f"/{describe_bytes(snapshot.total_bytes)}" if snapshot.total_bytes else ""
-    parts = [f"{describe_bytes(snapshot.num_bytes)}{of_total}", f"{snapshot.num_tokens:,} tokens"]
-    if snapshot.tokens_per_second is not None:
-        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
+    parts, total = [], snapshot.total_bytes
+    if total:
+        parts.append(f"{min(100, 100 * snapshot.num_bytes // total)} %")
     if snapshot.eta_seconds is not None:
         parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
+    parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
+    parts.append(f"{snapshot.num_tokens:,} tokens")
+    while len(parts) > 1 and len("  ".join(parts)) > width:
+        parts.pop()
     return "  ".join(parts)
+
+
+def short_stage(stage: str) -> str:
+    """A stage's name for a bar: of a path its last part, and of a long name its beginning and its end."""
+    verb = next((verb for verb in _STAGE_VERBS if stage.startswith(verb)), "")
+    name = os.path.basename(stage[len(verb) :].rstrip("/")) or stage[len(verb) :]
+    if len(name) > _NAME_WIDTH:
+        name = f"{name[: _NAME_WIDTH - 11]}\u2026{name[-10:]}"
+    return verb + name
 
 
 def describe_bytes(number: int) -> str:
@@ -134,6 +162,11 @@ def describe_seconds(seconds: float) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 block`, `1,234 blocks`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def describe_sizes(num_bytes: int, num_tokens: int, num_blocks: int) -> str:
+    """`325,012 bytes, 81,234 tokens, 79 full blocks`: what was read, in the words that every command uses."""
+    return f"{plural(num_bytes, 'byte')}, {plural(num_tokens, 'token')}, {plural(num_blocks, 'full block')}"
 
 
 def harmless(text: str) -> str:

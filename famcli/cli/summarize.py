@@ -15,6 +15,7 @@ from famcli.cli.options import (
     OutputOptions,
     ReportOptions,
 )
+from famcli.cli.render import plural
 from famcli.cli.work import Work, one_line
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def _show(work: Work, result: SummaryResult, heading: str | None) -> None:
     if not result.sentences:
         work.output.line("The input has no sentence to quote.")
     work.output.line()
-    work.output.line(
-        f"{len(result.sentences)} of {result.num_sentences_seen:,} sentences, by {result.scored_by}.", "dim"
-    )
+    if result.num_sentences_seen:
+        seen = plural(result.num_sentences_seen, "sentence")
+        work.output.line(f"{len(result.sentences)} of {seen}, by {result.scored_by}.", "dim")
     work.show_counts(result.counts, result.partial)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from famcli.cli.failures import EXIT_INTERRUPTED
+from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
 from famcli.cli.options import ReportOptions
 from famcli.cli.render import Bar, Notes, Output, describe_seconds
 
@@ -54,6 +54,7 @@ def train(
     with _Watch(report, loaded.name, jsonl) as watch:
         from famcli.training.loop import train as train_recipe
 
+        interrupts_raise()
         ended = train_recipe(loaded, folder, watch.event, watch.should_stop)
     done = f"{ended.step:,} steps, {ended.tokens:,} tokens in {describe_seconds(ended.seconds)}"
     if not ended.finished:

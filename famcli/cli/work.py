@@ -7,6 +7,7 @@ are handed to it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import typer
 
-from famcli.cli.failures import EXIT_INTERRUPTED
+from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
 from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.progress import Progress
-from famcli.cli.render import Notes, Output, describe_seconds, plural
+from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
+
+_BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
 if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
@@ -35,7 +38,8 @@ class Work:
         self.form = output.form
         self.output = Output()
         self.notes = Notes(report.quiet)
-        self.progress = Progress(report.progress_mode)
+        self.progress = Progress("none")  # until all that was given is seen to be there
+        self._progress_mode = report.progress_mode
         self.interrupted = False
 
     def __enter__(self) -> Self:
@@ -58,12 +62,19 @@ class Work:
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
         return list(files) or ["-"]
 
-    def open_model(self, machine: MachineOptions) -> Model:
-        """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported."""
+    def open_model(self, machine: MachineOptions, memory: Path | None = None) -> Model:
+        """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported.
+
+        memory: a memory file that the model is opened for; one of another model is refused first.
+        """
         from famcli.checkpoint.locate import resolve
 
         located = resolve(machine.model, cache_environment(machine.cache))
-        self.progress.stage(f"loading {located.name}")
+        if memory is not None:
+            from famcli.reading.memory_format import check_checkpoint
+
+            check_checkpoint(memory, located.path, located.name)
+        self.progress = Progress(self._progress_mode, f"loading {located.name}")
 
         from famcli.checkpoint.device import keep_freed_memory, set_threads
         from famcli.checkpoint.open import open_model
@@ -71,6 +82,7 @@ class Work:
         keep_freed_memory()
         set_threads(machine.threads)
         model = open_model(located, device=machine.device, dtype=machine.dtype)
+        interrupts_raise()  # from here on there is something to keep
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
@@ -98,9 +110,10 @@ class Work:
         if self.output.is_terminal:
             self.progress.close()
 
-    def show_counts(self, counts: ReadCounts, partial: bool) -> None:
-        """The closing lines of every result in text: what was read, and whether that was all."""
-        self.output.line(describe_counts(counts), "dim")
+    def show_counts(self, counts: ReadCounts, partial: bool, memory_file: str | None = None) -> None:
+        """The closing lines of every result in text: what was read (by now, or for `memory_file`), and whether that
+        was all."""
+        self.output.line(describe_counts(counts, memory_file), "dim")
         if partial:
             self.output.line("Partial: interrupted before the end of the input.", "yellow")
 
@@ -115,10 +128,13 @@ def cache_environment(cache: Path | None) -> Mapping[str, str]:
     return os.environ if cache is None else {**os.environ, "HF_HUB_CACHE": str(cache)}
 
 
-def describe_counts(counts: ReadCounts) -> str:
-    """`Read 325,012 bytes, 81,234 tokens, 80 blocks in 1:23.`, and invalid bytes if there were any."""
-    sizes = [plural(counts.num_bytes, "byte"), plural(counts.num_tokens, "token"), plural(counts.num_blocks, "block")]
-    text = f"Read {', '.join(sizes)} in {describe_seconds(counts.seconds)}."
+def describe_counts(counts: ReadCounts, memory_file: str | None = None) -> str:
+    """`Read 325,012 bytes, 81,234 tokens, 79 full blocks in 1:23.`, and invalid bytes if there were any."""
+    sizes = describe_sizes(counts.num_bytes, counts.num_tokens, counts.num_blocks)
+    if memory_file is None:
+        text = f"Read {sizes} in {describe_seconds(counts.seconds)}."
+    else:
+        text = f"From {memory_file}: {sizes}, read earlier."
     if counts.num_replaced:
         text += f" {plural(counts.num_replaced, 'invalid byte sequence')} replaced by U+FFFD."
     return text
@@ -127,6 +143,11 @@ def describe_counts(counts: ReadCounts) -> str:
 def one_line(text: str) -> str:
     """A quote for display: line breaks and runs of blanks as one blank. The JSON forms keep the text as it is."""
     return " ".join(text.split())
+
+
+def paragraphs(text: str) -> list[str]:
+    """A longer quote for display: each paragraph on one line."""
+    return [one_line(part) for part in _BLANK_LINES.split(text) if part.strip()]
 
 
 def _exit_interrupted() -> NoReturn:

@@ -2,7 +2,7 @@
 
 Text is kept as it stands (CRLF, NUL and all); only a byte-order mark is skipped. A pipe gives what has arrived. Its
 encoding is settled when its first byte that is not ASCII arrives, by what has arrived then; a file's by its first
-256 KiB.
+256 KiB. What is no text is refused by the same bytes, unless the encoding was named.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from famcli.documents.decoding import Decoded, Decoder, decoder_for, is_stateful
 from famcli.documents.encodings import (
     MAGIC_BYTES,
     SAMPLE_BYTES,
+    WIDE_BYTES,
     byte_order_mark,
     detect,
     may_be_cut_short,
+    may_be_wide,
     named_encoding,
     refuse_known_binaries,
+    wide_encoding,
 )
 from famcli.documents.piece import Piece
 from famcli.errors import DocumentError
@@ -134,6 +137,11 @@ class _Unsettled:
         self._num_seen = 0
 
     def decode(self, data: bytes, final: bool) -> Decoded:
+        if not self._num_seen and may_be_wide(data):
+            if len(data) < WIDE_BYTES and not final:
+                return Decoded("", None, 0, 0)
+            if (wide := wide_encoding(data[:SAMPLE_BYTES])) is not None:
+                return self._document._use(wide).decode(data, final)
         if data.isascii():
             self._num_seen += len(data)
             return Decoded(data.decode("ascii"), None, len(data), 0)
@@ -143,7 +151,9 @@ class _Unsettled:
             self._num_seen += len(ascii_part)
             return Decoded(ascii_part.decode("ascii"), None, len(ascii_part), 0)
         sample = data[: max(0, SAMPLE_BYTES - self._num_seen)]
-        return self._document._use(detect(sample, final and len(sample) == len(data))).decode(data, final)
+        complete = final and len(sample) == len(data)
+        encoding = detect(sample, complete, self._document.name, self._num_seen)
+        return self._document._use(encoding).decode(data, final)
 
 
 def _only_begins_character(data: bytes) -> bool:
@@ -162,17 +172,17 @@ def open_document(
 ) -> Document:
     """Open a file, or standard input for "-" (`stdin` stands in for it).
 
-    `encoding` overrides detection. `start`: byte offset of a character to begin at, the text before it having been
-    read earlier; standard input is taken to begin there. Raises DocumentError: missing, a directory, unreadable, no
-    text by its first bytes, `start` behind its end, unknown encoding.
+    `encoding` overrides detection, also of what is no text. `start`: byte offset of a character to begin at, the text
+    before it having been read earlier; standard input is taken to begin there. Raises DocumentError: missing, a
+    directory, unreadable, no text by its first bytes, `start` behind its end, unknown encoding.
     """
     if os.fspath(path) == "-":
         stream = stdin if stdin is not None else _standard_input()
         return _prepare(Document(stream, "standard input", None, None, start), encoding, start)
     source = Path(path)
+    if _is_directory(source):
+        raise DocumentError(f"{source} is a directory: name the files in it")
     try:
-        if source.is_dir():
-            raise DocumentError(f"{source} is a directory: name the files in it")
         opened = source.open("rb")
         status = os.fstat(opened.fileno())
     except FileNotFoundError as error:
@@ -188,6 +198,13 @@ def open_document(
     except BaseException:
         opened.close()
         raise
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # what is wrong with it is said when it is opened
+        return False
 
 
 def _standard_input() -> BinaryIO:
@@ -209,14 +226,15 @@ def _prepare(document: Document, encoding: str | None, start: int = 0) -> Docume
         document._use(named_encoding(encoding or "utf-8", b"")[0])
         document._buffer, document._unread = first, bool(first)
         return document
-    refuse_known_binaries(first, document.name)
+    if encoding is None:
+        refuse_known_binaries(first, document.name)
     mark = named_encoding(encoding, first) if encoding is not None else byte_order_mark(first)
     if mark is not None:
         document._skip = mark[1]
         document._use(mark[0])
     elif document.size is not None:
         sample = first[:SAMPLE_BYTES]
-        document._use(detect(sample, len(sample) == len(first) < SAMPLE_BYTES))
+        document._use(detect(sample, len(sample) == len(first) < SAMPLE_BYTES, document.name))
     if document.size is None:
         document._buffer, document._unread = first, bool(first)
     else:

@@ -1,8 +1,9 @@
 """Which encoding a document is in, judged by its first bytes; and which files are no text at all.
 
-The decision: a byte-order mark; else UTF-8 if the sample is valid, or has no fewer good than bad multi-byte sequences;
-else what charset-normalizer finds, with cp1252 preferred where it reads well; else UTF-8 again, its invalid bytes
-replaced. UTF-16 and UTF-32 need a byte-order mark or to be named. NUL bytes are ordinary.
+The decision: a byte-order mark; else UTF-16 if every other byte looks like its high bytes; else UTF-8 if the sample is
+valid, or has no fewer good than bad multi-byte sequences; else what charset-normalizer finds, with cp1252 preferred
+where it reads well; else UTF-8 again, its invalid bytes replaced, unless they are so many that it is no text. UTF-32
+needs a byte-order mark or to be named. Some NUL bytes are ordinary.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _BOMS = (
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8", "ascii": "utf-8"}
 # Of no use for files; in UTF-7 characters do not even begin at bytes.
 _NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem", "utf-7"}
+WIDE_BYTES = 16  # the fewest that UTF-16 is recognised by
+_CONTROLS = bytes(set(range(0x20)) - set(b"\0\t\n\v\f\r\x1a\x1b"))
+_SOME_TENS = 32  # fewer invalid sequences are an accident, whatever their share
 _MUCH = 40  # bytes above ASCII: with fewer, statistics guess worse than the most common encoding
 _TYPOGRAPHY = "‚„…‘’“”•–—€¡£§©«°·»¿½\u00a0"
 _LIKE_WESTERN = ("cp1250", "iso8859_2", "cp1254")  # their texts read as letters in cp1252 as well
@@ -54,9 +58,17 @@ _MAGIC = (
 
 def refuse_known_binaries(first: bytes, name: str) -> None:
     """Raise DocumentError with the way to convert it if `first` begins a format that holds no plain text."""
+    if begins_safetensors(first):
+        hint = "ask a memory file with `famcli ask --load FILE`, look at it with `famcli inspect FILE`"
+        raise DocumentError(f"{name} is a memory file or weights, not text: {hint}")
     for magic, what, hint in _MAGIC:
         if first.startswith(magic):
             raise DocumentError(f"{name} is {what}, not text: {hint}")
+
+
+def begins_safetensors(first: bytes) -> bool:
+    """Whether a safetensors file (weights, a memory file) begins so: the length of a header, which is JSON."""
+    return len(first) >= 10 and first[8:9] == b"{" and first[4:8] == b"\0\0\0\0"
 
 
 def may_be_cut_short(first: bytes) -> bool:
@@ -91,21 +103,59 @@ def named_encoding(encoding: str, first: bytes) -> tuple[str, int]:
     return _WITHOUT_MARK.get(name, name), 0
 
 
-def detect(sample: bytes, complete: bool) -> str:
-    """The encoding of a text without byte-order mark that begins with `sample`.
+def may_be_wide(first: bytes) -> bool:
+    """Whether first bytes hold what UTF-16 has and other texts seldom do."""
+    return len(first[:WIDE_BYTES].translate(None, _CONTROLS + b"\0")) < len(first[:WIDE_BYTES])
 
-    `complete`: nothing follows, so an unfinished character at the end is a bad one.
+
+def wide_encoding(sample: bytes) -> str | None:
+    """UTF-16 without a byte-order mark, by its high bytes: nearly all at most 0x20, some of them NUL.
+
+    So it is in the scripts of Europe and the Near East, whose blanks and digits have a NUL. No other text has control
+    bytes at every other place and no NUL between.
     """
+    if len(sample) < WIDE_BYTES or b"\0" not in sample:
+        return None
+    sample = sample[: len(sample) // 2 * 2]
+    for encoding, high, low in (("utf-16-le", sample[1::2], sample[::2]), ("utf-16-be", sample[::2], sample[1::2])):
+        num_high = len(high) - len(high.translate(None, bytes(range(0x21))))
+        num_low = len(low) - len(low.translate(None, _CONTROLS))
+        if high.count(0) and 10 * num_high >= 9 * len(high) and not low.count(0) and 4 * num_low <= len(low):
+            try:
+                codecs.lookup(encoding).incrementaldecoder().decode(sample)
+            except UnicodeDecodeError:
+                continue
+            return encoding
+    return None
+
+
+def detect(sample: bytes, complete: bool, name: str, num_before: int = 0) -> str:
+    """The encoding of a text without byte-order mark that begins with `sample`, or whose first other byte is there.
+
+    complete: nothing follows, so an unfinished character at the end is a bad one. num_before: ASCII characters before
+    the sample. Raises DocumentError for what is no text: more than a fifth of the sequences are invalid as UTF-8, and
+    no other encoding fits.
+    """
+    if not num_before and (wide := wide_encoding(sample)) is not None:
+        return wide
     try:
         codecs.utf_8_decode(sample, "strict", complete)
         return "utf-8"
     except UnicodeDecodeError:
         pass
     text, _ = codecs.utf_8_decode(sample, "replace", complete)
-    num_good = sum(character > "\x7f" for character in text) - text.count("\ufffd")
-    if num_good >= text.count("\ufffd"):
+    num_bad = text.count("\ufffd") - sample.count("\ufffd".encode())
+    num_good = sum(character > "\x7f" for character in text) - num_bad
+    if num_good >= num_bad:
         return "utf-8"
-    return _legacy(sample) or "utf-8"
+    num_controls = len(sample) - len(sample.translate(None, _CONTROLS + b"\0"))
+    # No text of an encoding that charset-normalizer knows is full of control characters.
+    legacy = _legacy(sample) if 50 * num_controls < len(sample) or num_controls < 4 else None
+    if legacy is None and num_bad >= _SOME_TENS and 5 * num_bad > num_before + len(text):
+        raise DocumentError(
+            f"{name} is binary data, or text whose encoding cannot be told: --encoding NAME reads it by that name"
+        )
+    return legacy or "utf-8"
 
 
 def _legacy(sample: bytes) -> str | None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 
 Part = tuple[Tensor, Tensor]
 
@@ -99,6 +98,8 @@ def _joined(parts: Sequence[Part]) -> Part:
 
 def _attend_fused(queries: Tensor, parts: Sequence[Part], causal: bool, scale: float) -> Tensor:
     """Accelerators: torch's fused call, whose kernels know the lower-right causal form without a mask."""
+    from torch.nn.attention.bias import causal_lower_right  # loads torch's compiler: seconds that a CPU need not wait
+
     keys, values = _joined(parts)
     n, total = queries.shape[2], keys.shape[2]
     bias = causal_lower_right(n, total) if causal and n > 1 else None

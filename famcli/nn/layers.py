@@ -101,11 +101,19 @@ class Layer(nn.Module):
         return rows + output[:, :f], x + output[:, f:]
 
 
+class Embedding(nn.Embedding):
+    """Without values where it has no memory to draw them in: torch would load its compiler, for seconds, to do that."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class Backbone(nn.Module):
     """Embedding, layers and final norm, under the name `model` that Llama checkpoints give them."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from famcli.nn.config import DecoderConfig, FamConfig
+from famcli.nn.shapes import MEMORY_MODES, MemoryMode, state_shapes
 
-MemoryMode = Literal["on", "frozen", "none"]
-MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
+__all__ = ["MEMORY_MODES", "LayerState", "MemoryMode", "OpenRows", "State", "state_shapes"]
 
 _FIRST_CAPACITY = 64
 
@@ -205,24 +203,3 @@ class State:
             memory_is_initial=bool(meta["memory_is_initial"]),
             memory_mode=mode,
         )
-
-
-def state_shapes(
-    config: DecoderConfig, fam: FamConfig, meta: Mapping[str, int | bool | str], batch: int = 1
-) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a state with this `meta`, to check a file before memory is taken for it."""
-    fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
-    if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):
-        raise ValueError(f"no state has fill {fill} and {num_closed} closed blocks with this block size and segments")
-    memory_rows = 0 if meta["memory_mode"] == "none" else fam.fam_length
-    sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
-    segments = min(num_closed, fam.memory_segments) * fam.block_size
-    heads, width = config.num_key_value_heads, config.head_dim
-    rows = {"segment": segments, "open": fill, "sink": sinks}
-    layer: dict[str, tuple[int, ...]] = {"memory": (batch, memory_rows, config.hidden_size)}
-    for part, count in rows.items():
-        layer |= {f"{part}_keys": (batch, heads, count, width), f"{part}_values": (batch, heads, count, width)}
-    shapes: dict[str, tuple[int, ...]] = {"position": (batch,)}
-    for index in range(config.num_layers):
-        shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
-    return shapes

@@ -51,7 +51,7 @@ def _check_old_part(mark: Bookmark, file: str | os.PathLike[str]) -> None:
         raise MemoryFileError(f"{error}; it cannot be continued, read it again") from error
     if found != last.sha256:
         raise MemoryFileError(
-            f"the first {last.num_bytes} bytes of {file} (sha256 {found[:12]}) are not those that were read "
+            f"the first {last.num_bytes:,} bytes of {file} (sha256 {found[:12]}) are not those that were read "
             f"(sha256 {last.sha256[:12]}): it was changed, not continued; read it again"
         )
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from famcli.documents.document import Document, open_document
-from famcli.reading.lane import Lane
 from famcli.tokens.stream import TokenRun
+
+if TYPE_CHECKING:
+    from famcli.reading.lane import Lane
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,21 @@ class SourceRecord:
     num_replaced: int = 0
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How much was read, over all sources: what every result and every look at a memory file says.
+
+    num_bytes: of the tokens that were read. num_tokens: those that only the end made certain included. num_blocks:
+    full blocks; the one that is being filled is not counted. bytes_unread: taken in after `num_bytes`, their tokens
+    not read yet (reading was interrupted; they are read before the state is used, or when reading goes on).
+    """
+
+    num_bytes: int
+    num_tokens: int
+    num_blocks: int
+    bytes_unread: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Bookmark:
     """A place between two tokens of a stream, from which reading goes on with the same tokens and numbers.
@@ -38,7 +56,7 @@ class Bookmark:
     next_byte: of the last source, where text follows whose tokens are not certain yet. begun: whether any of the last
     source's text became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` (that of
     the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens,
-    num_blocks: read so far, over all sources.
+    num_blocks: read so far, over all sources. seen: the same for people, who do not care what is certain.
     """
 
     lane: Lane
@@ -51,6 +69,7 @@ class Bookmark:
     sources: tuple[SourceRecord, ...]
     num_tokens: int
     num_blocks: int
+    seen: Seen
 
     @property
     def tail_start(self) -> int:

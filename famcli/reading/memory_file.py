@@ -24,7 +24,14 @@ from famcli.nn.state import State
 from famcli.reading.bookmark import Bookmark
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.lane import Lane
-from famcli.reading.memory_format import MemoryFileInfo, MemoryKind, OpenedMemoryFile, metadata
+from famcli.reading.memory_format import (
+    MemoryFileInfo,
+    MemoryKind,
+    OpenedMemoryFile,
+    check_model,
+    inspect_memory_file,
+    metadata,
+)
 from famcli.reading.reader import Reader
 from famcli.tokens.stream import TokenRun
 
@@ -57,15 +64,10 @@ def load_memory(path: str | os.PathLike[str], model: Model) -> Bookmark:
     """
     opened = OpenedMemoryFile(Path(path))
     info = opened.info
-    _check_model(opened.path, info, model)
+    check_model(opened.path, info, model.name, model.network.fam, model.fingerprints)
     tensors = opened.tensors(model.network.config)
     mark = _checked_bookmark(opened, tensors, model)
     return mark if info.kind == "full" else _read_again(mark, info, tensors["memory"], model)
-
-
-def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
-    """What a memory file says of itself, from its header alone. Raises MemoryFileError if it is none, or cut short."""
-    return OpenedMemoryFile(Path(path)).info
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -88,6 +90,9 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         num_bytes=mark.num_bytes,
         num_tokens=mark.num_tokens,
         num_blocks=mark.num_blocks,
+        bytes_unread=mark.seen.bytes_unread,
+        seen_tokens=mark.seen.num_tokens,
+        seen_blocks=mark.seen.num_blocks,
         position=int(state.position[0]),
         fill=state.fill,
         num_closed=state.num_closed,
@@ -154,24 +159,6 @@ def _sync(path: str | Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
-def _check_model(path: Path, info: MemoryFileInfo, model: Model) -> None:
-    """Raise MemoryFileError naming both sides unless the file was written by this model, read in this way."""
-    fam = model.network.fam
-    for name in ("block_size", "memory_segments", "fam_length", "sink_tokens"):
-        if getattr(info, name) != getattr(fam, name):
-            raise MemoryFileError(
-                f"{path} was written with {name} {getattr(info, name)}, {model.name} is opened with "
-                f"{getattr(fam, name)}: open it the same way, or read the text again"
-            )
-    for name, what in (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
-        there, here = getattr(info, name), getattr(model.fingerprints, name)
-        if there != here:
-            raise MemoryFileError(
-                f"{path} was written with {info.model} ({what} {there[:12]}), the model here is {model.name} "
-                f"({what} {here[:12]}): choose that model with --model, or read the text again"
-            )
-
-
 def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Bookmark:
     """The bookmark in a file of kind "full"; of kind "memory", with a state that is still to be made."""
     info, network = opened.info, model.network
@@ -197,6 +184,7 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
         sources=info.sources,
         num_tokens=info.num_tokens,
         num_blocks=info.num_blocks,
+        seen=info.seen,
     )
     position = tensors["state.position"][0] if info.kind == "full" else info.position
     if not len(ids) == len(starts) == len(ends) or int(position) != info.position or info.position < info.fill:

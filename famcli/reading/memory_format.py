@@ -10,34 +10,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from famcli.checkpoint.checks import Fingerprints, config_fingerprint
+from famcli.checkpoint.families import read_config
+from famcli.checkpoint.sidecar import read_sidecar
+from famcli.documents.encodings import begins_safetensors
 from famcli.errors import MemoryFileError
 from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.state import MEMORY_MODES, MemoryMode, state_shapes
-from famcli.reading.bookmark import SourceRecord
+from famcli.nn.shapes import MEMORY_MODES, MemoryMode, state_shapes
+from famcli.reading.bookmark import Seen, SourceRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MemoryKind = Literal["full", "memory"]
 FORMAT = 1
 _MARK = "famcli memory"
-_DAMAGED = "it is damaged or no memory file: read the text again, or restore the file from a copy"
-
-DTYPES = {
-    "F32": torch.float32,
-    "BF16": torch.bfloat16,
-    "F16": torch.float16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-}
+_DAMAGED = "the file is damaged: read the text again, or restore it from a copy"
 _COMPUTE = ("F32", "BF16", "F16")
+_FIRST_BYTES = 10
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,9 @@ class MemoryFileInfo:
     """What a memory file says of itself.
 
     weights, config, tokenizer: fingerprints of the model that read. num_bytes, num_tokens, num_blocks: read, over all
-    sources. position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Bookmark`
-    and `State`.
+    sources; bytes_unread: of these bytes, at the end, those whose tokens were not read yet; seen_tokens, seen_blocks:
+    with what only the end of the text made certain (see `Seen`). position: of the next token. next_byte, begun, line,
+    num_closed, memory_is_initial, fill: see `Bookmark` and `State`.
     """
 
     kind: MemoryKind
@@ -63,6 +63,9 @@ class MemoryFileInfo:
     num_bytes: int
     num_tokens: int
     num_blocks: int
+    bytes_unread: int
+    seen_tokens: int
+    seen_blocks: int
     position: int
     fill: int
     num_closed: int
@@ -77,6 +80,11 @@ class MemoryFileInfo:
         return FamConfig(self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
 
     @property
+    def seen(self) -> Seen:
+        """How much was read."""
+        return Seen(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
+
+    @property
     def state_meta(self) -> dict[str, int | bool | str]:
         """What a state needs beside its tensors."""
         names = ("fill", "num_closed", "memory_is_initial", "memory_mode")
@@ -89,6 +97,8 @@ class MemoryFileInfo:
 
 def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
     """sha256 in hex over the info and all tensors (on the CPU, contiguous)."""
+    import torch
+
     digest = hashlib.sha256(info.encode("utf-8", "surrogatepass"))
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -112,30 +122,40 @@ class OpenedMemoryFile:
             raise MemoryFileError(f"{path} is a directory, a memory file is needed")
         try:
             self.file_size = path.stat().st_size
-            self._file = cast(Any, safe_open(path, framework="pt"))  # untyped
+            with path.open("rb") as file:
+                first = file.read(_FIRST_BYTES)
+            if not begins_safetensors(first):
+                raise MemoryFileError(
+                    f"{path} is not a memory file or checkpoint: `famcli read FILE --save FILE.fam` makes a memory file"
+                )
+            opened = cast(Any, safe_open(path, framework="np"))  # untyped; loads no torch
         except FileNotFoundError as error:
             raise MemoryFileError(f"{path} does not exist: check the path, or write it with --save") from error
         except OSError as error:
             raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
         except SafetensorError as error:
-            raise MemoryFileError(f"{path}: {_DAMAGED} ({error})") from error
-        header: dict[str, str] = self._file.metadata() or {}
+            raise MemoryFileError(f"{path} was cut short, or {_DAMAGED}") from error
+        header: dict[str, str] = opened.metadata() or {}
         self.info_text, self.sha256 = header.get("info", ""), header.get("sha256", "")
         found = header.get("format", "")
         if found != f"{_MARK} {FORMAT}":
             if found.startswith(_MARK):
                 raise MemoryFileError(f"{path} has format '{found}', this famcli reads {FORMAT}: use a newer famcli")
-            raise MemoryFileError(f"{path} is a safetensors file, but no memory file")
+            raise MemoryFileError(f"{path} holds a checkpoint's weights, it is no memory file: name its folder instead")
         self.info = _parse_info(path, self.info_text)
-        self.names = set(self._file.keys())
+        self.names = set(opened.keys())
 
     def tensors(self, config: DecoderConfig) -> dict[str, Tensor]:
         """All tensors on the CPU, once their declared shapes and types fit a decoder of this shape."""
         wanted = _wanted(self.path, self.info, config)
+        try:
+            file = cast(Any, safe_open(self.path, framework="pt"))
+        except (OSError, SafetensorError) as error:
+            raise self.damaged("it was changed or removed just now") from error
         if missing := sorted(set(wanted) - self.names) or sorted(self.names - set(wanted) - {"last_hidden"}):
             raise self.damaged(f"tensor {missing[0]} is missing or should not be there")
         for name in self.names:
-            declared = self._file.get_slice(name)
+            declared = file.get_slice(name)
             shape, dtype = tuple(declared.get_shape()), declared.get_dtype()
             if name == "last_hidden":
                 good = shape == (1, 1, config.hidden_size) and dtype in _COMPUTE
@@ -145,7 +165,7 @@ class OpenedMemoryFile:
                 good = good and all(size in (-1, there) for size, there in zip(sizes, shape, strict=True))
             if not good:
                 raise self.damaged(f"tensor {name} has shape {shape} and type {dtype}, which does not fit")
-        tensors = {name: self._file.get_tensor(name).clone() for name in self.names}
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in self.names}
         if checksum(self.info_text, tensors) != self.sha256:
             raise self.damaged("its contents do not match its checksum")
         return tensors
@@ -153,6 +173,38 @@ class OpenedMemoryFile:
     def damaged(self, what: str) -> MemoryFileError:
         """The error for a file that says what cannot be."""
         return MemoryFileError(f"{self.path}: {what}; {_DAMAGED}")
+
+
+def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
+    """What a memory file says of itself, from its header alone. Raises MemoryFileError if it is none, or cut short."""
+    return OpenedMemoryFile(Path(path)).info
+
+
+def check_checkpoint(path: str | os.PathLike[str], folder: Path, name: str) -> None:
+    """Raise MemoryFileError if it can be told without loading weights that the checkpoint did not write the file."""
+    info, fam = inspect_memory_file(path), read_sidecar(folder).fam
+    config = config_fingerprint(read_config(folder).decoder, fam)
+    check_model(Path(path), info, name, fam, Fingerprints(info.weights, config, info.tokenizer))
+
+
+def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, prints: Fingerprints) -> None:
+    """Raise MemoryFileError naming both sides unless the model `name`, which reads as `fam` says, wrote the file."""
+    changed = f"{name} has changed since, go back to what it was"
+    other = changed if info.model == name else f"choose it with --model {shlex.quote(info.model)}"
+    for number in ("block_size", "memory_segments", "fam_length", "sink_tokens"):
+        there, here = getattr(info, number), getattr(fam, number)
+        if there != here:
+            raise MemoryFileError(
+                f"{path} was written with {info.model} ({number} {there}), the model here is {name} "
+                f"({number} {here}): {other}, or read the text again"
+            )
+    for kind, what in (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
+        there, here = getattr(info, kind), getattr(prints, kind)
+        if there != here:
+            raise MemoryFileError(
+                f"{path} was written with {info.model} ({what} {there[:12]}), the model here is {name} "
+                f"({what} {here[:12]}): {other}, or read the text again"
+            )
 
 
 def _wanted(
@@ -189,6 +241,8 @@ def _parse_info(path: Path, text: str) -> MemoryFileInfo:
         _ = info.fam
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MemoryFileError(f"{path}: its description cannot be understood ({error}); {_DAMAGED}") from error
+    if info.bytes_unread > info.num_bytes:
+        raise MemoryFileError(f"{path}: more bytes are unread than there are; {_DAMAGED}")
     if info.kind not in get_args(MemoryKind) or info.memory_mode not in MEMORY_MODES or not info.sources:
         raise MemoryFileError(f"{path}: its description names a kind or a mode that does not exist; {_DAMAGED}")
     return info

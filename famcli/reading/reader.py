@@ -20,7 +20,7 @@ from famcli.documents.piece import Piece
 from famcli.errors import UsageError
 from famcli.nn.state import State
 from famcli.reading.block_reader import BlockReader, Place, SourceInReading
-from famcli.reading.bookmark import Bookmark, SourceRecord, tail_document
+from famcli.reading.bookmark import Bookmark, Seen, SourceRecord, tail_document
 from famcli.reading.engine import start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
 from famcli.reading.lane import Lane
@@ -100,6 +100,11 @@ class Reader:
         return sum(source.num_bytes for source in self._records())
 
     @property
+    def seen(self) -> Seen:
+        """How much was read, and what was taken in besides."""
+        return self._bookmark().seen if self._sources else Seen(0, 0, 0)
+
+    @property
     def sources(self) -> tuple[SourceRecord, ...]:
         """All sources as far as they were read, with their hashes."""
         return self._records(hashed=True)
@@ -168,6 +173,13 @@ class Reader:
             next_byte, tail, line = self._resume.next_byte, self._resume.tail, self._resume.line
         else:
             tail, line = self._window.tail(start)[: view.fed - start], self._window.line(start)
+        records = self._records(hashed)
+        if self._resume is not None and self._at[1] is None:
+            seen = self._resume.seen
+        else:
+            unread = 0 if self._at[1] is not None else len(tail)
+            num_bytes = sum(record.num_bytes for record in records) - unread
+            seen = Seen(num_bytes, view.num_tokens, view.num_blocks, unread)
         return Bookmark(
             lane=place.lanes[0],
             open_tokens=place.open_tokens,
@@ -176,9 +188,10 @@ class Reader:
             begun=place.encoder is not None and place.encoder.begun,
             tail=tail,
             line=line,
-            sources=self._records(hashed),
+            sources=records,
             num_tokens=place.num_tokens,
             num_blocks=place.num_blocks,
+            seen=seen,
         )
 
     # ------------------------------------------------------------------------------------------------ one source
@@ -236,8 +249,8 @@ class Reader:
         if record.num_replaced:
             yield from self._warn(
                 "invalid-bytes",
-                f"{record.name}: {record.num_replaced} byte sequences are not valid {record.encoding} and were read "
-                "as U+FFFD; if there are many, name the encoding",
+                f"{record.name}: {record.num_replaced:,} byte sequence{'' if record.num_replaced == 1 else 's'} not "
+                f"valid in {record.encoding} read as U+FFFD; if there are many, name the encoding",
             )
         yield SourceEnd(
             name=record.name,
@@ -310,7 +323,7 @@ class Reader:
         if limit is not None and position > limit:
             yield from self._warn(
                 "past-validated-length",
-                f"the text is longer than the {limit} tokens that {self.model.name} was validated for; "
+                f"the text is longer than the {limit:,} tokens that {self.model.name} was validated for; "
                 "results past that length are not covered by its evaluation",
             )
 

@@ -48,8 +48,9 @@ class Citation:
 class Answer:
     """text: the answer, or why there is none (found is then False).
 
-    kind: "extracted" is a sentence of the evidence, verbatim; "written" was generated. cited: whether `citations`
-    support it; False where the source of a memory file could not be read again.
+    kind: "extracted" is a sentence of the evidence (or a few, where a quotation goes on), verbatim; "written" was
+    generated. cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of
+    a written one are where the model looked, and nothing checks that they support it.
     """
 
     question: str

@@ -43,6 +43,7 @@ from famcli.tasks.weighing import Weighed, best_sentence, weigh
 __all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "ask"]
 
 NOTHING_FOUND = "No passage of the text answers this."
+NOTHING_WRITTEN = "The model wrote nothing."
 SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."
 _PROMPT = "{passages}\n\nQuestion: {question}\nAnswer:"
 
@@ -81,7 +82,10 @@ class AnswerText:
 
 @dataclass(frozen=True)
 class AskResult:
-    """answers: one for each question, in order. counts: what was read, or what the memory file says was."""
+    """answers: one for each question, in order. counts: what was read, or what the memory file says was.
+
+    memory_file: which file was asked; None where texts were read.
+    """
 
     model: str
     memory_mode: MemoryMode
@@ -89,12 +93,14 @@ class AskResult:
     counts: ReadCounts
     warnings: tuple[str, ...]
     partial: bool
+    memory_file: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "model": self.model,
             "memory_mode": self.memory_mode,
+            "memory_file": self.memory_file,
             "answers": [answer.to_json() for answer in self.answers],
             "read": self.counts.to_json(),
             "warnings": list(self.warnings),
@@ -119,10 +125,11 @@ class Ask:
             raise UsageError("the question is empty: ask something")
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._evidence = [QuestionEvidence(question) for question in self.questions]
-        self._ledger = Ledger()
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         self._coming: deque[Document] = deque()  # opened, and not begun
         self._documents: list[Document] = []
         self._kept: Bookmark | None = None  # what a memory file keeps, instead of documents
+        self._memory_file: str | None = None
         self._readable = True
         self._builder: BlockBuilder | None = None
         self._reader: Reader | None = None
@@ -140,6 +147,7 @@ class Ask:
     def events(self, documents: Documents) -> Iterator[AskEvent]:
         """Read the documents, then answer each question."""
         yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
+        yield from self._warn_of_writing()
         self._likelihood = QuestionLikelihood(self.model, self.questions, self.memory_mode)
         self._before = self._likelihood.at_start
         self._reader = Reader(self.model, memory_mode=self.memory_mode)
@@ -161,7 +169,8 @@ class Ask:
         the network); the passages found are weighed by the network as always. Where none can be read again, answers
         are written from the memory and marked uncited, if the model writes.
         """
-        self._kept = mark = load_memory(path, self.model)
+        yield from self._warn_of_writing()
+        self._kept, self._memory_file = (mark := load_memory(path, self.model)), str(path)
         self._reader = Reader(self.model, memory_mode=self.config.memory_mode, resume=mark)
         self.memory_mode = mark.lane.state.memory_mode
         self._reader.finish()
@@ -193,10 +202,30 @@ class Ask:
             model=self.model.name,
             memory_mode=self.memory_mode,
             answers=tuple(answers),
-            counts=self._ledger.counts() if self._kept is None else _counts(self._kept),
+            counts=self._counts(),
+            memory_file=self._memory_file,
             warnings=tuple(self._ledger.warnings),
             partial=not self._finished,
         )
+
+    def _counts(self) -> ReadCounts:
+        """What was read in this run, or by those that made the memory file."""
+        if self._kept is None or self._reader is None:
+            return self._ledger.counts()
+        seen = self._reader.seen
+        sources = tuple(
+            SourceRead(record.name, record.encoding, record.num_bytes, None, record.num_replaced)
+            for record in self._kept.sources
+        )
+        return ReadCounts(seen.num_bytes, seen.num_tokens, seen.num_blocks, sources, 0.0)
+
+    def _warn_of_writing(self) -> Iterator[Notice]:
+        """Say that the checkpoint was not made for it, where it is made to write all the same."""
+        if self.writes and self.model.sidecar.tasks.get("ask") != "write":
+            yield from self._ledger.warn(
+                f"{self.model.name} is not known to follow instructions (its fam.json does not say that it writes "
+                "answers): what it writes may be nonsense; --extractive quotes instead"
+            )
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -278,10 +307,13 @@ class Ask:
         text = ""
         for event in generate(self.model, self._reader.state, ids, settings, last_hidden=self._reader.last_hidden):
             if isinstance(event, GeneratedText):
-                text += event.text
-                yield AnswerText(number, event.text)
+                new = event.text if text else event.text.lstrip()
+                text += new
+                if new:
+                    yield AnswerText(number, new)
         citations = tuple(self._cite(one) for one in weighed)
-        return Answer(question, bool(text.strip()), text.strip(), "written", bool(citations), citations)
+        text = text.strip()
+        return Answer(question, bool(text), text or NOTHING_WRITTEN, "written" if text else "none", False, citations)
 
     def _cite(self, one: Weighed) -> Citation:
         place, passage = self._place(one.passage.source), one.passage
@@ -315,12 +347,3 @@ def ask(
     for _ in task.events(documents):
         pass
     return task.result()
-
-
-def _counts(mark: Bookmark) -> ReadCounts:
-    """What a memory file says was read."""
-    sources = tuple(
-        SourceRead(record.name, record.encoding, record.num_bytes, None, record.num_replaced) for record in mark.sources
-    )
-    blocks = mark.num_blocks + (mark.lane.state.fill > 0)
-    return ReadCounts(mark.num_bytes, mark.num_tokens, blocks, sources, 0.0)

@@ -16,6 +16,11 @@ from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
 
 Documents = Iterable[Document | str | PathLike[str]]
+FEW_BYTES = 1.5
+"""Bytes a token below which a text is not what a tokenizer is made for; judged after `_TOKENS_TO_JUDGE`."""
+
+_TOKENS_TO_JUDGE = 4096
+_VOCABULARY_TO_JUDGE = 1024  # a smaller one has no words: few bytes a token are its nature
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class SourceRead:
 class ReadCounts:
     """All that a task has read: every result says so, because nothing may be truncated silently.
 
-    num_blocks: blocks that hold tokens of the sources, the last one closed or not. seconds: since reading began.
+    num_blocks: full blocks; the one that was being filled at the end is not counted. seconds: since reading began.
     """
 
     num_bytes: int
@@ -108,36 +113,55 @@ class ReadCounts:
 
 
 class Ledger:
-    """Keeps count of what a reading reports, and turns its events into those of a task."""
+    """Keeps count of what a reading reports, and turns its events into those of a task.
 
-    def __init__(self) -> None:
+    vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement.
+    """
+
+    def __init__(self, vocab_size: int = 0) -> None:
+        self._judges = vocab_size >= _VOCABULARY_TO_JUDGE
         self._started = time.monotonic()
         self._sources: list[SourceRead] = []
         self._document: Document | None = None
         self._start = self._bytes = self._tokens = 0  # of the open source: where reading began and is, its tokens
         self._num_blocks = 0
-        self._last_block: tuple[object, int] | None = None
+        self._resumed: tuple[int, int, int] | None = None
+        self._has_text = False  # whether the open source has more than white space
         self.warnings: list[str] = []
 
     def watch(self, document: Document, on_piece: Callable[[Piece], None] | None = None) -> Document:
         """`document`, to be read in its place: its pieces are shown to `on_piece` before they are read."""
-        return cast(Document, _Watched(document, self._open, on_piece))
 
-    def record(self, event: Event, reading: object = None) -> Iterator[Stage | Advance | Notice]:
-        """What a task says of an event of a `Reader`. `reading`: tells one reading's blocks from another's."""
+        def see(piece: Piece) -> None:
+            self._see(piece)
+            if on_piece is not None:
+                on_piece(piece)
+
+        return cast(Document, _Watched(document, self._open, see))
+
+    def go_on(self, start: int, num_tokens: int, num_blocks: int) -> None:
+        """The source that comes next was read up to its byte `start` by another run, which counted so many of the
+        tokens and blocks that are going to come."""
+        self._resumed = start, num_tokens, num_blocks
+
+    def record(self, event: Event) -> Iterator[Stage | Advance | Notice]:
+        """What a task says of an event of a `Reader`."""
         if isinstance(event, SourceStart):
-            self._start = self._bytes = event.start
-            self._tokens = 0
-            yield Stage(event.name, event.size)
+            self._start, known_tokens, known_blocks = self._resumed or (event.start, 0, 0)
+            self._resumed, self._has_text = None, False
+            self._bytes, self._tokens = self._start, -known_tokens
+            self._num_blocks -= known_blocks
+            yield Stage(event.name, None if event.size is None else max(0, event.size - self._start))
         elif isinstance(event, BlockEvent):
-            if self._last_block != (reading, event.index):
-                self._last_block = (reading, event.index)
-                self._num_blocks += 1
+            self._num_blocks += event.closed
             num_bytes = max(0, event.bytes_read - self._bytes)
-            self._bytes, self._tokens = event.bytes_read, self._tokens + event.num_tokens
+            self._bytes, self._tokens = max(self._bytes, event.bytes_read), self._tokens + event.num_tokens
             yield Advance(num_bytes, event.num_tokens)
+            yield from self._judge(event.source)
         elif isinstance(event, SourceEnd):
             self._bytes = event.num_bytes
+            if (reason := self._why_nothing(event.name)) is not None:
+                yield from self.warn(reason)
             self._close()
         else:
             assert isinstance(event, ReadingWarning)
@@ -173,6 +197,27 @@ class Ledger:
             seconds=time.monotonic() - self._started,
         )
 
+    def _judge(self, name: str) -> Iterator[Notice]:
+        """Say why reading is slow, where a text has many tokens for its size."""
+        num_bytes = self._bytes - self._start
+        if self._judges and self._tokens >= _TOKENS_TO_JUDGE and num_bytes < FEW_BYTES * self._tokens:
+            self._judges = False
+            yield from self.warn(
+                f"{name} has few bytes a token ({num_bytes / self._tokens:.1f}), so reading it takes long for its "
+                "size: probably it is not prose, or not in a language that the tokenizer knows"
+            )
+
+    def _why_nothing(self, name: str) -> str | None:
+        """Why nothing was read of the open source, where there was nothing."""
+        if self._has_text:
+            return None
+        if self._bytes > self._start:
+            return f"{name} holds nothing but white space" if self._start == 0 else None
+        return f"nothing to read: {name} {'has nothing new' if self._start else 'is empty'}"
+
+    def _see(self, piece: Piece) -> None:
+        self._has_text = self._has_text or not piece.text.isspace()
+
     def _open(self, document: Document) -> None:
         self._document = document
 
@@ -184,14 +229,14 @@ class Ledger:
         document, num_bytes = self._document, self._bytes - self._start
         if document is None:
             return []
-        return [SourceRead(document.name, document.encoding, num_bytes, self._tokens, document.num_replaced)]
+        return [SourceRead(document.name, document.encoding, num_bytes, max(0, self._tokens), document.num_replaced)]
 
 
 class _Watched:
     """A document whose pieces are seen on their way."""
 
     def __init__(
-        self, document: Document, opened: Callable[[Document], None], on_piece: Callable[[Piece], None] | None
+        self, document: Document, opened: Callable[[Document], None], on_piece: Callable[[Piece], None]
     ) -> None:
         self._document, self._opened, self._on_piece = document, opened, on_piece
 
@@ -206,8 +251,7 @@ class _Watched:
         """The document's."""
         self._opened(self._document)
         for piece in self._document.pieces():
-            if self._on_piece is not None:
-                self._on_piece(piece)
+            self._on_piece(piece)
             yield piece
 
     def __getattr__(self, name: str) -> Any:

@@ -122,7 +122,7 @@ class Perplexity:
         mode = self.config.memory_mode or model.default_memory_mode
         self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
         self._mode: ReadingMode = mode
-        self._ledger = Ledger()
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         self._files: list[FileScore] = []
         self._total = tuple(Tally(mode) for mode in self.memory_modes)
         self._differences = Batches()
@@ -176,7 +176,7 @@ class Perplexity:
         self._current = scorer
         for event in reader.read([watched]):
             units = self._counted(scorer.add(event)) if isinstance(event, BlockEvent) else []
-            yield from self._ledger.record(event, reading=len(self._files))
+            yield from self._ledger.record(event)
             yield from units
         yield from self._counted(scorer.finish())
         file = self._file_score(scorer, self._ledger.counts().sources[-1], partial=False)
@@ -207,16 +207,10 @@ def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
     """The definition of the figures that `model` gives in this mode, in sentences."""
     fam = model.sidecar.fam
     if model.tokenizer.bos_id is not None:
-        first = "the first token of each source is predicted from the begin-of-stream token"
+        first = "its first token from the begin-of-stream token"
     else:
-        first = "the first token of each source has nothing to be predicted from: it and its bytes are not counted"
-    if per == "line":
-        lines = (
-            " Tokens are cut after each newline, in files and pipes alike, and a newline belongs to the line it ends; "
-            "where the tokenizer would join across newlines, figures differ a little from those without lines."
-        )
-    else:
-        lines = ""
+        first = "its first token has nothing before it: it and its bytes are not counted"
+    lines = " Tokens are cut after each newline, which belongs to the line that it ends." if per == "line" else ""
     modes = {
         "on": "memory on",
         "frozen": "memory frozen at its initial value",
@@ -224,13 +218,11 @@ def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
         "compare": "memory on, and frozen at its initial value, over the same tokens",
     }
     return (
-        f"Every token is predicted from all that was read before it in its source ({modes[mode]}; blocks of "
-        f"{fam.block_size} tokens, {fam.memory_segments} closed blocks visible); each source starts afresh and "
-        f"{first}. nll is the sum of -ln p over the scored tokens, perplexity exp(nll / tokens), bits per byte "
-        "nll / ln 2 / source bytes of the scored tokens (in the source's own encoding, its byte-order mark not "
-        "counted), accuracy the share of scored tokens that were the most likely one. No end-of-text token is added "
-        "or scored. The standard error is that of nll per token, over blocks taken as independent batches, the "
-        f"unfinished last one included.{lines}"
+        f"Each token is predicted from all of its source before it ({modes[mode]}; blocks of {fam.block_size:,} "
+        f"tokens that see {fam.memory_segments:,} before them), {first}. nll: the sum of -ln p; perplexity: "
+        "exp(nll / tokens); bits per byte: nll / ln 2 / source bytes (a byte-order mark is not counted); accuracy: "
+        "the share of tokens that were the most likely one; \u00b1: the standard error of nll / tokens over blocks. "
+        f"No end-of-text token is scored.{lines}"
     )
 
 

@@ -12,6 +12,7 @@ MIN_LETTERS = 0.72
 MAX_CAPITALS = 0.3
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_QUOTATION_MARK = re.compile("[\u201c\u201d]")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _BOILERPLATE = re.compile(
     r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright|all rights reserved|project gutenberg|\bisbn\b|\be-?book\b", re.I
@@ -33,8 +34,17 @@ def is_quotable(sentence: Sentence) -> bool:
     capitals = sum(character.isupper() for character in text)
     if letters < MIN_LETTERS * visible or capitals > MAX_CAPITALS * letters:
         return False
-    is_balanced = text.count("\u201c") == text.count("\u201d") and text.count('"') % 2 == 0
-    return is_balanced and not _BOILERPLATE.search(text)
+    return quotes_are_balanced(text) and not _BOILERPLATE.search(text)
+
+
+def quotes_are_balanced(text: str) -> bool:
+    """Whether every quotation mark that opens is closed, and none closes that was not opened."""
+    depth = 0
+    for mark in _QUOTATION_MARK.findall(text):
+        depth += 1 if mark == "\u201c" else -1
+        if depth < 0:
+            return False
+    return depth == 0 and text.count('"') % 2 == 0
 
 
 def num_words(text: str) -> int:

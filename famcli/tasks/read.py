@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from famcli.documents.document import Document, open_document
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.append import open_append
+from famcli.reading.bookmark import Seen
 from famcli.reading.events import BlockEvent, Event
 from famcli.reading.memory_file import MemoryKind, inspect_memory_file, load_memory, save_memory
 from famcli.reading.reader import Reader
@@ -54,12 +55,16 @@ class ReadConfig:
 
 @dataclass(frozen=True)
 class Saved:
-    """An event: what was read so far is in the memory file. The numbers are of all that it holds."""
+    """An event: what was read so far is in the memory file. The numbers are of all that it holds.
+
+    num_bytes, num_tokens, num_blocks: read (see `Seen`). bytes_unread: kept as text that is still to be read.
+    """
 
     path: Path
     num_bytes: int
     num_tokens: int
     num_blocks: int
+    bytes_unread: int
     file_size: int
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +74,7 @@ class Saved:
             "bytes": self.num_bytes,
             "tokens": self.num_tokens,
             "blocks": self.num_blocks,
+            "unread": self.bytes_unread,
             "file_size": self.file_size,
         }
 
@@ -77,7 +83,7 @@ class Saved:
 class ReadResult:
     """counts: what was read in this run. total_...: of all that the state knows, earlier runs included.
 
-    saved: the last save, None without one.
+    saved: the last save, None without one. stopped: Ctrl-C ended the wait for more, as it should with `follow`.
     """
 
     model: str
@@ -89,6 +95,7 @@ class ReadResult:
     total_blocks: int
     warnings: tuple[str, ...]
     partial: bool
+    stopped: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -116,14 +123,17 @@ class Read:
         """Raises UsageError when the memory file is there and neither `append` nor `force` is given, and
         MemoryFileError when it cannot be gone on with, before anything is read."""
         self.model, self.config = model, config or ReadConfig()
-        self._ledger = Ledger()
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         self._saved: Saved | None = None
         self._last_save = time.monotonic()
         self._finished = False
+        self._before = Seen(0, 0, 0)
+        self._growth: _Growth | None = None
         if self.config.save is not None:
             _check_target(self.config.save, self.config)
         if self.config.append and self.config.save is not None:
             resume = load_memory(self.config.save, model)
+            self._before = resume.seen
             self._kind: MemoryKind = self.config.kind or inspect_memory_file(self.config.save).kind
             self._reader = Reader(model, memory_mode=self.config.memory_mode, resume=resume)
         else:
@@ -155,22 +165,30 @@ class Read:
             return None
         info = save_memory(self.config.save, self._reader, self._kind)
         self._last_save = time.monotonic()
-        size = self.config.save.stat().st_size
-        self._saved = Saved(self.config.save, info.num_bytes, info.num_tokens, info.num_blocks, size)
+        seen, size = info.seen, self.config.save.stat().st_size
+        self._saved = Saved(self.config.save, seen.num_bytes, seen.num_tokens, seen.num_blocks, seen.bytes_unread, size)
         return self._saved
 
     def result(self) -> ReadResult:
         """What was read so far; partial until `events` is exhausted."""
+        seen, before = self._reader.seen, self._before
+        counts = replace(
+            self._ledger.counts(),
+            num_bytes=max(0, seen.num_bytes - before.num_bytes),
+            num_tokens=max(0, seen.num_tokens - before.num_tokens),
+            num_blocks=max(0, seen.num_blocks - before.num_blocks),
+        )
         return ReadResult(
             model=self.model.name,
             memory_mode=self.memory_mode,
             saved=self._saved,
-            counts=self._ledger.counts(),
-            total_bytes=self._reader.num_bytes,
-            total_tokens=self._reader.num_tokens,
-            total_blocks=self._reader.num_blocks,
+            counts=counts,
+            total_bytes=seen.num_bytes,
+            total_tokens=seen.num_tokens,
+            total_blocks=seen.num_blocks,
             warnings=tuple(self._ledger.warnings),
             partial=not self._finished,
+            stopped=self._growth is not None and self._growth.stopped,
         )
 
     def _read(self, documents: list[Document | str | PathLike[str]]) -> Iterator[Event]:
@@ -181,7 +199,12 @@ class Read:
             )
             return
         for index, document in enumerate(documents):
-            added, continues = open_append(self._reader.bookmark(), _given(document), encoding=self.config.encoding)
+            mark = self._reader.bookmark()
+            added, continues = open_append(mark, _given(document), encoding=self.config.encoding)
+            if continues:
+                seen = mark.seen
+                start = mark.end_byte - seen.bytes_unread
+                self._ledger.go_on(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
     def _open(self, document: Document | str | PathLike[str], is_last: bool) -> Document:
@@ -190,24 +213,31 @@ class Read:
         if self.config.follow and is_last:
             if document.size is None or document.source is None:
                 raise UsageError(f"--follow waits for a file to grow; {document.name} is read while it is open anyway")
-            document.wait_for_more = _Growth(document, self._save_if_due)
+            document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
         return self._ledger.watch(document)
 
     def _save_if_due(self) -> None:
-        has_more = self._saved is None or self._saved.num_bytes != self._reader.num_bytes
+        saved = self._saved
+        has_more = saved is None or saved.num_bytes + saved.bytes_unread != self._reader.num_bytes
         if has_more and time.monotonic() - self._last_save >= self.config.save_every:
             self.save()
 
 
 class _Growth:
-    """Waits a moment at the end of a file, and says whether to look again: until the file is gone or has shrunk."""
+    """Waits a moment at the end of a file, and says whether to look again: until the file is gone or has shrunk, or
+    Ctrl-C ends the wait (`stopped`): all that is there was read then, and the text ends here."""
 
     def __init__(self, document: Document, meanwhile: Callable[[], None]) -> None:
         self._document, self._meanwhile = document, meanwhile
+        self.stopped = False
 
     def __call__(self) -> bool:
-        self._meanwhile()
-        time.sleep(POLL_SECONDS)
+        try:
+            self._meanwhile()
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            self.stopped = True
+            return False
         source = self._document.source
         assert source is not None
         try:

@@ -124,7 +124,7 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._why = _why_surprise(model, self.memory_mode)
-        self._ledger = Ledger()
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         self._profile, self._average = AttentionProfile(), Average()
         self._candidates = Candidates()
         self._sources: list[_Source] = []  # the open one, and those that wait with it for the first block to close

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from famcli.tasks.evidence import Passage, QuestionEvidence, substance
 from famcli.tasks.lexical import TermIndex
+from famcli.tasks.quality import quotes_are_balanced
 from famcli.tasks.sentences import Sentence
 
 NUM_WEIGHED = 24
@@ -17,6 +18,7 @@ THRESHOLD = 0.65
 """Evidence has at least this score. A first version's constants, meant to be measured and replaced."""
 
 _QUESTION_COST = 0.15  # a sentence that asks is rarely the answer
+_UNBALANCED_COST = 0.3  # a piece of dialogue that its passage does not complete
 
 Gain = Callable[[str], float]
 
@@ -52,15 +54,31 @@ def weigh(evidence: QuestionEvidence, gain: Gain, count: int) -> list[Weighed]:
     return chosen
 
 
-def best_sentence(weighed: list[Weighed], index: TermIndex, gain: Gain) -> tuple[Sentence, Weighed]:
-    """The sentence of the evidence that answers best, and its passage: its score and the passage's, less if it asks."""
+def best_sentence(weighed: list[Weighed], index: TermIndex, gain: Gain) -> tuple[Passage, Weighed]:
+    """The sentence of the evidence that answers best, and its passage: its score and the passage's, less if it asks.
+
+    Where it opens a quotation and another sentence of the passage closes it, all up to there is the answer.
+    """
 
     def value(pair: tuple[Sentence, Weighed]) -> float:
         sentence, one = pair
         own = _weighed(Passage(one.passage.source, (sentence,)), index, gain).score
-        return own + one.score - _QUESTION_COST * ("?" in sentence.text[-3:])
+        asks, is_torn = "?" in sentence.text[-3:], _completed(sentence, one.passage) is None
+        return own + one.score - _QUESTION_COST * asks - _UNBALANCED_COST * is_torn
 
-    return max(((sentence, one) for one in weighed for sentence in one.passage.sentences), key=value)
+    sentence, best = max(((sentence, one) for one in weighed for sentence in one.passage.sentences), key=value)
+    return _completed(sentence, best.passage) or Passage(best.passage.source, (sentence,)), best
+
+
+def _completed(sentence: Sentence, passage: Passage) -> Passage | None:
+    """The shortest run of the passage's sentences around this one that closes the quotations it opens, if any."""
+    sentences, place = passage.sentences, passage.sentences.index(sentence)
+    runs = [
+        Passage(passage.source, sentences[first:end])
+        for first in range(place + 1)
+        for end in range(place + 1, len(sentences) + 1)
+    ]
+    return min((run for run in runs if quotes_are_balanced(run.text)), key=lambda run: len(run.text), default=None)
 
 
 def _weighed(passage: Passage, index: TermIndex, gain: Gain) -> Weighed:

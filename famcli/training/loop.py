@@ -69,6 +69,7 @@ def train(
 def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
     """The recipe's network, float32, with its initial weights."""
     shape = recipe.network
+    window = (shape.memory_segments + 1) * shape.block_size  # no key was ever further away in training
     config = DecoderConfig(
         vocab_size=vocab_size,
         hidden_size=shape.hidden_size,
@@ -78,7 +79,7 @@ def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
         num_key_value_heads=shape.num_key_value_heads,
         head_dim=shape.head_dim,
         norm_eps=shape.norm_eps,
-        rope=RopeConfig(theta=shape.rope_theta),
+        rope=RopeConfig(theta=shape.rope_theta, max_position=window),
         tie_embeddings=shape.tie_embeddings,
     )
     fam = FamConfig(shape.block_size, shape.memory_segments, shape.fam_length)

@@ -108,7 +108,7 @@ def test_state_bytes_are_those_of_a_real_state_at_its_largest() -> None:
     for _ in range(8 * 16):
         _, state = network.read(torch.zeros(1, 1, dtype=torch.int64), state)
         largest = max(largest, state.num_bytes)
-    assert state_bytes(TINY_CONFIG, fam, torch.bfloat16) == largest
+    assert state_bytes(TINY_CONFIG, fam, "bfloat16") == largest
 
 
 def test_inspecting_a_plain_decoder(plain: Path) -> None:

@@ -87,11 +87,37 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
     answer = json.loads(result.stdout)["answers"][0]
     assert answer["cited"] is True
     assert answer["citations"][0]["checked_against"] == "source"
+    size = story.stat().st_size
+    told = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny).stdout
+    sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
+    assert told.splitlines()[-1] == f"From {saved}: {sizes}, read earlier."
     story.write_text("Everything was rewritten.\n")
     changed = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
     assert changed.exit_code == 0
     assert json.loads(changed.stdout)["answers"][0]["cited"] is False
     assert "warning" in changed.stderr
+
+
+def test_a_written_answer_is_no_citation(run, tiny: Path, story: Path) -> None:
+    arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny, "--write"]
+    result = run(*arguments, "--answer-tokens", 20)
+    lines = result.stdout.splitlines()
+    label = "  Written by the model; the passages below are where it looked, the answer itself is not checked."
+    assert lines[1] == label
+    assert lines[0] == lines[0].lstrip() != ""
+    assert result.stderr.count("is not known to follow instructions") == 1
+    answer = json.loads(run(*arguments, "--json").stdout)["answers"][0]
+    assert (answer["kind"], answer["cited"]) == ("written", False)
+    assert all(citation["verified"] for citation in answer["citations"])
+
+
+def test_paragraphs_of_a_quote_are_lines_of_their_own(run, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "talk.txt"
+    path.write_text("The map lies\nhere.\n\nOttilie hid it.\n")
+    result = run("ask", "Who hid the map that lies here, Ottilie?", "-f", path, "--model", tiny)
+    assert "      The map lies here.\n      Ottilie hid it.\n" in result.stdout
+    quoted = json.loads(run("ask", "Who hid the map that lies here, Ottilie?", "-f", path, "-m", tiny, "--json").stdout)
+    assert quoted["answers"][0]["citations"][0]["text"] == "The map lies\nhere.\n\nOttilie hid it."
 
 
 def test_a_memory_file_of_another_model(run, tiny: Path, story: Path, tmp_path: Path) -> None:

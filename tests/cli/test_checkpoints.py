@@ -23,6 +23,7 @@ def test_enable_writes_the_sidecar_and_says_what_it_chose(run, plain: Path) -> N
     assert result.exit_code == 0
     assert result.stdout.startswith(f"wrote fam.safetensors and fam.json in {plain}\n")
     assert "block_size 64, memory_segments 3, fam_length 64, sink_tokens 4; memory not trained yet" in result.stdout
+    assert result.stderr.endswith(f"famcli: next: famcli ppl FILE --model {plain}\n")
     assert "famcli: block_size 64 was chosen: the decoder was trained on 256 tokens" in result.stderr
     assert {path.name for path in plain.iterdir()} == {*before, "fam.json", "fam.safetensors"}
     assert all((plain / name).read_bytes() == content for name, content in before.items())

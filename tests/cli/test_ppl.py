@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from famcli.cli.ppl import describe_difference
+from famcli.tasks.scores import Difference
+
 
 def lines_of(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
@@ -24,13 +27,16 @@ def test_text_says_figures_definition_and_what_was_read(run, tiny: Path, story: 
     size = story.stat().st_size
     assert first.startswith(f"{story}  perplexity ")
     assert first.endswith(f"{size:,} tokens  {size:,} bytes")
-    assert "bits per byte nll / ln 2" in definition
-    assert counts.startswith(f"Read {size:,} bytes, {size:,} tokens, {math.ceil(size / 128)} blocks in ")
+    assert "bits per byte: nll / ln 2" in definition
+    assert len(definition) < 600
+    assert counts.startswith(f"Read {size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks in ")
     assert result.stderr == f"famcli: model {tiny} (folder, by --model) on cpu in float32\n"
 
 
 def test_quiet_says_nothing_on_stderr(run, tiny: Path, story: Path) -> None:
-    assert run("ppl", story, "--model", tiny, "--quiet").stderr == ""
+    result = run("ppl", story, "--model", tiny, "--quiet")
+    assert result.stderr == ""
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [str(story), "Read"]
 
 
 def test_json_is_one_object_and_agrees_with_stdin(run, tiny: Path, story: Path) -> None:
@@ -43,11 +49,37 @@ def test_json_is_one_object_and_agrees_with_stdin(run, tiny: Path, story: Path) 
 
 
 def test_several_files_have_a_total(run, tiny: Path, story: Path) -> None:
-    result = run("ppl", story, story, "--model", tiny, "--memory-mode", "compare")
-    names = [line.split("  ")[0] for line in result.stdout.splitlines()[:9]]
-    assert names == [str(story)] * 6 + ["total"] * 3
-    assert "memory on  perplexity" in result.stdout
-    assert "total  on minus frozen" in result.stdout
+    short = story.with_name("s.txt")
+    short.write_text("A short one.\n")
+    result = run("ppl", story, short, "--model", tiny, "--memory-mode", "compare")
+    lines = result.stdout.splitlines()
+    names = [line.split("  ")[0] for line in lines[:9]]
+    assert names == [str(story)] * 3 + [str(short)] * 3 + ["total"] * 3
+    figures = [line for line in lines[:9] if " perplexity " in line]
+    assert len({len(line) for line in figures}) == 1
+    for cell in ("memory ", " nats/token)", " bits/byte", " %", " tokens", " bytes"):
+        assert len({line.index(cell) for line in figures}) == 1
+    place = figures[0].index("memory ")
+    assert [line[place:].startswith("on minus frozen  ") for line in lines[:9]] == [False, False, True] * 3
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [
+        (-0.5, 0.1, "The memory helps"),
+        (0.5, 0.1, "The memory does not help"),
+        (-0.19, 0.1, "No measurable difference"),
+        (0.5, None, "cannot be told"),
+    ],
+)
+def test_a_difference_is_explained(value: float, error: float | None, words: str) -> None:
+    assert words in describe_difference(Difference(value, error, value))
+
+
+def test_compare_says_what_the_memory_is_worth(run, tiny: Path, story: Path) -> None:
+    result = run("ppl", story, "--model", tiny, "--memory-mode", "compare")
+    sentence = result.stdout.splitlines()[3]
+    assert sentence.startswith(("The memory ", "No measurable difference"))
 
 
 def test_jsonl_reports_each_line_each_file_and_the_result(run, tiny: Path, story: Path) -> None:
@@ -93,16 +125,17 @@ def test_empty_input_is_not_an_error(run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     result = run("ppl", tmp_path / "empty.txt", "--model", tiny)
     assert result.exit_code == 0
-    assert "nothing to score" in result.stdout
+    assert [line.split("  ")[-1] for line in result.stdout.splitlines()[:-1]] == ["nothing to score"]
+    assert result.stderr.endswith(f"famcli: warning: nothing to read: {tmp_path / 'empty.txt'} is empty\n")
     assert run("ppl", "--model", tiny, "--json", input="").exit_code == 0
 
 
 def test_progress_begins_before_the_model_is_there(run, tiny: Path, story: Path) -> None:
     stderr = run("ppl", story, "-m", tiny, "--progress", "json").stderr.splitlines()
     events = [json.loads(line) for line in stderr if line.startswith("{")]
-    assert [event["stage"] for event in events[:3]] == ["starting", f"loading {tiny}", str(story)]
+    assert [event["stage"] for event in events[:2]] == [f"loading {tiny}", str(story)]
     assert events[-1]["num_tokens"] == events[-1]["total_bytes"] == story.stat().st_size
-    assert stderr.index(f"famcli: model {tiny} (folder, by --model) on cpu in float32") == 2
+    assert stderr.index(f"famcli: model {tiny} (folder, by --model) on cpu in float32") == 1
 
 
 def test_a_line_is_reported_while_the_pipe_is_open(spawn, tiny: Path) -> None:
@@ -136,7 +169,7 @@ def test_interrupt_prints_the_figures_so_far(spawn, tiny: Path) -> None:
 
 def test_interrupt_while_starting_is_silent(spawn, tiny: Path) -> None:
     process = spawn("ppl", "--progress", "json", "--model", tiny)
-    assert json.loads(process.stderr.readline())["stage"] == "starting"
+    assert json.loads(process.stderr.readline())["stage"] == f"loading {tiny}"
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -177,7 +210,7 @@ def test_bad_input_is_one_line_each(run, tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_bad_file_is_found_before_any_work_is_done(run, tiny: Path, story: Path) -> None:
-    result = run("ppl", story, "missing.txt", "--model", tiny)
+    result = run("ppl", story, "missing.txt", "--model", tiny, "--progress", "json")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "famcli: missing.txt does not exist: check the path\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from famcli.cli.progress import Progress, Snapshot
-from famcli.cli.render import describe_bytes, describe_numbers, describe_seconds, plural
+from famcli.cli.render import describe_bytes, describe_numbers, describe_seconds, plural, short_stage
 
 
 class Clock:
@@ -18,6 +18,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def shown(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -83,9 +88,41 @@ def test_the_bar_shows_hostile_names_as_they_are() -> None:
     assert "\x1b]0" not in stream.getvalue()
 
 
+def test_a_bar_fits_on_a_terminal_and_shows_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, clock = Terminal(), Clock()
+    stage = f"/home/somebody/{'a/deep/folder/' * 5}the-man-who-was-thursday-a-nightmare.txt"
+    with Progress("bar", "loading", stream, clock) as progress:
+        progress.stage(stage, total_bytes=4_000_000)
+        clock.now += 100
+        progress.advance(num_bytes=1_000_000, num_tokens=300_000)
+        progress._display._bar.refresh()
+    line = stream.getvalue().replace("\x1b", "\n")
+    assert "the-man-who-w\u2026htmare.txt" in line
+    assert "25 %  ETA 5:00  1.0 MB/4.0 MB  3,000 tokens/s" in line
+    assert "/home" not in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "shown"),
+    [
+        ("notes.txt", "notes.txt"),
+        ("/a b/c d/notes.txt", "notes.txt"),
+        ("loading /models/tiny/", "loading tiny"),
+        ("searching books/war-and-peace-volume-one.txt", "searching war-and-peace\u2026me-one.txt"),
+        ("answering", "answering"),
+    ],
+)
+def test_stages_are_short(stage: str, shown: str) -> None:
+    assert short_stage(stage) == shown
+
+
 def test_numbers_in_words() -> None:
     snapshot = Snapshot("reading", 1_234_567, 9_876_543, 345_678, 60, 1234.5, 12)
-    assert describe_numbers(snapshot) == "1.2 MB/9.9 MB  345,678 tokens  1,234 tokens/s  ETA 0:12"
+    assert describe_numbers(snapshot) == "12 %  ETA 0:12  1.2 MB/9.9 MB  1,234 tokens/s  345,678 tokens"
+    assert describe_numbers(snapshot, 50) == "12 %  ETA 0:12  1.2 MB/9.9 MB  1,234 tokens/s"
+    assert describe_numbers(snapshot, 5) == "12 %"
     assert describe_numbers(Snapshot("loading")) == ""
     assert [describe_bytes(n) for n in (0, 999, 1000, 999_499, 999_500, 5 * 10**12)] == [
         "0 B",

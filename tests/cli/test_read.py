@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ def test_read_says_what_was_read_and_saved(run, tiny: Path, story: Path, tmp_pat
     assert result.exit_code == 0
     read, holds = result.stdout.splitlines()
     size = story.stat().st_size
+    sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
+    assert sizes in read
+    assert sizes in holds
+    assert sizes in run("inspect", saved).stdout
     assert read.startswith(f"Read {size:,} bytes, ")
     assert f"holds {size:,} bytes, {size:,} tokens" in holds
     assert saved.stat().st_mode & 0o077 == 0
@@ -92,15 +97,19 @@ def test_interrupt_saves_and_says_how_to_go_on(
     stdout, stderr = process.communicate(timeout=60)
     result = json.loads(stdout)
     assert (process.returncode, result["partial"]) == (130, True)
-    assert 128 <= result["saved"]["bytes"] <= num_given
+    assert 127 <= result["saved"]["bytes"] == result["read"]["bytes"] == result["read"]["tokens"]
+    assert result["saved"]["bytes"] + result["saved"]["unread"] <= num_given
     assert "go on by piping the rest into: famcli read - --save" in stderr
     assert "Traceback" not in stderr
     rest = run("read", "--save", saved, "--append", "--model", tiny, "--json", input="The rest of it.\n")
-    assert json.loads(rest.stdout)["total"]["bytes"] == result["saved"]["bytes"] + 16
+    values = json.loads(rest.stdout)
+    assert values["read"]["bytes"] == result["saved"]["unread"] + 16
+    assert values["total"]["bytes"] == result["saved"]["bytes"] + values["read"]["bytes"]
+    assert values["total"]["tokens"] == result["saved"]["tokens"] + values["read"]["tokens"]
 
 
 def test_follow_reads_what_is_appended_until_interrupted(
-    spawn, until_tokens_are_read, tiny: Path, tmp_path: Path
+    run, spawn, until_tokens_are_read, tiny: Path, tmp_path: Path
 ) -> None:
     log, saved = tmp_path / "app.log", tmp_path / "log.fam"
     log.write_text("first line\n")
@@ -111,11 +120,18 @@ def test_follow_reads_what_is_appended_until_interrupted(
             file.write("another line\n" * 30)
 
     until_tokens_are_read(process, more)
+    time.sleep(1)  # until it waits for more
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert 11 < json.loads(stdout)["saved"]["bytes"] <= log.stat().st_size
-    assert f"go on with: famcli read {log} --save" in stderr
+    result, size = json.loads(stdout), log.stat().st_size
+    assert (process.returncode, result["partial"]) == (0, False)
+    assert result["read"]["bytes"] == result["saved"]["bytes"] == size
+    assert result["saved"]["unread"] == 0
+    assert f"stopped following; all that was there is read and saved: go on with: famcli read {log} --save" in stderr
+    assert "--append --follow" in stderr
+    more()
+    rest = json.loads(run("read", log, "--save", saved, "--append", "--model", tiny, "--json").stdout)
+    assert rest["read"]["bytes"] == log.stat().st_size - size == rest["total"]["bytes"] - size
 
 
 def test_a_place_that_cannot_be_written_is_one_line(run, tiny: Path, story: Path, tmp_path: Path) -> None:

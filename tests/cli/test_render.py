@@ -38,6 +38,15 @@ def test_no_style_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, name: 
     assert stream.getvalue() == "text\n"
 
 
+def test_our_own_prose_is_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream, terminal = io.StringIO(), Terminal()
+    for output in (Output(stream), Output(terminal)):
+        output.paragraph("word " * 30)
+    assert len(stream.getvalue().splitlines()) == 1
+    assert max(len(line) for line in terminal.getvalue().splitlines()) < 40
+
+
 def test_json_is_strict_and_keeps_the_script_of_the_text() -> None:
     stream = io.StringIO()
     Output(stream).json({"a": math.nan, "b": [math.inf, 1.5, ("é",)], "c": {"d": None}})

@@ -47,7 +47,12 @@ def test_several_files_are_one_text_or_each_its_own(run, tiny: Path, story: Path
 def test_an_empty_text_says_so(run, tiny: Path) -> None:
     result = run("summarize", "--model", tiny, input="")
     assert result.exit_code == 0
-    assert result.stdout.startswith("The input has no sentence to quote.\n")
+    first, blank, counts = result.stdout.splitlines()
+    assert (first, blank) == ("The input has no sentence to quote.", "")
+    assert counts.startswith("Read 0 bytes, 0 tokens, 0 full blocks in ")
+    assert result.stderr.splitlines()[-1] == "famcli: warning: nothing to read: standard input is empty"
+    blank_text = run("summarize", "--model", tiny, "--json", input=" \n\n")
+    assert json.loads(blank_text.stdout)["warnings"] == ["standard input holds nothing but white space"]
 
 
 def test_interrupt_prints_the_summary_so_far(spawn, until_tokens_are_read, tiny: Path, story: Path) -> None:

@@ -152,12 +152,74 @@ def test_utf8_with_a_few_bad_bytes_stays_utf8(tmp_path: Path) -> None:
     assert pieces[-1].end == path.stat().st_size == document.size
 
 
-def test_bytes_that_are_nothing_are_read_and_counted(tmp_path: Path) -> None:
-    content = bytes(range(128, 256)) * 40 + bytes(range(256))
-    document = piped(content)
+NOISE = np.random.default_rng(0).bytes(5000)
+BINARY = {
+    "noise": NOISE,
+    "floats": np.random.default_rng(0).standard_normal(2000).astype("<f4").tobytes(),
+    "sound": (3000 * np.sin(np.arange(4000) / 9)).astype("<i2").tobytes(),
+    "every byte": bytes(range(128, 256)) * 40 + bytes(range(256)),
+    "noise after a title": b"A title\n" * 50 + NOISE,
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_data_is_refused_unless_the_encoding_is_named(tmp_path: Path, name: str) -> None:
+    content = BINARY[name]
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    with pytest.raises(DocumentError, match=r"data is binary data.*--encoding"):
+        open_document(path)
+    with pytest.raises(DocumentError, match=r"standard input is binary data.*--encoding"):
+        read(piped(content, [100]) if name != "noise after a title" else piped(content))
+    for encoding in ("utf-8", "latin-1"):
+        with open_document(path, encoding=encoding) as document:
+            text, _ = read(document)
+            assert text == content.decode(encoding, "replace")
+            assert document.num_replaced == text.count("\ufffd")
+            assert (document.num_replaced > 500) == (encoding == "utf-8")
+            assert document.bytes_read == len(content)
+
+
+@given(st.binary(max_size=24), st.integers(3, 9))
+def test_a_little_noise_in_a_text_is_replaced_and_counted(noise: bytes, place: int) -> None:
+    words = (GERMAN * 9).encode()
+    document = piped(words[:place] + noise + words[place:], encoding=None)
     text, _ = read(document)
-    assert document.num_replaced == text.count("\ufffd") > 0 or document.encoding != "utf-8"
-    assert document.bytes_read == len(content)
+    assert document.encoding == "utf-8"
+    assert text == (words[:place] + noise + words[place:]).decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("content", [b"one\0two\0three\0" * 30, b"abc\0" * 99, bytes(100)])
+def test_nul_bytes_are_ordinary_input(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    for document in (open_document(path), piped(content)):
+        with document:
+            assert read(document)[0] == content.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("text", [GERMAN, RUSSIAN, "hello, world", "\u201cQuoted\u201d \u2014 he said.\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark(tmp_path: Path, text: str, encoding: str) -> None:
+    content = text.encode(encoding)
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    for document in (open_document(path), piped(content), piped(content, [4, 20, 3])):
+        with document:
+            assert read(document)[0] == text
+            assert (document.encoding, document.num_replaced, document.bytes_read) == (encoding, 0, len(content))
+
+
+def test_memory_files_and_weights_are_refused_with_what_reads_them(tmp_path: Path) -> None:
+    content = (80).to_bytes(8, "little") + b'{"__metadata__":{}}' + b" " * 61 + NOISE
+    path = tmp_path / "book.fam"
+    path.write_bytes(content)
+    with pytest.raises(DocumentError, match=r"famcli ask --load FILE.*famcli inspect FILE"):
+        open_document(path)
+    with pytest.raises(DocumentError, match="famcli ask --load"):
+        piped(content)
+    with open_document(path, encoding="latin-1") as document:
+        assert document.encoding == "iso8859-1"
 
 
 @given(head=st.text(st.characters(max_codepoint=127), max_size=9), portions=st.lists(st.integers(1, 3), max_size=8))
@@ -258,7 +320,7 @@ def test_known_binaries_are_refused_with_the_way_to_convert(tmp_path: Path, cont
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="does not exist"):
         open_document(tmp_path / "missing")
-    with pytest.raises(DocumentError, match="directory"):
+    with pytest.raises(DocumentError, match=r"is a directory: name the files in it$"):
         open_document(tmp_path)
     with pytest.raises(DocumentError, match="cannot open"):
         open_document("nul\0byte")

@@ -12,7 +12,7 @@ from torch.nn import functional
 from famcli.nn import MEMORY_MODES, Decoder, DecoderConfig, FamConfig, MemoryMode, Probe, State
 from famcli.nn.attention import attend_reference
 from famcli.nn.rope import rope_frequencies, rotation
-from famcli.nn.state import state_shapes
+from famcli.nn.shapes import parameter_shapes, state_shapes
 
 CONFIG = DecoderConfig(
     vocab_size=61,
@@ -353,3 +353,13 @@ def test_a_state_moves_between_types() -> None:
     assert narrow.layers[0].segment_keys.dtype == torch.bfloat16
     assert narrow.layers[0].memory.dtype == torch.float32
     assert narrow.num_bytes < state.num_bytes
+
+
+@pytest.mark.parametrize(("tied", "biased", "fam_length"), [(False, False, 3), (True, True, 0), (False, True, 0)])
+def test_the_shapes_of_parameters_are_known_without_the_network(tied: bool, biased: bool, fam_length: int) -> None:
+    config = DecoderConfig(61, 24, 48, 2, 4, 2, 8, tie_embeddings=tied, attention_bias=biased, mlp_bias=biased)
+    fam = FamConfig(8, 1, fam_length)
+    with torch.device("meta"):
+        network = Decoder(config, fam)
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    assert parameter_shapes(config, fam) == shapes

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.families import read_config
-from famcli.checkpoint.open import checked_weights, load_network
+from famcli.checkpoint.open import load_network
 from famcli.nn import Decoder, FamConfig
 from tests.helpers import change_json
 

@@ -298,8 +298,14 @@ def test_another_model_is_named(saved: Path, seed: int, what: str) -> None:
 
 def test_another_way_of_reading_is_named(saved: Path) -> None:
     other = tiny_model(ByteTokenizer(), fam=FamConfig(block_size=8, memory_segments=2, fam_length=3))
-    with pytest.raises(MemoryFileError, match="memory_segments 1, tiny-0 is opened with 2"):
+    with pytest.raises(MemoryFileError, match=r"memory_segments 1\), the model here is tiny-0 \(memory_segments 2\)"):
         load_memory(saved, other)
+
+
+def test_the_checkpoint_that_wrote_it_is_named_as_an_option(saved: Path) -> None:
+    fam = FamConfig(block_size=128, memory_segments=1, fam_length=3)
+    with pytest.raises(MemoryFileError, match=r"written with tiny-0 \(block_size 8\).*choose it with --model tiny-0"):
+        load_memory(saved, tiny_model(ByteTokenizer(), seed=3, fam=fam))
 
 
 def test_every_truncation_is_found(saved: Path) -> None:
@@ -405,10 +411,17 @@ def test_unread_spans_are_checked(saved: Path) -> None:
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
-    for content in (b"", b"hello", b"\x08\0\0\0\0\0\0\0{}      "):
+    for content, what in (
+        (b"", "is not a memory file"),
+        (b"hello", "is not a memory file"),
+        (b"just a text that is longer", "is not a memory file"),
+        (b"\x10\0\0\0\0\0\0\0{}      ", "was cut short, or the file is damaged: read the text again"),
+        (b"\x08\0\0\0\0\0\0\0{}      ", "no memory file"),
+    ):
         (tmp_path / "x.fam").write_bytes(content)
-        with pytest.raises(MemoryFileError):
+        with pytest.raises(MemoryFileError, match=what) as raised:
             load_memory(tmp_path / "x.fam", MODEL)
+        assert "safetensors" not in str(raised.value)
     safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / "x.fam")
     with pytest.raises(MemoryFileError, match="no memory file"):
         inspect_memory_file(tmp_path / "x.fam")

@@ -8,7 +8,7 @@ import pytest
 from famcli.documents.document import open_document
 from famcli.errors import UsageError
 from famcli.tasks.ask import NOTHING_FOUND, SOURCE_GONE, Answer, AnswerText, Ask, AskConfig, AskResult, ask
-from famcli.tasks.common import Advance
+from famcli.tasks.common import Advance, Notice
 from famcli.tasks.likelihood import QuestionLikelihood
 from famcli.tasks.read import ReadConfig, read
 from tests.reading.support import pipe
@@ -29,7 +29,7 @@ def planted(place: float = 0.5, num_sentences: int = 60) -> str:
 def check_citations(result: AskResult, raw: bytes, encoding: str = "utf-8") -> None:
     """Every citation stands in the source where it says."""
     for answer in result.answers:
-        assert answer.cited == bool(answer.citations)
+        assert answer.cited == (bool(answer.citations) and answer.kind == "extracted")
         for citation in answer.citations:
             assert raw[slice(*citation.span)].decode(encoding) == citation.text
             assert citation.line == 1 + raw[: citation.span[0]].decode(encoding).count("\n")
@@ -132,7 +132,10 @@ def test_written_answers_cite_the_evidence_and_come_as_they_are_written(tmp_path
     written, none = task.result().answers
     assert (written.kind, none.kind, none.found) == ("written", "none", False)
     assert written.citations
-    assert "".join(event.text for event in collect(events, AnswerText)).strip() == written.text
+    assert "".join(event.text for event in collect(events, AnswerText)).rstrip() == written.text
+    assert not written.cited
+    assert [event.text for event in collect(events, Notice)] == list(task.result().warnings)
+    assert "not known to follow instructions" in task.result().warnings[0]
     check_citations(task.result(), path.read_bytes())
 
 
@@ -143,6 +146,7 @@ def test_the_sidecar_says_whether_to_write(tmp_path: Path) -> None:
     assert not Ask(byte_model(), [QUESTION]).writes
     result = ask(model, QUESTION, [write(tmp_path, planted(num_sentences=10))], AskConfig(max_answer_tokens=3))
     assert result.answers[0].kind == "written"
+    assert not any("instructions" in warning for warning in result.warnings)
 
 
 def test_interrupted_it_answers_from_what_was_read(tmp_path: Path) -> None:

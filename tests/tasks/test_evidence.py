@@ -100,6 +100,27 @@ def test_evidence_is_above_the_threshold_and_does_not_overlap() -> None:
     assert best is found[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (
+            "\u201cThe golden key is in the well. It is deep,\u201d said she.",
+            "\u201cThe golden key is in the well. It is deep,\u201d said she.",
+        ),
+        (
+            'He said: "Look. The golden key is in the well." She laughed.',
+            'He said: "Look. The golden key is in the well."',
+        ),
+        ("\u201cThe golden key is there. A golden key is in the well here.", "A golden key is in the well here."),
+    ],
+)
+def test_a_quotation_is_completed_or_another_sentence_taken(text: str, answer: str) -> None:
+    evidence = QuestionEvidence("Where is the golden key?")
+    add(evidence, text)
+    found, _ = best_sentence(weigh(evidence, no_gain, 3), evidence.index, no_gain)
+    assert found.text == answer
+
+
 def test_without_a_shared_word_there_is_no_evidence() -> None:
     evidence = QuestionEvidence("Who sells whale oil?")
     add(evidence, "The golden key is in the well.", 0.2)

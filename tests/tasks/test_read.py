@@ -5,12 +5,15 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from famcli.errors import MemoryFileError, UsageError
+from famcli.reading.bookmark import Seen
+from famcli.reading.events import BlockEvent
 from famcli.reading.memory_file import inspect_memory_file
 from famcli.tasks import read as read_module
-from famcli.tasks.common import Advance
+from famcli.tasks.common import Advance, Ledger, Notice
 from famcli.tasks.read import Read, ReadConfig, Saved, read
 from tests.reading.support import pipe, same_reading, tiny_model
 from tests.tasks.support import byte_model, collect, prose, write
@@ -25,7 +28,7 @@ def test_it_reads_and_saves(tmp_path: Path) -> None:
     assert result.saved.path == memory
     assert (result.total_bytes, result.total_tokens) == (len(TEXT), len(TEXT))
     assert result.counts.num_bytes == len(TEXT)
-    assert result.counts.num_blocks - result.total_blocks in (0, 1)
+    assert result.counts.num_blocks == result.total_blocks == (len(TEXT) + 1) // 8
     assert not result.partial
     info = inspect_memory_file(memory)
     assert (info.kind, info.num_bytes) == ("full", len(TEXT))
@@ -88,9 +91,17 @@ def test_an_interrupted_reading_can_be_saved_and_gone_on_with(tmp_path: Path) ->
         num_bytes += event.num_bytes if isinstance(event, Advance) else 0
         if num_bytes > len(TEXT) // 2:
             break
-    assert task.save() is not None
-    assert task.result().partial
+    saved = task.save()
+    assert saved is not None
+    first = task.result()
+    assert first.partial
+    assert (saved.num_bytes, saved.num_tokens) == (first.counts.num_bytes, first.counts.num_tokens)
+    assert saved.num_bytes == saved.num_tokens == num_bytes
+    assert saved.bytes_unread == len(TEXT) - num_bytes  # it came in one piece
+    assert inspect_memory_file(memory).seen == Seen(num_bytes, num_bytes, saved.num_blocks, saved.bytes_unread)
     rest = read(model, [path], ReadConfig(save=memory, append=True))
+    assert rest.counts.num_bytes == saved.bytes_unread
+    assert rest.total_blocks == saved.num_blocks + rest.counts.num_blocks
     assert rest.total_bytes == rest.total_tokens == len(TEXT)
     assert not rest.partial
 
@@ -169,6 +180,70 @@ def test_it_follows_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = Read(byte_model())
     list(whole.events([write(tmp_path, TEXT, "whole.txt")]))
     same_reading(task._reader, whole._reader)
+
+
+def test_an_interruption_ends_the_wait_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(read_module.time, "sleep", interrupt)
+    memory = tmp_path / "text.fam"
+    result = read(byte_model(), [write(tmp_path, TEXT)], ReadConfig(save=memory, follow=True))
+    assert (result.stopped, result.partial, result.counts.num_bytes) == (True, False, len(TEXT))
+    assert inspect_memory_file(memory).seen.bytes_unread == 0
+
+
+def test_what_two_runs_read_adds_up_where_the_end_was_tentative(tmp_path: Path) -> None:
+    model, path, memory = tiny_model(), write(tmp_path, TEXT[:203]), tmp_path / "text.fam"
+    first = read(model, [path], ReadConfig(save=memory))
+    assert first.saved is not None
+    assert (first.saved.num_tokens, first.saved.num_bytes) == (first.counts.num_tokens, 203)
+    path.write_bytes(TEXT)
+    second = read(model, [path], ReadConfig(save=memory, append=True))
+    assert second.saved is not None
+    assert second.saved.num_tokens == first.counts.num_tokens + second.counts.num_tokens
+    assert second.saved.num_blocks == first.counts.num_blocks + second.counts.num_blocks
+    assert second.counts.sources[0].num_tokens == second.counts.num_tokens
+
+
+def test_nothing_new_is_said(tmp_path: Path) -> None:
+    path, memory = write(tmp_path, TEXT), tmp_path / "text.fam"
+    read(byte_model(), [path], ReadConfig(save=memory))
+    again = read(byte_model(), [path], ReadConfig(save=memory, append=True))
+    assert again.warnings == (f"nothing to read: {path} has nothing new",)
+    assert (again.counts.num_bytes, again.counts.num_tokens, again.counts.num_blocks) == (0, 0, 0)
+
+
+def test_a_text_of_few_bytes_a_token_is_explained() -> None:
+    ledger = Ledger(vocab_size=4096)
+    said = []
+    for number in range(1, 9):
+        event = BlockEvent(
+            index=number - 1,
+            source="dna.txt",
+            source_index=0,
+            num_tokens=1000,
+            span=(0, 1200 * number),
+            line=1,
+            closed=True,
+            seconds=0.1,
+            tokens=np.zeros(1000, np.int32),
+            token_starts=np.zeros(1000, np.int64),
+            token_ends=np.zeros(1000, np.int64),
+            text="",
+            nll=None,
+            correct=None,
+            nll_frozen=None,
+            correct_frozen=None,
+            attention=None,
+            bytes_read=1200 * number,
+            total_tokens=0,
+            total_bytes=0,
+        )
+        said += [(number, event.text) for event in collect(ledger.record(event), Notice)]
+    assert [number for number, _ in said] == [5]
+    assert "dna.txt has few bytes a token (1.2)" in said[0][1]
+    assert ledger.counts().num_blocks == 8
 
 
 def test_a_pipe_cannot_be_followed() -> None:

@@ -1,0 +1,41 @@
+"""Weights from safetensors files into a network, by memory map. What is read here was checked before (weights.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from famcli.checkpoint.weights import StoredTensor, opened
+
+
+def assign_weights(
+    network: nn.Module, stored: Mapping[str, StoredTensor], device: torch.device, dtypes: Mapping[str, torch.dtype]
+) -> None:
+    """Give every parameter of `network` named in `dtypes` its stored values, on `device` and in that type.
+
+    Where nothing needs converting the parameter is the mapped file itself: pages are read when they are used, and
+    writing to them (training) changes private copies, never the file. Raises CheckpointError.
+    """
+    files: dict[Path, list[str]] = {}
+    for parameter in dtypes:
+        files.setdefault(stored[parameter].file, []).append(parameter)
+    for path, parameters in files.items():
+        with opened(path, "pt") as file:
+            for parameter in parameters:
+                tensor: Tensor = file.get_tensor(stored[parameter].name)
+                _assign(network, parameter, tensor.to(device=device, dtype=dtypes[parameter]))
+
+
+def _assign(network: nn.Module, parameter: str, tensor: Tensor) -> None:
+    owner, _, name = parameter.rpartition(".")
+    setattr(network.get_submodule(owner), name, nn.Parameter(tensor))
+
+
+def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of a stored tensor, without reading the others. Raises CheckpointError."""
+    with opened(tensor.file, "pt") as file:
+        rows: Tensor = file.get_slice(tensor.name)[start:stop]
+        return rows
