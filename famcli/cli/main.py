@@ -94,8 +94,10 @@ def _root(
 def main() -> None:
     """Entry point of the `famcli` script."""
     interrupts_end_at_once()
-    # Threads that wait by spinning make torch many times slower where others use the machine (docs/decisions.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Threads that wait by spinning for long make torch many times slower where others use the machine, and threads
+    # that sleep at once slower where nobody does (docs/decisions.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if not sys.warnoptions and "--debug" not in sys.argv[1:2]:
         warnings.simplefilter("ignore")  # a user can do nothing about a library's deprecations
     app(prog_name="famcli")
