@@ -213,6 +213,8 @@ def run_child(command: Sequence[str], stdin: Path | None = None) -> Child:
     for thread in threads:
         thread.join()
     process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    process.stderr.close()
     child = Child(
         seconds=time.perf_counter() - began,
         cpu_seconds=usage.ru_utime + usage.ru_stime,

@@ -1,0 +1,27 @@
+"""Peak memory of the real commands on a short and a long text (`make test-slow`).
+
+benchmarks/memory_flat.py goes further.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.common import FAM_TINY, make_checkpoint, make_text, run_famcli, shipped_fam, small_shape
+
+MB = 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["ppl", "read"])
+def test_memory_does_not_depend_on_length(command: str, tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)
+    peaks = []
+    for size in (1, 20):
+        text = make_text(tmp_path / f"{size}.txt", size * MB)
+        save = ["--save", str(tmp_path / f"{size}.fam")] if command == "read" else []
+        arguments = [command, str(text), *save, "--model", str(model), "--threads", "1", "--progress", "none"]
+        peaks.append(run_famcli(arguments).peak_bytes)
+    assert peaks[1] < 1.05 * peaks[0]
