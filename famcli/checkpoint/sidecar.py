@@ -15,7 +15,7 @@ from typing import Any
 
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
-from famcli.nn.config import FamConfig
+from famcli.nn.config import MEMORY_UPDATES, FamConfig
 
 SIDECAR_FILE = "fam.json"
 FORMAT = 1
@@ -34,6 +34,7 @@ _KEYS = (
     "memory_segments",
     "fam_length",
     "sink_tokens",
+    "memory_update",
     "memory_trained",
     "validated_tokens",
     "tasks",
@@ -65,6 +66,7 @@ class Sidecar:
             "memory_segments": self.fam.memory_segments,
             "fam_length": self.fam.fam_length,
             "sink_tokens": self.fam.sink_tokens,
+            "memory_update": self.fam.memory_update,
             "memory_trained": self.memory_trained,
             "validated_tokens": self.validated_tokens,
             "tasks": dict(self.tasks),
@@ -108,11 +110,16 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
 
 def _fam_config(fields: Fields) -> FamConfig:
     block_size = fields.integer("block_size", low=1, high=MAX_BLOCK_SIZE)
+    written = fields.string("memory_update", "additive")  # checkpoints of before the key are of the paper's form
+    update = next((known for known in MEMORY_UPDATES if known == written), None)
+    if update is None:
+        raise fields.wrong("memory_update", f"is '{shown(written)}', it must be one of {', '.join(MEMORY_UPDATES)}")
     return FamConfig(
         block_size=block_size,
         memory_segments=fields.integer("memory_segments", low=0, high=MAX_SEGMENTS),
         fam_length=fields.integer("fam_length", low=0, high=min(block_size, MAX_FAM_LENGTH)),
         sink_tokens=fields.integer("sink_tokens", 0, low=0, high=block_size),
+        memory_update=update,
     )
 
 

@@ -66,6 +66,8 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
         "files": [{"name": name, "bytes": size} for name, size in info.files],
     }
     stored = ", ".join(f"{count:,} in {dtype}" for dtype, count in info.dtypes.items())
+    if info.storage == "int8":
+        stored += "; int8 has a scale for each row and is turned back on loading"
     lines = [
         ("checkpoint", f"{info.name} ({info.where}), {info.path}"),
         ("family", info.family),
@@ -115,7 +117,7 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any]
 def _describe_fam(fam: FamConfig) -> str:
     return (
         f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
-        f"{plural(fam.fam_length, 'memory row')}, {plural(fam.sink_tokens, 'sink')}"
+        f"{plural(fam.fam_length, 'memory row')} ({fam.memory_update}), {plural(fam.sink_tokens, 'sink')}"
     )
 
 

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famcli.nn.call import Probe
     from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
-    from famcli.nn.decoder import Decoder, Probe
+    from famcli.nn.decoder import Decoder
     from famcli.nn.shapes import MEMORY_MODES, MemoryMode
     from famcli.nn.state import State
 
@@ -19,7 +20,7 @@ _MODULES = {
     "FamConfig": "config",
     "RopeConfig": "config",
     "Decoder": "decoder",
-    "Probe": "decoder",
+    "Probe": "call",
     "MEMORY_MODES": "shapes",
     "MemoryMode": "shapes",
     "State": "state",

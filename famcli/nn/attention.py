@@ -56,8 +56,7 @@ def attend(queries: Tensor, parts: Sequence[Part], *, causal: bool, scale: float
         return _attend_one(queries, parts, scale)
     keys, values = _joined(parts)
     if graph:
-        out: Tensor = _Tiled.apply(queries, keys, values, causal, scale)  # type: ignore[no-untyped-call]
-        return out
+        return _attend_with_gradient(queries, keys, values, parts[-1][0].shape[2] if causal else 0, scale)
     return _tiled_forward(queries, keys, values, causal, scale)
 
 
@@ -67,6 +66,20 @@ def attend_reference(queries: Tensor, parts: Sequence[Part], *, causal: bool, sc
     values = torch.cat([value for _, value in parts], dim=2).float()
     values = values.repeat_interleave(queries.shape[1] // values.shape[1], dim=1)
     return (weights @ values).to(queries.dtype)
+
+
+def attend_with_share(queries: Tensor, parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+    """`attend` without a causal mask, and the share of its attention that each row gives to the last part.
+
+    For the few rows of a memory: [b, h, n, e] in the type of the queries, and [b, n] float32, a mean over heads.
+    """
+    keys, values = _joined(parts)
+    b, h, n, e = queries.shape
+    hk, own = keys.shape[1], parts[-1][0].shape[2]
+    rows = (queries / math.sqrt(e)).reshape(b, hk, h // hk * n, e)
+    weights = torch.softmax((rows @ keys.transpose(-1, -2)).float(), dim=-1)
+    share = weights[..., -own:].sum(-1).view(b, h, n).mean(1)
+    return (weights.to(values.dtype) @ values).view(b, h, n, e), share
 
 
 def attention_received(queries: Tensor, parts: Sequence[Part], *, scale: float | None = None) -> Tensor:
@@ -164,36 +177,39 @@ def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, causal: bool, 
     return out.view(b, h, n, e)
 
 
-class _Tiled(torch.autograd.Function):
-    """`_tiled_forward` with a backward that computes each tile's weights again instead of keeping them."""
+class _Batched(torch.autograd.Function):
+    """Attention with a gradient, all heads and rows of the batch in the same products: [b*hk, group*n, e] queries.
+
+    The weights are kept for the backward pass. Tiles, as without gradient, would save that memory and cost a quarter
+    more time; the transposed products of the backward pass have no fast path for float32 tile by tile.
+    """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
-        ctx.save_for_backward(queries, keys, values)
-        ctx.causal, ctx.scale = causal, scale
-        return _tiled_forward(queries, keys, values, causal, scale)
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, num_causal: int) -> Tensor:
+        weights = torch.bmm(queries, keys.transpose(1, 2))
+        if num_causal:
+            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -num_causal:]
+            corner += torch.full((n, num_causal), -torch.inf, dtype=weights.dtype).triu_(num_causal - n + 1)
+        weights = torch.softmax(weights, dim=-1)
+        ctx.save_for_backward(queries, keys, values, weights)
+        return torch.bmm(weights, values)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values = ctx.saved_tensors
-        b, h, n, e = queries.shape
-        hk, total = keys.shape[1:3]
-        group = h // hk
-        scaled = (queries * ctx.scale).view(b, hk, group, n, e)
-        grad = grad.reshape(b, hk, group, n, e)
-        grad_queries = torch.empty_like(scaled)
-        grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
-        for row in range(b):
-            for head in range(hk):
-                key, value = keys[row, head].contiguous(), values[row, head].contiguous()
-                for tile, seen in _tiles(n, group, total, ctx.causal):
-                    query, out_grad = scaled[row, head, :, tile].reshape(-1, e), grad[row, head, :, tile].reshape(-1, e)
-                    weights = _tile_weights(query, key[:seen], group, ctx.causal)
-                    grad_values[row, head, :seen] += _times_transposed(weights.t(), out_grad.t())
-                    grad_scores = torch._softmax_backward_data(
-                        _times_transposed(out_grad, value[:seen]), weights, -1, weights.dtype
-                    )
-                    grad_queries[row, head, :, tile] = _times_transposed(grad_scores, key[:seen].t()).view(group, -1, e)
-                    grad_keys[row, head, :seen] += _times_transposed(grad_scores.t(), query.t())
-        return (grad_queries * ctx.scale).view(b, h, n, e), grad_keys, grad_values, None, None
+        queries, keys, values, weights = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_values = torch.bmm(weights.transpose(1, 2), grad)
+        grad_scores = torch.bmm(grad, values.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(grad_scores, weights, -1, weights.dtype)
+        grad_keys = torch.bmm(grad_scores.transpose(1, 2), queries)
+        return torch.bmm(grad_scores, keys), grad_keys, grad_values, None, None
+
+
+def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, num_causal: int, scale: float) -> Tensor:
+    b, h, n, e = queries.shape
+    hk = keys.shape[1]
+    rows = (queries * scale).reshape(b * hk, h // hk * n, e)
+    keys, values = keys.reshape(b * hk, -1, e), values.reshape(b * hk, -1, e)
+    out: Tensor = _Batched.apply(rows, keys, values, n, num_causal)  # type: ignore[no-untyped-call]
+    return out.view(b, h, n, e)

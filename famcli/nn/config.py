@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+MemoryUpdate = Literal["additive", "gated"]
+"""How a memory takes in a block: added to it, as in the paper, or in exchange for as much of itself (`memory_gate`)."""
+
+MEMORY_UPDATES: tuple[MemoryUpdate, ...] = get_args(MemoryUpdate)
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,23 @@ class FamConfig:
 
     block_size: tokens a block (C). memory_segments: closed blocks still visible as keys (m). fam_length: memory rows
     a layer (f); 0 is block sliding window attention. sink_tokens: first tokens of the stream that stay visible for
-    ever (s), for decoders that were never adapted to streaming.
+    ever (s), for decoders that were never adapted to streaming. memory_update: how a memory takes in a block,
+    "additive" (the paper's form) or "gated" (docs/decisions.md).
+
+    Three switches are for the paper's ablations in training only (its section 3.4 and figure 5), and are not stored in
+    a checkpoint: first_update_residual keeps the residual of the first update, stop_segment_gradient lets no gradient
+    through the segments (Transformer-XL's way), prompt_with_first_block makes the first memory of rows that go up the
+    layers together with block 0.
     """
 
     block_size: int = 1024
     memory_segments: int = 3
     fam_length: int = 64
     sink_tokens: int = 0
+    memory_update: MemoryUpdate = "additive"
+    first_update_residual: bool = False
+    stop_segment_gradient: bool = False
+    prompt_with_first_block: bool = False
 
     def __post_init__(self) -> None:
         if self.block_size < 1:
@@ -76,3 +92,5 @@ class FamConfig:
         for name in ("fam_length", "sink_tokens"):
             if not 0 <= getattr(self, name) <= self.block_size:
                 raise ValueError(f"{name} is {getattr(self, name)}, it must be between 0 and block_size")
+        if self.memory_update not in MEMORY_UPDATES:
+            raise ValueError(f"memory_update is {self.memory_update!r}, it must be one of {', '.join(MEMORY_UPDATES)}")

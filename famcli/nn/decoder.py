@@ -7,74 +7,29 @@ window attention; with as many segments as there are blocks, full causal attenti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from famcli.nn.attention import attend, attention_received
+from famcli.nn.attention import attend
+from famcli.nn.call import Call, KeysValues, Probe
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.linear import Linear, PackedWeight, linear
+from famcli.nn.memory import compress, memory_keys_values, next_memory, run_prompt
 from famcli.nn.rope import Rotation, rope_frequencies, rotation
 from famcli.nn.state import LayerState, MemoryMode, OpenRows, State
 
-KeysValues = tuple[Tensor, Tensor]
-
-
-@dataclass
-class Probe:
-    """What a caller wants to see of a read beside its result.
-
-    memory_attention: [b, k] float32 after the read, for the k tokens of the blocks that closed in it: how much of the
-    memory's attention each token received, a mean over layers, heads and memory rows. None if no block closed, or if
-    the memory is not updated.
-    """
-
-    memory_attention: Tensor | None = None
-    _received: list[Tensor] = field(default_factory=list)
-
-    def observe(self, queries: Tensor, parts: list[KeysValues]) -> None:
-        self._received.append(attention_received(queries, parts))
-
-    def collect(self, num_layers: int) -> None:
-        self.memory_attention = None
-        if self._received:  # layer by layer, and within a layer block by block: [l * t, b, c]
-            received = torch.stack(self._received)
-            received = received.view(num_layers, -1, *received.shape[1:]).mean(0)
-            self.memory_attention = received.transpose(0, 1).flatten(1)
-        self._received = []
-
-
-class _Rotations:
-    """Rotations of one call, each made once when it is first needed. Blocks are counted within the call."""
-
-    def __init__(self, rotate: Callable[[Tensor], Rotation], fam: FamConfig, state: State, n: int) -> None:
-        self._rotate, self._fam = rotate, fam
-        self._start = (state.position - state.fill)[:, None]
-        self._rows = torch.arange(-state.layers[0].memory.shape[1], 0)
-        self._made: dict[tuple[str, int], Rotation] = {}
-        self.tokens = rotate(state.position[:, None] + torch.arange(n))
-
-    def memory(self, t: int) -> Rotation:
-        """Of the memory before block t: at the last f positions before the block."""
-        return self._get("memory", t, self._rows)
-
-    def sinks(self, t: int) -> Rotation:
-        """Of the sinks as block t sees them: directly before its oldest visible segment."""
-        window = self._fam.memory_segments * self._fam.block_size
-        return self._get("sinks", t, torch.arange(-self._fam.sink_tokens, 0) - window)
-
-    def _get(self, what: str, t: int, offsets: Tensor) -> Rotation:
-        if (what, t) not in self._made:
-            self._made[what, t] = self._rotate(self._start + t * self._fam.block_size + offsets)
-        return self._made[what, t]
-
 
 class Decoder(nn.Module):
-    """A Llama-shaped decoder that streams. Shapes: b batch, n tokens, d width, v vocabulary, f memory rows."""
+    """A Llama-shaped decoder that streams. Shapes: b batch, n tokens, d width, v vocabulary, f memory rows.
+
+    checkpoint_gradients: in training, keep only the layers' inputs and compute the rest again in the backward pass.
+    """
 
     def __init__(self, config: DecoderConfig, fam: FamConfig) -> None:
         super().__init__()
@@ -88,6 +43,7 @@ class Decoder(nn.Module):
         visible = (fam.memory_segments + 1) * fam.block_size
         self._frequencies, self._gain = rope_frequencies(config.rope, config.head_dim, visible)
         self._initial: tuple[object, list[Tensor]] | None = None
+        self.checkpoint_gradients = False
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -118,18 +74,24 @@ class Decoder(nn.Module):
 
     # ------------------------------------------------------------------------------------------------ the contract
 
-    def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> State:
-        """The state before the first token: nothing read, each layer's memory as the memory prompt makes it."""
+    def start(self, batch: int = 1, memory_mode: MemoryMode = "on", memory: State | None = None) -> State:
+        """The state before the first token: nothing read, each layer's memory as the memory prompt makes it.
+
+        With `memory` (of as many rows) its memories go on, without gradient, into a new document: random state
+        passing (section 3.3 of the paper). They are not initial: their next update keeps its residual.
+        """
         config, device, dtype = self.config, self.device, self.dtype
         f = 0 if memory_mode == "none" else self.fam.fam_length
         nothing = [torch.zeros(1, 0, config.hidden_size, device=device)] * config.num_layers
         memories = self._initial_memories() if f else nothing
+        if memory is not None and f:
+            memories = [layer.memory.detach().to(device) for layer in memory.layers]
         rows = torch.empty(batch, config.num_key_value_heads, 0, config.head_dim, device=device, dtype=dtype)
         layers = tuple(
             LayerState(memory.expand(batch, -1, -1), rows, rows, OpenRows(rows, rows), rows, rows)
             for memory in memories
         )
-        return State(layers, torch.zeros(batch, dtype=torch.int64), 0, 0, True, memory_mode)
+        return State(layers, torch.zeros(batch, dtype=torch.int64), 0, 0, memory is None, memory_mode)
 
     def read(self, tokens: Tensor, state: State, probe: Probe | None = None) -> tuple[Tensor, State]:
         """Read `tokens` [b, n] after `state`: their hidden rows [b, n, d] before the final norm, and the next state.
@@ -148,12 +110,17 @@ class Decoder(nn.Module):
                 "of the block, or whole blocks at its start"
             )
         num_blocks = n // block_size if whole else 1
-        rotations = _Rotations(self._rotation, self.fam, state, n)
+        call = Call(self._rotation, self.fam, state, n, probe)
+        if self.fam.prompt_with_first_block and state.memory_is_initial and self.fam.fam_length:
+            call.rising = self.memory_prompt.float().expand(batch, -1, -1)
         x = self.model.embed_tokens(tokens)
         layers = []
         for layer, before in zip(self.layers, state.layers, strict=True):
             step = self._read_blocks if whole else self._read_open
-            x, after = step(layer, x, before, state, rotations, probe)
+            if self.checkpoint_gradients and torch.is_grad_enabled():
+                x, after = checkpoint(step, layer, x, before, state, call, use_reentrant=False)
+            else:
+                x, after = step(layer, x, before, state, call)
             layers.append(after)
         if probe is not None:
             probe.collect(self.config.num_layers)
@@ -191,67 +158,42 @@ class Decoder(nn.Module):
     def _initial_memories(self) -> list[Tensor]:
         """F_0 of each layer [1, f, d]: the prompt's rows go up the layers and attend to one another only."""
         if torch.is_grad_enabled():
-            return self._run_prompt()
+            return self._prompt_memories()
         versions = tuple(parameter._version for parameter in self.parameters())
         key = (versions, self.device, self.dtype)
         if self._initial is None or self._initial[0] != key:
-            self._initial = (key, self._run_prompt())
+            self._initial = (key, self._prompt_memories())
         return self._initial[1]
 
-    def _run_prompt(self) -> list[Tensor]:
+    def _prompt_memories(self) -> list[Tensor]:
         rotate = self._rotation(torch.arange(-self.fam.fam_length, 0)[None])
-        rows, memories = self.memory_prompt.float()[None], []
-        for layer in self.layers:
-            x = layer.input_layernorm(rows)
-            keys, values = layer.self_attn.keys_values(x)
-            own = (rotate(keys), values)
-            rows = layer.finish(rows, attend(rotate(layer.self_attn.queries(x)), [own], causal=False))
-            memories.append(rows)
-        return memories
-
-    def _memory_rows(self, layer: Layer, memory: Tensor, rotate: Rotation) -> KeysValues:
-        """Kf, Vf: the keys and values that tokens and the next memory see."""
-        keys, values = layer.self_attn.keys_values(layer.input_layernorm(memory))
-        return rotate(keys), values
-
-    def _next_memory(
-        self,
-        layer: Layer,
-        memory: Tensor,
-        initial: bool,
-        parts: list[KeysValues],
-        rotate: Rotation,
-        probe: Probe | None,
-    ) -> Tensor:
-        """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t]. The first update has no residual (section 3.2)."""
-        queries = rotate(layer.self_attn.queries(layer.input_layernorm(memory)))
-        if probe is not None:
-            probe.observe(queries, parts)
-        residual = torch.zeros_like(memory) if initial else memory
-        return layer.finish(residual, attend(queries, parts, causal=False))
+        return run_prompt(self.layers, self.memory_prompt, rotate)
 
     # ------------------------------------------------------------------------------------------- whole blocks
 
     def _read_blocks(
-        self, layer: Layer, x: Tensor, before: LayerState, state: State, rotations: _Rotations, probe: Probe | None
+        self, layer: Layer, x: Tensor, before: LayerState, state: State, call: Call
     ) -> tuple[Tensor, LayerState]:
         block_size = self.fam.block_size
         num_blocks = x.shape[1] // block_size
-        if num_blocks == 1 and before.memory.shape[1] and state.memory_mode == "on":
-            return self._read_one_block(layer, x, before, state, rotations, probe)
+        if num_blocks == 1 and before.memory.shape[1] and state.memory_mode == "on" and call.rising is None:
+            return self._read_one_block(layer, x, before, state, call)
         queries, keys, values = layer.self_attn.queries_keys_values(layer.input_layernorm(x))
-        queries = rotations.tokens(queries)
+        queries = call.tokens(queries)
         sinks = self._sinks(before, state, keys, values)
-        keys = rotations.tokens(keys)
-        memory, memory_rows = self._memories(layer, before, state, (keys, values), rotations, probe)
+        keys = call.tokens(keys)
+        memory, memory_rows = self._memories(layer, before, state, (keys, values), call)
         keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
         closed = before.segment_keys.shape[2] // block_size
         attended = []
         for t in range(num_blocks):
             block = slice((closed + t) * block_size, (closed + t + 1) * block_size)
             segments = slice(max(0, closed + t - self.fam.memory_segments) * block_size, block.start)
-            parts = self._visible_sinks(sinks, state, rotations, t)
-            parts += [(keys[:, :, segments], values[:, :, segments])] if segments.start < segments.stop else []
+            parts = self._visible_sinks(sinks, state, call, t)
+            if segments.start < segments.stop:
+                visible = (keys[:, :, segments], values[:, :, segments])
+                stopped = self.fam.stop_segment_gradient
+                parts.append((visible[0].detach(), visible[1].detach()) if stopped else visible)
             parts += memory_rows[t : t + 1]
             parts += [(keys[:, :, block], values[:, :, block])]
             own = queries[:, :, t * block_size : (t + 1) * block_size]
@@ -265,8 +207,7 @@ class Decoder(nn.Module):
         before: LayerState,
         state: State,
         block_rows: KeysValues,
-        rotations: _Rotations,
-        probe: Probe | None,
+        call: Call,
     ) -> tuple[Tensor, list[KeysValues]]:
         """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
         memory, size = before.memory, self.fam.block_size
@@ -275,67 +216,69 @@ class Decoder(nn.Module):
         num_blocks = block_rows[0].shape[2] // size
         if state.memory_mode == "frozen":
             keys, values = layer.self_attn.keys_values(layer.input_layernorm(memory))
-            return memory, [(rotations.memory(t)(keys), values) for t in range(num_blocks)]
+            return memory, [(call.memory(t)(keys), values) for t in range(num_blocks)]
         rows = []
         for t in range(num_blocks):
-            rows.append(self._memory_rows(layer, memory, rotations.memory(t)))
+            rows.append(memory_keys_values(layer, memory, call.memory(t)))
             block = slice(t * size, (t + 1) * size)
             parts = [rows[t], (block_rows[0][:, :, block], block_rows[1][:, :, block])]
             initial = state.memory_is_initial and t == 0
-            memory = self._next_memory(layer, memory, initial, parts, rotations.memory(t + 1), probe)
+            memory = next_memory(self.fam, layer, memory, initial, parts, call, t)
         return memory, rows
 
     def _read_one_block(
-        self, layer: Layer, x: Tensor, before: LayerState, state: State, rotations: _Rotations, probe: Probe | None
+        self, layer: Layer, x: Tensor, before: LayerState, state: State, call: Call
     ) -> tuple[Tensor, LayerState]:
         """One block, its memory rows in the same matrix products as its tokens."""
         memory, f = before.memory, before.memory.shape[1]
         normed = torch.cat((layer.input_layernorm(memory), layer.input_layernorm(x)), dim=1)
         queries, keys, values = layer.self_attn.queries_keys_values(normed)
-        memory_rows = (rotations.memory(0)(keys[:, :, :f]), values[:, :, :f])
+        memory_rows = (call.memory(0)(keys[:, :, :f]), values[:, :, :f])
         keys, values = keys[:, :, f:], values[:, :, f:]
         sinks = self._sinks(before, state, keys, values)
-        block_rows = (rotations.tokens(keys), values)
-        memory_queries = rotations.memory(1)(queries[:, :, :f])
-        if probe is not None:
-            probe.observe(memory_queries, [memory_rows, block_rows])
-        parts = self._visible_sinks(sinks, state, rotations, 0)
+        block_rows = (call.tokens(keys), values)
+        memory_queries = call.memory(1)(queries[:, :, :f])
+        if call.probe is not None:
+            call.probe.observe(memory_queries, [memory_rows, block_rows])
+        compressed, kept, gate = compress(
+            self.fam, memory_queries, memory, [memory_rows, block_rows], state.memory_is_initial
+        )
+        parts = self._visible_sinks(sinks, state, call, 0)
         parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
         parts += [memory_rows, block_rows]
         attended = torch.cat(
             (
-                attend(memory_queries, [memory_rows, block_rows], causal=False),
-                attend(rotations.tokens(queries[:, :, f:]), parts, causal=True),
+                compressed,
+                attend(call.tokens(queries[:, :, f:]), parts, causal=True),
             ),
             dim=2,
         )
-        residual = torch.zeros_like(memory) if state.memory_is_initial else memory
-        memory, x = layer.finish_both(residual, x, attended)
+        memory, x = layer.finish_both(kept, x, attended, gate)
         keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
         return x, self._closed(before, memory, keys, values, sinks)
 
     # ------------------------------------------------------------------------------------------- the open block
 
     def _read_open(
-        self, layer: Layer, x: Tensor, before: LayerState, state: State, rotations: _Rotations, probe: Probe | None
+        self, layer: Layer, x: Tensor, before: LayerState, state: State, call: Call
     ) -> tuple[Tensor, LayerState]:
         queries, keys, values = layer.self_attn.queries_keys_values(layer.input_layernorm(x))
         sinks = self._sinks(before, state, keys, values)
-        rows = before.open.append(rotations.tokens(keys), values)
+        rows = before.open.append(call.tokens(keys), values)
         memory_rows = before.memory_rows
         if memory_rows is None and before.memory.shape[1]:
-            memory_rows = self._memory_rows(layer, before.memory, rotations.memory(0))
-        past = before.past or self._past(before, sinks, memory_rows, state, rotations)
+            memory_rows = memory_keys_values(layer, before.memory, call.memory(0))
+        past = before.past or self._past(before, sinks, memory_rows, state, call)
         if x.shape[1] == 1 and len(past) > 1 and not torch.is_grad_enabled():
             past = (_joined(past),)  # decoding: once for all tokens of the block
-        x = layer.finish(x, attend(rotations.tokens(queries), [*past, (rows.keys, rows.values)], causal=True))
+        x = layer.finish(x, attend(call.tokens(queries), [*past, (rows.keys, rows.values)], causal=True))
         if rows.num_rows < self.fam.block_size:
             after = replace(before, open=rows, memory_rows=memory_rows, past=past)
             return x, replace(after, sink_keys=sinks[0], sink_values=sinks[1])
         memory = before.memory
         if memory_rows and state.memory_mode == "on":
             parts = [memory_rows, (rows.keys, rows.values)]
-            memory = self._next_memory(layer, memory, state.memory_is_initial, parts, rotations.memory(1), probe)
+            memory = next_memory(self.fam, layer, memory, state.memory_is_initial, parts, call, 0)
         keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
         return x, self._closed(before, memory, keys, values, sinks)
 
@@ -345,10 +288,10 @@ class Decoder(nn.Module):
         sinks: KeysValues,
         memory_rows: KeysValues | None,
         state: State,
-        rotations: _Rotations,
+        call: Call,
     ) -> tuple[KeysValues, ...]:
         """What the open block's tokens see before it, the same for all of them: [sinks ; segments ; memory]."""
-        parts = self._visible_sinks(sinks, state, rotations, 0)
+        parts = self._visible_sinks(sinks, state, call, 0)
         parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
         return (*parts, memory_rows) if memory_rows else tuple(parts)
 
@@ -374,11 +317,11 @@ class Decoder(nn.Module):
             before.sink_values, values[:, :, first].clone()
         )
 
-    def _visible_sinks(self, sinks: KeysValues, state: State, rotations: _Rotations, t: int) -> list[KeysValues]:
+    def _visible_sinks(self, sinks: KeysValues, state: State, call: Call, t: int) -> list[KeysValues]:
         """What block t of a call sees of the sinks: nothing until block 0 has left the segments."""
         if not self.fam.sink_tokens or state.num_closed + t <= self.fam.memory_segments:
             return []
-        return [(rotations.sinks(t)(sinks[0]), sinks[1])]
+        return [(call.sinks(t)(sinks[0]), sinks[1])]
 
 
 def _joined(parts: Sequence[KeysValues]) -> KeysValues:

@@ -86,19 +86,28 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
 
-    def finish(self, residual: Tensor, attended: Tensor) -> Tensor:
-        """A = residual + Wo attended; A + ff(norm2(A)). `attended` is [b, h, n, e]; the sum has the residual's type."""
-        x = residual + self.self_attn.output(attended)
-        return x + self.mlp(self.post_attention_layernorm(x))  # type: ignore[no-any-return]
+    def finish(self, residual: Tensor, attended: Tensor, gate: Tensor | None = None) -> Tensor:
+        """A = residual + Wo attended; A + ff(norm2(A)). `attended` is [b, h, n, e]; the sum has the residual's type.
 
-    def finish_both(self, rows: Tensor, residual: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-        """`finish` for memory rows [b, f, d] (float32) and tokens [b, n, d] in the same matrix products."""
+        `gate` [b, n, 1] scales what is added: both terms.
+        """
+        x = residual + _scaled(self.self_attn.output(attended), gate)
+        return x + _scaled(self.mlp(self.post_attention_layernorm(x)), gate)
+
+    def finish_both(
+        self, rows: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`finish` for memory rows [b, f, d] (float32, gated) and tokens [b, n, d] in the same matrix products."""
         f = rows.shape[1]
         output = self.self_attn.output(attended)
-        rows, x = rows + output[:, :f], residual + output[:, f:]
+        rows, x = rows + _scaled(output[:, :f], gate), residual + output[:, f:]
         norm = self.post_attention_layernorm
         output = self.mlp(torch.cat((norm(rows), norm(x)), dim=1))
-        return rows + output[:, :f], x + output[:, f:]
+        return rows + _scaled(output[:, :f], gate), x + output[:, f:]
+
+
+def _scaled(x: Tensor, gate: Tensor | None) -> Tensor:
+    return x if gate is None else x * gate
 
 
 class Embedding(nn.Embedding):

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from famcli.nn.decoder import Decoder, Probe
+from famcli.nn.call import Probe
+from famcli.nn.decoder import Decoder
 from famcli.nn.state import State
 from famcli.reading.engine import as_batch
 from famcli.reading.scoring import cross_entropy

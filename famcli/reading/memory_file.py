@@ -86,6 +86,7 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         memory_segments=fam.memory_segments,
         fam_length=fam.fam_length,
         sink_tokens=fam.sink_tokens,
+        memory_update=fam.memory_update,
         sources=mark.sources,
         num_bytes=mark.num_bytes,
         num_tokens=mark.num_tokens,

@@ -24,7 +24,7 @@ from famcli.checkpoint.families import read_config
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
 from famcli.errors import MemoryFileError
-from famcli.nn.config import DecoderConfig, FamConfig
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
 from famcli.nn.shapes import MEMORY_MODES, MemoryMode, state_shapes
 from famcli.reading.bookmark import Seen, SourceRecord
 
@@ -59,6 +59,7 @@ class MemoryFileInfo:
     memory_segments: int
     fam_length: int
     sink_tokens: int
+    memory_update: MemoryUpdate
     sources: tuple[SourceRecord, ...]
     num_bytes: int
     num_tokens: int
@@ -77,7 +78,8 @@ class MemoryFileInfo:
     @property
     def fam(self) -> FamConfig:
         """How the text was read."""
-        return FamConfig(self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
+        numbers = (self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
+        return FamConfig(*numbers, memory_update=self.memory_update)
 
     @property
     def seen(self) -> Seen:
@@ -191,7 +193,7 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
     """Raise MemoryFileError naming both sides unless the model `name`, which reads as `fam` says, wrote the file."""
     changed = f"{name} has changed since, go back to what it was"
     other = changed if info.model == name else f"choose it with --model {shlex.quote(info.model)}"
-    for number in ("block_size", "memory_segments", "fam_length", "sink_tokens"):
+    for number in ("block_size", "memory_segments", "fam_length", "sink_tokens", "memory_update"):
         there, here = getattr(info, number), getattr(fam, number)
         if there != here:
             raise MemoryFileError(

@@ -1,0 +1,227 @@
+"""How a memory takes in a block: the gated update, random state passing, and the switches of the ablations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from famcli.nn import Decoder, DecoderConfig, FamConfig
+from famcli.nn.memory import memory_gate
+from famcli.nn.rope import rope_frequencies, rotation
+from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of
+
+GATED = FamConfig(8, 1, 3, memory_update="gated")
+
+
+def test_the_gate_is_shut_below_half_and_open_at_one() -> None:
+    share = torch.tensor([0.0, 0.3, 0.5, 0.75, 1.0])
+    torch.testing.assert_close(memory_gate(share), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0]))
+
+
+def test_a_gated_memory_follows_its_equations_written_out() -> None:
+    """One layer, two blocks: the first update has gate 1, the second that of its share, head by head and row by row."""
+    config = DecoderConfig(61, 32, 48, 1, 4, 2, 8)
+    network, tokens = make(replace(GATED, memory_segments=0), config), tokens_of(1, 16)
+    layer = network.layers[0]
+    frequencies, gain = rope_frequencies(config.rope, 8, 16)
+
+    def projected(rows: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        rotate = rotation(torch.arange(first, first + rows.shape[1])[None], frequencies, gain, torch.float32)
+        normed = layer.input_layernorm(rows)
+        keys, values = layer.self_attn.keys_values(normed)
+        return rotate(layer.self_attn.queries(normed)), rotate(keys), values
+
+    with torch.no_grad():
+        memory = network.start().layers[0].memory
+        x = network.model.embed_tokens(tokens)
+        for t in range(2):
+            _, k, v = projected(x[:, t * 8 : t * 8 + 8], t * 8)
+            _, kf, vf = projected(memory, t * 8 - 3)
+            qf, _, _ = projected(memory, t * 8 + 5)
+            keys, values = torch.cat((kf, k), 2), torch.cat((vf, v), 2)
+            rows = []
+            for row in range(3):
+                heads, block_weight = [], 0.0
+                for head in range(4):
+                    weights = torch.softmax(keys[0, head // 2] @ qf[0, head, row] / math.sqrt(8), 0)
+                    block_weight += float(weights[3:].sum()) / 4
+                    heads.append(weights @ values[0, head // 2])
+                gate = 1.0 if t == 0 else max(0.0, 2 * block_weight - 1)
+                a = (1 - gate) * memory[0, row] + gate * (layer.self_attn.o_proj(torch.cat(heads)))
+                rows.append(a + gate * layer.mlp(layer.post_attention_layernorm(a)))
+            memory = torch.stack(rows)[None]
+        _, state = network.read(tokens, network.start())
+    torch.testing.assert_close(state.layers[0].memory, memory, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cuts", [[8] * 6, [1] * 48, [24, 5, 3, 8, 8]])
+def test_the_paths_agree_for_a_gated_memory(cuts: list[int]) -> None:
+    network, tokens = make(GATED), tokens_of(2, 48)
+    with torch.no_grad():
+        together = read(network, tokens, network.start(2), [48])
+        other = read(network, tokens, network.start(2), cuts)
+    torch.testing.assert_close(other[0], together[0], rtol=2e-4, atol=2e-4)
+    assert_same_state(other[1], together[1])
+
+
+def test_a_row_that_looks_at_itself_is_left_exactly_as_it_was() -> None:
+    """Queries that find the memory's keys and no others: not one bit changes, for any number of blocks."""
+    network = make(GATED)
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.self_attn.q_proj.weight.zero_()
+            layer.self_attn.k_proj.weight.zero_()  # all scores equal: 3 memory rows against a block of 2
+        network.fam = replace(GATED, block_size=3)
+        first = network.read(tokens_of(1, 3), network.start())[1]
+        later = network.read(tokens_of(1, 30, seed=4), first)[1]
+    for before, after in zip(first.layers, later.layers, strict=True):
+        assert torch.equal(before.memory, after.memory)
+
+
+def test_a_gated_memory_stays_bounded_where_an_additive_one_grows() -> None:
+    tokens = tokens_of(1, 8 * 256)
+    size = {}
+    for update in ("additive", "gated"):
+        network = make(replace(GATED, memory_update=update))
+        with torch.no_grad():
+            early = network.read(tokens[:, : 8 * 16], network.start())[1]
+            late = network.read(tokens[:, 8 * 16 :], early)[1]
+        size[update] = [float(s.layers[-1].memory.square().mean().sqrt()) for s in (early, late)]
+    assert size["additive"][1] > 4 * size["additive"][0]
+    assert size["gated"][1] < 2 * size["gated"][0]
+
+
+def test_an_unknown_update_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory_update is 'leaky', it must be one of additive, gated"):
+        FamConfig(memory_update="leaky")  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------- random state passing
+
+
+@pytest.mark.parametrize("update", ["additive", "gated"])
+def test_a_passed_on_memory_begins_a_document(update: str) -> None:
+    """It stands where the initial memory would, its residual is kept, and no gradient reaches what made it."""
+    network = make(FamConfig(8, 1, 3, memory_update=update))  # type: ignore[arg-type]
+    _, ended = network.read(tokens_of(2, 24), network.start(2))
+    start = network.start(2, memory=ended)
+    assert not start.memory_is_initial
+    assert start.num_closed == start.fill == 0
+    assert start.position.tolist() == [0, 0]
+    for layer, source in zip(start.layers, ended.layers, strict=True):
+        assert torch.equal(layer.memory, source.memory)
+        assert not layer.memory.requires_grad
+        assert layer.segment_keys.shape[2] == 0
+    fresh = network.read(tokens_of(2, 8, seed=1), network.start(2))[0]
+    passed, after = network.read(tokens_of(2, 8, seed=1), start)
+    assert not torch.allclose(fresh, passed)
+    with torch.no_grad():
+        zeroed = network.read(tokens_of(2, 8, seed=1), replace(start, memory_is_initial=True))[1]
+    assert not torch.allclose(after.layers[0].memory, zeroed.layers[0].memory)
+
+
+# ------------------------------------------------------------------------------------------------------- ablations
+
+
+def test_a_first_update_with_residual_adds_the_initial_memory() -> None:
+    """In the first layer, whose block rows are the same: the two memories before the feed-forward differ by F_0."""
+    plain, kept = make(FamConfig(8, 1, 3)), make(FamConfig(8, 1, 3, first_update_residual=True))
+    tokens = tokens_of(1, 8)
+    for layer in (plain.layers[0], kept.layers[0]):
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    with torch.no_grad():
+        initial = plain.start().layers[0].memory
+        difference = kept.read(tokens, kept.start())[1].layers[0].memory
+        difference = difference - plain.read(tokens, plain.start())[1].layers[0].memory
+    torch.testing.assert_close(difference, initial, rtol=1e-4, atol=1e-4)
+
+
+def _reaches(network: Decoder) -> bool:
+    """Whether block 1's loss reaches block 0's embeddings."""
+    embedded: list[Tensor] = []
+    hook = network.model.embed_tokens.register_forward_hook(lambda _m, _i, out: embedded.append(out))
+    hidden, _ = network.read(tokens_of(1, 16), network.start())
+    hook.remove()
+    (gradient,) = torch.autograd.grad(network.logits(hidden[:, 8:]).logsumexp(-1).sum(), embedded[0])
+    return bool(gradient[:, :8].abs().sum() > 0)
+
+
+def test_a_stopped_segment_is_seen_but_gets_no_gradient() -> None:
+    open_, stopped = make(FamConfig(8, 1, 0)), make(FamConfig(8, 1, 0, stop_segment_gradient=True))
+    assert _reaches(open_)
+    assert not _reaches(stopped)
+    with torch.no_grad():
+        one, other = (n.read(tokens_of(1, 16), n.start())[0] for n in (open_, stopped))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("cuts", [[24], [8, 8, 8], [3, 5, 16]])
+def test_a_prompt_that_rises_with_block_0_sees_it_and_stays_causal(cuts: list[int]) -> None:
+    """The tokens of block 0 are as before; the first memory differs between texts from the first layer on."""
+    network, plain = make(FamConfig(8, 1, 3, prompt_with_first_block=True)), make(FamConfig(8, 1, 3))
+    tokens = tokens_of(1, 24)
+    with torch.no_grad():
+        hidden, state = read(network, tokens, network.start(), cuts)
+        usual, other = read(plain, tokens, plain.start(), [24])
+        together, _ = read(network, tokens, network.start(), [24])
+        first = network.read(tokens[:, :8], network.start())[1]
+        by_hand = _risen(network, tokens[:, :8])
+    torch.testing.assert_close(hidden[:, :8], usual[:, :8], rtol=2e-4, atol=2e-4)
+    torch.testing.assert_close(hidden, together, rtol=2e-4, atol=2e-4)
+    assert not torch.allclose(state.layers[0].memory, other.layers[0].memory)
+    for layer, expected in zip(first.layers, by_hand, strict=True):
+        torch.testing.assert_close(layer.memory, expected, rtol=2e-4, atol=2e-4)
+
+
+def _risen(network: Decoder, tokens: Tensor) -> list[Tensor]:
+    """Rows that go up the layers as block 0's tokens do, each seeing all rows and the whole block."""
+    from famcli.nn.attention import attend_reference
+
+    config = network.config
+    frequencies, gain = rope_frequencies(config.rope, config.head_dim, 16)
+    rotate = [
+        rotation(torch.arange(first, first + n)[None], frequencies, gain, torch.float32)
+        for first, n in ((5, 3), (-3, 3), (0, 8))
+    ]
+    rows, found = network.memory_prompt[None], []
+    start = network.start()
+    hidden = network.model.embed_tokens(tokens)
+    for layer, state in zip(network.layers, start.layers, strict=True):
+        normed, block = layer.input_layernorm(rows), layer.input_layernorm(hidden)
+        keys, values = layer.self_attn.keys_values(normed)
+        block_keys, block_values = layer.self_attn.keys_values(block)
+        block_part = (rotate[2](block_keys), block_values)
+        parts = [(rotate[1](keys), values), block_part]
+        queries = rotate[0](layer.self_attn.queries(normed))
+        initial_keys, initial_values = layer.self_attn.keys_values(layer.input_layernorm(state.memory))
+        seen = attend_reference(
+            rotate[2](layer.self_attn.queries(block)),
+            [(rotate[1](initial_keys), initial_values), block_part],
+            causal=True,
+        )
+        rows = layer.finish(rows, attend_reference(queries, parts, causal=False))
+        hidden = layer.finish(hidden, seen)
+        found.append(rows)
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- gradient checkpoints
+
+
+@pytest.mark.parametrize("fam", [GATED, FamConfig(8, 1, 3)])
+def test_checkpointed_gradients_are_the_same(fam: FamConfig) -> None:
+    gradients = []
+    for checkpointed in (False, True):
+        network = make(fam, CONFIG)
+        network.checkpoint_gradients = checkpointed
+        hidden, _ = network.read(tokens_of(2, 24), network.start(2))
+        network.logits(hidden).logsumexp(-1).sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
