@@ -40,7 +40,7 @@ def test_what_is_not_there_is_an_attribute_error() -> None:
 def test_every_folder_is_packaged() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "famcli").rglob("__init__.py")}
-    assert sorted(listed) == sorted(folders | {"famcli.models"})
+    assert sorted(listed) == sorted(folders | {"famcli.models", "famcli.examples"})
 
 
 def test_constraints_pin_every_direct_dependency() -> None:
@@ -58,7 +58,7 @@ def _name(requirement: str) -> str:
 
 def test_the_wheel_holds_the_checkpoints(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for name in ("famcli", "models"):
+    for name in ("famcli", "models", "examples"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -69,10 +69,13 @@ def test_the_wheel_holds_the_checkpoints(tmp_path: Path) -> None:
     shipped = {path.relative_to(ROOT) for path in (ROOT / "models").glob("*/*") if path.is_file()}
     assert shipped
     assert {f"famcli/{path.as_posix()}" for path in shipped} <= held
-    assert "famcli/py.typed" in held
+    assert {"famcli/py.typed", "famcli/examples/the-man-who-was-thursday.txt"} <= held
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(unpacked)
-    code = "from famcli.checkpoint.locate import shipped_models as s; print(*(p for p in s().values()))"
+    code = (
+        "from famcli.checkpoint.locate import shipped_models as s; from famcli.evaluation.texts import example_book; "
+        "print(*s().values(), example_book())"
+    )
     found = subprocess.run([sys.executable, "-c", code], cwd=unpacked, capture_output=True, text=True, check=True)
     assert all(line.startswith(str(unpacked)) for line in found.stdout.split())
 
@@ -89,13 +92,13 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", ["summarize", "ppl"])
+@pytest.mark.parametrize("command", ["summarize", "ppl", "eval ppl"])
 def test_the_core_alone_runs_the_checkpoint_that_ships(command: str, tmp_path: Path) -> None:
     book = tmp_path / "book.txt"
     book.write_text((ROOT / "examples" / "the-man-who-was-thursday.txt").read_text()[:6000])
     code = BARE.format(extras=EXTRAS)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAMCLI_")}
-    arguments = [sys.executable, "-c", code, command, book]
+    arguments = [sys.executable, "-c", code, *command.split(), book]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     assert "fam-tiny (ships with famcli)" in done.stderr

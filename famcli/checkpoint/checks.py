@@ -55,7 +55,7 @@ def checked_weights(folder: Path, config: PretrainedConfig, fam: FamConfig) -> d
         inverse_frequencies(config.decoder.rope, config.decoder.head_dim, visible)
     except (ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: no network can have these numbers ({error})") from error
-    stored = stored_weights(folder, config.family)
+    stored = stored_weights(folder, config.family, config.storage)
     prompt = shapes.pop(PROMPT_NAME, None)
     check_weights(stored, shapes, folder)
     stored = {name: stored[name] for name in shapes}

@@ -22,6 +22,10 @@ from famcli.nn.frequencies import inverse_frequencies
 
 CONFIG_FILE = "config.json"
 
+# How weights lie on disk: as numbers of their own type, or matrices as int8 with a scale for each row (int8.py).
+STORAGES = ("float", "int8")
+INT8_STORAGE: dict[str, Any] = {"quant_method": "famcli_int8", "format": 1}
+
 # Beyond any decoder there is, and low enough that a hostile file cannot make us take memory before its weights,
 # which cannot lie about their size, are compared with it.
 _MAX_VOCAB = 1 << 23
@@ -47,11 +51,13 @@ class Family:
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """What `config.json` says: the network's shape, its family, and the length it was trained for, in tokens."""
+    """What `config.json` says: the network's shape, its family, the length it was trained for in tokens, and the
+    storage of its weights (one of STORAGES)."""
 
     family: Family
     decoder: DecoderConfig
     max_positions: int
+    storage: str = "float"
 
 
 def read_config(folder: Path) -> PretrainedConfig:
@@ -63,9 +69,12 @@ def read_config(folder: Path) -> PretrainedConfig:
     if family is None:
         known = ", ".join(sorted(FAMILIES))
         raise fields.wrong("model_type", f"is '{shown(name)}', a family this famcli does not know", f"known: {known}")
-    if fields.values.get("quantization_config") is not None:
+    quantization = fields.values.get("quantization_config")
+    if quantization not in (None, INT8_STORAGE):
         raise fields.wrong(
-            "quantization_config", "says that the weights are quantized", "use an unquantized checkpoint"
+            "quantization_config",
+            "says that the weights are quantized in a way this famcli does not know",
+            "use an unquantized checkpoint",
         )
     try:
         decoder = family.parse(fields)
@@ -77,12 +86,16 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise CheckpointError(f"{path}: {error}") from error
     if not (bool(np.isfinite(frequencies).all()) and isfinite(gain)):
         raise CheckpointError(f"{path}: the rotary positions come out as no numbers; check its rope settings")
-    return PretrainedConfig(family, decoder, decoder.rope.max_position)
+    storage = "float" if quantization is None else "int8"
+    return PretrainedConfig(family, decoder, decoder.rope.max_position, storage)
 
 
-def llama_json(config: DecoderConfig, dtype: str) -> dict[str, Any]:
-    """The `config.json` that any Llama runtime reads, for weights stored as `dtype` (float32, bfloat16, float16)."""
-    return {
+def llama_json(config: DecoderConfig, dtype: str, storage: str = "float") -> dict[str, Any]:
+    """The `config.json` that any Llama runtime reads, for weights stored as `dtype` (float32, bfloat16, float16).
+
+    With `storage` "int8" it says so, and other runtimes refuse it instead of misreading the weights.
+    """
+    values = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": config.vocab_size,
@@ -102,6 +115,7 @@ def llama_json(config: DecoderConfig, dtype: str) -> dict[str, Any]:
         "mlp_bias": config.mlp_bias,
         "torch_dtype": dtype,
     }
+    return values | {"quantization_config": INT8_STORAGE} if storage == "int8" else values
 
 
 def _parse_llama(fields: Fields) -> DecoderConfig:

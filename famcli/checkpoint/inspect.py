@@ -29,9 +29,10 @@ class CheckpointInfo:
     """A checkpoint's facts.
 
     sidecar: None for a plain decoder that was not enabled. num_parameters: without the memory prompt, tied ones once.
-    dtypes: parameters stored in each type. files: name and bytes of each file. weights_bytes: of all stored weights.
-    state_bytes: of the largest state of one stream (every segment there, one token short of a full block, keys and
-    values in the stored type, memory on) and of a plain decoder None. max_positions: tokens it was pretrained on.
+    storage: float, or int8 for matrices that are turned back to bfloat16 on loading. dtypes: parameters stored in each
+    type. files: name and bytes of each file. weights_bytes: of all stored weights and their scales. state_bytes: of the
+    largest state of one stream (every segment there, one token short of a full block, keys and values in the stored
+    type, memory on) and of a plain decoder None. max_positions: tokens it was pretrained on.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class CheckpointInfo:
     sidecar: Sidecar | None
     num_parameters: int
     memory_parameters: int
+    storage: str
     dtypes: dict[str, int]
     files: tuple[tuple[str, int], ...]
     weights_bytes: int
@@ -73,9 +75,10 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         sidecar=sidecar,
         num_parameters=sum(prod(tensor.shape) for tensor in weights),
         memory_parameters=prod(prompt.shape) if prompt else 0,
+        storage=config.storage,
         dtypes=_dtypes(weights),
         files=tuple((path.name, path.stat().st_size) for path in sorted(folder.iterdir()) if path.is_file()),
-        weights_bytes=sum(tensor.num_bytes for tensor in weights),
+        weights_bytes=sum(tensor.num_bytes + (tensor.scale.num_bytes if tensor.scale else 0) for tensor in weights),
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
         fingerprints=Fingerprints(
             weights_fingerprint(stored), config_fingerprint(config.decoder, fam), tokenizer.fingerprint

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 
@@ -93,6 +94,6 @@ def _overridden(
         if value > limits[key]:
             raise UsageError(f"{key} is {value}, more than the {limits[key]} that can be")
     try:
-        return replace(sidecar, fam=replace(sidecar.fam, **changes))
+        return replace(sidecar, fam=replace(sidecar.fam, **cast(dict[str, Any], changes)))
     except ValueError as error:
         raise UsageError(f"the options do not fit this checkpoint: {error}") from error

@@ -12,7 +12,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ PROMPT_FILE = "fam.safetensors"
 PROMPT_NAME = "memory_prompt"
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_DTYPES_WITH_INT8 = _DTYPES | {"I8": "int8"}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+SCALE_SUFFIX = "_scale"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_INDEX_BYTES = 64 << 20
 _NAMES_SHOWN = 3
@@ -40,13 +42,17 @@ _SAMPLE_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a safetensors header declares of one tensor. dtype: a key of ITEM_BYTES. start: byte of the file."""
+    """What a safetensors header declares of one tensor. dtype: a key of ITEM_BYTES. start: byte of the file.
+
+    scale: of an int8 matrix [rows, columns], the float32 tensor [rows] in the same file that turns it back (int8.py).
+    """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int = 0
+    scale: StoredTensor | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -88,18 +94,42 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}")
 
 
-def stored_weights(folder: Path, family: Family) -> dict[str, StoredTensor]:
-    """What the folder's weight files declare, by the name of the network's parameter. Raises CheckpointError."""
+def stored_weights(folder: Path, family: Family, storage: str = "float") -> dict[str, StoredTensor]:
+    """What the folder's weight files declare, by the name of the network's parameter. Raises CheckpointError.
+
+    With `storage` "int8" some of them are int8 matrices, each with its scale.
+    """
     stored: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
-        for tensor in _headers(path):
+        for tensor in _headers(path, _DTYPES_WITH_INT8 if storage == "int8" else _DTYPES):
             parameter = family.parameter(tensor.name)
             if parameter is None:
                 continue
             if parameter in stored:
                 raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {stored[parameter].file.name} has too")
             stored[parameter] = tensor
-    return stored
+    return _with_scales(stored) if storage == "int8" else stored
+
+
+def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Every int8 matrix with its scale, which leaves the list of weights. Raises CheckpointError."""
+    joined = {}
+    for name, tensor in stored.items():
+        owner = stored.get(name.removesuffix(SCALE_SUFFIX)) if name.endswith(SCALE_SUFFIX) else None
+        if owner is not None and owner.dtype == "int8":
+            continue
+        if tensor.dtype == "int8":
+            scale = stored.get(name + SCALE_SUFFIX)
+            if scale is None or scale.file != tensor.file:
+                raise CheckpointError(f"{tensor.file}: '{shown(tensor.name)}' is int8 and has no scale beside it")
+            if len(tensor.shape) != 2 or (scale.dtype, scale.shape) != ("float32", tensor.shape[:1]):
+                raise CheckpointError(
+                    f"{tensor.file}: '{shown(scale.name)}' is {shown(list(scale.shape))} in {scale.dtype}, an int8 "
+                    f"matrix of {shown(list(tensor.shape))} needs a float32 number for each row"
+                )
+            tensor = replace(tensor, scale=scale)
+        joined[name] = tensor
+    return joined
 
 
 def stored_prompt(folder: Path) -> StoredTensor:
@@ -113,14 +143,14 @@ def stored_prompt(folder: Path) -> StoredTensor:
     return tensors[PROMPT_NAME]
 
 
-def _headers(path: Path) -> Iterator[StoredTensor]:
+def _headers(path: Path, dtypes: Mapping[str, str] = _DTYPES) -> Iterator[StoredTensor]:
     with opened(path) as file:  # which checks the header
         starts = _starts(path)
         for name in file.keys():  # noqa: SIM118  (not a dict)
             view = file.get_slice(name)
-            dtype = _DTYPES.get(view.get_dtype())
+            dtype = dtypes.get(view.get_dtype())
             if dtype is None:
-                known = ", ".join(_DTYPES)
+                known = ", ".join(dtypes)
                 raise CheckpointError(f"{path}: '{shown(name)}' is stored as {view.get_dtype()}; known are {known}")
             yield StoredTensor(path, name, dtype, tuple(view.get_shape()), starts[name])
 
@@ -162,6 +192,8 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor (its beginning, middle and
     end): seconds would pass otherwise, and training changes every tensor all over.
     """
+    scales = {name + SCALE_SUFFIX: tensor.scale for name, tensor in stored.items() if tensor.scale is not None}
+    stored = {**stored, **scales}
     whole = sum(tensor.num_bytes for tensor in stored.values()) <= _WHOLE_HASH_BYTES
     parts: dict[str, bytes] = {}
     for path in {tensor.file for tensor in stored.values()}:
@@ -192,12 +224,13 @@ def _mapped(path: Path) -> Iterator[memoryview]:
 
 
 def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
-    """The type most of the stored weights have, by bytes (the prompt's does not count)."""
+    """The type most of the stored weights have, by bytes (the prompt's does not count); int8 stands for bfloat16."""
     sizes: Counter[str] = Counter()
     for name, tensor in stored.items():
         if name != PROMPT_NAME:
             sizes[tensor.dtype] += tensor.num_bytes
-    return sizes.most_common(1)[0][0]
+    main = sizes.most_common(1)[0][0]
+    return "bfloat16" if main == "int8" else main
 
 
 def _tensor_digest(flat: memoryview, whole: bool) -> bytes:

@@ -21,7 +21,9 @@ What the JSON objects of `--json` and `--jsonl` hold stands in [output.md](outpu
 def commands_page() -> str:
     """The whole page, in Markdown: each command's own help."""
     pages = [(["famcli"], typer.main.get_command(app))]
-    pages += [(["famcli", name], load_command(name)) for name in COMMANDS]
+    for name in COMMANDS:
+        pages.append((["famcli", name], loaded := load_command(name)))
+        pages += [(["famcli", name, part], inner) for part, inner in getattr(loaded, "commands", {}).items()]
     sections = [_INTRODUCTION]
     for words, command in pages:
         context = typer.Context(command, info_name=" ".join(words), terminal_width=_WIDTH)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -28,16 +29,28 @@ COMMANDS = {
     "models": "List the checkpoints that --model can name.",
     "enable": "Give a pretrained checkpoint folder a memory.",
     "train": "Train a checkpoint from a recipe.",
+    "train-report": "Turn the logs of training runs into plots.",
+    "eval": "Judge a checkpoint's memory: ppl, passkey, needle, babi.",
 }
 
 
-def load_command(name: str) -> TyperCommand:
-    """The command called `name`, with all its options: imports its module (which imports nothing heavy)."""
-    function = getattr(import_module(f"famcli.cli.{name}"), name)
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(expand_option_groups(function))
+def load_command(name: str) -> TyperCommand | TyperGroup:
+    """The command called `name`, with all its options: imports its module (which imports nothing heavy).
+
+    A module with a table `COMMANDS` of its own defines a group of commands; its `HELP` says what they share.
+    """
+    module_name = name.replace("-", "_")
+    module = import_module(f"famcli.cli.{module_name}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+    group: dict[str, Callable[..., None]] | None = getattr(module, "COMMANDS", None)
+    if group is None:
+        app.command(name)(expand_option_groups(getattr(module, module_name)))
+    else:
+        app.callback(help=module.HELP)(lambda: None)
+        for part, function in group.items():
+            app.command(part)(expand_option_groups(function))
     command = typer.main.get_command(app)
-    assert isinstance(command, TyperCommand)
+    assert isinstance(command, TyperCommand | TyperGroup)
     return command
 
 

@@ -30,6 +30,14 @@ ScoreModeOption = Annotated[
         help=f"{_MODES}; compare: on and frozen over one pass. Default: on, or none where the memory is not trained.",
     ),
 ]
+JudgeModeOption = Annotated[
+    Literal["on", "frozen", "none", "compare"] | None,
+    typer.Option(
+        "--memory-mode",
+        help=f"{_MODES}; compare: on, then frozen over the same tokens. Default: on, or none where the memory is not "
+        "trained.",
+    ),
+]
 FilesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
 ]

@@ -21,7 +21,10 @@ _RATE_WINDOW = 16  # shown values that the rate is taken over
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a display shows. Counts are since the start; total_bytes and what follows from it are None for a pipe."""
+    """What a display shows. Counts are since the start; the totals and what follows from them are None if unknown.
+
+    Where total_tokens is known the work is counted in tokens, else in bytes.
+    """
 
     stage: str
     num_bytes: int = 0
@@ -30,6 +33,17 @@ class Snapshot:
     seconds: float = 0.0
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    total_tokens: int | None = None
+
+    @property
+    def done(self) -> int:
+        """What is done of `total`."""
+        return self.num_bytes if self.total_tokens is None else self.num_tokens
+
+    @property
+    def total(self) -> int | None:
+        """All there is to do, if it is known."""
+        return self.total_bytes if self.total_tokens is None else self.total_tokens
 
 
 class Display(Protocol):
@@ -75,13 +89,14 @@ class Progress:
         self._started = self._last_shown = clock()
         self._stage = stage
         self._total: int | None = None
+        self._total_tokens: int | None = None
         self._num_bytes = self._num_tokens = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._show()
 
-    def stage(self, name: str, total_bytes: int | None = None) -> None:
-        """A new stage begins: shown at once. `total_bytes` is what will be read in it, None if unknown."""
-        self._stage, self._total = name, total_bytes
+    def stage(self, name: str, total_bytes: int | None = None, total_tokens: int | None = None) -> None:
+        """A new stage begins: shown at once. The totals are what will be read in it, None if unknown."""
+        self._stage, self._total, self._total_tokens = name, total_bytes, total_tokens
         self._num_bytes = self._num_tokens = 0
         self._recent.clear()
         self._recent.append((self._clock(), 0))
@@ -119,12 +134,13 @@ class Progress:
             self._recent.append((now, self._num_tokens))
             if now > then:
                 rate = (self._num_tokens - tokens_then) / (now - then)
-        if rate and self._total:
+        if rate and self._total_tokens:
+            eta = max(0, self._total_tokens - self._num_tokens) / rate
+        elif rate and self._total:
             bytes_per_token = self._num_bytes / self._num_tokens
             eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
-        self._display.show(
-            Snapshot(self._stage, self._num_bytes, self._total, self._num_tokens, now - self._started, rate, eta)
-        )
+        counts = (self._num_bytes, self._total, self._num_tokens)
+        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, self._total_tokens))
 
 
 def _open_display(mode: ProgressMode, stream: TextIO) -> Display | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
@@ -47,6 +47,14 @@ class Output:
         if self._styled and style:
             text = _styled(text, style)
         self.stream.write(text)
+        self.stream.flush()
+
+    def shaded(self, cells: Iterable[tuple[str, float | None]]) -> None:
+        """Print one line of cells, each with a background from red (share 0) to green (1); None has none."""
+        for text, share in cells:
+            text = harmless(text) if self.is_terminal else text
+            self.stream.write(_shaded(text, share) if self._styled and share is not None else text)
+        self.stream.write("\n")
         self.stream.flush()
 
     def paragraph(self, text: str, style: Style = "") -> None:
@@ -103,7 +111,7 @@ class Bar:
         """Bring the line up to date."""
         name = short_stage(snapshot.stage)
         room = self._console.width - _BAR_WIDTH - len(name) - 5  # the spinner, a blank between columns, the last cell
-        self.line(name, snapshot.num_bytes, snapshot.total_bytes, describe_numbers(snapshot, room))
+        self.line(name, snapshot.done, snapshot.total, describe_numbers(snapshot, room))
 
     def line(self, name: str, done: float, total: float | None, numbers: str) -> None:
         """Show any work of which `done` of `total` is done (None: nobody knows)."""
@@ -120,11 +128,12 @@ def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
     if not snapshot.num_tokens:
         return ""
     parts, total = [], snapshot.total_bytes
-    if total:
-        parts.append(f"{min(100, 100 * snapshot.num_bytes // total)} %")
+    if snapshot.total:
+        parts.append(f"{min(100, 100 * snapshot.done // snapshot.total)} %")
     if snapshot.eta_seconds is not None:
         parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
-    parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
+    if snapshot.total_tokens is None:
+        parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
     parts.append(f"{snapshot.num_tokens:,} tokens")
@@ -179,6 +188,13 @@ def _styled(text: str, style: Style) -> str:
 
     body, newline = (text[:-1], "\n") if text.endswith("\n") else (text, "")
     return RichStyle.parse(style).render(body) + newline
+
+
+def _shaded(text: str, share: float) -> str:
+    from rich.style import Style as RichStyle
+
+    red, green = round(230 * min(1, 2 - 2 * share)), round(200 * min(1, 2 * share))
+    return RichStyle.parse(f"black on rgb({red},{green},60)").render(text)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -16,6 +17,8 @@ import typer
 from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
 from famcli.cli.options import ReportOptions
 from famcli.cli.render import Bar, Notes, Output, describe_seconds
+from famcli.cli.train_estimate import show_estimate
+from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.training.events import StepDone
@@ -34,7 +37,12 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. schedule.steps=10; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print it as JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, measure a step, and print what the run will need.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
+    ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")] = False,
     report: ReportOptions,
 ) -> None:
@@ -42,15 +50,21 @@ def train(
 
     A run that was stopped, by Ctrl-C or by force, goes on from its last training checkpoint when the same command is
     given again. Ctrl-C ends the step, saves and stops; a second one stops at once. The log of the run is log.jsonl in
-    its folder, the finished checkpoint is exported to the folder's `export`.
+    its folder, the finished checkpoint is exported to the folder's `export`. Under torchrun, as in `torchrun
+    --nproc-per-node 2 -m -- famcli train RECIPE`, the lanes are divided over the processes.
     """
+    from famcli.training.distributed import is_first_process
     from famcli.training.recipe import load_recipe
 
+    if as_json and not dry_run:
+        raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
     loaded = load_recipe(recipe, settings or [])
     folder = run or Path("runs") / loaded.name
     if dry_run:
-        Output().json({"run": str(folder), "recipe": loaded.to_json()})
+        show_estimate(loaded, folder, as_json)
         return
+    if not is_first_process():
+        report, jsonl = replace(report, quiet=True, progress="none"), False
     with _Watch(report, loaded.name, jsonl) as watch:
         from famcli.training.loop import train as train_recipe
 
@@ -61,7 +75,7 @@ def train(
         again = shlex.join(["famcli", "train", str(recipe), "--run", str(folder)])
         Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}, and the same --set")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if not jsonl:
+    if not jsonl and is_first_process():
         Output().line(f"{ended.exported}: trained {done}.")
 
 
@@ -97,7 +111,15 @@ class _Watch:
     def event(self, event: Any) -> None:
         """Show one event of the run."""
         from famcli.training.corpus import PackProgress
-        from famcli.training.events import CheckDone, RunStarted, ScoreProgress, StepDone, StepSkipped, to_json
+        from famcli.training.events import (
+            CheckDone,
+            PasskeyDone,
+            RunStarted,
+            ScoreProgress,
+            StepDone,
+            StepSkipped,
+            to_json,
+        )
 
         if self._output is not None:
             self._output.json(to_json(event))
@@ -119,12 +141,17 @@ class _Watch:
         elif isinstance(event, CheckDone):
             figures = ", ".join(f"{value:.4f} with memory {mode}" for mode, value in event.bits_per_byte.items())
             self._notes.note(f"step {event.step:,}: validation bits per byte {figures}")
+        elif isinstance(event, PasskeyDone):
+            for mode, right in event.right.items():
+                figures = ", ".join(f"{n} at {d:,}" for n, d in zip(right, event.distances, strict=True))
+                self._notes.note(f"step {event.step:,}: passkeys of {event.total} with memory {mode}: {figures}")
 
     def _step(self, event: StepDone) -> None:
         left = event.seconds * (1 - event.progress) / event.progress if event.progress else None
         numbers = (
             f"step {event.step:,}  loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  "
-            f"{event.tokens_per_second:,.0f} tokens/s" + ("" if left is None else f"  ETA {describe_seconds(left)}")
+            f"{event.tokens_per_second:,.0f} tokens/s  {event.peak_share:.0%} of peak"
+            + ("" if left is None else f"  ETA {describe_seconds(left)}")
         )
         values = {
             "stage": f"training {self._name}",
@@ -132,6 +159,7 @@ class _Watch:
             "loss": event.loss,
             "bits_per_byte": event.bits_per_byte,
             "tokens_per_second": event.tokens_per_second,
+            "peak_share": event.peak_share,
             "seconds": event.seconds,
             "eta_seconds": left,
         }

@@ -138,6 +138,15 @@ class State:
 
         return self._map(move, lambda memory: memory.to(device=device))
 
+    def without_segments(self) -> State:
+        """The same memory and open block, with no closed block in sight."""
+
+        def layer(old: LayerState) -> LayerState:
+            none = old.segment_keys[:, :, :0]
+            return replace(old, segment_keys=none, segment_values=none, past=())
+
+        return replace(self, layers=tuple(layer(old) for old in self.layers))
+
     @staticmethod
     def stack(states: Sequence[State]) -> State:
         """One state whose batch holds the rows of all. Raises ValueError where they differ in more than position."""

@@ -13,6 +13,11 @@ MODEL_FILE = "tokenizer.model"
 JSON_FILE = "tokenizer.json"
 
 
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether there is something in `folder` that `open_tokenizer` takes."""
+    return any((folder / name).is_file() for name in (MODEL_FILE, JSON_FILE, BYTES_FILE))
+
+
 def open_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """Open `tokenizer.model`, else `tokenizer.json` (needs the `hf` extra), else the byte tokenizer's mark.
 

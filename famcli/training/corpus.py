@@ -7,33 +7,24 @@ A packed corpus is a folder: `tokens.bin` (uint16 or int32), `offsets.npy` (docu
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.documents.records import Record, read_records
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
 from famcli.training.recipe import CorpusRecipe
 
-_FORMAT = 1
+_FORMAT = 2
 _PROGRESS_CHARACTERS = 2_000_000
-
-
-@dataclass(frozen=True)
-class Record:
-    """One document of a corpus file. `fields` holds the other strings of its record (`split`, `title`, ...)."""
-
-    id: str
-    text: str
-    fields: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,55 +67,20 @@ class PackedCorpus:
         return int(self.offsets[-1])
 
 
-def read_records(path: Path) -> Iterator[Record]:
+def read_documents(path: Path) -> Iterator[Record]:
     """Documents of a .jsonl or .jsonl.zst file, or of a folder of .txt files (id: the path inside it), in order.
 
-    Raises RecipeError for what is missing, or is not such a file.
+    Raises DocumentError or RecipeError for what is missing, or is not such a file.
     """
-    if path.is_dir():
-        files = sorted(path.rglob("*.txt"))
-        if not files:
-            raise RecipeError(f"{path}: no .txt files in this folder; give a folder of texts or a .jsonl file")
-        for file in files:
-            yield Record(file.relative_to(path).as_posix(), file.read_text(encoding="utf-8", errors="replace"), {})
+    if not path.is_dir():
+        for record in read_records(path):
+            yield replace(record, text=without_surrogates(record.text))
         return
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-            record_id, text = fields.pop("id"), fields.pop("text")
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-            raise RecipeError(f"{path}: line {number} is not an object with `id` and `text`; correct it") from error
-        strings = {key: value for key, value in fields.items() if isinstance(value, str)}
-        yield Record(str(record_id), without_surrogates(str(text)), strings)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise RecipeError(
-            f"{path}: cannot be read ({error.strerror}); check data.folder and the corpus path"
-        ) from error
-    with file:
-        if path.suffix != ".zst":
-            yield from _decoded(file)
-            return
-        try:
-            import zstandard
-        except ImportError as error:
-            raise RecipeError(f"{path}: needs the package zstandard; pip install 'famcli[train]'") from error
-        try:
-            with zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file) as reader:
-                yield from _decoded(reader)
-        except zstandard.ZstdError as error:
-            raise RecipeError(f"{path}: damaged zstd file ({error}); fetch it again") from error
-
-
-def _decoded(file: BinaryIO) -> Iterator[str]:
-    with io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n") as lines:
-        yield from lines
+    files = sorted(path.rglob("*.txt"))
+    if not files:
+        raise RecipeError(f"{path}: no .txt files in this folder; give a folder of texts or a .jsonl file")
+    for file in files:
+        yield Record(file.relative_to(path).as_posix(), file.read_text(encoding="utf-8", errors="replace"), {})
 
 
 def pack(
@@ -138,15 +94,22 @@ def pack(
 ) -> PackedCorpus:
     """The corpus as tokens, from the cache if it is there: what training reads, or what `validation` keeps from it.
 
-    The cache is keyed by the tokenizer, the file (size and time) and the recipe's rules. Raises RecipeError if the
-    rules leave no document.
+    The cache is keyed by the tokenizer and the recipe's rules, and renewed when the file changes. Where there is no
+    file, what the cache holds is used as it is. Raises RecipeError if the rules leave no document.
     """
-    folder = cache / f"{corpus.name}-{'validation' if validation else 'train'}-{_cache_key(corpus, tokenizer, seed)}"
-    if not (folder / "meta.json").is_file():
+    rules = (corpus.where, corpus.exclude_ids, corpus.validation_hash_below, corpus.validation_documents)
+    key = cache_key(tokenizer.fingerprint, rules, corpus.max_characters, seed)
+    folder = cache / f"{corpus.name}-{'validation' if validation else 'train'}-{key}"
+    if not is_current(folder, corpus.path):
         chosen = choose_documents(corpus, seed, validation)
         if not chosen:
             raise RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
-        _write_packed(folder, corpus, tokenizer, chosen, on_progress)
+        texts = ((item.id, item.text) for item in read_documents(corpus.path) if item.id in chosen)
+
+        def report(done: int) -> None:
+            on_progress(PackProgress(corpus.name, done, sum(chosen.values())))
+
+        write_packed(folder, corpus.path, tokenizer, texts, report)
     return open_packed(folder, corpus.name)
 
 
@@ -164,7 +127,7 @@ def choose_documents(corpus: CorpusRecipe, seed: int, validation: bool) -> dict[
     """
     lengths = {
         record.id: len(record.text)
-        for record in read_records(corpus.path)
+        for record in read_documents(corpus.path)
         if record.text
         and record.id not in corpus.exclude_ids
         and all(record.fields.get(key) == value for key, value in (corpus.where or {}).items())
@@ -185,56 +148,69 @@ def choose_documents(corpus: CorpusRecipe, seed: int, validation: bool) -> dict[
     return chosen
 
 
-def token_num_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """UTF-8 bytes that each token stands for, [v]; 0 for control tokens."""
-    return np.array([len(tokenizer.token_bytes(token)) for token in range(tokenizer.vocab_size)], dtype=np.int64)
-
-
-def _write_packed(
+def write_packed(
     folder: Path,
-    corpus: CorpusRecipe,
+    source: Path,
     tokenizer: Tokenizer,
-    chosen: dict[str, int],
-    on_progress: Callable[[PackProgress], None],
+    texts: Iterable[tuple[str, str]],
+    on_progress: Callable[[int], None] = lambda characters: None,
+    **files: str,
 ) -> None:
+    """Tokenize `texts`, (id, text) each, into `folder`: all of it or nothing. Progress is told in characters.
+
+    source: the file they come from, whose time and size are kept with them. files: more files by name, as they are.
+    """
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
+    stamps = _stamps(source)
     offsets, num_bytes, ids = [0], [], []
-    done, reported, total = 0, 0, sum(chosen.values())
+    done, reported = 0, 0
     with (temporary / "tokens.bin").open("wb") as file:
-        for record in read_records(corpus.path):
-            if record.id not in chosen:
-                continue
-            tokens = np.asarray(tokenizer.encode(tokenizer.opening(record.text) + record.text), dtype=dtype)
+        for name, text in texts:
+            tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)
             file.write(tokens.tobytes())
             offsets.append(offsets[-1] + len(tokens))
-            num_bytes.append(len(record.text.encode("utf-8")))
-            ids.append(record.id)
-            done += len(record.text)
-            if done - reported >= _PROGRESS_CHARACTERS or done == total:
-                on_progress(PackProgress(corpus.name, done, total))
+            num_bytes.append(len(text.encode("utf-8")))
+            ids.append(name)
+            done += len(text)
+            if done - reported >= _PROGRESS_CHARACTERS:
+                on_progress(done)
                 reported = done
+        on_progress(done)
         file.flush()
         os.fsync(file.fileno())
     np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
     np.save(temporary / "num_bytes.npy", np.array(num_bytes, dtype=np.int64))
-    meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids}
+    for name, content in files.items():
+        (temporary / name).write_text(content, encoding="utf-8")
+    meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids, "source": stamps}
     (temporary / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def _cache_key(corpus: CorpusRecipe, tokenizer: Tokenizer, seed: int) -> str:
+def is_current(folder: Path, source: Path) -> bool:
+    """Whether `folder` was packed, from what `source` is now; if there is no such file any more, that it was packed."""
+    if not (folder / "meta.json").is_file():
+        return False
+    stamps = json.loads((folder / "meta.json").read_text())["source"]
+    return not source.exists() or stamps == _stamps(source)
+
+
+def cache_key(*parts: Any) -> str:
+    """A short name for what `parts` (plain values) say."""
+    return hashlib.sha256(json.dumps([_FORMAT, *parts]).encode()).hexdigest()[:16]
+
+
+def _stamps(source: Path) -> list[list[Any]]:
+    """Name, size and time of the source's files."""
     try:
-        files = sorted(corpus.path.rglob("*.txt")) if corpus.path.is_dir() else [corpus.path]
-        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        files = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
+        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     except OSError as error:
-        raise RecipeError(f"{corpus.path}: cannot be read ({error.strerror}); check data.folder") from error
-    rules = (corpus.where, corpus.exclude_ids, corpus.validation_hash_below, corpus.validation_documents)
-    key = [_FORMAT, tokenizer.fingerprint, stamps, rules, corpus.max_characters, seed]
-    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        raise RecipeError(f"{source}: cannot be read ({error.strerror}); check data.folder") from error
 
 
 def _sha256(name: str) -> bytes:

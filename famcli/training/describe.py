@@ -13,7 +13,8 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from famcli.training.recipe import CorpusRecipe, Recipe, type_name
+from famcli.training.recipe import Recipe
+from famcli.training.tables import type_name
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 
@@ -28,7 +29,7 @@ def describe_keys() -> Iterator[tuple[str, str, str, str]]:
         if not dataclasses.is_dataclass(inner):
             yield section.name, type_name(hint), _default_text(section), section.metadata["doc"]
             continue
-        prefix = "corpora[]" if inner is CorpusRecipe else section.name
+        prefix = section.name + ("[]" if get_origin(hint) is tuple else "")
         for item in dataclasses.fields(inner):
             kind = type_name(get_type_hints(inner)[item.name])
             yield f"{prefix}.{item.name}", kind, _default_text(item), item.metadata["doc"]

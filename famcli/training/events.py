@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from famcli.training.corpus import PackProgress
+from famcli.training.objective import ObjectiveLoss
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Everything is loaded. `step` is not 0 when a run goes on; `corpus_tokens` are the tokens to train on."""
+    """Everything is loaded. `step` is not 0 when a run goes on; `corpus_tokens` are the tokens to train on.
+
+    tokens_per_step: at most. flops_per_token: operations of training (`flops.py`); peak_flops: what all processes
+    can do in a second, measured at the start. training_distance: tokens, the longest from a key to its question.
+    """
 
     name: str
     num_parameters: int
@@ -22,14 +27,20 @@ class RunStarted:
     tokens_per_step: int
     step: int
     seconds: float
+    num_processes: int = 1
+    flops_per_token: float = 0.0
+    peak_flops: float = 0.0
+    training_distance: int = 0
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step. loss: nats per token; progress: share of the run's budget that is used, 0 to 1.
+    """One optimiser step. loss: nats per token, by loss weight; progress: share of the run's budget used, 0 to 1.
 
     tokens: predicted so far in the run; tokens_per_second: in this step; lr: the matrices' rate; grad_norm: before
-    clipping; memory_rms: root mean square of the carried memory, by layer; seconds: of the run so far.
+    clipping; memory_rms: root mean square of the carried memory, by layer; seconds: of the run so far; num_blocks: that
+    lanes read at most in this step; peak_share: tokens_per_second over what the machine's matrix products allow;
+    by_objective: their losses.
     """
 
     step: int
@@ -43,6 +54,9 @@ class StepDone:
     seconds: float
     progress: float
     num_skipped: int = 0
+    num_blocks: int = 0
+    peak_share: float = 0.0
+    by_objective: dict[str, ObjectiveLoss] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,20 @@ class CheckDone:
     by_corpus: dict[str, dict[str, float]]
     positions: tuple[int, ...]
     by_position: dict[str, list[float]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PasskeyDone:
+    """Passkeys recalled from validation text, by memory mode and distance: right[mode] has one count for each.
+
+    distances: tokens from the start of the reading to the question, the key at a random depth. total: streams at each.
+    """
+
+    step: int
+    distances: tuple[int, ...]
+    total: int
+    right: dict[str, list[int]]
     seconds: float
 
 
@@ -96,7 +124,9 @@ class RunEnded:
     exported: Path | None
 
 
-TrainEvent = PackProgress | RunStarted | StepDone | StepSkipped | CheckDone | ScoreProgress | RunSaved | RunEnded
+TrainEvent = (
+    PackProgress | RunStarted | StepDone | StepSkipped | CheckDone | PasskeyDone | ScoreProgress | RunSaved | RunEnded
+)
 
 
 def to_json(event: TrainEvent) -> dict[str, Any]:

@@ -20,9 +20,8 @@ def export_checkpoint(
     tokenizer: Tokenizer,
     recipe: Recipe,
     validated_tokens: int | None,
-    dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
-    """Write `network` to `folder` as a checkpoint: weights in `dtype`, tokenizer, `fam.json`, and the recipe beside it.
+    """Write `network` to `folder` as a checkpoint: weights as `recipe.export` says, tokenizer, `fam.json`, the recipe.
 
     `validated_tokens` is the length at which its bits per byte were measured; past it the commands warn.
     Raises CheckpointError when writing fails.
@@ -33,7 +32,16 @@ def export_checkpoint(
         validated_tokens=validated_tokens,
         tasks={"summarize": "extract"},
     )
-    save_checkpoint(folder, network, tokenizer, sidecar, dtype)
+    export = recipe.export
+    save_checkpoint(
+        folder,
+        network,
+        tokenizer,
+        sidecar,
+        torch.float32 if export.storage == "float32" else torch.bfloat16,
+        storage="int8" if export.storage == "int8" else "float",
+        shard_bytes=None if export.shard_megabytes is None else int(export.shard_megabytes * 1e6),
+    )
     target = folder / "recipe.toml"
     if recipe.path.is_file() and not (target.exists() and target.samefile(recipe.path)):
         shutil.copyfile(recipe.path, target)

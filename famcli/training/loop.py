@@ -1,7 +1,7 @@
 """The training loop: lanes in, gradients through memory and segments, one optimiser step, and again.
 
 `train` runs a recipe in a run folder, goes on from that folder's last checkpoint if there is one, and tells what
-happens through a callback. Weights and optimiser are float32; the products run on a copy in the recipe's dtype.
+happens through a callback. Every process of a run goes through the same loop; the first one logs, checks and saves.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from famcli.checkpoint.device import select_device
+from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
-from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
-from famcli.tokens.folder import open_tokenizer
-from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.checks import DocumentScore, bits_per_byte, bucket_starts, choose_validation, score_documents
-from famcli.training.corpus import PackedCorpus, pack, token_num_bytes
+from famcli.evaluation.positions import token_num_bytes
+from famcli.training.averaging import WeightAverage
+from famcli.training.checks import check_documents, check_passkeys
+from famcli.training.data import make_lanes, open_data
+from famcli.training.distributed import Processes
 from famcli.training.events import (
     CheckDone,
+    PasskeyDone,
     RunEnded,
     RunSaved,
     RunStarted,
@@ -37,17 +37,20 @@ from famcli.training.events import (
     to_json,
 )
 from famcli.training.export import export_checkpoint
+from famcli.training.flops import flops_per_token, machine_flops
 from famcli.training.heldout import heldout_figures
-from famcli.training.lanes import IGNORE, Lanes, StepPlan, start_state
-from famcli.training.objective import language_model_gradient
+from famcli.training.lanes import StepPlan
+from famcli.training.network import build_network, compile_layers, start_from_checkpoint
+from famcli.training.objective import objective_losses
 from famcli.training.optimizer import Optimizers, rate_factor
 from famcli.training.recipe import Recipe
-from famcli.training.sampler import DocumentSampler
-from famcli.training.saving import cut_log, load_run, save_run
+from famcli.training.runlog import LOG_NAME
+from famcli.training.saving import load_run, merge_lanes, save_run, truncate_log
+from famcli.training.step import Gradients, StepSums
 
-LOG_NAME = "log.jsonl"
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"
+CHECKPOINT_FORMAT = 2
 
 
 def train(
@@ -61,85 +64,71 @@ def train(
     A finished run is exported to `run_folder/export`, a checkpoint folder, with `figures.json` in it if the recipe
     names a held-out corpus; calling this again for a finished run does that last part again. With `steps` alone, a run
     that is killed and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the
-    clock. Raises RecipeError for data or a run folder that do not fit the recipe, and past `schedule.max_skipped`.
+    clock. Under `torchrun` the lanes are divided over the processes, and only the first one tells events. Raises
+    RecipeError for data or a run folder that do not fit the recipe, and past `schedule.max_skipped`.
     """
-    return Trainer(recipe, run_folder, on_event).run(should_stop)
-
-
-def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
-    """The recipe's network, float32, with its initial weights."""
-    shape = recipe.network
-    window = (shape.memory_segments + 1) * shape.block_size  # no key was ever further away in training
-    config = DecoderConfig(
-        vocab_size=vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_layers=shape.num_layers,
-        num_heads=shape.num_heads,
-        num_key_value_heads=shape.num_key_value_heads,
-        head_dim=shape.head_dim,
-        norm_eps=shape.norm_eps,
-        rope=RopeConfig(theta=shape.rope_theta, max_position=window),
-        tie_embeddings=shape.tie_embeddings,
-    )
-    fam = FamConfig(shape.block_size, shape.memory_segments, shape.fam_length)
-    network = Decoder(config, fam)
-    network.reset_parameters(recipe.schedule.seed)
-    return network
+    processes = Processes.join(recipe.hardware.device)
+    try:
+        return Trainer(recipe, run_folder, processes, on_event).run(should_stop)
+    finally:
+        processes.leave()
 
 
 class Trainer:
     """One run: its network, its lanes, its counters; `run` does it all."""
 
-    def __init__(self, recipe: Recipe, run_folder: Path, on_event: Callable[[TrainEvent], None]) -> None:
-        self._recipe, self._folder, self._emit = recipe, run_folder, on_event
+    def __init__(
+        self, recipe: Recipe, run_folder: Path, processes: Processes, on_event: Callable[[TrainEvent], None]
+    ) -> None:
+        self._recipe, self._folder, self._processes = recipe, run_folder, processes
+        self._emit = on_event if processes.is_first else _say_nothing
         if recipe.hardware.threads:
             torch.set_num_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
         self._log = run_folder / LOG_NAME
         self._cache = recipe.data.cache or run_folder.parent / "tokens"
-        self.tokenizer: Tokenizer = open_tokenizer(recipe.tokenizer.path)
-        self._token_bytes = token_num_bytes(self.tokenizer)
-        self._corpora, self._validation = self._pack()
-        self._device = select_device(recipe.hardware.device)
-        self.network = build_network(recipe, self.tokenizer.vocab_size).to(self._device)
-        dtype = getattr(torch, recipe.hardware.dtype)
-        self._compute = self.network if dtype == torch.float32 else _copy_of(self.network, dtype)
-        self._optimizers = Optimizers(self.network, recipe.schedule)
-        schedule = recipe.schedule
-        sampler = DocumentSampler(self._corpora, [corpus.weight for corpus in recipe.corpora], recipe.data.seed)
-        self.lanes = Lanes(
-            self._corpora,
-            sampler,
-            schedule.lanes,
-            recipe.network.block_size,
-            schedule.blocks_per_step,
-            self.tokenizer.bos_id,
-        )
-        self.step, self.tokens, self.skipped, self._elapsed = 0, 0, 0, 0.0
+        with processes.first_before_others():
+            self._data = open_data(recipe, self._cache, on_progress=self._emit)
+        self.tokenizer = self._data.tokenizer
+        self._build()
+        self._longest_tokens = recipe.schedule.longest_step * recipe.network.block_size
+        self.step, self.tokens, self.skipped, self._elapsed, self._checked = 0, 0, 0, 0.0, 0
         self._resume()
+
+    def _build(self) -> None:
+        """Network, optimisers and lanes as they are before the first step."""
+        recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
+        self.network = build_network(recipe, self.tokenizer.vocab_size)
+        if schedule.init:
+            start_from_checkpoint(self.network, schedule.init, self.tokenizer)
+        self.network.to(processes.device)
+        dtype = getattr(torch, recipe.hardware.dtype)
+        own = processes.share(schedule.lanes)
+        self._gradients = Gradients(
+            self.network,
+            dtype,
+            processes,
+            token_num_bytes(self.tokenizer),
+            num_objectives=len(self._data.objectives),
+            max_rows=-(-len(own) // schedule.accumulate),
+        )
+        self._compute = self._gradients.compute
+        self._compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
+        if recipe.hardware.compile:
+            compile_layers(self._compute)
+        self._optimizers = Optimizers(self.network, schedule)
+        self._average = WeightAverage(self.network, schedule.average_decay)
+        self.lanes = make_lanes(recipe, self._data, own)
 
     # ------------------------------------------------------------------------------------------------ the run
 
     def run(self, should_stop: Callable[[], bool]) -> RunEnded:
-        recipe = self._recipe
-        sizes = {corpus.name: corpus.num_tokens for corpus in self._corpora}
-        parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        schedule = recipe.schedule
-        per_step = schedule.lanes * schedule.blocks_per_step * recipe.network.block_size
-        self._tell(RunStarted(recipe.name, parameters, sizes, per_step, self.step, self._elapsed))
-        began, saved = time.monotonic() - self._elapsed, time.monotonic()
+        self._start()
+        self._began, self._saved = time.monotonic() - self._elapsed, self._elapsed
         stopped = False
         while self._progress() < 1.0 and not stopped:
-            self._one_step()
-            self._elapsed = time.monotonic() - began
-            if recipe.checks.every_steps and self.step % recipe.checks.every_steps == 0:
-                self._check()
-                self._elapsed = time.monotonic() - began
-            stopped = should_stop()
-            if time.monotonic() - saved >= 60 * recipe.checks.save_minutes:
-                self._save()
-                saved = time.monotonic()
+            stopped = self._one_step(should_stop)
+            self._check()
         self._save()
         finished = self._progress() >= 1.0
         exported = self._finish() if finished else None
@@ -147,16 +136,39 @@ class Trainer:
         self._tell(ended)
         return ended
 
+    def _start(self) -> None:
+        recipe, processes = self._recipe, self._processes
+        schedule, network = recipe.schedule, self.network
+        self._flops_per_token = flops_per_token(network.config, network.fam, schedule.longest_step)
+        self._peak = sum(processes.gather(machine_flops(processes.device, self._compute.dtype)))
+        self._tell(
+            RunStarted(
+                name=recipe.name,
+                num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+                corpus_tokens={corpus.name: corpus.num_tokens for corpus in self._data.corpora},
+                tokens_per_step=schedule.lanes * self._longest_tokens,
+                step=self.step,
+                seconds=self._elapsed,
+                num_processes=processes.size,
+                flops_per_token=self._flops_per_token,
+                peak_flops=self._peak,
+                training_distance=recipe.longest_distance,
+            )
+        )
+
     def _finish(self) -> Path:
         """Export the checkpoint; read the held-out corpus, if the recipe names one, and put its figures beside it."""
         recipe, folder = self._recipe, self._folder / EXPORT_NAME
-        export_checkpoint(folder, self.network, self.tokenizer, recipe, recipe.checks.tokens)
-        if recipe.checks.heldout is None:
+        if not self._processes.is_first:
             return folder
-        shipped = _copy_of(self.network, torch.bfloat16)
-        figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
-        figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
-        export_checkpoint(folder, self.network, self.tokenizer, recipe, figures["longest_document_tokens"])
+        with self._average.applied_to(self.network):
+            export_checkpoint(folder, self.network, self.tokenizer, recipe, recipe.checks.tokens)
+            if recipe.checks.heldout is None:
+                return folder
+            shipped = open_model(folder, device=self._processes.device.type, dtype="bfloat16").network
+            figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
+            figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
+            export_checkpoint(folder, self.network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -169,70 +181,53 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ one step
 
-    def _one_step(self) -> None:
+    def _one_step(self, should_stop: Callable[[], bool]) -> bool:
+        """One step, or one skipped; returns whether any process was told to stop."""
         began, schedule = time.monotonic(), self._recipe.schedule
-        plan = self.lanes.plan()
-        nats, states = self._gradients(plan)
-        norm = self._gradient_norm()
-        if not (math.isfinite(nats) and math.isfinite(norm)):
-            self._skip()
-            return
-        if schedule.clip_norm and norm > schedule.clip_norm:
-            scale = schedule.clip_norm / norm
-            torch._foreach_mul_(self._master_gradients(), scale)
         progress = self._progress()
+        plan = self.lanes.plan(self.step, progress)
+        own, states = self._gradients.read(plan)
+        norm = self._gradients.add_up()
+        told = self._processes.gather((own, began - self._began, should_stop()))
+        sums = reduce(add, (part for part, _, _ in told))
+        self._elapsed, stopped = told[0][1], any(stop for _, _, stop in told)
+        if not (math.isfinite(norm) and sums.is_finite):
+            self._skip()
+            return stopped
+        if self._elapsed - self._saved >= 60 * self._recipe.checks.save_minutes:
+            self._save()  # here, because these weights have just shown that they are good
+            self._saved = self._elapsed
+        if schedule.clip_norm and norm > schedule.clip_norm:
+            self._gradients.scale(schedule.clip_norm / norm)
         rate = self._optimizers.step(rate_factor(self.step, progress, schedule))
-        self._refresh_compute()
-        self.lanes.advance(plan, states)
+        self._gradients.refresh()
         self.step += 1
         self.tokens += plan.num_targets
-        num_bytes = sum(
-            self._token_bytes[group.targets[group.targets != IGNORE].numpy()].sum() for group in plan.groups
+        self._average.update(self.step)
+        self.lanes.advance(plan, states)
+        self._tell(self._step_done(plan, sums, norm, rate, progress, time.monotonic() - began))
+        return stopped
+
+    def _step_done(
+        self, plan: StepPlan, sums: StepSums, norm: float, rate: float, progress: float, seconds: float
+    ) -> StepDone:
+        speed = plan.num_targets / seconds
+        return StepDone(
+            step=self.step,
+            loss=sums.weighted / max(plan.weight_sum, 1e-9),
+            bits_per_byte=sums.bits_per_byte,
+            tokens=self.tokens,
+            tokens_per_second=speed,
+            lr=rate,
+            grad_norm=norm,
+            memory_rms=sums.memory_rms,
+            seconds=self._elapsed,
+            progress=progress,
+            num_skipped=self.skipped,
+            num_blocks=plan.num_blocks,
+            peak_share=speed * self._flops_per_token / self._peak,
+            by_objective=objective_losses(self._data.objectives, sums.tally),
         )
-        seconds = time.monotonic() - began
-        self._tell(
-            StepDone(
-                step=self.step,
-                loss=nats / max(plan.num_targets, 1),
-                bits_per_byte=nats / math.log(2) / max(int(num_bytes), 1),
-                tokens=self.tokens,
-                tokens_per_second=plan.num_targets / seconds,
-                lr=rate,
-                grad_norm=norm,
-                memory_rms=_memory_rms(states),
-                seconds=self._elapsed + seconds,
-                progress=progress,
-                num_skipped=self.skipped,
-            )
-        )
-
-    def _gradients(self, plan: StepPlan) -> tuple[float, dict[int, State]]:
-        """Read every group with gradient; the loss's sum, and each lane's state after the step."""
-        for parameter in self._compute.parameters():
-            parameter.grad = None
-        nats = 0.0
-        states: dict[int, State] = {}
-        for group in plan.groups:
-            inputs, targets = group.inputs.to(self._device), group.targets.to(self._device)
-            hidden, state = self._compute.read(inputs, start_state(self._compute, group))
-            nats += language_model_gradient(self._compute, hidden, targets, 1.0 / max(plan.num_targets, 1))
-            states.update(zip(group.lanes, state.detach().split(), strict=True))
-        return nats, states
-
-    def _gradient_norm(self) -> float:
-        """The gradient's norm, after it was brought to the float32 weights. A parameter without gradient gets zeros."""
-        for parameter, computed in zip(self.network.parameters(), self._compute.parameters(), strict=True):
-            parameter.grad = torch.zeros_like(parameter) if computed.grad is None else computed.grad.float()
-        return float(torch.nn.utils.get_total_norm(self._master_gradients()))
-
-    def _master_gradients(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.network.parameters() if parameter.grad is not None]
-
-    def _refresh_compute(self) -> None:
-        if self._compute is not self.network:
-            with torch.no_grad():
-                for parameter, computed in zip(self.network.parameters(), self._compute.parameters(), strict=True):
-                    computed.copy_(parameter)
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -246,52 +241,45 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ checks, files
 
     def _check(self) -> None:
-        checks, began = self._recipe.checks, time.monotonic()
-        documents = choose_validation(self._validation, checks.documents, checks.tokens)
-        if not documents:
+        """Look at the validation documents when it is time to, with the averaged weights if there are any."""
+        checks, step = self._recipe.checks, self.step
+        documents = checks.every_steps and step % checks.every_steps == 0
+        passkeys = checks.passkey_every_steps and step % checks.passkey_every_steps == 0
+        if not (documents or passkeys) or step == self._checked or not self._processes.is_first:
             return
-        starts = bucket_starts(self._recipe.network.block_size, checks.tokens)
-        total, by_corpus, by_position = {}, {}, {}
-        for mode in ("on", "frozen") if self._recipe.network.fam_length else ("on",):
-            scores: dict[str, list[DocumentScore]] = {
-                name: score_documents(
-                    self._compute,
-                    members,
-                    self._token_bytes,
-                    self.tokenizer.bos_id,
-                    memory_mode=mode,
-                    max_tokens=checks.tokens,
-                )
-                for name, members in documents.items()
-            }
-            everything = [score for members in scores.values() for score in members]
-            total[mode] = bits_per_byte(everything)
-            by_corpus[mode] = {name: bits_per_byte(members) for name, members in scores.items()}
-            by_position[mode] = [bits_per_byte(everything, bucket) for bucket in range(len(starts))]
-        self._tell(CheckDone(self.step, total, by_corpus, starts, by_position, time.monotonic() - began))
-
-    def _pack(self) -> tuple[list[PackedCorpus], list[PackedCorpus]]:
-        recipe = self._recipe
-        training, validation = [], []
-        for corpus in recipe.corpora:
-            seed = recipe.data.seed
-            training.append(pack(corpus, self.tokenizer, self._cache, seed, on_progress=self._emit))
-            if corpus.validation_hash_below or corpus.validation_documents:
-                validation.append(
-                    pack(corpus, self.tokenizer, self._cache, seed, validation=True, on_progress=self._emit)
-                )
-        return training, validation
+        self._checked = step  # a step that is skipped after it does not check again
+        validation, events = self._data.validation, list[CheckDone | PasskeyDone | None]()
+        with self._average.applied_to(self._compute):
+            if documents:
+                events.append(check_documents(self._compute, validation, self.tokenizer, checks, step))
+            if passkeys:
+                base = self._recipe.longest_distance or self._longest_tokens
+                lengths = [factor * base for factor in checks.passkey_distances]
+                streams = checks.passkey_streams
+                events.append(check_passkeys(self._compute, validation, self.tokenizer, lengths, streams, step))
+        for event in events:
+            if event is not None:
+                self._tell(event)
 
     def _save(self) -> None:
-        lane_tensors, lane_values = self.lanes.to_tensors()
+        """Write a training checkpoint; with broken weights stop instead, and keep the last good one."""
+        lane_tensors, lane_values = merge_lanes(self._processes.gather(self.lanes.to_tensors()))
         sections: dict[str, dict[str, Tensor]] = {
             "network": dict(self.network.named_parameters()),
             "optimizer": self._optimizers.to_tensors(),
-            "lanes": lane_tensors,
-            "random": {"cpu": torch.get_rng_state()},
+            "average": self._average.to_tensors(),
         }
+        if not all(bool(torch.isfinite(value).all()) for part in sections.values() for value in part.values()):
+            raise RecipeError(
+                f"{self._folder}: the weights are not finite after step {self.step:,}; the checkpoint before is kept, "
+                "lower the rates"
+            )
+        if not self._processes.is_first:
+            return
+        sections["lanes"] = lane_tensors
         tensors = {f"{section}/{name}": value for section, part in sections.items() for name, value in part.items()}
         values: dict[str, Any] = {
+            "format": CHECKPOINT_FORMAT,
             "recipe": self._recipe.learning_fingerprint(),
             "tokenizer": self.tokenizer.fingerprint,
             "step": self.step,
@@ -299,15 +287,19 @@ class Trainer:
             "skipped": self.skipped,
             "seconds": self._elapsed,
             "lanes": lane_values,
+            "log_bytes": self._log.stat().st_size,
         }
         self._tell(RunSaved(self.step, save_run(self._folder, self.step, tensors, values)))
 
     def _resume(self) -> None:
         saved = load_run(self._folder)
         if saved is None:
-            self._log.unlink(missing_ok=True)
+            if self._processes.is_first:
+                self._log.unlink(missing_ok=True)
             return
         values = saved.values
+        if values.get("format") != CHECKPOINT_FORMAT:
+            raise RecipeError(f"{saved.path}: written by another version of famcli; use another run folder")
         if (values["recipe"], values["tokenizer"]) != (self._recipe.learning_fingerprint(), self.tokenizer.fingerprint):
             raise RecipeError(
                 f"{saved.path}: belongs to another recipe or tokenizer; undo the change, or use another run folder"
@@ -316,28 +308,22 @@ class Trainer:
             named = saved.section("network")
             for name, parameter in self.network.named_parameters():
                 parameter.copy_(named[name])
-        self._refresh_compute()
+        self._gradients.refresh()
         self._optimizers.load_tensors(saved.section("optimizer"))
-        self.lanes.load_tensors(saved.section("lanes"), values["lanes"], self._device)
-        torch.set_rng_state(saved.tensors["random/cpu"])
+        self._average.load_tensors(saved.section("average"))
+        self.lanes.load_tensors(saved.section("lanes"), values["lanes"], self._processes.device)
         self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]
         self._elapsed = values["seconds"]
-        cut_log(self._log, self.step)
+        if self._processes.is_first:
+            truncate_log(self._log, values["log_bytes"])
 
     def _tell(self, event: TrainEvent) -> None:
+        if not self._processes.is_first:
+            return
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_json(event)) + "\n")
         self._emit(event)
 
 
-def _copy_of(network: Decoder, dtype: torch.dtype) -> Decoder:
-    """A second network with the same weights in `dtype`."""
-    copy = Decoder(replace(network.config), network.fam).to(device=network.device, dtype=dtype)
-    copy.load_state_dict(network.state_dict())
-    return copy
-
-
-def _memory_rms(states: dict[int, State]) -> tuple[float, ...]:
-    """Root mean square of the carried memory over all lanes, by layer."""
-    layers = zip(*(state.layers for state in states.values()), strict=True)
-    return tuple(float(torch.stack([layer.memory.square().mean() for layer in row]).mean().sqrt()) for row in layers)
+def _say_nothing(event: TrainEvent) -> None:
+    pass

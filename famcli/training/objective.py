@@ -1,4 +1,4 @@
-"""Language modelling on hidden rows: the loss, and its gradient made slice by slice.
+"""The loss on hidden rows, its gradient made slice by slice, and what of it is logged for each objective.
 
 The vocabulary's logits are the widest thing a step makes. They live for one slice only: each slice's gradient goes
 back through the head at once, and what reaches the hidden rows is collected for one pass through the decoder.
@@ -6,40 +6,139 @@ back through the head at once, and what reaches the hidden rows is collected for
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.nn.decoder import Decoder
-from famcli.training.lanes import IGNORE
+from famcli.training.lanes import LaneGroup
 
 _ROWS = 1024
 
+TALLY = ("text_nats", "text_tokens", "text_bytes", "answer_nats", "answer_tokens", "answers", "answers_right")
+"""Columns of a tally, which is a sum over tokens and may be added up over groups, steps and processes."""
 
-def language_model_gradient(network: Decoder, hidden: Tensor, targets: Tensor, scale: float) -> float:
-    """Sum of the negative log-likelihoods of `targets` [b, n] (nats), padding left out.
 
-    Adds `scale` times its gradient to the `.grad` of the network's parameters; `hidden` [b, n, d] must come from a
-    read with gradient. A probability under 1e-38 counts as 1e-38.
+@dataclass(frozen=True)
+class Loss:
+    """weighted: sum of loss weight times nats. nats [b, n] float32: of each target, 0 where its weight is 0.
+    right [b, n] bool: answer tokens that were the likeliest."""
+
+    weighted: float
+    nats: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class ObjectiveLoss:
+    """What one objective's documents gave in a step: nats per token, bits per byte, share of whole answers right.
+
+    None where there was nothing to count. `text` is all that is no answer; what is not learned is not counted.
     """
-    leaf = hidden.detach().flatten(0, 1).requires_grad_()
-    rows = targets.flatten()
-    total = 0.0
-    for first in range(0, len(rows), _ROWS):
-        wanted = rows[first : first + _ROWS]
-        used = wanted != IGNORE
-        if not bool(used.any()):
+
+    text_loss: float | None
+    bits_per_byte: float | None
+    answer_loss: float | None
+    answers_right: float | None
+    num_text_tokens: int
+    num_answers: int
+
+
+def language_model_gradient(
+    network: Decoder, hidden: Tensor, targets: Tensor, weights: Tensor, scale: float, answers: Tensor | None = None
+) -> Loss:
+    """The loss of `targets` [b, n], each weighted by `weights` [b, n]; both and `answers` [b, n] are on the CPU.
+
+    Adds `scale` times the gradient of the weighted sum to the `.grad` of the network's parameters; `hidden` [b, n, d]
+    must come from a read with gradient. Targets of weight 0 (padding) are left out, and cost nothing. A probability
+    under 1e-38 counts as 1e-38.
+    """
+    used = weights.flatten().nonzero()[:, 0]
+    nats, right = torch.zeros(weights.numel()), torch.zeros(weights.numel(), dtype=torch.bool)
+    if len(used):
+        wanted, shares, places = (
+            part.to(hidden.device, non_blocking=True)
+            for part in (targets.flatten()[used], scale * weights.flatten()[used], used)
+        )
+        asked = torch.zeros(len(used), dtype=torch.bool) if answers is None else answers.flatten()[used]
+        flat = hidden.detach().flatten(0, 1)
+        gradient = torch.zeros_like(flat)
+        found = []
+        for first in range(0, len(used), _ROWS):
+            part = slice(first, first + _ROWS)
+            rows = flat[places[part]].requires_grad_()
+            found.append(_head_gradient(network, rows, wanted[part], shares[part], bool(asked[part].any())))
+            assert rows.grad is not None
+            gradient[places[part]] = rows.grad
+        hidden.backward(gradient.view_as(hidden))  # type: ignore[no-untyped-call]
+        nats[used] = torch.cat([part for part, _ in found]).cpu()
+        right[used] = torch.cat([part for _, part in found]).cpu() & asked
+    weighted = float((nats.double() * weights.flatten()).sum())
+    return Loss(weighted, nats.view_as(weights), right.view_as(weights))
+
+
+def _head_gradient(
+    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judge: bool
+) -> tuple[Tensor, Tensor]:
+    """Backward through the head for `rows` [k, d], each times its share [k]: their nats [k], and whether the likeliest
+    token was the wanted one [k] (only told with `judge`)."""
+    logits = network.logits(rows[None])[0]
+    with torch.no_grad():
+        gradient = torch.softmax(logits.float(), dim=-1)
+        at = wanted[:, None]
+        chosen = gradient.gather(1, at)
+        right = gradient.argmax(-1) == wanted if judge else torch.zeros_like(wanted, dtype=torch.bool)
+        gradient.scatter_(1, at, chosen - 1)
+        gradient.mul_(shares[:, None])
+    logits.backward(gradient.to(logits.dtype))  # type: ignore[no-untyped-call]
+    return -chosen[:, 0].clamp_min(1e-38).log(), right
+
+
+def tally_group(
+    group: LaneGroup, loss: Loss, token_num_bytes: NDArray[np.int64], num_objectives: int
+) -> NDArray[np.float64]:
+    """What a group's loss adds to the tally [num_objectives, len(TALLY)]. token_num_bytes: of each token, [v]."""
+    tally = np.zeros((num_objectives, len(TALLY)))
+    for row, objective in enumerate(group.objectives):
+        counted, asked = group.weights[row].numpy() > 0, group.answers[row].numpy()
+        nats, right = loss.nats[row].numpy().astype(np.float64), loss.right[row].numpy()
+        text, answer = counted & ~asked, counted & asked
+        begins = np.flatnonzero(answer & ~np.concatenate(([False], answer[:-1])))
+        ends = np.flatnonzero(answer & ~np.concatenate((answer[1:], [False]))) + 1
+        tally[objective] += (
+            nats[text].sum(),
+            text.sum(),
+            token_num_bytes[group.targets[row].numpy()[text]].sum(),
+            nats[answer].sum(),
+            answer.sum(),
+            len(begins),
+            sum(bool(right[first:last].all()) for first, last in zip(begins, ends, strict=True)),
+        )
+    return tally
+
+
+def objective_losses(names: Sequence[str], tally: NDArray[np.float64]) -> dict[str, ObjectiveLoss]:
+    """A tally in words, by the objectives' names; those of which nothing was read are left out."""
+    losses = {}
+    for name, row in zip(names, tally.tolist(), strict=True):
+        columns = dict(zip(TALLY, row, strict=True))
+        if not columns["text_tokens"] + columns["answer_tokens"]:
             continue
-        logits = network.logits(leaf[None, first : first + _ROWS])[0]
-        with torch.no_grad():
-            gradient = torch.softmax(logits.float(), dim=-1)
-            at = wanted.clamp_min(0)[:, None]
-            chosen = gradient.gather(1, at)
-            total += float(-(chosen[:, 0].clamp_min(1e-38).log()[used]).sum())
-            gradient.scatter_(1, at, chosen - 1)
-            gradient.mul_(scale)
-            if not bool(used.all()):
-                gradient.mul_(used[:, None])
-        logits.backward(gradient.to(logits.dtype))  # type: ignore[no-untyped-call]
-    if leaf.grad is not None:
-        hidden.backward(leaf.grad.view_as(hidden))  # type: ignore[no-untyped-call]
-    return total
+        losses[name] = ObjectiveLoss(
+            text_loss=_ratio(columns["text_nats"], columns["text_tokens"]),
+            bits_per_byte=_ratio(columns["text_nats"] / math.log(2), columns["text_bytes"]),
+            answer_loss=_ratio(columns["answer_nats"], columns["answer_tokens"]),
+            answers_right=_ratio(columns["answers_right"], columns["answers"]),
+            num_text_tokens=int(columns["text_tokens"]),
+            num_answers=int(columns["answers"]),
+        )
+    return losses
+
+
+def _ratio(total: float, count: float) -> float | None:
+    return total / count if count else None

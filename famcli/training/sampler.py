@@ -1,8 +1,4 @@
-"""Which document comes next: an endless order over several corpora, decided by counters alone.
-
-The corpus furthest behind its share of the tokens gives the next document; inside a corpus every epoch is a seeded
-shuffle. There is no random state to keep: the counters are the state.
-"""
+"""Which source gives the next document: decided by counters alone, so there is no random state to keep."""
 
 from __future__ import annotations
 
@@ -11,39 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from famcli.training.corpus import PackedCorpus
 
+class Mixture:
+    """Draws sources so that the tokens read of each approach its weight as closely as whole documents allow.
 
-class DocumentSampler:
-    """Draws (corpus, document) pairs so that tokens approach `weights` as closely as whole documents allow."""
+    The source furthest behind gives the next document. Lanes that are reading count as `ahead` tokens further than
+    they are, so that lanes which begin together spread over the sources.
+    """
 
-    def __init__(self, corpora: Sequence[PackedCorpus], weights: Sequence[float], seed: int) -> None:
-        self._corpora = list(corpora)
+    def __init__(self, weights: Sequence[float], ahead: int) -> None:
         self._weights = np.array(weights, dtype=np.float64) / sum(weights)
-        self._seed = seed
-        self._drawn = [0] * len(corpora)  # documents given out
-        self._tokens = [0] * len(corpora)  # tokens in them
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self._ahead = ahead
+        self._drawn = [0] * len(weights)  # documents given out
+        self._read = [0] * len(weights)  # tokens read of them
 
-    def draw(self) -> tuple[int, int]:
-        """The next (corpus index, document index)."""
-        behind = self._weights * (sum(self._tokens) + 1) - np.array(self._tokens)
+    def draw(self, busy: Sequence[int]) -> tuple[int, int]:
+        """(source, number of its document) for a lane, where other lanes are reading the sources `busy`."""
+        taken = np.array(self._read) + self._ahead * np.bincount(busy, minlength=len(self._read))
+        behind = self._weights * (taken.sum() + self._ahead) - taken
         behind[self._weights == 0] = -np.inf
-        corpus = int(behind.argmax())
-        epoch, place = divmod(self._drawn[corpus], len(self._corpora[corpus]))
-        document = int(self._order(corpus, epoch)[place])
-        self._drawn[corpus] += 1
-        self._tokens[corpus] += len(self._corpora[corpus].document(document).tokens)
-        return corpus, document
+        source = int(behind.argmax())
+        self._drawn[source] += 1
+        return source, self._drawn[source] - 1
 
-    def _order(self, corpus: int, epoch: int) -> np.ndarray:
-        if corpus not in self._orders or self._orders[corpus][0] != epoch:
-            generator = np.random.default_rng([self._seed, corpus, epoch])
-            self._orders[corpus] = (epoch, generator.permutation(len(self._corpora[corpus])))
-        return self._orders[corpus][1]
+    def count(self, source: int, num_tokens: int) -> None:
+        """`num_tokens` more of this source were read."""
+        self._read[source] += num_tokens
 
     def to_json(self) -> dict[str, Any]:
-        return {"drawn": self._drawn, "tokens": self._tokens}
+        return {"drawn": list(self._drawn), "read": list(self._read)}
 
     def load_json(self, saved: Mapping[str, Any]) -> None:
-        self._drawn, self._tokens = list(saved["drawn"]), list(saved["tokens"])
+        self._drawn, self._read = list(saved["drawn"]), list(saved["read"])

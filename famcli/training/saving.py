@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from torch import Tensor
 from famcli.errors import RecipeError
 
 _PREFIX = "checkpoint-"
+
+SavedLanes = tuple[dict[str, Tensor], dict[str, Any]]
+"""What `Lanes.to_tensors` gives: tensors named `lane.name`, and plain values with one entry a lane under `lanes`."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +75,26 @@ def load_run(run_folder: Path) -> SavedRun | None:
         raise RecipeError(f"{folder}: damaged training checkpoint ({error}); remove it to start again") from error
 
 
-def cut_log(log: Path, step: int) -> None:
-    """Drop the log's lines of steps after `step`, which the run that goes on from there will write again."""
-    if not log.exists():
-        return
-    kept = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a run that was killed
-        if entry.get("step", 0) <= step:
-            kept.append(line + "\n")
-    temporary = log.with_name(log.name + ".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(log)
+def truncate_log(log: Path, num_bytes: int) -> None:
+    """Cut the log to what it held when the checkpoint was written: the rest will be written again."""
+    if log.exists() and log.stat().st_size > num_bytes:
+        os.truncate(log, num_bytes)
+
+
+def merge_lanes(parts: Sequence[SavedLanes]) -> SavedLanes:
+    """One form of all lanes from what each process saved of them: each lane from the process that reads it.
+
+    The others know where it is, but have neither its state nor its memory.
+    """
+    tensors: dict[str, Tensor] = {}
+    values = dict(parts[0][1])
+    for own, _ in parts:
+        tensors |= own
+    entries = zip(*(part["lanes"] for _, part in parts), strict=True)
+    values["lanes"] = [
+        next((entry for entry in lane if entry.keys() & {"state", "memory"}), lane[0]) for lane in entries
+    ]
+    return tensors, values
 
 
 def _checkpoints(run_folder: Path) -> list[Path]:

@@ -70,7 +70,7 @@ def test_an_enabled_checkpoint_reads_and_says_that_its_memory_is_off(run, plain:
 
 def test_inspect_a_checkpoint(run, tiny: Path) -> None:
     text = run("inspect", tiny).stdout
-    assert "blocks of 128 tokens, 1 segment, 4 memory rows, 0 sinks" in text
+    assert "blocks of 128 tokens, 1 segment, 4 memory rows (additive), 0 sinks" in text
     assert "trained" in text
     facts = json.loads(run("inspect", tiny, "--json").stdout)
     assert facts["kind"] == "checkpoint"

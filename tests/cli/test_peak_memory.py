@@ -15,6 +15,16 @@ MB = 1_000_000
 
 
 @pytest.mark.slow
+def test_memory_does_not_depend_on_the_length_of_a_benchmark(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)
+    peaks = []
+    for length in ("16k", "2M"):
+        arguments = ["eval", "babi", "--tasks", "qa1", "--lengths", length, "--streams", "2", "--model", str(model)]
+        peaks.append(run_famcli([*arguments, "--threads", "1", "--progress", "none"]).peak_bytes)
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["ppl", "read"])
 def test_memory_does_not_depend_on_length(command: str, tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)

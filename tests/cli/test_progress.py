@@ -48,7 +48,21 @@ def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
         "seconds": 5.0,
         "tokens_per_second": 1000.0,
         "eta_seconds": 5.0,
+        "total_tokens": None,
     }
+
+
+def test_work_can_be_counted_in_tokens() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with Progress("json", "loading", stream, clock) as progress:
+        progress.stage("reading", total_tokens=1000)
+        clock.now += 2
+        progress.advance(num_bytes=0, num_tokens=200)
+    last = shown(stream)[-1]
+    assert (last["total_tokens"], last["num_tokens"], last["eta_seconds"]) == (1000, 200, 8.0)
+    snapshot = Snapshot("reading", num_tokens=200, tokens_per_second=100.0, eta_seconds=8, total_tokens=1000)
+    assert describe_numbers(snapshot) == "20 %  ETA 0:08  100 tokens/s  200 tokens"
+    assert (snapshot.done, snapshot.total) == (200, 1000)
 
 
 def test_a_pipe_has_a_rate_but_no_end() -> None:

@@ -47,6 +47,20 @@ def test_our_own_prose_is_wrapped_on_a_terminal_only(monkeypatch: pytest.MonkeyP
     assert max(len(line) for line in terminal.getvalue().splitlines()) < 40
 
 
+def test_cells_are_shaded_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream, terminal = io.StringIO(), Terminal()
+    for output in (Output(stream), Output(terminal)):
+        output.shaded([("row", None), (" 10 %", 0.1), (" 90 %\x1b", 0.9)])
+    assert stream.getvalue() == "row 10 % 90 %\x1b\n"
+    plain, low, high = terminal.getvalue().split("\x1b[30;48;")
+    assert plain == "row"
+    assert low.endswith(" 10 %\x1b[0m")
+    assert high.endswith(" 90 %\\x1b\x1b[0m\n")
+    assert low[:10] != high[:10]
+
+
 def test_json_is_strict_and_keeps_the_script_of_the_text() -> None:
     stream = io.StringIO()
     Output(stream).json({"a": math.nan, "b": [math.inf, 1.5, ("é",)], "c": {"d": None}})

@@ -67,9 +67,18 @@ def test_the_list_says_what_the_command_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
-    options = [parameter for parameter in load_command(name).params if parameter.param_type_name == "option"]
-    assert options
-    assert [option.name for option in options if not getattr(option, "help", None)] == []
+    command = load_command(name)
+    for part in getattr(command, "commands", {name: command}).values():
+        options = [parameter for parameter in part.params if parameter.param_type_name == "option"]
+        assert options
+        assert [option.name for option in options if not getattr(option, "help", None)] == []
+
+
+def test_a_group_answers_for_its_commands_without_loading_anything_heavy() -> None:
+    for arguments, code in ((["passkey", "--help"], 0), (["passkey", "--no-such-option"], 2), (["nonsense"], 2)):
+        stdout, stderr, exit_code = run_and_list_heavy("eval", *arguments)
+        assert (exit_code, stderr.endswith("[]\n")) == (code, True)
+        assert stdout.startswith("Usage: famcli eval passkey") == (code == 0)
 
 
 def test_nothing_asked_shows_help(run) -> None:

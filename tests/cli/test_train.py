@@ -61,12 +61,24 @@ def recipe(tmp_path: Path, story: Path) -> Path:
     return path
 
 
-def test_a_dry_run_prints_the_recipe_and_trains_nothing(run, recipe: Path) -> None:
-    result = run("train", recipe, "--dry-run", "--set", "schedule.steps=7")
+def test_a_dry_run_prints_what_the_run_will_need_and_trains_nothing(run, recipe: Path) -> None:
+    result = run("train", recipe, "--dry-run", "--json", "--set", "schedule.steps=7")
     assert result.exit_code == 0
     printed = json.loads(result.stdout)
     assert (printed["recipe"]["schedule"]["steps"], printed["run"]) == (7, "runs/toy")
+    assert (printed["estimate"]["steps"], printed["estimate"]["tokens"]) == (7, 7 * 2 * 2 * 16)
+    shown = run("train", recipe, "--dry-run")
+    assert shown.exit_code == 0
+    lines = {line[:14].strip(): line[14:] for line in shown.stdout.splitlines()}
+    assert {"parameters", "steps", "tokens", "memory", "speed", "time", "disk"} <= lines.keys()
+    assert lines["parameters"] == f"{printed['estimate']['parameters']:,}"
     assert not (recipe.parent / "runs").exists()
+
+
+def test_json_belongs_to_a_dry_run(run, recipe: Path) -> None:
+    result = run("train", recipe, "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--jsonl" in result.stderr
 
 
 def test_a_run_ends_in_a_checkpoint_that_reads(run, recipe: Path, story: Path, tmp_path: Path) -> None:

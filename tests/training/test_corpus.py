@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from famcli.errors import RecipeError
+from famcli.errors import DocumentError, FamcliError, RecipeError
 from famcli.tokens.bytes import ByteTokenizer
-from famcli.training.corpus import PackProgress, choose_documents, pack, read_records, token_num_bytes
+from famcli.training.corpus import PackProgress, choose_documents, pack, read_documents
 from famcli.training.recipe import CorpusRecipe
 
 TEXTS = {f"doc-{number}": f"text {number} – " * (number + 1) for number in range(40)}
@@ -55,12 +55,12 @@ def test_zstd_files_and_folders_read_alike(corpus: CorpusRecipe, tmp_path: Path)
     zstandard = pytest.importorskip("zstandard")
     packed = tmp_path / "texts.jsonl.zst"
     packed.write_bytes(zstandard.ZstdCompressor().compress(corpus.path.read_bytes()))
-    assert list(read_records(packed)) == list(read_records(corpus.path))
+    assert list(read_documents(packed)) == list(read_documents(corpus.path))
     folder = tmp_path / "folder"
     (folder / "deep").mkdir(parents=True)
     (folder / "b.txt").write_text("second")
     (folder / "deep" / "c.txt").write_text("third")
-    assert [(record.id, record.text) for record in read_records(folder)] == [
+    assert [(record.id, record.text) for record in read_documents(folder)] == [
         ("b.txt", "second"),
         ("deep/c.txt", "third"),
     ]
@@ -93,8 +93,8 @@ def test_a_budget_takes_whole_documents_drawn_over_the_file(corpus: CorpusRecipe
 @pytest.mark.parametrize("content", ["{}", "[1]", "{", '{"id": "a"}'])
 def test_a_line_that_is_no_document_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.jsonl").write_text(json.dumps({"id": "a", "text": "b"}) + "\n" + content + "\n")
-    with pytest.raises(RecipeError, match="line 2"):
-        list(read_records(tmp_path / "bad.jsonl"))
+    with pytest.raises(DocumentError, match="line 2"):
+        list(read_documents(tmp_path / "bad.jsonl"))
 
 
 def test_missing_damaged_and_empty_corpora_are_refused(corpus: CorpusRecipe, tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_missing_damaged_and_empty_corpora_are_refused(corpus: CorpusRecipe, tmp
     (tmp_path / "bad.jsonl.zst").write_bytes(b"not zstd at all")
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "none.jsonl", tmp_path / "bad.jsonl.zst", tmp_path / "empty"):
-        with pytest.raises(RecipeError, match=path.name):
-            list(read_records(path))
+        with pytest.raises(FamcliError, match=path.name):
+            list(read_documents(path))
     with pytest.raises(RecipeError, match="leave no document"):
         pack(dataclasses.replace(corpus, where={"split": "none"}), ByteTokenizer(), tmp_path, 0)
 
@@ -115,7 +115,9 @@ def test_lone_surrogates_do_not_stop_a_run(tmp_path: Path) -> None:
     assert packed.document(0).num_bytes == len("x\ufffdy".encode()) == len(packed.document(0).tokens)
 
 
-def test_bytes_of_tokens() -> None:
-    widths = token_num_bytes(ByteTokenizer())
-    assert widths.tolist() == [1] * 256 + [0]
-    assert widths.dtype == np.int64
+def test_without_its_file_a_packed_corpus_is_used_as_it_is(corpus: CorpusRecipe, tmp_path: Path) -> None:
+    before = pack(corpus, ByteTokenizer(), tmp_path, 0)
+    corpus.path.unlink()
+    assert np.array_equal(pack(corpus, ByteTokenizer(), tmp_path, 0).tokens, before.tokens)
+    with pytest.raises(FamcliError, match=r"texts\.jsonl"):
+        pack(dataclasses.replace(corpus, exclude_ids=("doc-0",)), ByteTokenizer(), tmp_path, 0)

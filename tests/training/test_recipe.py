@@ -48,6 +48,13 @@ def test_the_recipe_that_ships_is_valid_and_keeps_out_what_must_be_kept_out() ->
         ("seed = 3", "seed = -1", "data.seed must be at least 0"),
         ("[network]", "[network", "not TOML"),
         ("validation_documents = 2", "where = { split = 1 }", "must be a table of strings"),
+        ("fam_length = 2", 'fam_length = 2\nmemory_update = "odd"', "network.memory_update must be one of"),
+        ('path = "tokenizer"', "", "tokenizer needs path or vocab_size"),
+        ("blocks_per_step = 2", "", "either blocks_per_step or max_blocks"),
+        ("blocks_per_step = 2", "blocks_per_step = 2\nmax_blocks = 3", "either blocks_per_step or max_blocks"),
+        ("blocks_per_step = 2", "max_blocks = 2\nmin_blocks = 3", "at least min_blocks"),
+        ("lanes = 3", "lanes = 3\nrandom_state_passing = 1.5", "schedule.random_state_passing must be from 0.0 to 1.0"),
+        ("lanes = 3", 'lanes = 3\nstate_passing = "all"', "schedule.state_passing must be one of lane, batch"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(toy: Path, old: str, new: str, said: str) -> None:
@@ -56,6 +63,65 @@ def test_what_does_not_fit_is_refused_by_name(toy: Path, old: str, new: str, sai
         load_recipe(toy)
     assert said in str(caught.value)
     assert str(toy) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('kind = "poems"', "objectives[0].kind must be one of"),
+        ('kind = "passkey"\nqueries = 2', "objectives[0].queries has no meaning for passkey"),
+        ('kind = "language_modelling"\nanswer_weight = 2', "answer_weight has no meaning for language_modelling"),
+        ('kind = "passkey"\ncorpora = ["poems"]', "objectives[0].corpora names 'poems', which is no corpus"),
+        ('kind = "needles"\ncount = 2\nqueries = 3', "objectives[0].queries is 3, more than its count of 2"),
+        ('kind = "facts"\ntasks = ["qa1", "qa9"]', "objectives[0].tasks[1] must be one of"),
+        ('kind = "questions"', "objectives[0].path is missing"),
+        ('kind = "passkey"\ntext_weight = 0\nanswer_weight = 0', "objectives[0] learns nothing"),
+        ('kind = "passkey"\n[[objectives]]\nkind = "passkey"', "objectives need different names"),
+        ('kind = "passkey"\nweight = 0', "objectives need a positive weight"),
+    ],
+)
+def test_objectives_that_do_not_fit_are_refused_by_name(toy: Path, lines: str, said: str) -> None:
+    toy.write_text(f"{toy.read_text()}\n[[objectives]]\n{lines}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(toy)
+    assert said in str(caught.value)
+
+
+def test_objectives_have_names_to_override_them_by(toy: Path) -> None:
+    toy.write_text(
+        toy.read_text() + '\n[[objectives]]\nkind = "language_modelling"\n[[objectives]]\nkind = "passkey"\n'
+    )
+    recipe = load_recipe(toy, ["objectives.passkey.blocks=7", "objectives.passkey.answer_weight=3"])
+    assert [objective.name for objective in recipe.objectives] == ["language_modelling", "passkey"]
+    assert recipe.objectives[1].answer_weight == 3.0
+    assert recipe.longest_distance == 7 * 8
+    assert load_recipe(toy).longest_distance == 2 * 8
+
+
+def test_without_objectives_language_is_modelled_and_nothing_is_asked(toy: Path) -> None:
+    recipe = load_recipe(toy)
+    assert [objective.kind for objective in recipe.all_objectives] == ["language_modelling"]
+    assert recipe.longest_distance == 0
+
+
+def test_blocks_of_a_step_are_drawn_under_a_growing_bound(toy: Path) -> None:
+    toy.write_text(
+        toy.read_text().replace("blocks_per_step = 2", "max_blocks = 9\nmin_blocks = 2\ncurriculum_share = 0.5")
+    )
+    schedule = load_recipe(toy).schedule
+    assert schedule.longest_step == 9
+    assert {schedule.blocks_of_step(1, step, 0.0) for step in range(50)} == {2}
+    assert {schedule.blocks_of_step(1, step, 0.25) for step in range(200)} == set(range(2, 7))  # half way, rounded
+    late = [schedule.blocks_of_step(1, step, 0.7) for step in range(400)]
+    assert set(late) == set(range(2, 10))
+    assert late == [schedule.blocks_of_step(1, step, 0.9) for step in range(400)]  # of (seed, step) and bound alone
+    assert late != [schedule.blocks_of_step(2, step, 0.7) for step in range(400)]
+
+
+def test_a_checkpoint_to_start_from_is_a_folder_beside_the_recipe_or_a_name(toy: Path) -> None:
+    (toy.parent / "old").mkdir()
+    assert load_recipe(toy, ["schedule.init=old"]).schedule.init == str(toy.parent.resolve() / "old")
+    assert load_recipe(toy, ["schedule.init=fam-tiny"]).schedule.init == "fam-tiny"
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
@@ -83,9 +149,24 @@ def test_every_key_is_documented() -> None:
 
 def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
     plain = load_recipe(toy).learning_fingerprint()
-    same = load_recipe(toy, ["schedule.steps=99", "hardware.threads=2", "checks.tokens=8", "corpora.notes.license=x"])
+    same = load_recipe(
+        toy,
+        [
+            "schedule.steps=99",
+            "hardware.threads=2",
+            "checks.tokens=8",
+            "corpora.notes.license=x",
+            "schedule.accumulate=3",
+        ],
+    )
     assert same.learning_fingerprint() == plain
-    for change in ("schedule.lanes=4", "network.rope_theta=5e4", "corpora.notes.weight=2", "data.seed=4"):
+    for change in (
+        "schedule.lanes=4",
+        "network.rope_theta=5e4",
+        "corpora.notes.weight=2",
+        "data.seed=4",
+        "schedule.random_state_passing=0.5",
+    ):
         assert load_recipe(toy, [change]).learning_fingerprint() != plain
 
 

@@ -1,0 +1,56 @@
+"""`famcli train --dry-run`: what a run will need, as a table or as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from famcli.cli.render import Output, describe_bytes, describe_seconds
+
+if TYPE_CHECKING:
+    from famcli.training.estimate import Estimate
+    from famcli.training.recipe import Recipe
+
+
+def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool) -> None:
+    """Measure, and print on stdout."""
+    from famcli.training.estimate import estimate, expected_vocab_size
+
+    found = estimate(recipe, expected_vocab_size(recipe))
+    output = Output()
+    if as_json:
+        output.json({"run": str(run_folder), "estimate": asdict(found), "recipe": recipe.to_json()})
+        return
+    for name, text in _lines(found, recipe, run_folder):
+        output.write(f"{name:<14}", "bold")
+        output.line(text)
+
+
+def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str, str]]:
+    schedule = recipe.schedule
+    limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
+    distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
+    total = describe_bytes(found.fixed_bytes + found.step_bytes)
+    return [
+        ("recipe", f"{recipe.name}, {recipe.path}"),
+        ("run", str(run_folder)),
+        ("parameters", f"{found.parameters:,}"),
+        ("steps", f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}"),
+        ("tokens", f"{found.tokens:,}"),
+        ("distance", distance),
+        ("operations", f"{found.flops_per_token:.3g} a token, {found.flops_per_token * found.tokens:.3g} in all"),
+        (
+            "memory",
+            f"{total}: {describe_bytes(found.fixed_bytes)} weights and optimiser, {describe_bytes(found.step_bytes)} "
+            "the longest step",
+        ),
+        ("speed", f"{found.tokens_per_second:,.0f} tokens/s, {found.peak_share:.0%} of this machine's peak"),
+        ("time", f"{describe_seconds(found.seconds)}, checks not counted"),
+        (
+            "disk",
+            f"{describe_bytes(found.export_bytes)} the checkpoint in {recipe.export.storage}; while training "
+            f"{describe_bytes(found.checkpoint_bytes)}, twice that for a moment",
+        ),
+        ("measured", found.measured),
+    ]

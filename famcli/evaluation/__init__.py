@@ -1,0 +1,1 @@
+"""The benchmarks that a memory is judged by, and the generators of their texts, which training uses too."""

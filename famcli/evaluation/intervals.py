@@ -1,0 +1,48 @@
+"""How far a measured share or mean can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z_95 = 1.959963984540054
+Interval = tuple[float, float]
+
+
+def wilson(right: int, total: int, z: float = Z_95) -> Interval:
+    """Wilson's score interval of a share of independent trials (JASA 22, 1927); (0, 1) without any."""
+    if not total:
+        return 0.0, 1.0
+    share, extra = right / total, z * z / total
+    middle = (share + extra / 2) / (1 + extra)
+    half = z / (1 + extra) * math.sqrt(share * (1 - share) / total + extra / (4 * total))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(
+    sums: Sequence[float] | NDArray[np.float64],
+    counts: Sequence[float] | NDArray[np.float64] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval | None:
+    """Percentile interval of sum(sums) / sum(counts) over groups drawn with replacement; counts are 1 if not given.
+
+    Groups are what is independent: documents, or streams of which each was asked several questions. None for fewer
+    than two groups, of which nothing can be told.
+    """
+    values = np.asarray(sums, dtype=np.float64)
+    weights = np.ones_like(values) if counts is None else np.asarray(counts, dtype=np.float64)
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    ratios = np.empty(resamples)
+    for index in range(resamples):
+        drawn = rng.integers(0, len(values), len(values))
+        ratios[index] = values[drawn].sum() / max(weights[drawn].sum(), 1e-12)
+    low, high = np.quantile(ratios, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)

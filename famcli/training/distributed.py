@@ -1,0 +1,105 @@
+"""Several processes as one run: started by `torchrun`, each reads its own lanes, and they add up their gradients.
+
+Every process holds the whole network, the whole optimiser and the plan of all lanes, and takes the same step after one
+sum over all gradients. Without `torchrun` there is one process and nothing here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from famcli.checkpoint.device import select_device
+from famcli.errors import RecipeError
+
+_T = TypeVar("_T")
+_TIMEOUT = timedelta(hours=12)  # the others wait while the first tokenizes a corpus or scores held-out documents
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that speaks for the run, known before it has joined."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of a run: `rank` from 0 to `size` - 1, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls, device: str) -> Self:
+        """Join the run that `torchrun` started, or be the only process. `device` is the recipe's.
+
+        gloo joins processes on CPUs, nccl those on GPUs (one GPU each, by LOCAL_RANK).
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            return cls(0, 1, select_device(device))
+        kind = select_device(device).type
+        if kind not in ("cpu", "cuda"):
+            raise RecipeError(f"hardware.device {kind}: several processes need cpu or cuda; start one process")
+        local = int(os.environ["LOCAL_RANK"])
+        if kind == "cuda" and local >= torch.cuda.device_count():
+            raise RecipeError(f"{local + 1} processes on a machine of {torch.cuda.device_count()} GPUs; start fewer")
+        chosen = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
+        if kind == "cuda":
+            torch.cuda.set_device(chosen)
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_TIMEOUT)
+        return cls(dist.get_rank(), size, chosen)
+
+    def leave(self) -> None:
+        """Take leave of the other processes, once all of them have come this far."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one logs, checks and saves."""
+        return self.rank == 0
+
+    def share(self, num_lanes: int) -> range:
+        """The lanes this process reads: neighbours, as evenly as they divide.
+
+        Raises RecipeError if there are more processes than lanes.
+        """
+        if num_lanes < self.size:
+            raise RecipeError(f"schedule.lanes is {num_lanes}, fewer than {self.size} processes; raise it")
+        return range(self.rank * num_lanes // self.size, (self.rank + 1) * num_lanes // self.size)
+
+    def add(self, tensor: Tensor) -> None:
+        """The sum of every process's `tensor`, in place, the same bits everywhere."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+    def gather(self, value: _T) -> list[_T]:
+        """Every process's `value`, in the order of their ranks, everywhere."""
+        if self.size == 1:
+            return [value]
+        values: list[_T | None] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process does what is in the `with`, then the others: they find in the cache what it made."""
+        if not self.is_first:
+            self._wait()
+        yield
+        if self.is_first:
+            self._wait()
+
+    def _wait(self) -> None:
+        if self.size > 1:
+            self.gather(None)

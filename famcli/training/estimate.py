@@ -1,0 +1,168 @@
+"""What a recipe will need, before it is run: parameters, tokens, memory, time, and room on disk.
+
+Shapes give the counts. Speed and memory are measured: one step on drawn tokens at the recipe's shapes, with as many
+lanes as take a few seconds on this machine.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from famcli.checkpoint.device import select_device
+from famcli.nn.decoder import Decoder
+from famcli.tokens.folder import holds_tokenizer, open_tokenizer
+from famcli.training.flops import flops_per_token, machine_flops
+from famcli.training.network import build_network, compile_layers, copy_of
+from famcli.training.objective import language_model_gradient
+from famcli.training.optimizer import Optimizers
+from famcli.training.recipe import Recipe
+
+_SECONDS = 5.0  # a measured step should not take longer
+_EXPECTED_SHARE = 0.25  # of the machine's peak, to choose how much to measure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need. In bytes, seconds and tokens.
+
+    tokens_per_step: on average over the run. training_distance: the longest from a key to its question. fixed_bytes:
+    weights, gradients and optimiser. step_bytes: what the longest step adds, scaled from the measured lanes.
+    measured: where speed and memory were measured, in words.
+    """
+
+    parameters: int
+    tokens_per_step: float
+    steps: int
+    tokens: int
+    training_distance: int
+    flops_per_token: float
+    fixed_bytes: int
+    step_bytes: int
+    tokens_per_second: float
+    peak_share: float
+    seconds: float
+    export_bytes: int
+    checkpoint_bytes: int
+    measured: str
+
+
+def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
+    """Measure a step of `recipe` and work out the rest from its shapes. Takes some seconds."""
+    if recipe.hardware.threads:
+        torch.set_num_threads(recipe.hardware.threads)
+    schedule = recipe.schedule
+    device, dtype = _device(recipe), getattr(torch, recipe.hardware.dtype)
+    network = build_network(recipe, vocab_size).to(device)
+    parameters = sum(value.numel() for value in network.parameters())
+    optimizers = Optimizers(network, schedule)
+    flops = flops_per_token(network.config, network.fam, schedule.longest_step)
+    peak = machine_flops(device, dtype)
+    block_size = network.fam.block_size
+    longest = schedule.longest_step * block_size
+    affordable = _SECONDS * _EXPECTED_SHARE * peak / flops
+    at_once = -(-schedule.lanes // schedule.accumulate)
+    lanes = max(1, min(at_once, int(affordable / longest)))
+    blocks = max(1, min(schedule.longest_step, int(affordable / block_size)))
+    seconds, num_bytes = _measure(recipe, network, optimizers, dtype, lanes, blocks)
+    speed = lanes * blocks * block_size / seconds
+    per_step = schedule.lanes * _mean_blocks(recipe) * block_size
+    steps, total = _budget(recipe, speed / per_step)
+    moments = 4 * sum(value.numel() for value in optimizers.to_tensors().values())
+    copies = parameters * (4 if schedule.average_decay else 0)
+    compute = 0 if dtype == torch.float32 else 2 * parameters * dtype.itemsize  # its weights and its gradients
+    return Estimate(
+        parameters=parameters,
+        tokens_per_step=per_step,
+        steps=steps,
+        tokens=int(steps * per_step),
+        training_distance=recipe.longest_distance,
+        flops_per_token=flops,
+        fixed_bytes=8 * parameters + moments + copies + compute,
+        step_bytes=int(num_bytes * at_once / lanes * schedule.longest_step / blocks),
+        tokens_per_second=speed,
+        peak_share=speed * flops / peak,
+        seconds=total,
+        export_bytes={"float32": 4, "bfloat16": 2, "int8": 1}[recipe.export.storage] * parameters,
+        checkpoint_bytes=4 * parameters + moments + copies,
+        measured=f"{lanes} of {at_once} lanes, {blocks} of {schedule.longest_step} blocks, on {device.type}"
+        + ("" if recipe.hardware.device in ("auto", device.type) else f": there is no {recipe.hardware.device} here"),
+    )
+
+
+def expected_vocab_size(recipe: Recipe) -> int:
+    """Of the recipe's tokenizer, or of the one that will be trained."""
+    path, vocab_size = recipe.tokenizer.path, recipe.tokenizer.vocab_size
+    if path is not None and (vocab_size is None or holds_tokenizer(path)):
+        return open_tokenizer(path).vocab_size
+    assert vocab_size is not None, "load_recipe requires one of the two"
+    return vocab_size
+
+
+def _measure(
+    recipe: Recipe, network: Decoder, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
+) -> tuple[float, int]:
+    """Seconds of one step of `lanes` times `blocks` drawn blocks, the second of two, and the bytes it added."""
+    compute = copy_of(network, dtype)
+    compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
+    if recipe.hardware.compile:
+        compile_layers(compute)
+    shape = (lanes, blocks * network.fam.block_size)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, network.config.vocab_size, shape, generator=generator)
+    before, seconds = _bytes_in_use(network.device), 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        hidden, _ = compute.read(tokens.to(network.device), compute.start(lanes))
+        language_model_gradient(compute, hidden, tokens, torch.ones(shape), 1.0 / tokens.numel())
+        for parameter, computed in zip(network.parameters(), compute.parameters(), strict=True):
+            parameter.grad = computed.grad.float() if computed.grad is not None else torch.zeros_like(parameter)
+        peak = _peak_bytes(network.device)
+        optimizers.step(0.0)
+        if network.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+    return seconds, max(0, peak - before)
+
+
+def _mean_blocks(recipe: Recipe) -> float:
+    """Blocks that a lane reads in a step, on average over the run."""
+    schedule = recipe.schedule
+    if schedule.max_blocks is None:
+        return float(schedule.longest_step)
+    low, high, growing = schedule.min_blocks, schedule.longest_step, schedule.curriculum_share
+    return growing * (low + (high - low) / 4) + (1 - growing) * (low + high) / 2
+
+
+def _budget(recipe: Recipe, steps_per_second: float) -> tuple[int, float]:
+    """Steps and seconds of the run: whichever limit ends it."""
+    schedule = recipe.schedule
+    by_steps = schedule.steps / steps_per_second if schedule.steps else float("inf")
+    seconds = min(by_steps, 60 * schedule.max_minutes if schedule.max_minutes else float("inf"))
+    steps = schedule.steps if schedule.steps and by_steps <= seconds else round(seconds * steps_per_second)
+    return max(1, steps), seconds
+
+
+def _device(recipe: Recipe) -> torch.device:
+    """The recipe's device, or the CPU where this machine has no such device."""
+    if recipe.hardware.device == "cuda" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    return select_device(recipe.hardware.device)
+
+
+def _bytes_in_use(device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return _peak_bytes(device)
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

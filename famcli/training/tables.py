@@ -1,0 +1,102 @@
+"""TOML tables into frozen dataclasses, with nothing in them that is not checked.
+
+A dataclass says once what its keys are: `key` gives each its documentation, default and bounds. Unknown keys, wrong
+types and values out of range are RecipeErrors that name the file, the key, and what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import MISSING, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from famcli.errors import RecipeError
+
+
+def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
+    """A documented key: `low` and `high` bound numbers (inclusive), `choices` names the strings that are allowed."""
+    metadata = {"doc": doc, "low": low, "high": high, **more}
+    if isinstance(default, dict | list):
+        raise TypeError("use tuples and None as defaults")
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+def type_name(hint: Any) -> str:
+    """What a type is called in the documentation and in errors."""
+    if get_origin(hint) in (UnionType, Union):
+        return type_name(get_args(hint)[0])
+    if get_origin(hint) is tuple:
+        return f"list of {type_name(get_args(hint)[0])}"
+    if get_origin(hint) is dict:
+        return "table of strings"
+    return {int: "integer", float: "number", bool: "true or false", str: "string", Path: "path"}[hint]
+
+
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Change `table` by a `key=value` string: dotted keys, TOML values, entries of a list by their `name` or `kind`."""
+    dotted, equals, text = override.partition("=")
+    parts = dotted.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: not of the form key=value; write e.g. --set schedule.lanes=4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string: --set hardware.device=cuda
+    node: Any = table
+    for part in parts[:-1]:
+        if isinstance(node, list):
+            node = next((item for item in node if item.get("name", item.get("kind")) == part), None)
+        else:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict | list):
+            raise RecipeError(f"--set {override}: the recipe has no {part!r} there; check the key")
+    if isinstance(node, list):
+        raise RecipeError(f"--set {override}: name the entry, e.g. --set corpora.NAME.weight=2")
+    node[parts[-1]] = value
+
+
+def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any:
+    """An instance of the dataclass `kind` from a table. `file` and `prefix` (dotted, with its dot) are for errors."""
+    if not isinstance(table, dict):
+        raise RecipeError(f"{file}: {prefix.rstrip('.')} must be a table; write it as a [section]")
+    fields = {item.name: item for item in dataclasses.fields(kind) if not item.metadata.get("internal")}
+    for name in table:
+        if name not in fields:
+            raise RecipeError(f"{file}: unknown key {prefix}{name}; one of: {', '.join(fields)}")
+    values: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for name, item in fields.items():
+        if name in table:
+            values[name] = _parse_value(hints[name], table[name], item, file, prefix + name)
+        elif item.default is MISSING:
+            raise RecipeError(f"{file}: {prefix}{name} is missing; it is the {item.metadata['doc']}")
+    return kind(**values)
+
+
+def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str, name: str) -> Any:
+    if get_origin(hint) in (UnionType, Union):
+        hint = get_args(hint)[0]
+    if dataclasses.is_dataclass(hint):
+        return parse_table(hint, value, file, name + ".")  # type: ignore[arg-type]
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        if not isinstance(value, list):
+            raise RecipeError(f"{file}: {name} must be a list; it is {value!r}")
+        return tuple(_parse_value(inner, entry, item, file, f"{name}[{i}]") for i, entry in enumerate(value))
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
+            raise RecipeError(f"{file}: {name} must be a table of strings; it is {value!r}")
+        return value
+    accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise RecipeError(f"{file}: {name} must be of type {type_name(hint)}; it is {value!r}")
+    low, high, choices = (item.metadata.get(bound) for bound in ("low", "high", "choices"))
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise RecipeError(f"{file}: {name} must be {bounds}; it is {value!r}")
+    if choices and value not in choices:
+        raise RecipeError(f"{file}: {name} must be one of {', '.join(choices)}; it is {value!r}")
+    return hint(value)
