@@ -27,7 +27,7 @@ from torch.nn import functional
 
 import famcli.nn.decoder
 import famcli.nn.memory
-from benchmarks.ablations import RECIPE, RUNS, TEXT_RECIPE, read_log
+from benchmarks.ablations import RECIPE, RUNS, TEXT_RECIPE, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.benchmarks import passkey_trials
@@ -46,7 +46,7 @@ LENGTHS = (8, 64, 256, 1024, 4096, 10_000)  # blocks
 STREAMS = 16
 SCORED_BLOCKS = 16
 RECENT_BLOCKS = 8
-DIGITS = 3
+DIGITS = 2
 
 Compress = Callable[[FamConfig, Tensor, Tensor, list[Any], bool], tuple[Tensor, Tensor, Tensor | None]]
 
@@ -81,6 +81,9 @@ REMEDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "norm capped": ("additive", {"compress": _capped(famcli.nn.memory.compress)}),
 }
 
+FACTOR_OF = {"additive (the paper's)": "additive update (the paper's)", "gated (ours)": "base"}
+"""Runs that the ablations made already are not made again."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -101,7 +104,7 @@ def _run(name: str, seed: int) -> None:
     train(load_recipe(TEXT_RECIPE), RUNS / "toy-text")
     settings = [f"network.memory_update={update}", f"schedule.seed={seed}", f"data.seed={seed + 1}"]
     with _patched(patches):
-        ended = train(load_recipe(RECIPE, settings), RUNS / f"forever-{list(REMEDIES).index(name)}-{seed}")
+        ended = train(load_recipe(RECIPE, settings), run_folder(FACTOR_OF.get(name, name), seed))
         assert ended.exported is not None
         entry = {"remedy": name, "seed": seed} | judge(ended.exported)
     LOG.parent.mkdir(parents=True, exist_ok=True)

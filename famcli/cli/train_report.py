@@ -20,11 +20,11 @@ def train_report(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was written, and each run's last numbers.")] = False,
 ) -> None:
-    """Turn the logs of training runs into plots: PNG files, and one HTML page that has them all inside.
+    """Turn the logs of training runs into plots.
 
-    Loss, bits per byte with the memory on and frozen, by position too, pass keys by distance, answers by objective, the
-    size of the memory, gradient norm, rate and speed; what no log has numbers for is left out. Runs that still go on
-    can be drawn too.
+    PNG files, and one HTML page that has them all inside: loss, bits per byte with the memory on and frozen, by
+    position too, passkeys by distance, answers by objective, the size of the memory, gradient norm, rate and speed;
+    what no log has numbers for is left out. Runs that still go on can be drawn too.
     """
     from dataclasses import asdict
 
