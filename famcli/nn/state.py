@@ -161,8 +161,11 @@ class State:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What states must share to be stacked: fill, blocks closed, first update made or not, memory mode, layers."""
-        return (self.fill, self.num_closed, self.memory_is_initial, self.memory_mode, len(self.layers))
+        """What states must share to be stacked: fill, blocks closed, first update made or not, memory mode, and
+        what rows each layer keeps of closed blocks (after training steps without segments, fewer than were closed).
+        """
+        rows = tuple(layer.segment_keys.shape[2] for layer in self.layers)
+        return (self.fill, self.num_closed, self.memory_is_initial, self.memory_mode, rows)
 
     def split(self) -> list[State]:
         """One state for each row of the batch."""

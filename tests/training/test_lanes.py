@@ -136,6 +136,28 @@ def test_a_lane_sees_what_reading_in_one_go_sees(fam_length: int, segments: int)
             torch.testing.assert_close(rows, whole[0, : len(rows)], rtol=1e-4, atol=1e-4)
 
 
+def test_lanes_with_different_rows_are_read_apart() -> None:
+    """After steps without segments, lanes that closed as many blocks may have kept different numbers of their rows."""
+    lanes = make_lanes(num_lanes=6, segment_dropout=0.5, blocks_per_step=None, max_blocks=4)
+    decoder, plain = network(segments=3), network(segments=0)
+    differed = 0
+    with torch.no_grad():
+        for step in range(60):
+            plan = lanes.plan(step, 0.5)
+            kept = {group.lanes: group.state.layers[0].segment_keys.shape[2] for group in plan.groups if group.state}
+            differed += len(set(kept.values())) > 1
+            states: dict[int, State] = {}
+            for group in plan.groups:
+                start = start_state(decoder, group)
+                if plan.without_segments:
+                    _, after = plain.read(group.inputs, start.without_segments())
+                else:
+                    _, after = decoder.read(group.inputs, start)
+                states.update(zip(group.lanes, after.split(), strict=True))
+            lanes.advance(plan, states)
+    assert differed > 5
+
+
 def test_no_gradient_reaches_the_step_before() -> None:
     lanes, decoder = make_lanes(random_state_passing=1.0), network()
     for step in range(6):
