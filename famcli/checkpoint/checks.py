@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig
+from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig, check_ropes
 from famcli.checkpoint.weights import (
     PROMPT_NAME,
     StoredTensor,
@@ -20,8 +20,7 @@ from famcli.checkpoint.weights import (
     stored_weights,
 )
 from famcli.errors import CheckpointError
-from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.frequencies import inverse_frequencies
+from famcli.nn.config import DecoderConfig, FamConfig, later_switches
 from famcli.nn.shapes import parameter_shapes
 from famcli.tokens import open_tokenizer
 from famcli.tokens.tokenizer import Tokenizer
@@ -42,25 +41,35 @@ class Fingerprints:
 
 
 def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
-    """sha256 of all numbers that decide what a state means, as canonical JSON."""
-    values = {"decoder": asdict(config), "fam": asdict(fam)}
+    """sha256 of all numbers that decide what a state means, as canonical JSON.
+
+    Switches that are at rest are left out, so that a new one changes no older fingerprint.
+    """
+    values = {}
+    for name, part in (("decoder", config), ("fam", fam)):
+        resting = {each.name for each in fields(part) if each.kw_only} - set(later_switches(part))
+        values[name] = {key: value for key, value in asdict(part).items() if key not in resting}
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def checked_weights(folder: Path, config: PretrainedConfig, fam: FamConfig) -> dict[str, StoredTensor]:
-    """What the weight files and the prompt's declare, once every name and shape is what the network wants."""
+def checked_weights(
+    folder: Path, config: PretrainedConfig, fam: FamConfig, prompt_folder: Path | None = None
+) -> dict[str, StoredTensor]:
+    """What the weight files and the prompt's declare, once every name and shape is what the network wants.
+
+    prompt_folder: where the prompt is, if not in `folder`: an adapter brings one.
+    """
     try:
         shapes = parameter_shapes(config.decoder, fam)
-        visible = (fam.memory_segments + 1) * fam.block_size
-        inverse_frequencies(config.decoder.rope, config.decoder.head_dim, visible)
+        check_ropes(config.decoder, (fam.memory_segments + 1) * fam.block_size)
     except (ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE}: no network can have these numbers ({error})") from error
-    stored = stored_weights(folder, config.family, config.storage)
+    stored = stored_weights(folder, config)
     prompt = shapes.pop(PROMPT_NAME, None)
     check_weights(stored, shapes, folder)
     stored = {name: stored[name] for name in shapes}
     if prompt is not None:
-        stored[PROMPT_NAME] = stored_prompt(folder)
+        stored[PROMPT_NAME] = stored_prompt(prompt_folder or folder)
         check_shape(stored[PROMPT_NAME], prompt)
     return stored
 
@@ -80,4 +89,7 @@ def refuse_adapter(folder: Path) -> None:
     """Raise CheckpointError when the folder has a LoRA adapter: reading without it would silently be another model."""
     found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
     if found:
-        raise CheckpointError(f"{folder} has a LoRA adapter ({found[0]}), which is not applied yet; merge it first")
+        raise CheckpointError(
+            f"{folder} has a LoRA adapter ({found[0]}) beside its weights; say which is meant: --adapter {folder}, or "
+            "move the adapter into a folder of its own"
+        )

@@ -15,20 +15,17 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
+from famcli.checkpoint.choose import choose_fam
 from famcli.checkpoint.families import read_config
-from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
 from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt
-from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, SIDECAR_FILE, Sidecar
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
-from famcli.errors import CheckpointError, UsageError
-from famcli.nn import FamConfig
+from famcli.errors import CheckpointError
 
-DEFAULT_BLOCK_SIZE = 1024
-DEFAULT_SEGMENTS = 3
-DEFAULT_FAM_LENGTH = 64
-DEFAULT_SINKS = 4
 _ROWS_AT_ONCE = 4096
 
 
@@ -51,68 +48,42 @@ def enable(
     memory_segments: int | None = None,
     fam_length: int | None = None,
     sink_tokens: int | None = None,
+    local_memory: bool | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> Enabled:
     """Write `fam.json` and `fam.safetensors` into the folder of a pretrained decoder.
 
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
-    each dimension. Numbers that are not given are chosen so that the visible window, (memory_segments + 1) *
-    block_size, stays within the length the decoder was trained for. Raises CheckpointError when the folder does not
-    hold a decoder famcli can open, or was enabled before (unless `force`), UsageError for numbers that cannot be.
+    each dimension. What is not given is chosen (see `choose_fam`), and a checkpoint that has a chat template writes its
+    summaries. Raises CheckpointError when the folder does not hold a decoder famcli can open, or was enabled before
+    (unless `force`), UsageError for numbers that cannot be.
     """
     folder = checkpoint_folder(path)
-    targets = (folder / PROMPT_FILE, folder / SIDECAR_FILE)
+    targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
     existing = [target for target in targets if target.exists() or target.is_symlink()]
     if existing and not force:
         raise CheckpointError(f"{existing[0]} is there already: the folder was enabled before; --force replaces it")
     check_links(folder)
     config = read_config(folder)
     refuse_adapter(folder)
-    fam, notes = choose_fam(config.max_positions, block_size, memory_segments, fam_length, sink_tokens)
+    fam, notes = choose_fam(
+        config.decoder,
+        block_size=block_size,
+        memory_segments=memory_segments,
+        fam_length=fam_length,
+        sink_tokens=sink_tokens,
+        local_memory=local_memory,
+    )
     stored = checked_weights(folder, config, replace(fam, fam_length=0))
     checked_tokenizer(folder, config.decoder)
-    sidecar = Sidecar(fam=fam, memory_trained=False)
+    writes = has_chat_template(folder)
+    if writes:
+        notes = (*notes, "summaries will be written: the checkpoint has a chat template; --mode extract quotes instead")
+    sidecar = Sidecar(fam=fam, memory_trained=False, tasks={"summarize": "write"} if writes else {})
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
     files = _write(folder, sidecar, prompt)
     return Enabled(folder, sidecar, files, config.max_positions, seed, notes)
-
-
-def choose_fam(
-    max_positions: int,
-    block_size: int | None = None,
-    memory_segments: int | None = None,
-    fam_length: int | None = None,
-    sink_tokens: int | None = None,
-) -> tuple[FamConfig, tuple[str, ...]]:
-    """A way of reading for a decoder trained on `max_positions` tokens, and what there is to say about the choice."""
-    notes = []
-    for name, value, limit in (
-        ("block_size", block_size, MAX_BLOCK_SIZE),
-        ("memory_segments", memory_segments, MAX_SEGMENTS),
-    ):
-        if value is not None and value > limit:
-            raise UsageError(f"{name} is {value}, more than the {limit} that can be")
-    segments = DEFAULT_SEGMENTS if memory_segments is None else memory_segments
-    if block_size is None:
-        block_size = max(1, min(DEFAULT_BLOCK_SIZE, max_positions // (max(segments, 0) + 1)))
-        notes.append(f"block_size {block_size} was chosen: the decoder was trained on {max_positions:,} tokens")
-    if memory_segments is None:
-        segments = max(0, min(DEFAULT_SEGMENTS, max_positions // max(block_size, 1) - 1))
-        notes.append(
-            f"memory_segments {segments} was chosen: {segments + 1} blocks of {block_size:,} tokens are visible"
-        )
-    window = (segments + 1) * block_size
-    if window > max_positions:
-        notes.append(
-            f"{window:,} tokens are visible at once, more than the {max_positions:,} the decoder was trained on"
-        )
-    length = min(DEFAULT_FAM_LENGTH, block_size) if fam_length is None else fam_length
-    sinks = min(DEFAULT_SINKS, block_size) if sink_tokens is None else sink_tokens
-    try:
-        return FamConfig(block_size, segments, length, sinks), tuple(notes)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def draw_prompt(embedding: StoredTensor, fam_length: int, seed: int) -> Tensor:
@@ -140,16 +111,17 @@ def _write(folder: Path, sidecar: Sidecar, prompt: Tensor | None) -> tuple[Path,
     """Write both files elsewhere first; `fam.json`, which makes the folder an enabled one, is moved in last."""
     written = []
     try:
-        with tempfile.TemporaryDirectory(prefix=".enabling-", dir=folder) as made:
+        prompt_file, sidecar_file = beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE)
+        with tempfile.TemporaryDirectory(prefix=".enabling-", dir=sidecar_file.parent) as made:
             if prompt is not None:
                 save_prompt(Path(made) / PROMPT_FILE, prompt)
-                os.replace(Path(made) / PROMPT_FILE, folder / PROMPT_FILE)
-                written.append(folder / PROMPT_FILE)
+                os.replace(Path(made) / PROMPT_FILE, prompt_file)
+                written.append(prompt_file)
             else:
-                (folder / PROMPT_FILE).unlink(missing_ok=True)
+                prompt_file.unlink(missing_ok=True)
             (Path(made) / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
-            os.replace(Path(made) / SIDECAR_FILE, folder / SIDECAR_FILE)
-            written.append(folder / SIDECAR_FILE)
+            os.replace(Path(made) / SIDECAR_FILE, sidecar_file)
+            written.append(sidecar_file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be written to ({error}); free space, or copy the folder") from error
     return tuple(written)

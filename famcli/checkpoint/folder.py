@@ -11,16 +11,24 @@ from pathlib import Path
 
 from famcli.checkpoint.jsonfile import shown
 from famcli.errors import CheckpointError
+from famcli.tokens.gguf_file import is_gguf
 
 
 def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
-    """`path` as the folder of a checkpoint. Raises CheckpointError when it is missing or no folder."""
+    """`path` as the folder of a checkpoint, or its GGUF file. Raises CheckpointError when it is missing or neither."""
     folder = Path(path).expanduser()
+    if is_gguf(folder):
+        return folder
     if not folder.exists():
         raise CheckpointError(f"{folder} does not exist; give the folder of a checkpoint")
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
     return folder
+
+
+def beside(folder: Path, name: str) -> Path:
+    """Where a checkpoint has its file `name`: in its folder, or beside its GGUF file under that file's name."""
+    return folder.with_name(f"{folder.stem}.{name}") if is_gguf(folder) else folder / name
 
 
 def named_file(folder: Path, name: str) -> Path:
@@ -44,6 +52,6 @@ def inside(folder: Path, path: Path) -> Path:
 
 def check_links(folder: Path) -> None:
     """Raise CheckpointError when any JSON, tokenizer or weights file of the folder leads out of it."""
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() and (path.suffix in {".json", ".safetensors"} or path.stem.startswith("tokenizer")):
             inside(folder, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,8 +17,9 @@ from famcli.checkpoint.checks import (
     refuse_adapter,
 )
 from famcli.checkpoint.families import read_config
-from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
 from famcli.checkpoint.locate import Located, resolve
+from famcli.checkpoint.quantize import memory_bytes
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import ITEM_BYTES, PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
 from famcli.nn.config import DecoderConfig, FamConfig
@@ -29,10 +31,11 @@ class CheckpointInfo:
     """A checkpoint's facts.
 
     sidecar: None for a plain decoder that was not enabled. num_parameters: without the memory prompt, tied ones once.
-    storage: float, or int8 for matrices that are turned back to bfloat16 on loading. dtypes: parameters stored in each
-    type. files: name and bytes of each file. weights_bytes: of all stored weights and their scales. state_bytes: of the
-    largest state of one stream (every segment there, one token short of a full block, keys and values in the stored
-    type, memory on) and of a plain decoder None. max_positions: tokens it was pretrained on.
+    storage: float, or int8 or int4 for matrices that are turned back to bfloat16 on loading. dtypes: parameters stored
+    in each type. files: name and bytes of each file. weights_bytes: of all stored weights and their scales.
+    state_bytes: of the largest state of one stream (every segment there, one token short of a full block, keys and
+    values in the stored type, memory on) and of a plain decoder None. memory_bytes: of the weights in memory, by the
+    type or the `quantize` they are opened with. max_positions: tokens it was pretrained on.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class CheckpointInfo:
     files: tuple[tuple[str, int], ...]
     weights_bytes: int
     state_bytes: int | None
+    memory_bytes: Mapping[str, int]
     fingerprints: Fingerprints
 
 
@@ -59,7 +63,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     check_links(folder)
     config = read_config(folder)
     refuse_adapter(folder)
-    sidecar = read_sidecar(folder) if (folder / SIDECAR_FILE).exists() else None
+    sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
     fam = sidecar.fam if sidecar else FamConfig(fam_length=0)
     stored = checked_weights(folder, config, fam)
     tokenizer = checked_tokenizer(folder, config.decoder)
@@ -77,9 +81,10 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         memory_parameters=prod(prompt.shape) if prompt else 0,
         storage=config.storage,
         dtypes=_dtypes(weights),
-        files=tuple((path.name, path.stat().st_size) for path in sorted(folder.iterdir()) if path.is_file()),
+        files=_files(folder),
         weights_bytes=sum(tensor.num_bytes + (tensor.scale.num_bytes if tensor.scale else 0) for tensor in weights),
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
+        memory_bytes=memory_bytes(config.decoder, fam),
         fingerprints=Fingerprints(
             weights_fingerprint(stored), config_fingerprint(config.decoder, fam), tokenizer.fingerprint
         ),
@@ -98,6 +103,11 @@ def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: str) -> int:
         itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else ITEM_BYTES[dtype]
         total += prod(shape) * itemsize
     return total
+
+
+def _files(folder: Path) -> tuple[tuple[str, int], ...]:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    return tuple((path.name, path.stat().st_size) for path in paths if path.is_file())
 
 
 def _dtypes(weights: list[StoredTensor]) -> dict[str, int]:

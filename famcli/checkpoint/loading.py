@@ -1,44 +1,129 @@
-"""Weights from safetensors files into a network, by memory map. What is read here was checked before (weights.py)."""
+"""Weights from safetensors files into a network. What is read here was checked before (weights.py).
+
+A weight that is used as it is stored is a piece of the mapped file. One that is not (another type or device, rows that
+lie apart, fewer bits) is made from a copy of that tensor alone: had it been mapped, its pages would stay in memory
+beside what was made of them for as long as any other tensor of the file is used.
+"""
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from famcli.checkpoint.int8 import dequantize
+from famcli.checkpoint import int4, int8
+from famcli.checkpoint.device import DTYPES
 from famcli.checkpoint.jsonfile import shown
+from famcli.checkpoint.quantize import bits_of, quantized_matrix
 from famcli.checkpoint.weights import StoredTensor, opened
 from famcli.errors import CheckpointError
+from famcli.nn.lora import LowRank
+from famcli.nn.quantized import QuantizedMatrix
+from famcli.tokens.gguf_file import is_gguf
+
+_FEW_BITS = {"int8": torch.int8, "int4": torch.uint8}
 
 
 def assign_weights(
-    network: nn.Module, stored: Mapping[str, StoredTensor], device: torch.device, dtypes: Mapping[str, torch.dtype]
+    network: nn.Module,
+    stored: Mapping[str, StoredTensor],
+    device: torch.device,
+    dtypes: Mapping[str, torch.dtype],
+    quantize: str = "none",
+    updates: Mapping[str, LowRank] | None = None,
 ) -> None:
     """Give every parameter of `network` named in `dtypes` its stored values, on `device` and in that type.
 
     Where nothing needs converting the parameter is the mapped file itself: pages are read when they are used, and
-    writing to them (training) changes private copies, never the file. int8 matrices are turned back to numbers of
-    that type here, once. Raises CheckpointError.
+    writing to them (training) changes private copies, never the file. What does need it is copied tensor by tensor, in
+    the order of the files: no second copy of a checkpoint is ever there. `quantize` keeps matrices in fewer bits
+    (quantize.py); without it int8 matrices are turned back to numbers of that type here, once. `updates` (an adapter's)
+    are added to their matrices first. Raises CheckpointError.
     """
     files: dict[Path, list[str]] = {}
-    for parameter in dtypes:
+    for parameter in sorted(dtypes, key=lambda name: stored[name].start):
         files.setdefault(stored[parameter].file, []).append(parameter)
     for path, parameters in files.items():
         with opened(path, "pt") as file:
+            source = _Source(path, file)
             for parameter in parameters:
-                tensor: Tensor = file.get_tensor(stored[parameter].name)
-                scale = stored[parameter].scale
-                if scale is not None:
-                    tensor = _turned_back(stored[parameter], tensor, file.get_tensor(scale.name))
-                _assign(network, parameter, tensor.to(device=device, dtype=dtypes[parameter]))
+                declared, dtype = stored[parameter], dtypes[parameter]
+                update = (updates or {}).get(parameter)
+                bits = bits_of(parameter, declared.shape, quantize)
+                as_stored = device.type == "cpu" and DTYPES.get(declared.dtype) == dtype
+                tensor = source.values(declared, mapped=as_stored and update is None and bits is None)
+                if update is not None:
+                    tensor = update.added_to(tensor, dtype)
+                if bits is None:
+                    _assign(network, parameter, tensor.to(device=device, dtype=dtype))
+                else:
+                    _place(network, parameter, quantized_matrix(tensor.to(device), parameter, bits, dtype))
+
+
+class _Source:
+    """The tensors of one weight file."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path, self._file = path, file
+        self._last: tuple[str, Tensor] | None = None  # what was copied last, of which other parameters are rows too
+        if hasattr(os, "posix_fadvise") and not is_gguf(path):
+            with path.open("rb") as advised:  # the disk need not wait until a mapped page is asked for
+                os.posix_fadvise(advised.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+    def values(self, declared: StoredTensor, mapped: bool) -> Tensor:
+        """A parameter's values, those in few bits as float32. mapped: they will be used as they are stored."""
+        if declared.scale is not None:
+            return _turned_back(declared, self._rows(declared, False), self._rows(declared.scale, False))
+        return self._rows(declared, mapped)
+
+    def _rows(self, declared: StoredTensor, mapped: bool) -> Tensor:
+        rows = declared.rows
+        tensor = self._whole(declared, mapped and (rows is None or rows.groups == 1))
+        if rows is None:
+            return tensor
+        return tensor.view(rows.groups, rows.period, *tensor.shape[1:])[:, rows.start : rows.stop].flatten(0, 1)
+
+    def _whole(self, declared: StoredTensor, mapped: bool) -> Tensor:
+        if mapped or is_gguf(self._path):
+            tensor: Tensor = self._file.get_tensor(declared.name)
+            return tensor
+        if self._last is None or self._last[0] != declared.name:
+            self._last = None
+            self._last = (declared.name, _copied(declared))
+        return self._last[1]
+
+
+def _copied(declared: StoredTensor) -> Tensor:
+    """A whole stored tensor in memory of its own, which goes back to the system with it. Raises CheckpointError."""
+    shape = declared.shape if declared.rows is None else (declared.rows.total, *declared.shape[1:])
+    room, filled = mmap.mmap(-1, declared.stored_bytes), 0
+    with declared.file.open("rb", buffering=0) as file, memoryview(room) as view:
+        file.seek(declared.start)
+        while filled < len(view):
+            count = file.readinto(view[filled:])
+            if not count:
+                raise CheckpointError(f"{declared.file} ends within '{shown(declared.name)}'; fetch it again")
+            filled += count
+    if declared.dtype == "int4":  # two numbers in a byte
+        shape = (shape[0], shape[1] // 2)
+    return torch.frombuffer(room, dtype=_FEW_BITS.get(declared.dtype) or DTYPES[declared.dtype]).view(shape)
 
 
 def _assign(network: nn.Module, parameter: str, tensor: Tensor) -> None:
     owner, _, name = parameter.rpartition(".")
     setattr(network.get_submodule(owner), name, nn.Parameter(tensor))
+
+
+def _place(network: nn.Module, parameter: str, matrix: QuantizedMatrix) -> None:
+    owner, _, name = parameter.rpartition(".")
+    module = network.get_submodule(owner)
+    delattr(module, name)
+    setattr(module, name, matrix)
 
 
 def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
@@ -51,6 +136,7 @@ def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
 
 
 def _turned_back(stored: StoredTensor, values: Tensor, scale: Tensor) -> Tensor:
-    if not bool((scale.isfinite() & (scale >= 0)).all()):
+    steps = scale if stored.dtype == "int8" else scale[..., 0]
+    if not bool(scale.isfinite().all() & (steps >= 0).all()):
         raise CheckpointError(f"{stored.file}: the scale of '{shown(stored.name)}' holds numbers no scale can be")
-    return dequantize(values, scale)
+    return int8.dequantize(values, scale) if stored.dtype == "int8" else int4.dequantize(values, scale)

@@ -1,31 +1,38 @@
-"""Which checkpoint a name means, without opening it: no torch, no network.
+"""Which checkpoint a name means, without opening it: no torch, and no network but through what a caller gives.
 
-A name is looked up as a folder, then in the hub's cache on this machine, then among the checkpoints that ship.
+A name is looked up as a folder or a GGUF file, then in the hub's cache on this machine, then among the checkpoints that
+ship; a name of the hub that is nowhere is fetched, where the caller lets it be.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.errors import CheckpointError
+from famcli.tokens.gguf_file import is_gguf
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
 DEFAULT_MODEL = "fam-tiny"
 
+Fetch = Callable[["HubName", Mapping[str, str]], object]
+"""Fetches what a name of the hub means into its cache, or raises CheckpointError."""
+
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILE = re.compile(r"[\w.-]+\.gguf")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class Located:
-    """A checkpoint's folder.
+    """A checkpoint's folder, or its GGUF file.
 
     name: how to show it. chosen_by: who asked for it ("--model", "FAMCLI_MODEL", "default"). where: what the name
-    turned out to be ("folder", "hub cache", "ships with famcli").
+    turned out to be ("folder", "GGUF file", "hub cache", "ships with famcli").
     """
 
     path: Path
@@ -35,39 +42,45 @@ class Located:
 
 
 @dataclass(frozen=True)
-class ListedModel:
-    """A checkpoint that can be asked for by name. enabled: it has a `fam.json`, so it can read streams."""
+class HubName:
+    """`owner/name[/file.gguf][@revision]`: a repository of the hub, or one GGUF file in it."""
 
-    name: str
-    path: Path
-    where: str
-    enabled: bool
+    repo: str
+    file: str | None
+    revision: str
+
+    @classmethod
+    def parse(cls, name: str) -> HubName | None:
+        """None for what cannot be a name of the hub."""
+        path, _, revision = name.partition("@")
+        repo, file = "/".join(path.split("/")[:2]), "/".join(path.split("/")[2:])
+        if not _REPO.fullmatch(repo) or (file and not _FILE.fullmatch(file)) or not _is_revision(revision or "main"):
+            return None
+        return cls(repo, file or None, revision or "main")
 
 
 def resolve(
-    name: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None, *, asked_by: str = "--model"
+    name: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    asked_by: str = "--model",
+    fetch: Fetch | None = None,
 ) -> Located:
     """The checkpoint that `name` means, which `asked_by` gave; without one FAMCLI_MODEL, else the one that ships.
 
-    Raises CheckpointError when there is none, with the places that were searched.
+    fetch: called for a name of the hub that is not in its cache, or not whole there. Raises CheckpointError when there
+    is none, with the places that were searched.
     """
     environ = os.environ if environ is None else environ
     if name is not None:
-        return _named(os.fspath(name), asked_by, environ)
+        return _named(os.fspath(name), asked_by, environ, fetch)
     if environ.get(MODEL_VARIABLE):
-        return _named(environ[MODEL_VARIABLE], MODEL_VARIABLE, environ)
+        return _named(environ[MODEL_VARIABLE], MODEL_VARIABLE, environ, fetch)
     shipped = shipped_models()
     if not shipped:
         raise CheckpointError(f"no checkpoint ships with this famcli; give one with --model or {MODEL_VARIABLE}")
     chosen = DEFAULT_MODEL if DEFAULT_MODEL in shipped else min(shipped)
     return Located(shipped[chosen], chosen, "default", "ships with famcli")
-
-
-def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
-    """The checkpoints that ship, then those in the hub's cache that were enabled for streams or could be."""
-    environ = os.environ if environ is None else environ
-    found = [_listed(name, path, "ships with famcli") for name, path in sorted(shipped_models().items())]
-    return found + [_listed(name, path, "hub cache") for name, path in _cached_models(environ)]
 
 
 def shipped_models() -> dict[str, Path]:
@@ -85,17 +98,19 @@ def shipped_models() -> dict[str, Path]:
     }
 
 
-def _listed(name: str, path: Path, where: str) -> ListedModel:
-    return ListedModel(name, path, where, enabled=(path / "fam.json").is_file())
-
-
-def _named(name: str, chosen_by: str, environ: Mapping[str, str]) -> Located:
+def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch | None) -> Located:
     if not name.strip():
         raise CheckpointError(f"{chosen_by} is empty; give a folder or a name that `famcli models` lists")
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
         return Located(folder, name, chosen_by, "folder")
-    cached = _cached(name, environ)
+    if is_gguf(folder):
+        return Located(folder, name, chosen_by, "GGUF file")
+    wanted = HubName.parse(name)
+    cached = None if wanted is None else cached_path(wanted, environ)
+    if wanted and fetch and not folder.exists() and (cached is None or not _is_whole(cached)):
+        fetch(wanted, environ)
+        cached = cached_path(wanted, environ)
     if cached is not None:
         return Located(cached, name, chosen_by, "hub cache")
     shipped = shipped_models()
@@ -104,12 +119,25 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str]) -> Located:
     if folder.is_dir():
         raise CheckpointError(f"{folder} has no config.json; give the folder that holds a checkpoint's files")
     if folder.exists():
-        raise CheckpointError(f"{folder} is a file; give the folder that holds the checkpoint's files")
+        raise CheckpointError(f"{folder} is a file; give the folder that holds the checkpoint's files, or a GGUF file")
     known = ", ".join(sorted(shipped)) or "none"
+    remedy = f"fetch it with `famcli pull {name}`" if wanted else "fetch it first"
     raise CheckpointError(
         f"'{name}' ({chosen_by}) is no folder, is not in the hub's cache ({hub_cache(environ)}), and does not ship "
-        f"with famcli (shipped: {known}); fetch it first, or see `famcli models`"
+        f"with famcli (shipped: {known}); {remedy}, or see `famcli models`"
     )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the weights of a folder are all there: a download that was broken off leaves some of its files."""
+    index = path / "model.safetensors.index.json"
+    if path.is_file() or (path / "model.safetensors").is_file() or not index.is_file():
+        return path.is_file() or (path / "model.safetensors").is_file()
+    try:
+        named = json.loads(index.read_bytes())["weight_map"].values()
+        return all((path / name).is_file() for name in named)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return True  # opening it will say what is wrong
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
@@ -123,34 +151,44 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     return Path(base).expanduser() / "huggingface" / "hub"
 
 
-def _cached(name: str, environ: Mapping[str, str]) -> Path | None:
-    """The snapshot of `owner/name` or `owner/name@revision` in the hub's cache, if it is there.
+def cached_path(name: HubName, environ: Mapping[str, str]) -> Path | None:
+    """The folder (or the GGUF file in it) that `name` means in the hub's cache, if it is there.
 
     The cache's layout is public and stable, so it is read directly: no package is needed, and no network touched.
     """
-    repo, _, revision = name.partition("@")
-    if not _REPO.fullmatch(repo):
+    snapshot = _snapshot(hub_cache(environ) / f"models--{name.repo.replace('/', '--')}", name.revision)
+    if snapshot is None:
         return None
-    return _snapshot(hub_cache(environ) / f"models--{repo.replace('/', '--')}", revision or "main")
+    path = snapshot / (name.file or "config.json")
+    if not path.is_file():
+        return None
+    return path if name.file else snapshot
+
+
+def _is_revision(revision: str) -> bool:
+    return ".." not in revision.split("/") and not revision.startswith("/") and "\\" not in revision
 
 
 def _snapshot(folder: Path, revision: str) -> Path | None:
     commit = revision
     if not _COMMIT.fullmatch(revision):
-        if ".." in revision.split("/") or revision.startswith("/"):
-            return None
         reference = folder / "refs" / revision
         if not reference.is_file():
             return None
         commit = reference.read_text("utf-8", errors="replace").strip()
     snapshot = folder / "snapshots" / commit
-    usable = _COMMIT.fullmatch(commit) and (snapshot / "config.json").is_file()
-    return snapshot if usable else None
+    return snapshot if _COMMIT.fullmatch(commit) and snapshot.is_dir() else None
 
 
-def _cached_models(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+def cached_models(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    """The names and paths of what the cache has: folders that hold a `config.json`, and GGUF files."""
     root = hub_cache(environ)
     for folder in sorted(root.glob("models--*--*")) if root.is_dir() else ():
         snapshot = _snapshot(folder, "main")
-        if snapshot is not None:
-            yield folder.name.removeprefix("models--").replace("--", "/", 1), snapshot
+        if snapshot is None:
+            continue
+        name = folder.name.removeprefix("models--").replace("--", "/", 1)
+        if (snapshot / "config.json").is_file():
+            yield name, snapshot
+        for path in sorted(snapshot.glob("*.gguf")):
+            yield f"{name}/{path.name}", path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from famcli.checkpoint.adapter import Adapter
 from famcli.checkpoint.checks import Fingerprints, config_fingerprint
+from famcli.checkpoint.generation import GenerationDefaults
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn import Decoder, MemoryMode
 from famcli.tokens.tokenizer import Tokenizer
@@ -20,7 +22,8 @@ class Model:
     """A checkpoint, opened.
 
     network: the decoder, on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to
-    show it. chosen_by: the rule that picked it (see `Located`).
+    show it. chosen_by: the rule that picked it (see `Located`). generation: how it wants to write. adapter: the one
+    that was added to its weights.
     """
 
     network: Decoder
@@ -30,6 +33,14 @@ class Model:
     name: str
     fingerprints: Fingerprints
     chosen_by: str = ""
+    generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+    adapter: Adapter | None = None
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer: those that the checkpoint names, or the tokenizer's own."""
+        own = () if self.tokenizer.eos_id is None else (self.tokenizer.eos_id,)
+        return frozenset(self.generation.end_ids or own)
 
     @property
     def default_memory_mode(self) -> MemoryMode:

@@ -6,13 +6,17 @@ CheckpointError. Nothing is unpickled, and no file outside the folder is read.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, fit, read_adapter
+from famcli.checkpoint.adapter_file import load_updates
 from famcli.checkpoint.checks import (
     Fingerprints,
     checked_tokenizer,
@@ -23,13 +27,16 @@ from famcli.checkpoint.checks import (
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.generation import read_generation
 from famcli.checkpoint.loading import assign_weights
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model
+from famcli.checkpoint.quantize import check_quantization
 from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
 from famcli.errors import UsageError
 from famcli.nn import Decoder, DecoderConfig, FamConfig
+from famcli.nn.lora import LowRank
 
 
 def open_model(
@@ -40,43 +47,75 @@ def open_model(
     block_size: int | None = None,
     memory_segments: int | None = None,
     sink_tokens: int | None = None,
+    quantize: str = "none",
+    adapter: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Open the checkpoint that `name` means (see `resolve`), ready to read on `device` and in `dtype`.
 
-    `block_size`, `memory_segments` and `sink_tokens` override the sidecar. Raises CheckpointError when files are
-    missing, damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for a device, a type or an
-    override that cannot be.
+    `block_size`, `memory_segments` and `sink_tokens` override the sidecar; `quantize` ("int8", "int4") keeps the
+    matrices in fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if
+    famcli made it, its way of reading and its memory prompt take the place of the checkpoint's. Raises CheckpointError
+    when files are missing, damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for a device,
+    a type or an override that cannot be.
     """
+    check_quantization(quantize)
     located = name if isinstance(name, Located) else resolve(name)
     folder = checkpoint_folder(located.path)
     check_links(folder)
-    sidecar = _overridden(read_sidecar(folder), block_size, memory_segments, sink_tokens)
+    added = None if adapter is None else read_adapter(Path(adapter))
+    home = added.folder if added is not None and added.sidecar is not None else folder
+    sidecar = _overridden(read_sidecar(home), block_size, memory_segments, sink_tokens)
     config = read_config(folder)
-    refuse_adapter(folder)
-    stored = checked_weights(folder, config, sidecar.fam)
+    if added is None:
+        refuse_adapter(folder)
+    stored = checked_weights(folder, config, sidecar.fam, home)
+    fitted = {} if added is None else fit(added, config, stored, located.name)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
     tokenizer = checked_tokenizer(folder, config.decoder)
-    network = load_network(config.decoder, sidecar.fam, stored, chosen, compute)
-    fingerprints = Fingerprints(
-        weights=weights_fingerprint(stored),
+    fingerprints = Fingerprints(  # first: the pages that this reads are given back before those that stay are taken
+        weights=_fingerprint(stored, added),
         config=config_fingerprint(config.decoder, sidecar.fam),
         tokenizer=tokenizer.fingerprint,
     )
-    return Model(network, tokenizer, sidecar, folder, located.name, fingerprints, located.chosen_by)
+    updates = {} if added is None else load_updates(added, fitted)
+    network = load_network(config.decoder, sidecar.fam, stored, chosen, compute, quantize, updates)
+    generation = read_generation(folder, tokenizer)
+    shown = located.name if added is None else f"{located.name} with {added.folder}"
+    return Model(network, tokenizer, sidecar, folder, shown, fingerprints, located.chosen_by, generation, added)
 
 
 def load_network(
-    config: DecoderConfig, fam: FamConfig, stored: Mapping[str, StoredTensor], device: torch.device, dtype: torch.dtype
+    config: DecoderConfig,
+    fam: FamConfig,
+    stored: Mapping[str, StoredTensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: str = "none",
+    updates: Mapping[str, LowRank] | None = None,
 ) -> Decoder:
-    """The network with its stored weights in `dtype`, the memory prompt in float32. `stored` was checked before."""
+    """The network with its stored weights in `dtype`, the memory prompt in float32. `stored` was checked before.
+
+    updates: an adapter's, by parameter.
+    """
     # Tensors made in inference mode could never be trained, nor tell when they change.
     with torch.inference_mode(False):
         network = _empty_network(config, fam)
         names = [name for name, _ in network.named_parameters()]
         dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
-        assign_weights(network, stored, device, dtypes)
+        assign_weights(network, stored, device, dtypes, quantize, updates)
     return network.eval()
+
+
+def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) -> str:
+    """Of the weights, and of the adapter that is added to them."""
+    weights = weights_fingerprint(stored)
+    if adapter is None:
+        return weights
+    with (adapter.folder / ADAPTER_WEIGHTS).open("rb") as file:
+        added = hashlib.file_digest(file, "sha256").hexdigest()
+    scales = sorted((module, update.scale) for module, update in adapter.updates.items())
+    return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
 
 
 def _empty_network(config: DecoderConfig, fam: FamConfig) -> Decoder:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from famcli.checkpoint.families import CONFIG_FILE, STORAGES, llama_json
+from famcli.checkpoint.families import CONFIG_FILE, llama_json
 from famcli.checkpoint.int8 import quantized
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import INDEX_FILE, PROMPT_FILE, PROMPT_NAME, SCALE_SUFFIX, WEIGHTS_FILE
@@ -44,7 +44,7 @@ def save_checkpoint(
     files that are in the folder (a card, a recipe) stay. Raises CheckpointError when writing fails, or when weights
     that are no finite numbers were to become int8.
     """
-    assert storage in STORAGES
+    assert storage in ("float", "int8")
     target = Path(folder)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -80,12 +80,12 @@ def _write_weights(folder: Path, weights: Mapping[str, Tensor], shard_bytes: int
     """One file, or shards of at most `shard_bytes` and their index, in the layout of the Hugging Face hub."""
     shards = _shards(weights, shard_bytes)
     if len(shards) == 1:
-        _save_tensors(folder / WEIGHTS_FILE, dict(weights))
+        save_tensors(folder / WEIGHTS_FILE, dict(weights))
         return
     weight_map: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _save_tensors(folder / file, {name: weights[name] for name in names})
+        save_tensors(folder / file, {name: weights[name] for name in names})
         weight_map |= dict.fromkeys(names, file)
     total = sum(tensor.nbytes for tensor in weights.values())
     _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
@@ -140,10 +140,11 @@ def _remove_old_weights(folder: Path, written: set[str]) -> None:
 
 def save_prompt(path: Path, prompt: Tensor) -> None:
     """Write the memory prompt [f, d] in float32."""
-    _save_tensors(path, {PROMPT_NAME: prompt.detach().cpu().float()})
+    save_tensors(path, {PROMPT_NAME: prompt.detach().cpu().float()})
 
 
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file with the permissions that other files get."""
     path.touch()
     mode = path.stat().st_mode  # safetensors makes files that only their owner reads
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})

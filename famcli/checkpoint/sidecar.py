@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from famcli.checkpoint.folder import beside
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.nn.config import MEMORY_UPDATES, FamConfig
@@ -35,6 +36,8 @@ _KEYS = (
     "fam_length",
     "sink_tokens",
     "memory_update",
+    "gate_threshold",
+    "local_memory",
     "memory_trained",
     "validated_tokens",
     "tasks",
@@ -67,6 +70,8 @@ class Sidecar:
             "fam_length": self.fam.fam_length,
             "sink_tokens": self.fam.sink_tokens,
             "memory_update": self.fam.memory_update,
+            **({"gate_threshold": threshold} if (threshold := self.fam.gate_threshold) != 0.5 else {}),
+            **({"local_memory": True} if self.fam.local_memory else {}),
             "memory_trained": self.memory_trained,
             "validated_tokens": self.validated_tokens,
             "tasks": dict(self.tasks),
@@ -80,7 +85,7 @@ class Sidecar:
 
 def read_sidecar(folder: Path) -> Sidecar:
     """The sidecar of the checkpoint in `folder`. Raises CheckpointError, also when the folder was never enabled."""
-    path = folder / SIDECAR_FILE
+    path = beside(folder, SIDECAR_FILE)
     if not path.exists():
         raise CheckpointError(
             f"{folder} has no {SIDECAR_FILE}, so it is a plain decoder; run `famcli enable {folder}` to read with it"
@@ -120,6 +125,8 @@ def _fam_config(fields: Fields) -> FamConfig:
         fam_length=fields.integer("fam_length", low=0, high=min(block_size, MAX_FAM_LENGTH)),
         sink_tokens=fields.integer("sink_tokens", 0, low=0, high=block_size),
         memory_update=update,
+        gate_threshold=fields.number("gate_threshold", 0.5, low=0.0, high=0.999),
+        local_memory=fields.boolean("local_memory", False),
     )
 
 

@@ -10,18 +10,22 @@ import hashlib
 import json
 import mmap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from famcli.checkpoint.families import Family
-from famcli.checkpoint.folder import inside, named_file
+from famcli.checkpoint.families import PretrainedConfig
+from famcli.checkpoint.families_names import Piece, Rows
+from famcli.checkpoint.folder import beside, inside, named_file
+from famcli.checkpoint.gguf import GGUF_TYPES, declared_tensors, open_tensors
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
+from famcli.tokens.gguf_file import is_gguf
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -29,9 +33,17 @@ PROMPT_FILE = "fam.safetensors"
 PROMPT_NAME = "memory_prompt"
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_DTYPES_WITH_INT8 = _DTYPES | {"I8": "int8"}
+_DTYPES_BY_STORAGE = {
+    "float": _DTYPES,
+    "int8": _DTYPES | {"I8": "int8"},
+    "int4": _DTYPES | {"I8": "int8", "U8": "int4"},
+}
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+_GROUP_BYTES = {name: (size, count) for name, size, count in GGUF_TYPES.values() if count > 1} | {"int4": (1, 2)}
 SCALE_SUFFIX = "_scale"
+# Of matrices in few bits: the type of their scales, and columns that share one (0: a whole row does). In int4 a zero
+# follows each scale.
+_SCALE_OF = {"int8": ("float32", 0), "int4": ("bfloat16", 32)}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_INDEX_BYTES = 64 << 20
 _NAMES_SHOWN = 3
@@ -44,7 +56,9 @@ _SAMPLE_BYTES = 1 << 16
 class StoredTensor:
     """What a safetensors header declares of one tensor. dtype: a key of ITEM_BYTES. start: byte of the file.
 
-    scale: of an int8 matrix [rows, columns], the float32 tensor [rows] in the same file that turns it back (int8.py).
+    scale: of an int8 or int4 matrix [rows, columns], the tensor in the same file that turns it back (int8.py, int4.py):
+    float32 [rows], or bfloat16 [rows, columns / 32, 2].
+    rows: those of the stored tensor that are meant where it holds several parameters; shape is theirs.
     """
 
     file: Path
@@ -53,18 +67,25 @@ class StoredTensor:
     shape: tuple[int, ...]
     start: int = 0
     scale: StoredTensor | None = None
+    rows: Rows | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of the whole stored tensor."""
+        return self.num_bytes if self.rows is None else self.num_bytes // self.rows.count * self.rows.total
 
     @property
     def num_bytes(self) -> int:
-        count = ITEM_BYTES[self.dtype]
-        for size in self.shape:
-            count *= size
-        return count
+        size, group = _GROUP_BYTES.get(self.dtype) or (ITEM_BYTES[self.dtype], 1)
+        return prod(self.shape) // group * size
 
 
 @contextmanager
 def opened(path: Path, framework: str = "np") -> Iterator[Any]:
     """A weight file, by memory map; its tensors are torch's for the framework "pt". Raises CheckpointError."""
+    if is_gguf(path):
+        yield open_tensors(path)
+        return
     try:
         with safe_open(path, framework=framework) as file:
             yield file
@@ -77,6 +98,8 @@ def opened(path: Path, framework: str = "np") -> Iterator[Any]:
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The files that hold the weights: `model.safetensors`, or the shards its index names. Raises CheckpointError."""
+    if is_gguf(folder):
+        return (folder,)
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
     if single.exists() or single.is_symlink():
         return (inside(folder, single),)
@@ -94,38 +117,61 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}")
 
 
-def stored_weights(folder: Path, family: Family, storage: str = "float") -> dict[str, StoredTensor]:
+def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTensor]:
     """What the folder's weight files declare, by the name of the network's parameter. Raises CheckpointError.
 
-    With `storage` "int8" some of them are int8 matrices, each with its scale.
+    In the storages "int8" and "int4" some of them are matrices of such numbers, each with its scale.
     """
     stored: dict[str, StoredTensor] = {}
+    dtypes = _DTYPES_BY_STORAGE[config.storage]
     for path in weight_files(folder):
-        for tensor in _headers(path, _DTYPES_WITH_INT8 if storage == "int8" else _DTYPES):
-            parameter = family.parameter(tensor.name)
-            if parameter is None:
-                continue
-            if parameter in stored:
-                raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {stored[parameter].file.name} has too")
-            stored[parameter] = tensor
-    return _with_scales(stored) if storage == "int8" else stored
+        for tensor in headers(path, dtypes, lambda name: bool(_pieces(name, config))):
+            for piece in _pieces(tensor.name, config):
+                if piece.parameter in stored:
+                    other = stored[piece.parameter].file.name
+                    raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {other} has too")
+                stored[piece.parameter] = _cut(tensor, piece)
+    return _with_scales(stored) if config.storage != "float" else stored
+
+
+def _pieces(name: str, config: PretrainedConfig) -> tuple[Piece, ...]:
+    """The parameters of a stored tensor; a scale's are those of its matrix, by their names with the suffix."""
+    if config.storage == "float" or not name.endswith(SCALE_SUFFIX):
+        return config.family.pieces(name, config.decoder)
+    matrix = config.family.pieces(name.removesuffix(SCALE_SUFFIX), config.decoder)
+    return tuple(replace(piece, parameter=piece.parameter + SCALE_SUFFIX) for piece in matrix)
+
+
+def _cut(tensor: StoredTensor, piece: Piece) -> StoredTensor:
+    """The rows of a stored tensor that one parameter is. Raises CheckpointError for another number of rows in all."""
+    if piece.rows is None:
+        return tensor
+    total = piece.rows.total
+    check_shape(tensor, (total, *tensor.shape[1:]))
+    return replace(tensor, shape=(piece.rows.count, *tensor.shape[1:]), rows=piece.rows)
 
 
 def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Every int8 matrix with its scale, which leaves the list of weights. Raises CheckpointError."""
+    """Every quantized matrix with its scale, which leaves the list of weights. Raises CheckpointError."""
     joined = {}
     for name, tensor in stored.items():
         owner = stored.get(name.removesuffix(SCALE_SUFFIX)) if name.endswith(SCALE_SUFFIX) else None
-        if owner is not None and owner.dtype == "int8":
+        if owner is not None and owner.dtype in _SCALE_OF:
             continue
-        if tensor.dtype == "int8":
+        if tensor.dtype in _SCALE_OF:
             scale = stored.get(name + SCALE_SUFFIX)
             if scale is None or scale.file != tensor.file:
-                raise CheckpointError(f"{tensor.file}: '{shown(tensor.name)}' is int8 and has no scale beside it")
-            if len(tensor.shape) != 2 or (scale.dtype, scale.shape) != ("float32", tensor.shape[:1]):
                 raise CheckpointError(
-                    f"{tensor.file}: '{shown(scale.name)}' is {shown(list(scale.shape))} in {scale.dtype}, an int8 "
-                    f"matrix of {shown(list(tensor.shape))} needs a float32 number for each row"
+                    f"{tensor.file}: '{shown(tensor.name)}' is {tensor.dtype} and has no scale beside it"
+                )
+            dtype, columns = _SCALE_OF[tensor.dtype]
+            shape = tensor.shape[:1] if columns == 0 else (tensor.shape[0], tensor.shape[-1] // columns, 2)
+            uneven = columns and tensor.shape[-1] % columns
+            if len(tensor.shape) != 2 or uneven or (scale.dtype, scale.shape) != (dtype, shape):
+                per = f"two bfloat16 numbers for each {columns} columns" if columns else "a float32 number for each row"
+                raise CheckpointError(
+                    f"{tensor.file}: '{shown(scale.name)}' is {shown(list(scale.shape))} in {scale.dtype}, an "
+                    f"{tensor.dtype} matrix of {shown(list(tensor.shape))} needs {per}"
                 )
             tensor = replace(tensor, scale=scale)
         joined[name] = tensor
@@ -134,25 +180,38 @@ def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
 
 def stored_prompt(folder: Path) -> StoredTensor:
     """What `fam.safetensors` declares of the memory prompt. Raises CheckpointError."""
-    path = folder / PROMPT_FILE
+    path = beside(folder, PROMPT_FILE)
     if not path.exists() and not path.is_symlink():
         raise CheckpointError(f"{path} is missing: it holds the memory prompt; run `famcli enable {folder} --force`")
-    tensors = {tensor.name: tensor for tensor in _headers(inside(folder, path))}
+    tensors = {tensor.name: tensor for tensor in headers(inside(path.parent, path))}
     if set(tensors) != {PROMPT_NAME}:
         raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {_some(sorted(tensors))}")
     return tensors[PROMPT_NAME]
 
 
-def _headers(path: Path, dtypes: Mapping[str, str] = _DTYPES) -> Iterator[StoredTensor]:
+def headers(
+    path: Path, dtypes: Mapping[str, str] = _DTYPES, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[StoredTensor]:
+    """What one weight file declares, tensor by tensor. Raises CheckpointError for a type that is not in `dtypes`.
+
+    Tensors that are not `wanted` may be of any type: Pythia's files hold attention masks as bytes.
+    """
+    if is_gguf(path):
+        for name, kind, tensor in declared_tensors(path):
+            yield StoredTensor(path, name, kind, tensor.shape, tensor.start)
+        return
     with opened(path) as file:  # which checks the header
         starts = _starts(path)
-        for name in file.keys():  # noqa: SIM118  (not a dict)
+        for name in filter(wanted, file.keys()):
             view = file.get_slice(name)
             dtype = dtypes.get(view.get_dtype())
             if dtype is None:
                 known = ", ".join(dtypes)
                 raise CheckpointError(f"{path}: '{shown(name)}' is stored as {view.get_dtype()}; known are {known}")
-            yield StoredTensor(path, name, dtype, tuple(view.get_shape()), starts[name])
+            shape = tuple(view.get_shape())
+            if dtype == "int4" and shape:  # two numbers in a byte
+                shape = (*shape[:-1], 2 * shape[-1])
+            yield StoredTensor(path, name, dtype, shape, starts[name])
 
 
 def _starts(path: Path) -> dict[str, int]:
@@ -200,7 +259,7 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
         with _mapped(path) as content:
             for parameter, tensor in stored.items():
                 if tensor.file == path:
-                    with content[tensor.start : tensor.start + tensor.num_bytes] as values:
+                    with content[tensor.start : tensor.start + tensor.stored_bytes] as values:
                         parts[parameter] = _tensor_digest(values, whole)
     digest = hashlib.sha256(b"whole" if whole else b"sampled")
     for parameter in sorted(stored):
@@ -224,13 +283,13 @@ def _mapped(path: Path) -> Iterator[memoryview]:
 
 
 def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
-    """The type most of the stored weights have, by bytes (the prompt's does not count); int8 stands for bfloat16."""
+    """The type most of the stored weights have, by bytes (the prompt's does not count); bfloat16 for quantized ones."""
     sizes: Counter[str] = Counter()
     for name, tensor in stored.items():
         if name != PROMPT_NAME:
             sizes[tensor.dtype] += tensor.num_bytes
     main = sizes.most_common(1)[0][0]
-    return "bfloat16" if main == "int8" else main
+    return main if main in ("float32", "float16") else "bfloat16"
 
 
 def _tensor_digest(flat: memoryview, whole: bool) -> bytes:

@@ -1,7 +1,8 @@
 """The attention kernel: queries over keys and values that lie in several parts.
 
 What a token may see is decided by the order of the parts [sinks ; segments ; memory ; open block]: all but the last are
-fully visible and the last is causal from its lower right corner, so no mask over the whole width is ever built.
+fully visible and the last is causal from its lower right corner, so no mask over the whole width is ever built. Layers
+with a sliding window have segments and open block as one part, the last, of which each token sees its window.
 `attend` is the kernel, chosen by measurement (docs/decisions.md); `attend_reference` says what it must compute.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ Part = tuple[Tensor, Tensor]
 # Rows of one score tile, with the heads that share keys folded into rows: large enough that matrix products run at
 # full speed, small enough that a tile of scores stays in cache and little is computed above the causal diagonal.
 _TILE_ROWS = 512
+# For a single query: up to so many keys, copies of them in float32 take less time than narrow products need to begin.
+_FEW_KEYS = 1024
+_FUSED_EVERYWHERE = False  # for tests: a CPU has the accelerators' call too
 
 
 def _onednn_types() -> frozenset[torch.dtype]:
@@ -33,7 +37,25 @@ def _onednn_types() -> frozenset[torch.dtype]:
 _ONEDNN_TYPES = _onednn_types()
 
 
-def attend(queries: Tensor, parts: Sequence[Part], *, causal: bool, scale: float | None = None) -> Tensor:
+class _Sight(NamedTuple):
+    """How scores are made and which are seen. own: keys of the last part, 0 if nothing is causal. window: of the last
+    part, keys up to a query's own that it sees; None is all of them."""
+
+    scale: float
+    own: int
+    window: int | None = None
+    softcap: float | None = None
+
+
+def attend(
+    queries: Tensor,
+    parts: Sequence[Part],
+    *,
+    causal: bool,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """Softmax attention of queries over the keys of all parts, differentiable.
 
     Args:
@@ -43,32 +65,52 @@ def attend(queries: Tensor, parts: Sequence[Part], *, causal: bool, scale: float
         causal: query i sees keys 0 .. k - n + i of the last part (of length k >= n), and all keys of the others.
             Otherwise every query sees every key.
         scale: factor of the scores, 1 / sqrt(e) by default.
+        window: with `causal`, query i sees only the last `window` keys of those of the last part; None is all.
+        softcap: scores x become softcap * tanh(x / softcap).
 
     Returns:
         [b, h, n, e] in the type of the queries.
     """
     parts = [part for part in parts if part[0].shape[2] > 0]
-    scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
-    if queries.device.type != "cpu":
-        return _attend_fused(queries, parts, causal, scale)
+    n, own = queries.shape[2], parts[-1][0].shape[2]
+    if not causal or window is None or window >= own:
+        window = None
+    elif own > window + n - 1:  # keys that no query sees
+        parts[-1] = (parts[-1][0][:, :, -(window + n - 1) :], parts[-1][1][:, :, -(window + n - 1) :])
+        own, window = window + n - 1, window if n > 1 else None
+    sight = _Sight(1 / math.sqrt(queries.shape[-1]) if scale is None else scale, own if causal else 0, window, softcap)
+    if _FUSED_EVERYWHERE or queries.device.type != "cpu":
+        return _attend_fused(queries, parts, sight)
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
-    if queries.shape[2] == 1 and not graph:
-        return _attend_one(queries, parts, scale)
+    if n == 1 and not graph:
+        return _attend_one(queries, parts, sight)
     keys, values = _joined(parts)
-    if graph:
-        return _attend_with_gradient(queries, keys, values, parts[-1][0].shape[2] if causal else 0, scale)
-    return _tiled_forward(queries, keys, values, causal, scale)
+    if not graph:
+        return _tiled_forward(queries, keys, values, sight)
+    if softcap is not None:
+        return _attend_plainly(queries, keys, values, sight)
+    return _attend_with_gradient(queries, keys, values, sight)
 
 
-def attend_reference(queries: Tensor, parts: Sequence[Part], *, causal: bool, scale: float | None = None) -> Tensor:
+def attend_reference(
+    queries: Tensor,
+    parts: Sequence[Part],
+    *,
+    causal: bool,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
     """What `attend` computes, plainly: all scores at once, one softmax in float32. For tests."""
-    weights = _reference_weights(queries, parts, causal, scale)
+    weights = _reference_weights(queries, parts, causal, scale, window, softcap)
     values = torch.cat([value for _, value in parts], dim=2).float()
     values = values.repeat_interleave(queries.shape[1] // values.shape[1], dim=1)
     return (weights @ values).to(queries.dtype)
 
 
-def attend_with_share(queries: Tensor, parts: Sequence[Part]) -> tuple[Tensor, Tensor]:
+def attend_with_share(
+    queries: Tensor, parts: Sequence[Part], *, scale: float | None = None, softcap: float | None = None
+) -> tuple[Tensor, Tensor]:
     """`attend` without a causal mask, and the share of its attention that each row gives to the last part.
 
     For the few rows of a memory: [b, h, n, e] in the type of the queries, and [b, n] float32, a mean over heads.
@@ -76,31 +118,53 @@ def attend_with_share(queries: Tensor, parts: Sequence[Part]) -> tuple[Tensor, T
     keys, values = _joined(parts)
     b, h, n, e = queries.shape
     hk, own = keys.shape[1], parts[-1][0].shape[2]
-    rows = (queries / math.sqrt(e)).reshape(b, hk, h // hk * n, e)
-    weights = torch.softmax((rows @ keys.transpose(-1, -2)).float(), dim=-1)
+    rows = (queries * (1 / math.sqrt(e) if scale is None else scale)).reshape(b, hk, h // hk * n, e)
+    weights = torch.softmax(_capped((rows @ keys.transpose(-1, -2)).float(), softcap), dim=-1)
     share = weights[..., -own:].sum(-1).view(b, h, n).mean(1)
     return (weights.to(values.dtype) @ values).view(b, h, n, e), share
 
 
-def attention_received(queries: Tensor, parts: Sequence[Part], *, scale: float | None = None) -> Tensor:
+def attention_received(
+    queries: Tensor, parts: Sequence[Part], *, scale: float | None = None, softcap: float | None = None
+) -> Tensor:
     """Weight that each key of the last part receives, averaged over heads and query rows: [b, k] float32.
 
     Nothing is masked: the queries are the memory's rows, which see the whole block they compress.
     """
     own = parts[-1][0].shape[2]
-    return _reference_weights(queries, parts, False, scale)[..., -own:].mean(dim=(1, 2))
+    return _reference_weights(queries, parts, False, scale, None, softcap)[..., -own:].mean(dim=(1, 2))
 
 
-def _reference_weights(queries: Tensor, parts: Sequence[Part], causal: bool, scale: float | None) -> Tensor:
+def _reference_weights(
+    queries: Tensor,
+    parts: Sequence[Part],
+    causal: bool,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
     keys = torch.cat([key for key, _ in parts], dim=2).float()
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
-    scores = (queries.float() @ keys.transpose(-1, -2)) * scale
+    scores = _capped((queries.float() @ keys.transpose(-1, -2)) * scale, softcap)
     if causal:
         n, total = scores.shape[-2:]
-        future = torch.ones(n, total, dtype=torch.bool, device=scores.device).triu(total - n + 1)
-        scores = scores.masked_fill(future, -torch.inf)
+        seen = _seen(n, total, parts[-1][0].shape[2], window, scores.device)
+        scores = scores.masked_fill(~seen, -torch.inf)
     return torch.softmax(scores, dim=-1)
+
+
+def _seen(n: int, total: int, own: int, window: int | None, device: torch.device) -> Tensor:
+    """[n, total]: which keys each query sees, the last `own` of them causally and within the window."""
+    key, query = torch.arange(total, device=device)[None], torch.arange(total - n, total, device=device)[:, None]
+    seen = key <= query
+    if window is None:
+        return seen
+    return seen & ((key > query - window) | (key < total - own))
+
+
+def _capped(scores: Tensor, softcap: float | None) -> Tensor:
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
 def _joined(parts: Sequence[Part]) -> Part:
@@ -109,27 +173,53 @@ def _joined(parts: Sequence[Part]) -> Part:
     return torch.cat([key for key, _ in parts], dim=2), torch.cat([value for _, value in parts], dim=2)
 
 
-def _attend_fused(queries: Tensor, parts: Sequence[Part], causal: bool, scale: float) -> Tensor:
+def _attend_fused(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
     """Accelerators: torch's fused call, whose kernels know the lower-right causal form without a mask."""
     from torch.nn.attention.bias import causal_lower_right  # loads torch's compiler: seconds that a CPU need not wait
 
     keys, values = _joined(parts)
+    if sight.softcap is not None:  # which no fused call knows
+        return _attend_plainly(queries, keys, values, sight)
     n, total = queries.shape[2], keys.shape[2]
-    bias = causal_lower_right(n, total) if causal and n > 1 else None
-    if bias is not None:  # this form of the mask does not know grouped keys
+    bias: Any = None
+    if sight.own and n > 1:
+        whole = sight.window is None
+        bias = causal_lower_right(n, total) if whole else _seen(n, total, sight.own, sight.window, queries.device)
+        # this form of the mask does not know grouped keys
         keys, values = (x.repeat_interleave(queries.shape[1] // x.shape[1], dim=1) for x in (keys, values))
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=scale, enable_gqa=bias is None)
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=bias, scale=sight.scale, enable_gqa=bias is None
+    )
 
 
-def _attend_one(queries: Tensor, parts: Sequence[Part], scale: float) -> Tensor:
+def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+    """Products and a softmax that torch differentiates itself, for what faster ways do not know; a few rows at once."""
+    b, h, n, e = queries.shape
+    hk, total = keys.shape[1:3]
+    grouped = (queries * sight.scale).view(b, hk, h // hk, n, e)
+    out = []
+    for first in range(0, n, _TILE_ROWS):
+        rows = grouped[:, :, :, first : first + _TILE_ROWS]
+        scores = _capped(rows.reshape(b, hk, -1, e) @ keys.transpose(-1, -2), sight.softcap)
+        if sight.own:
+            seen = _seen(n, total, sight.own, sight.window, queries.device)[first : first + _TILE_ROWS]
+            scores = scores.view(*rows.shape[:4], total).masked_fill(~seen, -torch.inf).view_as(scores)
+        out.append((torch.softmax(scores, dim=-1) @ values).view(rows.shape))
+    return torch.cat(out, dim=3).view(b, h, n, e)
+
+
+def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
     """A single query per row (decoding): bound by reading the keys, so they are neither copied nor joined."""
+    if queries.dtype != torch.float32 and sum(key.shape[2] for key, _ in parts) <= _FEW_KEYS:
+        keys, values = _joined(parts)
+        return _attend_one(queries.float(), [(keys.float(), values.float())], sight).to(queries.dtype)
     b, h, _, e = queries.shape
     hk = parts[0][0].shape[1]
-    rows = (queries * scale).view(b * hk, h // hk, e)
+    rows = (queries * sight.scale).view(b * hk, h // hk, e)
     scores = [torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)) for key, _ in parts]
-    weights = torch.softmax(torch.cat(scores, dim=-1), dim=-1).split_with_sizes([s.shape[-1] for s in scores], dim=-1)
+    weights = torch.softmax(_capped(torch.cat(scores, dim=-1), sight.softcap), dim=-1)
     out: Tensor | None = None
-    for weight, (_, value) in zip(weights, parts, strict=True):
+    for weight, (_, value) in zip(weights.split_with_sizes([s.shape[-1] for s in scores], dim=-1), parts, strict=True):
         value = value.reshape(b * hk, -1, e)
         out = torch.bmm(weight, value) if out is None else torch.baddbmm(out, weight, value)
     assert out is not None
@@ -152,28 +242,45 @@ def _tiles(n: int, group: int, total: int, causal: bool) -> Iterator[tuple[slice
         yield slice(first, last), total - n + last if causal else total
 
 
-def _tile_weights(rows: Tensor, keys: Tensor, group: int, causal: bool) -> Tensor:
-    """Softmax weights [group * r, k] of one tile; the last r keys are the causal ones."""
+def _tile_weights(rows: Tensor, keys: Tensor, group: int, sight: _Sight, hidden: tuple[int, int]) -> Tensor:
+    """Softmax weights [group * r, k] of one tile; the last r keys are the causal ones.
+
+    hidden: the column from which on the window hides keys, and how many of them from the tile's last row.
+    """
     scores = _times_transposed(rows, keys)
-    r = rows.shape[0] // group
-    if causal and r > 1:
+    if sight.softcap is not None:
+        scores.div_(sight.softcap).tanh_().mul_(sight.softcap)
+    r, (begin, width) = rows.shape[0] // group, hidden
+    if sight.own and r > 1:
         corner = scores.view(group, r, -1)[..., -r:]
         corner += torch.full((r, r), -torch.inf, dtype=scores.dtype).triu_(1)
+    if width > 0:
+        corner = scores.view(group, r, -1)[..., begin : begin + width]
+        corner += torch.full((r, width), -torch.inf, dtype=scores.dtype).tril_(width - r)
     return torch.softmax(scores, dim=-1, out=scores)
 
 
-def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, causal: bool, scale: float) -> Tensor:
+def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
-    group = h // hk
-    queries = (queries * scale).view(b, hk, group, n, e)
+    group, others = h // hk, total - sight.own
+    queries = (queries * sight.scale).view(b, hk, group, n, e)
     out = queries.new_empty(b, hk, group, n, e)
     for row in range(b):
         for head in range(hk):
             key, value = keys[row, head].contiguous(), values[row, head].contiguous()
-            for tile, seen in _tiles(n, group, total, causal):
-                weights = _tile_weights(queries[row, head, :, tile].reshape(-1, e), key[:seen], group, causal)
-                out[row, head, :, tile] = _times_transposed(weights, value[:seen].t()).view(group, -1, e)
+            for tile, seen in _tiles(n, group, total, sight.own > 0):
+                begin, width = others, 0
+                tile_key, tile_value = key[:seen], value[:seen]
+                if sight.window is not None:
+                    # The tile's rows see keys from `first` on (of the last part, negative: no key is hidden from it).
+                    first = sight.own - n + tile.start - sight.window + 1
+                    width = min(first, 0) + tile.stop - tile.start - 1
+                    if first > 0:
+                        tile_key, tile_value = (torch.cat((x[:others], x[others + first : seen])) for x in (key, value))
+                rows = queries[row, head, :, tile].reshape(-1, e)
+                weights = _tile_weights(rows, tile_key, group, sight, (begin, width))
+                out[row, head, :, tile] = _times_transposed(weights, tile_value.t()).view(group, -1, e)
     return out.view(b, h, n, e)
 
 
@@ -185,11 +292,14 @@ class _Batched(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, num_causal: int) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, sight: _Sight) -> Tensor:
         weights = torch.bmm(queries, keys.transpose(1, 2))
-        if num_causal:
-            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -num_causal:]
-            corner += torch.full((n, num_causal), -torch.inf, dtype=weights.dtype).triu_(num_causal - n + 1)
+        if own := sight.own:
+            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -own:]
+            hidden = torch.full((n, own), -torch.inf, dtype=weights.dtype)
+            corner += hidden.triu(own - n + 1)
+            if sight.window is not None:
+                corner += hidden.tril_(own - n - sight.window)
         weights = torch.softmax(weights, dim=-1)
         ctx.save_for_backward(queries, keys, values, weights)
         return torch.bmm(weights, values)
@@ -206,10 +316,10 @@ class _Batched(torch.autograd.Function):
         return torch.bmm(grad_scores, keys), grad_keys, grad_values, None, None
 
 
-def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, num_causal: int, scale: float) -> Tensor:
+def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
     b, h, n, e = queries.shape
     hk = keys.shape[1]
-    rows = (queries * scale).reshape(b * hk, h // hk * n, e)
+    rows = (queries * sight.scale).reshape(b * hk, h // hk * n, e)
     keys, values = keys.reshape(b * hk, -1, e), values.reshape(b * hk, -1, e)
-    out: Tensor = _Batched.apply(rows, keys, values, n, num_causal)  # type: ignore[no-untyped-call]
+    out: Tensor = _Batched.apply(rows, keys, values, n, sight)  # type: ignore[no-untyped-call]
     return out.view(b, h, n, e)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from famcli.nn.attention import attention_received
 from famcli.nn.config import FamConfig
-from famcli.nn.rope import Rotation
+from famcli.nn.layers import Layer
 from famcli.nn.state import State
 
 KeysValues = tuple[Tensor, Tensor]
+Turn = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -28,44 +29,70 @@ class Probe:
     memory_attention: Tensor | None = None
     _received: list[Tensor] = field(default_factory=list)
 
-    def observe(self, queries: Tensor, parts: list[KeysValues]) -> None:
-        self._received.append(attention_received(queries, parts))
+    def observe(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:
+        attention = layer.self_attn
+        self._received.append(attention_received(queries, parts, scale=attention.scale, softcap=attention.softcap))
 
-    def collect(self, num_layers: int) -> None:
+    def collect(self, num_blocks: int) -> None:
         self.memory_attention = None
-        if self._received:  # layer by layer, and within a layer block by block: [l * t, b, c]
+        if self._received:  # layer by layer (those with a memory), and within a layer block by block: [l * t, b, c]
             received = torch.stack(self._received)
-            received = received.view(num_layers, -1, *received.shape[1:]).mean(0)
+            received = received.view(-1, num_blocks, *received.shape[1:]).mean(0)
             self.memory_attention = received.transpose(0, 1).flatten(1)
         self._received = []
 
 
+class Turns:
+    """One call's rotations of one kind, each made once when it is first needed. Blocks are counted within the call."""
+
+    def __init__(self, rotate: Callable[[Tensor], Turn], fam: FamConfig, state: State, n: int) -> None:
+        self._rotate, self._fam = rotate, fam
+        self._start = (state.position - state.fill)[:, None]
+        self._made: dict[tuple[str, int], Turn] = {}
+        self.tokens = rotate(state.position[:, None] + torch.arange(n))
+
+    def memory(self, t: int) -> Turn:
+        """Of the memory before block t: at the last f positions before the block."""
+        return self._get("memory", t, torch.arange(-self._fam.fam_length, 0))
+
+    def sinks(self, t: int) -> Turn:
+        """Of the sinks as block t sees them: directly before its oldest visible segment."""
+        window = self._fam.memory_segments * self._fam.block_size
+        return self._get("sinks", t, torch.arange(-self._fam.sink_tokens, 0) - window)
+
+    def _get(self, what: str, t: int, offsets: Tensor) -> Turn:
+        if (what, t) not in self._made:
+            self._made[what, t] = self._rotate(self._start + t * self._fam.block_size + offsets)
+        return self._made[what, t]
+
+
 class Call:
-    """One call's rotations, each made once when it is first needed, and its probe. Blocks are counted within the call.
+    """One call: how the text is read, the state before it, its probe, and its rotations by the layer's kind.
 
     rising: memory rows [b, f, d] on their way up the layers beside block 0, for `prompt_with_first_block` alone.
     """
 
     def __init__(
-        self, rotate: Callable[[Tensor], Rotation], fam: FamConfig, state: State, n: int, probe: Probe | None
+        self,
+        rotate: Callable[[str | None, Tensor], Turn],
+        fam: FamConfig,
+        state: State,
+        n: int,
+        probe: Probe | None,
     ) -> None:
-        self._rotate, self._fam, self.probe = rotate, fam, probe
+        self._rotate, self._n = rotate, n
+        self.fam, self.state, self.probe = fam, state, probe
         self.rising: Tensor | None = None
-        self._start = (state.position - state.fill)[:, None]
-        self._rows = torch.arange(-state.layers[0].memory.shape[1], 0)
-        self._made: dict[tuple[str, int], Rotation] = {}
-        self.tokens = rotate(state.position[:, None] + torch.arange(n))
+        self._turns: dict[str | None, Turns] = {}
 
-    def memory(self, t: int) -> Rotation:
-        """Of the memory before block t: at the last f positions before the block."""
-        return self._get("memory", t, self._rows)
+    def turns(self, layer: Layer) -> Turns:
+        """The rotations of the layer's queries and keys."""
+        kind = layer.rope
+        if kind not in self._turns:
+            self._turns[kind] = Turns(lambda at: self._rotate(kind, at), self.fam, self.state, self._n)
+        return self._turns[kind]
 
-    def sinks(self, t: int) -> Rotation:
-        """Of the sinks as block t sees them: directly before its oldest visible segment."""
-        window = self._fam.memory_segments * self._fam.block_size
-        return self._get("sinks", t, torch.arange(-self._fam.sink_tokens, 0) - window)
 
-    def _get(self, what: str, t: int, offsets: Tensor) -> Rotation:
-        if (what, t) not in self._made:
-            self._made[what, t] = self._rotate(self._start + t * self._fam.block_size + offsets)
-        return self._made[what, t]
+def unrotated(x: Tensor) -> Tensor:
+    """The rotation of layers that have no positions."""
+    return x

@@ -16,8 +16,9 @@ Frequencies = npt.NDArray[np.float64]
 def inverse_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencies, float]:
     """Frequencies [e/2] in float64, and the factor by which scaled rotations are multiplied.
 
-    `visible` is the largest distance between a query and a key that can occur; scalings that depend on a length are
-    fixed by it once, for a stream has no length. Raises ValueError for a scaling that is not known or lacks a number.
+    `head_dim` is e, the dimensions of a head that are rotated. `visible` is the largest distance between a query and a
+    key that can occur; scalings that depend on a length are fixed by it once, for a stream has no length. Raises
+    ValueError for a scaling that is not known or lacks a number.
     """
     with np.errstate(all="ignore"):  # what comes out as no number is for the caller to refuse
         return _scaled(config, head_dim, visible)
@@ -43,7 +44,9 @@ def _scaled(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencie
         return _llama3(frequencies, scaling), 1.0
     if kind == "yarn":
         return _yarn(frequencies, scaling, config, head_dim)
-    raise ValueError(f"rope scaling '{kind}' is not known; known are default, linear, dynamic, llama3, yarn")
+    if kind == "longrope":
+        return _longrope(frequencies, scaling, config, visible)
+    raise ValueError(f"rope scaling '{kind}' is not known; known are default, linear, dynamic, llama3, yarn, longrope")
 
 
 def _llama3(frequencies: Frequencies, scaling: Mapping[str, object]) -> Frequencies:
@@ -80,6 +83,28 @@ def _yarn(
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
         return scaled, sharpen(_number(scaling, "mscale")) / sharpen(_number(scaling, "mscale_all_dim"))
     return scaled, sharpen(1.0)
+
+
+def _longrope(
+    frequencies: Frequencies, scaling: Mapping[str, object], config: RopeConfig, visible: int
+) -> tuple[Frequencies, float]:
+    """LongRoPE (arXiv 2402.13753): one factor for each frequency, of two sets; the long ones serve past the length that
+    was trained for first."""
+    trained = _number(scaling, "original_max_position_embeddings", config.max_position)
+    factors = _numbers(scaling, "long_factor" if visible > trained else "short_factor", len(frequencies))
+    stretch = _number(scaling, "factor", config.max_position / trained)
+    if scaling.get("attention_factor") is not None:
+        return frequencies / factors, _number(scaling, "attention_factor")
+    if stretch <= 1:
+        return frequencies / factors, 1.0
+    return frequencies / factors, math.sqrt(1 + math.log(stretch) / math.log(trained))
+
+
+def _numbers(scaling: Mapping[str, object], key: str, count: int) -> Frequencies:
+    value = scaling.get(key)
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"rope scaling needs a list of {count} numbers for '{key}'")
+    return np.array([_number({key: each}, key) for each in value], dtype=np.float64)
 
 
 def _number(scaling: Mapping[str, object], key: str, default: float | None = None) -> float:

@@ -1,28 +1,67 @@
-"""The parts of a decoder layer: norm, projections, feed-forward. Parameter names are those of Llama checkpoints."""
+"""The parts of a decoder layer: norms, projections, feed-forward. Parameter names are those of Llama checkpoints."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from famcli.nn.config import DecoderConfig
-from famcli.nn.linear import JointLinear, Linear, linear
+from famcli.nn.attention import attend
+from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
+from famcli.nn.linear import JointLinear, Linear
+from famcli.nn.quantized import QuantizedMatrix
+from famcli.nn.shapes import expert_layer
+
+_Result = TypeVar("_Result")
+
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
 
 
 class RMSNorm(nn.Module):
-    """Root mean square norm (arXiv 1910.07467); the mean is taken in float32."""
+    """Root mean square norm (arXiv 1910.07467); the mean is taken in float32. plus_one: times 1 + weight (Gemma)."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, plus_one: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.eps, self.plus_one = eps, plus_one
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        if self.plus_one:
+            return (wide * scale * (1 + self.weight.float())).to(self.weight.dtype)
         return (wide * scale).to(self.weight.dtype) * self.weight
+
+
+class LayerNorm(nn.Module):
+    """The norm with mean and bias (arXiv 1607.06450), in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.layer_norm(x.float(), weight.shape, weight, bias, self.eps).to(self.weight.dtype)
+
+
+def make_norm(config: DecoderConfig, width: int) -> RMSNorm | LayerNorm:
+    """The kind of norm that the network has everywhere, over `width` numbers."""
+    if config.norm == "layer":
+        return LayerNorm(width, config.norm_eps)
+    return RMSNorm(width, config.norm_eps, config.norm == "rms_plus_one")
 
 
 class Attention(nn.Module):
@@ -30,80 +69,177 @@ class Attention(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
+        self.head_dim, self.scale, self.softcap = config.head_dim, config.attention_scale, config.attention_softcap
+        self.norm_of = config.query_key_norm
         queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        output_bias = config.attention_bias if config.output_bias is None else config.output_bias
         self.q_proj = Linear(config.hidden_size, queries, bias=config.attention_bias)
         self.k_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.v_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
-        self.o_proj = Linear(queries, config.hidden_size, bias=config.attention_bias)
+        self.o_proj = Linear(queries, config.hidden_size, bias=output_bias)
+        if self.norm_of != "none":
+            head = self.norm_of == "head"
+            self.q_norm = make_norm(config, config.head_dim if head else queries)
+            self.k_norm = make_norm(config, config.head_dim if head else keys)
         self._joint = JointLinear()
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[b, n, d] to queries [b, h, n, e], keys and values [b, hk, n, e], none rotated."""
         queries, keys, values = self._joint(x, self.q_proj, self.k_proj, self.v_proj)
-        return self._heads(queries), self._heads(keys), self._heads(values)
+        return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self._heads(values)
 
     def queries(self, x: Tensor) -> Tensor:
         """The queries alone, for the few rows of a memory: weights are not packed a second time for them."""
-        return self._heads(linear(x, self.q_proj.weight, self.q_proj.bias))
+        return self._normed(self.q_proj.few(x), "q_norm")
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values alone, for the few rows of a memory."""
-        return self._heads(linear(x, self.k_proj.weight, self.k_proj.bias)), self._heads(
-            linear(x, self.v_proj.weight, self.v_proj.bias)
-        )
+        return self._normed(self.k_proj.few(x), "k_norm"), self._heads(self.v_proj.few(x))
+
+    def attend(
+        self, queries: Tensor, parts: list[tuple[Tensor, Tensor]], *, causal: bool, window: int | None = None
+    ) -> Tensor:
+        """`attend`, with the scale and the cap of this network's scores."""
+        return attend(queries, parts, causal=causal, scale=self.scale, window=window, softcap=self.softcap)
 
     def output(self, attended: Tensor) -> Tensor:
         """[b, h, n, e] to [b, n, d]."""
         return self.o_proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _normed(self, x: Tensor, norm: str) -> Tensor:
+        if self.norm_of == "none":
+            return self._heads(x)
+        over: Callable[[Tensor], Tensor] = getattr(self, norm)
+        return over(self._heads(x)) if self.norm_of == "head" else self._heads(over(x))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
-    """Gated feed-forward: down(silu(gate(x)) * up(x)) (arXiv 2002.05202)."""
+    """Feed-forward with a gate, down(act(gate(x)) * up(x)) (arXiv 2002.05202), or without, down(act(up(x)))."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, size: int) -> None:
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        if config.gated:
+            self.gate_proj = Linear(config.hidden_size, size, bias=config.mlp_bias)
+        self.up_proj = Linear(config.hidden_size, size, bias=config.mlp_bias)
+        self.down_proj = Linear(size, config.hidden_size, bias=config.mlp_bias)
+        self.gated, self._activation = config.gated, _ACTIVATIONS[config.activation]
         self._joint = JointLinear()
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.gated:
+            return self.down_proj(self._activation(self.up_proj(x)))  # type: ignore[no-any-return]
         gate, up = self._joint(x, self.gate_proj, self.up_proj)
-        return self.down_proj(functional.silu(gate) * up)  # type: ignore[no-any-return]
+        return self.down_proj(self._activation(gate) * up)  # type: ignore[no-any-return]
+
+
+class Experts(nn.Module):
+    """A mixture of feed-forwards: each row goes through the few to which the router gives most weight."""
+
+    def __init__(self, config: DecoderConfig, experts: ExpertConfig) -> None:
+        super().__init__()
+        self.gate = Linear(config.hidden_size, experts.num_experts, bias=False)
+        self.experts = nn.ModuleList(FeedForward(config, experts.size) for _ in range(experts.num_experts))
+        self.per_token, self.normalize = experts.per_token, experts.normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        weights, chosen = torch.softmax(self.gate(rows).float(), dim=-1).topk(self.per_token, dim=-1)
+        if self.normalize:
+            weights = weights / weights.sum(-1, keepdim=True)
+        weights = weights.to(rows.dtype)
+        out = torch.zeros_like(rows)
+        for number in torch.unique(chosen).tolist():
+            row, place = torch.where(chosen == number)
+            made = self.experts[number](rows[row]) * weights[row, place, None]
+            out = out.index_add(0, row, made)
+        return out.view_as(x)
 
 
 class Layer(nn.Module):
-    """One decoder layer's weights, and the half of it that follows attention."""
+    """One decoder layer's weights, and all of it but what attends to what.
 
-    def __init__(self, config: DecoderConfig) -> None:
+    window: tokens that a token sees, None for all. rope: which of the decoder's ways to rotate, None for none.
+    """
+
+    def __init__(self, config: DecoderConfig, index: int) -> None:
         super().__init__()
+        self.window = config.window(index)
+        local = self.window is not None and config.local_rope is not None
+        self.rope = None if index in config.unrotated_layers else "local" if local else "global"
+        self.place, self.parallel, self._scale = config.norm_place, config.parallel, config.residual_scale
         self.self_attn = Attention(config)
-        self.mlp = FeedForward(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        experts = config.experts if expert_layer(config, index) else None
+        self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
+        if self.place != "after":
+            self.input_layernorm = make_norm(config, config.hidden_size)
+        self.post_attention_layernorm = make_norm(config, config.hidden_size)
+        if self.place == "around":
+            self.pre_feedforward_layernorm = make_norm(config, config.hidden_size)
+        if self.place != "before":
+            self.post_feedforward_layernorm = make_norm(config, config.hidden_size)
 
-    def finish(self, residual: Tensor, attended: Tensor, gate: Tensor | None = None) -> Tensor:
+    def normed(self, x: Tensor) -> Tensor:
+        """What attention reads of the layer's input [b, n, d], in the type of the weights."""
+        if self.place == "after":
+            return x.to(self._dtype)
+        return self.input_layernorm(x)  # type: ignore[no-any-return]
+
+    def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
+        """`step` with this layer: the one way in, so that whoever divides or watches modules sees the layer read."""
+        return step(self, *arguments)
+
+    def finish(
+        self, residual: Tensor, attended: Tensor, gate: Tensor | None = None, inputs: Tensor | None = None
+    ) -> Tensor:
         """A = residual + Wo attended; A + ff(norm2(A)). `attended` is [b, h, n, e]; the sum has the residual's type.
 
-        `gate` [b, n, 1] scales what is added: both terms.
+        `gate` [b, n, 1] scales what is added: both terms. `inputs`: the layer's input where that is not the residual;
+        with parallel terms it is what the feed-forward reads.
         """
-        x = residual + _scaled(self.self_attn.output(attended), gate)
-        return x + _scaled(self.mlp(self.post_attention_layernorm(x)), gate)
+        added = self._after_attention(self.self_attn.output(attended))
+        if self.parallel:
+            added = added + self._feed_forward(self._normed_again(residual if inputs is None else inputs))
+            return residual + _scaled(added, gate)
+        x = residual + _scaled(added, gate)
+        return x + _scaled(self._feed_forward(self._normed_again(x)), gate)
 
     def finish_both(
-        self, rows: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None = None
+        self, rows: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None = None, inputs: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`finish` for memory rows [b, f, d] (float32, gated) and tokens [b, n, d] in the same matrix products."""
+        """`finish` for memory rows [b, f, d] (float32, gated) and tokens [b, n, d] in the same matrix products.
+
+        `inputs`: the memory that the rows were made from, where it is not what they keep of it.
+        """
         f = rows.shape[1]
-        output = self.self_attn.output(attended)
-        rows, x = rows + _scaled(output[:, :f], gate), residual + output[:, f:]
-        norm = self.post_attention_layernorm
-        output = self.mlp(torch.cat((norm(rows), norm(x)), dim=1))
-        return rows + _scaled(output[:, :f], gate), x + output[:, f:]
+        output = self._after_attention(self.self_attn.output(attended))
+        kept, x = rows + _scaled(output[:, :f], gate), residual + output[:, f:]
+        read = (rows if inputs is None else inputs, residual) if self.parallel else (kept, x)
+        output = self._feed_forward(torch.cat([self._normed_again(each) for each in read], dim=1))
+        return kept + _scaled(output[:, :f], gate), x + output[:, f:]
+
+    def _after_attention(self, x: Tensor) -> Tensor:
+        return self._shrunk(x if self.place == "before" else self.post_attention_layernorm(x))
+
+    def _normed_again(self, x: Tensor) -> Tensor:
+        """What the feed-forward reads."""
+        if self.place == "after":
+            return x.to(self._dtype)
+        norm = self.pre_feedforward_layernorm if self.place == "around" else self.post_attention_layernorm
+        return norm(x)  # type: ignore[no-any-return]
+
+    def _feed_forward(self, normed: Tensor) -> Tensor:
+        x = self.mlp(normed)
+        return self._shrunk(x if self.place == "before" else self.post_feedforward_layernorm(x))
+
+    def _shrunk(self, x: Tensor) -> Tensor:
+        return x if self._scale == 1 else x * self._scale
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.post_attention_layernorm.weight.dtype
 
 
 def _scaled(x: Tensor, gate: Tensor | None) -> Tensor:
@@ -112,6 +248,10 @@ def _scaled(x: Tensor, gate: Tensor | None) -> Tensor:
 
 class Embedding(nn.Embedding):
     """Without values where it has no memory to draw them in: torch would load its compiler, for seconds, to do that."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        weight: Tensor | QuantizedMatrix = self.weight
+        return weight.rows(tokens) if isinstance(weight, QuantizedMatrix) else super().forward(tokens)
 
     def reset_parameters(self) -> None:
         if not self.weight.is_meta:
@@ -124,5 +264,5 @@ class Backbone(nn.Module):
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.embed_tokens = Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
+        self.norm = make_norm(config, config.hidden_size)

@@ -5,72 +5,75 @@ TransformerFAM, arXiv 2404.09173, section 3. Shapes: b batch, f memory rows, d w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from famcli.nn.attention import attend, attend_with_share
-from famcli.nn.call import Call, KeysValues
+from famcli.nn.attention import attend_with_share
+from famcli.nn.call import Call, KeysValues, Turn
 from famcli.nn.config import FamConfig
 from famcli.nn.layers import Layer
-from famcli.nn.rope import Rotation
 
 
-def run_prompt(layers: Sequence[Layer], prompt: Tensor, rotate: Rotation) -> list[Tensor]:
+def run_prompt(layers: Sequence[Layer], prompt: Tensor, rotate: Callable[[Layer], Turn]) -> list[Tensor]:
     """F_0 of each layer [1, f, d]: the prompt's rows [f, d] go up the layers and attend to one another only."""
     rows, memories = prompt.float()[None], []
     for layer in layers:
-        own = memory_keys_values(layer, rows, rotate)
-        queries = rotate(layer.self_attn.queries(layer.input_layernorm(rows)))
-        rows = layer.finish(rows, attend(queries, [own], causal=False))
+        rows = layer(_raise_prompt, rows, rotate(layer))
         memories.append(rows)
     return memories
 
 
-def memory_keys_values(layer: Layer, memory: Tensor, rotate: Rotation) -> KeysValues:
+def _raise_prompt(layer: Layer, rows: Tensor, turn: Turn) -> Tensor:
+    own = memory_keys_values(layer, rows, turn)
+    queries = turn(layer.self_attn.queries(layer.normed(rows)))
+    return layer.finish(rows, layer.self_attn.attend(queries, [own], causal=False))
+
+
+def memory_keys_values(layer: Layer, memory: Tensor, rotate: Turn) -> KeysValues:
     """Kf, Vf [b, hk, f, e]: the keys and values that tokens and the next memory see."""
-    keys, values = layer.self_attn.keys_values(layer.input_layernorm(memory))
+    keys, values = layer.self_attn.keys_values(layer.normed(memory))
     return rotate(keys), values
 
 
-def next_memory(
-    fam: FamConfig, layer: Layer, memory: Tensor, initial: bool, parts: list[KeysValues], call: Call, t: int
-) -> Tensor:
+def next_memory(layer: Layer, memory: Tensor, initial: bool, parts: list[KeysValues], call: Call, t: int) -> Tensor:
     """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t], for block t of a call."""
+    turns, attention = call.turns(layer), layer.self_attn
     if initial and call.rising is not None:
-        memory, parts = call.rising, [memory_keys_values(layer, call.rising, call.memory(t)), parts[1]]
-    queries = call.memory(t + 1)(layer.self_attn.queries(layer.input_layernorm(memory)))
+        memory, parts = call.rising, [memory_keys_values(layer, call.rising, turns.memory(t)), parts[1]]
+    queries = turns.memory(t + 1)(attention.queries(layer.normed(memory)))
     if call.probe is not None:
-        call.probe.observe(queries, parts)
+        call.probe.observe(layer, queries, parts)
     if initial and call.rising is not None:
-        call.rising = layer.finish(memory, attend(queries, parts, causal=False))
+        call.rising = layer.finish(memory, attention.attend(queries, parts, causal=False))
         return call.rising
-    attended, kept, gate = compress(fam, queries, memory, parts, initial)
-    return layer.finish(kept, attended, gate)
+    attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
+    return layer.finish(kept, attended, gate, memory)
 
 
 def compress(
-    fam: FamConfig, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: bool
+    fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the memory's rows read of [Kf ; K_t] [b, h, f, e], what they keep of themselves [b, f, d], and the gate
     [b, f, 1] of what is added to that.
 
     The first update keeps nothing (section 3.2 of the paper): a gated one whose gate is 1.
     """
-    initial = initial and not fam.first_update_residual
+    initial, attention = initial and not fam.first_update_residual, layer.self_attn
     if fam.memory_update == "additive":
         kept = torch.zeros_like(memory) if initial else memory
-        return attend(queries, parts, causal=False), kept, None
-    attended, share = attend_with_share(queries, parts)
-    gate = torch.ones_like(share) if initial else memory_gate(share)
+        return attention.attend(queries, parts, causal=False), kept, None
+    attended, share = attend_with_share(queries, parts, scale=attention.scale, softcap=attention.softcap)
+    gate = torch.ones_like(share) if initial else memory_gate(share, fam.gate_threshold)
     return attended, (1 - gate[..., None]) * memory, gate[..., None]
 
 
-def memory_gate(share: Tensor) -> Tensor:
-    """How much of itself a memory row replaces: relu(2 s - 1) for the share s of its attention that the block received.
+def memory_gate(share: Tensor, threshold: float = 0.5) -> Tensor:
+    """How much of itself a memory row replaces: relu(s - t) / (1 - t), for the share s of its attention that the block
+    received and the threshold t (`FamConfig.gate_threshold`).
 
-    A row that gives itself and its fellows more than half of its attention is left exactly as it was, so that what it
+    A row that gives itself and its fellows more than 1 - t of its attention is left exactly as it was, so that what it
     holds does not fade with the number of blocks; what is replaced bounds the norm. Ours, not the paper's.
     """
-    return (2 * share - 1).clamp_min(0)
+    return ((share - threshold) / (1 - threshold)).clamp_min(0)

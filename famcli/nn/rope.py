@@ -23,7 +23,13 @@ class Rotation:
     sin: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama."""
+        """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama.
+
+        With fewer angles than planes the leading dimensions are rotated and the others stay.
+        """
+        rotated = 2 * self.cos.shape[-1]
+        if rotated < x.shape[-1]:
+            return torch.cat((self(x[..., :rotated]), x[..., rotated:]), dim=-1)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * self.cos - second * self.sin, second * self.cos + first * self.sin), dim=-1)
 

@@ -5,36 +5,52 @@ What a file declares is compared with them before memory is taken, and before to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from famcli.nn.config import DecoderConfig, FamConfig
+from famcli.nn.config import DecoderConfig, FamConfig, NormPlace
 
 MemoryMode = Literal["on", "frozen", "none"]
 MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 
+Shape = tuple[int, ...]
 
-def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[int, ...]]:
+
+_NORMS: dict[NormPlace, tuple[str, ...]] = {
+    "before": ("input", "post_attention"),
+    "after": ("post_attention", "post_feedforward"),
+    "around": ("input", "post_attention", "pre_feedforward", "post_feedforward"),
+}
+
+
+def expert_layer(config: DecoderConfig, layer: int) -> bool:
+    """Whether the layer's feed-forward is a mixture of experts."""
+    return config.experts is not None and layer not in config.experts.dense_layers
+
+
+def memory_layers(config: DecoderConfig, fam: FamConfig) -> tuple[int, ...]:
+    """The layers that have a memory: all, but local ones only where `fam` says so."""
+    if not fam.fam_length:
+        return ()
+    return tuple(i for i in range(config.num_layers) if fam.local_memory or config.window(i) is None)
+
+
+def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: int) -> int:
+    """Rows of closed blocks that the layer keeps: those that the next token, or one after it, can see."""
+    rows, window = min(num_closed, fam.memory_segments) * fam.block_size, config.window(layer)
+    return rows if window is None else min(rows, window - 1)
+
+
+def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
     """The shape of every parameter of `Decoder(config, fam)` by name."""
-    width, inner = config.hidden_size, config.intermediate_size
-    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    layer: dict[str, tuple[int, ...]] = {f"{norm}_layernorm.weight": (width,) for norm in ("input", "post_attention")}
-    for part, rows, columns, bias in (
-        ("self_attn.q_proj", queries, width, config.attention_bias),
-        ("self_attn.k_proj", keys, width, config.attention_bias),
-        ("self_attn.v_proj", keys, width, config.attention_bias),
-        ("self_attn.o_proj", width, queries, config.attention_bias),
-        ("mlp.gate_proj", inner, width, config.mlp_bias),
-        ("mlp.up_proj", inner, width, config.mlp_bias),
-        ("mlp.down_proj", width, inner, config.mlp_bias),
-    ):
-        layer[f"{part}.weight"] = (rows, columns)
-        if bias:
-            layer[f"{part}.bias"] = (rows,)
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, width)}
+    width = config.hidden_size
+    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (config.vocab_size, width)}
+    dense = dict(_layer_shapes(config, False))
+    mixed = dict(_layer_shapes(config, True)) if config.experts else {}
     for index in range(config.num_layers):
+        layer = mixed if expert_layer(config, index) else dense
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
-    shapes["model.norm.weight"] = (width,)
+    shapes |= _norm_shapes(config, "model.norm", width)
     if not config.tie_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, width)
     if fam.fam_length:
@@ -42,22 +58,63 @@ def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[i
     return shapes
 
 
+def _layer_shapes(config: DecoderConfig, has_experts: bool) -> Iterator[tuple[str, Shape]]:
+    """The parameters of one layer."""
+    width = config.hidden_size
+    for norm in _NORMS[config.norm_place]:
+        yield from _norm_shapes(config, f"{norm}_layernorm", width).items()
+    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    output_bias = config.attention_bias if config.output_bias is None else config.output_bias
+    for part, rows in (("q", queries), ("k", keys), ("v", keys)):
+        yield from _linear_shapes(f"self_attn.{part}_proj", rows, width, config.attention_bias)
+    yield from _linear_shapes("self_attn.o_proj", width, queries, output_bias)
+    if config.query_key_norm != "none":
+        for part, rows in (("q", queries), ("k", keys)):
+            size = config.head_dim if config.query_key_norm == "head" else rows
+            yield from _norm_shapes(config, f"self_attn.{part}_norm", size).items()
+    if not has_experts:
+        yield from _feed_forward_shapes(config, "mlp", config.intermediate_size)
+        return
+    assert config.experts is not None
+    yield from _linear_shapes("mlp.gate", config.experts.num_experts, width, False)
+    for number in range(config.experts.num_experts):
+        yield from _feed_forward_shapes(config, f"mlp.experts.{number}", config.experts.size)
+
+
+def _feed_forward_shapes(config: DecoderConfig, name: str, size: int) -> Iterator[tuple[str, Shape]]:
+    for part in ("gate_proj", "up_proj") if config.gated else ("up_proj",):
+        yield from _linear_shapes(f"{name}.{part}", size, config.hidden_size, config.mlp_bias)
+    yield from _linear_shapes(f"{name}.down_proj", config.hidden_size, size, config.mlp_bias)
+
+
+def _linear_shapes(name: str, rows: int, columns: int, bias: bool) -> Iterator[tuple[str, Shape]]:
+    yield f"{name}.weight", (rows, columns)
+    if bias:
+        yield f"{name}.bias", (rows,)
+
+
+def _norm_shapes(config: DecoderConfig, name: str, width: int) -> dict[str, Shape]:
+    parts = ("weight", "bias") if config.norm == "layer" else ("weight",)
+    return {f"{name}.{part}": (width,) for part in parts}
+
+
 def state_shapes(
     config: DecoderConfig, fam: FamConfig, meta: Mapping[str, int | bool | str], batch: int = 1
-) -> dict[str, tuple[int, ...]]:
+) -> dict[str, Shape]:
     """The shape of every tensor of a state with this `meta`, to check a file before memory is taken for it."""
     fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
     if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):
         raise ValueError(f"no state has fill {fill} and {num_closed} closed blocks with this block size and segments")
-    memory_rows = 0 if meta["memory_mode"] == "none" else fam.fam_length
-    sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
-    segments = min(num_closed, fam.memory_segments) * fam.block_size
+    remembering = () if meta["memory_mode"] == "none" else memory_layers(config, fam)
     heads, width = config.num_key_value_heads, config.head_dim
-    rows = {"segment": segments, "open": fill, "sink": sinks}
-    layer: dict[str, tuple[int, ...]] = {"memory": (batch, memory_rows, config.hidden_size)}
-    for part, count in rows.items():
-        layer |= {f"{part}_keys": (batch, heads, count, width), f"{part}_values": (batch, heads, count, width)}
-    shapes: dict[str, tuple[int, ...]] = {"position": (batch,)}
+    shapes: dict[str, Shape] = {"position": (batch,)}
     for index in range(config.num_layers):
-        shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
+        sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
+        rows = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
+        rows["sink"] = sinks if config.window(index) is None else 0
+        memory_rows = fam.fam_length if index in remembering else 0
+        shapes[f"layers.{index}.memory"] = (batch, memory_rows, config.hidden_size)
+        for part, count in rows.items():
+            for what in ("keys", "values"):
+                shapes[f"layers.{index}.{part}_{what}"] = (batch, heads, count, width)
     return shapes

@@ -64,14 +64,14 @@ def generate(
     hidden = last_hidden if read is None else read
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
-    forbidden, end = _forbidden(model, config), None if config.ignore_end else model.tokenizer.eos_id
+    forbidden, ends = _forbidden(model, config), frozenset() if config.ignore_end else model.end_ids
     generator = _generator(config.seed)
     recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=config.repetition_window)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
     reason: StopReason = "length"
     while len(tokens) < config.max_tokens and reason == "length":
         token = choose(_logits(model, hidden, forbidden), torch.tensor(recent, dtype=torch.int64), config, generator)
-        if token == end:
+        if token in ends:
             reason = "end"
             break
         tokens.append(token)
@@ -105,7 +105,7 @@ def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
     ids = {*tokenizer.control_ids.values(), *range(tokenizer.vocab_size, size)}
     ids |= {special for special in (tokenizer.bos_id, tokenizer.eos_id) if special is not None}
     if not config.ignore_end:
-        ids -= {tokenizer.eos_id}
+        ids -= model.end_ids
     return torch.tensor(sorted(token for token in ids if token is not None and token < size), dtype=torch.int64)
 
 

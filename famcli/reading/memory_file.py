@@ -49,7 +49,7 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     """
     mark = reader.bookmark()
     state = mark.lane.state
-    if kind == "memory" and (state.memory_mode != "on" or not reader.model.network.fam.fam_length):
+    if kind == "memory" and (state.memory_mode != "on" or not any(layer.memory.shape[1] for layer in state.layers)):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, mark, kind)
     tensors = {name: _alone(tensor) for name, tensor in _tensors(mark, kind).items()}
@@ -87,6 +87,8 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         fam_length=fam.fam_length,
         sink_tokens=fam.sink_tokens,
         memory_update=fam.memory_update,
+        gate_threshold=fam.gate_threshold,
+        local_memory=fam.local_memory,
         sources=mark.sources,
         num_bytes=mark.num_bytes,
         num_tokens=mark.num_tokens,
@@ -116,7 +118,7 @@ def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
     if mark.lane.last_hidden is not None:
         tensors["last_hidden"] = mark.lane.last_hidden
     if kind == "memory":
-        return tensors | {"memory": torch.cat([layer.memory for layer in state.layers])}
+        return tensors | {"memory": torch.cat([layer.memory for layer in state.layers if layer.memory.shape[1]])}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
 
 
@@ -201,9 +203,8 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
 def _read_again(mark: Bookmark, info: MemoryFileInfo, memory: Tensor, model: Model) -> Bookmark:
     """A bookmark of kind "memory" with its state: the open block is read again behind the memory, without segments."""
     start = mark.lane.state
-    layers = tuple(
-        replace(layer, memory=memory[index : index + 1].to(model.device)) for index, layer in enumerate(start.layers)
-    )
+    rows = iter(torch.split(memory.to(model.device), 1))
+    layers = tuple(replace(layer, memory=next(rows)) if layer.memory.shape[1] else layer for layer in start.layers)
     state = replace(
         start,
         layers=layers,

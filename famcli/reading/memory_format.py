@@ -1,9 +1,9 @@
 """What stands in a memory file beside its tensors, and how it is checked before memory is taken for them.
 
 One safetensors file. Its metadata holds `format`, `info` (a JSON object, see `MemoryFileInfo`) and `sha256` (over the
-info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] (kind
-"memory"); `last_hidden` [1, 1, d]; `open_tokens`, `unread_ids` int32, `unread_starts`, `unread_ends` int64 and `tail`
-uint8 as in `Bookmark`.
+info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] of the
+layers that have one (kind "memory"); `last_hidden` [1, 1, d]; `open_tokens`, `unread_ids` int32, `unread_starts`,
+`unread_ends` int64 and `tail` uint8 as in `Bookmark`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
 from famcli.errors import MemoryFileError
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
-from famcli.nn.shapes import MEMORY_MODES, MemoryMode, state_shapes
+from famcli.nn.shapes import MEMORY_MODES, MemoryMode, memory_layers, state_shapes
 from famcli.reading.bookmark import Seen, SourceRecord
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class MemoryFileInfo:
     fam_length: int
     sink_tokens: int
     memory_update: MemoryUpdate
+    gate_threshold: float
+    local_memory: bool
     sources: tuple[SourceRecord, ...]
     num_bytes: int
     num_tokens: int
@@ -79,7 +81,12 @@ class MemoryFileInfo:
     def fam(self) -> FamConfig:
         """How the text was read."""
         numbers = (self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
-        return FamConfig(*numbers, memory_update=self.memory_update)
+        return FamConfig(
+            *numbers,
+            memory_update=self.memory_update,
+            gate_threshold=self.gate_threshold,
+            local_memory=self.local_memory,
+        )
 
     @property
     def seen(self) -> Seen:
@@ -193,7 +200,8 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
     """Raise MemoryFileError naming both sides unless the model `name`, which reads as `fam` says, wrote the file."""
     changed = f"{name} has changed since, go back to what it was"
     other = changed if info.model == name else f"choose it with --model {shlex.quote(info.model)}"
-    for number in ("block_size", "memory_segments", "fam_length", "sink_tokens", "memory_update"):
+    sizes = ("block_size", "memory_segments", "fam_length", "sink_tokens")
+    for number in (*sizes, "memory_update", "gate_threshold", "local_memory"):
         there, here = getattr(info, number), getattr(fam, number)
         if there != here:
             raise MemoryFileError(
@@ -225,7 +233,8 @@ def _wanted(
         "tail": (("U8",), (-1,)),
     }
     if info.kind == "memory":
-        return wanted | {"memory": (("F32",), (config.num_layers, info.fam_length, config.hidden_size))}
+        remembering = len(memory_layers(config, info.fam))
+        return wanted | {"memory": (("F32",), (remembering, info.fam_length, config.hidden_size))}
     for name, shape in shapes.items():
         memory = name.endswith(".memory")
         wanted[f"state.{name}"] = (("I64",) if name == "position" else ("F32",) if memory else _COMPUTE, shape)
@@ -237,7 +246,7 @@ def _wanted(
 
 def _parse_info(path: Path, text: str) -> MemoryFileInfo:
     try:
-        values = json.loads(text)
+        values = {"local_memory": False, "gate_threshold": 0.5} | json.loads(text)  # files of before these keys
         sources = tuple(SourceRecord(**_checked(SourceRecord, one)) for one in values.pop("sources"))
         info = MemoryFileInfo(**_checked(MemoryFileInfo, values | {"sources": sources}))
         _ = info.fam
@@ -252,7 +261,8 @@ def _parse_info(path: Path, text: str) -> MemoryFileInfo:
 
 def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` if they have the types that the fields of `kind` declare, and no number is negative."""
-    allowed: dict[str, tuple[type, ...]] = {"int": (int,), "bool": (bool,), "str | None": (str, type(None))}
+    allowed: dict[str, tuple[type, ...]] = {"int": (int,), "bool": (bool,), "float": (int, float)}
+    allowed["str | None"] = (str, type(None))
     for each in fields(kind):
         value, types = values[each.name], allowed.get(str(each.type), (tuple,) if each.name == "sources" else (str,))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 
 
@@ -49,6 +50,19 @@ class GenerationConfig:
         for name, (good, wanted) in checks.items():
             if not good:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, it must be {wanted}")
+
+
+def default_config(model: Model, max_tokens: int = 256) -> GenerationConfig:
+    """How the checkpoint wants to write."""
+    wants = model.generation
+    return GenerationConfig(
+        max_tokens=max_tokens,
+        temperature=wants.temperature,
+        top_k=wants.top_k,
+        top_p=wants.top_p,
+        min_p=wants.min_p,
+        repetition_penalty=wants.repetition_penalty,
+    )
 
 
 def choose(logits: Tensor, recent: Tensor, config: GenerationConfig, generator: torch.Generator) -> int:

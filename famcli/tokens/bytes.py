@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.tokens.tokenizer import Ids, Offsets, fingerprint_of, without_surrogates
+from famcli.tokens.tokenizer import ControlToken, Ids, Offsets, control_tokens, fingerprint_of, without_surrogates
 
 BYTES_FILE = "tokenizer.bytes"
 _CONTENT = b"256 bytes, then bos\n"
@@ -31,6 +31,10 @@ class ByteTokenizer:
         return {"<s>": 256}
 
     @property
+    def control_tokens(self) -> Mapping[str, ControlToken]:
+        return control_tokens(self.control_ids)
+
+    @property
     def fingerprint(self) -> str:
         return fingerprint_of(_CONTENT)
 
@@ -49,6 +53,10 @@ class ByteTokenizer:
 
     def opening(self, text: str) -> str:
         """Nothing is put before a text."""
+        return ""
+
+    def section_opening(self, text: str) -> str:
+        """Nothing either."""
         return ""
 
     def decode(self, ids: Sequence[int]) -> str:

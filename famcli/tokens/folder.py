@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint folder, by the files it holds."""
+"""The tokenizer of a checkpoint, by the files it holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from famcli.errors import TokenizerError
 from famcli.tokens.bytes import BYTES_FILE, ByteTokenizer
+from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
 MODEL_FILE = "tokenizer.model"
@@ -19,11 +20,16 @@ def holds_tokenizer(folder: Path) -> bool:
 
 
 def open_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """Open `tokenizer.model`, else `tokenizer.json` (needs the `hf` extra), else the byte tokenizer's mark.
+    """Open `tokenizer.model`, else `tokenizer.json` (needs the `hf` extra), else the byte tokenizer's mark; or, of a
+    GGUF file, what it holds.
 
     Raises TokenizerError when there is none, when it is damaged, or when the extra is missing.
     """
     folder = Path(folder)
+    if is_gguf(folder):
+        from famcli.tokens.gguf import open_gguf_tokenizer
+
+        return open_gguf_tokenizer(folder)
     if (folder / MODEL_FILE).is_file():
         from famcli.tokens.sentencepiece import SentencePieceTokenizer
 

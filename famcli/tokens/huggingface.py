@@ -15,24 +15,33 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import TokenizerError
+from famcli.tokens.added import CONFIG_FILE, named, parse_object, read_bytes
 from famcli.tokens.json_file import StreamingJson, prepare
-from famcli.tokens.tokenizer import Ids, Offsets, copy_files, fingerprint_of, without_surrogates
-
-_CONFIG_FILE = "tokenizer_config.json"
+from famcli.tokens.tokenizer import (
+    ControlToken,
+    Ids,
+    Offsets,
+    control_tokens,
+    copy_files,
+    fingerprint_of,
+    without_surrogates,
+)
 
 
 class HuggingFaceTokenizer:
     """A byte-level or sentencepiece-like tokenizer.json.
 
-    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. Raises TokenizerError when the file is
-    missing, damaged, of another kind, or the `tokenizers` package is not installed.
+    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. `made`: the contents of both files,
+    where they were made of another one, `path`. Raises TokenizerError when the file is missing, damaged, of another
+    kind, or the `tokenizers` package is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], made: tuple[bytes, bytes] | None = None) -> None:
+        self._path, self._made = Path(path), made
         library = _library(self._path)
-        contents = _read_all(self._path)
-        self._json: StreamingJson = prepare(_parse(contents[0], self._path), str(self._path))
+        contents = list(made) if made is not None else _read_all(self._path)
+        data = parse_object(contents[0], self._path)
+        self._json: StreamingJson = prepare(data, str(self._path))
         try:
             self._tokenizer = library.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
         except Exception as error:  # the library raises Exception itself
@@ -41,13 +50,16 @@ class HuggingFaceTokenizer:
         self.vocab_size: int = max(self._json.token_bytes, default=-1) + 1
         self.control_ids: Mapping[str, int] = self._json.control_ids
         self.fingerprint = fingerprint_of(*contents)
-        config = _parse(contents[1], self._path.with_name(_CONFIG_FILE)) if len(contents) > 1 else {}
-        self.bos_id: int | None = self._named(config, "bos_token")
-        self.eos_id: int | None = self._named(config, "eos_token")
+        self.control_tokens: Mapping[str, ControlToken] = control_tokens(self.control_ids, self._json.added)
+        config = parse_object(contents[1], self._path.with_name(CONFIG_FILE)) if len(contents) > 1 else {}
+        self.bos_id: int | None = self.control_ids.get(named(config, "bos_token") or "")
+        self.eos_id: int | None = self.control_ids.get(named(config, "eos_token") or "")
 
     @property
     def files(self) -> list[Path]:
-        return [path for path in (self._path, self._path.with_name(_CONFIG_FILE)) if path.is_file()]
+        if self._made is not None:
+            return [self._path]
+        return [path for path in (self._path, self._path.with_name(CONFIG_FILE)) if path.is_file()]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text."""
@@ -70,6 +82,10 @@ class HuggingFaceTokenizer:
         if not self._json.opens_with_space or not text:
             return ""
         return "" if text[0] == " " and self._json.opens_unless_space else " "
+
+    def section_opening(self, text: str) -> str:
+        """The same space again, in tokenizers that put one before each part."""
+        return self.opening(text) if self._json.opens_each else ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The concatenated bytes of the ids as UTF-8."""
@@ -106,13 +122,11 @@ class HuggingFaceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Copy the files into `folder`."""
-        copy_files(self.files, folder)
-
-    def _named(self, config: dict[str, Any], key: str) -> int | None:
-        name = config.get(key)
-        if isinstance(name, dict):
-            name = name.get("content")
-        return self.control_ids.get(name) if isinstance(name, str) else None
+        if self._made is None:
+            copy_files(self.files, folder)
+            return
+        for name, content in zip(("tokenizer.json", CONFIG_FILE), self._made, strict=True):
+            (folder / name).write_bytes(content)
 
 
 def _library(path: Path) -> Any:
@@ -125,21 +139,5 @@ def _library(path: Path) -> Any:
 
 def _read_all(path: Path) -> list[bytes]:
     """The file's content, and that of the configuration beside it if there is one."""
-    try:
-        contents = [path.read_bytes()]
-        config = path.with_name(_CONFIG_FILE)
-        if config.is_file():
-            contents.append(config.read_bytes())
-    except OSError as error:
-        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}; check the path") from error
-    return contents
-
-
-def _parse(content: bytes, path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(content)
-    except ValueError as error:
-        raise TokenizerError(f"{path} is not valid JSON: fetch or copy the file again") from error
-    if not isinstance(data, dict):
-        raise TokenizerError(f"{path} is no tokenizer: it must hold a JSON object; fetch or copy the file again")
-    return data
+    config = path.with_name(CONFIG_FILE)
+    return [read_bytes(each) for each in (path, config) if each == path or each.is_file()]

@@ -13,23 +13,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.errors import TokenizerError
+from famcli.tokens.added import AddedToken, added_token
 
 SPACE = "\u2581"
 
 # Split patterns of widely used byte-level tokenizers, for which the proof in HuggingFaceTokenizer.safe_cut holds.
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_O200K = (
+O200K = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
+QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST
 KNOWN_PATTERNS = {
-    _GPT2,
-    _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST,  # cl100k, Llama 3
-    _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST,  # Qwen 2
-    _O200K,
+    GPT2,
+    LLAMA3,  # and cl100k
+    QWEN2,
+    O200K,
     r"\p{N}{1,3}",
     r"\p{N}",
     r"[0-9]",
@@ -42,16 +45,19 @@ _KNOWN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"}
 class StreamingJson:
     """The rearranged file, and what was taken out of it.
 
-    token_bytes: UTF-8 bytes of every id. opens_with_space: a text is preceded by a space, unless (opens_unless_space)
-    it begins with one. cuts_before_spaces: a space after a visible ASCII character is a safe cut; cuts_before_newlines:
-    so is a newline after a letter or digit.
+    token_bytes: UTF-8 bytes of every id. added: the added tokens as the file had them. opens_with_space: a text is
+    preceded by a space, unless (opens_unless_space) it begins with one; opens_each: so is every part of a prompt.
+    cuts_before_spaces: a space after a visible ASCII character is a safe cut; cuts_before_newlines: so is a newline
+    after a letter or digit.
     """
 
     data: dict[str, Any]
     token_bytes: dict[int, bytes]
     control_ids: dict[str, int]
+    added: tuple[AddedToken, ...]
     opens_with_space: bool
     opens_unless_space: bool
+    opens_each: bool
     cuts_before_spaces: bool
     cuts_before_newlines: bool
 
@@ -76,6 +82,7 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     spell = _spell_byte_level if byte_level else _spell_sentencepiece
     token_bytes = {index: spell(token) for token, index in vocabulary.items()}
     controls = {token["content"]: token["id"] for token in data.get("added_tokens") or [] if _is_control(token)}
+    added = tuple(added_token(token, token["id"]) for token in data.get("added_tokens") or [])
     for token in data.get("added_tokens") or []:
         token_bytes[token["id"]] = b"" if token["special"] else token["content"].encode()
     if (unknown := _unknown_id(model, vocabulary)) is not None:
@@ -84,9 +91,9 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     _rename_controls(model, vocabulary, set(controls))
     data["post_processor"] = data["truncation"] = data["padding"] = None
     model["dropout"] = None
-    opens, unless = _take_opening(data)
+    opens, unless, each = _take_opening(data)
     cuts, newlines = _cuts(data)
-    return StreamingJson(data, token_bytes, controls, opens, unless, cuts, newlines)
+    return StreamingJson(data, token_bytes, controls, added, opens, unless, each, cuts, newlines)
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
@@ -134,27 +141,29 @@ def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
     return [part for member in component[key] for part in _parts(member, key)]
 
 
-def _take_opening(data: dict[str, Any]) -> tuple[bool, bool]:
-    """Take out whatever puts a space in front of a text: (there was one, it is left out before a space)."""
-    opens = unless = False
+def _take_opening(data: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Take out whatever puts a space in front of a text: (there was one, it is left out before a space, it is put
+    before each part)."""
+    opens = unless = each = False
     normalizers = _parts(data.get("normalizer"), "normalizers")
     kept = []
     for part in normalizers:
         if part["type"] == "Prepend" and part["prepend"] in (SPACE, " "):
-            opens = True
+            opens = each = True
         else:
             kept.append(part)
     data["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
     for part in _parts(data.get("pre_tokenizer"), "pretokenizers"):
         if part["type"] == "ByteLevel" and part.get("add_prefix_space", True):
             part["add_prefix_space"] = False
-            opens = unless = True
+            opens = unless = each = True
         elif part["type"] == "Metaspace":
             scheme = part.get("prepend_scheme", "always" if part.pop("add_prefix_space", True) else "never")
             part["prepend_scheme"] = "never"
             if scheme != "never":
                 opens = unless = True
-    return opens, unless
+                each = each or scheme == "always"
+    return opens, unless, each
 
 
 def _cuts(data: dict[str, Any]) -> tuple[bool, bool]:

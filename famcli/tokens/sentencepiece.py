@@ -15,8 +15,17 @@ import numpy as np
 import sentencepiece
 
 from famcli.errors import TokenizerError
+from famcli.tokens.added import Surroundings, named, read_bytes, read_surroundings
 from famcli.tokens.sentencepiece_model import ModelType, PieceType, SentencePieceModel, parse_model
-from famcli.tokens.tokenizer import Ids, Offsets, copy_files, fingerprint_of, without_surrogates
+from famcli.tokens.tokenizer import (
+    ControlToken,
+    Ids,
+    Offsets,
+    control_tokens,
+    copy_files,
+    fingerprint_of,
+    without_surrogates,
+)
 
 SPACE = "\u2581"
 _REPLACEMENT = "\ufffd".encode()
@@ -25,40 +34,48 @@ _REPLACEMENT = "\ufffd".encode()
 class SentencePieceTokenizer:
     """A tokenizer.model: byte-pair or unigram, with or without byte fallback and normalisation.
 
-    Raises TokenizerError when the file is missing, damaged, or of another kind of model.
+    Added tokens of the files beside it are control tokens: text never becomes one. `bos_id` and `eos_id` are those
+    that tokenizer_config.json names, else the model's own. `content`: of the model, where it is not the file `path`
+    itself. Raises TokenizerError when a file is missing, damaged, or of another kind of model.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
         self._path = Path(path)
-        try:
-            content = self._path.read_bytes()
-        except OSError as error:
-            raise TokenizerError(f"cannot read the tokenizer {self._path}: {error.strerror}; check the path") from error
+        self._made = content  # not from a file of its own
+        beside = Surroundings((), (), {}, ()) if content is not None else read_surroundings(self._path.parent)
+        content = read_bytes(self._path) if content is None else content
         model = parse_model(content, str(self._path))
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.streaming)
         except RuntimeError as error:
             raise TokenizerError(f"{self._path} is no sentencepiece model: fetch or copy the file again") from error
-        self.vocab_size: int = len(model.pieces)
-        self.bos_id: int | None = _control(self._processor.bos_id())
-        self.eos_id: int | None = _control(self._processor.eos_id())
-        self.control_ids: Mapping[str, int] = model.control_ids
-        self.fingerprint = fingerprint_of(content)
+        added = [token for token in beside.added if token.id >= len(model.pieces)]
+        self.vocab_size: int = max([len(model.pieces), *(token.id + 1 for token in added)])
+        self.control_ids: Mapping[str, int] = model.control_ids | {token.content: token.id for token in added}
+        self.control_tokens: Mapping[str, ControlToken] = control_tokens(self.control_ids, beside.added)
+        self.bos_id: int | None = self._named(beside, "bos_token", self._processor.bos_id())
+        self.eos_id: int | None = self._named(beside, "eos_token", self._processor.eos_id())
+        self.fingerprint = fingerprint_of(content, *(repr(token).encode() for token in added))
+        self._beside = beside.files
         self._dummy_prefix = model.add_dummy_prefix
         self._unigram = model.model_type is ModelType.UNIGRAM
         self._bytes = [_piece_bytes(piece.text, piece.type) for piece in model.pieces]
+        self._bytes += [b""] * (self.vocab_size - len(self._bytes))
+        for token in added:
+            self._bytes[token.id] = b"" if token.special else token.content.encode()
         self._lengths = np.array([len(content) for content in self._bytes], dtype=np.int64)
         self._space_bytes = _byte_ids(model, SPACE.encode())
-        # With byte fallback and no normalisation, every id stands for exactly its bytes of the text.
-        self._exact = not model.normalises and self._space_bytes is not None
+        # With byte fallback, a piece for the space and no normalisation, every id stands for exactly its bytes.
+        self._exact = not model.normalises and self._space_bytes is not None and _has_space(model)
         self._normalises = model.normalises
-        self._is_byte = np.array([piece.type is PieceType.BYTE for piece in model.pieces])
+        self._is_byte = np.zeros(self.vocab_size, dtype=bool)
+        self._is_byte[: len(model.pieces)] = [piece.type is PieceType.BYTE for piece in model.pieces]
         self._joined = _joined_pairs(model)
         self._openers = {pair[0] for pair in self._joined}
 
     @property
     def files(self) -> list[Path]:
-        return [self._path]
+        return [self._path, *self._beside]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text; a literal U+2581 becomes its three bytes."""
@@ -87,6 +104,10 @@ class SentencePieceTokenizer:
     def opening(self, text: str) -> str:
         """A space where the model was trained with one in front of every text."""
         return " " if self._dummy_prefix and text else ""
+
+    def section_opening(self, text: str) -> str:
+        """Nothing: a text has one beginning."""
+        return ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The concatenated bytes of the ids as UTF-8; exactly the text that `encode` was given."""
@@ -129,8 +150,15 @@ class SentencePieceTokenizer:
         return 0
 
     def save(self, folder: Path) -> None:
-        """Copy the model into `folder`."""
-        copy_files(self.files, folder)
+        """Copy the model, and what stands beside it, into `folder`."""
+        if self._made is not None:
+            (folder / "tokenizer.model").write_bytes(self._made)
+        else:
+            copy_files(self.files, folder)
+
+    def _named(self, beside: Surroundings, key: str, own: int) -> int | None:
+        name = named(beside.config, key)
+        return self.control_ids.get(name, _control(own)) if name is not None else _control(own)
 
     def _encode_plain(self, text: str) -> list[int]:
         if not self._unigram:
@@ -210,6 +238,11 @@ def _piece_bytes(piece: str, kind: PieceType) -> bytes:
     if kind is PieceType.BYTE:
         return bytes([int(piece[3:5], 16)])
     return piece.replace(SPACE, " ").encode()
+
+
+def _has_space(model: SentencePieceModel) -> bool:
+    """Whether a space is a piece; else it would be spelled by the bytes of U+2581, which is what stands for it."""
+    return any(piece.text == SPACE and piece.type is not PieceType.CONTROL for piece in model.pieces)
 
 
 def _byte_ids(model: SentencePieceModel, content: bytes) -> list[int] | None:

@@ -6,7 +6,8 @@ numbered as in sentencepiece_model.proto.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -164,3 +165,27 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def build_model(pieces: Sequence[tuple[str, float, PieceType]], special_ids: Mapping[str, int], prefix: bool) -> bytes:
+    """A byte-pair model file of `pieces` (text, score, type) that normalises nothing.
+
+    special_ids: of "unk", "bos" and "eos", as far as there are any. prefix: a space is put in front of a text.
+    """
+    content = bytearray()
+    for text, score, kind in pieces:
+        piece = _field(1, text.encode()) + bytes([2 << 3 | _FIXED32]) + struct.pack("<f", score)
+        content += _field(1, piece + bytes([3 << 3 | _VARINT, kind]))
+    trainer = bytes([3 << 3 | _VARINT, ModelType.BPE])
+    for name, number in (("unk", 40), ("bos", 41), ("eos", 42)):
+        index = special_ids.get(name, -1)
+        trainer += _varint(number << 3 | _VARINT) + _varint(index & (1 << 64) - 1)
+    if any(kind is PieceType.BYTE for _, _, kind in pieces):
+        trainer += _varint(35 << 3 | _VARINT) + b"\x01"  # byte_fallback
+    content += _field(2, trainer)
+    content += _field(3, _field(1, b"identity") + bytes([3 << 3, prefix, 4 << 3, 0, 5 << 3, 1]))
+    return bytes(content)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content

@@ -11,14 +11,26 @@ import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from famcli.tokens.added import AddedToken
+
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ControlToken:
+    """A control token's id, and whether white space before (lstrip) or after it (rstrip) belongs to it in a prompt."""
+
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False
 
 
 class Tokenizer(Protocol):
@@ -26,7 +38,7 @@ class Tokenizer(Protocol):
 
     vocab_size: ids are 0 to vocab_size - 1.
     bos_id, eos_id: the control tokens that begin and end a text, if there are any.
-    control_ids: every control token by its name, for prompts that are built from them.
+    control_ids, control_tokens: every control token by its name, for prompts that are built from them.
     fingerprint: hexadecimal sha256 of what defines the tokenizer.
     files: the files it was opened from, which a checkpoint has to hold.
     """
@@ -39,6 +51,8 @@ class Tokenizer(Protocol):
     def eos_id(self) -> int | None: ...
     @property
     def control_ids(self) -> Mapping[str, int]: ...
+    @property
+    def control_tokens(self) -> Mapping[str, ControlToken]: ...
     @property
     def fingerprint(self) -> str: ...
     @property
@@ -58,6 +72,10 @@ class Tokenizer(Protocol):
 
     def opening(self, text: str) -> str:
         """What the tokenizer puts before a text that begins with `text`: usually nothing, in some a space."""
+        ...
+
+    def section_opening(self, text: str) -> str:
+        """What it puts before a part of a prompt that follows a control token: usually nothing."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -81,6 +99,16 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Write the files that define the tokenizer into `folder`."""
         ...
+
+
+def control_tokens(ids: Mapping[str, int], added: Sequence[AddedToken] = ()) -> dict[str, ControlToken]:
+    """The control tokens `ids`, with what `added` says of white space around them."""
+    strips = {token.id: token for token in added}
+    tokens = {}
+    for name, index in ids.items():
+        token = strips.get(index)
+        tokens[name] = ControlToken(index) if token is None else ControlToken(index, token.lstrip, token.rstrip)
+    return tokens
 
 
 def fingerprint_of(*contents: bytes) -> str:

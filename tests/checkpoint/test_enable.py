@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.enable import choose_fam, enable
+from famcli.checkpoint.choose import choose_fam
+from famcli.checkpoint.enable import enable
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.errors import CheckpointError, FamcliError, UsageError
-from famcli.nn import FamConfig
+from famcli.nn import DecoderConfig, FamConfig
+from famcli.nn.config import RopeConfig
 from tests.helpers import change_json
 
 
@@ -85,12 +88,79 @@ def test_enabling_twice_needs_force(plain: Path) -> None:
     ],
 )
 def test_numbers_are_chosen_to_fit_what_was_trained(positions: int, given: dict[str, int], expected: FamConfig) -> None:
-    fam, notes = choose_fam(positions, **given)
+    fam, notes = choose_fam(_decoder(positions), **given)
     assert fam == expected
-    told = {name for name in ("block_size", "memory_segments") if any(note.startswith(name) for note in notes)}
-    assert told == {"block_size", "memory_segments"} - set(given)
+    chosen = {"block_size", "memory_segments", "sink_tokens"}
+    assert {note.split()[0] for note in notes if "was chosen" in note} == chosen - set(given)
     window = (fam.memory_segments + 1) * fam.block_size
     assert any("more than" in note for note in notes) == (window > positions)
+
+
+def _decoder(
+    positions: int = 32768,
+    width: int | None = None,
+    local: tuple[int, ...] = (),
+    scaling: dict[str, object] | None = None,
+) -> DecoderConfig:
+    rope = RopeConfig(scaling=scaling, max_position=positions)
+    return DecoderConfig(10, 16, 20, 4, 4, 4, 4, rope=rope, sliding_window=width, local_layers=local)
+
+
+@pytest.mark.parametrize(
+    ("positions", "width", "local", "given", "expected", "told"),
+    [
+        # Gemma 2 and 3, Mistral 7B, one block less than there could be, a window too wide, and what is asked for.
+        (8192, 4096, (0, 2), {}, FamConfig(1024, 4, 64, 4), "those layers get no memory: .* --local-memory"),
+        (32768, 512, (0, 1, 2), {}, FamConfig(1024, 3, 64, 4), "3 of 4 layers keep their sliding window of 512"),
+        (32768, 4096, (0, 1, 2, 3), {}, FamConfig(1024, 4, 64, 0, local_memory=True), "local_memory was chosen"),
+        (4096, 3500, (0, 1), {}, FamConfig(1024, 3, 64, 4), "cut short by 427 tokens"),
+        (32768, 20000, (1,), {}, FamConfig(1024, 8, 64, 4), "cut short by 11,807 tokens"),
+        (8192, 99, (0,), {"local_memory": True}, FamConfig(1024, 3, 64, 4, local_memory=True), "1 of 4 layers keep"),
+        (8192, 99, (0, 1, 2, 3), {"fam_length": 0}, FamConfig(1024, 3, 0, 0), "4 of 4 layers keep"),
+        (8192, 99, (0, 1, 2, 3), {"local_memory": False}, FamConfig(1024, 3, 64, 0), "no layer has a memory"),
+        (
+            8192,
+            99,
+            (0, 1, 2, 3),
+            {"sink_tokens": 2},
+            FamConfig(1024, 3, 64, 2, local_memory=True),
+            "sink_tokens has no",
+        ),
+        (8192, None, (), {"local_memory": True}, FamConfig(1024, 3, 64, 4, local_memory=True), "local_memory has no"),
+    ],
+)
+def test_layers_with_a_window_decide_too(
+    positions: int, width: int | None, local: tuple[int, ...], given: dict[str, int], expected: FamConfig, told: str
+) -> None:
+    fam, notes = choose_fam(_decoder(positions, width, local), **given)  # type: ignore[arg-type]
+    assert fam == expected
+    assert re.search(told, "\n".join(notes))
+
+
+@pytest.mark.parametrize(
+    ("scaling", "told"),
+    [
+        (
+            {"rope_type": "longrope", "original_max_position_embeddings": 4096},
+            "4,096 visible tokens, within their 4,096",
+        ),
+        ({"rope_type": "longrope", "original_max_position_embeddings": 4000}, "4,096 visible tokens, past their 4,000"),
+        ({"rope_type": "dynamic", "factor": 2.0}, "4,096 visible tokens, within their 32,768"),
+        ({"rope_type": "llama3"}, None),
+        (None, None),
+    ],
+)
+def test_it_says_on_which_side_positions_are_fixed(scaling: dict[str, object] | None, told: str | None) -> None:
+    _, notes = choose_fam(_decoder(scaling=scaling))
+    assert [note.split("for the ")[1] for note in notes if "rotary" in note] == ([told] if told else [])
+
+
+def test_a_checkpoint_with_a_chat_template_writes_its_summaries(plain: Path) -> None:
+    assert enable(plain).sidecar.tasks == {}
+    (plain / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    made = enable(plain, force=True)
+    assert read_sidecar(plain).tasks == {"summarize": "write"}
+    assert any("chat template" in note for note in made.notes)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from famcli.checkpoint import locate
-from famcli.checkpoint.locate import ListedModel, list_models, resolve
+from famcli.checkpoint.listing import ListedModel, list_models
+from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError
 from tests.helpers import make_random_checkpoint
@@ -131,8 +132,10 @@ def test_an_installed_wheel_looks_inside_itself_only(monkeypatch: pytest.MonkeyP
     make_random_checkpoint(site / "models" / "of-somebody-else")
     make_random_checkpoint(site / "famcli" / "models" / "fam-tiny")
     monkeypatch.setattr(locate, "__file__", str(site / "famcli" / "checkpoint" / "locate.py"))
+    folder = site / "famcli" / "models" / "fam-tiny"
+    size = sum(path.stat().st_size for path in folder.iterdir())
     assert list_models({"HF_HUB_CACHE": str(tmp_path / "none")}) == [
-        ListedModel("fam-tiny", site / "famcli" / "models" / "fam-tiny", "ships with famcli", True)
+        ListedModel("fam-tiny", folder, "ships with famcli", size, "llama", True, "trained")
     ]
 
 
@@ -144,6 +147,6 @@ def test_list_of_models(shipped: Path, cache: Path) -> None:
 
 
 def test_finding_a_model_imports_no_torch() -> None:
-    code = "import sys, famcli.checkpoint.locate as l; l.list_models({}); sys.exit('torch' in sys.modules)"
+    code = "import sys, famcli.checkpoint.listing as l; l.list_models({}); sys.exit('torch' in sys.modules)"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0

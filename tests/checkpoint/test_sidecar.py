@@ -12,7 +12,7 @@ from famcli.nn import FamConfig
 from tests.helpers import change_json
 
 FULL = Sidecar(
-    fam=FamConfig(block_size=128, memory_segments=2, fam_length=8, sink_tokens=4),
+    fam=FamConfig(128, 2, 8, 4, memory_update="gated", gate_threshold=0.65, local_memory=True),
     memory_trained=True,
     validated_tokens=100_000,
     tasks={"summarize": "extract"},
@@ -51,6 +51,7 @@ def test_a_folder_without_sidecar_names_the_way_to_get_one(plain: Path) -> None:
         ({"memory_segments": 10**400}, "'memory_segments' must be between 0"),
         ({"fam_length": 17}, "'fam_length' must be between 0 and 16, it is 17"),
         ({"sink_tokens": 99}, "'sink_tokens' must be between 0 and 16"),
+        ({"gate_threshold": 1}, "'gate_threshold' must be between 0 and 0.999, it is 1"),
         ({"memory_trained": "yes"}, "'memory_trained' must be true or false, it is \"yes\""),
         ({"validated_tokens": -5}, "'validated_tokens' must be between 0"),
         ({"tasks": ["summarize"]}, "'tasks' must be an object"),

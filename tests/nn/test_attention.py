@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -38,23 +40,48 @@ REGIMES = [
 ]
 
 
+# What a layer may ask for beside: a sliding window over the last part (wider and narrower than a tile), capped scores.
+SIGHTS = [
+    pytest.param({}, id="plain"),
+    pytest.param({"window": 7}, id="narrow window"),
+    pytest.param({"window": 90, "softcap": 2.0}, id="wide window, capped"),
+    pytest.param({"window": 1}, id="itself alone"),
+]
+
+
+@pytest.mark.parametrize("options", SIGHTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
 def test_equals_the_reference(
-    b: int, h: int, hk: int, n: int, lengths: list[int], causal: bool, dtype: torch.dtype
+    b: int,
+    h: int,
+    hk: int,
+    n: int,
+    lengths: list[int],
+    causal: bool,
+    dtype: torch.dtype,
+    options: dict[str, float],
 ) -> None:
     queries, parts = _draw(b, h, hk, n, lengths, 16, dtype)
-    expected = attend_reference(queries.float(), parts, causal=causal)
-    result = attend(queries, parts, causal=causal)
+    expected = attend_reference(queries.float(), parts, causal=causal, **options)  # type: ignore[arg-type]
+    result = attend(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
     assert result.dtype == dtype
     assert result.shape == queries.shape
     assert (result - expected).abs().max() < TOLERANCE.get(dtype, 1e-5)
 
 
+@pytest.mark.parametrize("options", SIGHTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
 def test_gradients_equal_the_reference(
-    b: int, h: int, hk: int, n: int, lengths: list[int], causal: bool, dtype: torch.dtype
+    b: int,
+    h: int,
+    hk: int,
+    n: int,
+    lengths: list[int],
+    causal: bool,
+    dtype: torch.dtype,
+    options: dict[str, float],
 ) -> None:
     queries, parts = _draw(b, h, hk, n, lengths, 16, dtype)
     leaves = [queries, *(x for part in parts for x in part)]
@@ -65,7 +92,8 @@ def test_gradients_equal_the_reference(
         out = function(fresh[0], list(zip(fresh[1::2], fresh[2::2], strict=True)), causal=causal)  # type: ignore[operator]
         return list(torch.autograd.grad(out, fresh, upstream.to(convert), allow_unused=True))
 
-    for got, expected in zip(gradients(attend, dtype), gradients(attend_reference, torch.float32), strict=True):
+    ours, plain = (partial(function, **options) for function in (attend, attend_reference))  # type: ignore[arg-type]
+    for got, expected in zip(gradients(ours, dtype), gradients(plain, torch.float32), strict=True):
         if expected is None or expected.numel() == 0:
             assert got is None or got.numel() == 0
             continue
@@ -75,12 +103,14 @@ def test_gradients_equal_the_reference(
 
 def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, parts = _draw(1, 6, 2, 37, [50, 11, 45], 16, torch.float32)
-    whole = attend(queries, parts, causal=True)
-    for rows in (1, 7, 12, 30):
-        monkeypatch.setattr(attention, "_TILE_ROWS", rows)
-        torch.testing.assert_close(attend(queries, parts, causal=True), whole, atol=1e-6, rtol=1e-5)
-        leaf = queries.clone().requires_grad_()
-        torch.testing.assert_close(attend(leaf, parts, causal=True), whole, atol=1e-6, rtol=1e-5)
+    for window, softcap in ((None, None), (5, None), (20, 3.0), (44, None)):
+        options = {"causal": True, "window": window, "softcap": softcap}
+        whole = attend_reference(queries, parts, **options)  # type: ignore[arg-type]
+        for rows in (1, 7, 12, 30, 512):
+            monkeypatch.setattr(attention, "_TILE_ROWS", rows)
+            for leaf in (queries, queries.clone().requires_grad_()):
+                got = attend(leaf, parts, **options)  # type: ignore[arg-type]
+                torch.testing.assert_close(got, whole, atol=2e-6, rtol=1e-5)
 
 
 def test_views_of_a_longer_buffer_serve_as_keys() -> None:
@@ -138,9 +168,32 @@ def test_fused_call_equals_the_reference(b: int, h: int, hk: int, n: int, length
     assert (result - attend_reference(queries, parts, causal=causal)).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("options", SIGHTS)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
-def test_fused_path_computes_the_same(b: int, h: int, hk: int, n: int, lengths: list[int], causal: bool) -> None:
+def test_fused_path_computes_the_same(
+    b: int,
+    h: int,
+    hk: int,
+    n: int,
+    lengths: list[int],
+    causal: bool,
+    options: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     queries, parts = _draw(b, h, hk, n, lengths, 16, torch.float32)
-    kept = [part for part in parts if part[0].shape[2]]
-    result = attention._attend_fused(queries, kept, causal, 0.25)
-    assert (result - attend_reference(queries, parts, causal=causal)).abs().max() < 1e-5
+    expected = attend_reference(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
+    monkeypatch.setattr(attention, "_FUSED_EVERYWHERE", True)
+    result = attend(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
+    assert (result - expected).abs().max() < 1e-5
+
+
+def test_a_window_hides_what_lies_before_it_and_no_other_part() -> None:
+    queries, parts = _draw(1, 2, 1, 4, [6, 9], 8, torch.float32)
+    before = attend(queries, parts, causal=True, window=3)
+    key, value = (x.clone() for x in parts[1])
+    key[:, :, :4], value[:, :, :4] = 50.0, -50.0  # the first query's own key is 5, so it sees 3, 4 and 5
+    after = attend(queries, [parts[0], (key, value)], causal=True, window=3)
+    assert torch.equal(before[:, :, 1:], after[:, :, 1:])
+    assert not torch.allclose(before[:, :, 0], after[:, :, 0])
+    other = attend(queries, [(parts[0][0], parts[0][1] + 1), parts[1]], causal=True, window=3)
+    assert not torch.isclose(before, other).any()

@@ -17,15 +17,17 @@ from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_
 GATED = FamConfig(8, 1, 3, memory_update="gated")
 
 
-def test_the_gate_is_shut_below_half_and_open_at_one() -> None:
+def test_the_gate_is_shut_up_to_its_threshold_and_open_at_one() -> None:
     share = torch.tensor([0.0, 0.3, 0.5, 0.75, 1.0])
     torch.testing.assert_close(memory_gate(share), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0]))
+    torch.testing.assert_close(memory_gate(share, 0.6), torch.tensor([0.0, 0.0, 0.0, 0.375, 1.0]))
 
 
-def test_a_gated_memory_follows_its_equations_written_out() -> None:
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_a_gated_memory_follows_its_equations_written_out(threshold: float) -> None:
     """One layer, two blocks: the first update has gate 1, the second that of its share, head by head and row by row."""
     config = DecoderConfig(61, 32, 48, 1, 4, 2, 8)
-    network, tokens = make(replace(GATED, memory_segments=0), config), tokens_of(1, 16)
+    network, tokens = make(replace(GATED, memory_segments=0, gate_threshold=threshold), config), tokens_of(1, 16)
     layer = network.layers[0]
     frequencies, gain = rope_frequencies(config.rope, 8, 16)
 
@@ -50,7 +52,7 @@ def test_a_gated_memory_follows_its_equations_written_out() -> None:
                     weights = torch.softmax(keys[0, head // 2] @ qf[0, head, row] / math.sqrt(8), 0)
                     block_weight += float(weights[3:].sum()) / 4
                     heads.append(weights @ values[0, head // 2])
-                gate = 1.0 if t == 0 else max(0.0, 2 * block_weight - 1)
+                gate = 1.0 if t == 0 else max(0.0, (block_weight - threshold) / (1 - threshold))
                 a = (1 - gate) * memory[0, row] + gate * (layer.self_attn.o_proj(torch.cat(heads)))
                 rows.append(a + gate * layer.mlp(layer.post_attention_layernorm(a)))
             memory = torch.stack(rows)[None]
@@ -98,6 +100,8 @@ def test_a_gated_memory_stays_bounded_where_an_additive_one_grows() -> None:
 def test_an_unknown_update_is_refused() -> None:
     with pytest.raises(ValueError, match="memory_update is 'leaky', it must be one of additive, gated"):
         FamConfig(memory_update="leaky")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"gate_threshold is 1\.0, it must be at least 0 and below 1"):
+        FamConfig(gate_threshold=1.0)
 
 
 # -------------------------------------------------------------------------------------------- random state passing

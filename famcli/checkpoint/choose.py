@@ -1,0 +1,113 @@
+"""A way of reading streams for a pretrained decoder, chosen from its configuration, and the reasons in words."""
+
+from __future__ import annotations
+
+from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS
+from famcli.errors import UsageError
+from famcli.nn.config import DecoderConfig, FamConfig
+
+DEFAULT_BLOCK_SIZE = 1024
+DEFAULT_SEGMENTS = 3
+DEFAULT_FAM_LENGTH = 64
+DEFAULT_SINKS = 4
+_MOST_SEGMENTS = 8  # that are chosen so that a sliding window of the decoder's own fits
+
+
+def choose_fam(
+    decoder: DecoderConfig,
+    *,
+    block_size: int | None = None,
+    memory_segments: int | None = None,
+    fam_length: int | None = None,
+    sink_tokens: int | None = None,
+    local_memory: bool | None = None,
+) -> tuple[FamConfig, tuple[str, ...]]:
+    """A way of reading for `decoder`, what is given kept, and a line for each choice and each number that looks unwise.
+
+    What is visible, (memory_segments + 1) * block_size, stays within the length that was trained for, and holds the
+    sliding window of local layers where it can. Sinks serve the layers without a window, and memories are theirs; where
+    every layer has a window, all of them get a memory. Raises UsageError for numbers that cannot be.
+    """
+    _check_limits(block_size, memory_segments)
+    trained, notes = decoder.rope.max_position, []
+    if block_size is None:
+        segments = DEFAULT_SEGMENTS if memory_segments is None else max(memory_segments, 0)
+        block_size = max(1, min(DEFAULT_BLOCK_SIZE, trained // (segments + 1)))
+        notes.append(f"block_size {block_size} was chosen: the decoder was trained on {trained:,} tokens")
+    if memory_segments is None:
+        memory_segments = _segments(decoder, block_size)
+        notes.append(
+            f"memory_segments {memory_segments} was chosen: {memory_segments + 1} blocks of {block_size:,} tokens are "
+            "visible"
+        )
+    visible = (memory_segments + 1) * block_size
+    if visible > trained:
+        notes.append(f"{visible:,} tokens are visible at once, more than the {trained:,} the decoder was trained on")
+    length = min(DEFAULT_FAM_LENGTH, block_size) if fam_length is None else fam_length
+    all_local = len(decoder.local_layers) == decoder.num_layers
+    notes += _window_notes(decoder, visible - block_size, length, local_memory)
+    if sink_tokens is None:
+        sink_tokens = 0 if all_local else min(DEFAULT_SINKS, block_size)
+        notes += [f"sink_tokens {sink_tokens} was chosen: {_WHY_SINKS}"] if sink_tokens else []
+    elif sink_tokens and all_local:
+        notes.append("sink_tokens has no effect: every layer has a sliding window")
+    notes += _rope_notes(decoder, visible)
+    if local_memory is None:
+        local_memory = all_local and length > 0
+    try:
+        fam = FamConfig(block_size, memory_segments, length, sink_tokens, local_memory=local_memory)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return fam, tuple(notes)
+
+
+_WHY_SINKS = "a decoder that was never adapted needs its first tokens in sight"
+
+
+def _check_limits(block_size: int | None, memory_segments: int | None) -> None:
+    given = (("block_size", block_size, MAX_BLOCK_SIZE), ("memory_segments", memory_segments, MAX_SEGMENTS))
+    for name, value, limit in given:
+        if value is not None and value > limit:
+            raise UsageError(f"{name} is {value}, more than the {limit} that can be")
+
+
+def _reach(decoder: DecoderConfig) -> int:
+    """Tokens before itself that a token of a local layer sees; 0 without such layers."""
+    return decoder.sliding_window - 1 if decoder.local_layers and decoder.sliding_window is not None else 0
+
+
+def _segments(decoder: DecoderConfig, block_size: int) -> int:
+    """Enough for a sliding window, within reason and within what the decoder was trained for."""
+    size = max(block_size, 1)
+    wanted = max(DEFAULT_SEGMENTS, min(_MOST_SEGMENTS, -(-_reach(decoder) // size)))
+    return max(0, min(wanted, decoder.rope.max_position // size - 1))
+
+
+def _window_notes(decoder: DecoderConfig, segments: int, fam_length: int, local_memory: bool | None) -> list[str]:
+    """What becomes of layers with a sliding window. segments: tokens of closed blocks that are visible."""
+    count, width = len(decoder.local_layers), decoder.sliding_window
+    if not count:
+        return ["local_memory has no effect: no layer has a sliding window"] if local_memory is not None else []
+    notes = [f"{count} of {decoder.num_layers} layers keep their sliding window of {width:,} tokens, without sinks"]
+    if (cut := _reach(decoder) - segments) > 0:
+        notes.append(f"at a block's start such a window is cut short by {cut:,} tokens: memory_segments says how far")
+    if fam_length and local_memory is None:
+        if count < decoder.num_layers:
+            notes.append("those layers get no memory: the others see further; --local-memory gives them one")
+        else:
+            notes.append("local_memory was chosen: without it no layer would have a memory")
+    elif fam_length and count == decoder.num_layers and not local_memory:
+        notes.append("no layer has a memory: every one has a sliding window, and --no-local-memory was given")
+    return notes
+
+
+def _rope_notes(decoder: DecoderConfig, visible: int) -> list[str]:
+    """On which side of the switch a scaling that depends on a length is fixed."""
+    scaling = decoder.rope.scaling or {}
+    kind, trained = scaling.get("rope_type"), scaling.get("original_max_position_embeddings")
+    if kind == "dynamic":
+        trained = decoder.rope.max_position
+    elif kind != "longrope" or not isinstance(trained, int | float):
+        return []
+    side = "past" if visible > trained else "within"
+    return [f"rotary positions ({kind}) are fixed for the {visible:,} visible tokens, {side} their {trained:,}"]

@@ -1,0 +1,140 @@
+"""Fetch checkpoints from the Hugging Face hub into its cache, through its own library (the `hf` extra).
+
+Only what famcli reads is fetched: weights as safetensors or GGUF, JSON, tokenizers and chat templates. Pickles and code
+stay where they are.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from famcli.checkpoint.locate import HubName, cached_path, hub_cache
+from famcli.errors import CheckpointError
+from famcli.tokens.bytes import BYTES_FILE
+
+OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")
+_UNWANTED = ("consolidated*", "*.fam.safetensors")  # the same weights in another layout
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What was fetched, or was there already. num_bytes: of the files that were asked for. commit: what the revision
+    meant."""
+
+    name: str
+    path: Path
+    files: tuple[str, ...]
+    num_bytes: int
+    commit: str
+
+
+def can_fetch() -> bool:
+    """Whether the library is installed."""
+    return find_spec("huggingface_hub") is not None
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether one of the variables that forbid the network is set."""
+    return any(environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"} for name in OFFLINE_VARIABLES)
+
+
+def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -> Pulled:
+    """Fetch what `name` means into the hub's cache. Files that are there already are not fetched again.
+
+    progress: the library shows bars on stderr. Raises CheckpointError: offline, no such repository or revision, no
+    right to it, nothing in it that famcli reads, a connection that breaks, a full disk.
+    """
+    full = name.repo if name.file is None else f"{name.repo}/{name.file}"
+    if is_offline(environ):
+        raise CheckpointError(f"{full} cannot be fetched: this is offline (--offline or a variable); leave that out")
+    hub = _library(full)
+    cache = hub_cache(environ)
+    try:
+        _show_progress(progress)
+        info = hub.HfApi().model_info(name.repo, revision=name.revision, files_metadata=True)
+        sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
+        files = wanted_files(name, list(sizes))
+        hub.snapshot_download(
+            name.repo, revision=name.revision, cache_dir=cache, allow_patterns=[_literally(file) for file in files]
+        )
+    except CheckpointError:
+        raise
+    except Exception as error:  # of the library, of its HTTP client, or of the system: there is no common base
+        raise CheckpointError(_explained(full, name, error)) from error
+    path = cached_path(name, environ)
+    if path is None:
+        raise CheckpointError(f"{full} was fetched, but is not in the cache {cache}; look at its settings")
+    return Pulled(full, path, tuple(files), sum(sizes[file] for file in files), str(info.sha))
+
+
+def wanted_files(name: HubName, files: Sequence[str]) -> list[str]:
+    """Those of a repository's `files` that famcli reads. Raises CheckpointError when there is nothing to read."""
+    if name.file is not None:
+        if name.file not in files:
+            raise CheckpointError(f"{name.repo} has no file {name.file}; {_offer(name.repo, files)}")
+        return [name.file]
+    root = [file for file in files if "/" not in file and not _matches(file, _UNWANTED)]
+    if "config.json" not in root or not _matches_any(root, "*.safetensors"):
+        if _matches_any(files, "*.gguf"):
+            raise CheckpointError(f"{name.repo} holds GGUF files; choose one: {_offer(name.repo, files)}")
+        if any(_matches(file, _PICKLES) for file in root):
+            raise CheckpointError(
+                f"{name.repo} has its weights only as pickles, which can run code and are never opened; look for a "
+                "revision with safetensors"
+            )
+        raise CheckpointError(f"{name.repo} holds no checkpoint: it needs config.json and safetensors, or GGUF files")
+    return [file for file in root if _matches(file, _WANTED)]
+
+
+def _offer(repo: str, files: Sequence[str]) -> str:
+    names = sorted(file for file in files if file.endswith(".gguf") and "/" not in file)
+    listed = ", ".join(f"{repo}/{file}" for file in names[:_SHOWN]) or "it has no GGUF files"
+    return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
+
+
+def _matches(file: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
+
+
+def _matches_any(files: Sequence[str], pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(file, pattern) for file in files)
+
+
+def _literally(file: str) -> str:
+    """A pattern that matches `file` alone."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in file)
+
+
+def _library(name: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise CheckpointError(f"fetching {name} needs the `huggingface_hub` package: install famcli[hf]") from error
+    return huggingface_hub
+
+
+def _show_progress(shown: bool) -> None:
+    utils: Any = import_module("huggingface_hub.utils")
+    (utils.enable_progress_bars if shown else utils.disable_progress_bars)()
+
+
+def _explained(full: str, name: HubName, error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{name.repo} is given only to those who accepted its terms: do so on its page, then `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{name.repo} is no folder, and the hub has none that you may see; check the name, or `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{name.repo} has no revision '{name.revision}'; check the name after the @"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"{full} could not be fetched ({reason[:200]}); check the connection and the disk, and try again"

@@ -1,0 +1,200 @@
+"""How one layer reads: whole blocks at once, one block with its memory, or tokens of the open block.
+
+All three agree to rounding. What a token sees is [sinks ; segments ; memory ; its own block up to itself], of which a
+layer with a sliding window sees no sinks, and only its window of segments and block together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from famcli.nn.call import Call, KeysValues
+from famcli.nn.layers import Layer
+from famcli.nn.memory import compress, memory_keys_values, next_memory
+from famcli.nn.state import LayerState, OpenRows
+
+# ----------------------------------------------------------------------------------------------------- whole blocks
+
+
+def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for whole blocks [b, t * C, d], and its state after them."""
+    fam, block_size = call.fam, call.fam.block_size
+    num_blocks = x.shape[1] // block_size
+    if num_blocks == 1 and before.memory.shape[1] and call.state.memory_mode == "on" and call.rising is None:
+        return _read_one_block(layer, x, before, call)
+    turns = call.turns(layer)
+    queries, keys, values = layer.self_attn.queries_keys_values(layer.normed(x))
+    queries = turns.tokens(queries)
+    sinks = _sinks(layer, before, call, keys, values)
+    keys = turns.tokens(keys)
+    memory, memory_rows = _memories(layer, before, (keys, values), call)
+    keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
+    first = before.segment_keys.shape[2]
+    attended = []
+    for t in range(num_blocks):
+        block = slice(first + t * block_size, first + (t + 1) * block_size)
+        segments = slice(max(0, block.start - fam.memory_segments * block_size), block.start)
+        parts = _visible_sinks(sinks, layer, call, t)
+        seen = _segments_and_block(layer, keys, values, segments, block, fam.stop_segment_gradient)
+        parts += [*seen[:-1], *memory_rows[t : t + 1], seen[-1]]
+        own = queries[:, :, t * block_size : (t + 1) * block_size]
+        attended.append(layer.self_attn.attend(own, parts, causal=True, window=layer.window))
+    x = layer.finish(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _segments_and_block(
+    layer: Layer, keys: Tensor, values: Tensor, segments: slice, block: slice, stopped: bool
+) -> list[KeysValues]:
+    """What a block sees of earlier blocks and of itself: two parts, or one where a window runs over both."""
+    own = (keys[:, :, block], values[:, :, block])
+    if segments.start == segments.stop:
+        return [own]
+    if layer.window is not None and not stopped:
+        both = slice(segments.start, block.stop)
+        return [(keys[:, :, both], values[:, :, both])]
+    past = (keys[:, :, segments], values[:, :, segments])
+    past = (past[0].detach(), past[1].detach()) if stopped else past
+    return [past, own] if layer.window is None else [_joined([past, own])]
+
+
+def _memories(layer: Layer, before: LayerState, block_rows: KeysValues, call: Call) -> tuple[Tensor, list[KeysValues]]:
+    """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
+    memory, size, turns = before.memory, call.fam.block_size, call.turns(layer)
+    if not memory.shape[1]:
+        return memory, []
+    num_blocks = block_rows[0].shape[2] // size
+    if call.state.memory_mode == "frozen":
+        keys, values = layer.self_attn.keys_values(layer.normed(memory))
+        return memory, [(turns.memory(t)(keys), values) for t in range(num_blocks)]
+    rows = []
+    for t in range(num_blocks):
+        rows.append(memory_keys_values(layer, memory, turns.memory(t)))
+        block = slice(t * size, (t + 1) * size)
+        parts = [rows[t], (block_rows[0][:, :, block], block_rows[1][:, :, block])]
+        memory = next_memory(layer, memory, call.state.memory_is_initial and t == 0, parts, call, t)
+    return memory, rows
+
+
+def _read_one_block(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """One block, its memory rows in the same matrix products as its tokens."""
+    memory, f = before.memory, before.memory.shape[1]
+    turns, attention = call.turns(layer), layer.self_attn
+    normed = torch.cat((layer.normed(memory), layer.normed(x)), dim=1)
+    queries, keys, values = attention.queries_keys_values(normed)
+    memory_rows = (turns.memory(0)(keys[:, :, :f]), values[:, :, :f])
+    keys, values = keys[:, :, f:], values[:, :, f:]
+    sinks = _sinks(layer, before, call, keys, values)
+    block_rows = (turns.tokens(keys), values)
+    memory_queries = turns.memory(1)(queries[:, :, :f])
+    if call.probe is not None:
+        call.probe.observe(layer, memory_queries, [memory_rows, block_rows])
+    compressed, kept, gate = compress(
+        call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.state.memory_is_initial
+    )
+    keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
+    parts = _visible_sinks(sinks, layer, call, 0)
+    if layer.window is None:
+        parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
+        parts += [memory_rows, block_rows]
+    else:
+        parts += [memory_rows, (keys, values)]
+    attended = attention.attend(turns.tokens(queries[:, :, f:]), parts, causal=True, window=layer.window)
+    memory, x = layer.finish_both(kept, x, torch.cat((compressed, attended), dim=2), gate, memory)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+# --------------------------------------------------------------------------------------------------- the open block
+
+
+def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
+    turns, attention = call.turns(layer), layer.self_attn
+    queries, keys, values = attention.queries_keys_values(layer.normed(x))
+    sinks = _sinks(layer, before, call, keys, values)
+    rows = before.open.append(turns.tokens(keys), values)
+    memory_rows = before.memory_rows
+    if memory_rows is None and before.memory.shape[1]:
+        memory_rows = memory_keys_values(layer, before.memory, turns.memory(0))
+    past = before.past or _past(layer, before, sinks, memory_rows, call)
+    if x.shape[1] == 1 and len(past) > 1 and not torch.is_grad_enabled():
+        past = (_joined(past),)  # decoding: once for all tokens of the block
+    own = _open_parts(layer, before, rows, x.shape[1])
+    x = layer.finish(x, attention.attend(turns.tokens(queries), [*past, *own], causal=True, window=layer.window))
+    if rows.num_rows < call.fam.block_size:
+        kept = (before.segment_keys, before.segment_values)
+        return x, LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
+    memory = before.memory
+    if memory_rows and call.state.memory_mode == "on":
+        parts = [memory_rows, (rows.keys, rows.values)]
+        memory = next_memory(layer, memory, call.state.memory_is_initial, parts, call, 0)
+    keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
+    """The open block's rows; in a layer with a window together with what it reaches of the segments."""
+    own, window = (rows.keys, rows.values), layer.window
+    if window is None or not before.segment_keys.shape[2]:
+        return [own]
+    reached = max(0, min(window + n - 1 - rows.num_rows, before.segment_keys.shape[2]))
+    if not reached:
+        return [own]
+    past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
+    return [past, own] if n == 1 else [_joined([past, own])]  # a single token sees all of both: nothing is copied
+
+
+def _past(
+    layer: Layer, before: LayerState, sinks: KeysValues, memory_rows: KeysValues | None, call: Call
+) -> tuple[KeysValues, ...]:
+    """What the open block's tokens see before it, the same for all of them: [sinks ; segments ; memory].
+
+    What a window moves over is not the same for all.
+    """
+    parts = _visible_sinks(sinks, layer, call, 0)
+    if layer.window is None and before.segment_keys.shape[2]:
+        parts += [(before.segment_keys, before.segment_values)]
+    return (*parts, memory_rows) if memory_rows else tuple(parts)
+
+
+def _closed(
+    layer: Layer, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call
+) -> LayerState:
+    """A layer at fill 0: of `keys` and `values` [b, hk, k, e], closed blocks all, what is still visible stays."""
+    visible = call.fam.memory_segments * call.fam.block_size
+    if layer.window is not None:
+        visible = min(visible, layer.window - 1)
+    first = max(0, keys.shape[2] - visible)  # copied: products over strided keys copy them at every call
+    keys, values = keys[:, :, first:].contiguous(), values[:, :, first:].contiguous()
+    empty = keys[:, :, :0]
+    return LayerState(memory, keys, values, OpenRows(empty, empty), *sinks)
+
+
+# ------------------------------------------------------------------------------------------------------------ sinks
+
+
+def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: Tensor) -> KeysValues:
+    """The stream's first sink_tokens keys (not rotated) and values, gathered while block 0 is read."""
+    missing = call.fam.sink_tokens - before.sink_keys.shape[2]
+    if call.state.num_closed or missing <= 0 or layer.window is not None:
+        return before.sink_keys, before.sink_values
+    first = slice(None, missing)  # copied: a view would keep the whole block's rows alive
+    return _join(before.sink_keys, keys[:, :, first].clone()), _join(before.sink_values, values[:, :, first].clone())
+
+
+def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[KeysValues]:
+    """What block t of a call sees of the sinks: nothing until block 0 has left the segments."""
+    if not sinks[0].shape[2] or call.state.num_closed + t <= call.fam.memory_segments:
+        return []
+    return [(call.turns(layer).sinks(t)(sinks[0]), sinks[1])]
+
+
+def _joined(parts: Sequence[KeysValues]) -> KeysValues:
+    return torch.cat([keys for keys, _ in parts], dim=2), torch.cat([values for _, values in parts], dim=2)
+
+
+def _join(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat((first, second), dim=2) if first.shape[2] else second

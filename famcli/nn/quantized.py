@@ -1,0 +1,216 @@
+"""Matrices in 8 or 4 bits, to stand where a Linear or an Embedding has its weight. For inference only.
+
+Many rows are multiplied by the matrix turned back to numbers of the compute type, for that one product. A few rows
+(decoding) go through torch's own kernels on a CPU, which read the few bits and nothing else: there an int8 matrix also
+takes its input row by row in 8 bits, which costs less than the weights' own rounding (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+GROUP = 32  # columns that share a scale and a zero in 4 bits
+FEW_ROWS = 8
+_INT_MM = torch._C._has_mkldnn and hasattr(torch, "_int_mm")
+_LINEAR_DYNAMIC: Any = getattr(getattr(torch.ops.quantized, "linear_dynamic", None), "default", None)
+_FBGEMM = (
+    "fbgemm" in torch.backends.quantized.supported_engines
+    and hasattr(torch, "_make_per_channel_quantized_tensor")
+    and _LINEAR_DYNAMIC is not None
+)
+# Elsewhere sums of two products overflow, unless one of them has 7 bits.
+_FULL_RANGE = hasattr(torch.cpu, "_is_vnni_supported") and torch.cpu._is_vnni_supported()
+_INT4 = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
+_BLOCKS = (64, 32)  # rows that lie together in torch's layout of 4 bits, by the processor
+
+
+class QuantizedMatrix(nn.Module):
+    """A matrix [o, i] on `device`, whose numbers are used in `dtype`. num_bytes: what it takes in memory."""
+
+    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, num_bytes: int) -> None:
+        super().__init__()
+        self.shape, self.dtype, self.device, self.num_bytes = torch.Size(shape), dtype, device, num_bytes
+        self.has_kernel = False
+
+    @classmethod
+    def joined(cls, matrices: Sequence[Self]) -> Self:
+        """One matrix of the rows of several, one after the other."""
+        raise NotImplementedError
+
+    def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """Numbers [o, i] and a factor for each row [o] (None is 1), which make the matrix together."""
+        raise NotImplementedError
+
+    def whole(self, dtype: torch.dtype) -> Tensor:
+        """All its numbers [o, i]."""
+        matrix, scale = self.unscaled(dtype)
+        return matrix if scale is None else matrix.mul_(scale[:, None].to(dtype))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Its rows [..., i] at `indices` [...]."""
+        return self.whole(self.dtype)[indices]
+
+    def of_few(self, x: Tensor) -> Tensor | None:
+        """`x` [..., i] times the matrix transposed, [..., o]; None where `unscaled` is the faster way."""
+        if not self.has_kernel or x.numel() > FEW_ROWS * self.shape[1] or torch.is_grad_enabled():
+            return None
+        return self._few(x.reshape(-1, self.shape[1])).to(x.dtype).view(*x.shape[:-1], self.shape[0])
+
+    def _few(self, rows: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MatrixPart(QuantizedMatrix):
+    """Rows `start` to `stop` of a joined matrix."""
+
+    def __init__(self, joint: QuantizedMatrix, start: int, stop: int) -> None:
+        num_rows, num_columns = joint.shape
+        num_bytes = joint.num_bytes * (stop - start) // num_rows
+        super().__init__((stop - start, num_columns), joint.dtype, joint.device, num_bytes)
+        self._joint, self._rows = joint, slice(start, stop)
+
+    def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        matrix, scale = self._joint.unscaled(dtype)
+        return matrix[self._rows], None if scale is None else scale[self._rows]
+
+
+class Int8Matrix(QuantizedMatrix):
+    """`values` int8 [o, i], each row with a float32 `scale` [o].
+
+    They lie as in a file while many rows are multiplied, and in FBGEMM's layout while single ones are (decoding): a
+    change takes as long as writing a few dozen tokens does. looked_up: rows are asked for, and the layout stays.
+    """
+
+    scale: Tensor
+
+    def __init__(self, values: Tensor, scale: Tensor, dtype: torch.dtype, *, looked_up: bool = False) -> None:
+        shape = (values.shape[0], values.shape[1])
+        super().__init__(shape, dtype, values.device, values.nbytes + scale.nbytes)
+        self.register_buffer("scale", scale)
+        self._values: Tensor | None = values
+        self._packed: Any = None
+        on_cpu = self.device.type == "cpu"
+        self._packs = on_cpu and _FBGEMM and not looked_up
+        self.has_kernel = on_cpu and _INT_MM
+
+    @classmethod
+    def joined(cls, matrices: Sequence[Self]) -> Self:
+        values, scales = [each.values for each in matrices], [each.scale for each in matrices]
+        return cls(torch.cat(values), torch.cat(scales), matrices[0].dtype)
+
+    @property
+    def values(self) -> Tensor:
+        """int8 [o, i]."""
+        if self._values is None:
+            self._values = torch.ops.quantized.linear_unpack(self._packed)[0].int_repr()
+            self._packed = None
+        return self._values
+
+    def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        if dtype == torch.float16:  # whose range sums of unscaled numbers leave
+            return self.values.to(dtype).mul_(self.scale[:, None].to(dtype)), None
+        return self.values.to(dtype), self.scale
+
+    def rows(self, indices: Tensor) -> Tensor:
+        return (self.values[indices] * self.scale[indices].unsqueeze(-1)).to(self.dtype)
+
+    def _few(self, rows: Tensor) -> Tensor:
+        """Each row is rounded to 8 bits by itself. torch's product of int8 is fast for one row, and for none of the few
+        sizes above it."""
+        if self._packs and len(rows) == 1:
+            return self._by_fbgemm(rows.float())
+        largest = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-30)
+        digits = (rows * (127.0 / largest)).round_().to(torch.int8)
+        columns = self.values.t()
+        sums = [torch._int_mm(digits[k : k + 1], columns) for k in range(len(rows))]
+        return (sums[0] if len(sums) == 1 else torch.cat(sums)) * self.scale * (largest / 127.0)
+
+    def _by_fbgemm(self, row: Tensor) -> Tensor:
+        if self._packed is None:
+            self._packed, self._values = _packed(self.values, self.scale), None
+        made: Tensor
+        try:
+            made = _LINEAR_DYNAMIC(row, self._packed, not _FULL_RANGE)
+        except RuntimeError:  # no smallest and no largest number: they are none
+            made = torch.full((1, self.shape[0]), torch.nan)
+        return made
+
+
+def _packed(values: Tensor, scale: Tensor) -> Any:
+    zeros = torch.zeros(len(values), dtype=torch.long)
+    with warnings.catch_warnings():  # of a removal some day: `Int8Matrix` does without it then
+        warnings.simplefilter("ignore", UserWarning)
+        quantized = torch._make_per_channel_quantized_tensor(values, scale.double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(quantized, None)
+
+
+class Int4Matrix(QuantizedMatrix):
+    """`nibbles` uint8 [o, i / 2], the number of an even column in the lower four bits; a number q of the group g stands
+    for (q - 8) * scale[o, g] + zero[o, g]. Both are [o, i / GROUP], in bfloat16."""
+
+    packed: Tensor
+    scale_zero: Tensor
+
+    def __init__(self, nibbles: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype) -> None:
+        shape = (nibbles.shape[0], 2 * nibbles.shape[1])
+        super().__init__(shape, dtype, nibbles.device, nibbles.nbytes + scale.nbytes + zero.nbytes)
+        scale_zero = torch.stack((scale.t(), zero.t()), dim=-1).to(torch.bfloat16).contiguous()
+        self.register_buffer("scale_zero", scale_zero)  # [i / GROUP, o, 2]
+        self._block = _block_of(nibbles) if self.device.type == "cpu" and _INT4 else 0
+        packed = _pack(nibbles) if self._block else nibbles
+        self.register_buffer("packed", packed)
+        self.has_kernel = bool(self._block)
+
+    @classmethod
+    def joined(cls, matrices: Sequence[Self]) -> Self:
+        scale, zero = torch.cat([each.scale_zero for each in matrices], dim=1).unbind(-1)
+        numbers = torch.cat([each._numbers() for each in matrices])
+        return cls(numbers[:, 0::2] | (numbers[:, 1::2] << 4), scale.t(), zero.t(), matrices[0].dtype)
+
+    def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        numbers = self._numbers()
+        scale, zero = self.scale_zero.to(dtype).unbind(-1)
+        groups = numbers.view(len(numbers), -1, GROUP).to(dtype).sub_(8)
+        return groups.mul_(scale.t()[..., None]).add_(zero.t()[..., None]).view(self.shape), None
+
+    def _numbers(self) -> Tensor:
+        return _unblocked(self.packed, self._block) if self._block else unpack(self.packed)
+
+    def _few(self, rows: Tensor) -> Tensor:
+        made: Tensor = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), self.packed, GROUP, self.scale_zero)
+        return made
+
+
+def unpack(nibbles: Tensor) -> Tensor:
+    """The numbers 0 to 15 [o, i], as uint8, that `nibbles` [o, i / 2] hold."""
+    return torch.stack((nibbles & 15, nibbles >> 4), dim=-1).flatten(1)
+
+
+def _pack(nibbles: Tensor) -> Tensor:
+    packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpack(nibbles).int(), 1)
+    return packed
+
+
+def _block_of(nibbles: Tensor) -> int:
+    """How many rows lie together in torch's layout, 0 if it is not one that is known here or does not take the shape.
+
+    Found by trying: torch says nothing of it, and it differs from processor to processor.
+    """
+    for block in _BLOCKS:
+        if nibbles.shape[0] % block == 0:
+            sample = nibbles[:block]
+            if torch.equal(_unblocked(_pack(sample), block), unpack(sample)):
+                return block
+    return 0
+
+
+def _unblocked(packed: Tensor, block: int) -> Tensor:
+    """The numbers [o, i] in torch's layout: for each block and column, rows r and r + block / 2 share a byte."""
+    num_rows, num_bytes = packed.shape
+    shared = packed.view(num_rows // block, 2 * num_bytes, block // 2)
+    return torch.cat((shared & 15, shared >> 4), dim=2).transpose(1, 2).reshape(num_rows, 2 * num_bytes)
