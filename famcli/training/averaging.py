@@ -11,22 +11,25 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from famcli.training.network import trained
+
 
 class WeightAverage:
-    """The average of a network's weights. With `decay` 0 it is the weights themselves, and costs nothing.
+    """The average of those weights of a network that are trained. With `decay` 0 it is the weights themselves, and
+    costs nothing.
 
     The n-th update keeps min(decay, (1 + n) / (10 + n)) of the old average, so that the initial weights fade soon.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._network, self._decay = network, decay
-        self._average = [value.detach().clone() for value in network.parameters()] if decay else []
+        self._average = [value.detach().clone() for value in trained(network).values()] if decay else []
 
     def update(self, step: int) -> None:
         """Take in the weights as they are after `step` optimiser steps."""
         if self._average:
             kept = min(self._decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(self._average, [value.detach() for value in self._network.parameters()], 1 - kept)
+            torch._foreach_lerp_(self._average, [value.detach() for value in trained(self._network).values()], 1 - kept)
 
     @contextmanager
     def applied_to(self, network: nn.Module) -> Iterator[None]:
@@ -34,7 +37,7 @@ class WeightAverage:
         if not self._average:
             yield
             return
-        parameters = [value.detach() for value in network.parameters()]
+        parameters = [value.detach() for value in trained(network).values()]
         own = [value.clone() for value in parameters]
         _copy(parameters, self._average)
         try:
@@ -44,13 +47,13 @@ class WeightAverage:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The average by parameter name; empty when there is none."""
-        names = [name for name, _ in self._network.named_parameters()]
+        names = trained(self._network)
         return dict(zip(names, self._average, strict=True)) if self._average else {}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `to_tensors` gave; with nothing, begin at the network's weights."""
         if self._average:
-            own = dict(self._network.named_parameters())
+            own = trained(self._network)
             _copy(self._average, [(tensors or own)[name].detach() for name in own])
 
 

@@ -68,10 +68,13 @@ class PackedCorpus:
 
 
 def read_documents(path: Path) -> Iterator[Record]:
-    """Documents of a .jsonl or .jsonl.zst file, or of a folder of .txt files (id: the path inside it), in order.
+    """Documents of a .jsonl or .jsonl.zst file, of a folder of .txt files (id: the path inside it), or one .txt file.
 
     Raises DocumentError or RecipeError for what is missing, or is not such a file.
     """
+    if path.suffix == ".txt" and path.is_file():
+        yield Record(path.name, path.read_text(encoding="utf-8", errors="replace"), {})
+        return
     if not path.is_dir():
         for record in read_records(path):
             yield replace(record, text=without_surrogates(record.text))

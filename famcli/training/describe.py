@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import MISSING
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from famcli.training.recipe import Recipe
@@ -23,7 +24,7 @@ def describe_keys() -> Iterator[tuple[str, str, str, str]]:
     """(key, type, default, meaning) of every key a recipe may have, in order."""
     for section in dataclasses.fields(Recipe):
         hint = get_type_hints(Recipe)[section.name]
-        inner = get_args(hint)[0] if get_origin(hint) is tuple else hint
+        inner = get_args(hint)[0] if get_origin(hint) in (tuple, UnionType) else hint
         if section.metadata.get("internal"):
             continue
         if not dataclasses.is_dataclass(inner):

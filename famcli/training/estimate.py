@@ -17,7 +17,7 @@ from famcli.checkpoint.device import select_device
 from famcli.nn.decoder import Decoder
 from famcli.tokens.folder import holds_tokenizer, open_tokenizer
 from famcli.training.flops import flops_per_token, machine_flops
-from famcli.training.network import build_network, compile_layers, copy_of
+from famcli.training.network import build_network, compile_layers, copy_of, trained
 from famcli.training.objective import language_model_gradient
 from famcli.training.optimizer import Optimizers
 from famcli.training.recipe import Recipe
@@ -30,12 +30,14 @@ _EXPECTED_SHARE = 0.25  # of the machine's peak, to choose how much to measure
 class Estimate:
     """What a run will need. In bytes, seconds and tokens.
 
-    tokens_per_step: on average over the run. training_distance: the longest from a key to its question. fixed_bytes:
-    weights, gradients and optimiser. step_bytes: what the longest step adds, scaled from the measured lanes.
-    measured: where speed and memory were measured, in words.
+    trained: of the parameters, those that training changes. tokens_per_step: on average over the run.
+    training_distance: the longest from a key to its question. fixed_bytes: weights, gradients and optimiser.
+    step_bytes: what the longest step adds, scaled from the measured lanes. measured: where speed and memory were
+    measured, in words.
     """
 
     parameters: int
+    trained: int
     tokens_per_step: float
     steps: int
     tokens: int
@@ -60,7 +62,9 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     network = build_network(recipe, vocab_size).to(device)
     parameters = sum(value.numel() for value in network.parameters())
     optimizers = Optimizers(network, schedule)
-    flops = flops_per_token(network.config, network.fam, schedule.longest_step)
+    changed = sum(value.numel() for value in trained(network).values())
+    weights = sum(value.numel() * value.element_size() for value in network.parameters())
+    flops = flops_per_token(network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates)
     peak = machine_flops(device, dtype)
     block_size = network.fam.block_size
     longest = schedule.longest_step * block_size
@@ -73,22 +77,24 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     per_step = schedule.lanes * _mean_blocks(recipe) * block_size
     steps, total = _budget(recipe, speed / per_step)
     moments = 4 * sum(value.numel() for value in optimizers.to_tensors().values())
-    copies = parameters * (4 if schedule.average_decay else 0)
-    compute = 0 if dtype == torch.float32 else 2 * parameters * dtype.itemsize  # its weights and its gradients
+    copies = changed * (4 if schedule.average_decay else 0)
+    compute = 0 if network.dtype == dtype else 2 * parameters * dtype.itemsize  # its weights and its gradients
+    stored = 4 if recipe.trains_updates else {"float32": 4, "bfloat16": 2, "int8": 1}[recipe.export.storage]
     return Estimate(
         parameters=parameters,
+        trained=changed,
         tokens_per_step=per_step,
         steps=steps,
         tokens=int(steps * per_step),
         training_distance=recipe.longest_distance,
         flops_per_token=flops,
-        fixed_bytes=8 * parameters + moments + copies + compute,
+        fixed_bytes=weights + 4 * changed + moments + copies + compute,
         step_bytes=int(num_bytes * at_once / lanes * schedule.longest_step / blocks),
         tokens_per_second=speed,
         peak_share=speed * flops / peak,
         seconds=total,
-        export_bytes={"float32": 4, "bfloat16": 2, "int8": 1}[recipe.export.storage] * parameters,
-        checkpoint_bytes=4 * parameters + moments + copies,
+        export_bytes=stored * changed,
+        checkpoint_bytes=4 * changed + moments + copies,
         measured=f"{lanes} of {at_once} lanes, {blocks} of {schedule.longest_step} blocks, on {device.type}"
         + ("" if recipe.hardware.device in ("auto", device.type) else f": there is no {recipe.hardware.device} here"),
     )
@@ -107,7 +113,7 @@ def _measure(
     recipe: Recipe, network: Decoder, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
 ) -> tuple[float, int]:
     """Seconds of one step of `lanes` times `blocks` drawn blocks, the second of two, and the bytes it added."""
-    compute = copy_of(network, dtype)
+    compute = network if network.dtype == dtype else copy_of(network, dtype)
     compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
     if recipe.hardware.compile:
         compile_layers(compute)
@@ -119,7 +125,7 @@ def _measure(
         began = time.perf_counter()
         hidden, _ = compute.read(tokens.to(network.device), compute.start(lanes))
         language_model_gradient(compute, hidden, tokens, torch.ones(shape), 1.0 / tokens.numel())
-        for parameter, computed in zip(network.parameters(), compute.parameters(), strict=True):
+        for parameter, computed in zip(trained(network).values(), trained(compute).values(), strict=True):
             parameter.grad = computed.grad.float() if computed.grad is not None else torch.zeros_like(parameter)
         peak = _peak_bytes(network.device)
         optimizers.step(0.0)

@@ -19,6 +19,7 @@ class RunStarted:
 
     tokens_per_step: at most. flops_per_token: operations of training (`flops.py`); peak_flops: what all processes
     can do in a second, measured at the start. training_distance: tokens, the longest from a key to its question.
+    num_trained: parameters that training changes.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RunStarted:
     flops_per_token: float = 0.0
     peak_flops: float = 0.0
     training_distance: int = 0
+    num_trained: int = 0
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ from famcli.nn.config import DecoderConfig, FamConfig
 _BUDGET = 0.3  # seconds
 
 
-def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int) -> float:
-    """Operations of training on one token, in blocks far enough from the document's start to see all segments."""
+def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int, *, frozen: bool = False) -> float:
+    """Operations of training on one token, in blocks far enough from the document's start to see all segments.
+
+    frozen: weights get no gradient, only what goes through them does (updates of low rank beside them are not counted).
+    """
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     layer = config.hidden_size * (2 * queries + 2 * keys + 3 * config.intermediate_size)
     c, f = fam.block_size, fam.fam_length
@@ -27,7 +30,7 @@ def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int)
     attention = 2 * queries * (seen + f / c * (f + c))  # scores and sums; a memory row sees the memory and the block
     products = config.num_layers * (rows * layer + attention) + config.hidden_size * config.vocab_size
     prompt = config.num_layers * f * layer / (c * blocks_per_step)  # at most once a step for each lane
-    return 6.0 * (products + prompt)
+    return (4.0 if frozen else 6.0) * (products + prompt)
 
 
 def machine_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -33,7 +33,8 @@ IGNORE = -100
 class Lane:
     """Where one lane is: its document, how many of its inputs are read, and the state after them (None: none yet).
 
-    memory: that with which an earlier document ended, as a state that has nothing else.
+    memory: that with which an earlier document ended, as a state that has nothing else. teacher: the state of what
+    teaches (distill.py), at the same place.
     """
 
     source: int
@@ -41,6 +42,7 @@ class Lane:
     offset: int = 0
     state: State | None = None
     memory: State | None = None
+    teacher: State | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LaneGroup:
 
     inputs, targets [b, k*C] int64; weights [b, k*C] float32: what each target counts in the loss, 0 for padding;
     answers [b, k*C] bool: targets that are answers; objectives: of each row, by index. state: None where documents
-    begin; memory: there, the memory that is passed on, if any is.
+    begin; memory: there, the memory that is passed on, if any is; teacher: the teacher's state, None there.
     """
 
     lanes: tuple[int, ...]
@@ -60,6 +62,7 @@ class LaneGroup:
     objectives: tuple[int, ...]
     state: State | None = None
     memory: State | None = None
+    teacher: State | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ class Lanes:
             if lane.state is None and passing[number] and passed is not None:
                 memories[number] = passed
             kind = lane.state.kind if lane.state is not None else number in memories
-            members[len(pieces[number].inputs), kind].append(number)
+            taught = lane.teacher.kind if lane.teacher is not None else None
+            members[len(pieces[number].inputs), kind, taught].append(number)
         return StepPlan(
             groups=[self._group(numbers, pieces, memories) for numbers in members.values()],
             step=step,
@@ -149,13 +153,14 @@ class Lanes:
             read={number: piece.num_targets for number, piece in enumerate(pieces)},
         )
 
-    def advance(self, plan: StepPlan, states: Mapping[int, State]) -> None:
-        """Go on after `plan`: own lanes keep their new state (by lane number), or begin another document."""
+    def advance(self, plan: StepPlan, states: Mapping[int, State], teacher: Mapping[int, State] | None = None) -> None:
+        """Go on after `plan`: own lanes keep their new states (by lane number), or begin another document."""
         for number, lane in enumerate(self._lanes):
             self._mixture.count(lane.source, plan.read[number])
             before, after = lane.state, states.get(number)
             lane.offset += plan.read[number]
             lane.state = after.detach() if after is not None else None
+            lane.teacher = (teacher or {}).get(number)
             whole = before if number in plan.partial else lane.state  # after whole blocks only
             if number == 0 and self._schedule.state_passing == "batch" and whole is not None:
                 self._first_memory = _memory_alone(whole)
@@ -191,6 +196,7 @@ class Lanes:
         chosen = [pieces[number] for number in numbers]
         states = [state for number in numbers if (state := self._lanes[number].state) is not None]
         passed = [memories[number] for number in numbers if number in memories]
+        taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
         return LaneGroup(
             lanes=tuple(numbers),
             inputs=torch.stack([piece.inputs for piece in chosen]),
@@ -200,6 +206,7 @@ class Lanes:
             objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
             state=State.stack(states) if states else None,
             memory=State.stack(passed) if passed else None,
+            teacher=State.stack(taught) if taught else None,
         )
 
     def _take(self, lane: Lane, num_blocks: int) -> _Piece:
@@ -247,7 +254,7 @@ class Lanes:
         entries = []
         for number, lane in enumerate(self._lanes):
             entry: dict[str, Any] = {"source": lane.source, "number": lane.number, "offset": lane.offset}
-            for name, state in (("state", lane.state), ("memory", lane.memory)):
+            for name, state in (("state", lane.state), ("memory", lane.memory), ("teacher", lane.teacher)):
                 if state is not None:
                     entry[name] = keep(f"{number}.{name}", state)
             entries.append(entry)
@@ -265,7 +272,7 @@ class Lanes:
         self._mixture.load_json(saved["mixture"])
         for number, entry in enumerate(saved["lanes"]):
             lane = Lane(entry["source"], entry["number"], entry["offset"])
-            for name in ("state", "memory"):
+            for name in ("state", "memory", "teacher"):
                 if name in entry and number in self._own:
                     setattr(lane, name, restore(f"{number}.{name}.", entry[name]))
             self._lanes[number] = lane
@@ -280,7 +287,7 @@ def start_state(network: Decoder, group: LaneGroup) -> State:
 
 def _memory_alone(state: State) -> State | None:
     """A copy of the memory of `state`, detached, in a state that has nothing else; None without memory rows."""
-    if not state.layers[0].memory.shape[1]:
+    if not any(layer.memory.shape[1] for layer in state.layers):
         return None
 
     def layer(old: LayerState) -> LayerState:

@@ -21,6 +21,8 @@ from torch import Tensor
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.evaluation.positions import token_num_bytes
+from famcli.nn.decoder import Decoder
+from famcli.training.adapting import Base, teacher_of
 from famcli.training.averaging import WeightAverage
 from famcli.training.checks import check_documents, check_passkeys
 from famcli.training.data import make_lanes, open_data
@@ -40,12 +42,13 @@ from famcli.training.export import export_checkpoint
 from famcli.training.flops import flops_per_token, machine_flops
 from famcli.training.heldout import heldout_figures
 from famcli.training.lanes import StepPlan
-from famcli.training.network import build_network, compile_layers, start_from_checkpoint
+from famcli.training.network import compile_layers, start_network, trained
 from famcli.training.objective import objective_losses
 from famcli.training.optimizer import Optimizers, rate_factor
 from famcli.training.recipe import Recipe
 from famcli.training.runlog import LOG_NAME
 from famcli.training.saving import load_run, merge_lanes, save_run, truncate_log
+from famcli.training.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.step import Gradients, StepSums
 
 EXPORT_NAME = "export"
@@ -98,19 +101,23 @@ class Trainer:
     def _build(self) -> None:
         """Network, optimisers and lanes as they are before the first step."""
         recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
-        self.network = build_network(recipe, self.tokenizer.vocab_size)
-        if schedule.init:
-            start_from_checkpoint(self.network, schedule.init, self.tokenizer)
-        self.network.to(processes.device)
+        self.network = start_network(recipe, self.tokenizer)
+        self._base = None if recipe.adapt is None else Base.of(recipe.adapt).fingerprint
         dtype = getattr(torch, recipe.hardware.dtype)
+        if recipe.hardware.shard:
+            check_shardable(recipe, processes)
+            shard(self.network, dtype, processes)
+        else:
+            self.network.to(processes.device)
         own = processes.share(schedule.lanes)
-        self._gradients = Gradients(
+        self._gradients = (ShardedGradients if recipe.hardware.shard else Gradients)(
             self.network,
             dtype,
             processes,
             token_num_bytes(self.tokenizer),
             num_objectives=len(self._data.objectives),
             max_rows=-(-len(own) // schedule.accumulate),
+            teacher=teacher_of(recipe, self.network),
         )
         self._compute = self._gradients.compute
         self._compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
@@ -139,12 +146,15 @@ class Trainer:
     def _start(self) -> None:
         recipe, processes = self._recipe, self._processes
         schedule, network = recipe.schedule, self.network
-        self._flops_per_token = flops_per_token(network.config, network.fam, schedule.longest_step)
+        self._flops_per_token = flops_per_token(
+            network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates
+        )
         self._peak = sum(processes.gather(machine_flops(processes.device, self._compute.dtype)))
         self._tell(
             RunStarted(
                 name=recipe.name,
                 num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+                num_trained=sum(parameter.numel() for parameter in trained(network).values()),
                 corpus_tokens={corpus.name: corpus.num_tokens for corpus in self._data.corpora},
                 tokens_per_step=schedule.lanes * self._longest_tokens,
                 step=self.step,
@@ -159,16 +169,23 @@ class Trainer:
     def _finish(self) -> Path:
         """Export the checkpoint; read the held-out corpus, if the recipe names one, and put its figures beside it."""
         recipe, folder = self._recipe, self._folder / EXPORT_NAME
+        network = self._whole_network(self.network)
         if not self._processes.is_first:
             return folder
-        with self._average.applied_to(self.network):
-            export_checkpoint(folder, self.network, self.tokenizer, recipe, recipe.checks.tokens)
+        with self._average.applied_to(network):
+            export_checkpoint(folder, network, self.tokenizer, recipe, recipe.checks.tokens)
             if recipe.checks.heldout is None:
                 return folder
-            shipped = open_model(folder, device=self._processes.device.type, dtype="bfloat16").network
+            base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
+            shipped = open_model(
+                base or folder,
+                device=self._processes.device.type,
+                dtype="bfloat16",
+                adapter=folder if base else None,
+            ).network
             figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
             figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
-            export_checkpoint(folder, self.network, self.tokenizer, recipe, figures["longest_document_tokens"])
+            export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -186,7 +203,7 @@ class Trainer:
         began, schedule = time.monotonic(), self._recipe.schedule
         progress = self._progress()
         plan = self.lanes.plan(self.step, progress)
-        own, states = self._gradients.read(plan)
+        own, left = self._gradients.read(plan)
         norm = self._gradients.add_up()
         told = self._processes.gather((own, began - self._began, should_stop()))
         sums = reduce(add, (part for part, _, _ in told))
@@ -204,7 +221,7 @@ class Trainer:
         self.step += 1
         self.tokens += plan.num_targets
         self._average.update(self.step)
-        self.lanes.advance(plan, states)
+        self.lanes.advance(plan, left.states, left.teacher)
         self._tell(self._step_done(plan, sums, norm, rate, progress, time.monotonic() - began))
         return stopped
 
@@ -245,28 +262,37 @@ class Trainer:
         checks, step = self._recipe.checks, self.step
         documents = checks.every_steps and step % checks.every_steps == 0
         passkeys = checks.passkey_every_steps and step % checks.passkey_every_steps == 0
-        if not (documents or passkeys) or step == self._checked or not self._processes.is_first:
+        if not (documents or passkeys) or step == self._checked:
             return
         self._checked = step  # a step that is skipped after it does not check again
+        network = self._whole_network(self._compute)
+        if not self._processes.is_first:
+            return
         validation, events = self._data.validation, list[CheckDone | PasskeyDone | None]()
-        with self._average.applied_to(self._compute):
+        with self._average.applied_to(network):
             if documents:
-                events.append(check_documents(self._compute, validation, self.tokenizer, checks, step))
+                events.append(check_documents(network, validation, self.tokenizer, checks, step))
             if passkeys:
                 base = self._recipe.longest_distance or self._longest_tokens
                 lengths = [factor * base for factor in checks.passkey_distances]
                 streams = checks.passkey_streams
-                events.append(check_passkeys(self._compute, validation, self.tokenizer, lengths, streams, step))
+                events.append(check_passkeys(network, validation, self.tokenizer, lengths, streams, step))
         for event in events:
             if event is not None:
                 self._tell(event)
+
+    def _whole_network(self, network: Decoder) -> Decoder:
+        """`network`, or where it is divided over the processes (which must all ask) a copy on this one's CPU."""
+        if not isinstance(self._gradients, ShardedGradients):
+            return network
+        return self._gradients.whole(lambda: start_network(self._recipe, self.tokenizer))
 
     def _save(self) -> None:
         """Write a training checkpoint; with broken weights stop instead, and keep the last good one."""
         lane_tensors, lane_values = merge_lanes(self._processes.gather(self.lanes.to_tensors()))
         sections: dict[str, dict[str, Tensor]] = {
-            "network": dict(self.network.named_parameters()),
-            "optimizer": self._optimizers.to_tensors(),
+            "network": {name: whole_tensor(value) for name, value in trained(self.network).items()},
+            "optimizer": {name: whole_tensor(value) for name, value in self._optimizers.to_tensors().items()},
             "average": self._average.to_tensors(),
         }
         if not all(bool(torch.isfinite(value).all()) for part in sections.values() for value in part.values()):
@@ -282,6 +308,7 @@ class Trainer:
             "format": CHECKPOINT_FORMAT,
             "recipe": self._recipe.learning_fingerprint(),
             "tokenizer": self.tokenizer.fingerprint,
+            **({"base": self._base} if self._base else {}),
             "step": self.step,
             "tokens": self.tokens,
             "skipped": self.skipped,
@@ -304,12 +331,14 @@ class Trainer:
             raise RecipeError(
                 f"{saved.path}: belongs to another recipe or tokenizer; undo the change, or use another run folder"
             )
+        if values.get("base") != self._base:
+            raise RecipeError(f"{saved.path}: adapt.model has other weights now; go back to those the run began with")
         with torch.no_grad():
             named = saved.section("network")
-            for name, parameter in self.network.named_parameters():
-                parameter.copy_(named[name])
+            for name, parameter in trained(self.network).items():
+                parameter.copy_(placed_like(named[name], parameter))
         self._gradients.refresh()
-        self._optimizers.load_tensors(saved.section("optimizer"))
+        self._optimizers.load_tensors(saved.section("optimizer"), placed_like)
         self._average.load_tensors(saved.section("average"))
         self.lanes.load_tensors(saved.section("lanes"), values["lanes"], self._processes.device)
         self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]

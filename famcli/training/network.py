@@ -8,21 +8,41 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar, cast
 
 import torch
+from torch import nn
 
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate, RopeConfig
 from famcli.nn.decoder import Decoder
 from famcli.tokens.tokenizer import Tokenizer
+from famcli.training.adapting import adapted_network
 from famcli.training.recipe import Recipe
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
+def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name: all but frozen ones."""
+    return {name: value for name, value in network.named_parameters() if value.requires_grad}
+
+
+def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Decoder:
+    """The network that a run begins with, on the CPU: what is trained of it is float32.
+
+    Raises RecipeError or CheckpointError where a checkpoint that the recipe names is damaged or does not fit.
+    """
+    network = build_network(recipe, tokenizer.vocab_size)
+    if recipe.schedule.init:
+        start_from_checkpoint(network, recipe.schedule.init, tokenizer)
+    return network
+
+
 def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
-    """The recipe's network, float32, with its initial weights."""
+    """The recipe's network, float32, with its initial weights; with [adapt] the checkpoint's, with its own."""
     shape = recipe.network
+    if recipe.adapt is not None:
+        return adapted_network(recipe, _fam_of(recipe))
     window = (shape.memory_segments + 1) * shape.block_size  # no key was ever further away in training
     config = DecoderConfig(
         vocab_size=vocab_size,
@@ -36,18 +56,23 @@ def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
         rope=RopeConfig(theta=shape.rope_theta, max_position=window),
         tie_embeddings=shape.tie_embeddings,
     )
-    fam = FamConfig(
+    network = Decoder(config, _fam_of(recipe))
+    network.reset_parameters(recipe.schedule.seed)
+    return network
+
+
+def _fam_of(recipe: Recipe) -> FamConfig:
+    shape = recipe.network
+    return FamConfig(
         block_size=shape.block_size,
         memory_segments=shape.memory_segments,
         fam_length=shape.fam_length,
         memory_update=cast(MemoryUpdate, shape.memory_update),
+        gate_threshold=shape.gate_threshold,
         first_update_residual=shape.first_update_residual,
         stop_segment_gradient=shape.stop_segment_gradient,
         prompt_with_first_block=shape.prompt_with_first_block,
     )
-    network = Decoder(config, fam)
-    network.reset_parameters(recipe.schedule.seed)
-    return network
 
 
 def start_from_checkpoint(network: Decoder, name: str | Path, tokenizer: Tokenizer) -> None:

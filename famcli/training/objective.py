@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +26,17 @@ TALLY = ("text_nats", "text_tokens", "text_bytes", "answer_nats", "answer_tokens
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a teacher would say: `hidden` [b, n, d] are its rows for the same tokens, before its final norm."""
+
+    teacher: Decoder
+    hidden: Tensor
+
+
+@dataclass(frozen=True)
 class Loss:
-    """weighted: sum of loss weight times nats. nats [b, n] float32: of each target, 0 where its weight is 0.
-    right [b, n] bool: answer tokens that were the likeliest."""
+    """weighted: sum of loss weight times nats, or times the divergence from the teacher. nats [b, n] float32: of each
+    target, 0 where its weight is 0. right [b, n] bool: answer tokens that were the likeliest."""
 
     weighted: float
     nats: Tensor
@@ -50,53 +59,89 @@ class ObjectiveLoss:
 
 
 def language_model_gradient(
-    network: Decoder, hidden: Tensor, targets: Tensor, weights: Tensor, scale: float, answers: Tensor | None = None
+    network: Decoder,
+    hidden: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    scale: float,
+    answers: Tensor | None = None,
+    lesson: Lesson | None = None,
+    *,
+    always: bool = False,
+    slices: AbstractContextManager[None] | None = None,
 ) -> Loss:
     """The loss of `targets` [b, n], each weighted by `weights` [b, n]; both and `answers` [b, n] are on the CPU.
 
     Adds `scale` times the gradient of the weighted sum to the `.grad` of the network's parameters; `hidden` [b, n, d]
     must come from a read with gradient. Targets of weight 0 (padding) are left out, and cost nothing. A probability
-    under 1e-38 counts as 1e-38.
+    under 1e-38 counts as 1e-38. With a `lesson` the loss of a row is the Kullback-Leibler divergence of the network's
+    next-token distribution from the teacher's, KL(teacher | network), and the targets are only counted.
+
+    always: go back through head and decoder even if no target is used. slices: entered for the slices of the head.
     """
     used = weights.flatten().nonzero()[:, 0]
     nats, right = torch.zeros(weights.numel()), torch.zeros(weights.numel(), dtype=torch.bool)
+    losses = nats
+    if always and not len(used):
+        used = torch.zeros(1, dtype=torch.int64)  # with no weight, so that every parameter of the head has a gradient
     if len(used):
         wanted, shares, places = (
             part.to(hidden.device, non_blocking=True)
-            for part in (targets.flatten()[used], scale * weights.flatten()[used], used)
+            for part in (targets.flatten()[used].clamp_min(0), scale * weights.flatten()[used], used)
         )
         asked = torch.zeros(len(used), dtype=torch.bool) if answers is None else answers.flatten()[used]
         flat = hidden.detach().flatten(0, 1)
         gradient = torch.zeros_like(flat)
         found = []
-        for first in range(0, len(used), _ROWS):
-            part = slice(first, first + _ROWS)
-            rows = flat[places[part]].requires_grad_()
-            found.append(_head_gradient(network, rows, wanted[part], shares[part], bool(asked[part].any())))
-            assert rows.grad is not None
-            gradient[places[part]] = rows.grad
+        with slices or nullcontext():
+            for first in range(0, len(used), _ROWS):
+                part = slice(first, first + _ROWS)
+                rows = flat[places[part]].requires_grad_()
+                wished = None if lesson is None else _log_wishes(lesson, places[part])
+                found.append(_head_gradient(network, rows, wanted[part], shares[part], bool(asked[part].any()), wished))
+                assert rows.grad is not None
+                gradient[places[part]] = rows.grad
         hidden.backward(gradient.view_as(hidden))  # type: ignore[no-untyped-call]
-        nats[used] = torch.cat([part for part, _ in found]).cpu()
-        right[used] = torch.cat([part for _, part in found]).cpu() & asked
-    weighted = float((nats.double() * weights.flatten()).sum())
+    if len(used):
+        nats[used] = torch.cat([part for part, _, _ in found]).cpu()
+        right[used] = torch.cat([part for _, part, _ in found]).cpu() & asked
+        losses = torch.zeros_like(nats).index_copy_(0, used, torch.cat([part for *_, part in found]).cpu())
+    weighted = float((losses.double() * weights.flatten()).sum())
     return Loss(weighted, nats.view_as(weights), right.view_as(weights))
 
 
 def _head_gradient(
-    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judge: bool
-) -> tuple[Tensor, Tensor]:
-    """Backward through the head for `rows` [k, d], each times its share [k]: their nats [k], and whether the likeliest
-    token was the wanted one [k] (only told with `judge`)."""
+    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judge: bool, wished: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Backward through the head for `rows` [k, d], each times its share [k]: their nats [k], whether the likeliest
+    token was the wanted one [k] (only told with `judge`), and their losses [k].
+
+    wished: the teacher's log-probabilities [k, v], if it is them that the rows should come to.
+    """
     logits = network.logits(rows[None])[0]
     with torch.no_grad():
         gradient = torch.softmax(logits.float(), dim=-1)
         at = wanted[:, None]
         chosen = gradient.gather(1, at)
         right = gradient.argmax(-1) == wanted if judge else torch.zeros_like(wanted, dtype=torch.bool)
-        gradient.scatter_(1, at, chosen - 1)
+        nats = -chosen[:, 0].clamp_min(1e-38).log()
+        if wished is None:
+            losses = nats
+            gradient.scatter_(1, at, chosen - 1)
+        else:
+            shown, weight = torch.log_softmax(logits.float(), dim=-1), wished.exp()
+            losses = (weight * (wished - shown)).sum(-1)
+            gradient.sub_(weight)
         gradient.mul_(shares[:, None])
     logits.backward(gradient.to(logits.dtype))  # type: ignore[no-untyped-call]
-    return -chosen[:, 0].clamp_min(1e-38).log(), right
+    return nats, right, losses
+
+
+@torch.no_grad()
+def _log_wishes(lesson: Lesson, places: Tensor) -> Tensor:
+    """The teacher's log-probabilities [k, v] at `places` [k] of its rows."""
+    rows = lesson.hidden.flatten(0, 1)[places]
+    return torch.log_softmax(lesson.teacher.logits(rows[None])[0].float(), dim=-1)
 
 
 def tally_group(

@@ -5,12 +5,14 @@ Norms, embeddings and the memory prompt are never decayed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from famcli.errors import RecipeError
+from famcli.training.network import trained
 from famcli.training.recipe import ScheduleRecipe
 
 
@@ -18,7 +20,7 @@ class Optimizers:
     """The optimisers of a run as one: a step, a rate, and a state that can be saved."""
 
     def __init__(self, network: nn.Module, schedule: ScheduleRecipe) -> None:
-        named = dict(network.named_parameters())
+        named = trained(network)
         inner = {name for name, value in named.items() if value.ndim == 2 and ".layers." in name}
         rest = [value for name, value in named.items() if name not in inner]
         matrices = [named[name] for name in named if name in inner]
@@ -59,15 +61,18 @@ class Optimizers:
             for moment, value in moments.items()
         }
 
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `to_tensors` gave."""
+    def load_tensors(
+        self, tensors: dict[str, Tensor], place: Callable[[Tensor, Tensor], Tensor] = lambda value, parameter: value
+    ) -> None:
+        """Put back what `to_tensors` gave. place: gives a moment the form of its parameter."""
         for number, optimizer in enumerate(self._optimizers):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             saved = optimizer.state_dict()
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in tensors.items():
                 owner, index, moment = name.split(".", 2)
                 if int(owner) == number:
-                    state.setdefault(int(index), {})[moment] = value
+                    state.setdefault(int(index), {})[moment] = place(value, parameters[int(index)])
             optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from famcli.errors import RecipeError
 from famcli.nn.config import MEMORY_UPDATES
+from famcli.training.adapt_recipe import AdaptRecipe, with_base
 from famcli.training.objective_recipe import LANGUAGE_MODELLING, ObjectiveRecipe
 from famcli.training.tables import apply_override, key, parse_table
 
@@ -42,6 +43,9 @@ class NetworkRecipe:
     norm_eps: float = key("epsilon of the RMS norms", 1e-5, low=0.0)
     memory_update: str = key(
         "how a memory takes in a block: additive (the paper's form) or gated", "additive", choices=MEMORY_UPDATES
+    )
+    gate_threshold: float = key(
+        "gated: the share of a row's attention that a block must get before the row changes", 0.5, low=0.0, high=0.999
     )
     first_update_residual: bool = key("ablation: the first update keeps the initial memory", False)
     stop_segment_gradient: bool = key("ablation: no gradient through the segments", False)
@@ -183,6 +187,7 @@ class HardwareRecipe:
     threads: int | None = key("CPU threads (default: torch's)", None, low=1)
     checkpoint_gradients: bool = key("recompute each layer in the backward pass: less memory, more time", False)
     compile: bool = key("compile the layers with torch.compile", False)
+    shard: bool = key("under torchrun: divide weights, gradients and moments over the processes (FSDP2)", False)
 
 
 @dataclass(frozen=True)
@@ -227,12 +232,18 @@ class Recipe:
     hardware: HardwareRecipe = key("section", HardwareRecipe())
     checks: ChecksRecipe = key("section", ChecksRecipe())
     export: ExportRecipe = key("section", ExportRecipe())
+    adapt: AdaptRecipe | None = key("section", None)
     path: Path = key("set by the reader", Path(), internal=True)
 
     @property
     def all_objectives(self) -> tuple[ObjectiveRecipe, ...]:
         """The objectives by index: those of the recipe, or language modelling alone."""
         return self.objectives or (ObjectiveRecipe(kind=LANGUAGE_MODELLING, name=LANGUAGE_MODELLING, weight=1.0),)
+
+    @property
+    def trains_updates(self) -> bool:
+        """Whether the weights of a checkpoint are frozen and updates of low rank are trained beside them."""
+        return self.adapt is not None and self.adapt.method == "lora"
 
     @property
     def longest_distance(self) -> int:
@@ -277,6 +288,8 @@ class Recipe:
             source.pop("license", None)
         if "init" in plain["schedule"]:
             plain["schedule"]["init"] = Path(plain["schedule"]["init"]).name
+        if "adapt" in plain:
+            plain["adapt"]["model"] = Path(plain["adapt"]["model"]).name
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -302,8 +315,15 @@ def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}; correct that line") from error
+    return make_recipe(table, path, overrides)
+
+
+def make_recipe(table: dict[str, Any], path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+    """The recipe that `table` holds, whose file is (or will be) `path`. Raises RecipeError."""
     for override in overrides:
         apply_override(table, override)
+    if isinstance(table.get("adapt"), dict):
+        table = with_base(table, path)
     recipe: Recipe = parse_table(Recipe, table, str(path))
     recipe = _resolve(dataclasses.replace(recipe, path=path.resolve()))
     for number, objective in enumerate(recipe.objectives):
@@ -359,6 +379,14 @@ def _check_whole(recipe: Recipe) -> None:
             "schedule.max_blocks must be at least min_blocks",
         ),
         (not names or sum(corpus.weight for corpus in recipe.corpora) <= 0, "corpora need a positive weight; add one"),
+        (
+            recipe.adapt is not None and schedule.init is not None,
+            "schedule.init and adapt.model exclude each other; leave one out",
+        ),
+        (
+            recipe.adapt is not None and recipe.export != ExportRecipe(),
+            "export has no effect with [adapt], whose result has types of its own; leave it out",
+        ),
         (len(set(names)) != len(names), "corpora need different names; rename one"),
         (len(set(titles)) != len(titles), "objectives need different names; give them a `name`"),
         (

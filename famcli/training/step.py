@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import State
+from famcli.training.distill import teach
 from famcli.training.distributed import Processes
 from famcli.training.lanes import LaneGroup, StepPlan, start_state
-from famcli.training.network import copy_of
+from famcli.training.network import copy_of, trained
 from famcli.training.objective import TALLY, language_model_gradient, tally_group
 
 
@@ -57,11 +59,22 @@ class StepSums:
         return tuple(float(value) for value in np.sqrt(self.memory_squares / self.num_lanes))
 
 
-class Gradients:
-    """The float32 network's gradient, as views of one tensor, and the network that computes it.
+@dataclass(frozen=True)
+class Left:
+    """What a step leaves of its lanes, by their numbers: the states after it, and the teacher's."""
 
-    compute: a copy in the compute type, or the network itself if that is float32.
+    states: dict[int, State]
+    teacher: dict[int, State]
+
+
+class Gradients:
+    """The gradient of what is trained, float32, as views of one tensor, and the network that computes it.
+
+    compute: a copy in the compute type, or the network itself if it has that already. teacher: what teaches it, if its
+    targets are not the tokens themselves. always: go back through the decoder even where nothing is to be learned.
     """
+
+    always = False
 
     def __init__(
         self,
@@ -71,34 +84,55 @@ class Gradients:
         token_bytes: NDArray[np.int64],
         num_objectives: int,
         max_rows: int,
+        teacher: Decoder | None = None,
     ) -> None:
         self._network, self._processes, self._max_rows = network, processes, max_rows
         self._token_bytes, self._num_objectives = token_bytes, num_objectives
-        self.compute = network if dtype == torch.float32 else copy_of(network, dtype)
+        self._teacher = teacher
+        self.compute = self._prepare(dtype)
         self._fam = self.compute.fam
-        parameters = list(network.parameters())
+
+    def _prepare(self, dtype: torch.dtype) -> Decoder:
+        """Make room for the gradient; the network that computes it."""
+        network = self._network
+        parameters = list(trained(network).values())
         self._flat = torch.zeros(sum(value.numel() for value in parameters), device=network.device)
         for parameter, part in zip(parameters, torch.split(self._flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
+        return network if network.dtype == dtype else copy_of(network, dtype)
 
-    def read(self, plan: StepPlan) -> tuple[StepSums, dict[int, State]]:
+    def read(self, plan: StepPlan) -> tuple[StepSums, Left]:
         """Read this process's lanes, at most `max_rows` at a time; the sums, and each lane's state after the step."""
-        self._flat.zero_()
+        self._clear()
         compute, weighted, scale = self.compute, 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         compute.fam = replace(self._fam, memory_segments=0) if plan.without_segments else self._fam
         tally = np.zeros((self._num_objectives, len(TALLY)))
-        states: dict[int, State] = {}
-        for part in (part for group in plan.groups for part in parts_of(group, self._max_rows)):
-            start = start_state(compute, part)
+        left = Left({}, {})
+        for part in self._parts(plan):
+            start = self._start(part)
             start = start.without_segments() if plan.without_segments else start
             hidden, state = compute.read(part.inputs.to(compute.device), start)
-            loss = language_model_gradient(compute, hidden, part.targets, part.weights, scale, part.answers)
+            lesson = None
+            if self._teacher is not None:
+                lesson, after = teach(self._teacher, part)
+                left.teacher.update(zip(part.lanes, after.split(), strict=True))
+            loss = language_model_gradient(
+                compute,
+                hidden,
+                part.targets,
+                part.weights,
+                scale,
+                part.answers,
+                lesson,
+                always=self.always,
+                slices=self._slices(),
+            )
             self._collect()
             weighted += loss.weighted
             tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
-            states.update(zip(part.lanes, state.detach().split(), strict=True))
+            left.states.update(zip(part.lanes, state.detach().split(), strict=False))  # an idle part has no lanes
         compute.fam = self._fam
-        return StepSums(weighted, tally, _memory_squares(states), len(states)), states
+        return StepSums(weighted, tally, _memory_squares(left.states), len(left.states)), left
 
     def add_up(self) -> float:
         """Sum the gradient over all processes; its norm."""
@@ -114,6 +148,20 @@ class Gradients:
             with torch.no_grad():
                 for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
                     computed.copy_(parameter)
+
+    def _clear(self) -> None:
+        self._flat.zero_()
+
+    def _parts(self, plan: StepPlan) -> Iterator[LaneGroup]:
+        for group in plan.groups:
+            yield from parts_of(group, self._max_rows)
+
+    def _start(self, group: LaneGroup) -> State:
+        return start_state(self.compute, group)
+
+    def _slices(self) -> AbstractContextManager[None]:
+        """What surrounds the slices of the head."""
+        return nullcontext()
 
     def _collect(self) -> None:
         """Add the computing network's gradient to the float32 one. A parameter that was not used has none."""

@@ -50,7 +50,7 @@ def assert_same_run(one: Path, other: Path, steps: int) -> None:
     assert len(pairs) == steps
     for first, second in pairs:
         assert (first["step"], first["tokens"]) == (second["step"], second["tokens"])
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-5, abs=1e-7)  # a divergence may be near 0
         assert first["bits_per_byte"] == pytest.approx(second["bits_per_byte"], rel=1e-5)
         assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-3)  # rounding adds up over steps
         assert first["memory_rms"] == pytest.approx(second["memory_rms"], rel=1e-3)

@@ -205,9 +205,9 @@ def test_a_minute_budget_counts_over_resumes(recipe: Make, tmp_path: Path) -> No
 def test_steps_that_are_not_finite_are_left_out(recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, calls = gradient_step.language_model_gradient, [0]
 
-    def broken(*args: Any) -> Any:
+    def broken(*args: Any, **options: Any) -> Any:
         calls[0] += 1
-        loss = plain(*args)
+        loss = plain(*args, **options)
         return dataclasses.replace(loss, weighted=float("nan")) if calls[0] == 3 else loss
 
     monkeypatch.setattr(gradient_step, "language_model_gradient", broken)
