@@ -5,42 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from famcli.tasks.weighing import FEATURES
+
 AnswerKind = Literal["extracted", "written", "none"]
+
+NOTHING_FOUND = "Not found in the document."
+NOTHING_READ = "Nothing was read, so there is nothing to find."
+NOTHING_WRITTEN = "The model wrote nothing."
+SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."
+NOT_SAID = "The text does not say."
+"""What a checkpoint is trained to write where the text holds no answer: taken for that, not for an answer."""
 
 
 @dataclass(frozen=True)
 class Citation:
     """A passage that supports an answer, verbatim; shown only once it was found again where it says it is.
 
-    line: from 1. span: source bytes. verified: exactly `text` stands at `span`. checked_against: "source" (cut from the
-    file once more) or "text read" (a pipe cannot be read twice: the text that was kept of it). score, coverage, gain,
-    substance: see `weighing.Weighed`.
+    line, page: from 1; page is None where the source has no page breaks. span: source bytes. confidence: 0 to 1, see
+    `weighing.Weighed`. verified: exactly `text` stands at `span`. checked_against: "source" (cut from the file once
+    more) or "text read" (a pipe cannot be read twice: the text that was kept of it). features: what it was chosen by,
+    in the order of `weighing.FEATURES`.
     """
 
     source: str
     line: int
+    page: int | None
     span: tuple[int, int]
     text: str
-    score: float
-    coverage: float
-    gain: float
-    substance: float
+    confidence: float
     verified: bool
     checked_against: Literal["source", "text read"]
+    features: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "source": self.source,
             "line": self.line,
+            "page": self.page,
             "span": list(self.span),
             "text": self.text,
-            "score": self.score,
-            "coverage": self.coverage,
-            "gain": self.gain,
-            "substance": self.substance,
+            "confidence": self.confidence,
             "verified": self.verified,
             "checked_against": self.checked_against,
+            "features": dict(zip(FEATURES, self.features, strict=True)),
         }
 
 
@@ -48,9 +56,11 @@ class Citation:
 class Answer:
     """text: the answer, or why there is none (found is then False).
 
-    kind: "extracted" is a sentence of the evidence (or a few, where a quotation goes on), verbatim; "written" was
-    generated. cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of
-    a written one are where the model looked, and nothing checks that they support it.
+    kind: "extracted" is verbatim: a sentence of the first citation (or a few, where a quotation goes on), or a span of
+    it; "written" was generated. span: source bytes of an extracted answer, in the source of the first citation.
+    confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
+    cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of a written
+    one are where the model looked, and nothing checks that they support it.
     """
 
     question: str
@@ -58,7 +68,9 @@ class Answer:
     text: str
     kind: AnswerKind
     cited: bool
+    confidence: float
     citations: tuple[Citation, ...]
+    span: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -68,5 +80,7 @@ class Answer:
             "text": self.text,
             "kind": self.kind,
             "cited": self.cited,
+            "span": None if self.span is None else list(self.span),
+            "confidence": self.confidence,
             "citations": [citation.to_json() for citation in self.citations],
         }

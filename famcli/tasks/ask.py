@@ -1,90 +1,39 @@
 """Questions about documents: one reading for any number of questions, answers with verified citations.
 
-The document is read without the questions. What may answer them is gathered on the way (`evidence`), looked at closely
-afterwards, and quoted only if it is found again in the source.
+The document is read without the questions, while its passages are indexed (`asked_text`); afterwards each question is
+answered from what the index and the network find (`answering`), and nothing is quoted that is not found again in the
+source. With a cache the reading serves later questions too (`reading_cache`).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document
-from famcli.documents.piece import Piece
-from famcli.errors import UsageError
+from famcli.documents.document import Document, open_document
+from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
-from famcli.reading.bookmark import Bookmark
-from famcli.reading.events import BlockEvent, SourceEnd, SourceStart
-from famcli.reading.generate import GeneratedText, generate
-from famcli.reading.memory_file import load_memory
-from famcli.reading.reader import Reader
-from famcli.reading.sampling import GenerationConfig
+from famcli.tasks.answering import Answerer, AnswerText, AskConfig
 from famcli.tasks.answers import Answer, Citation
-from famcli.tasks.common import (
-    Advance,
-    Documents,
-    Ledger,
-    Notice,
-    ReadCounts,
-    SourceRead,
-    Stage,
-    chosen_memory_mode,
-    open_documents,
-)
-from famcli.tasks.evidence import BlockBuilder, QuestionEvidence, TextBlock, block_terms
-from famcli.tasks.likelihood import QuestionLikelihood
-from famcli.tasks.rereading import SourcePlace, is_quoted_right, read_again, why_not_readable
-from famcli.tasks.weighing import Weighed, best_sentence, weigh
+from famcli.tasks.asked_text import AskedText, MemoryFileReader, TextReader
+from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
+from famcli.tasks.evidence import Passage
+from famcli.tasks.reading_cache import ReadingCache, index_path, text_key
+from famcli.tasks.report.record import Recorder
 
-__all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "ask"]
-
-NOTHING_FOUND = "No passage of the text answers this."
-NOTHING_WRITTEN = "The model wrote nothing."
-SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."
-_PROMPT = "{passages}\n\nQuestion: {question}\nAnswer:"
-
-
-@dataclass(frozen=True)
-class AskConfig:
-    """How to answer.
-
-    generate: True lets the model write the answer from the evidence, False quotes the best sentence; None is as the
-    checkpoint says (`"tasks": {"ask": "write"}` in its sidecar). max_passages: evidence shown for each question.
-    max_answer_tokens: of a written answer. memory_mode: None is the checkpoint's default. Raises UsageError.
-    """
-
-    generate: bool | None = None
-    max_passages: int = 3
-    max_answer_tokens: int = 64
-    memory_mode: MemoryMode | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("max_passages", "max_answer_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, it must be at least 1")
-
-
-@dataclass(frozen=True)
-class AnswerText:
-    """An event: some more of a written answer, as it is generated. question: index."""
-
-    question: int
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"question": self.question, "text": self.text}
+__all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "EarlierReading", "ask"]
 
 
 @dataclass(frozen=True)
 class AskResult:
-    """answers: one for each question, in order. counts: what was read, or what the memory file says was.
+    """answers: one for each question, in order. counts: what was read, now or by the run that did.
 
-    memory_file: which file was asked; None where texts were read.
+    memory_file: which file was asked; None where texts were. cached: the texts were read by an earlier run, whose
+    reading the cache had.
     """
 
     model: str
@@ -94,6 +43,7 @@ class AskResult:
     warnings: tuple[str, ...]
     partial: bool
     memory_file: str | None = None
+    cached: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -101,6 +51,7 @@ class AskResult:
             "model": self.model,
             "memory_mode": self.memory_mode,
             "memory_file": self.memory_file,
+            "cached": self.cached,
             "answers": [answer.to_json() for answer in self.answers],
             "read": self.counts.to_json(),
             "warnings": list(self.warnings),
@@ -108,242 +59,197 @@ class AskResult:
         }
 
 
-AskEvent = Stage | Advance | Notice | AnswerText | Answer
+@dataclass(frozen=True)
+class EarlierReading:
+    """An event: an earlier run has read the documents, and they are not read again. counts: what it read."""
+
+    counts: ReadCounts
+
+
+AskEvent = Stage | Advance | Notice | EarlierReading | AnswerText | Answer
 
 
 class Ask:
     """Answers questions about documents (`events`), or about what a memory file keeps (`events_from_memory`).
 
-    Interrupted while reading, `result` answers from the evidence so far by quoting. Use one object for one run.
+    Interrupted while reading, `result` answers from the evidence so far by quoting. Use one object for one run; it may
+    be asked more afterwards (`more`), until it is closed.
     """
 
-    def __init__(self, model: Model, questions: Sequence[str], config: AskConfig | None = None) -> None:
-        """Raises UsageError when there is no question, or an empty one."""
+    def __init__(
+        self,
+        model: Model,
+        questions: Sequence[str],
+        config: AskConfig | None = None,
+        cache: ReadingCache | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """questions: may be none where all are asked by `more`. recorder: keeps what is read for a report. Raises
+        UsageError for an empty question."""
         self.model, self.config = model, config or AskConfig()
+        self._cache, self._recorder = cache, recorder
         self.questions = [question.strip() for question in questions]
-        if not self.questions or not all(self.questions):
+        if not all(self.questions):
             raise UsageError("the question is empty: ask something")
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
-        self._evidence = [QuestionEvidence(question) for question in self.questions]
-        self._ledger = Ledger(model.tokenizer.vocab_size)
-        self._coming: deque[Document] = deque()  # opened, and not begun
-        self._documents: list[Document] = []
-        self._kept: Bookmark | None = None  # what a memory file keeps, instead of documents
+        self._reading: TextReader | None = None
+        self._text: AskedText | None = None
+        self._answerer: Answerer | None = None
         self._memory_file: str | None = None
-        self._readable = True
-        self._builder: BlockBuilder | None = None
-        self._reader: Reader | None = None
-        self._likelihood: QuestionLikelihood | None = None
-        self._before: list[float] = []  # of each question, one block ago
+        self._making: Path | None = None  # an entry of the cache, until it is kept or dropped
+        self._warnings: list[str] = []
         self._answers: list[Answer] = []
         self._finished = False
 
-    @property
-    def writes(self) -> bool:
-        """Whether answers are written by the model rather than quoted."""
-        wanted = self.config.generate
-        return self.model.sidecar.tasks.get("ask") == "write" if wanted is None else wanted
-
     def events(self, documents: Documents) -> Iterator[AskEvent]:
-        """Read the documents, then answer each question."""
-        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
-        yield from self._warn_of_writing()
-        self._likelihood = QuestionLikelihood(self.model, self.questions, self.memory_mode)
-        self._before = self._likelihood.at_start
-        self._reader = Reader(self.model, memory_mode=self.memory_mode)
-        for event in self._reader.read(self._watch(documents)):
-            if isinstance(event, SourceStart):
-                self._documents.append(self._coming.popleft())
-                self._builder = BlockBuilder(event.index)
-            elif isinstance(event, BlockEvent) and event.closed:
-                self._add(event.span[1])
-            elif isinstance(event, SourceEnd):
-                self._add(None)
-            yield from self._ledger.record(event)
+        """Read the documents, or take from the cache what an earlier run read of them, then answer each question.
+
+        Only files given by their paths are looked up and kept.
+        """
+        given = documents if isinstance(documents, Iterator) else list(documents)
+        paths = [] if isinstance(given, Iterator) else _regular_files(given)
+        if self._cache is not None and paths and not self.config.question_first:
+            yield from self._read_or_find(self._cache, paths)
+        else:
+            yield from self._read(given)
         yield from self._answer_all()
 
     def events_from_memory(self, path: str | PathLike[str]) -> Iterator[AskEvent]:
         """Answer from a memory file.
 
-        Its sources, where they still are what was read, are searched by words alone (one pass over their text, without
-        the network); the passages found are weighed by the network as always. Where none can be read again, answers
-        are written from the memory and marked uncited, if the model writes.
+        Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
+        Where none can be read again, answers are written from the memory and marked uncited, if the model writes.
         """
-        yield from self._warn_of_writing()
-        self._kept, self._memory_file = (mark := load_memory(path, self.model)), str(path)
-        self._reader = Reader(self.model, memory_mode=self.config.memory_mode, resume=mark)
-        self.memory_mode = mark.lane.state.memory_mode
-        self._reader.finish()
-        self._likelihood = QuestionLikelihood(self.model, self.questions, self.memory_mode)
-        self._readable = False
-        for index, record in enumerate(mark.sources):
-            yield Stage(f"searching {record.name}", record.num_bytes)
-            reason = why_not_readable(record)
-            if reason is not None:
-                yield from self._ledger.warn(f"{reason}: nothing of it can be quoted")
-                continue
-            self._readable = True
-            for block, num_bytes in read_again(record, index):
-                self._keep(block, None)
-                yield Advance(num_bytes, 0)
+        reading, self._memory_file = MemoryFileReader(self.model, path), str(path)
+        self.memory_mode = reading.memory_mode
+        yield from reading.events()
+        self._text = reading.text
         yield from self._answer_all()
+
+    def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
+        """Answer further questions about the same text, once it was read."""
+        assert self._answerer is not None, "the text is read first"
+        first = len(self._answers)
+        for event in self._answerer.answers(questions, first):
+            if isinstance(event, Answer):
+                self.questions.append(event.question)
+                self._answers.append(event)
+            yield event
+
+    @property
+    def text(self) -> AskedText:
+        """What was read, to be asked: all of it, or until an interruption."""
+        text = self._text or (None if self._reading is None else self._reading.text)
+        assert text is not None, "the text is read first"
+        return text
+
+    def beside(self, citation: Citation) -> list[Passage]:
+        """A cited passage in its place: with what stands before and after it."""
+        text = self.text
+        sources = [number for number, place in enumerate(text.places) if place.name == citation.source]
+        return [near for number in sources for near in text.index.beside(number, citation.span[0])]
 
     def result(self) -> AskResult:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
-        if self._builder is not None:  # interrupted: what was read of the open source counts
-            sources = self._ledger.counts().sources
-            if len(sources) == len(self._documents):
-                self._keep(self._builder.take(sources[-1].num_bytes), None)
-            self._builder = None
-        answers = list(self._answers)
-        for number in range(len(answers), len(self.questions)):
-            answers.append(self._quote(number, self._weigh(number)))
+        missing, text = self.questions[len(self._answers) :], self.text
+        if missing:
+            config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
+            answerer = Answerer(text, config)
+            self._answers += [one for one in answerer.answers(missing) if isinstance(one, Answer)]
+            self._warnings += answerer.warnings
+        asked = [] if self._answerer is None else self._answerer.warnings
         return AskResult(
             model=self.model.name,
             memory_mode=self.memory_mode,
-            answers=tuple(answers),
-            counts=self._counts(),
+            answers=tuple(self._answers),
+            counts=text.counts,
             memory_file=self._memory_file,
-            warnings=tuple(self._ledger.warnings),
+            cached=text.origin == "cache",
+            warnings=(*text.warnings, *self._warnings, *asked),
             partial=not self._finished,
         )
 
-    def _counts(self) -> ReadCounts:
-        """What was read in this run, or by those that made the memory file."""
-        if self._kept is None or self._reader is None:
-            return self._ledger.counts()
-        seen = self._reader.seen
-        sources = tuple(
-            SourceRead(record.name, record.encoding, record.num_bytes, None, record.num_replaced)
-            for record in self._kept.sources
-        )
-        return ReadCounts(seen.num_bytes, seen.num_tokens, seen.num_blocks, sources, 0.0)
-
-    def _warn_of_writing(self) -> Iterator[Notice]:
-        """Say that the checkpoint was not made for it, where it is made to write all the same."""
-        if self.writes and self.model.sidecar.tasks.get("ask") != "write":
-            yield from self._ledger.warn(
-                f"{self.model.name} is not known to follow instructions (its fam.json does not say that it writes "
-                "answers): what it writes may be nonsense; --extractive quotes instead"
-            )
+    def close(self) -> None:
+        """Nothing more will be asked: let go of the index."""
+        if self._text is not None:
+            self._text.close()
+        elif self._reading is not None:
+            self._reading.index.close()
+        if self._cache is not None and self._making is not None:
+            self._cache.drop(self._making)
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def _watch(self, documents: Documents) -> Iterator[Document]:
-        for document in open_documents(documents):
-            self._coming.append(document)
-            yield self._ledger.watch(document, self._see)
+    def _read(self, documents: Documents, index: Path | None = None) -> Iterator[AskEvent]:
+        self._reading = TextReader(self.model, self.config.memory_mode, index, self._recorder)
+        first = self.questions if self.config.question_first else ()
+        opened = (
+            one if isinstance(one, Document) else open_document(one, encoding=self.config.encoding) for one in documents
+        )
+        yield from self._reading.events(opened, first)
+        self._text = self._reading.text
 
-    def _see(self, piece: Piece) -> None:
-        assert self._builder is not None, "a source begins before its text"
-        self._builder.feed(piece)
-
-    def _add(self, end: int | None) -> None:
-        """What ends before source byte `end` was read, or (None) a whole source: score the questions on forks."""
-        assert self._reader is not None
-        assert self._likelihood is not None
-        assert self._builder is not None
-        now = self._likelihood.after(self._reader.state, self._reader.last_hidden)
-        gains = [after - before for after, before in zip(now, self._before, strict=True)]
-        self._before = now
-        self._keep(self._builder.take(end), gains)
-        if end is None:
-            self._builder = None
-
-    def _keep(self, block: TextBlock | None, gains: Sequence[float] | None) -> None:
-        if block is not None:
-            words = block_terms(block)
-            for number, evidence in enumerate(self._evidence):
-                evidence.add(block, words, None if gains is None else gains[number])
-
-    # ------------------------------------------------------------------------------------------------ answering
+    def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
+        key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
+        if (found := cache.find(self.model, key, paths)) is not None:
+            self._text = found
+            yield EarlierReading(found.counts)
+            yield from map(Notice, found.warnings)
+            return
+        try:
+            self._making = cache.begin()
+        except DocumentError as error:
+            yield from self._warn(f"{error}; the next question will read the text again")
+        yield from self._read(paths, None if self._making is None else index_path(self._making))
+        if self._making is not None:
+            assert self._reading is not None
+            assert self._text is not None
+            try:
+                self._text = cache.keep(self._making, key, self._reading, self._text)
+            except (FamcliError, OSError) as error:
+                yield from self._warn(f"what was read is not kept: {error}")
 
     def _answer_all(self) -> Iterator[AskEvent]:
-        yield Stage("answering")
-        for number in range(len(self.questions)):
-            weighed = self._weigh(number)
-            if not self._readable or (self.writes and weighed):
-                answer = yield from self._write(number, weighed)
-            else:
-                answer = self._quote(number, weighed)
-            self._answers.append(answer)
-            yield answer
+        assert self._text is not None
+        self._answerer = Answerer(self._text, self.config)
+        if self.questions:
+            yield Stage("answering")
+            for event in self._answerer.answers(self.questions):
+                if isinstance(event, Answer):
+                    self._answers.append(event)
+                yield event
         self._finished = True
 
-    def _weigh(self, number: int) -> list[Weighed]:
-        """The evidence for a question: found again in its source, best first."""
-        if self._likelihood is None:
-            return []
-        likelihood = self._likelihood
-        wanted = self.config.max_passages
-        found = weigh(self._evidence[number], lambda text: likelihood.gain(number, text), 2 * wanted)
-        right = [one for one in found if is_quoted_right(self._place(one.passage.source), one.passage)]
-        if len(right) < len(found):
-            self._ledger.note("a source was changed while it was read: what no longer stands in it is not cited")
-        return right[:wanted]
-
-    def _quote(self, number: int, weighed: list[Weighed]) -> Answer:
-        question = self.questions[number]
-        if not weighed:
-            reason = NOTHING_FOUND if self._readable else SOURCE_GONE
-            return Answer(question, False, reason, "none", False, ())
-        likelihood, index = self._likelihood, self._evidence[number].index
-        assert likelihood is not None
-        sentence, best = best_sentence(weighed, index, lambda text: likelihood.gain(number, text))
-        weighed = [best, *(one for one in weighed if one is not best)]
-        citations = tuple(self._cite(one) for one in weighed)
-        return Answer(question, True, sentence.text, "extracted", True, citations)
-
-    def _write(self, number: int, weighed: list[Weighed]) -> Generator[AskEvent, None, Answer]:
-        question = self.questions[number]
-        if not self.writes:
-            return self._quote(number, weighed)
-        assert self._reader is not None
-        template = self.model.sidecar.prompts.get("ask", _PROMPT)
-        passages = "\n\n".join(one.passage.text for one in weighed)
-        prompt = template.replace("{passages}", passages, 1).replace("{question}", question, 1)
-        ids = self.model.tokenizer.encode("\n\n" + prompt.lstrip())
-        settings = GenerationConfig(max_tokens=self.config.max_answer_tokens, stop=("\n",))
-        text = ""
-        for event in generate(self.model, self._reader.state, ids, settings, last_hidden=self._reader.last_hidden):
-            if isinstance(event, GeneratedText):
-                new = event.text if text else event.text.lstrip()
-                text += new
-                if new:
-                    yield AnswerText(number, new)
-        citations = tuple(self._cite(one) for one in weighed)
-        text = text.strip()
-        return Answer(question, bool(text), text or NOTHING_WRITTEN, "written" if text else "none", False, citations)
-
-    def _cite(self, one: Weighed) -> Citation:
-        place, passage = self._place(one.passage.source), one.passage
-        return Citation(
-            source=place.name,
-            line=passage.line,
-            span=passage.span,
-            text=passage.text,
-            score=one.score,
-            coverage=one.coverage,
-            gain=one.gain,
-            substance=one.substance,
-            verified=True,  # others were left out
-            checked_against="text read" if place.path is None else "source",
-        )
-
-    def _place(self, source: int) -> SourcePlace:
-        if self._kept is not None:
-            record = self._kept.sources[source]
-            return SourcePlace(record.name, record.path, record.encoding)
-        document = self._documents[source]
-        path = None if document.source is None or document.size is None else str(document.source)
-        return SourcePlace(document.name, path, document.encoding)
+    def _warn(self, text: str) -> Iterator[Notice]:
+        if text not in self._warnings:
+            self._warnings.append(text)
+            yield Notice(text)
 
 
 def ask(
-    model: Model, questions: str | Sequence[str], documents: Documents, config: AskConfig | None = None
+    model: Model,
+    questions: str | Sequence[str],
+    documents: Documents,
+    config: AskConfig | None = None,
+    cache: ReadingCache | None = None,
 ) -> AskResult:
-    """Answer one question or several about `documents` (paths, "-" for stdin, or opened ones), read once."""
-    task = Ask(model, [questions] if isinstance(questions, str) else questions, config)
-    for _ in task.events(documents):
-        pass
-    return task.result()
+    """Answer one question or several about `documents` (paths, "-" for stdin, or opened ones), read once.
+
+    cache: where what is read is kept for later questions, and looked for first. None keeps nothing.
+    """
+    asked = [questions] if isinstance(questions, str) else list(questions)
+    if not asked:
+        raise UsageError("the question is empty: ask something")
+    task = Ask(model, asked, config, cache)
+    try:
+        for _ in task.events(documents):
+            pass
+        return task.result()
+    finally:
+        task.close()
+
+
+def _regular_files(documents: Sequence[Document | str | PathLike[str]]) -> list[Path]:
+    """The documents as paths of regular files; none where one of them is something else."""
+    paths = [Path(one) for one in documents if not isinstance(one, Document) and str(one) != "-"]
+    return paths if len(paths) == len(documents) and all(path.is_file() for path in paths) else []

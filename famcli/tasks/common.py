@@ -37,14 +37,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Advance:
-    """So many more source bytes and tokens were read."""
+    """So many more source bytes and tokens were read.
+
+    memory_share: of the memory's attention while it took in the block that closed, what went to the block and not to
+    what it held; None where the reading does not measure that.
+    """
 
     num_bytes: int
     num_tokens: int
+    memory_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"bytes": self.num_bytes, "tokens": self.num_tokens}
+        return {"bytes": self.num_bytes, "tokens": self.num_tokens, "memory_share": self.memory_share}
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,8 @@ class Ledger:
             self._num_blocks += event.closed
             num_bytes = max(0, event.bytes_read - self._bytes)
             self._bytes, self._tokens = max(self._bytes, event.bytes_read), self._tokens + event.num_tokens
-            yield Advance(num_bytes, event.num_tokens)
+            share = None if event.attention is None else float(event.attention.sum())
+            yield Advance(num_bytes, event.num_tokens, share)
             yield from self._judge(event.source)
         elif isinstance(event, SourceEnd):
             self._bytes = event.num_bytes

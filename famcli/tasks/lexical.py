@@ -1,16 +1,14 @@
-"""Lexical evidence: which of a question's words a text has, weighed by how rare they are among the blocks read.
+"""Words as lexical evidence compares them, and BM25.
 
-Only the question's own terms are counted, so memory does not grow with the document. The ranking of blocks is BM25
-(Robertson and Zaragoza 2009, equation 3.15, k1 = 1.2, b = 0.75); that of passages is the share of the question's
-weight that they cover.
+BM25 is that of Robertson and Zaragoza (2009), equation 3.15, with k1 = 1.2 and b = 0.75.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
@@ -52,41 +50,21 @@ def _stem(word: str) -> str:
     return word
 
 
-class TermIndex:
-    """How many of the blocks read so far hold each of a question's terms."""
+def term_weights(frequencies: NDArray[np.int64], num_passages: int) -> NDArray[np.float64]:
+    """log(1 + (N - n + 1/2) / (n + 1/2)) for terms in n of N passages [t]: never negative."""
+    return np.log1p((num_passages - frequencies + 0.5) / (frequencies + 0.5))
 
-    def __init__(self, question: str) -> None:
-        self.terms: tuple[str, ...] = tuple(dict.fromkeys(content_terms(question)))
-        self._wanted = frozenset(self.terms)
-        self._document_frequency: Counter[str] = Counter()
-        self._num_blocks = 0
-        self._num_terms = 0
 
-    def count(self, block_terms: Sequence[str]) -> Counter[str]:
-        """How often each of the question's terms is among `block_terms`."""
-        return Counter(term for term in block_terms if term in self._wanted)
+def bm25_share(
+    counts: NDArray[np.int64], lengths: NDArray[np.int64], weights: NDArray[np.float64], mean_length: float
+) -> NDArray[np.float64]:
+    """BM25 of n passages [n], as a share of what endless repetition of all terms would give: 0 to 1.
 
-    def add(self, counts: Mapping[str, int], num_terms: int) -> None:
-        """One more block, with these counts, was read."""
-        self._document_frequency.update(counts.keys())
-        self._num_blocks += 1
-        self._num_terms += num_terms
-
-    def weight(self, term: str) -> float:
-        """log(1 + (N - n + 1/2) / (n + 1/2)) for a term in n of N blocks: never negative."""
-        n = self._document_frequency[term]
-        return math.log(1 + (self._num_blocks - n + 0.5) / (n + 0.5))
-
-    def bm25(self, counts: Mapping[str, int], num_terms: int) -> float:
-        """The score of a block, with what is known of the blocks so far."""
-        mean = max(1.0, self._num_terms / max(1, self._num_blocks))
-        norm = _K1 * (1 - _B + _B * num_terms / mean)
-        return sum(self.weight(term) * n * (_K1 + 1) / (n + norm) for term, n in counts.items())
-
-    def coverage(self, text: str) -> float:
-        """The share, 0 to 1, of the question's weight that lies on terms that `text` has."""
-        total = sum(self.weight(term) for term in self.terms)
-        if not total:
-            return 0.0
-        present = self._wanted.intersection(terms(text))
-        return sum(self.weight(term) for term in present) / total
+    counts [t, n]: of each term; lengths [n]: words; weights [t]: of `term_weights`.
+    """
+    total = weights.sum()
+    if not total:
+        return np.zeros(len(lengths))
+    norm = _K1 * (1 - _B + _B * lengths / mean_length)
+    share: NDArray[np.float64] = weights @ (counts / (counts + norm)) / total
+    return share

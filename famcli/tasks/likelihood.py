@@ -10,10 +10,11 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.nn import MemoryMode
 from famcli.nn.state import State
-from famcli.reading.engine import read_any, start_state
-from famcli.reading.scoring import score_continuation, score_continuations
+from famcli.reading.engine import as_batch, legal_cuts, read_any, start_state
+from famcli.reading.scoring import cross_entropy, score_continuations
 
-_BATCH = 4  # forks read together: each costs a copy of the state
+_ROWS = 16  # passages read together: each costs a copy of a state that has read nothing
+_FORKS = 8  # questions read together after a state: each costs a copy of it
 _OPENING = "\n\nQuestion:"
 
 
@@ -21,7 +22,7 @@ class QuestionLikelihood:
     """Mean log-likelihood, in nats per token, of questions after a state or a passage."""
 
     def __init__(self, model: Model, questions: Sequence[str], memory_mode: MemoryMode) -> None:
-        self._model, self._memory_mode = model, memory_mode
+        self._model = model
         self._opening = model.tokenizer.encode(_OPENING)
         self._questions = [model.tokenizer.encode(" " + question) for question in questions]
         bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
@@ -31,17 +32,45 @@ class QuestionLikelihood:
     def after(self, state: State, last_hidden: Tensor | None) -> list[float]:
         """Of each question, read on a fork of `state`."""
         found: list[float] = []
-        for first in range(0, len(self._questions), _BATCH):
-            runs = [self._opening + ids for ids in self._questions[first : first + _BATCH]]
+        for first in range(0, len(self._questions), _FORKS):
+            runs = [self._opening + ids for ids in self._questions[first : first + _FORKS]]
             for nll in score_continuations(self._model.network, state, runs, last_hidden=last_hidden):
-                found.append(self._mean(nll))
+                found.append(-float(torch.nanmean(nll[len(self._opening) :])))
         return found
 
-    def gain(self, question: int, text: str) -> float:
-        """By how much `text`, read from a fresh start, makes a question (by its index) more likely than nothing."""
-        ids = self._model.tokenizer.encode(text) + self._opening + self._questions[question]
-        nll = score_continuation(self._model.network, self._start, ids, last_hidden=self._start_hidden)
-        return self._mean(nll[-len(self._opening + self._questions[question]) :]) - self.at_start[question]
+    def gains(self, pairs: Sequence[tuple[int, str]]) -> list[float]:
+        """For each (question by its index, text): by how much the text, read from a fresh start, makes the question
+        more likely than nothing does. Texts of about the same length are read together."""
+        runs = [self._model.tokenizer.encode(text) + self._opening + self._questions[at] for at, text in pairs]
+        gains = [0.0] * len(pairs)
+        order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
+        for first in range(0, len(order), _ROWS):
+            batch = order[first : first + _ROWS]
+            tails = [len(self._questions[pairs[index][0]]) for index in batch]
+            for index, mean in zip(batch, self._means([runs[index] for index in batch], tails), strict=True):
+                gains[index] = mean - self.at_start[pairs[index][0]]
+        return gains
 
-    def _mean(self, nll: Tensor) -> float:
-        return -float(torch.nanmean(nll[len(self._opening) :]))
+    @torch.inference_mode()
+    def _means(self, runs: list[list[int]], tails: list[int]) -> list[float]:
+        """Mean log-likelihood of the last `tails` tokens of each run, read from the start; the logits of no others.
+
+        Shorter runs are filled up behind their end, where nothing can see it.
+        """
+        network, count = self._model.network, len(runs)
+        filled = torch.zeros(count, max(map(len, runs)), dtype=torch.int64, device=network.device)
+        for row, run in enumerate(runs):
+            filled[row, : len(run)] = as_batch(run, network)[0]
+        state = self._start if count == 1 else State.stack([self._start] * count)
+        wanted, place = list[list[Tensor]]([] for _ in runs), 0
+        for n in legal_cuts(filled.shape[1], state.fill, network.fam.block_size):
+            hidden, state = network.read(filled[:, place : place + n], state)
+            for row, run in enumerate(runs):  # the row of a token predicts the next one
+                first, last = len(run) - tails[row] - 1, len(run) - 1
+                wanted[row].append(hidden[row, max(first, place) - place : max(last, place) - place].clone())
+            place += n
+        means = list[float]()
+        for row, (parts, run, tail) in enumerate(zip(wanted, runs, tails, strict=True)):
+            targets = filled[row : row + 1, len(run) - tail : len(run)]
+            means.append(-float(cross_entropy(network, torch.cat(parts)[None], targets)[0].mean()))
+        return means

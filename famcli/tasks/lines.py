@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.tokens.tokenizer import Ids, Offsets, Tokenizer
+from famcli.tokens.tokenizer import ControlToken, Ids, Offsets, Tokenizer
 
 MAX_LINE_TEXT = 4096
 """Characters of a line's text that are kept to be shown."""
@@ -50,6 +50,11 @@ class LineTokenizer:
         return self._tokenizer.control_ids
 
     @property
+    def control_tokens(self) -> Mapping[str, ControlToken]:
+        """As the tokenizer's."""
+        return self._tokenizer.control_tokens
+
+    @property
     def fingerprint(self) -> str:
         """As the tokenizer's: the ids mean the same."""
         return self._tokenizer.fingerprint
@@ -76,6 +81,10 @@ class LineTokenizer:
     def opening(self, text: str) -> str:
         """As the tokenizer's."""
         return self._tokenizer.opening(text)
+
+    def section_opening(self, text: str) -> str:
+        """As the tokenizer's."""
+        return self._tokenizer.section_opening(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """As the tokenizer's."""

@@ -15,8 +15,34 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _QUOTATION_MARK = re.compile("[\u201c\u201d]")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _BOILERPLATE = re.compile(
-    r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright|all rights reserved|project gutenberg|\bisbn\b|\be-?book\b", re.I
+    r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright|all rights reserved|project gutenberg|\bisbn\b|\be-?book\b|"
+    r"permission is hereby|provided [\"\u201c]?as is\b|without warrant|licensed under|terms of (?:use|service)|"
+    r"privacy policy|table of contents",
+    re.I,
 )
+_TABLE_ROW = re.compile(r"^\s*\||\|.*\|")
+_LEAD = (
+    r"^\W*(?:(?:and|but|so|then|yet|or|nor|for|now|well|however|therefore|thus|when|as|if|though|although|after|before|"
+    r"while|because|since),?\s+)?"
+)
+_NOUN_LEFT_OUT = re.compile(_LEAD + r"(?:he|she|it|they|him|them|his|her|their|its|hers|theirs)\b", re.I)
+_POINTS_BACK = re.compile(
+    _LEAD + r"(?:this|that|these|those)\s+(?:is|was|are|were|has|had|have|can|could|may|might|must|will|would|does|did|"
+    r"do|should|also|means|meant|makes|made)\b",
+    re.I,
+)
+_GOES_ON = re.compile(
+    r"^\W*(?:and|but|so|then|yet|or|nor|for|now|well|however|therefore|thus|hence|moreover|furthermore|also|besides|"
+    r"still|instead|otherwise|similarly|likewise|consequently|accordingly|nevertheless|nonetheless|meanwhile|finally|"
+    r"indeed|in addition|as a result|for example|for instance|on the other hand|in contrast|in fact|of course|"
+    r"after all|at last|not that)\b",
+    re.I,
+)
+_PRONOUN = re.compile(r"\b(?:he|she|they|him|them|his|her|hers|their|it|its)\b", re.I)
+_SPOKEN = re.compile(
+    '^\\W*["\u201c\u201e\u00ab\u300c\u300e\u2018\']|[,.!?\u2026\u2014]["\u201d\u00bb\u300d\u300f]|\u2014\\W*$'
+)
+_ASKS = re.compile("[?\uff1f]\\W*$")
 _GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG", re.I)
 
 
@@ -24,17 +50,49 @@ def is_quotable(sentence: Sentence) -> bool:
     """Whether a sentence can stand alone as a line of a summary.
 
     It is whole and ends with an end mark, has 8 to 60 words (two East Asian characters count as one), is mostly
-    letters, not mostly capitals, closes the quotation marks it opens, and has no address, copyright or e-book notice.
+    letters, not mostly capitals, closes the quotation marks it opens, is no code and no row of a table, and has no
+    address, copyright, licence or e-book notice.
     """
     text = sentence.text
-    if not sentence.is_finished or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
+    if not sentence.is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
         return False
     visible = sum(not character.isspace() for character in text)
     letters = sum(character.isalpha() for character in text)
     capitals = sum(character.isupper() for character in text)
     if letters < MIN_LETTERS * visible or capitals > MAX_CAPITALS * letters:
         return False
-    return quotes_are_balanced(text) and not _BOILERPLATE.search(text)
+    return quotes_are_balanced(text) and not _BOILERPLATE.search(text) and not _TABLE_ROW.search(text)
+
+
+def is_line(sentence: Sentence) -> bool:
+    """Whether something that is no sentence may be quoted where there are none: a whole line of 3 to 60 words with
+    letters, no row of a table or notice."""
+    text = sentence.text
+    if not sentence.whole or not 3 <= num_words(text) <= MAX_WORDS or _TABLE_ROW.search(text):
+        return False
+    return 4 * sum(map(str.isalpha, text)) >= len(text) and not _BOILERPLATE.search(text)
+
+
+def leaning(text: str) -> float:
+    """How much a sentence leans on those around it, from 0: what somebody says, asks, or goes on about, and pronouns
+    whose nouns stand elsewhere (English ones; in other languages only what is said and asked counts).
+
+    Weights are in standard deviations of the score (`summarize_score`): as high as ROUGE on training texts allowed.
+    """
+    pronouns = len(_PRONOUN.findall(text)) / max(1, num_words(text))
+    return (
+        1.8 * is_spoken(text)
+        + 1.5 * bool(_ASKS.search(text))
+        + 0.9 * bool(_NOUN_LEFT_OUT.match(text))
+        + 1.0 * bool(_POINTS_BACK.match(text))
+        + 0.75 * bool(_GOES_ON.match(text))
+        + 4.5 * pronouns
+    )
+
+
+def is_spoken(text: str) -> bool:
+    """Whether somebody in the text says this, or part of it."""
+    return _SPOKEN.search(text) is not None
 
 
 def quotes_are_balanced(text: str) -> bool:

@@ -12,9 +12,7 @@ from famcli.documents.piece import Piece
 from famcli.documents.places import quote
 from famcli.errors import DocumentError
 from famcli.reading.bookmark import SourceRecord
-from famcli.tasks.evidence import BlockBuilder, Passage, TextBlock
-
-_BLOCK_BYTES = 4096  # what stands for a block where no network reads
+from famcli.tasks.evidence import Passage, PassageBuilder
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,19 @@ def why_not_readable(record: SourceRecord) -> str | None:
     return None if found == record.sha256 else f"{record.path} was changed since it was read"
 
 
-def read_again(record: SourceRecord, source: int) -> Iterator[tuple[TextBlock | None, int]]:
-    """The text that was read of a source, in blocks of about 4 KiB, each with the bytes read for it.
+def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage], int]]:
+    """The passages of what was read of a source, some at a time, each time with the bytes read for them.
 
     One pass, no network; costs what reading and splitting the text costs. `source`: its index.
     """
     assert record.path is not None, "a pipe cannot be read again"
-    builder, taken = BlockBuilder(source), 0
+    builder, taken = PassageBuilder(source), 0
     with open_document(record.path, encoding=record.encoding) as document:
         for piece in document.pieces():
             read = _up_to(piece, record.num_bytes)
             builder.feed(read)
-            for end in range(taken + _BLOCK_BYTES, read.end, _BLOCK_BYTES):
-                yield builder.take(end), end - taken
-                taken = end
+            yield builder.take(read.end), read.end - taken
+            taken = read.end
             if piece.end >= record.num_bytes:
                 break
     yield builder.take(None), record.num_bytes - taken

@@ -1,103 +1,194 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from famcli.documents.piece import Piece
-from famcli.tasks.evidence import (
-    MAX_BLOCKS,
-    BlockBuilder,
-    Passage,
-    QuestionEvidence,
-    TextBlock,
-    block_terms,
-    substance,
-    windows,
-)
-from famcli.tasks.sentences import Sentence, SentenceSplitter
-from famcli.tasks.weighing import THRESHOLD, best_sentence, weigh
+from famcli.errors import DocumentError
+from famcli.tasks import passage_index
+from famcli.tasks.evidence import MAX_CHARACTERS, Passage, PassageBuilder
+from famcli.tasks.passage_index import PassageIndex
+from famcli.tasks.question import Question
+from famcli.tasks.sentences import Sentence
+from famcli.tasks.weighing import FEATURES, NUM_WEIGHED, Terms, Weighed, best_sentence, ranked_by_network, weigh
+from tests.tasks.support import prose
 
 
-def block_of(text: str, source: int = 0) -> TextBlock:
-    splitter = SentenceSplitter()
-    found = splitter.feed(text, np.arange(len(text) + 1)) + splitter.flush()
-    return TextBlock(source, tuple(found))
+def passages_of(text: str, source: int = 0) -> list[Passage]:
+    builder = PassageBuilder(source)
+    builder.feed(Piece(text, 0, len(text.encode())))
+    return builder.take(None)
 
 
-def add(evidence: QuestionEvidence, text: str, gain: float | None = None) -> TextBlock:
-    block = block_of(text)
-    evidence.add(block, block_terms(block), gain)
-    return block
+def index_of(*texts: str) -> PassageIndex:
+    """An index in which each text is a passage (or some) of one source."""
+    index, start = PassageIndex(), 0
+    for text in texts:
+        for passage in passages_of(text):
+            moved = [
+                Sentence(s.text, s.start + start, s.end + start, s.line, s.gap, s.whole) for s in passage.sentences
+            ]
+            index.add(Passage(0, tuple(moved)))
+        start += len(text) + 2
+    return index
 
 
-def no_gain(text: str) -> float:
-    return 0.0
+# --------------------------------------------------------------------------------------------------- passages
 
 
-def test_a_passage_is_verbatim() -> None:
-    text = "One is here.  Two\nis there.\n\nThree is gone. Four."
-    passages = list(windows(block_of(text)))
-    assert all(text[slice(*passage.span)] == passage.text for passage in passages)
-    assert [len(passage.sentences) for passage in passages] == [1, 2, 3, 1, 2, 3, 1, 2, 1]
-    assert passages[0].overlaps(passages[1])
-    assert not passages[0].overlaps(passages[3])
-    assert not passages[0].overlaps(Passage(1, passages[0].sentences))
+def test_passages_are_verbatim_and_cover_the_text_once() -> None:
+    text = prose(60) + "Caf\u00e9 \u201cend\u201d.\n"
+    raw, found = text.encode(), passages_of(text)
+    assert len(found) > 5
+    assert all(raw[slice(*passage.span)].decode() == passage.text for passage in found)
+    assert all(len(passage.text) <= MAX_CHARACTERS for passage in found)
+    assert (
+        "".join(p.text for p in found).split() == text.split()
+        or " ".join(p.text for p in found).split() == text.split()
+    )
+    assert [p.line for p in found] == [1 + raw[: p.span[0]].count(b"\n") for p in found]
 
 
-def test_a_passage_does_not_reach_across_a_wide_gap_and_is_not_long() -> None:
-    assert max(len(p.sentences) for p in windows(block_of("One is here." + " " * 99 + "Two is there."))) == 1
-    long = "Word " * 100 + "end. "
-    assert max(len(p.sentences) for p in windows(block_of(long * 3))) == 1
+def test_passages_do_not_depend_on_how_the_text_arrives() -> None:
+    text, builder = prose(40), PassageBuilder(0)
+    found: list[Passage] = []
+    for start in range(0, len(text), 37):
+        part = text[start : start + 37]
+        builder.feed(Piece(part, start, start + len(part)))
+        found += builder.take(start + len(part) // 2)
+    assert found + builder.take(None) == passages_of(text)
 
 
-def test_blocks_take_what_was_read_and_carry_two_sentences_on() -> None:
-    text = "A one. B two. C three. D four."
-    builder = BlockBuilder(3)
-    builder.feed(Piece(text, 0, len(text)))
-    first = builder.take(14)
-    assert first is not None
-    assert [s.text for s in first.sentences] == ["A one.", "B two."]
-    assert builder.take(20) is None
-    last = builder.take(None)
-    assert last is not None
-    assert [s.text for s in last.sentences] == ["A one.", "B two.", "C three.", "D four."]
-    assert last.source == 3
+def test_a_passage_does_not_reach_across_a_wide_gap_nor_far_beyond_a_blank_line() -> None:
+    assert len(passages_of("One is here." + " " * 99 + "Two is there.")) == 2
+    first = "A sentence of some length stands here for once. " * 8
+    assert len(passages_of(f"{first}\n\nAnother paragraph.")) == 2
+    assert len(passages_of("Short heading\n\nAnother paragraph.")) == 1
 
 
-def test_only_the_best_blocks_are_kept_whenever_they_come() -> None:
-    for place in (0, 40, 99):
-        evidence = QuestionEvidence("Where is the golden key?")
-        for number in range(100):
-            if number == place:
-                add(evidence, "The golden key is in the well.", 0.1)
-            else:
-                add(evidence, f"A key number {number} is not it.", 0.5 if number % 2 else None)
-        assert len(evidence._by_words) <= MAX_BLOCKS
-        assert len(evidence._by_gain) <= MAX_BLOCKS
-        assert "The golden key is in the well." in [passage.text for passage in evidence.passages(24)]
-        assert len(evidence.passages(24)) <= 24
+def test_what_was_read_so_far_can_be_taken_before_the_end() -> None:
+    builder = PassageBuilder(0)
+    text = "The first one came. The second one went. The third one stayed. "
+    builder.feed(Piece(text * 2, 0, 2 * len(text)))
+    assert builder.take(45) == []
+    (passage,) = builder.take(45, last=True)
+    assert passage.text == "The first one came. The second one went."
 
 
-def test_blocks_that_make_the_question_likely_are_looked_at_without_its_words() -> None:
-    evidence = QuestionEvidence("Where is the golden key?")
-    for number in range(50):
-        add(evidence, f"Nothing of it number {number} stands here.", 3.0 if number == 17 else 0.01)
-    assert any("number 17" in passage.text for passage in evidence.passages(24))
+def test_a_sentence_without_an_end_is_cut_and_found() -> None:
+    text = "word " * 50_000 + "golden key " + "word " * 50_000
+    index = index_of(text)
+    assert index.num_passages > 400
+    assert "golden key" in weigh(index, Question.parse("Where is the golden key?"))[0].passage.text
 
 
-def test_evidence_is_above_the_threshold_and_does_not_overlap() -> None:
-    evidence = QuestionEvidence("Where is the golden key?")
-    for number in range(20):
-        add(evidence, f"Nothing of it number {number} stands here.")
-    add(evidence, "He looked. The golden key is in the well behind the old house. She laughed.")
-    found = weigh(evidence, no_gain, 5)
-    assert found
-    assert all(one.score >= THRESHOLD for one in found)
-    assert "golden key" in found[0].passage.text
-    assert not any(a.passage.overlaps(b.passage) for a in found for b in found if a is not b)
-    sentence, best = best_sentence(found, evidence.index, no_gain)
-    assert sentence.text == "The golden key is in the well behind the old house."
-    assert best is found[0]
+# ------------------------------------------------------------------------------------------------------ index
+
+
+def test_the_index_gives_back_passages_and_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(passage_index, "PART", 4)
+    path = tmp_path / "passages.sqlite"
+    found = passages_of(prose(200))
+    with PassageIndex(path) as index:
+        for passage in found:
+            index.add(passage)
+    with PassageIndex(path, must_exist=True) as index:
+        assert index.num_passages == len(found) > 12
+        assert [index.passage(number) for number in range(len(found))] == found
+        words = found[7].text.lower().replace(".", "").split()[:2]
+        wanted = [passage_index.terms(word)[0] for word in words] + ["absent"]
+        parts = list(index.parts(wanted))
+        assert [part.first for part in parts] == list(range(0, len(found), 4))
+        counts = np.concatenate([part.counts for part in parts], axis=1)
+        expected = [[passage_index.terms(p.text).count(term) for p in found] for term in wanted]
+        assert counts.tolist() == expected
+        assert index.frequencies(wanted).tolist() == [sum(map(bool, row)) for row in expected]
+        assert index.beside(0, found[7].span[0]) == found[6:9]
+        assert index.beside(0, found[0].span[0]) == found[:2]
+        assert index.beside(1, found[7].span[0]) == []
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"no such thing, but long enough to be looked at" * 99)
+    for name in ("other", "absent"):
+        with pytest.raises(DocumentError, match="index"):
+            PassageIndex(tmp_path / name, must_exist=True)
+
+
+# ---------------------------------------------------------------------------------------------------- weighing
+
+
+def test_the_best_passage_is_first_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passage_index, "PART", 8)
+    for place in (0, 7, 8, 50, 99):
+        texts = [f"A key number {number} is not it." for number in range(100)]
+        texts[place] = "The golden key is in the well behind the old house."
+        found = weigh(index_of(*texts), Question.parse("Where is the golden key?"), 10)
+        assert len(found) == 10
+        assert "well" in found[0].passage.text
+
+
+def test_neighbours_help() -> None:
+    texts = [f"Nothing of it number {number} stands here at all." for number in range(40)]
+    texts[10] = "The castle was dark."
+    texts[30], texts[31] = "The castle was dark.", "In it there lived a dragon by the name of Fridolin."
+    found = weigh(index_of(*texts), Question.parse("Who lived in the castle with Fridolin?"))
+    castles = [one for one in found if "castle" in one.passage.text]
+    assert [one.features[FEATURES.index("around")] > 0 for one in castles] == [True, False]
+
+
+@pytest.mark.parametrize("question", ["Who sells whale oil?", "???", "\u2026"])
+def test_without_a_shared_word_there_is_no_evidence(question: str) -> None:
+    assert weigh(index_of("The golden key is in the well."), Question.parse(question)) == []
+    assert weigh(PassageIndex(), Question.parse(question)) == []
+
+
+def test_confidence_grows_with_what_is_shared() -> None:
+    texts = [f"Nothing of it number {number} stands here." for number in range(50)]
+    index = index_of(*texts, "The golden key of Queen Isolde lies in the well.", "A golden day came.")
+    found = weigh(index, Question.parse("Where does the golden key of Queen Isolde lie?"))
+    confidences = [one.confidence for one in found]
+    assert "Isolde" in found[0].passage.text
+    assert 1 > confidences[0] > max(confidences[1:]) > 0
+
+
+def test_gain_is_bounded_and_changes_the_order() -> None:
+    passage = passages_of("The golden key is in the well.")[0]
+    ones = [Weighed(passage, (0.5,) * 5 + (0.0,)), Weighed(passage, (0.5,) * 5 + (0.0,))]
+    ranked = ranked_by_network(ones, [-50.0, 50.0])
+    assert sorted(one.features[-1] for one in ranked) == [-1.0, 1.0]
+    assert ranked[0].score >= ranked[1].score
+    assert ranked[0].margin == -ranked[1].margin == ranked[0].score - ranked[1].score
+    assert ranked[0].lead == pytest.approx(ranked[0].score - (ranked[0].score + ranked[1].score) / NUM_WEIGHED)
+    assert ranked_by_network(ones, [0.5])[1] is ones[1]
+    moved = [one.features for one in ranked_by_network(ones, [7.1, 7.3])]
+    assert sorted(features[-1] for features in moved) == pytest.approx([-0.1, 0.1])
+
+
+def test_a_question_is_one_line_of_words() -> None:
+    question = Question.parse("Where is\nthe golden  key, the key?")
+    assert question.text == "Where is the golden key, the key?"
+    assert question.terms == ("golden", "key")
+
+
+# --------------------------------------------------------------------------------------------------- sentences
+
+
+def answer_in(text: str, question: str = "Where is the golden key?") -> str:
+    index, asked = index_of(text, *(f"Nothing at all {number} here." for number in range(9))), Question.parse(question)
+    return best_sentence(weigh(index, asked)[0].passage, asked, index).text
+
+
+def test_the_sentence_that_shares_most_answers() -> None:
+    text = "He looked. The golden key is in the well behind the old house. She laughed."
+    assert answer_in(text) == "The golden key is in the well behind the old house."
+
+
+def test_headings_and_questions_are_rarely_the_answer() -> None:
+    text = "Where is the golden key of the old king now? The golden key lies in the old king's well."
+    assert answer_in(text) == "The golden key lies in the old king's well."
 
 
 @pytest.mark.parametrize(
@@ -115,39 +206,12 @@ def test_evidence_is_above_the_threshold_and_does_not_overlap() -> None:
     ],
 )
 def test_a_quotation_is_completed_or_another_sentence_taken(text: str, answer: str) -> None:
-    evidence = QuestionEvidence("Where is the golden key?")
-    add(evidence, text)
-    found, _ = best_sentence(weigh(evidence, no_gain, 3), evidence.index, no_gain)
-    assert found.text == answer
+    assert answer_in(text) == answer
 
 
-def test_without_a_shared_word_there_is_no_evidence() -> None:
-    evidence = QuestionEvidence("Who sells whale oil?")
-    add(evidence, "The golden key is in the well.", 0.2)
-    assert weigh(evidence, no_gain, 3) == []
-
-
-def test_gain_counts_and_is_bounded() -> None:
-    evidence = QuestionEvidence("Where is the golden key?")
-    texts = [
-        "A golden key was lost by him on a rainy day in May.",
-        "A golden key was found by her one sunny day in June.",
-    ]
-    for source, text in enumerate(texts):
-        block = block_of(text, source)
-        evidence.add(block, block_terms(block), None)
-    found = weigh(evidence, lambda text: 50.0 if "June" in text else -50.0, 2)
-    assert ["June" in one.passage.text for one in found] == [True, False]
-    assert found[0].score - found[1].score == pytest.approx(0.25)
-
-
-def test_headings_and_questions_are_rarely_the_answer() -> None:
-    evidence = QuestionEvidence("Where is the golden key?")
-    add(
-        evidence,
-        "THE GOLDEN KEY\n\nWhere is the golden key of the old king now?\n\nThe golden key lies in the old king's well.",
-    )
-    sentence, _ = best_sentence(weigh(evidence, no_gain, 3), evidence.index, no_gain)
-    assert sentence.text.startswith("The golden key lies")
-    heading = Passage(0, (Sentence("THE GOLDEN KEY", 0, 14, 1, None, True),))
-    assert substance(heading) == 0.0
+def test_sentences_are_covered_by_weight() -> None:
+    index = index_of("A king came.", "A king went.", "A king of France came.", "The king slept.")
+    found = Terms(Question.parse("king France"), index)
+    assert found.coverage(["king", "franc", "france", "France".lower()]) == pytest.approx(1.0)
+    assert 0 < found.coverage(["king"]) < 0.2
+    assert found.likeness(["francisco"]) == pytest.approx(1 - found.coverage(["king"]))

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from famcli.tasks.lexical import TermIndex, content_terms, terms
+from famcli.tasks.lexical import bm25_share, content_terms, term_weights, terms
 
 
 def test_words_lose_case_and_endings() -> None:
@@ -22,23 +23,13 @@ def test_function_words_count_only_where_there_is_nothing_else() -> None:
     assert content_terms("Who is it?") == ["who", "is", "it"]
 
 
-def test_bm25_is_the_formula() -> None:
-    index = TermIndex("king France")
-    blocks = [["king", "x", "y"], ["king", "king"], ["z"] * 4]
-    for block in blocks:
-        index.add(index.count(block), len(block))
-    weight = math.log(1 + (3 - 2 + 0.5) / 2.5)
-    assert index.weight("king") == pytest.approx(weight)
-    mean, n = 3.0, 2
-    expected = weight * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * 2 / mean))
-    assert index.bm25(index.count(blocks[1]), 2) == pytest.approx(expected)
-    assert index.bm25(index.count(blocks[2]), 4) == 0
-
-
-def test_coverage_weighs_rare_words_more() -> None:
-    index = TermIndex("king France")
-    for block in [["king"], ["king"], ["king", "franc"], ["king"]]:
-        index.add(index.count(block), len(block))
-    assert index.coverage("A king of France.") == pytest.approx(1.0)
-    assert 0 < index.coverage("A king.") < 0.2 < 0.8 < index.coverage("In France.")
-    assert index.coverage("Nothing.") == 0.0
+def test_bm25_is_the_formula_as_a_share_of_its_limit() -> None:
+    weights = term_weights(np.array([2, 1]), 3)
+    assert weights[0] == pytest.approx(math.log(1 + (3 - 2 + 0.5) / 2.5))
+    counts, lengths = np.array([[1, 2, 0], [0, 0, 3]]), np.array([3, 2, 4])
+    share = bm25_share(counts, lengths, weights, 3.0)
+    expected = weights[0] * 2 * 2.2 / (2 + 1.2 * (0.25 + 0.75 * 2 / 3))
+    assert share[1] == pytest.approx(expected / (2.2 * weights.sum()))
+    many = bm25_share(np.array([[10**9], [10**9]]), np.array([3]), weights, 3.0)
+    assert many[0] == pytest.approx(1.0)
+    assert bm25_share(counts[:0], lengths, weights[:0], 3.0).tolist() == [0, 0, 0]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.sentence_splitters import CASES, boundaries, read_cases
 from famcli.tasks import sentences
 from famcli.tasks.sentences import MAX_CHARACTERS, Sentence, SentenceSplitter
 
@@ -91,7 +92,29 @@ def test_only_finished_sentences_are_finished() -> None:
 
 
 pieces = st.lists(
-    st.sampled_from(["a", "Bc", " ", "\n", ".", "!", "Mr", "\u201d", "1", "- ", "\r\n", "。", "\t", "x" * 12, "é"]),
+    st.sampled_from(
+        [
+            "a",
+            "Bc",
+            " ",
+            "\n",
+            ".",
+            "!",
+            "Mr",
+            "\u201d",
+            "1",
+            "- ",
+            "\r\n",
+            "。",
+            "\t",
+            "x" * 12,
+            "é",
+            "    f(",
+            "```",
+            "===",
+            ": ",
+        ]
+    ),
     max_size=60,
 )
 
@@ -110,3 +133,30 @@ def test_a_megabyte_of_dots_or_blanks_takes_no_time() -> None:
     assert all(len(s.text) <= MAX_CHARACTERS for s in split("." * 300_000, [65536]))
     assert split(" " * 1_000_000, [65536]) == []
     assert len(split("a. " * 100_000, [65536])) <= 100_000
+
+
+KNOWN_WRONG = {"Features", "She whispered"}
+"""Short lower-case lines look like wrapped prose, and an end mark inside a quotation is taken for the end."""
+
+
+def test_marked_cases() -> None:
+    wrong = [
+        case
+        for case in read_cases(CASES)
+        if boundaries([s.text for s in split(case.text)]) != boundaries(case.sentences)
+    ]
+    assert {next(word for word in KNOWN_WRONG if case.text.startswith(word)) for case in wrong} == KNOWN_WRONG
+
+
+def test_marked_cases_do_not_depend_on_the_pieces() -> None:
+    for case in read_cases(CASES):
+        assert split(case.text) == split(case.text, [1]) == split(case.text, [7, 2, 30])
+
+
+def test_a_fence_that_is_never_closed_does_not_swallow_the_text() -> None:
+    found = texts("```\n" + "x = 1\n" * 500 + "It goes on here. And here.")
+    assert found[-2:] == ["It goes on here.", "And here."]
+
+
+def test_pages_end_with_form_feeds() -> None:
+    assert [s.page for s in split("One is here. Two.\fThree is there.\n\n\f\fFour.")] == [1, 1, 2, 4]

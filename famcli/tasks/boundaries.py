@@ -1,0 +1,202 @@
+"""Where sentences end: rules on end marks and line breaks, which look at most `LOOKAHEAD` characters ahead.
+
+Each rule answers yes, no, or None where the text so far does not tell. Nothing depends on where a stream was cut.
+Lines that are units of their own (headings, items, entries of a table of contents, turns of a play, code) end with
+their line; inside code nothing else ends anything.
+"""
+
+from __future__ import annotations
+
+import re
+
+LOOKAHEAD = 200  # white space looked through for what follows an end mark
+_SHORT_LINE = 40  # a line this short without an end mark is a heading if a capital follows
+_NEXT_WORD = 24  # of what follows, as much as any rule needs
+_NEXT_LINE = 48
+
+_EAST_ASIAN = "\u3002\uff01\uff1f\uff61"
+_OWN = "\u0964\u0965\u061f\u06d4\u0589\u1362\u104b\u17d4"  # danda, Arabic, Armenian, Ethiopic, Burmese, Khmer
+_CLOSING = "\"'\u201d\u2019\u00bb)\\]*_"
+CANDIDATE = re.compile(
+    rf"""[.!?\u2026{_OWN}]++(?:[{_CLOSING}]|[ \u00a0\u202f]\u00bb){{0,4}}+(?:\[\d{{1,3}}\]){{0,4}}+
+      | (?<=[\u0370-\u03ff\u1f00-\u1fff]);
+      | [{_EAST_ASIAN}]++[\u201d\u2019\u300d\u300f\uff09\u300b"]{{0,4}}+
+      | \n""",
+    re.VERBOSE,
+)
+END = re.compile(rf"[.!?\u2026{_OWN}{_EAST_ASIAN}][{_CLOSING}\u300d\u300f\uff09\u300b ]*(?:\[\d{{1,3}}\])*$")
+
+_SPACE = re.compile(r"\s*")
+_INLINE_SPACE = re.compile(rf"[ \t\r\f\v]{{0,{LOOKAHEAD}}}")
+_BLANK_LINE = re.compile(r"\n[ \t\r\f\v]*\n")
+_LAST_WORD = re.compile(r"[\w.&\u00b0]+$")
+_WORD = re.compile(r"\w+")
+_DASH = re.compile(r"[\u2014\u2013-]\s*")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Never the end of a sentence before a capital.
+_TITLES = _words(
+    """
+    mr mrs ms messrs mme mlle m dr prof st sr fr rev hon pres gov sen rep gen col maj capt cmdr lt sgt cpl adm vs cf
+    e.g i.e viz vols chap mt ft bros herr bzw approx dept est al feat sra srta dra
+    """
+)
+# Not the end either, unless a word follows that begins sentences: "in the U.S. He ...".
+_SHORTENED = _words(
+    """
+    jr co inc ltd corp u.s u.k u.n e.u u.s.a d.c ph.d m.d b.a m.a jan feb apr jun jul aug sept oct nov dec ave blvd
+    z.b d.h usw nr hrsg
+    """
+)
+# Not the end before a number.
+_COUNTED = _words("no nos vol p pp fig figs eq eqs sec ch art c ca ed eds op cit n\u00b0 v l ll chap app")
+_STARTERS = _words(
+    """
+    the this that these those there he she it we they you his her its our their my in on at as by for from with when
+    where what who why how if but and so then after before although while since because however no not did do does was
+    were is are can could would will one some many most all each every both here now once also nobody nothing such
+    """
+)
+_DAYS = _words(
+    """
+    monday tuesday wednesday thursday friday saturday sunday today yesterday tomorrow est edt gmt utc pst cet
+    """
+)
+_MONTHS = _words("januar februar m\u00e4rz april mai juni juli august september oktober november dezember")
+_SPEECH = re.compile(
+    r"(?:[A-Z][\w.'\u2019-]* ){1,3}(?:said|asked|cried|replied|answered|shouted|whispered|exclaimed|called|muttered)\b"
+)
+LEADER = re.compile(r"(?:(?<!\.)\.{3,}+|(?<!\. )(?:\. ){2,}+\.?|(?<!\u2026)\u2026++|\t|(?<! ) {3,}+) *[\divxlc]{1,6}$")
+_CHAPTER = re.compile(r"(?:chapter|part|book|section|volume|canto|act|scene)\s+[\w-]+$", re.I)
+_NUMBER = re.compile(r"\(?(?:\d{1,3}|[ivxlc]{1,6}|[a-z])", re.I)
+_ITEM = re.compile(
+    r"""(?:[*+\u2022\u2043-]|\#{1,6})[ \t] | \u2043 | [\u2013\u2014][ ](?=[^a-z])
+      | (?:\d{1,3}(?:\.\d{1,3})*|[ivxlc]{1,5}|[IVXLC]{1,6})[.)][ \t]\S | \(\w{1,4}\)[ \t]\S
+      | [A-Z][\w.'\u2019-]{0,20}(?:[ ][A-Z0-9][\w.'\u2019-]{0,16}){0,2}:[ ]\S
+      | ```|~~~|[=\#*_-]{3}
+      | [\[<(]?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d | [\[<(]?\d\d:\d\d:\d\d[\s.,\])>]
+      | [A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]""",  # a line of a log
+    re.VERBOSE,
+)
+_MARKED = re.compile(r"#{1,6}\s")
+_RULE = re.compile(r"[=\-*_#~]{3,}")
+_UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,})[ \t\r]*(?:\n|$)")
+_CODE = re.compile(
+    r"""(?:[ ]{4}|\t)\s*(?:[\w.\[\]>-]+\(|[\w.\[\]>]+[ ][-+*/|&]?=[ ]|//|/\*|[{}()]+\s*$
+        |.*[{};]\s*$|(?:if|for|while)[ ]\()
+      | \s*(?:\$|>>>|\.\.\.|%)[ ]\S | \#include""",
+    re.VERBOSE,
+)
+FENCE = re.compile(r"```|~~~")
+
+
+def end_mark_ends(text: str, at: int, mark: re.Match[str], indent: str | None, final: bool) -> bool | None:
+    """Whether a sentence that begins at `at` ends with this end mark. indent: the blanks before it where a line begins
+    there; None where none does."""
+    place = mark.end()
+    if place == len(text):
+        return True if final else None
+    if mark[0][0] in _EAST_ASIAN:
+        return not (len(mark[0]) > 1 and text.startswith(("\u3068", "\u3063\u3066"), place))  # a quotation, "said"
+    if mark[0][0] in _OWN:
+        return True
+    found = _SPACE.match(text, place, place + LOOKAHEAD)
+    assert found is not None
+    if not found[0]:
+        return False
+    if _BLANK_LINE.search(found[0]) or len(found[0]) == LOOKAHEAD:
+        return True
+    if found.end() + _NEXT_WORD > len(text) and not final:
+        return None
+    if is_code(_line(text, at, mark.start(), indent)):
+        return False
+    return _begins_sentence(text, at, mark, found.end(), indent is not None)
+
+
+def _begins_sentence(text: str, at: int, mark: re.Match[str], place: int, at_line_start: bool) -> bool:
+    """Whether what stands at `place`, after an end mark and white space, begins a sentence."""
+    after = text[place : place + 2 * _NEXT_WORD]
+    if after[:1] in ".\u2026" and not after[1:2].isalnum():
+        return False  # an ellipsis or a leader, written with blanks
+    dashed = _DASH.match(after)
+    first = after[dashed.end() :] if dashed and mark[0][-1] not in ".!?" else after
+    if first[:1].islower() and not first[1:2].isupper():
+        return False
+    if dashed and after[dashed.end() : dashed.end() + 1].islower():
+        return False
+    is_leader = mark[0].startswith(("..", "\u2026")) or text[max(at, mark.start() - 2) : mark.start()] == ". "
+    if is_leader and after[:1].isdigit():
+        return False
+    if mark[0][-1] in "\"\u201d\u2019'" and mark[0][0] in "!?" and _SPEECH.match(after):
+        return False
+    return not (mark[0] in (".", ".)") and _is_abbreviation(text, at, mark.start(), after, at_line_start))
+
+
+def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: bool) -> bool:
+    """Whether the full stop at `place` belongs to the word before it rather than to the sentence from `at` on."""
+    found = _LAST_WORD.search(text, max(at, place - 16), place)
+    if found is None:
+        return False
+    word, follower = found[0].lower(), _WORD.match(after)
+    following = follower[0].lower() if follower else ""
+    stands_first = not text[at : found.start()].strip(" \t\u2022\u2043*-(")
+    if stands_first and (_NUMBER.fullmatch(word) if at_line_start else word.isdigit() and len(word) <= 2):
+        return True
+    if at_line_start and _CHAPTER.fullmatch(text, at, place):
+        return True
+    if word in _TITLES:
+        return True
+    if word in _COUNTED and after[:1].isdigit():
+        return True
+    if word in ("a.m", "p.m"):
+        return following in _DAYS
+    if word.isdigit() and len(word) <= 2 and following in _MONTHS:
+        return True
+    last = word.rsplit(".", 1)[-1]
+    is_initial = len(last) == 1 and last.isalpha()
+    if found[0] == "I":
+        before = text[max(at, found.start() - 20) : found.start()].split()
+        is_initial = bool(before) and before[-1][:1].isupper() and before[-1] != "I"
+    return (is_initial or word in _SHORTENED) and following not in _STARTERS
+
+
+def line_break_ends(text: str, at: int, place: int, indent: str | None, final: bool) -> bool | None:
+    """Whether a sentence that begins at `at` ends with the line break at `place`. indent: as above."""
+    found = _INLINE_SPACE.match(text, place + 1)
+    assert found is not None
+    if found.end() == len(text):
+        return True if final else None
+    if text[found.end()] == "\n":
+        return True
+    if found.end() + _NEXT_LINE > len(text) and not final:
+        return None  # an item's mark or an underline may follow
+    line = _line(text, at, place, indent)
+    if _is_own_line(line, text[place + 1 : found.end() + _NEXT_LINE].partition("\n")[0]):
+        return _UNDERLINE.match(text, found.end()) is None or _RULE.fullmatch(line.strip()) is not None
+    return bool(_ITEM.match(text, found.end())) and _UNDERLINE.match(text, found.end()) is None
+
+
+def _is_own_line(line: str, next_line: str) -> bool:
+    """Whether a line is a unit of its own before this next one: a rule, an entry, code or a heading."""
+    bare = line.strip()
+    if _RULE.fullmatch(bare) or LEADER.search(bare) or FENCE.match(bare) or is_code(line) or is_code(next_line):
+        return True
+    is_short = 0 < len(bare) < _SHORT_LINE and not END.search(bare) and bare[-1] not in ",;:-\u2014"
+    return (is_short or _MARKED.match(bare) is not None) and next_line.lstrip()[:1].isupper()
+
+
+def is_code(line: str) -> bool:
+    """Whether a line, or the beginning of one, looks like code: indented and with calls or assignments, or a prompt."""
+    return _CODE.match(line) is not None
+
+
+def _line(text: str, at: int, place: int, indent: str | None) -> str:
+    """The line of `place` up to there, with its indent; nothing where it began in an earlier sentence."""
+    before = text.rfind("\n", at, place) + 1
+    if before > at:
+        return text[before:place]
+    return "" if indent is None else indent + text[at:place]

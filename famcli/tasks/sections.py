@@ -1,0 +1,185 @@
+"""Headings, and the parts of a document that they begin: found while it is read, in bounded memory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from famcli.tasks.boundaries import LEADER
+from famcli.tasks.candidates import Candidate, Heap
+from famcli.tasks.sentences import Sentence
+
+MAX_PARTS = 64
+"""Parts that are kept; of a document with more, the finest headings are taken out, then neighbours joined."""
+
+PER_PART = 8
+PLAIN = 9
+"""The level of a heading that is only a short line by itself; it counts where a document has no other."""
+
+_MAX_LENGTH = 100
+_TO = " \u2026 "
+_MARKED = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
+_UNDERLINED = re.compile(r"(.+?)\s*\n(={3,}|-{3,}|~{3,})$")
+_NAMED = re.compile(
+    r"(?:(part|book|volume|teil|partie|\u0447\u0430\u0441\u0442\u044c)|(chapter|canto|act|letter|stave|"
+    r"appendix|prologue|epilogue|preface|introduction|conclusion|abstract|kapitel|chapitre|cap[i\u00ed]tulo|capitolo|"
+    r"\u0433\u043b\u0430\u0432\u0430)|(section|scene|abschnitt))\b",
+    re.I,
+)
+_COUNTED = re.compile(
+    "\u7b2c[\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341\u767e\u5343\u96f6\u3007\\d]{1,6}(?:([\u90e8\u5377])|"
+    "[\u7ae0\u56de\u7bc7\u8a71\u8bdd]|([\u7bc0\u8282]))"
+)  # "chapter" and its like in Chinese and Japanese
+_NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?\s+[^\W\d]")
+_ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """title: on one line, without its marks. level: 1 is the highest."""
+
+    title: str
+    level: int
+
+
+def heading(sentence: Sentence) -> Heading | None:
+    """The heading that a sentence is, by its marks or by standing alone; None for text, items and entries."""
+    text = sentence.text.strip()
+    own_line = sentence.gap is None or "\n" in sentence.gap
+    if not own_line or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
+        return None
+    if (marked := _MARKED.fullmatch(text)) is not None and marked[2]:
+        return Heading(marked[2], len(marked[1]))
+    if (underlined := _UNDERLINED.fullmatch(text)) is not None:
+        return Heading(" ".join(underlined[1].split()), 1 if underlined[2][0] == "=" else 2)
+    is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
+    if not is_apart or ("\n" in text and not text.isupper()):
+        return None
+    return _unmarked(" ".join(text.split()), sentence.is_finished)
+
+
+def _unmarked(text: str, is_finished: bool) -> Heading | None:
+    is_upper = text.isupper() and sum(map(str.isalpha, text)) >= 3
+    if (named := _NAMED.match(text)) is not None and (is_upper or len(text.split()) <= 12):
+        if not is_finished or is_upper or len(text.split()) <= 3:
+            return Heading(text, 1 if named[1] else 2 if named[2] else 3)
+        return None
+    if is_finished and not is_upper:
+        return None
+    if (counted := _COUNTED.match(text)) is not None:
+        return Heading(text, 1 if counted[1] else 3 if counted[2] else 2)
+    if (numbered := _NUMBERED.match(text)) is not None:
+        return Heading(text, 2 + numbered[1].count("."))
+    if _ROMAN.match(text):
+        return Heading(text, 2)
+    if is_upper and not text.endswith((",", ";", ":")):
+        return Heading(text, 3)
+    words = text.split()
+    is_plain = len(words) <= 8 and len(text) <= 60 and words[0][:1].isupper() and text[-1:] not in ",;:-\u2014"
+    return Heading(text, PLAIN) if is_plain else None
+
+
+@dataclass
+class Part:
+    """A part of the document. title: None before the first heading. place: source bytes before it, over all sources.
+
+    num_sentences: that can be quoted. candidates: the best of them.
+    """
+
+    title: str | None
+    level: int
+    place: int
+    source: str
+    line: int
+    num_sentences: int = 0
+    candidates: Heap = field(default_factory=lambda: Heap(PER_PART))
+
+    def take_in(self, other: Part) -> None:
+        """Make one part of this one and the one that follows it."""
+        self.num_sentences += other.num_sentences
+        self.candidates.merge(other.candidates)
+
+
+class Parts:
+    """The parts of one or several documents, in their order: at most `MAX_PARTS`."""
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+        self._deepest = PLAIN
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @property
+    def has_headings(self) -> bool:
+        """Whether any heading was found."""
+        return any(part.title is not None for part in self._parts)
+
+    def begin_source(self, name: str, place: int) -> None:
+        """A document begins, and with it a part."""
+        self._parts.append(Part(None, 0, place, name, 1))
+
+    def begin(self, found: Heading, sentence: Sentence, place: int) -> None:
+        """A heading was read."""
+        last = self._parts[-1]
+        if found.level < PLAIN <= self._deepest:
+            self._deepest = PLAIN - 1
+            self._drop(PLAIN)
+            last = self._parts[-1]
+        if found.level > self._deepest:
+            return
+        if not last.num_sentences and last.title is not None and last.level < found.level:
+            last.title = f"{last.title} \u00b7 {found.title}"  # a chapter's number and its name, a part and its chapter
+            last.level = max(last.level, min(found.level, 2))
+            return
+        if not last.num_sentences:
+            self._parts.pop()  # an entry in a table of contents, or nothing before the first heading
+        self._parts.append(Part(found.title, found.level, place, last.source, sentence.line))
+        if len(self._parts) > MAX_PARTS:
+            self._make_room()
+
+    def add(self, candidate: Candidate) -> None:
+        """A sentence that can be quoted was read."""
+        self._parts[-1].num_sentences += 1
+        self._parts[-1].candidates.push(candidate)
+
+    def forget(self, place: int) -> None:
+        """Forget what was read from `place` on."""
+        self._parts = [part for part in self._parts if part.place < place or part.title is None]
+        for part in self._parts:
+            part.candidates.forget(place)
+
+    def all(self) -> list[Part]:
+        """Those with sentences."""
+        return [part for part in self._parts if part.num_sentences]
+
+    def _drop(self, level: int) -> None:
+        """Headings of this level and finer ones begin no part any more."""
+        kept: list[Part] = []
+        for part in self._parts:
+            if part.level >= level and kept:
+                kept[-1].take_in(part)
+            else:
+                kept.append(part)
+        self._parts = kept
+
+    def _make_room(self) -> None:
+        levels = {part.level for part in self._parts[1:]}
+        if len(levels) > 1:
+            self._deepest = max(levels) - 1
+            self._drop(max(levels))
+            return
+        joined: list[Part] = []
+        for first, second in zip(self._parts[::2], [*self._parts[1::2], None], strict=False):
+            if second is not None:
+                first.title = _joined(first.title, second.title)
+                first.take_in(second)
+            joined.append(first)
+        self._parts = joined
+
+
+def _joined(first: str | None, second: str | None) -> str | None:
+    """`A to D` of `A to B` and `C to D`."""
+    if first is None or second is None:
+        return first or second
+    return first.split(_TO)[0] + _TO + second.split(_TO)[-1]
