@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q -c constraints.txt
-BENCHMARKS := start_up fam_cost near_the_machine speed_flat memory_flat int8_storage peers
+BENCHMARKS := start_up opening fam_cost near_the_machine speed_flat memory_flat int8_storage peers
 BOOK := examples/the-man-who-was-thursday.txt
 
 .PHONY: demo test test-slow lint bench docs clean

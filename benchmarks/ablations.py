@@ -63,6 +63,7 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "prompt rises with the first block": ("network.prompt_with_first_block=true",),
     "additive update (the paper's)": ("network.memory_update=additive",),
     "no segment dropout": ("schedule.segment_dropout=0",),
+    "gate from 0.65": ("network.gate_threshold=0.65",),
 }
 
 

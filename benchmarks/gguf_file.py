@@ -23,15 +23,20 @@ _OUTER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm",
 
 
 def write_gguf(folder: Path, path: Path, dtype: str) -> Path:
-    """Write the weights of `folder` to `path`, matrices in `dtype` (bfloat16 or float32), norms in float32."""
+    """Write the weights of `folder` to `path`, matrices in `dtype` (bfloat16, float32 or Q8_0), norms in float32."""
     import gguf
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(path, "llama")
     _write_config(writer, config)
     _write_vocabulary(writer, config["vocab_size"])
-    matrix_type = gguf.GGMLQuantizationType.BF16 if dtype == "bfloat16" else gguf.GGMLQuantizationType.F32
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if dtype == "bfloat16" else gguf.LlamaFileType.ALL_F32)
+    kinds, files = gguf.GGMLQuantizationType, gguf.LlamaFileType
+    matrix_type, file_type = {
+        "bfloat16": (kinds.BF16, files.MOSTLY_BF16),
+        "float32": (kinds.F32, files.ALL_F32),
+        "Q8_0": (kinds.Q8_0, files.MOSTLY_Q8_0),
+    }[dtype]
+    writer.add_file_type(file_type)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name, tensor in load_file(folder / "model.safetensors").items():
         stem = name.removesuffix(".weight")

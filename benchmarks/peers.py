@@ -47,10 +47,10 @@ BARS = {
 class Famcli:
     """Blocks through the network, with memory."""
 
-    def __init__(self, folder: Path, dtype: str) -> None:
+    def __init__(self, folder: Path, dtype: str, *, quantize: str = "none") -> None:
         from famcli.checkpoint.open import open_model
 
-        self.network = open_model(folder, device="cpu", dtype=dtype).network
+        self.network = open_model(folder, device="cpu", dtype=dtype, quantize=quantize).network
         self.after: tuple[Any, Any] = (None, None)
 
     def read(self, tokens: Sequence[int], *, memory_mode: Any = "on") -> Logits:
@@ -110,7 +110,7 @@ class Transformers:
 
 
 class LlamaCpp:
-    """llama.cpp through llama-cpp-python, weights in a GGUF file of the same type."""
+    """llama.cpp through llama-cpp-python, weights in a GGUF file of the same type, or in Q8_0."""
 
     def __init__(self, folder: Path, dtype: str, *, flash: bool) -> None:
         import llama_cpp
@@ -160,9 +160,9 @@ ENGINES: dict[str, Callable[[Path, str], Any]] = {
 # ------------------------------------------------------------------------------------------------ one process each
 
 
-def _serve(name: str, folder: str, dtype: str, threads: int, pipe: Connection) -> None:
+def _serve(make: Callable[[Path, str], Any], folder: str, dtype: str, threads: int, pipe: Connection) -> None:
     torch.set_num_threads(threads)
-    engine = ENGINES[name](Path(folder), dtype)
+    engine = make(Path(folder), dtype)
     pipe.send("ready")
     while (order := pipe.recv()) is not None:
         method, argument = order
@@ -174,10 +174,10 @@ def _serve(name: str, folder: str, dtype: str, threads: int, pipe: Connection) -
 class Worker:
     """An engine in its own process, where it keeps what it read between orders."""
 
-    def __init__(self, name: str, folder: Path, dtype: str, threads: int) -> None:
+    def __init__(self, make: Callable[[Path, str], Any], folder: Path, dtype: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(name, str(folder), dtype, threads, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(make, str(folder), dtype, threads, theirs), daemon=True)
         self._process.start()
         theirs.close()
         self._pipe.recv()
@@ -255,7 +255,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         write_checkpoint(folder, options.dtype)
-        workers = {name: Worker(name, folder, options.dtype, options.threads) for name in ENGINES}
+        workers = {name: Worker(make, folder, options.dtype, options.threads) for name, make in ENGINES.items()}
         agreement = check_agreement(workers, options.dtype)
         columns = ["engine", "off, in deviations", "best token", "its logit"]
         print_table("Logits after 300 tokens, against transformers", columns, agreement)

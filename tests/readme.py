@@ -46,6 +46,7 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "FAMCLI_DTYPE": "float32",
+        "FAMCLI_READINGS": str(folder / "readings"),
     }
     (folder / "examples").exists() or (folder / "examples").symlink_to(ROOT / "examples")
     return subprocess.run(

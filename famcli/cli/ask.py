@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +17,36 @@ from famcli.cli.options import (
     OutputOptions,
     ReportOptions,
 )
-from famcli.cli.work import Work, paragraphs
+from famcli.cli.readings import ReadingsOptions
+from famcli.cli.show_answers import AnswersShown, describe_reading
+from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.ask import Answer, AskResult
+    from famcli.tasks.answering import AskConfig
+    from famcli.tasks.ask import Ask, AskResult
+    from famcli.tasks.report.record import Recorder
+
+WriteOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--write/--extractive",
+        help="Let the checkpoint write answers, or quote spans of the evidence only. Default: as the checkpoint says.",
+        show_default=False,
+    ),
+]
+TopOption = Annotated[int, typer.Option("--top", "-n", min=1, max=20, help="Passages to cite per question.")]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--threshold",
+        min=0,
+        max=1,
+        metavar="P",
+        help="The confidence that evidence needs; below it the answer is that nothing was found. Default: calibrated.",
+    ),
+]
+AnswerTokensOption = Annotated[int, typer.Option("--answer-tokens", min=1, help="The longest written answer or span.")]
 
 
 def ask(
@@ -28,6 +54,13 @@ def ask(
     questions: Annotated[
         list[str] | None,
         typer.Argument(metavar="QUESTION", help="What to ask; one reading serves them all."),
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", "-q", metavar="QUESTION", help="The same, repeatable.")
+    ] = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option("--questions", metavar="FILE", help="A file of questions, one on each line; - is standard input."),
     ] = None,
     file: Annotated[
         list[str] | None,
@@ -37,18 +70,21 @@ def ask(
         Path | None,
         typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
     ] = None,
-    write: Annotated[
-        bool | None,
-        typer.Option(
-            "--write/--extractive",
-            help="Let the checkpoint write answers, or quote the evidence only. Default: as the checkpoint says.",
-            show_default=False,
-        ),
+    write: WriteOption = None,
+    top: TopOption = 3,
+    threshold: ThresholdOption = None,
+    answer_tokens: AnswerTokensOption = 64,
+    question_first: Annotated[
+        bool,
+        typer.Option("--question-first", help="Let the network read the questions before the text as well."),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page too: the answers beside the text, citations linked."),
     ] = None,
-    passages: Annotated[int, typer.Option("--passages", min=1, max=20, help="Citations to show per question.")] = 3,
-    answer_tokens: Annotated[int, typer.Option("--answer-tokens", min=1, help="The longest written answer.")] = 64,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
+    readings: ReadingsOptions,
     machine: MachineOptions,
     documents: DocumentOptions,
     output: OutputOptions,
@@ -56,38 +92,46 @@ def ask(
 ) -> None:
     """Ask questions about texts; evidence is quoted and verified.
 
-    The text is read once, without the questions, so that one reading serves any number of them. Evidence is quoted with
-    its place, and each quote is checked by exact comparison with the source before it is shown. Without evidence the
-    answer says so. On a terminal a question that is not given is asked for. Ctrl-C answers from what was read so far,
-    marked partial.
+    The text is read once for all questions, and what was read of files is kept: the next question about them does not
+    read them again (see `famcli cache`). Evidence is quoted with its place, and each quote is checked by exact
+    comparison with the source before it is shown. Where no passage is sure enough the answer says so. On a terminal a
+    question that is not given is asked for. Ctrl-C answers from what was read so far, marked partial.
     """
     if load and file:
         raise UsageError("--load asks a memory file and --file reads texts: give one of them")
     if load and each:
         raise UsageError("--each treats texts alone, but --load reads none: leave one of them out")
+    if html is not None and each:
+        raise UsageError("--html is one page for one reading: leave out --each, or ask the files one by one")
+    if load and question_first:
+        raise UsageError("--question-first is about reading, but --load reads nothing: leave one of them out")
+    if str(listed) == "-" and not load and ("-" in (file or ["-"])):
+        raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")
     with Work(report, output) as work:
         names = [] if load else work.check_documents(file or [], documents)
+        asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
+        if not all(one.strip() for one in asked):
+            raise UsageError("a question is empty: ask something")
         if load and not load.is_file():
             raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
-        asked = list(questions or []) or [_prompt(work)]
-        if not all(question.strip() for question in asked):
-            raise UsageError("a question is empty: ask something")
         model = work.open_model(machine, load)
-
-        from famcli.tasks.ask import Ask, AskConfig
-        from famcli.tasks.common import open_documents
-
-        config = AskConfig(
-            generate=write, max_passages=passages, max_answer_tokens=answer_tokens, memory_mode=memory_mode
-        )
+        config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
+        cache = readings.open() if readings.readings_limit and not load else None
         results = []
+        from famcli.tasks.ask import Ask
+        from famcli.tasks.report.record import Recorder
+
         for group in [[name] for name in names] if each else [names]:
-            task = Ask(model, asked, config)
-            show = _Show(work, several=len(asked) > 1, heading=group[0] if each else None)
-            events = task.events_from_memory(load) if load else task.events(open_documents(group, documents.encoding))
-            work.follow(events, show.event)
-            results.append(task.result())
-            show.result(results[-1])
+            with ExitStack() as stack:
+                recorder = None if html is None else stack.enter_context(Recorder())
+                task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
+                shown = AnswersShown(work, several=len(asked) > 1, heading=group[0] if each else None)
+                work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
+                results.append(task.result())
+                shown.result(results[-1])
+                if html is not None and recorder is not None:
+                    _write_report(html, results[-1], task, recorder)
+                    work.notes.note(f"the report is in {html}")
             if work.interrupted:
                 break
         if work.form == "json":
@@ -96,81 +140,58 @@ def ask(
         work.finish()
 
 
+def make_config(
+    write: bool | None,
+    top: int,
+    threshold: float | None,
+    answer_tokens: int,
+    memory_mode: Literal["on", "frozen", "none"] | None,
+    question_first: bool,
+    encoding: str | None,
+) -> AskConfig:
+    """The options as the task takes them."""
+    from famcli.tasks.answering import AskConfig
+    from famcli.tasks.weighing import THRESHOLD
+
+    return AskConfig(
+        style=None if write is None else "write" if write else "extract",
+        top=top,
+        threshold=THRESHOLD if threshold is None else threshold,
+        max_answer_tokens=answer_tokens,
+        memory_mode=memory_mode,
+        question_first=question_first,
+        encoding=encoding,
+    )
+
+
+def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) -> None:
+    from famcli.tasks.ask_report import report_of, texts_of
+    from famcli.tasks.report.page import write_report
+
+    facts = [describe_reading(result), f"{result.model}, memory {result.memory_mode}"]
+    facts += ["Partial: interrupted before the end of the input."] * result.partial
+    facts += ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
+    report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
+    write_report(path, report, texts_of(task.text, recorder), recorder.histogram)
+
+
+def _listed(path: Path | None) -> list[str]:
+    """The questions of a file: lines that are not blank."""
+    if path is None:
+        return []
+    from famcli.documents.document import open_document
+
+    with open_document(path) as document:
+        text = "".join(piece.text for piece in document.pieces())
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise UsageError(f"{path} has no questions: write one on each line")
+    return found
+
+
 def _prompt(work: Work) -> str:
     if not sys.stdin.isatty():
         raise UsageError('ask needs a question: famcli ask "Who ...?" --file FILE')
     work.progress.close()
     print("Question: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()
-
-
-class _Show:
-    """Shows answers as they come: text that is being written at once, whole answers with their citations."""
-
-    def __init__(self, work: Work, several: bool, heading: str | None) -> None:
-        self._work = work
-        self._several = several
-        self._heading = heading
-        self._writing: int | None = None
-        self._shown = 0
-
-    def event(self, event: Any) -> None:
-        from famcli.tasks.ask import Answer, AnswerText
-
-        if self._work.form == "json":
-            return
-        self._work.make_room()
-        if self._work.form == "jsonl":
-            if isinstance(event, AnswerText):
-                self._work.output.json({"event": "text", "question": event.question, "text": event.text})
-            elif isinstance(event, Answer):
-                self._answer(event)
-        elif isinstance(event, AnswerText):
-            if self._writing != event.question:
-                self._writing = event.question
-                self._head(event.question)
-            self._work.output.write(event.text)
-        elif isinstance(event, Answer):
-            self._answer(event)
-
-    def result(self, result: AskResult) -> None:
-        if self._work.form == "json":
-            return
-        self._work.make_room()
-        for answer in result.answers[self._shown :]:  # an interruption leaves these without events
-            self._answer(answer)
-        if self._work.form == "jsonl":
-            values = result.to_json()
-            del values["answers"]
-            self._work.output.json({"event": "result", **values})
-        else:
-            self._work.output.line()
-            self._work.show_counts(result.counts, result.partial, result.memory_file)
-
-    def _answer(self, answer: Answer) -> None:
-        output, index = self._work.output, self._shown
-        self._shown += 1
-        if self._work.form == "jsonl":
-            output.json({"event": "answer", **answer.to_json()})
-            return
-        if self._writing == index:
-            output.line()
-        else:
-            self._head(index, answer.question)
-        if self._writing != index or answer.kind != "written":  # a written one is there already
-            for paragraph in paragraphs(answer.text):
-                output.line(paragraph, "bold" if answer.found else "")
-        if answer.kind == "written":
-            where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
-            output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
-        for number, citation in enumerate(answer.citations, 1):
-            mark = "verified" if citation.verified else "not verified"
-            output.line(f"  [{number}] {citation.source}, line {citation.line:,}, {mark}:", "cyan")
-            for paragraph in paragraphs(citation.text):
-                output.line(f"      {paragraph}")
-
-    def _head(self, index: int, question: str | None = None) -> None:
-        if self._heading is not None and index == 0:
-            self._work.output.line(f"== {self._heading}", "bold")
-        if self._several:
-            self._work.output.line(f"Q{index + 1}: {question}" if question else f"Q{index + 1}:")

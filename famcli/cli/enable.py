@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from famcli.cli.options import CacheOption
+
 
 def enable(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A Hugging Face checkpoint folder (Llama's shape).")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A checkpoint folder, a GGUF file, or a name that `famcli models` lists."),
+    ],
     block_size: Annotated[
         int | None, typer.Option("--block-size", min=1, help="Tokens in a block, C. Default: what the decoder bears.")
     ] = None,
@@ -22,10 +28,18 @@ def enable(
     sink_tokens: Annotated[
         int | None, typer.Option("--sink-tokens", min=0, help="First tokens that stay visible for ever, s.")
     ] = None,
+    local_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--local-memory/--no-local-memory",
+            help="Whether layers with a sliding window have a memory too. Default: only where every layer has one.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the memory prompt.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier fam.json and fam.safetensors.")] = False,
+    cache: CacheOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.")] = False,
 ) -> None:
     """Give a pretrained checkpoint folder a memory.
 
@@ -34,17 +48,22 @@ def enable(
     fam.json says so: until it is, the checkpoint reads with sliding blocks and attention sinks.
     """
     from famcli.checkpoint.enable import enable as enable_folder
+    from famcli.checkpoint.locate import resolve
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output
+    from famcli.cli.work import cache_environment
 
     interrupts_raise()
-
+    folder = Path(model).expanduser()
+    if not folder.exists():
+        folder = resolve(model, cache_environment(cache), asked_by="MODEL").path
     done = enable_folder(
         folder,
         block_size=block_size,
         memory_segments=memory_segments,
         fam_length=fam_length,
         sink_tokens=sink_tokens,
+        local_memory=local_memory,
         seed=seed,
         force=force,
     )
@@ -69,4 +88,5 @@ def enable(
         f"block_size {fam.block_size}, memory_segments {fam.memory_segments}, fam_length {fam.fam_length}, "
         f"sink_tokens {fam.sink_tokens}; memory not trained yet"
     )
-    notes.note(f"next: famcli ppl FILE --model {shlex.quote(str(done.path))}")
+    command = "summarize" if done.sidecar.tasks else "ppl"
+    notes.note(f"next: famcli {command} FILE --model {shlex.quote(str(done.path))}")

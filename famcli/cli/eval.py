@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from famcli.cli.eval_options import (
+    ControlOptions,
+    LengthsOption,
+    StreamOptions,
+    check_files,
+    modes_of,
+    open_models,
+    parse_lengths,
+    parse_shares,
+)
+from famcli.cli.eval_qa import qa
+from famcli.cli.eval_summary import summary
 from famcli.cli.options import JudgeModeOption, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.checkpoint.model import Model
     from famcli.evaluation.recall import Trial
     from famcli.evaluation.texts import Texts
-    from famcli.nn import MemoryMode
 
-HELP = """Judge a checkpoint's memory: ppl, passkey, needle, babi.
+HELP = """Judge a checkpoint: ppl, passkey, needle, babi, qa, summary.
 
 passkey, needle and babi hide sentences in real text of any length, which streams through the network and is never held,
 and ask for them at the end, on forks of one reading; an answer is right if greedy decoding writes exactly it. Lengths
 are tokens read before the question: 4k is 4,096, 1M is 1,048,576. The same seed gives the same streams to every model
 and memory mode. --twin reads them with a second checkpoint of the same tokenizer, a control trained without memory.
 """
-
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)([km]?)", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1024, "m": 1024**2}
-
-LengthsOption = Annotated[
-    str, typer.Option("--lengths", metavar="N,...", help="Tokens before the question; k is 1,024, M is 1,048,576.")
-]
-
-
-@dataclass(frozen=True)
-class ControlOptions:
-    """What is read beside the checkpoint, and a picture of it all."""
-
-    twin: Annotated[
-        str | None,
-        typer.Option("--twin", metavar="PATH|NAME", help="A second checkpoint to compare with; same tokenizer."),
-    ] = None
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the result: .png, .svg or .pdf.")
-    ] = None
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """The streams that sentences are hidden in."""
-
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Streams at each length (and of each task).")] = 20
-    filler: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--filler",
-            metavar="FILE",
-            help="Texts, or .jsonl(.zst) of documents, to hide sentences in; repeatable. Default: the novel that comes "
-            "with famcli (examples/).",
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws facts, places and filler.")] = 0
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Streams that are read side by side.")] = 16
 
 
 def passkey(
@@ -182,7 +152,7 @@ def ppl(
     limit = None if max_tokens is None else parse_lengths(max_tokens)[0]
     if limit == 0:
         raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
-    _check_files(files)
+    check_files(files)
     with Work(report, output) as work:
         from famcli.cli.eval_ppl import score_files
 
@@ -190,60 +160,7 @@ def ppl(
         score_files(work, models, files, limit, memory_mode, control.plot)
 
 
-COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi}
-
-
-def parse_lengths(text: str) -> list[int]:
-    """`4k,1.5M,300` as numbers of tokens. Raises UsageError."""
-    found = []
-    for word in text.split(","):
-        match = _LENGTH.fullmatch(word.strip())
-        if match is None:
-            raise UsageError(f"'{word.strip()}' is no length: give tokens like 4096, 4k (4,096) or 1M (1,048,576)")
-        found.append(round(float(match[1]) * _UNITS[match[2].lower()]))
-    return found
-
-
-def parse_shares(text: str, option: str) -> list[float]:
-    """`0,0.5,1` as shares of a stream. Raises UsageError."""
-    try:
-        shares = [float(word) for word in text.split(",")]
-    except ValueError:
-        shares = [-1.0]
-    if not all(0 <= share <= 1 for share in shares):
-        raise UsageError(f"{option} {text}: give shares of the stream from 0 (its start) to 1 (its end)")
-    return shares
-
-
-def modes_of(model: Model, wanted: Literal["on", "frozen", "none", "compare"] | None) -> tuple[MemoryMode, ...]:
-    """The memory modes to read with; a checkpoint without memory rows has one."""
-    if not model.sidecar.fam.fam_length:
-        return ("none",)
-    mode = wanted or model.default_memory_mode
-    return ("on", "frozen") if mode == "compare" else (mode,)
-
-
-def open_models(work: Work, control: ControlOptions, machine: MachineOptions) -> list[Model]:
-    """The checkpoint and its twin, if there is one. Raises UsageError where their tokenizers differ."""
-    if control.plot is not None:
-        from famcli.evaluation.plots import check_plot
-
-        check_plot(control.plot)
-    models = [work.open_model(machine)]
-    if control.twin is not None:
-        work.progress.close()
-        models.append(work.open_model(replace(machine, model=control.twin)))
-        if models[0].fingerprints.tokenizer != models[1].fingerprints.tokenizer:
-            raise UsageError(
-                f"--twin {control.twin} has another tokenizer than {models[0].name}: they read other tokens"
-            )
-    return models
-
-
-def _check_files(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.is_file():
-            raise UsageError(f"{path} is no file; give text files, or .jsonl(.zst) files of documents")
+COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi, "qa": qa, "summary": summary}
 
 
 class _Run:
@@ -265,7 +182,7 @@ class _Run:
         self._filler = streams.filler or ([] if book is None else [book])
         if not self._filler:
             raise UsageError("this famcli comes without its example novel: give --filler FILE")
-        _check_files(self._filler)
+        check_files(self._filler)
         self._models = open_models(work, control, machine)
         self._modes = [modes_of(model, memory_mode) for model in self._models]
 

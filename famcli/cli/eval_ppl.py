@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from famcli.checkpoint.model import Model
-from famcli.cli.eval import modes_of
+from famcli.cli.eval_options import modes_of
 from famcli.cli.eval_show import show_positions
 from famcli.cli.work import Work
 from famcli.evaluation.figures import Subject, score_subjects

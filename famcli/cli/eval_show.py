@@ -32,7 +32,7 @@ def show_recall(work: Work, result: RecallResult) -> None:
     if result.benchmark == "needle":
         _grids(work, result.cells)
     else:
-        _table(work, [_HEADER, *(_row(cell) for cell in result.cells)])
+        table(work, [_HEADER, *(_row(cell) for cell in result.cells)])
     if not work.notes.quiet:
         from famcli.evaluation.results import RECALL_DEFINITION
 
@@ -55,7 +55,7 @@ def show_positions(work: Work, result: PositionResult) -> None:
         [s.model, s.memory_mode, f"{s.bits_per_byte:.4f}", f"{s.perplexity:.3f}", f"{100 * s.accuracy:.2f} %"]
         for s in figures.subjects
     ]
-    _table(work, [header, *rows])
+    table(work, [header, *rows])
     work.output.line()
     work.output.line("bits/byte by position", "bold")
     header = ["from token", *(f"{s.model}, {s.memory_mode}" for s in figures.subjects)]
@@ -63,7 +63,7 @@ def show_positions(work: Work, result: PositionResult) -> None:
         [f"{start:,}", *(f"{s.by_position[bucket]:.4f}" for s in figures.subjects)]
         for bucket, start in enumerate(figures.positions)
     ]
-    _table(work, [header, *rows], words=0)
+    table(work, [header, *rows], words=0)
     first = figures.subjects[0]
     for gap in figures.differences:
         name = f"{gap.other} ({gap.other_mode}) minus {first.model} ({first.memory_mode})"
@@ -111,7 +111,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
+def table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
     """Rows with aligned columns, the first one as a heading; the first `words` columns hold words. Empty columns are
     left out."""
     keep = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]

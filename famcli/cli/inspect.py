@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from famcli.cli.inspect_adapter import adapter_facts
 from famcli.cli.options import CacheOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
 
 if TYPE_CHECKING:
     from famcli.checkpoint.inspect import CheckpointInfo
-    from famcli.nn.config import FamConfig
+    from famcli.nn.config import DecoderConfig, FamConfig
     from famcli.reading.memory_format import MemoryFileInfo
 
 
@@ -23,28 +24,36 @@ def inspect(
         str | None,
         typer.Argument(
             metavar="PATH",
-            help="A checkpoint folder, a name that `famcli models` lists, or a memory file. "
+            help="A checkpoint folder, a GGUF file, a name that `famcli models` lists, an adapter's folder, or a "
+            "memory file. "
             "Default: the checkpoint that --model would take.",
         ),
     ] = None,
     cache: CacheOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print the facts as one JSON object.")] = False,
 ) -> None:
-    """Show what a checkpoint folder or a memory file holds.
+    """Show what a checkpoint, an adapter or a memory file holds.
 
-    Sizes, how it reads (block size, segments, memory rows), bytes of a state, the length it was validated on, and the
-    fingerprints by which a memory file is matched to a checkpoint. No weight is loaded.
+    Sizes, how it reads (block size, segments, memory rows), bytes of a state, the memory that the weights need for each
+    --dtype and --quantize, the length it was validated on, and the fingerprints by which a memory file is matched to a
+    checkpoint. No weight is loaded.
     """
+    from famcli.tokens.gguf_file import is_gguf
+
     output = Output()
     file = None if path is None else Path(path).expanduser()
-    if file is not None and file.is_file():
+    if file is not None and file.is_file() and not is_gguf(file):
         from famcli.reading.memory_format import inspect_memory_file
 
         _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
+    from famcli.checkpoint.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
 
+    if file is not None and is_adapter(file):
+        _show(output, "adapter", *adapter_facts(read_adapter(file)), json)
+        return
     info = inspect_checkpoint(resolve(path, cache_environment(cache), asked_by="PATH"))
     _show(output, "checkpoint", *_checkpoint_facts(info), json)
 
@@ -63,11 +72,12 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
     values = asdict(info) | {
         "path": str(info.path),
         "sidecar": sidecar.to_json() if sidecar else None,
+        "memory_bytes": dict(info.memory_bytes),
         "files": [{"name": name, "bytes": size} for name, size in info.files],
     }
     stored = ", ".join(f"{count:,} in {dtype}" for dtype, count in info.dtypes.items())
-    if info.storage == "int8":
-        stored += "; int8 has a scale for each row and is turned back on loading"
+    if info.storage != "float":
+        stored += f"; {info.storage} is turned back on loading, unless --quantize {info.storage} is given"
     lines = [
         ("checkpoint", f"{info.name} ({info.where}), {info.path}"),
         ("family", info.family),
@@ -78,6 +88,7 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
             f"({decoder.num_key_value_heads} for keys) of {decoder.head_dim}, feed-forward "
             f"{decoder.intermediate_size:,}, vocabulary {decoder.vocab_size:,}",
         ),
+        *_kinds_of_layers(decoder),
         ("pretrained on", plural(info.max_positions, "token")),
     ]
     if sidecar is None:
@@ -92,9 +103,26 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
             ("state", f"{describe_bytes(info.state_bytes or 0)} at most, however much is read"),
             ("tasks", ", ".join(f"{task}: {mode}" for task, mode in sidecar.tasks.items()) or "none named"),
         ]
+    needs = ", ".join(f"{choice} {describe_bytes(size)}" for choice, size in info.memory_bytes.items())
+    lines.append(("weights need", f"{needs} in memory"))
     prints = info.fingerprints
     lines += _fingerprint_lines(prints.weights, prints.config, prints.tokenizer)
     return values, lines
+
+
+def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
+    """What not every decoder has."""
+    kinds = []
+    if decoder.local_layers:
+        kinds.append(
+            f"{len(decoder.local_layers)} with a sliding window of {plural(decoder.sliding_window or 0, 'token')}"
+        )
+    if decoder.unrotated_layers:
+        kinds.append(f"{len(decoder.unrotated_layers)} without positions")
+    if decoder.experts:
+        mixed = decoder.num_layers - len(decoder.experts.dense_layers)
+        kinds.append(f"{mixed} with {decoder.experts.num_experts} experts, {decoder.experts.per_token} for each token")
+    return [("layers", "; ".join(kinds))] if kinds else []
 
 
 def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
@@ -114,10 +142,15 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any]
     return values, lines
 
 
+def _describe_update(fam: FamConfig) -> str:
+    return fam.memory_update if fam.memory_update == "additive" else f"gated from {fam.gate_threshold:g}"
+
+
 def _describe_fam(fam: FamConfig) -> str:
     return (
         f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
-        f"{plural(fam.fam_length, 'memory row')} ({fam.memory_update}), {plural(fam.sink_tokens, 'sink')}"
+        f"{plural(fam.fam_length, 'memory row')} ({_describe_update(fam)}), {plural(fam.sink_tokens, 'sink')}"
+        + (", memory in layers with a sliding window too" if fam.local_memory else "")
     )
 
 

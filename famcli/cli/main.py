@@ -23,14 +23,20 @@ from famcli.cli.options import expand_option_groups
 COMMANDS = {
     "summarize": "Summarize texts in verbatim quotes with their places.",
     "ask": "Ask questions about texts; evidence is quoted and verified.",
+    "chat": "Ask one question after the other about texts read once.",
     "ppl": "Measure perplexity, bits per byte, next-token accuracy.",
     "read": "Read texts once and save what was read as a memory file.",
-    "inspect": "Show what a checkpoint folder or a memory file holds.",
+    "cache": "Show or clear what was read for questions.",
+    "inspect": "Show what a checkpoint, an adapter or a memory file holds.",
     "models": "List the checkpoints that --model can name.",
+    "pull": "Fetch a checkpoint from the Hugging Face hub.",
+    "quantize": "Write a checkpoint with its matrices in int8 or int4.",
     "enable": "Give a pretrained checkpoint folder a memory.",
+    "adapt": "Teach a pretrained checkpoint to read with a memory.",
+    "merge": "Make an adapter part of a checkpoint's weights.",
     "train": "Train a checkpoint from a recipe.",
     "train-report": "Turn the logs of training runs into plots.",
-    "eval": "Judge a checkpoint's memory: ppl, passkey, needle, babi.",
+    "eval": "Judge a checkpoint: ppl, passkey, needle, babi, qa, summary.",
 }
 
 

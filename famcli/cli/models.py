@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from famcli.cli.options import CacheOption
+
+if TYPE_CHECKING:
+    from famcli.checkpoint.listing import ListedModel
 
 
 def models(
@@ -15,26 +18,42 @@ def models(
 ) -> None:
     """List the checkpoints that --model can name.
 
-    Those that ship with famcli, then those in the hub's cache on this machine. A cached checkpoint can be read with
-    once `famcli enable` has given it a memory. Any folder can be named by its path as well.
+    Those that ship with famcli, then those in the hub's cache on this machine, each with its family, its size, and
+    whether its memory is trained. A cached checkpoint can be read with once `famcli enable` has given it a memory. Any
+    folder and any GGUF file can be named by its path as well.
     """
-    from famcli.checkpoint.locate import list_models
-    from famcli.cli.render import Output
+    from famcli.checkpoint.listing import list_models
+    from famcli.cli.render import Output, describe_bytes
     from famcli.cli.work import cache_environment
 
     found = list_models(cache_environment(cache))
     output = Output()
     if json:
-        output.json(
-            {
-                "models": [
-                    {"name": model.name, "path": str(model.path), "where": model.where, "enabled": model.enabled}
-                    for model in found
-                ]
-            }
-        )
+        output.json({"models": [_values(model) for model in found]})
         return
-    width = max((len(model.name) for model in found), default=0)
-    for model in found:
-        state = "" if model.enabled else f" (not enabled: famcli enable {model.path})"
-        output.line(f"{model.name:{width}}  {model.where}{state}")
+    cells = [(model.name, model.family or "?", describe_bytes(model.num_bytes), model.where) for model in found]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(4)]
+    for model, row in zip(found, cells, strict=True):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        output.line(f"{line}  {_memory(model)}")
+
+
+def _values(model: ListedModel) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "path": str(model.path),
+        "where": model.where,
+        "bytes": model.num_bytes,
+        "family": model.family,
+        "known": model.known,
+        "memory": model.memory,
+        "enabled": model.enabled,
+    }
+
+
+def _memory(model: ListedModel) -> str:
+    if not model.known:
+        return "a family that famcli does not open"
+    if model.memory is None:
+        return f"not enabled: famcli enable {model.path}"
+    return "memory trained" if model.memory == "trained" else "memory not trained"

@@ -48,6 +48,18 @@ CacheOption = Annotated[
         "--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="The hub's cache. Default: where its own tools keep it."
     ),
 ]
+OfflineOption = Annotated[
+    bool,
+    typer.Option("--offline", envvar="FAMCLI_OFFLINE", help="Never touch the network: what is not here is missing."),
+]
+QuantizeOption = Annotated[
+    Literal["none", "int8", "int4"],
+    typer.Option("--quantize", help="Keep the matrices in 8 or 4 bits: less memory, and faster writing on a CPU."),
+]
+AdapterOption = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="A LoRA adapter (famcli adapt, peft) to add to the checkpoint."),
+]
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,8 @@ class MachineOptions:
             "--model",
             "-m",
             metavar="PATH|NAME",
-            help="A checkpoint folder, or a name that `famcli models` lists. Default: FAMCLI_MODEL, else the one that "
-            "ships.",
+            help="A checkpoint folder, a GGUF file, a name that `famcli models` lists, or one of the hub "
+            "(owner/name), which is fetched. Default: FAMCLI_MODEL, else the one that ships.",
         ),
     ] = None
     device: Annotated[
@@ -77,6 +89,9 @@ class MachineOptions:
         typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
     ] = None
     cache: CacheOption = None
+    offline: OfflineOption = False
+    quantize: QuantizeOption = "none"
+    adapter: AdapterOption = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,7 @@ class ReportOptions:
         ),
     ] = None
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors: no progress, notes or warnings.")
+        bool, typer.Option("--quiet", help="Nothing on stderr but errors: no progress, notes or warnings.")
     ] = False
 
     @property

@@ -23,6 +23,8 @@ _RATE_WINDOW = 16  # shown values that the rate is taken over
 class Snapshot:
     """What a display shows. Counts are since the start; the totals and what follows from them are None if unknown.
 
+    memory_share: of the memory's attention, what went to the last block; None if nobody measures that.
+
     Where total_tokens is known the work is counted in tokens, else in bytes.
     """
 
@@ -34,6 +36,7 @@ class Snapshot:
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
     total_tokens: int | None = None
+    memory_share: float | None = None
 
     @property
     def done(self) -> int:
@@ -91,6 +94,7 @@ class Progress:
         self._total: int | None = None
         self._total_tokens: int | None = None
         self._num_bytes = self._num_tokens = 0
+        self._memory_share: float | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._show()
 
@@ -102,8 +106,9 @@ class Progress:
         self._recent.append((self._clock(), 0))
         self._show()
 
-    def advance(self, num_bytes: int, num_tokens: int) -> None:
+    def advance(self, num_bytes: int, num_tokens: int, memory_share: float | None = None) -> None:
         """Some more bytes and tokens were read; shown when the last time is long enough ago."""
+        self._memory_share = self._memory_share if memory_share is None else memory_share
         self._num_bytes += num_bytes
         self._num_tokens += num_tokens
         if self._display is not None and self._clock() - self._last_shown >= self._interval:
@@ -140,7 +145,8 @@ class Progress:
             bytes_per_token = self._num_bytes / self._num_tokens
             eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
         counts = (self._num_bytes, self._total, self._num_tokens)
-        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, self._total_tokens))
+        totals = (self._total_tokens, self._memory_share)
+        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, *totals))
 
 
 def _open_display(mode: ProgressMode, stream: TextIO) -> Display | None:

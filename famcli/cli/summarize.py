@@ -1,7 +1,9 @@
-"""`famcli summarize`: verbatim sentences of a text of any length, with their places."""
+"""`famcli summarize`: verbatim sentences of a text of any length with their places, or a summary that is written."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,20 +18,50 @@ from famcli.cli.options import (
     ReportOptions,
 )
 from famcli.cli.render import plural
-from famcli.cli.work import Work, one_line
+from famcli.cli.work import Work, describe_counts
+from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.summarize import SummaryResult
+    from famcli.tasks.report.record import Recorder
+    from famcli.tasks.summarize import SummarizeConfig, SummaryResult
+
+Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
 
 def summarize(
     *,
     files: FilesArgument = None,
-    sentences: Annotated[
-        int | None, typer.Option("--sentences", "-n", min=1, help="How many. Default: 5 to 12, by the text's length.")
+    length: Annotated[
+        str,
+        typer.Option(
+            "--length",
+            "-n",
+            metavar="LENGTH",
+            help="short, medium, long, a number of sentences (7) or of words (150w). medium: 5 to 12 sentences, by the "
+            "text's length; with --sections, 2 of each.",
+        ),
+    ] = "medium",
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="How the summary looks. outline: by section; json: as --json."),
+    ] = "bullets",
+    focus: Annotated[
+        str | None, typer.Option("--focus", metavar="TOPIC", help="Choose sentences that are about this.")
     ] = None,
+    sections: Annotated[
+        bool, typer.Option("--sections", help="Summarize each chapter or section; without headings, equal parts.")
+    ] = False,
     mode: Annotated[
-        Literal["extract"] | None, typer.Option("--mode", help="extract: quotes only. Default: as the checkpoint says.")
+        Literal["extract", "write"] | None,
+        typer.Option(
+            "--mode",
+            help="extract: quotes only; write: in the checkpoint's own words, from notes it takes on the way. Default: "
+            "as the checkpoint says.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page too: the summary beside the text, places linked."),
     ] = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
@@ -40,25 +72,29 @@ def summarize(
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
 
-    Sentences are chosen by how much the memory attended to them while it compressed their block (by surprise where the
-    memory is off or not trained), less what repeats others, spread over the text. The text may be of any length; memory
-    use does not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
+    Sentences are chosen while the text is read, by how often the text has their words, by where they stand and by the
+    memory's attention, less what repeats others, spread over the text. The text may be of any length; memory use does
+    not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
     """
+    from famcli.tasks.summarize_result import SummarizeConfig, parse_length
+
+    if form == "json":
+        form, output = "bullets", OutputOptions(json=True, jsonl=output.jsonl)
+    config = SummarizeConfig(
+        mode=mode,
+        length=parse_length(length),
+        focus=focus,
+        sections=sections or form == "outline",
+        memory_mode=memory_mode,
+    )
+    if html is not None and each:
+        raise UsageError("--html is one page for one summary: leave out --each, or summarize the files one by one")
     with Work(report, output) as work:
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine)
-
-        from famcli.tasks.common import open_documents
-        from famcli.tasks.summarize import SummarizeConfig, Summarizer
-
-        config = SummarizeConfig(num_sentences=sentences, memory_mode=memory_mode)
         results = []
         for group in [[name] for name in names] if each else [names]:
-            task = Summarizer(model, config)
-            work.follow(task.events(open_documents(group, documents.encoding)))
-            results.append(task.result())
-            if work.form != "json":
-                _show(work, results[-1], heading=group[0] if each else None)
+            results.append(_summarize(work, model, config, group, documents.encoding, form, each, html))
             if work.interrupted:
                 break
         if work.form == "json":
@@ -67,24 +103,84 @@ def summarize(
         work.finish()
 
 
-def _show(work: Work, result: SummaryResult, heading: str | None) -> None:
+def _summarize(
+    work: Work,
+    model: Any,
+    config: SummarizeConfig,
+    group: list[str],
+    encoding: str | None,
+    form: Format,
+    each: bool,
+    html: Path | None,
+) -> SummaryResult:
+    """Summarize the files of a group as one text, and show what comes of it."""
+    from famcli.tasks.common import open_documents
+    from famcli.tasks.report.record import Recorder
+    from famcli.tasks.summarize import Summarizer
+
+    heading = group[0] if each else None
+    with ExitStack() as stack:
+        recorder = None if html is None else stack.enter_context(Recorder())
+        task, stream = Summarizer(model, config, recorder), _Stream(work, heading)
+        work.follow(task.events(open_documents(group, encoding)), stream.event)
+        result = task.result()
+        if recorder is not None and html is not None:
+            _write_report(html, result, recorder)
+        if work.form != "json":
+            _show(work, result, form, heading, stream.begun)
+        if html is not None:
+            work.notes.note(f"the report is in {html}")
+    return result
+
+
+class _Stream:
+    """Shows what is written as it is written. begun: whether any of it was shown as text."""
+
+    def __init__(self, work: Work, heading: str | None) -> None:
+        self._work, self._heading, self.begun = work, heading, False
+
+    def event(self, event: Any) -> None:
+        """Some more of a summary, or a note."""
+        from famcli.tasks.summarize import Note, SummaryText
+
+        if self._work.form == "jsonl":
+            name = "note" if isinstance(event, Note) else "text"
+            self._work.output.json({"event": name, **event.to_json()})
+        elif isinstance(event, Note):
+            self._work.progress.advance(0, 0)
+        elif isinstance(event, SummaryText) and self._work.form == "text":
+            if not self.begun:
+                self._work.make_room()
+                if self._heading is not None:
+                    self._work.output.line(f"== {self._heading}", "bold")
+            self.begun = True
+            self._work.output.write(event.text)
+
+
+def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, is_shown: bool) -> None:
+    from famcli.tasks.summarize_format import format_summary
+
     work.make_room()
     if work.form == "jsonl":
         _show_lines(work, result)
         return
-    if heading is not None:
+    if heading is not None and not is_shown:
         work.output.line(f"== {heading}", "bold")
-    several = len(result.counts.sources) > 1
-    for quote in result.sentences:
-        place = f"{quote.source}, line {quote.line:,}" if several else f"line {quote.line:,}"
-        work.output.write(f"{place}: ", "cyan")
-        work.output.line(one_line(quote.text))
-    if not result.sentences:
-        work.output.line("The input has no sentence to quote.")
+    lines = list(format_summary(result, "bullets" if form == "json" else form))
+    if is_shown:  # as it was written
+        work.output.line()
+        lines = lines[len((result.text or "").splitlines()) :]
+    for mark, text in lines:
+        work.output.write(mark, "cyan" if text else "bold")
+        work.output.line(text)
     work.output.line()
-    if result.num_sentences_seen:
+    if result.num_sentences_seen and result.text is None:
         seen = plural(result.num_sentences_seen, "sentence")
-        work.output.line(f"{len(result.sentences)} of {seen}, by {result.scored_by}.", "dim")
+        work.output.paragraph(f"{len(result.sentences)} of {seen}, by {result.scored_by}.", "dim")
+    elif result.text is not None:
+        work.output.line(
+            f"Written by the checkpoint from {plural(result.num_notes, 'note')}; quotes are verbatim.", "dim"
+        )
     work.show_counts(result.counts, result.partial)
 
 
@@ -93,3 +189,13 @@ def _show_lines(work: Work, result: SummaryResult) -> None:
     for sentence in values.pop("sentences"):
         work.output.json({"event": "sentence", **sentence})
     work.output.json({"event": "result", **values})
+
+
+def _write_report(path: Path, result: SummaryResult, recorder: Recorder) -> None:
+    from famcli.tasks.report.page import write_report
+    from famcli.tasks.summarize_format import report_of
+
+    names = ", ".join(source.name for source in result.counts.sources)
+    facts = [describe_counts(result.counts), f"{result.model}, memory {result.memory_mode}"]
+    facts += ["Partial: interrupted before the end of the input."] * result.partial
+    write_report(path, report_of(result, f"Summary of {names}", tuple(facts)), recorder.texts, recorder.histogram)

@@ -21,7 +21,8 @@ from famcli.cli.train_estimate import show_estimate
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.training.events import StepDone
+    from famcli.training.events import RunStarted, StepDone
+    from famcli.training.recipe import Recipe
 
 _SECONDS_BETWEEN = 0.5
 
@@ -53,7 +54,6 @@ def train(
     its folder, the finished checkpoint is exported to the folder's `export`. Under torchrun, as in `torchrun
     --nproc-per-node 2 -m -- famcli train RECIPE`, the lanes are divided over the processes.
     """
-    from famcli.training.distributed import is_first_process
     from famcli.training.recipe import load_recipe
 
     if as_json and not dry_run:
@@ -63,20 +63,38 @@ def train(
     if dry_run:
         show_estimate(loaded, folder, as_json)
         return
+    again = shlex.join(["famcli", "train", str(recipe), "--run", str(folder)])
+    follow(loaded, folder, report, jsonl, f"{again}, and the same --set")
+
+
+def follow(
+    recipe: Recipe, folder: Path, report: ReportOptions, jsonl: bool, again: str, shown: Path | None = None
+) -> Path:
+    """Run a recipe and show how it goes; the folder that it was exported to. again: how to go on if it is stopped.
+
+    shown: where the result will be found, if that is not the folder it is exported to.
+    """
+    from famcli.training.distributed import is_first_process
+
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
-    with _Watch(report, loaded.name, jsonl) as watch:
+    with _Watch(report, recipe.name, jsonl) as watch:
         from famcli.training.loop import train as train_recipe
 
         interrupts_raise()
-        ended = train_recipe(loaded, folder, watch.event, watch.should_stop)
+        ended = train_recipe(recipe, folder, watch.event, watch.should_stop)
     done = f"{ended.step:,} steps, {ended.tokens:,} tokens in {describe_seconds(ended.seconds)}"
     if not ended.finished:
-        again = shlex.join(["famcli", "train", str(recipe), "--run", str(folder)])
-        Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}, and the same --set")
+        Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}")
         raise typer.Exit(EXIT_INTERRUPTED)
+    assert ended.exported is not None
     if not jsonl and is_first_process():
-        Output().line(f"{ended.exported}: trained {done}.")
+        Output().line(f"{shown or ended.exported}: trained {done}.")
+    return ended.exported
+
+
+def _of_which(event: RunStarted) -> str:
+    return "" if event.num_trained == event.num_parameters else f" ({event.num_trained:,} are trained)"
 
 
 class _Watch:
@@ -131,8 +149,9 @@ class _Watch:
         elif isinstance(event, RunStarted):
             self._old_handler = signal.signal(signal.SIGINT, self._interrupt)
             self._notes.note(
-                f"{event.name}: {event.num_parameters:,} parameters, {sum(event.corpus_tokens.values()):,} tokens to "
-                f"train on, {event.tokens_per_step:,} a step, from step {event.step:,}"
+                f"{event.name}: {event.num_parameters:,} parameters{_of_which(event)}, "
+                f"{sum(event.corpus_tokens.values()):,} tokens to train on, {event.tokens_per_step:,} a step, "
+                f"from step {event.step:,}"
             )
         elif isinstance(event, StepDone):
             self._step(event)

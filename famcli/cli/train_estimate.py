@@ -27,15 +27,20 @@ def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool) -> None:
         output.line(text)
 
 
+def _of_which_trained(found: Estimate) -> str:
+    return "" if found.trained == found.parameters else f", of which {found.trained:,} are trained"
+
+
 def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str, str]]:
     schedule = recipe.schedule
     limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
     distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
+    what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
     total = describe_bytes(found.fixed_bytes + found.step_bytes)
     return [
         ("recipe", f"{recipe.name}, {recipe.path}"),
         ("run", str(run_folder)),
-        ("parameters", f"{found.parameters:,}"),
+        ("parameters", f"{found.parameters:,}" + _of_which_trained(found)),
         ("steps", f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}"),
         ("tokens", f"{found.tokens:,}"),
         ("distance", distance),
@@ -49,7 +54,7 @@ def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str,
         ("time", f"{describe_seconds(found.seconds)}, checks not counted"),
         (
             "disk",
-            f"{describe_bytes(found.export_bytes)} the checkpoint in {recipe.export.storage}; while training "
+            f"{describe_bytes(found.export_bytes)} {what} while training "
             f"{describe_bytes(found.checkpoint_bytes)}, twice that for a moment",
         ),
         ("measured", found.measured),

@@ -24,6 +24,7 @@ from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, p
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
 if TYPE_CHECKING:
+    from famcli.checkpoint.locate import HubName
     from famcli.checkpoint.model import Model
     from famcli.tasks.common import ReadCounts
 
@@ -69,8 +70,13 @@ class Work:
         """
         from famcli.checkpoint.locate import resolve
 
-        located = resolve(machine.model, cache_environment(machine.cache))
-        if memory is not None:
+        environ = cache_environment(machine.cache, machine.offline)
+        located = resolve(machine.model, environ, fetch=self._fetch)
+        if machine.adapter is not None:
+            from famcli.checkpoint.adapter import read_adapter
+
+            read_adapter(machine.adapter)
+        elif memory is not None:
             from famcli.reading.memory_format import check_checkpoint
 
             check_checkpoint(memory, located.path, located.name)
@@ -81,12 +87,23 @@ class Work:
 
         keep_freed_memory()
         set_threads(machine.threads)
-        model = open_model(located, device=machine.device, dtype=machine.dtype)
+        model = open_model(
+            located, device=machine.device, dtype=machine.dtype, quantize=machine.quantize, adapter=machine.adapter
+        )
         interrupts_raise()  # from here on there is something to keep
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
-        self.notes.note(f"model {located.name} ({located.where}{chosen}) on {model.device} in {dtype}")
+        bits = "" if machine.quantize == "none" else f", weights in {machine.quantize}"
+        self.notes.note(f"model {model.name} ({located.where}{chosen}) on {model.device} in {dtype}{bits}")
         return model
+
+    def _fetch(self, name: HubName, environ: Mapping[str, str]) -> None:
+        """Fetch a checkpoint that is not in the hub's cache, unless that is forbidden (`resolve` then says so)."""
+        from famcli.checkpoint.hub import can_fetch, is_offline, pull
+
+        if can_fetch() and not is_offline(environ):
+            self.notes.note(f"fetching {name.repo} from the hub; --offline forbids that")
+            pull(name, environ, progress=self._progress_mode == "bar")
 
     def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:
         """Show a task's shared events and hand on the others, to the end or to Ctrl-C."""
@@ -95,7 +112,7 @@ class Work:
         try:
             for event in events:
                 if isinstance(event, Advance):
-                    self.progress.advance(event.num_bytes, event.num_tokens)
+                    self.progress.advance(event.num_bytes, event.num_tokens, event.memory_share)
                 elif isinstance(event, Stage):
                     self.progress.stage(event.name, event.total_bytes)
                 elif isinstance(event, Notice):
@@ -123,9 +140,10 @@ class Work:
             _exit_interrupted()
 
 
-def cache_environment(cache: Path | None) -> Mapping[str, str]:
-    """The environment in which checkpoints are looked up: `--cache` replaces the hub's own variables."""
-    return os.environ if cache is None else {**os.environ, "HF_HUB_CACHE": str(cache)}
+def cache_environment(cache: Path | None, offline: bool = False) -> Mapping[str, str]:
+    """The environment in which checkpoints are looked up: the options replace the hub's own variables."""
+    settings = {"HF_HUB_CACHE": None if cache is None else str(cache), "HF_HUB_OFFLINE": "1" if offline else None}
+    return {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
 
 
 def describe_counts(counts: ReadCounts, memory_file: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,7 +78,77 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
         result = run("ask", "Who?", *options)
         assert (result.exit_code, result.stdout) == (2, "")
     assert run("ask", "Who?", "--load", tmp_path / "none.fam", "--model", tiny).exit_code in (1, 2)
-    assert run("ask", " ", "--file", story, "--model", tiny).exit_code == 2
+    for options in ([" ", "--file", story], ["Who?", "-q", "", "--file", story], ["Who?", "--questions", "-"]):
+        assert run("ask", *options, "--model", tiny).exit_code == 2
+    for options in (["--load", "x.fam", "--question-first"], ["--top", 0], ["--threshold", 2]):
+        assert run("ask", "Who?", *options).exit_code == 2
+
+
+def test_questions_from_options_and_files(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "questions.txt"
+    listed.write_text("Who went to the harbour?\n\n  What did Elsa take along?\n")
+    map_question = "Where did Ottilie hide the treasure map?"
+    arguments = ["ask", map_question, "-q", "Who knows the zebra?", "--questions", listed, "-f", story, "-m", tiny]
+    values = json.loads(run(*arguments, "--json").stdout)
+    asked = [answer["question"] for answer in values["answers"]]
+    assert asked == [
+        map_question,
+        "Who knows the zebra?",
+        "Who went to the harbour?",
+        "What did Elsa take along?",
+    ]
+    typed = run("ask", "--questions", "-", "-f", story, "-m", tiny, "--json", input="Who went to the harbour?\n")
+    assert json.loads(typed.stdout)["answers"][0]["question"] == "Who went to the harbour?"
+    listed.write_text("\n \n")
+    result = run("ask", "--questions", listed, "-f", story, "-m", tiny)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no questions" in result.stderr
+    assert run("ask", "--questions", tmp_path / "absent", "-f", story, "-m", tiny).exit_code == 1
+
+
+def test_the_second_question_comes_from_the_earlier_reading(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "-m", tiny]
+    first, second = run(*arguments), run(*arguments)
+    assert [result.stderr.count("read before, so not again") for result in (first, second)] == [0, 1]
+    assert second.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
+    size = story.stat().st_size
+    sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
+    assert second.stdout.splitlines()[-1] == f"From an earlier reading: {sizes}, read earlier."
+    assert json.loads(run(*arguments, "--json").stdout)["cached"] is True
+    for options in (["--readings", tmp_path / "elsewhere"], ["--readings-limit", 0]):
+        assert json.loads(run(*arguments, "--json", *options).stdout)["cached"] is False
+
+
+def test_the_cache_can_be_seen_and_cleared(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    assert run("cache").stdout == f"0 readings, 0 B of 1.0 GB, in {tmp_path / 'readings'}\n"
+    run("ask", "Who?", "-f", story, "-m", tiny)
+    shown = run("cache").stdout.splitlines()
+    assert shown[0] == str(story)
+    assert "memory on" in shown[1]
+    assert shown[2].startswith("1 reading, ")
+    values = json.loads(run("cache", "--json").stdout)
+    assert values["readings"][0]["num_bytes"] == story.stat().st_size
+    assert values["size"] == values["readings"][0]["size"]
+    events = [json.loads(line)["event"] for line in run("cache", "--jsonl").stdout.splitlines()]
+    assert events == ["reading", "result"]
+    assert run("cache", "--clear").stdout == f"Removed 1 reading from {tmp_path / 'readings'}.\n"
+    assert json.loads(run("cache", "--json").stdout)["readings"] == []
+    assert "nothing is kept" in run("cache", "--readings-limit", 0).stdout
+
+
+def test_top_says_how_many_passages_are_cited(run, tiny: Path, story: Path) -> None:
+    for top in (1, 2):
+        arguments = ["ask", "Who went to the harbour in the spring?", "-f", story, "-m", tiny, "--threshold", 0]
+        values = json.loads(run(*arguments, "--top", top, "--json").stdout)
+        assert len(values["answers"][0]["citations"]) == top
+
+
+def test_not_found_shows_how_sure_the_best_passage_was(run, tiny: Path, story: Path) -> None:
+    lines = run("ask", "Who went to the harbour?", "-f", story, "-m", tiny, "--threshold", 1).stdout.splitlines()
+    assert lines[0] == "Not found in the document."
+    assert lines[1].startswith("  The best passage has a confidence of 0.")
+    assert lines[1].endswith("; --threshold 0 shows it.")
+    assert run("ask", "Who?", "-m", tiny, input=b"").stdout.splitlines()[1] == ""  # no passage, no confidence
 
 
 def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -101,7 +172,7 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
 def test_a_written_answer_is_no_citation(run, tiny: Path, story: Path) -> None:
     arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny, "--write"]
     result = run(*arguments, "--answer-tokens", 20)
-    lines = result.stdout.splitlines()
+    lines = result.stdout.split("\n")
     label = "  Written by the model; the passages below are where it looked, the answer itself is not checked."
     assert lines[1] == label
     assert lines[0] == lines[0].lstrip() != ""
@@ -129,3 +200,78 @@ def test_a_memory_file_of_another_model(run, tiny: Path, story: Path, tmp_path: 
     result = run("ask", "Who?", "--load", saved, "--model", other, "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_report_shows_answers_beside_the_text(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = ["ask", "Where did Ottilie hide the treasure map?", "-q", "Who knows <b>?", "-m", tiny, "--html", page]
+    hidden = "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."
+    for options, input, is_read in (
+        (["-f", story], None, True),
+        (["-f", story], None, False),
+        ([], story.read_bytes(), True),
+    ):
+        result = run(*arguments, *options, input=input)
+        assert result.exit_code == 0
+        assert f"the report is in {page}" in result.stderr
+        written = page.read_text()
+        assert written.count(hidden) >= 2  # in the answer, and in the text
+        assert 'href="#c1"' in written
+        assert 'id="c1"' in written
+        assert "Who knows &lt;b&gt;?" in written
+        assert ("No heat map" not in written) == is_read
+        page.unlink()
+    assert run(*arguments, "-f", story, "--each").exit_code == 2
+
+
+def test_a_closed_pipe_in_the_middle_of_the_answers_ends_it_in_silence(tiny: Path, story: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "questions.txt"
+    listed.write_text("Where did Ottilie hide the treasure map?\n" * 100)  # more answers than a pipe holds
+    command = f"{sys.executable} -m famcli ask --questions {listed} -f {story} --quiet --threshold 0 --model {tiny}"
+    command = f"set -o pipefail; {command} --readings {tmp_path} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.stderr, done.returncode) == ("Q1: Where did Ottilie hide the treasure map?\n", "", 141)
+
+
+def test_ctrl_c_in_the_middle_of_an_answer_quotes_instead(
+    run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from famcli.reading.generate import GeneratedText
+
+    def interrupted(*_: object, **__: object):
+        yield GeneratedText(" It was ")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("famcli.tasks.answering.generate", interrupted)
+    arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny, "--write"]
+    result = run(*arguments)
+    assert result.exit_code == 130
+    lines = result.stdout.splitlines()
+    assert lines[:2] == ["It was ", "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."]
+    assert lines[-1].startswith("Partial: interrupted")
+    values = json.loads(run(*arguments, "--json").stdout)
+    assert (values["partial"], values["answers"][0]["kind"]) == (True, "extracted")
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "found"),
+    [
+        ("東京は日本の首都です。大阪は商業の都市です。京都は古い都です。", "東京はどこですか。", "東京"),
+        (
+            "Der Schl\u00fcssel liegt unter dem Stein. Niemand wei\u00df davon. " * 3,
+            "Wo liegt der Schl\u00fcssel?",
+            "Stein",
+        ),
+        ("word " * 6000 + "the golden key " + "word " * 6000, "Where is the golden key?", "golden key"),
+        ("a\x00b\x1b[31m the golden key lies here.\r\n" * 5, "Where is the golden key?", "golden key"),
+    ],
+)
+def test_texts_of_every_kind(text: str, question: str, found: str, run, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    result = run("ask", question, "-f", path, "--model", tiny, "--json", "--threshold", 0)
+    assert result.exit_code == 0
+    answer = json.loads(result.stdout)["answers"][0]
+    assert found in answer["text"]
+    start, end = answer["span"]
+    assert path.read_bytes()[start:end].decode() == answer["text"]

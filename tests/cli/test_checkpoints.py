@@ -1,14 +1,18 @@
-"""`famcli enable`, `inspect` and `models`: checkpoints on disk, without running them."""
+"""`famcli enable`, `inspect`, `models`, `pull` and `quantize`: checkpoints on disk, without running them."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from famcli.cli.docs import commands_page
-from tests.helpers import make_random_checkpoint
+from tests.checkpoint.gguf_files import write_gguf
+from tests.checkpoint.test_hub import FakeHub
+from tests.helpers import TINY_CONFIG, make_random_checkpoint
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def test_enable_writes_the_sidecar_and_says_what_it_chose(run, plain: Path) -> N
 
 
 def test_enable_takes_numbers_and_prints_json(run, plain: Path) -> None:
-    options = ["--block-size", 32, "--memory-segments", 1, "--fam-length", 8, "--sink-tokens", 2, "--json", "-q"]
+    options = ["--block-size", 32, "--memory-segments", 1, "--fam-length", 8, "--sink-tokens", 2, "--json", "--quiet"]
     result = run("enable", plain, *options)
     sidecar = json.loads(result.stdout)["sidecar"]
     assert result.stderr == ""
@@ -102,9 +106,79 @@ def test_models_lists_the_cache(run, tmp_path: Path, plain: Path) -> None:
     plain.rename(folder / "snapshots" / commit)
     listed = json.loads(run("models", "--cache", cache, "--json").stdout)["models"]
     mine = [model for model in listed if model["where"] == "hub cache"]
-    assert [(model["name"], model["enabled"]) for model in mine] == [("someone/small", False)]
-    line = next(line for line in run("models", "--cache", cache).stdout.splitlines() if "someone/small" in line)
+    size = sum(path.stat().st_size for path in (folder / "snapshots" / commit).iterdir())
+    keys = ("name", "enabled", "family", "known", "memory", "bytes")
+    assert [tuple(model[key] for key in keys) for model in mine] == [
+        ("someone/small", False, "llama", True, None, size)
+    ]
+    lines = run("models", "--cache", cache).stdout.splitlines()
+    line = next(line for line in lines if "someone/small" in line)
     assert "not enabled: famcli enable" in line
+    assert "llama" in line
+    shipped = next(line for line in lines if line.startswith("fam-tiny"))
+    assert shipped.endswith("memory trained")
+
+
+def test_a_gguf_file_is_enabled_inspected_and_read(run, plain: Path, story: Path, tmp_path: Path) -> None:
+    make_random_checkpoint(plain, config=replace(TINY_CONFIG, vocab_size=300), fam=None)
+    path = write_gguf(plain, tmp_path / "one.gguf")
+    before = run("ppl", story, "--model", path)
+    assert (before.exit_code, before.stdout) == (1, "")
+    assert f"famcli enable {path}" in before.stderr
+    assert run("enable", path).stdout.startswith(f"wrote one.fam.safetensors and one.fam.json in {path}\n")
+    facts = json.loads(run("inspect", path, "--json").stdout)
+    assert (facts["kind"], facts["where"], facts["family"]) == ("checkpoint", "GGUF file", "llama")
+    found = json.loads(run("ppl", story, "--model", path, "--json", "--quantize", "int8").stdout)
+    assert found["read"]["bytes"] == story.stat().st_size
+
+
+def test_weights_in_fewer_bits_are_said_and_inspected(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    plain, quantized = (run("ppl", story, "--model", tiny, "--json", *more) for more in ((), ("--quantize", "int8")))
+    assert ", weights in int8" in quantized.stderr
+    bits = [json.loads(result.stdout)["total"][0]["bits_per_byte"] for result in (plain, quantized)]
+    assert bits[0] != bits[1]
+    assert bits[0] == pytest.approx(bits[1], rel=0.05)
+    needs = json.loads(run("inspect", tiny, "--json").stdout)["memory_bytes"]
+    assert needs["float32"] > needs["bfloat16"] > needs["int8"] > needs["int4"]
+    made = json.loads(run("quantize", tiny, tmp_path / "made", "--json").stdout)
+    assert (made["to"], made["weights_bytes"] < 0.5 * needs["float32"]) == ("int8", True)
+    smaller = json.loads(run("quantize", tiny, tmp_path / "int4", "--to", "int4", "--json").stdout)
+    assert smaller["weights_bytes"] < made["weights_bytes"]
+    assert "int4 is turned back" in run("inspect", tmp_path / "int4").stdout
+    stored = json.loads(run("ppl", story, "--model", tmp_path / "made", "--json").stdout)
+    assert stored["total"][0]["bits_per_byte"] == pytest.approx(bits[1], rel=0.01)
+    again = run("quantize", tiny, tmp_path / "made")
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert run("ppl", story, "--model", tiny, "--quantize", "int3").exit_code == 2
+
+
+def test_pull_fetches_and_says_what_comes_next(
+    run, plain: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeHub(plain)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
+    for name in ("tokenizer.json", "weights.bin"):
+        (plain / name).write_text("{}")
+    offline = run("pull", "someone/tiny", "--offline")
+    assert (offline.exit_code, offline.stdout, fake.asked) == (1, "", [])
+    result = run("pull", "someone/tiny")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("someone/tiny: ")
+    assert "famcli: next: famcli enable " in result.stderr
+    facts = json.loads(run("pull", "someone/tiny", "--json", "--quiet").stdout)
+    assert (facts["family"], facts["memory"]) == ("llama", None)
+    assert "weights.bin" not in facts["files"]
+    assert run("pull", "tiny").exit_code == 2
+    assert "no folder, is not in the hub's cache" in run("ppl", story, "--model", "a/b", "--offline").stderr
+    monkeypatch.setenv("FAMCLI_OFFLINE", "1")
+    asked = len(fake.asked)
+    assert run("ppl", story, "--model", "someone/other").exit_code == 1
+    assert len(fake.asked) == asked
+    monkeypatch.delenv("FAMCLI_OFFLINE")
+    fetched = run("ppl", story, "--model", "someone/other")
+    assert "famcli: fetching someone/other from the hub" in fetched.stderr
+    assert "it is a plain decoder" in fetched.stderr
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:

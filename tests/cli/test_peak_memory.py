@@ -25,13 +25,16 @@ def test_memory_does_not_depend_on_the_length_of_a_benchmark(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["ppl", "read"])
+@pytest.mark.parametrize("command", ["ppl", "read", "ask"])
 def test_memory_does_not_depend_on_length(command: str, tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)
     peaks = []
     for size in (1, 20):
         text = make_text(tmp_path / f"{size}.txt", size * MB)
-        save = ["--save", str(tmp_path / f"{size}.fam")] if command == "read" else []
-        arguments = [command, str(text), *save, "--model", str(model), "--threads", "1", "--progress", "none"]
+        kept = ["-q", "Who?", "--readings", str(tmp_path)]
+        options = {"read": ["--save", str(tmp_path / f"{size}.fam")], "ask": kept}
+        source = ["--file", str(text)] if command == "ask" else [str(text)]
+        arguments = [command, *source, *options.get(command, []), "--model", str(model), "--threads", "1"]
+        arguments += ["--progress", "none"]
         peaks.append(run_famcli(arguments).peak_bytes)
     assert peaks[1] < 1.05 * peaks[0]

@@ -216,7 +216,7 @@ def test_a_bad_file_is_found_before_any_work_is_done(run, tiny: Path, story: Pat
 
 
 def test_a_model_that_is_not_there(run, story: Path) -> None:
-    result = run("ppl", story, "--model", "no/such-model")
+    result = run("ppl", story, "--model", "no/such-model", "--offline")
     assert result.exit_code == 1
     assert result.stderr.startswith("famcli: 'no/such-model' (--model) is no folder")
 

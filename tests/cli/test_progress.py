@@ -49,6 +49,7 @@ def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
         "tokens_per_second": 1000.0,
         "eta_seconds": 5.0,
         "total_tokens": None,
+        "memory_share": None,
     }
 
 
@@ -63,6 +64,15 @@ def test_work_can_be_counted_in_tokens() -> None:
     snapshot = Snapshot("reading", num_tokens=200, tokens_per_second=100.0, eta_seconds=8, total_tokens=1000)
     assert describe_numbers(snapshot) == "20 %  ETA 0:08  100 tokens/s  200 tokens"
     assert (snapshot.done, snapshot.total) == (200, 1000)
+
+
+def test_what_the_memory_took_is_shown_until_something_newer_is_known() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress("json", "reading", stream, clock)
+    for share in (0.5, 0.25, None):
+        clock.now += 2
+        progress.advance(num_bytes=200, num_tokens=50, memory_share=share)
+    assert [one["memory_share"] for one in shown(stream)] == [None, 0.5, 0.25, 0.25]
 
 
 def test_a_pipe_has_a_rate_but_no_end() -> None:
@@ -138,6 +148,7 @@ def test_numbers_in_words() -> None:
     assert describe_numbers(snapshot, 50) == "12 %  ETA 0:12  1.2 MB/9.9 MB  1,234 tokens/s"
     assert describe_numbers(snapshot, 5) == "12 %"
     assert describe_numbers(Snapshot("loading")) == ""
+    assert describe_numbers(Snapshot("reading", num_tokens=5, memory_share=0.123)) == "0 B  5 tokens  memory takes 12 %"
     assert [describe_bytes(n) for n in (0, 999, 1000, 999_499, 999_500, 5 * 10**12)] == [
         "0 B",
         "999 B",

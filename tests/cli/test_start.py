@@ -90,4 +90,4 @@ def test_nothing_asked_shows_help(run) -> None:
 def test_a_misspelt_command_is_guessed(run) -> None:
     result = run("sumarize")
     assert result.exit_code == 2
-    assert "Did you mean 'summarize'?" in result.stderr
+    assert "Did you mean 'summarize'" in result.stderr

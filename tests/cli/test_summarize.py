@@ -6,6 +6,11 @@ import json
 import signal
 from pathlib import Path
 
+import jsonschema
+import pytest
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "summarize.json").read_text(encoding="utf-8"))
+
 
 def test_every_line_is_a_quote_with_its_place(run, tiny: Path, story: Path) -> None:
     result = run("summarize", story, "--model", tiny, "-n", 4)
@@ -69,3 +74,111 @@ def test_interrupt_prints_the_summary_so_far(spawn, until_tokens_are_read, tiny:
     assert stdout.startswith("line ")
     assert stdout.splitlines()[-1] == "Partial: interrupted before the end of the input."
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--each"],
+        ["--sections"],
+        ["--focus", "the harbour"],
+        ["--mode", "write", "-n", "10w"],
+        ["--format", "json"],
+    ],
+)
+def test_json_is_as_published(options: list[str], run, tiny: Path, story: Path) -> None:
+    form = [] if "json" in options else ["--json"]
+    result = run("summarize", story, "--model", tiny, *options, *form)
+    assert result.exit_code == 0
+    jsonschema.validate(json.loads(result.stdout), SCHEMA)
+
+
+def test_json_of_pages_lines_and_nothing_is_as_published(run, tiny: Path, story: Path) -> None:
+    pages = story.read_text().replace("\n\n", "\n\f\n")
+    for text in (pages, "ERROR disk three is full\n\nWARN disk four is slow\n", "", "\ufeff \n"):
+        values = json.loads(run("summarize", "--model", tiny, "--json", input=text).stdout)
+        jsonschema.validate(values, SCHEMA)
+        assert bool(values["sentences"]) == bool(text.strip("\ufeff \n"))
+        assert all((quote["page"] is None) == ("\f" not in text) for quote in values["sentences"])
+    check = jsonschema.Draft202012Validator(SCHEMA)
+    assert check.is_valid(values)
+    assert not check.is_valid(values | {"extra": 1})
+    assert not check.is_valid({key: value for key, value in values.items() if key != "partial"})
+
+
+def test_a_list_is_shown_without_its_marks(run, tiny: Path, tmp_path: Path) -> None:
+    text = tmp_path / "list.md"
+    text.write_text(
+        "- The first of the three boats was lost in the great storm.\n\n1. Nobody went out to look for it.\n"
+    )
+    lines = run("summarize", text, "--model", tiny, "-n", "2").stdout.splitlines()
+    assert lines[0] == "line 1: The first of the three boats was lost in the great storm."
+    quoted = json.loads(run("summarize", text, "--model", tiny, "--json").stdout)["sentences"][0]
+    assert quoted["text"].startswith("- The first")
+    assert quoted["span"][0] == 0
+
+
+def test_formats(run, tiny: Path, tmp_path: Path) -> None:
+    one = "The mill of the town was built before anybody can remember."
+    two = "Only one narrow road leads over the hills to the coast."
+    text = tmp_path / "town.md"
+    text.write_text(f"# Water_works\n\n{one}\n\n## Roads\n\n{two}\n")
+    arguments = ("summarize", text, "--model", tiny, "--quiet", "-n", "2")
+
+    def lines(*options: str) -> list[str]:
+        return run(*arguments, *options).stdout.splitlines()
+
+    assert lines("--format", "outline")[:4] == [
+        "Water_works",
+        f"  line 3: {one}",
+        "  Roads",
+        f"    line 7: {two}",
+    ]
+    assert lines("--format", "markdown", "--sections")[:7] == [
+        "## Water\\_works",
+        "",
+        f"- {one} *(line 3)*",
+        "",
+        "### Roads",
+        "",
+        f"- {two} *(line 7)*",
+    ]
+    assert lines("--format", "paragraph")[:3] == [f"{one} [1] {two} [2]", "", "[1] line 3; [2] line 7"]
+
+
+def test_a_written_summary_streams_and_is_warned_of(run, tiny: Path, story: Path) -> None:
+    result = run("summarize", story, "--model", tiny, "--mode", "write", "-n", "5w")
+    assert result.exit_code == 0
+    assert "is not known to follow instructions" in result.stderr
+    assert "Written by" in result.stdout
+    events = run("summarize", story, "--model", tiny, "--mode", "write", "-n", "5w", "--jsonl").stdout.splitlines()
+    kinds = [json.loads(line)["event"] for line in events]
+    assert kinds[0] == "note"
+    assert kinds[-1] == "result"
+    assert "text" in kinds
+
+
+def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    result = run("summarize", "-", "--model", tiny, "-n", 3, "--html", page, input=story.read_text())
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[-1] == f"famcli: the report is in {page}"
+    assert page.read_text(encoding="utf-8").count('href="#c3"') >= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length", "tiny"], "'tiny' is no length"),
+        (["-n", "0"], "'0' is no length"),
+        (["--focus", " "], "the focus is empty"),
+        (["--each", "--html", "x.html"], "--html is one page"),
+        (["--html", "missing/x.html"], "cannot write the report to missing/x.html"),
+    ],
+)
+def test_options_that_make_no_sense(options: list[str], message: str, run, tiny: Path, story: Path) -> None:
+    result = run("summarize", story, "--model", tiny, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr

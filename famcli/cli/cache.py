@@ -1,0 +1,59 @@
+"""`famcli cache`: what earlier questions have left for later ones."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from famcli.cli.options import OutputOptions
+from famcli.cli.readings import MEGABYTE, ReadingsOptions
+from famcli.cli.render import Output, describe_bytes, plural
+
+if TYPE_CHECKING:
+    from famcli.tasks.reading_cache import CachedReading
+
+
+def cache(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything that is kept.")] = False,
+    readings: ReadingsOptions,
+    output: OutputOptions,
+) -> None:
+    """Show or clear what was read for questions.
+
+    `famcli ask` and `famcli chat` keep what they read of a file (its memory, its passages and their text), so that the
+    next question about the same content need not read it again. It is readable by its owner only.
+    """
+    form, out, kept = output.form, Output(), readings.open()
+    removed = kept.clear() if clear else 0
+    entries = kept.entries()
+    size = sum(entry.size for entry in entries)
+    if form != "text":
+        for entry in entries if form == "jsonl" else []:
+            out.json({"event": "reading", **entry.to_json()})
+        values = {"folder": str(kept.folder), "size": size, "limit": kept.limit, "removed": removed}
+        if form == "jsonl":
+            out.json({"event": "result", **values})
+        else:
+            out.json({**values, "readings": [entry.to_json() for entry in entries]})
+        return
+    if clear:
+        out.line(f"Removed {plural(removed, 'reading')} from {kept.folder}.")
+        return
+    for entry in entries:
+        _show(out, entry)
+    limit = describe_bytes(kept.limit)
+    out.line(f"{plural(len(entries), 'reading')}, {describe_bytes(size)} of {limit}, in {kept.folder}", "dim")
+    if kept.limit < MEGABYTE:
+        out.line("The limit is 0: nothing is kept.", "yellow")
+
+
+def _show(out: Output, entry: CachedReading) -> None:
+    asked = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+    out.line(", ".join(entry.names), "bold")
+    out.line(
+        f"  {describe_bytes(entry.num_bytes)} read by {entry.model}, memory {entry.memory_mode}; "
+        f"last asked {asked}; takes {describe_bytes(entry.size)}"
+    )

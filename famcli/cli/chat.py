@@ -1,0 +1,189 @@
+"""`famcli chat`: questions about a text, one after the other, over one reading."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from famcli.cli.ask import AnswerTokensOption, ThresholdOption, TopOption, WriteOption, make_config
+from famcli.cli.options import DocumentOptions, MachineOptions, MemoryModeOption, OutputOptions, ReportOptions
+from famcli.cli.readings import ReadingsOptions
+from famcli.cli.show_answers import AnswersShown, describe_reading
+from famcli.cli.work import Work, one_line, paragraphs
+from famcli.errors import FamcliError, UsageError
+
+if TYPE_CHECKING:
+    from famcli.tasks.answers import Answer
+    from famcli.tasks.ask import Ask
+
+_HELP = """\
+Ask a question, or:
+  /source [N]   show citation N (1 if not given) of the last answer between what stands before and after it
+  /history      list the questions so far
+  /save FILE    write questions, answers and citations to FILE: JSON if it ends with .json, else Markdown
+  /help         this
+  /quit         end, as Ctrl-D does"""
+
+
+def chat(
+    *,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE", help="Text files, read one after the other.")
+    ] = None,
+    load: Annotated[
+        Path | None,
+        typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
+    ] = None,
+    write: WriteOption = None,
+    top: TopOption = 1,
+    threshold: ThresholdOption = None,
+    answer_tokens: AnswerTokensOption = 64,
+    memory_mode: MemoryModeOption = None,
+    readings: ReadingsOptions,
+    machine: MachineOptions,
+    documents: DocumentOptions,
+    report: ReportOptions,
+) -> None:
+    """Ask one question after the other about texts read once.
+
+    The text is read, or taken from what an earlier question left (`famcli cache`), then each line typed is a question.
+    /source shows a citation in its place, /history lists what was asked, /save writes it all to a file. Where
+    standard input is no terminal its lines are the questions. Ctrl-C ends an answer, Ctrl-D the conversation.
+    """
+    if bool(load) == bool(files) or "-" in (files or []):
+        raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
+    with Work(report, OutputOptions()) as work:
+        names = [] if load else work.check_documents(files or [], documents)
+        if load and not load.is_file():
+            raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
+        model = work.open_model(machine, load)
+        config = make_config(write, top, threshold, answer_tokens, memory_mode, False, documents.encoding)
+        from famcli.tasks.ask import Ask
+
+        cache = readings.open() if readings.readings_limit and not load else None
+        with closing(Ask(model, [], config, cache)) as task:
+            work.follow(task.events_from_memory(load) if load else task.events(names))
+            work.progress.close()
+            work.finish()
+            work.notes.note(describe_reading(task.result()))
+            _Conversation(work, task).run()
+
+
+class _Conversation:
+    """Reads lines and answers them, until there are no more."""
+
+    def __init__(self, work: Work, task: Ask) -> None:
+        self._work, self._task = work, task
+        self._shown = AnswersShown(work)
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/source": self._source,
+            "/history": self._history,
+            "/save": self._save,
+            "/help": lambda argument: work.output.line(_HELP),
+        }
+
+    @property
+    def _answers(self) -> tuple[Answer, ...]:
+        return self._task.result().answers
+
+    def run(self) -> None:
+        """The conversation. Mistakes are told in one line, and it goes on."""
+        for line in self._lines():
+            name, _, argument = line.partition(" ")
+            if name == "/quit":
+                return
+            try:
+                if name in self._commands:
+                    self._commands[name](argument.strip())
+                elif name.startswith("/"):
+                    raise UsageError(f"there is no command {name}; /help lists them")
+                else:
+                    self._ask(line)
+            except FamcliError as error:
+                self._work.notes.note(str(error))
+            except KeyboardInterrupt:
+                self._work.output.line()
+                self._work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
+
+    def _lines(self) -> Iterator[str]:
+        """What is typed, or comes through a pipe, without blank lines."""
+        is_terminal = sys.stdin.isatty() and self._work.output.is_terminal
+        if is_terminal:
+            self._work.notes.note("type a question; /help lists commands, Ctrl-D ends")
+            with suppress(ImportError):  # not on every system
+                import readline  # noqa: F401  (gives `input` a history and line editing)
+        while True:
+            try:
+                line = input("> ") if is_terminal else sys.stdin.readline()
+            except EOFError:
+                self._work.output.line()
+                return
+            except KeyboardInterrupt:
+                self._work.output.line()
+                continue
+            if not line and not is_terminal:
+                return
+            if line.strip():
+                yield line.strip()
+
+    def _ask(self, question: str) -> None:
+        self._work.follow(self._task.more([question]), self._shown.event)
+        if self._work.interrupted:
+            self._work.interrupted = False
+            raise KeyboardInterrupt
+        self._work.output.line()
+
+    def _source(self, argument: str) -> None:
+        citations = self._answers[-1].citations if self._answers else ()
+        number = int(argument) if argument.isdecimal() else 1 if not argument else 0
+        if not 1 <= number <= len(citations):
+            raise UsageError(f"the last answer has {len(citations)} citations: /source 1 shows the first")
+        cited = citations[number - 1]
+        self._work.output.line(
+            f"{cited.source}, line {cited.line:,}, bytes {cited.span[0]:,} to {cited.span[1]:,}", "cyan"
+        )
+        for passage in self._task.beside(cited):
+            is_it = passage.span == cited.span
+            for paragraph in paragraphs(passage.text):
+                self._work.output.line(f"  {'>' if is_it else ' '} {paragraph}", "bold" if is_it else "dim")
+
+    def _history(self, argument: str) -> None:
+        for number, answer in enumerate(self._answers, 1):
+            self._work.output.line(f"{number}. {answer.question}")
+            self._work.output.line(f"   {one_line(answer.text)}", "dim")
+
+    def _save(self, argument: str) -> None:
+        if not argument:
+            raise UsageError("name the file to write: /save notes.md")
+        path = Path(argument).expanduser()
+        text = json.dumps(self._task.result().to_json(), ensure_ascii=False, indent=1) + "\n"
+        if path.suffix != ".json":
+            text = as_markdown(self._answers)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(
+                f"{path}: {(error.strerror or 'cannot be written').lower()}; choose another name"
+            ) from error
+        self._work.notes.note(f"saved {path}")
+
+
+def as_markdown(answers: tuple[Answer, ...]) -> str:
+    """Questions with their answers, each citation as a quote with its place."""
+    parts = []
+    for answer in answers:
+        parts.append(f"## {answer.question}\n\n{one_line(answer.text)}\n")
+        if answer.kind == "written":
+            parts.append("*Written by the model; not checked.*\n")
+        for citation in answer.citations:
+            quote = "\n>\n".join(f"> {paragraph}" for paragraph in paragraphs(citation.text))
+            place = f"{citation.source}, line {citation.line}, bytes {citation.span[0]} to {citation.span[1]}"
+            parts.append(f"{quote}\n>\n> ({place}; confidence {citation.confidence:.2f})\n")
+    return "\n".join(parts)

@@ -1,0 +1,39 @@
+"""`famcli merge`: a checkpoint with an adapter made part of its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from famcli.cli.options import CacheOption, OfflineOption
+
+
+def merge(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint folder, or a name as --model takes it.")],
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter's folder.")],
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; empty, or not there yet.")],
+    cache: CacheOption = None,
+    offline: OfflineOption = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
+) -> None:
+    """Make an adapter part of a checkpoint's weights.
+
+    MODEL stays as it is; the new folder has its layout and its types, so whatever opens the one opens the other. If
+    famcli made the adapter, fam.json and the memory prompt go along.
+    """
+    from famcli.checkpoint.locate import resolve
+    from famcli.checkpoint.merge import merge as merge_folders
+    from famcli.cli.failures import interrupts_raise
+    from famcli.cli.render import Output, describe_bytes
+    from famcli.cli.work import cache_environment
+
+    located = resolve(model, cache_environment(cache, offline), asked_by="MODEL")
+    interrupts_raise()
+    made = merge_folders(located.path, adapter, target.expanduser())
+    size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
+    if json:
+        Output().json({"model": located.name, "adapter": str(adapter), "path": str(made), "weights_bytes": size})
+    else:
+        Output().line(f"wrote {describe_bytes(size)} of weights in {made}")

@@ -1,0 +1,106 @@
+"""How answers look: text that is being written at once, whole answers with their confidence and citations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from famcli.cli.render import describe_bytes
+from famcli.cli.work import Work, describe_counts, paragraphs
+
+if TYPE_CHECKING:
+    from famcli.tasks.answers import Answer
+    from famcli.tasks.ask import AskResult
+
+
+class AnswersShown:
+    """Shows answers as they come, and what the result adds."""
+
+    def __init__(self, work: Work, several: bool = False, heading: str | None = None) -> None:
+        self._work = work
+        self._several = several
+        self._heading = heading
+        self._writing: int | None = None
+        self._shown = 0
+
+    def event(self, event: Any) -> None:
+        """Show an event, if it is about an answer."""
+        from famcli.tasks.answering import AnswerText
+        from famcli.tasks.answers import Answer
+        from famcli.tasks.ask import EarlierReading
+
+        if isinstance(event, EarlierReading):
+            size = describe_bytes(event.counts.num_bytes)
+            self._work.notes.note(f"read before, so not again: {size} (`famcli cache` shows what is kept)")
+            return
+        if self._work.form == "json":
+            return
+        self._work.make_room()
+        if self._work.form == "jsonl":
+            if isinstance(event, AnswerText):
+                self._work.output.json({"event": "text", "question": event.question, "text": event.text})
+            elif isinstance(event, Answer):
+                self._answer(event)
+        elif isinstance(event, AnswerText):
+            if self._writing != event.question:
+                self._writing = event.question
+                self._head(event.question)
+            self._work.output.write(event.text)
+        elif isinstance(event, Answer):
+            self._answer(event)
+
+    def result(self, result: AskResult) -> None:
+        """Show what no event told: answers after an interruption, and what was read."""
+        if self._work.form == "json":
+            return
+        self._work.make_room()
+        for answer in result.answers[self._shown :]:
+            self._answer(answer)
+        if self._work.form == "jsonl":
+            values = result.to_json()
+            del values["answers"]
+            self._work.output.json({"event": "result", **values})
+            return
+        self._work.output.line()
+        self._work.output.line(describe_reading(result), "dim")
+        if result.partial:
+            self._work.output.line("Partial: interrupted before the end of the input.", "yellow")
+
+    def _answer(self, answer: Answer) -> None:
+        output, index = self._work.output, self._shown
+        self._shown += 1
+        if self._work.form == "jsonl":
+            output.json({"event": "answer", **answer.to_json()})
+            return
+        if self._writing == index:
+            output.line()
+        else:
+            self._head(index, answer.question)
+        if self._writing != index or answer.kind != "written":  # a written one is there already
+            for paragraph in paragraphs(answer.text):
+                output.line(paragraph, "bold" if answer.found else "")
+        if answer.kind == "written":
+            where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
+            output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
+        elif not answer.found and answer.confidence and self._writing != index:
+            hint = f"The best passage has a confidence of {answer.confidence:.2f}; --threshold 0 shows it."
+            output.line(f"  {hint}", "dim")
+        for number, citation in enumerate(answer.citations, 1):
+            mark = "verified" if citation.verified else "not verified"
+            page = "" if citation.page is None else f"page {citation.page:,}, "
+            place = f"{citation.source}, {page}line {citation.line:,}, confidence {citation.confidence:.2f}, {mark}"
+            output.line(f"  [{number}] {place}:", "cyan")
+            for paragraph in paragraphs(citation.text):
+                output.line(f"      {paragraph}")
+
+    def _head(self, index: int, question: str | None = None) -> None:
+        if self._heading is not None and index == 0:
+            self._work.output.line(f"== {self._heading}", "bold")
+        if self._several:
+            self._work.output.line(f"Q{index + 1}: {question}" if question else f"Q{index + 1}:")
+
+
+def describe_reading(result: AskResult) -> str:
+    """What was read, and by whom: this run, an earlier one whose reading was kept, or the makers of a memory file."""
+    if result.cached:
+        return describe_counts(result.counts, "an earlier reading")
+    return describe_counts(result.counts, result.memory_file)

@@ -1,0 +1,170 @@
+"""`famcli adapt`, `--adapter` and `famcli merge`: from a plain decoder to one that reads with a memory, and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from famcli.checkpoint.open import open_model
+from famcli.nn import FamConfig
+from famcli.training.recipe import load_recipe
+from tests.helpers import TINY_CONFIG, make_random_checkpoint
+
+SMALL = ("--steps", 3, "--lanes", 2, "--rank", 2, "--block-size", 16, "--memory-segments", 1, "--fam-length", 2,
+         "--dtype", "float32", "--device", "cpu", "--set", "schedule.max_blocks=2")  # fmt: skip
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return make_random_checkpoint(tmp_path / "base", fam=None)
+
+
+@pytest.fixture
+def adapter(base: Path, story: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    done = run("adapt", base, "--data", story, "--out", "adapter", *SMALL)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("adapter: trained 3 steps, ")
+    assert " are trained)" in done.stderr
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_is_made_used_shown_and_merged(base: Path, adapter: Path, story: Path, tmp_path: Path, run) -> None:
+    figures: dict[str, Any] = {}
+    assert run("merge", base, adapter, "merged").stdout.startswith("wrote ")
+    for name, options in {"adapted": ["-m", base, "--adapter", adapter], "merged": ["-m", "merged"]}.items():
+        done = run("ppl", story, *options, "--json")
+        assert done.exit_code == 0, done.stderr
+        figures[name] = json.loads(done.stdout)
+    assert figures["adapted"]["model"] == f"{base} with {adapter}"
+    totals = [figures[name]["total"][0] for name in ("adapted", "merged")]
+    assert totals[0]["memory_mode"] == "on"
+    bits = [total["bits_per_byte"] for total in totals]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-6)
+    shown = json.loads(run("inspect", adapter, "--json").stdout)
+    assert (shown["kind"], shown["rank"], shown["alpha"]) == ("adapter", 2, 2.0)
+    assert shown["base"] == str(base)
+    assert shown["matrices"] == 7 * TINY_CONFIG.num_layers
+    assert shown["sidecar"]["memory_trained"] is True
+    text = run("inspect", adapter).stdout
+    assert "LoRA of rank 2, alpha 2" in text
+    assert "blocks of 16 tokens, 1 segment, 2 memory rows (gated)" in text
+    assert run("inspect", "merged").exit_code == 0
+
+
+def test_transformers_opens_what_is_merged(base: Path, adapter: Path, tmp_path: Path, run) -> None:
+    transformers = pytest.importorskip("transformers")
+    assert run("merge", base, adapter, tmp_path / "merged", "--json").exit_code == 0
+    model = open_model(base, adapter=adapter, block_size=64, memory_segments=0, dtype="float32")
+    tokens = torch.randint(0, TINY_CONFIG.vocab_size, (2, 40))
+    with torch.no_grad():
+        hidden, _ = model.network.read(tokens, model.network.start(2, "none"))
+        ours = model.network.logits(hidden)
+        merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+        torch.testing.assert_close(ours, merged(tokens).logits, atol=1e-4, rtol=1e-4)
+    assert (base / "config.json").read_bytes() == (tmp_path / "merged" / "config.json").read_bytes()
+
+
+def test_the_recipe_of_the_run_gives_the_same_adapter(base: Path, adapter: Path, tmp_path: Path, run) -> None:
+    recipe = load_recipe(tmp_path / "runs" / "adapter" / "recipe.toml")
+    assert recipe.adapt is not None
+    assert recipe.adapt.model == str(base)
+    done = run("train", recipe.path, "--run", tmp_path / "again", "--set", "schedule.max_blocks=2")
+    assert done.exit_code == 0, done.stderr
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "again" / "export" / name).read_bytes() == (adapter / name).read_bytes()
+
+
+def test_a_memory_file_knows_its_adapter(base: Path, adapter: Path, story: Path, tmp_path: Path, run) -> None:
+    make_random_checkpoint(base, fam=FamConfig(block_size=16, memory_segments=1, fam_length=2))
+    assert run("read", story, "--save", "story.fam", "-m", base, "--adapter", adapter).exit_code == 0
+    asked = ("ask", "Where is the map?", "--load", "story.fam", "-m", base)
+    assert run(*asked, "--adapter", adapter).exit_code == 0
+    other = run(*asked)
+    assert other.exit_code == 1
+    assert "was written with" in other.stderr
+
+
+def test_distilling_and_full_fine_tuning(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    shutil.copyfile(story, tmp_path / "texts" / "a.txt")
+    done = run("adapt", base, "--data", "texts", "--out", "full", "--method", "full", *SMALL)
+    assert done.exit_code == 0, done.stderr
+    assert run("ppl", story, "-m", "full").exit_code == 0
+    done = run("adapt", base, "--data", "texts", "--data", story, "--out", "small", "--objective", "distill",
+               "--target", "q_proj", "--target", "v_proj", *SMALL)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    config = json.loads((tmp_path / "small" / "adapter_config.json").read_text())
+    assert config["target_modules"] == ["q_proj", "v_proj"]
+
+
+def test_a_dry_run_writes_nothing(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    done = run("adapt", base, "--data", story, *SMALL, "--dry-run", "--json")
+    assert done.exit_code == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert 0 < values["estimate"]["trained"] < values["estimate"]["parameters"]
+    assert values["recipe"]["adapt"]["objective"] == "task"
+    assert set(tmp_path.iterdir()) == before
+    assert "are trained" in run("adapt", base, "--data", story, *SMALL, "--dry-run").stdout
+
+
+def test_after_ctrl_c_the_same_command_goes_on(
+    base: Path, story: Path, tmp_path: Path, spawn, run, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("adapt", base, "--data", story, "--out", "adapter", *SMALL, "--set", "schedule.steps=400")
+    process = spawn(*command, "--jsonl", cwd=tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "StepDone":
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped and saved after" in errors
+    assert not (tmp_path / "adapter").exists()
+    done = run(*command, "--set", "schedule.steps=3")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--data", "story.txt"), 2, "--out is missing"),
+        (("--out", "new"), 1, "--data is missing"),
+        (("--out", "new", "--data", "nowhere"), 1, "nowhere does not exist"),
+        (("--out", "base", "--data", "story.txt"), 2, "is there already"),
+        (("--out", "new", "--data", "story.txt", "--target", "q"), 1, "must be one of q_proj"),
+        (("--out", "new", "--data", "story.txt", "--json"), 2, "--json goes with --dry-run"),
+        (("--out", "new", "--data", "story.txt", "--alpha", "0"), 1, "adapt.alpha must be at least"),
+    ],
+)
+def test_what_cannot_be_adapted(
+    base: Path, story: Path, tmp_path: Path, run, monkeypatch, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("adapt", base, *arguments)
+    assert (done.exit_code, message in " ".join(done.stderr.split())) == (code, True), done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_adapters_that_do_not_fit(base: Path, adapter: Path, story: Path, tmp_path: Path, tiny: Path, run) -> None:
+    fewer = make_random_checkpoint(tmp_path / "fewer", config=replace(TINY_CONFIG, num_layers=1))
+    for command in (("ppl", story, "-m", fewer, "--adapter", adapter), ("merge", fewer, adapter, tmp_path / "m")):
+        done = run(*command)
+        assert done.exit_code == 1
+        assert "is for another checkpoint" in " ".join(done.stderr.split())
+    assert not (tmp_path / "m").exists()
+    assert "is there already" in run("merge", base, adapter, base).stderr
+    assert "is not a folder" in run("ppl", story, "-m", tiny, "--adapter", tmp_path / "nowhere").stderr
