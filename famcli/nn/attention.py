@@ -21,8 +21,9 @@ Part = tuple[Tensor, Tensor]
 # Rows of one score tile, with the heads that share keys folded into rows: large enough that matrix products run at
 # full speed, small enough that a tile of scores stays in cache and little is computed above the causal diagonal.
 _TILE_ROWS = 512
-# For a single query: up to so many keys, copies of them in float32 take less time than narrow products need to begin.
-_FEW_KEYS = 1024
+# For a single query: up to so many keys in one tensor, and half of it in several, copies of them in float32 take less
+# time than narrow products need to begin and to copy keys that do not lie densely.
+FEW_KEYS = 2048
 _FUSED_EVERYWHERE = False  # for tests: a CPU has the accelerators' call too
 
 
@@ -210,20 +211,34 @@ def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight
 
 def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
     """A single query per row (decoding): bound by reading the keys, so they are neither copied nor joined."""
-    if queries.dtype != torch.float32 and sum(key.shape[2] for key, _ in parts) <= _FEW_KEYS:
-        keys, values = _joined(parts)
-        return _attend_one(queries.float(), [(keys.float(), values.float())], sight).to(queries.dtype)
+    few = FEW_KEYS if len(parts) == 1 else FEW_KEYS // 2
+    if queries.dtype != torch.float32 and sum(key.shape[2] for key, _ in parts) <= few:
+        wide = (_wide([key for key, _ in parts]), _wide([value for _, value in parts]))
+        return _attend_one(queries.float(), [wide], sight).to(queries.dtype)
     b, h, _, e = queries.shape
     hk = parts[0][0].shape[1]
     rows = (queries * sight.scale).view(b * hk, h // hk, e)
     scores = [torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)) for key, _ in parts]
-    weights = torch.softmax(_capped(torch.cat(scores, dim=-1), sight.softcap), dim=-1)
+    joint = scores[0] if len(scores) == 1 else torch.cat(scores, dim=-1)
+    weights = torch.softmax(_capped(joint, sight.softcap), dim=-1)
     out: Tensor | None = None
     for weight, (_, value) in zip(weights.split_with_sizes([s.shape[-1] for s in scores], dim=-1), parts, strict=True):
         value = value.reshape(b * hk, -1, e)
         out = torch.bmm(weight, value) if out is None else torch.baddbmm(out, weight, value)
     assert out is not None
     return out.view(b, h, 1, e)
+
+
+def _wide(rows: Sequence[Tensor]) -> Tensor:
+    """Keys or values [b, hk, k_i, e] as one tensor in float32: each number is read and written once."""
+    if len(rows) == 1:
+        return rows[0].float()
+    b, hk, _, e = rows[0].shape
+    sizes = [each.shape[2] for each in rows]
+    wide = rows[0].new_empty(b, hk, sum(sizes), e, dtype=torch.float32)
+    for part, each in zip(wide.split_with_sizes(sizes, dim=2), rows, strict=True):
+        part.copy_(each)
+    return wide
 
 
 def _times_transposed(a: Tensor, b: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from famcli.nn.attention import FEW_KEYS
 from famcli.nn.call import Call, KeysValues
 from famcli.nn.layers import Layer
 from famcli.nn.memory import compress, memory_keys_values, next_memory
@@ -115,15 +116,16 @@ def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[
     turns, attention = call.turns(layer), layer.self_attn
     queries, keys, values = attention.queries_keys_values(layer.normed(x))
     sinks = _sinks(layer, before, call, keys, values)
-    rows = before.open.append(turns.tokens(keys), values)
     memory_rows = before.memory_rows
     if memory_rows is None and before.memory.shape[1]:
         memory_rows = memory_keys_values(layer, before.memory, turns.memory(0))
     past = before.past or _past(layer, before, sinks, memory_rows, call)
-    if x.shape[1] == 1 and len(past) > 1 and not torch.is_grad_enabled():
-        past = (_joined(past),)  # decoding: once for all tokens of the block
-    own = _open_parts(layer, before, rows, x.shape[1])
-    x = layer.finish(x, attention.attend(turns.tokens(queries), [*past, *own], causal=True, window=layer.window))
+    rows, single = before.open, x.shape[1] == 1 and not torch.is_grad_enabled()
+    if single and not rows.lead:
+        rows, past = _for_single_tokens(layer, rows, past, call)
+    rows = rows.append(turns.tokens(keys), values)
+    parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+    x = layer.finish(x, attention.attend(turns.tokens(queries), parts, causal=True, window=layer.window))
     if rows.num_rows < call.fam.block_size:
         kept = (before.segment_keys, before.segment_values)
         return x, LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
@@ -133,6 +135,18 @@ def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[
         memory = next_memory(layer, memory, call.state.memory_is_initial, parts, call, 0)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _for_single_tokens(
+    layer: Layer, rows: OpenRows, past: tuple[KeysValues, ...], call: Call
+) -> tuple[OpenRows, tuple[KeysValues, ...]]:
+    """Decoding: the open block's rows and what is seen before them, as one tensor if it stays small and otherwise as
+    two, which is done once for all tokens of the block."""
+    if not past:
+        return rows, past
+    if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+        return rows.behind(past), past
+    return rows, past if len(past) == 1 else (_joined(past),)
 
 
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:

@@ -36,11 +36,20 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
+        if x.dtype == self.weight.dtype and not self.plus_one:
+            if x.numel() == self.weight.numel() and x.device.type == "cpu" and not torch.is_grad_enabled():
+                return self._of_one(x)
+            return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         if self.plus_one:
             return (wide * scale * (1 + self.weight.float())).to(self.weight.dtype)
         return (wide * scale).to(self.weight.dtype) * self.weight
+
+    def _of_one(self, row: Tensor) -> Tensor:
+        """Decoding waits for operators to begin: with the scale as a number of Python's there are half as many."""
+        length: float = torch.linalg.vector_norm(row, dtype=torch.float32).item()
+        return row * (length * length / row.numel() + self.eps) ** -0.5 * self.weight  # type: ignore[no-any-return]
 
 
 class LayerNorm(nn.Module):

@@ -113,15 +113,18 @@ class JointLinear:
 
     def __init__(self) -> None:
         self._packed = PackedWeight()
-        self._quantized: tuple[QuantizedMatrix, list[int]] | None = None  # joined, and the rows of each part
+        # Joined, the rows of each part, and whether one has a bias.
+        self._quantized: tuple[QuantizedMatrix, list[int], bool] | None = None
 
     def __call__(self, x: Tensor, *maps: Linear) -> list[Tensor]:
         """What each of `maps` makes of x [..., i]: a list of [..., o_i], views of one tensor in inference on a CPU."""
         plain = all(each.plain for each in maps)
         if plain and (self._quantized or self._join(maps)):
             assert self._quantized is not None
-            joint, sizes = self._quantized
-            made = linear(x, joint).split_with_sizes(sizes, dim=-1)
+            joint, sizes, biased = self._quantized
+            made = list(linear(x, joint).split_with_sizes(sizes, dim=-1))
+            if not biased:
+                return made
             return [part if each.bias is None else part + each.bias for part, each in zip(made, maps, strict=True)]
         weights = [each.weight for each in maps]
         if not plain or any(each.bias is not None for each in maps) or not _by_onednn(x, weights[0]):
@@ -141,5 +144,5 @@ class JointLinear:
             del each.weight
             each.weight = MatrixPart(joint, start, start + size)  # type: ignore[assignment]
             start += size
-        self._quantized = joint, sizes
+        self._quantized = joint, sizes, any(each.bias is not None for each in maps)
         return True

@@ -13,11 +13,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 GROUP = 32  # columns that share a scale and a zero in 4 bits
 FEW_ROWS = 8
 _INT_MM = torch._C._has_mkldnn and hasattr(torch, "_int_mm")
 _LINEAR_DYNAMIC: Any = getattr(getattr(torch.ops.quantized, "linear_dynamic", None), "default", None)
+_LINEAR_DYNAMIC = getattr(_LINEAR_DYNAMIC, "_op", _LINEAR_DYNAMIC)  # without torch's look at each argument, in Python
 _FBGEMM = (
     "fbgemm" in torch.backends.quantized.supported_engines
     and hasattr(torch, "_make_per_channel_quantized_tensor")
@@ -59,9 +61,10 @@ class QuantizedMatrix(nn.Module):
         """`x` [..., i] times the matrix transposed, [..., o]; None where `unscaled` is the faster way."""
         if not self.has_kernel or x.numel() > FEW_ROWS * self.shape[1] or torch.is_grad_enabled():
             return None
-        return self._few(x.reshape(-1, self.shape[1])).to(x.dtype).view(*x.shape[:-1], self.shape[0])
+        return self._few(x).to(x.dtype)
 
-    def _few(self, rows: Tensor) -> Tensor:
+    def _few(self, x: Tensor) -> Tensor:
+        """[..., i] to [..., o], in any type."""
         raise NotImplementedError
 
 
@@ -117,27 +120,31 @@ class Int8Matrix(QuantizedMatrix):
         return self.values.to(dtype), self.scale
 
     def rows(self, indices: Tensor) -> Tensor:
-        return (self.values[indices] * self.scale[indices].unsqueeze(-1)).to(self.dtype)
+        scale = functional.embedding(indices, self.scale.unsqueeze(1))
+        return (functional.embedding(indices, self.values) * scale).to(self.dtype)
 
-    def _few(self, rows: Tensor) -> Tensor:
+    def _few(self, x: Tensor) -> Tensor:
         """Each row is rounded to 8 bits by itself. torch's product of int8 is fast for one row, and for none of the few
         sizes above it."""
-        if self._packs and len(rows) == 1:
-            return self._by_fbgemm(rows.float())
+        if self._packs and x.numel() == self.shape[1]:
+            return self._by_fbgemm(x.float())
+        rows = x.reshape(-1, self.shape[1])
         largest = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-30)
         digits = (rows * (127.0 / largest)).round_().to(torch.int8)
         columns = self.values.t()
         sums = [torch._int_mm(digits[k : k + 1], columns) for k in range(len(rows))]
-        return (sums[0] if len(sums) == 1 else torch.cat(sums)) * self.scale * (largest / 127.0)
+        made = (sums[0] if len(sums) == 1 else torch.cat(sums)) * self.scale * (largest / 127.0)
+        return made.view(*x.shape[:-1], self.shape[0])
 
     def _by_fbgemm(self, row: Tensor) -> Tensor:
+        """[..., i], all sizes but the last 1, in float32: FBGEMM takes and gives no other."""
         if self._packed is None:
             self._packed, self._values = _packed(self.values, self.scale), None
         made: Tensor
         try:
             made = _LINEAR_DYNAMIC(row, self._packed, not _FULL_RANGE)
         except RuntimeError:  # no smallest and no largest number: they are none
-            made = torch.full((1, self.shape[0]), torch.nan)
+            made = torch.full((*row.shape[:-1], self.shape[0]), torch.nan)
         return made
 
 
@@ -181,9 +188,10 @@ class Int4Matrix(QuantizedMatrix):
     def _numbers(self) -> Tensor:
         return _unblocked(self.packed, self._block) if self._block else unpack(self.packed)
 
-    def _few(self, rows: Tensor) -> Tensor:
-        made: Tensor = torch._weight_int4pack_mm_for_cpu(rows.bfloat16(), self.packed, GROUP, self.scale_zero)
-        return made
+    def _few(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, self.shape[1]).bfloat16()
+        made: Tensor = torch._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scale_zero)
+        return made.view(*x.shape[:-1], self.shape[0])
 
 
 def unpack(nibbles: Tensor) -> Tensor:

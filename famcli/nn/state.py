@@ -23,38 +23,54 @@ class OpenRows:
     """Keys and values [b, hk, n, e] of the open block, grown by appending.
 
     The storage has room to spare. The first successor of a value writes there in place; any other one copies first:
-    `_written` is shared by all values over one storage and says how far it is taken.
+    `_written` is shared by all values over one storage and says how far it is taken. lead: how many rows lie in the
+    storage before those of the block (see `behind`).
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, num_rows: int | None = None, written: list[int] | None = None):
-        self._keys, self._values = keys, values
-        self.num_rows = keys.shape[2] if num_rows is None else num_rows
+    def __init__(
+        self, keys: Tensor, values: Tensor, num_rows: int | None = None, written: list[int] | None = None, lead: int = 0
+    ) -> None:
+        self._keys, self._values, self.lead = keys, values, lead
+        self.num_rows = keys.shape[2] - lead if num_rows is None else num_rows
         self._written = [keys.shape[2]] if written is None else written
 
     @property
     def keys(self) -> Tensor:
-        return self._keys[:, :, : self.num_rows]
+        return self._keys.narrow(2, self.lead, self.num_rows)
 
     @property
     def values(self) -> Tensor:
-        return self._values[:, :, : self.num_rows]
+        return self._values.narrow(2, self.lead, self.num_rows)
+
+    @property
+    def with_lead(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [b, hk, lead + n, e]."""
+        rows = self.lead + self.num_rows
+        return self._keys.narrow(2, 0, rows), self._values.narrow(2, 0, rows)
+
+    def behind(self, parts: Sequence[tuple[Tensor, Tensor]]) -> OpenRows:
+        """The same rows with a copy of the keys and values of `parts` before them, where appending leaves it: what a
+        single token sees is one tensor then, and nothing is joined token by token."""
+        keys, values = (torch.cat(each, dim=2) for each in zip(*parts, (self.keys, self.values), strict=True))
+        return OpenRows(keys, values, lead=keys.shape[2] - self.num_rows)
 
     def append(self, keys: Tensor, values: Tensor) -> OpenRows:
         """These rows followed by `keys` and `values` [b, hk, k, e]. With gradients, a concatenation."""
         if not self.num_rows and torch.is_grad_enabled():
             return OpenRows(keys, values)
-        total = self.num_rows + keys.shape[2]
+        first, added = self.lead + self.num_rows, keys.shape[2]
+        total = first + added
         if torch.is_grad_enabled():
             return OpenRows(torch.cat((self.keys, keys), 2), torch.cat((self.values, values), 2))
-        if self._written[0] != self.num_rows or self._keys.shape[2] < total or self._keys.dtype != keys.dtype:
-            rows = max(_FIRST_CAPACITY, 2 * total)
-            grown = OpenRows(_with_room(self.keys, keys, rows), _with_room(self.values, values, rows), total, [total])
-        else:
-            self._written[0] = total
-            grown = OpenRows(self._keys, self._values, total, self._written)
-        grown._keys[:, :, self.num_rows : total] = keys
-        grown._values[:, :, self.num_rows : total] = values
-        return grown
+        storage, written = (self._keys, self._values), self._written
+        if written[0] != first or storage[0].shape[2] < total or storage[0].dtype != keys.dtype:
+            rows = self.lead + max(_FIRST_CAPACITY, 2 * (total - self.lead))
+            old = self.with_lead
+            storage, written = (_with_room(old[0], keys, rows), _with_room(old[1], values, rows)), [total]
+        written[0] = total
+        storage[0].narrow(2, first, added).copy_(keys)
+        storage[1].narrow(2, first, added).copy_(values)
+        return OpenRows(*storage, total - self.lead, written, self.lead)
 
 
 def _with_room(old: Tensor, new: Tensor, rows: int) -> Tensor:
@@ -68,9 +84,10 @@ class LayerState:
     """One layer's share of a state.
 
     memory: F [b, f, d], float32 always. segment_keys (rotated), segment_values: [b, hk, s*C, e], the closed blocks
-    still visible. open: the open block's rows. sink_keys (not rotated), sink_values: [b, hk, <= sink_tokens, e].
+    still visible. open: the open block's rows; behind a copy of `past` while single tokens are read. sink_keys (not
+    rotated), sink_values: [b, hk, <= sink_tokens, e].
     memory_rows: keys (rotated) and values [b, hk, f, e] made from the memory. past: keys and values of all that tokens
-    of the open block see before it, in one part or several. Both are derived, and kept while the block is open.
+    of the open block see before it, in parts. Both are derived, and kept while the block is open.
     """
 
     memory: Tensor
@@ -143,7 +160,8 @@ class State:
 
         def layer(old: LayerState) -> LayerState:
             none = old.segment_keys[:, :, :0]
-            return replace(old, segment_keys=none, segment_values=none, past=())
+            opened = OpenRows(old.open.keys, old.open.values)
+            return replace(old, segment_keys=none, segment_values=none, open=opened, past=())
 
         return replace(self, layers=tuple(layer(old) for old in self.layers))
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from famcli.nn import MEMORY_MODES, Decoder, DecoderConfig, FamConfig, MemoryMode, Probe, State
 from famcli.nn.attention import attend_reference
+from famcli.nn.layers import RMSNorm
 from famcli.nn.rope import rope_frequencies, rotation
 from famcli.nn.shapes import parameter_shapes, state_shapes
 
@@ -257,10 +258,11 @@ def test_initial_memory_is_cached_only_until_weights_change() -> None:
     assert network.start().layers[0].memory.requires_grad
 
 
-def test_forks_do_not_disturb_one_another() -> None:
+@pytest.mark.parametrize("cuts", [[], [8, 1, 1, 1, 1]])
+def test_forks_do_not_disturb_one_another(cuts: list[int]) -> None:
     tokens = tokens_of(3, 40)
     with torch.no_grad():
-        _, trunk = read(NETWORK, tokens[:1, :12], NETWORK.start(), [])
+        _, trunk = read(NETWORK, tokens[:1, :12], NETWORK.start(), cuts)
         kept = {name: tensor.clone() for name, tensor in trunk.to_tensors()[0].items()}
         left, left_state = read(NETWORK, tokens[1:2], trunk.fork(), [2, 1, 1])
         right, _ = read(NETWORK, tokens[2:3], trunk.fork(), [1, 1, 1])
@@ -269,6 +271,28 @@ def test_forks_do_not_disturb_one_another() -> None:
     assert not torch.equal(left, right)
     assert_same_state(left_state, again_state, 0)
     assert all(torch.equal(kept[name], tensor) for name, tensor in trunk.to_tensors()[0].items())
+
+
+def test_segments_that_are_taken_away_while_decoding_are_not_seen() -> None:
+    tokens = tokens_of(1, 19)
+    with torch.no_grad():
+        _, state = read(NETWORK, tokens[:, :18], NETWORK.start(), [16, 1, 1])
+        seen, _ = NETWORK.read(tokens[:, 18:], state)
+        unseen, after = NETWORK.read(tokens[:, 18:], state.without_segments())
+        fresh, expected = NETWORK.read(tokens[:, 18:], State.from_tensors(*state.without_segments().to_tensors()))
+    assert state.layers[0].open.lead
+    assert torch.equal(unseen, fresh)
+    assert not torch.equal(unseen, seen)
+    assert_same_state(after, expected, 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_norm_of_one_row_is_that_of_many(dtype: torch.dtype) -> None:
+    norm = RMSNorm(CONFIG.hidden_size, 1e-5).to(dtype)
+    rows = 30 * torch.randn(5, 1, CONFIG.hidden_size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, CONFIG.hidden_size))
+        torch.testing.assert_close(torch.stack([norm(row) for row in rows]), norm(rows))
 
 
 def test_rows_of_different_position_stack_and_split() -> None:
