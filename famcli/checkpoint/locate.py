@@ -6,6 +6,7 @@ ship; a name of the hub that is nowhere is fetched, where the caller lets it be.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -121,10 +122,12 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     if folder.exists():
         raise CheckpointError(f"{folder} is a file; give the folder that holds the checkpoint's files, or a GGUF file")
     known = ", ".join(sorted(shipped)) or "none"
+    close = difflib.get_close_matches(name, shipped, n=1)
     remedy = f"fetch it with `famcli pull {name}`" if wanted else "fetch it first"
+    advice = f"did you mean {close[0]}?" if close else f"{remedy}, or see `famcli models`"
     raise CheckpointError(
         f"'{name}' ({chosen_by}) is no folder, is not in the hub's cache ({hub_cache(environ)}), and does not ship "
-        f"with famcli (shipped: {known}); {remedy}, or see `famcli models`"
+        f"with famcli (shipped: {known}); {advice}"
     )
 
 

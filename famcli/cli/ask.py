@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -112,6 +113,8 @@ def ask(
         asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
         if not all(one.strip() for one in asked):
             raise UsageError("a question is empty: ask something")
+        if not load and not file and len(asked) > 1 and (path := next(filter(os.path.isfile, asked), None)):
+            raise UsageError(f"'{path}' is given as a question, and is a file: to ask it, write --file {path}")
         if load and not load.is_file():
             raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
         model = work.open_model(machine, load)

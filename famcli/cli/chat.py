@@ -104,6 +104,8 @@ class _Conversation:
                 elif name.startswith("/"):
                     raise UsageError(f"there is no command {name}; /help lists them")
                 else:
+                    if not sys.stdin.isatty():  # what a terminal shows as it is typed
+                        self._work.output.line(f"Q: {line}")
                     self._ask(line)
             except FamcliError as error:
                 self._work.notes.note(str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def why_not_readable(record: SourceRecord) -> str | None:
     try:
         found = hash_prefix(record.path, record.num_bytes)
     except DocumentError:
-        return f"{record.path} is not there any more"
+        there = Path(record.path).is_file()  # shorter than what was read, or unreadable
+        return f"{record.path} {'was changed since it was read' if there else 'is not there any more'}"
     return None if found == record.sha256 else f"{record.path} was changed since it was read"
 
 

@@ -98,6 +98,11 @@ def test_a_snapshot_of_links_into_blobs_opens(cache: Path, monkeypatch: pytest.M
     assert open_model("someone/tiny-llama", device="cpu").name == "someone/tiny-llama"
 
 
+def test_a_misspelt_name_gets_a_suggestion() -> None:
+    with pytest.raises(CheckpointError, match=r"did you mean fam-tiny\?"):
+        resolve("fam-tinny", {})
+
+
 def test_hub_names_do_not_lead_out_of_the_cache(cache: Path, tmp_path: Path) -> None:
     environ = {"HF_HUB_CACHE": str(cache)}
     (cache / "models--someone--tiny-llama" / "refs" / "evil").write_text(f"../../../{tmp_path.name}")

@@ -82,6 +82,9 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
         assert run("ask", *options, "--model", tiny).exit_code == 2
     for options in (["--load", "x.fam", "--question-first"], ["--top", 0], ["--threshold", 2]):
         assert run("ask", "Who?", *options).exit_code == 2
+    file_as_question = run("ask", "Who?", story, "--model", tiny, input="")
+    assert file_as_question.exit_code == 2
+    assert f"write --file {story}" in file_as_question.stderr
 
 
 def test_questions_from_options_and_files(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -167,6 +170,7 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
     assert changed.exit_code == 0
     assert json.loads(changed.stdout)["answers"][0]["cited"] is False
     assert "warning" in changed.stderr
+    assert "was changed since it was read" in changed.stderr
 
 
 def test_a_written_answer_is_no_citation(run, tiny: Path, story: Path) -> None:
