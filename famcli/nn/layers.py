@@ -36,10 +36,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
-        if x.dtype == self.weight.dtype and not self.plus_one:
-            if x.numel() == self.weight.numel() and x.device.type == "cpu" and not torch.is_grad_enabled():
-                return self._of_one(x)
-            return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        one = x.numel() == self.weight.numel() and x.dtype == self.weight.dtype and x.device.type == "cpu"
+        if one and not self.plus_one and not torch.is_grad_enabled():
+            return self._of_one(x)
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         if self.plus_one:

@@ -17,10 +17,7 @@ from famcli.nn.frequencies import inverse_frequencies
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines [b or 1, 1, n, e] of the angles of n positions, ready to rotate [b, h, n, e].
-
-    Both halves of e hold the same angles; the sines of the first are negative.
-    """
+    """Cosines and sines [b or 1, 1, n, e/2] of the angles of n positions, ready to rotate [b, h, n, e]."""
 
     cos: Tensor
     sin: Tensor
@@ -30,10 +27,11 @@ class Rotation:
 
         With fewer angles than planes the leading dimensions are rotated and the others stay.
         """
-        rotated = self.cos.shape[-1]
+        rotated = 2 * self.cos.shape[-1]
         if rotated < x.shape[-1]:
             return torch.cat((self(x[..., :rotated]), x[..., rotated:]), dim=-1)
-        return torch.addcmul(x * self.cos, x.roll(rotated // 2, -1), self.sin)
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * self.cos - second * self.sin, second * self.cos + first * self.sin), dim=-1)
 
     def __getitem__(self, rows: slice) -> Rotation:
         return Rotation(self.cos[:, :, rows], self.sin[:, :, rows])
@@ -42,8 +40,7 @@ class Rotation:
 def rotation(positions: Tensor, frequencies: Tensor, gain: float, dtype: torch.dtype) -> Rotation:
     """The rotation of `positions` [b or 1, n] (int64) by `frequencies` [e/2] (float64), times `gain`."""
     angles = positions[:, None, :, None].to(torch.float64) * frequencies
-    cos, sin = (angles.cos() * gain).to(dtype), (angles.sin() * gain).to(dtype)
-    return Rotation(torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1))
+    return Rotation((angles.cos() * gain).to(dtype), (angles.sin() * gain).to(dtype))
 
 
 def rope_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Tensor, float]:
