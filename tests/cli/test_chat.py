@@ -68,6 +68,7 @@ def test_on_a_terminal_it_prompts_and_ends_with_the_input(spawn, tiny: Path, sto
     shown = _until(main, "> ")
     os.write(main, f"{MAP}\n".encode())
     shown += _until(main, "> ", after="lighthouse")
+    time.sleep(1)  # the prompt is shown a moment before it waits
     process.send_signal(signal.SIGINT)  # Ctrl-C at the prompt ends nothing
     time.sleep(0.3)
     os.write(main, b"\x04")
