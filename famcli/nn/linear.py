@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from famcli.nn.quantized import MatrixPart, QuantizedMatrix
+from famcli.nn.quantized import MatrixPart, QuantizedMatrix, StoredMatrix
 
 _ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 _TYPES = {torch.float32}
@@ -136,7 +136,7 @@ class JointLinear:
         """Make the matrices of `maps` parts of one, if they are quantized alike. Whether they are."""
         matrices: list[Any] = [each.weight for each in maps]
         kind = type(matrices[0])
-        if not issubclass(kind, QuantizedMatrix) or any(type(matrix) is not kind for matrix in matrices):
+        if not issubclass(kind, StoredMatrix) or any(type(matrix) is not kind for matrix in matrices):
             return False
         joint, sizes = kind.joined(matrices), [matrix.shape[0] for matrix in matrices]
         start = 0

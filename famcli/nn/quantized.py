@@ -8,6 +8,7 @@ takes its input row by row in 8 bits, which costs less than the weights' own rou
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -31,22 +32,16 @@ _INT4 = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
 _BLOCKS = (64, 32)  # rows that lie together in torch's layout of 4 bits, by the processor
 
 
-class QuantizedMatrix(nn.Module):
+class QuantizedMatrix(nn.Module, ABC):
     """A matrix [o, i] on `device`, whose numbers are used in `dtype`. num_bytes: what it takes in memory."""
 
     def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, num_bytes: int) -> None:
         super().__init__()
         self.shape, self.dtype, self.device, self.num_bytes = torch.Size(shape), dtype, device, num_bytes
-        self.has_kernel = False
 
-    @classmethod
-    def joined(cls, matrices: Sequence[Self]) -> Self:
-        """One matrix of the rows of several, one after the other."""
-        raise NotImplementedError
-
+    @abstractmethod
     def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Numbers [o, i] and a factor for each row [o] (None is 1), which make the matrix together."""
-        raise NotImplementedError
 
     def whole(self, dtype: torch.dtype) -> Tensor:
         """All its numbers [o, i]."""
@@ -59,13 +54,27 @@ class QuantizedMatrix(nn.Module):
 
     def of_few(self, x: Tensor) -> Tensor | None:
         """`x` [..., i] times the matrix transposed, [..., o]; None where `unscaled` is the faster way."""
+        return None
+
+
+class StoredMatrix(QuantizedMatrix):
+    """One that holds its numbers itself. has_kernel: whether a few rows are multiplied without turning them back."""
+
+    has_kernel: bool
+
+    @classmethod
+    @abstractmethod
+    def joined(cls, matrices: Sequence[Self]) -> Self:
+        """One matrix of the rows of several, one after the other."""
+
+    def of_few(self, x: Tensor) -> Tensor | None:
         if not self.has_kernel or x.numel() > FEW_ROWS * self.shape[1] or torch.is_grad_enabled():
             return None
         return self._few(x).to(x.dtype)
 
+    @abstractmethod
     def _few(self, x: Tensor) -> Tensor:
         """[..., i] to [..., o], in any type."""
-        raise NotImplementedError
 
 
 class MatrixPart(QuantizedMatrix):
@@ -82,7 +91,7 @@ class MatrixPart(QuantizedMatrix):
         return matrix[self._rows], None if scale is None else scale[self._rows]
 
 
-class Int8Matrix(QuantizedMatrix):
+class Int8Matrix(StoredMatrix):
     """`values` int8 [o, i], each row with a float32 `scale` [o].
 
     They lie as in a file while many rows are multiplied, and in FBGEMM's layout while single ones are (decoding): a
@@ -156,7 +165,7 @@ def _packed(values: Tensor, scale: Tensor) -> Any:
         return torch.ops.quantized.linear_prepack(quantized, None)
 
 
-class Int4Matrix(QuantizedMatrix):
+class Int4Matrix(StoredMatrix):
     """`nibbles` uint8 [o, i / 2], the number of an even column in the lower four bits; a number q of the group g stands
     for (q - 8) * scale[o, g] + zero[o, g]. Both are [o, i / GROUP], in bfloat16."""
 
