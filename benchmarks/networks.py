@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.common import FAM_100M, SHAPE_100M
 from famcli.nn import Decoder, DecoderConfig, FamConfig, State
-from famcli.nn.attention import attend
+from famcli.nn.attention import attend, joined
 
 Part = tuple[Tensor, Tensor]
 
@@ -39,13 +39,9 @@ def random_tokens(network: Decoder, n: int) -> Tensor:
 # ------------------------------------------------------------------------------------------------ attention candidates
 
 
-def _joined(parts: Sequence[Part]) -> Part:
-    return torch.cat([key for key, _ in parts], dim=2), torch.cat([value for _, value in parts], dim=2)
-
-
 def fused_with_mask(queries: Tensor, parts: Sequence[Part], mask: Tensor | None) -> Tensor:
     """One fused call over joined keys; the mask [n, k] is made once, outside the timing."""
-    keys, values = _joined(parts)
+    keys, values = joined(parts)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=True)
 
 

@@ -85,7 +85,7 @@ def attend(
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
     if n == 1 and not graph:
         return _attend_one(queries, parts, sight)
-    keys, values = _joined(parts)
+    keys, values = joined(parts)
     if not graph:
         return _tiled_forward(queries, keys, values, sight)
     if softcap is not None:
@@ -116,7 +116,7 @@ def attend_with_share(
 
     For the few rows of a memory: [b, h, n, e] in the type of the queries, and [b, n] float32, a mean over heads.
     """
-    keys, values = _joined(parts)
+    keys, values = joined(parts)
     b, h, n, e = queries.shape
     hk, own = keys.shape[1], parts[-1][0].shape[2]
     rows = (queries * (1 / math.sqrt(e) if scale is None else scale)).reshape(b, hk, h // hk * n, e)
@@ -168,7 +168,8 @@ def _capped(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
-def _joined(parts: Sequence[Part]) -> Part:
+def joined(parts: Sequence[Part]) -> Part:
+    """Parts as one, in key order."""
     if len(parts) == 1:
         return parts[0]
     return torch.cat([key for key, _ in parts], dim=2), torch.cat([value for _, value in parts], dim=2)
@@ -178,7 +179,7 @@ def _attend_fused(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tens
     """Accelerators: torch's fused call, whose kernels know the lower-right causal form without a mask."""
     from torch.nn.attention.bias import causal_lower_right  # loads torch's compiler: seconds that a CPU need not wait
 
-    keys, values = _joined(parts)
+    keys, values = joined(parts)
     if sight.softcap is not None:  # which no fused call knows
         return _attend_plainly(queries, keys, values, sight)
     n, total = queries.shape[2], keys.shape[2]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from famcli.nn.attention import FEW_KEYS
+from famcli.nn.attention import FEW_KEYS, joined
 from famcli.nn.call import Call, KeysValues
 from famcli.nn.layers import Layer
 from famcli.nn.memory import compress, memory_keys_values, next_memory
@@ -59,7 +59,7 @@ def _segments_and_block(
         return [(keys[:, :, both], values[:, :, both])]
     past = (keys[:, :, segments], values[:, :, segments])
     past = (past[0].detach(), past[1].detach()) if stopped else past
-    return [past, own] if layer.window is None else [_joined([past, own])]
+    return [past, own] if layer.window is None else [joined([past, own])]
 
 
 def _memories(layer: Layer, before: LayerState, block_rows: KeysValues, call: Call) -> tuple[Tensor, list[KeysValues]]:
@@ -146,7 +146,7 @@ def _for_single_tokens(
         return rows, past
     if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
         return rows.behind(past), past
-    return rows, past if len(past) == 1 else (_joined(past),)
+    return rows, (joined(past),)
 
 
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
@@ -158,7 +158,7 @@ def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> lis
     if not reached:
         return [own]
     past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
-    return [past, own] if n == 1 else [_joined([past, own])]  # a single token sees all of both: nothing is copied
+    return [past, own] if n == 1 else [joined([past, own])]  # a single token sees all of both: nothing is copied
 
 
 def _past(
@@ -204,10 +204,6 @@ def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[
     if not sinks[0].shape[2] or call.state.num_closed + t <= call.fam.memory_segments:
         return []
     return [(call.turns(layer).sinks(t)(sinks[0]), sinks[1])]
-
-
-def _joined(parts: Sequence[KeysValues]) -> KeysValues:
-    return torch.cat([keys for keys, _ in parts], dim=2), torch.cat([values for _, values in parts], dim=2)
 
 
 def _join(first: Tensor, second: Tensor) -> Tensor:
