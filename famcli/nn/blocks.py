@@ -6,8 +6,6 @@ layer with a sliding window sees no sinks, and only its window of segments and b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
