@@ -60,7 +60,7 @@ class Processes:
         return cls(dist.get_rank(), size, chosen)
 
     def leave(self) -> None:
-        """Take leave of the other processes, once all of them have come this far."""
+        """Take leave of the other processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
@@ -95,11 +95,12 @@ class Processes:
     def first_before_others(self) -> Iterator[None]:
         """The first process does what is in the `with`, then the others: they find in the cache what it made."""
         if not self.is_first:
-            self._wait()
+            self.wait()
         yield
         if self.is_first:
-            self._wait()
+            self.wait()
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Wait until every process has come this far."""
         if self.size > 1:
-            self.gather(None)
+            dist.barrier()

@@ -72,7 +72,10 @@ def train(
     """
     processes = Processes.join(recipe.hardware.device)
     try:
-        return Trainer(recipe, run_folder, processes, on_event).run(should_stop)
+        ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
+        # gloo's threads free the last sum's tensors in Python, and kill a process that ends before they have
+        processes.wait()
+        return ended
     finally:
         processes.leave()
 
