@@ -133,7 +133,7 @@ def adapt(
     table = plan.table(name)
     recipe = make_recipe(table, folder / "recipe.toml", settings or [])
     if dry_run:
-        show_estimate(recipe, folder, as_json)
+        show_estimate(recipe, folder, as_json, "goes where --out says" if out is None else f"goes to {out}")
         return
     assert out is not None
     if is_first_process():

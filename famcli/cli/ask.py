@@ -120,7 +120,7 @@ def ask(
         model = work.open_model(machine, load)
         config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
         cache = readings.open() if readings.readings_limit and not load else None
-        results = []
+        results, found = [], 0
         from famcli.tasks.ask import Ask
         from famcli.tasks.report.record import Recorder
 
@@ -131,6 +131,7 @@ def ask(
                 shown = AnswersShown(work, several=len(asked) > 1, heading=group[0] if each else None)
                 work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
                 results.append(task.result())
+                found += task.text.has_text
                 shown.result(results[-1])
                 if html is not None and recorder is not None:
                     _write_report(html, results[-1], task, recorder)
@@ -140,7 +141,7 @@ def ask(
         if work.form == "json":
             objects = [result.to_json() for result in results]
             work.output.json({"files": objects} if each else objects[0])
-        work.finish()
+        work.finish(found)
 
 
 def make_config(

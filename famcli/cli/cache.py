@@ -51,9 +51,12 @@ def cache(
 
 
 def _show(out: Output, entry: CachedReading) -> None:
-    asked = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
     out.line(", ".join(entry.names), "bold")
     out.line(
-        f"  {describe_bytes(entry.num_bytes)} read by {entry.model}, memory {entry.memory_mode}; "
-        f"last asked {asked}; takes {describe_bytes(entry.size)}"
+        f"  {describe_bytes(entry.num_bytes)} read by {entry.model}, memory {entry.memory_mode}, "
+        f"{_when(entry.created)}; last asked {_when(entry.used)}; takes {describe_bytes(entry.size)}"
     )
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from famcli.tasks.answers import Answer
     from famcli.tasks.ask import Ask
 
+_BARE = {"help": "/help", "?": "/help", "exit": "/quit", "quit": "/quit"}
 _HELP = """\
 Ask a question, or:
   /source [N]   show citation N (1 if not given) of the last answer between what stands before and after it
@@ -70,7 +71,7 @@ def chat(
         with closing(Ask(model, [], config, cache)) as task:
             work.follow(task.events_from_memory(load) if load else task.events(names))
             work.progress.close()
-            work.finish()
+            work.finish(task.text.has_text)
             work.notes.note(describe_reading(task.result()))
             _Conversation(work, task).run()
 
@@ -95,7 +96,7 @@ class _Conversation:
     def run(self) -> None:
         """The conversation. Mistakes are told in one line, and it goes on."""
         for line in self._lines():
-            name, _, argument = line.partition(" ")
+            name, _, argument = _BARE.get(line.casefold(), line).partition(" ")
             if name == "/quit":
                 return
             try:

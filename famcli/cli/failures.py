@@ -53,6 +53,8 @@ def guarded(debug: bool = False) -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
     except Exception as error:
         if type(error).__module__.startswith("typer."):
+            if hasattr(error, "message"):  # the library that checks values puts its own words first
+                error.message = str(error.message).replace("Value error, ", "")
             raise  # usage errors and typer.Exit: typer shows them itself
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)

@@ -69,8 +69,9 @@ def ppl(
         task = Perplexity(model, config)
         show = _Show(work, only_alerts=alert is not None, several_files=len(names) > 1)
         work.follow(task.events(open_documents(names, documents.encoding)), show.event)
-        show.result(task.result())
-        work.finish()
+        result = task.result()
+        show.result(result)
+        work.finish(result.counts.num_tokens)
 
 
 class _Show:

@@ -24,6 +24,7 @@ class Snapshot:
     """What a display shows. Counts are since the start; the totals and what follows from them are None if unknown.
 
     memory_share: of the memory's attention, what went to the last block; None if nobody measures that.
+    so_far: the best that was found so far, in words; None where nothing is looked for.
 
     Where total_tokens is known the work is counted in tokens, else in bytes.
     """
@@ -37,6 +38,7 @@ class Snapshot:
     eta_seconds: float | None = None
     total_tokens: int | None = None
     memory_share: float | None = None
+    so_far: str | None = None
 
     @property
     def done(self) -> int:
@@ -95,6 +97,7 @@ class Progress:
         self._total_tokens: int | None = None
         self._num_bytes = self._num_tokens = 0
         self._memory_share: float | None = None
+        self._so_far: str | None = None
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._show()
 
@@ -102,6 +105,7 @@ class Progress:
         """A new stage begins: shown at once. The totals are what will be read in it, None if unknown."""
         self._stage, self._total, self._total_tokens = name, total_bytes, total_tokens
         self._num_bytes = self._num_tokens = 0
+        self._so_far = None
         self._recent.clear()
         self._recent.append((self._clock(), 0))
         self._show()
@@ -113,6 +117,10 @@ class Progress:
         self._num_tokens += num_tokens
         if self._display is not None and self._clock() - self._last_shown >= self._interval:
             self._show()
+
+    def so_far(self, text: str) -> None:
+        """What is best so far: shown with the next numbers."""
+        self._so_far = text
 
     def close(self) -> None:
         """Show the last numbers and stop. Harmless when repeated."""
@@ -145,8 +153,8 @@ class Progress:
             bytes_per_token = self._num_bytes / self._num_tokens
             eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
         counts = (self._num_bytes, self._total, self._num_tokens)
-        totals = (self._total_tokens, self._memory_share)
-        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, *totals))
+        rest = (self._total_tokens, self._memory_share, self._so_far)
+        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, *rest))
 
 
 def _open_display(mode: ProgressMode, stream: TextIO) -> Display | None:

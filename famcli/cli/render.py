@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as RichProgress
 
     from famcli.cli.progress import Snapshot
@@ -88,10 +89,11 @@ class Notes:
 
 
 class Bar:
-    """A progress bar of one line on a terminal's stderr, erased at the end."""
+    """A progress bar of one line on a terminal's stderr, and below it what is best so far; erased at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         console = self._console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
@@ -101,16 +103,23 @@ class Bar:
             BarColumn(bar_width=_BAR_WIDTH),
             TextColumn("{task.fields[numbers]}", markup=False),
             console=console,
+        )
+        self._task = self._bar.add_task("", total=None, numbers="")
+        self._below = ""
+        self._live = Live(
+            get_renderable=self._lines,
+            console=console,
+            refresh_per_second=10,
             transient=True,
             redirect_stdout=False,  # results belong to stdout even while a bar is shown
         )
-        self._task = self._bar.add_task("", total=None, numbers="")
-        self._bar.start()
+        self._live.start()
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the line up to date."""
         name = short_stage(snapshot.stage)
         room = self._console.width - _BAR_WIDTH - len(name) - 5  # the spinner, a blank between columns, the last cell
+        self._below = harmless(snapshot.so_far or "")
         self.line(name, snapshot.done, snapshot.total, describe_numbers(snapshot, room))
 
     def line(self, name: str, done: float, total: float | None, numbers: str) -> None:
@@ -118,8 +127,15 @@ class Bar:
         self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
 
     def close(self) -> None:
-        """Erase the line."""
-        self._bar.stop()
+        """Erase it."""
+        self._live.stop()
+
+    def _lines(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        below = Text(self._below, style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(self._bar, below) if self._below else self._bar
 
 
 def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:

@@ -30,7 +30,7 @@ class AnswersShown:
 
         if isinstance(event, EarlierReading):
             size = describe_bytes(event.counts.num_bytes)
-            self._work.notes.note(f"read before, so not again: {size} (`famcli cache` shows what is kept)")
+            self._work.notes.note(f"read before, so not again: {size} (see `famcli cache`)")
             return
         if self._work.form == "json":
             return

@@ -18,7 +18,7 @@ from famcli.cli.options import (
     ReportOptions,
 )
 from famcli.cli.render import plural
-from famcli.cli.work import Work, describe_counts
+from famcli.cli.work import Work, describe_counts, one_line
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def summarize(
         if work.form == "json":
             objects = [result.to_json() for result in results]
             work.output.json({"files": objects} if each else objects[0])
-        work.finish()
+        work.finish(sum(result.num_sentences_seen for result in results))
 
 
 def _summarize(
@@ -140,10 +140,12 @@ class _Stream:
         self._work, self._heading, self.begun = work, heading, False
 
     def event(self, event: Any) -> None:
-        """Some more of a summary, or a note."""
-        from famcli.tasks.summarize import Note, SummaryText
+        """Some more of a summary, a note, or what looks best while it is read."""
+        from famcli.tasks.summarize import Note, SoFar, SummaryText
 
-        if self._work.form == "jsonl":
+        if isinstance(event, SoFar):
+            self._work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
+        elif self._work.form == "jsonl":
             name = "note" if isinstance(event, Note) else "text"
             self._work.output.json({"event": name, **event.to_json()})
         elif isinstance(event, Note):
@@ -174,14 +176,14 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         work.output.write(mark, "cyan" if text else "bold")
         work.output.line(text)
     work.output.line()
-    if result.num_sentences_seen and result.text is None:
-        seen = plural(result.num_sentences_seen, "sentence")
-        work.output.paragraph(f"{len(result.sentences)} of {seen}, by {result.scored_by}.", "dim")
-    elif result.text is not None:
-        work.output.line(
-            f"Written by the checkpoint from {plural(result.num_notes, 'note')}; quotes are verbatim.", "dim"
-        )
-    work.show_counts(result.counts, result.partial)
+    if result.text is not None:
+        how = f"Written by the checkpoint from {plural(result.num_notes, 'note')}. "
+    elif result.num_sentences_seen:
+        by = ", by surprise" * (result.signal == "surprise")  # not by the memory
+        how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}{by}. "
+    else:
+        how = ""
+    work.show_counts(result.counts, result.partial, how)
 
 
 def _show_lines(work: Work, result: SummaryResult) -> None:

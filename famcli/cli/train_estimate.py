@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from famcli.training.recipe import Recipe
 
 
-def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool) -> None:
-    """Measure, and print on stdout."""
+def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str | None = None) -> None:
+    """Measure, and print on stdout. goes_to: where what is made will be copied to, in words."""
     from famcli.training.estimate import estimate, expected_vocab_size
 
     found = estimate(recipe, expected_vocab_size(recipe))
@@ -22,7 +22,8 @@ def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool) -> None:
     if as_json:
         output.json({"run": str(run_folder), "estimate": asdict(found), "recipe": recipe.to_json()})
         return
-    for name, text in _lines(found, recipe, run_folder):
+    made = "adapter" if recipe.trains_updates else "checkpoint"
+    for name, text in [*_lines(found, recipe, run_folder), *([] if goes_to is None else [(made, goes_to)])]:
         output.write(f"{name:<14}", "bold")
         output.line(text)
 

@@ -20,6 +20,7 @@ from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
 from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
+from famcli.errors import DocumentError
 
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
@@ -127,17 +128,21 @@ class Work:
         if self.output.is_terminal:
             self.progress.close()
 
-    def show_counts(self, counts: ReadCounts, partial: bool, memory_file: str | None = None) -> None:
-        """The closing lines of every result in text: what was read (by now, or for `memory_file`), and whether that
-        was all."""
-        self.output.line(describe_counts(counts, memory_file), "dim")
+    def show_counts(self, counts: ReadCounts, partial: bool, how: str = "") -> None:
+        """The closing lines of a result in text: how it came about, what was read, and whether that was all."""
+        self.output.line(how + describe_counts(counts), "dim")
         if partial:
             self.output.line("Partial: interrupted before the end of the input.", "yellow")
 
-    def finish(self) -> None:
-        """Exit with the code for an interruption, if there was one."""
+    def finish(self, found: int = 1) -> None:
+        """Exit with the code for an interruption, if there was one.
+
+        found: how much text there was, in any unit; none at all is a DocumentError.
+        """
         if self.interrupted:
             _exit_interrupted()
+        if not found:
+            raise DocumentError("there was no text to work on; give one that is not empty")
 
 
 def cache_environment(cache: Path | None, offline: bool = False) -> Mapping[str, str]:
@@ -152,7 +157,7 @@ def describe_counts(counts: ReadCounts, memory_file: str | None = None) -> str:
     if memory_file is None:
         text = f"Read {sizes} in {describe_seconds(counts.seconds)}."
     else:
-        text = f"From {memory_file}: {sizes}, read earlier."
+        text = f"From {memory_file}: {sizes}."
     if counts.num_replaced:
         text += f" {plural(counts.num_replaced, 'invalid byte sequence')} replaced by U+FFFD."
     return text

@@ -64,6 +64,11 @@ class AskedText:
     readable: bool = True
     origin: str = "read"
 
+    @property
+    def has_text(self) -> bool:
+        """Whether there is any, as far as that can be told."""
+        return not self.readable or self.index.num_passages > 0
+
     def close(self) -> None:
         """Close the index; a temporary one is gone then."""
         self.index.close()

@@ -98,6 +98,11 @@ class Candidates:
             self._double()
         self._bins.setdefault(candidate.place // self._length, Heap(PER_BIN)).push(candidate)
 
+    def best_of_last(self) -> Candidate | None:
+        """The best one of the last stretch that has any."""
+        last = max((index for index, kept in self._bins.items() if len(kept)), default=None)
+        return None if last is None else max(self._bins[last].all(), key=lambda candidate: candidate.score)
+
     def forget(self, place: int) -> None:
         """Forget those from `place` on."""
         for kept in self._bins.values():

@@ -42,6 +42,11 @@ def content_terms(text: str) -> list[str]:
     return [term for word in kept or words for term in terms(word)]
 
 
+def has_content(text: str) -> bool:
+    """Whether any word is more than an English function word."""
+    return any(match[0] not in _STOPWORDS for match in _WORD.finditer(text.casefold()))
+
+
 def _stem(word: str) -> str:
     word = word.removesuffix("'s").removesuffix("\u2019s")
     for ending in _ENDINGS:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from famcli.tasks.lexical import content_terms
+from famcli.tasks.lexical import content_terms, has_content
 
 
 @dataclass(frozen=True)
 class Question:
     """text: as asked, on one line. terms: its content words as `lexical.terms` gives them, each once; none where it has
-    no word, and then nothing is evidence for it."""
+    no word, and then nothing is evidence for it. has_content: whether any of them is more than a function word; else a
+    passage that has them all says little."""
 
     text: str
     terms: tuple[str, ...]
+    has_content: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Question:
         """From what was asked."""
         line = " ".join(text.split())
-        return cls(line, tuple(dict.fromkeys(content_terms(line))))
+        return cls(line, tuple(dict.fromkeys(content_terms(line))), has_content(line))

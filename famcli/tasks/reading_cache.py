@@ -40,7 +40,8 @@ _STALE_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class CachedReading:
-    """One entry. names: the files, as they were called. num_bytes, num_tokens: of the text. size: bytes on the disk.
+    """One entry. names: the files, with their folders, where they were read. num_bytes, num_tokens: of the text.
+    size: bytes on the disk.
 
     created, used: seconds since 1970.
     """
@@ -145,7 +146,7 @@ class ReadingCache:
         save_memory(folder / _STATE, reading.reader)
         values = {
             "format": _FORMAT,
-            "names": [source.name for source in text.counts.sources],
+            "names": [os.path.abspath(source.name) for source in text.counts.sources],
             "model": text.model.name,
             "memory_mode": text.memory_mode,
             "read": text.counts.to_json(),

@@ -30,6 +30,7 @@ __all__ = [
     "Note",
     "Quote",
     "Section",
+    "SoFar",
     "SummarizeConfig",
     "Summarizer",
     "SummaryEvent",
@@ -53,7 +54,19 @@ class SummaryText:
         return {"text": self.text}
 
 
-SummaryEvent = Stage | Advance | Notice | Note | SummaryText
+@dataclass(frozen=True)
+class SoFar:
+    """An event: the best sentence of what was read last, by what is known so far. The summary may have another."""
+
+    line: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"line": self.line, "text": self.text}
+
+
+SummaryEvent = Stage | Advance | Notice | SoFar | Note | SummaryText
 
 
 class Summarizer:
@@ -75,6 +88,7 @@ class Summarizer:
             self._writer = Writer(model, self.config)
         self._quotes: tuple[Quote, ...] = ()
         self._written: WrittenText | None = None
+        self._so_far: SoFar | None = None
         self._finished = False
 
     @property
@@ -101,6 +115,7 @@ class Summarizer:
         for event in reader.read(watched):
             num_bytes = self._mind(event, num_bytes)
             yield from self._ledger.record(event)
+            yield from self._news()
             if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
                 yield from self._writer.after_block(reader.state, reader.last_hidden, len(self._extraction.parts))
         self._extraction.settle()
@@ -159,6 +174,14 @@ class Summarizer:
             num_bytes += event.num_bytes
             self._extraction.end_source()
         return num_bytes
+
+    def _news(self) -> Iterator[SoFar]:
+        """The best sentence so far, where that is another one than it was."""
+        best = self._extraction.best_of_last()
+        so_far = None if best is None else SoFar(best.sentence.line, best.sentence.text)
+        if so_far is not None and so_far != self._so_far:
+            self._so_far = so_far
+            yield so_far
 
     def _focus_is_missing(self) -> bool:
         return (

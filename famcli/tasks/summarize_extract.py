@@ -13,7 +13,7 @@ from famcli.nn import MemoryMode
 from famcli.reading.engine import start_state
 from famcli.reading.events import BlockEvent
 from famcli.reading.scoring import score_continuation
-from famcli.tasks.candidates import Candidates
+from famcli.tasks.candidates import Candidate, Candidates
 from famcli.tasks.focus import Focus
 from famcli.tasks.quality import gutenberg_marker, is_line, is_quotable
 from famcli.tasks.salience import AttentionProfile, Average
@@ -106,12 +106,19 @@ class Extraction:
             self.why_surprise = f"the text ended within the first block of {self.model.sidecar.fam.block_size} tokens"
             self._release(_surprise(self.model, self.memory_mode, [event for _, event in self._held]))
 
+    def best_of_last(self) -> Candidate | None:
+        """The best of what was read last, by what is known so far; the choice at the end may be another."""
+        return self._quoted.best_of_last()
+
     def chooser(self) -> Chooser:
         """What chooses among all that was gathered so far."""
-        candidates = self._candidates if self.num_quotable else self._lines
-        return Chooser(self._scorer, candidates.all(), self.parts.all(), self._with_pages)
+        return Chooser(self._scorer, self._quoted.all(), self.parts.all(), self._with_pages)
 
     # ------------------------------------------------------------------------------------------------ sentences
+
+    @property
+    def _quoted(self) -> Candidates:
+        return self._candidates if self.num_quotable else self._lines
 
     def _values(self, event: BlockEvent) -> NDArray[np.float64]:
         """Of an event's tokens [n]: log attention against the usual, or nats of surprise; NaN where not known."""

@@ -82,7 +82,8 @@ class Terms:
     def __init__(self, question: Question, index: PassageIndex) -> None:
         self.question = question
         self.weights = term_weights(index.frequencies(question.terms), index.num_passages)
-        self._shares = dict(zip(question.terms, self.weights / (self.weights.sum() or 1.0), strict=True))
+        whole = self.weights.sum() if question.has_content else math.inf  # function words cover nothing
+        self._shares = dict(zip(question.terms, self.weights / (whole or 1.0), strict=True))
 
     def coverage(self, words: Iterable[str]) -> float:
         """The share of the question's weight that lies on terms among `words`."""

@@ -115,7 +115,11 @@ def test_a_dry_run_writes_nothing(base: Path, story: Path, tmp_path: Path, run, 
     assert 0 < values["estimate"]["trained"] < values["estimate"]["parameters"]
     assert values["recipe"]["adapt"]["objective"] == "task"
     assert set(tmp_path.iterdir()) == before
-    assert "are trained" in run("adapt", base, "--data", story, *SMALL, "--dry-run").stdout
+    shown = run("adapt", base, "--data", story, *SMALL, "--dry-run").stdout
+    assert "are trained" in shown
+    assert shown.splitlines()[-1] == "adapter       goes where --out says"
+    named = run("adapt", base, "--data", story, *SMALL, "--dry-run", "--out", "new").stdout
+    assert named.splitlines()[-1] == "adapter       goes to new"
 
 
 def test_after_ctrl_c_the_same_command_goes_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,18 +117,21 @@ def test_the_second_question_comes_from_the_earlier_reading(run, tiny: Path, sto
     assert second.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
     size = story.stat().st_size
     sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
-    assert second.stdout.splitlines()[-1] == f"From an earlier reading: {sizes}, read earlier."
+    assert second.stdout.splitlines()[-1] == f"From an earlier reading: {sizes}."
     assert json.loads(run(*arguments, "--json").stdout)["cached"] is True
     for options in (["--readings", tmp_path / "elsewhere"], ["--readings-limit", 0]):
         assert json.loads(run(*arguments, "--json", *options).stdout)["cached"] is False
 
 
-def test_the_cache_can_be_seen_and_cleared(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+def test_the_cache_can_be_seen_and_cleared(
+    run, tiny: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("cache").stdout == f"0 readings, 0 B of 1.0 GB, in {tmp_path / 'readings'}\n"
-    run("ask", "Who?", "-f", story, "-m", tiny)
+    monkeypatch.chdir(tmp_path)
+    run("ask", "Who?", "-f", story.name, "-m", tiny)
     shown = run("cache").stdout.splitlines()
-    assert shown[0] == str(story)
-    assert "memory on" in shown[1]
+    assert shown[0] == str(story)  # though it was called otherwise
+    assert re.search(rf"kB read by {tiny}, memory on, 20\d\d-.* last asked 20\d\d-.*; takes ", shown[1])
     assert shown[2].startswith("1 reading, ")
     values = json.loads(run("cache", "--json").stdout)
     assert values["readings"][0]["num_bytes"] == story.stat().st_size
@@ -151,7 +155,10 @@ def test_not_found_shows_how_sure_the_best_passage_was(run, tiny: Path, story: P
     assert lines[0] == "Not found in the document."
     assert lines[1].startswith("  The best passage has a confidence of 0.")
     assert lines[1].endswith("; --threshold 0 shows it.")
-    assert run("ask", "Who?", "-m", tiny, input=b"").stdout.splitlines()[1] == ""  # no passage, no confidence
+    nothing = run("ask", "Who?", "-m", tiny, input=b"")
+    assert nothing.stdout.splitlines()[1] == ""  # no passage, no confidence
+    assert nothing.exit_code == 1
+    assert nothing.stderr.endswith("there was no text to work on; give one that is not empty\n")
 
 
 def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -164,7 +171,7 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
     size = story.stat().st_size
     told = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny).stdout
     sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
-    assert told.splitlines()[-1] == f"From {saved}: {sizes}, read earlier."
+    assert told.splitlines()[-1] == f"From {saved}: {sizes}."
     story.write_text("Everything was rewritten.\n")
     changed = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
     assert changed.exit_code == 0

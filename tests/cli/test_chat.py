@@ -50,6 +50,20 @@ def test_mistakes_are_told_and_it_goes_on(run, tiny: Path, story: Path, tmp_path
     assert "/history" in result.stdout
 
 
+def test_words_alone_are_commands(run, tiny: Path, story: Path) -> None:
+    result = run("chat", story, "--model", tiny, input=f"help\n?\nHelp\nquit\n{MAP}\n")
+    assert result.stdout.count("/history") == 3
+    assert result.stdout.count("Q: ") == result.stdout.count("confidence") == 0
+    assert run("chat", story, "--model", tiny, input=f"exit\n{MAP}\n").stdout == ""
+
+
+def test_a_text_without_a_sentence_is_not_talked_about(run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    result = run("chat", tmp_path / "empty.txt", "--model", tiny, input=f"{MAP}\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("there was no text to work on; give one that is not empty\n")
+
+
 def test_the_text_is_a_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     for options in ([], ["-"], [story, "--load", "x.fam"]):
         assert run("chat", *options, "--model", tiny, input="Who?\n").exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,13 @@ def test_an_option_beats_the_environment(run, fake_command: Callable, monkeypatc
     monkeypatch.setenv("FAMCLI_DTYPE", "bfloat16")
     assert run("fake", "--dtype", "float32").exit_code == 0
     assert seen == ["float32"]
+
+
+def test_an_option_that_is_wrong_is_told_in_our_words(run, story: Path) -> None:
+    result = run("ppl", story, "--device", "tpu")
+    assert result.exit_code == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.endswith("'FAMCLI_DEVICE'): 'tpu' is not one of 'auto', 'cpu', 'cuda', 'mps'.")
 
 
 def test_json_and_jsonl_exclude_each_other() -> None:

@@ -121,13 +121,17 @@ def test_contradictions_are_usage_errors(run, story: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_empty_input_is_not_an_error(run, tiny: Path, tmp_path: Path) -> None:
+def test_empty_input_fails_unless_there_is_other_text(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     result = run("ppl", tmp_path / "empty.txt", "--model", tiny)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert [line.split("  ")[-1] for line in result.stdout.splitlines()[:-1]] == ["nothing to score"]
-    assert result.stderr.endswith(f"famcli: warning: nothing to read: {tmp_path / 'empty.txt'} is empty\n")
-    assert run("ppl", "--model", tiny, "--json", input="").exit_code == 0
+    assert result.stderr.splitlines()[-2:] == [
+        f"famcli: warning: nothing to read: {tmp_path / 'empty.txt'} is empty",
+        "famcli: there was no text to work on; give one that is not empty",
+    ]
+    assert run("ppl", "--model", tiny, "--json", input="").exit_code == 1
+    assert run("ppl", tmp_path / "empty.txt", story, "--model", tiny).exit_code == 0
 
 
 def test_progress_begins_before_the_model_is_there(run, tiny: Path, story: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
         "eta_seconds": 5.0,
         "total_tokens": None,
         "memory_share": None,
+        "so_far": None,
     }
 
 
@@ -121,11 +123,28 @@ def test_a_bar_fits_on_a_terminal_and_shows_what_matters(monkeypatch: pytest.Mon
         progress.stage(stage, total_bytes=4_000_000)
         clock.now += 100
         progress.advance(num_bytes=1_000_000, num_tokens=300_000)
-        progress._display._bar.refresh()
+        progress._display._live.refresh()
     line = stream.getvalue().replace("\x1b", "\n")
     assert "the-man-who-w\u2026htmare.txt" in line
     assert "25 %  ETA 5:00  1.0 MB/4.0 MB  3,000 tokens/s" in line
     assert "/home" not in line
+
+
+def test_what_is_best_so_far_stands_below_the_bar_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    stream, clock = Terminal(), Clock()
+    with Progress("bar", "reading", stream, clock) as progress:
+        progress.so_far(f"line 7: The \x1b[31mlighthouse{' stood' * 30} there.")
+        clock.now += 1
+        progress.advance(num_bytes=10, num_tokens=2)
+        progress._display._live.refresh()
+        assert "\nline 7: The \\x1b[31mlighthouse stood" in re.sub(r"\x1b\[\d*m|\r", "", stream.getvalue())
+        assert "there." not in stream.getvalue()
+        progress.stage("answering")
+        held = len(stream.getvalue())
+        progress._display._live.refresh()
+    assert "lighthouse" not in stream.getvalue()[held:]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def test_every_line_is_a_quote_with_its_place(run, tiny: Path, story: Path) -> N
         place, _, text = line.partition(": ")
         assert text in source[int(place.removeprefix("line ")) - 1]
     assert lines[4] == ""
-    assert lines[5].startswith("4 of 121 sentences, by ")
-    assert lines[6].startswith(f"Read {story.stat().st_size:,} bytes, ")
+    assert lines[5].startswith(f"4 of 121 sentences. Read {story.stat().st_size:,} bytes, ")
+    assert len(lines) == 6
 
 
 def test_json_has_spans_of_the_source(run, tiny: Path, story: Path) -> None:
@@ -51,13 +51,33 @@ def test_several_files_are_one_text_or_each_its_own(run, tiny: Path, story: Path
 
 def test_an_empty_text_says_so(run, tiny: Path) -> None:
     result = run("summarize", "--model", tiny, input="")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     first, blank, counts = result.stdout.splitlines()
     assert (first, blank) == ("The input has no sentence to quote.", "")
     assert counts.startswith("Read 0 bytes, 0 tokens, 0 full blocks in ")
-    assert result.stderr.splitlines()[-1] == "famcli: warning: nothing to read: standard input is empty"
+    assert result.stderr.splitlines()[-2:] == [
+        "famcli: warning: nothing to read: standard input is empty",
+        "famcli: there was no text to work on; give one that is not empty",
+    ]
     blank_text = run("summarize", "--model", tiny, "--json", input=" \n\n")
+    assert blank_text.exit_code == 1
     assert json.loads(blank_text.stdout)["warnings"] == ["standard input holds nothing but white space"]
+
+
+def test_the_best_sentence_so_far_is_told_while_reading(spawn, until_tokens_are_read, tiny: Path, story: Path) -> None:
+    process = spawn("summarize", "--model", tiny, "--progress", "json")
+
+    def more() -> None:
+        process.stdin.write(story.read_text())
+        process.stdin.flush()
+
+    until_tokens_are_read(process, more)
+    process.stdin.close()
+    told = [json.loads(line)["so_far"] for line in process.stderr if line.startswith("{")]
+    assert process.wait(60) == 0
+    place, _, text = told[-1].partition(": ")
+    assert text in story.read_text()
+    assert place.startswith("line ")
 
 
 def test_interrupt_prints_the_summary_so_far(spawn, until_tokens_are_read, tiny: Path, story: Path) -> None:

@@ -145,6 +145,13 @@ def test_without_a_shared_word_there_is_no_evidence(question: str) -> None:
     assert weigh(PassageIndex(), Question.parse(question)) == []
 
 
+def test_function_words_alone_are_no_evidence_to_be_sure_of() -> None:
+    index = index_of("Who are you and how is it?", *(f"The clerk {n} went home early." for n in range(30)))
+    sure, unsure = (weigh(index, Question.parse(text))[0] for text in ("Which clerk 7 is at home?", "Who are you?"))
+    assert "Who are you" in unsure.passage.text
+    assert unsure.confidence < 0.25 < sure.confidence
+
+
 def test_confidence_grows_with_what_is_shared() -> None:
     texts = [f"Nothing of it number {number} stands here." for number in range(50)]
     index = index_of(*texts, "The golden key of Queen Isolde lies in the well.", "A golden day came.")
