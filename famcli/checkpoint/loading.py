@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from famcli.nn.lora import LowRank
 from famcli.nn.quantized import QuantizedMatrix
 from famcli.tokens.gguf_file import is_gguf
 
+_ASKED_AT_ONCE = 128 << 10  # Linux takes no more of a larger request than the disk's read-ahead
 _FEW_BITS = {"int8": torch.int8, "int4": torch.uint8}
 
 
@@ -72,8 +75,7 @@ class _Source:
         self._path, self._file = path, file
         self._last: tuple[str, Tensor] | None = None  # what was copied last, of which other parameters are rows too
         if hasattr(os, "posix_fadvise") and not is_gguf(path):
-            with path.open("rb") as advised:  # the disk need not wait until a mapped page is asked for
-                os.posix_fadvise(advised.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            threading.Thread(target=_read_ahead, args=(path,), daemon=True).start()
 
     def values(self, declared: StoredTensor, mapped: bool) -> Tensor:
         """A parameter's values, those in few bits as float32. mapped: they will be used as they are stored."""
@@ -96,6 +98,13 @@ class _Source:
             self._last = None
             self._last = (declared.name, _copied(declared))
         return self._last[1]
+
+
+def _read_ahead(path: Path) -> None:
+    """Ask the system for all of a file, so that the disk need not wait for what is done with each tensor."""
+    with suppress(OSError), path.open("rb") as file:
+        for start in range(0, path.stat().st_size, _ASKED_AT_ONCE):
+            os.posix_fadvise(file.fileno(), start, _ASKED_AT_ONCE, os.POSIX_FADV_WILLNEED)
 
 
 def _copied(declared: StoredTensor) -> Tensor:

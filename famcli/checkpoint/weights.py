@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import RawIOBase
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ _NAMES_SHOWN = 3
 # Files up to this size are hashed whole; of larger ones three samples of each tensor are.
 _WHOLE_HASH_BYTES = 128 << 20
 _SAMPLE_BYTES = 1 << 16
+_READ_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -256,30 +258,20 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     whole = sum(tensor.num_bytes for tensor in stored.values()) <= _WHOLE_HASH_BYTES
     parts: dict[str, bytes] = {}
     for path in {tensor.file for tensor in stored.values()}:
-        with _mapped(path) as content:
-            for parameter, tensor in stored.items():
-                if tensor.file == path:
-                    with content[tensor.start : tensor.start + tensor.stored_bytes] as values:
-                        parts[parameter] = _tensor_digest(values, whole)
+        own = {name: tensor for name, tensor in stored.items() if tensor.file == path}
+        try:
+            with path.open("rb", buffering=0) as file:
+                if not whole and hasattr(os, "posix_fadvise"):  # the system need not read what lies between samples
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                parts |= {name: _tensor_digest(file, tensor, whole) for name, tensor in own.items()}
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({shown(error)}); fetch it again") from error
     digest = hashlib.sha256(b"whole" if whole else b"sampled")
     for parameter in sorted(stored):
         tensor = stored[parameter]
         digest.update(f"{parameter} torch.{tensor.dtype} {tensor.shape} ".encode())
         digest.update(parts[parameter])
     return digest.hexdigest()
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
-    try:
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as view,
-        ):
-            yield view
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({shown(error)}); fetch it again") from error
 
 
 def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
@@ -292,13 +284,19 @@ def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
     return main if main in ("float32", "float16") else "bfloat16"
 
 
-def _tensor_digest(flat: memoryview, whole: bool) -> bytes:
-    if whole or len(flat) <= 3 * _SAMPLE_BYTES:
-        return hashlib.sha256(flat).digest()
-    middle = (len(flat) - _SAMPLE_BYTES) // 2
-    digest = hashlib.sha256()
-    for start in (0, middle, len(flat) - _SAMPLE_BYTES):
-        digest.update(flat[start : start + _SAMPLE_BYTES])
+def _tensor_digest(file: RawIOBase, tensor: StoredTensor, whole: bool) -> bytes:
+    start, size, digest = tensor.start, tensor.stored_bytes, hashlib.sha256()
+    pieces = [(start, size)]
+    if not whole and size > 3 * _SAMPLE_BYTES:
+        pieces = [(start + place, _SAMPLE_BYTES) for place in (0, (size - _SAMPLE_BYTES) // 2, size - _SAMPLE_BYTES)]
+    for place, left in pieces:
+        file.seek(place)
+        while left:
+            read = file.read(min(left, _READ_AT_ONCE))
+            if not read:
+                raise CheckpointError(f"{tensor.file} ends within a tensor; fetch it again")
+            digest.update(read)
+            left -= len(read)
     return digest.digest()
 
 
