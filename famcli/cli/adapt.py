@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from famcli.cli.options import ReportOptions
+from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
 from famcli.errors import UsageError
 
 
@@ -83,10 +83,8 @@ def adapt(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, and print what the run will need.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
-    ] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")] = False,
+    as_json: EstimateJsonOption = False,
+    jsonl: RunJsonlOption = False,
     report: ReportOptions,
 ) -> None:
     """Teach a pretrained checkpoint to read with a memory.

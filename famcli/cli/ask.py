@@ -13,6 +13,7 @@ import typer
 from famcli.cli.options import (
     DocumentOptions,
     EachOption,
+    LoadOption,
     MachineOptions,
     MemoryModeOption,
     OutputOptions,
@@ -67,10 +68,7 @@ def ask(
         list[str] | None,
         typer.Option("--file", "-f", metavar="FILE", help="A text to read, repeatable; none, or -, is standard input."),
     ] = None,
-    load: Annotated[
-        Path | None,
-        typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
-    ] = None,
+    load: LoadOption = None,
     write: WriteOption = None,
     top: TopOption = 3,
     threshold: ThresholdOption = None,

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from famcli.cli.ask import AnswerTokensOption, ThresholdOption, TopOption, WriteOption, make_config
-from famcli.cli.options import DocumentOptions, MachineOptions, MemoryModeOption, OutputOptions, ReportOptions
+from famcli.cli.options import (
+    DocumentOptions,
+    LoadOption,
+    MachineOptions,
+    MemoryModeOption,
+    OutputOptions,
+    ReportOptions,
+)
 from famcli.cli.readings import ReadingsOptions
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
@@ -37,10 +44,7 @@ def chat(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="Text files, read one after the other.")
     ] = None,
-    load: Annotated[
-        Path | None,
-        typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
-    ] = None,
+    load: LoadOption = None,
     write: WriteOption = None,
     top: TopOption = 1,
     threshold: ThresholdOption = None,

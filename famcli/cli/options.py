@@ -42,6 +42,14 @@ FilesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
 ]
 EachOption = Annotated[bool, typer.Option("--each", help="Treat each file alone, instead of one after the other.")]
+EstimateJsonOption = Annotated[
+    bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
+]
+RunJsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")]
+LoadOption = Annotated[
+    Path | None,
+    typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(

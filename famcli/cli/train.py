@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
-from famcli.cli.options import ReportOptions
+from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
 from famcli.cli.render import Bar, Notes, Output, describe_seconds
 from famcli.cli.train_estimate import show_estimate
 from famcli.errors import UsageError
@@ -41,10 +41,8 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe, measure a step, and print what the run will need.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
-    ] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")] = False,
+    as_json: EstimateJsonOption = False,
+    jsonl: RunJsonlOption = False,
     report: ReportOptions,
 ) -> None:
     """Train a checkpoint from a recipe.
