@@ -1,8 +1,7 @@
 """A plain decoder, trained without FAM on 512 tokens, gains a memory by LoRA: the paper's central claim.
 
     python -m benchmarks.adapt_claim train plain-text           # then plain-short and plain: the decoder to be adapted
-    python -m benchmarks.adapt_claim train task                 # then distill and full; each goes on if killed
-    python -m benchmarks.adapt_claim train task --set schedule.max_minutes=90
+    python -m benchmarks.adapt_claim train task-first           # task-second, task; full-first, full; distill
     python -m benchmarks.adapt_claim judge                      # what is trained so far, on validation text
     python -m benchmarks.adapt_claim judge --heldout            # for the final figures, once
 
@@ -19,12 +18,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.common import ROOT, print_table, verdict
+from famcli.checkpoint.merge import merge
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.benchmarks import passkey_trials, score_trials
@@ -39,6 +40,8 @@ from famcli.training.recipe import load_recipe
 RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"
 HELDOUT = ROOT.parent / "shared" / "corpus" / "books_heldout.jsonl.zst"
+PLAIN_EXPORT = RUNS / "plain" / "export"
+MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task-second")}
 CONTEXT = 512
 MULTIPLES = (1, 2, 4, 8, 16)
 ROOM = 32  # tokens left for the question, so that at 1x all of it lies within the training context
@@ -56,11 +59,25 @@ PLAIN: dict[str, tuple[str, ...]] = {
     ),
     "plain": (f"schedule.init={RUNS / 'plain-short' / 'export'}", "schedule.muon_lr=0.002", "schedule.max_minutes=18"),
 }
+FULL = ("adapt.method=full", "schedule.weight_decay=0.05")
+# a high rate finds the memory and then loses it again, a low one keeps it: each run begins where another ended
+SECOND = ("schedule.adamw_lr=0.0015", "schedule.decay_share=0.8", "schedule.curriculum_share=0.3")
 CHANGES: dict[str, tuple[str, ...]] = {
-    "task": (),
+    "task-first": ("schedule.max_minutes=18",),
+    "task-second": (f"adapt.model={MERGED['task-first']}", "schedule.muon_lr=0.0015", *SECOND),
+    "task": (
+        f"adapt.model={MERGED['task-second']}",
+        "schedule.muon_lr=0.001",
+        "schedule.adamw_lr=0.001",
+        "schedule.decay_share=1",
+        "schedule.curriculum_share=0",
+        "schedule.random_state_passing_from=0",
+        "schedule.max_minutes=20",
+    ),
+    "full-first": ("schedule.max_minutes=18", "schedule.muon_lr=0.002", *FULL),
+    "full": (f"adapt.model={RUNS / 'full-first' / 'export'}", "schedule.muon_lr=0.001", *SECOND, *FULL),
     # the teacher sees 512 tokens, so no question may be further from its answer than that
     "distill": ("adapt.objective=distill", "schedule.max_blocks=4", "schedule.curriculum_share=0.5"),
-    "full": ("adapt.method=full", "schedule.muon_lr=0.002", "schedule.weight_decay=0.05"),
 }
 
 
@@ -109,7 +126,9 @@ def train_one(name: str, changes: Sequence[str]) -> None:
                 flush=True,
             )
 
-    train(recipe, RUNS / name, show)
+    ended = train(recipe, RUNS / name, show)
+    if name in MERGED and recipe.adapt is not None and ended.finished and not MERGED[name].exists():
+        merge(Path(recipe.adapt.model), RUNS / name / "export", MERGED[name])
 
 
 def judge(streams: int, windows: int, heldout: bool) -> None:
@@ -142,20 +161,19 @@ def judge(streams: int, windows: int, heldout: bool) -> None:
 
 
 def _readings() -> Iterator[Reading]:
-    plain = RUNS / "plain" / "export"
+    plain = PLAIN_EXPORT
     own = open_model(plain, dtype="bfloat16", device="cpu")
     sliding = open_model(plain, dtype="bfloat16", device="cpu", block_size=128, memory_segments=3)
     everything = open_model(plain, dtype="bfloat16", device="cpu", block_size=128, memory_segments=4 * MULTIPLES[-1])
     yield Reading("plain, windows of 512 cut at their ends", own, ("none",))
     yield Reading("plain, sliding window of 512", sliding, ("none",))
     yield Reading("plain, full attention", everything, ("none",), short=False)
-    for name, changes in CHANGES.items():
-        made = RUNS / name / "export"
-        if not made.exists():
-            continue
-        full = "adapt.method=full" in changes
-        model = open_model(made if full else plain, dtype="bfloat16", device="cpu", adapter=None if full else made)
-        yield Reading(f"adapted, {name}", model, ("on", "frozen"))
+    for name in ("task", "full", "distill"):
+        made, base = RUNS / name / "export", MERGED["task-second"] if name == "task" else plain
+        if made.exists():
+            opened = (made, None) if name == "full" else (base, made)
+            model = open_model(opened[0], dtype="bfloat16", device="cpu", adapter=opened[1])
+            yield Reading(f"adapted, {name}", model, ("on", "frozen"))
 
 
 def _validation_texts() -> Texts:

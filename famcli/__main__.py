@@ -1,6 +1,16 @@
-"""`python -m famcli` is the `famcli` command."""
+"""The `famcli` command, which is `python -m famcli` too."""
 
-from famcli.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C ends it silently even while its first modules load."""
+    try:
+        from famcli.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

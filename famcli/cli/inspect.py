@@ -12,6 +12,7 @@ from famcli.cli.inspect_adapter import adapter_facts
 from famcli.cli.options import CacheOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
+from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.checkpoint.inspect import CheckpointInfo
@@ -47,6 +48,8 @@ def inspect(
 
         _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
+    if file is not None and file.suffix == ".fam" and not file.exists():
+        raise UsageError(f"{file}: no such memory file; make one with `famcli read FILE --save {file}`")
     from famcli.checkpoint.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve

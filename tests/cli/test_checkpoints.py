@@ -184,3 +184,9 @@ def test_pull_fetches_and_says_what_comes_next(
 def test_the_page_of_commands_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs" / "commands.md"
     assert page.read_text(encoding="utf-8") == commands_page(), "run `make docs`"
+
+
+def test_a_memory_file_that_is_not_there_is_called_that(run, tmp_path: Path) -> None:
+    done = run("inspect", tmp_path / "no.fam")
+    assert done.exit_code == 2
+    assert "no such memory file; make one with `famcli read FILE --save" in done.stderr

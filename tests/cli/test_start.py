@@ -49,6 +49,21 @@ def test_usage_errors_load_nothing_heavy_and_exit_2(arguments: list[str]) -> Non
     assert "Traceback" not in stderr
 
 
+def test_ctrl_c_while_the_first_modules_load_is_silent() -> None:
+    program = """
+import builtins, famcli.__main__
+plain = builtins.__import__
+def interrupted(name, *rest):
+    if name == "famcli.cli.main":
+        raise KeyboardInterrupt
+    return plain(name, *rest)
+builtins.__import__ = interrupted
+famcli.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_completion_loads_nothing_heavy() -> None:
     environment = {"_FAMCLI_COMPLETE": "complete_bash", "COMP_WORDS": "famcli s", "COMP_CWORD": "1"}
     stdout, stderr, code = run_and_list_heavy(**environment)
