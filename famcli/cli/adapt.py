@@ -94,6 +94,7 @@ def adapt(
     makes it part of a checkpoint. The run is one of famcli train: given again, the same command goes on where it was
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
+    from famcli.cli.render import Notes
     from famcli.cli.train import follow
     from famcli.cli.train_estimate import show_estimate
     from famcli.training.adapt_plan import AdaptPlan, to_toml
@@ -141,3 +142,5 @@ def adapt(
     exported = follow(recipe, folder, report, jsonl, again, shown=out)
     if is_first_process():
         shutil.copytree(exported, out, dirs_exist_ok=True)
+        read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
+        Notes(report.quiet).note(f"next: {shlex.join(['famcli', 'ppl', 'FILE', '--memory-mode', 'compare', *read])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,9 @@ def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str,
     limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
     distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
     what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
-    total = describe_bytes(found.fixed_bytes + found.step_bytes)
+    total = found.fixed_bytes + found.step_bytes
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else total
+    too_much = f"; more than the {describe_bytes(there)} of this machine" if total > there else ""
     return [
         ("recipe", f"{recipe.name}, {recipe.path}"),
         ("run", str(run_folder)),
@@ -48,8 +51,8 @@ def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str,
         ("operations", f"{found.flops_per_token:.3g} a token, {found.flops_per_token * found.tokens:.3g} in all"),
         (
             "memory",
-            f"{total}: {describe_bytes(found.fixed_bytes)} weights and optimiser, {describe_bytes(found.step_bytes)} "
-            "the longest step",
+            f"{describe_bytes(total)}: {describe_bytes(found.fixed_bytes)} weights and optimiser, "
+            f"{describe_bytes(found.step_bytes)} the longest step{too_much}",
         ),
         ("speed", f"{found.tokens_per_second:,.0f} tokens/s, {found.peak_share:.0%} of this machine's peak"),
         ("time", f"{describe_seconds(found.seconds)}, checks not counted"),

@@ -33,6 +33,7 @@ def adapter(base: Path, story: Path, tmp_path: Path, run, monkeypatch: pytest.Mo
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith("adapter: trained 3 steps, ")
     assert " are trained)" in done.stderr
+    assert f"next: famcli ppl FILE --memory-mode compare --model {base} --adapter adapter\n" in done.stderr
     return tmp_path / "adapter"
 
 
@@ -98,6 +99,7 @@ def test_distilling_and_full_fine_tuning(base: Path, story: Path, tmp_path: Path
     shutil.copyfile(story, tmp_path / "texts" / "a.txt")
     done = run("adapt", base, "--data", "texts", "--out", "full", "--method", "full", *SMALL)
     assert done.exit_code == 0, done.stderr
+    assert done.stderr.endswith("next: famcli ppl FILE --memory-mode compare --model full\n")
     assert run("ppl", story, "-m", "full").exit_code == 0
     done = run("adapt", base, "--data", "texts", "--data", story, "--out", "small", "--objective", "distill",
                "--target", "q_proj", "--target", "v_proj", *SMALL)  # fmt: skip

@@ -75,6 +75,11 @@ def test_a_dry_run_prints_what_the_run_will_need_and_trains_nothing(run, recipe:
     assert not (recipe.parent / "runs").exists()
 
 
+def test_a_dry_run_says_what_the_machine_cannot_hold(run, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sysconf", lambda name: 10)
+    assert "longest step; more than the 100 B of this machine\n" in run("train", recipe, "--dry-run").stdout
+
+
 def test_json_belongs_to_a_dry_run(run, recipe: Path) -> None:
     result = run("train", recipe, "--json")
     assert (result.exit_code, result.stdout) == (2, "")
