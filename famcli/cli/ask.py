@@ -100,6 +100,8 @@ def ask(
         raise UsageError("--load asks a memory file and --file reads texts: give one of them")
     if load and each:
         raise UsageError("--each treats texts alone, but --load reads none: leave one of them out")
+    if str(html) == "-":
+        raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
     if html is not None and each:
         raise UsageError("--html is one page for one reading: leave out --each, or ask the files one by one")
     if load and question_first:
@@ -126,7 +128,7 @@ def ask(
             with ExitStack() as stack:
                 recorder = None if html is None else stack.enter_context(Recorder())
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
-                shown = AnswersShown(work, several=len(asked) > 1, heading=group[0] if each else None)
+                shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
                 work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
                 results.append(task.result())
                 found += task.text.has_text

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from famcli.cli.options import (
     ReportOptions,
 )
 from famcli.cli.readings import ReadingsOptions
+from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
 from famcli.errors import FamcliError, UsageError
@@ -28,11 +30,13 @@ from famcli.errors import FamcliError, UsageError
 if TYPE_CHECKING:
     from famcli.tasks.answers import Answer
     from famcli.tasks.ask import Ask
+    from famcli.tasks.evidence import Passage
 
 _BARE = {"help": "/help", "?": "/help", "exit": "/quit", "quit": "/quit"}
 _HELP = """\
 Ask a question, or:
-  /source [N]   show citation N (1 if not given) of the last answer between what stands before and after it
+  /source [N]   show citation N (1 if not given) of the last answer between what stands before and after it;
+                > marks what is cited, >> the answer in it
   /history      list the questions so far
   /save FILE    write questions, answers and citations to FILE: JSON if it ends with .json, else Markdown
   /help         this
@@ -85,7 +89,7 @@ class _Conversation:
 
     def __init__(self, work: Work, task: Ask) -> None:
         self._work, self._task = work, task
-        self._shown = AnswersShown(work)
+        self._shown = AnswersShown(work, task.config.threshold)
         self._commands: dict[str, Callable[[str], None]] = {
             "/source": self._source,
             "/history": self._history,
@@ -147,18 +151,28 @@ class _Conversation:
         self._work.output.line()
 
     def _source(self, argument: str) -> None:
-        citations = self._answers[-1].citations if self._answers else ()
+        answer = self._answers[-1] if self._answers else None
+        citations = () if answer is None else answer.citations
         number = int(argument) if argument.isdecimal() else 1 if not argument else 0
+        if answer is None or not citations:
+            raise UsageError(
+                "there is no answer with a citation yet" if answer is None else "the last answer cites nothing"
+            )
         if not 1 <= number <= len(citations):
-            raise UsageError(f"the last answer has {len(citations)} citations: /source 1 shows the first")
+            raise UsageError(f"the last answer has {plural(len(citations), 'citation')}: /source 1 shows the first")
         cited = citations[number - 1]
-        self._work.output.line(
-            f"{cited.source}, line {cited.line:,}, bytes {cited.span[0]:,} to {cited.span[1]:,}", "cyan"
-        )
+        start, end = cited.span
+        self._work.output.line(f"{cited.source}, {answer.place(number)}, bytes {start:,} to {end:,}", "cyan")
         for passage in self._task.beside(cited):
-            is_it = passage.span == cited.span
-            for paragraph in paragraphs(passage.text):
-                self._work.output.line(f"  {'>' if is_it else ' '} {paragraph}", "bold" if is_it else "dim")
+            if passage.span != cited.span:
+                self._show(passage.text, " ", "dim")
+                continue
+            for is_answer, text in _divided(passage, answer.span if number == 1 else None):
+                self._show(text, ">>" if is_answer else ">", "bold" if is_answer else "")
+
+    def _show(self, text: str, mark: str, style: Style) -> None:
+        for paragraph in paragraphs(text):
+            self._work.output.line(f"{mark:>3} {paragraph}", style)
 
     def _history(self, argument: str) -> None:
         for number, answer in enumerate(self._answers, 1):
@@ -182,6 +196,13 @@ class _Conversation:
         self._work.notes.note(f"saved {path}")
 
 
+def _divided(passage: Passage, span: tuple[int, int] | None) -> Iterator[tuple[bool, str]]:
+    """A passage in its order, in what is of the answer at `span` (its whole sentences) and what is not."""
+    start, end = span or (0, 0)
+    for is_answer, sentences in groupby(passage.sentences, lambda one: one.start < end and start < one.end):
+        yield is_answer, "".join((one.gap or "") + one.text for one in sentences)
+
+
 def as_markdown(answers: tuple[Answer, ...]) -> str:
     """Questions with their answers, each citation as a quote with its place."""
     parts = []
@@ -189,8 +210,8 @@ def as_markdown(answers: tuple[Answer, ...]) -> str:
         parts.append(f"## {answer.question}\n\n{one_line(answer.text)}\n")
         if answer.kind == "written":
             parts.append("*Written by the model; not checked.*\n")
-        for citation in answer.citations:
+        for number, citation in enumerate(answer.citations, 1):
             quote = "\n>\n".join(f"> {paragraph}" for paragraph in paragraphs(citation.text))
-            place = f"{citation.source}, line {citation.line}, bytes {citation.span[0]} to {citation.span[1]}"
+            place = f"{citation.source}, {answer.place(number)}, bytes {citation.span[0]} to {citation.span[1]}"
             parts.append(f"{quote}\n>\n> ({place}; confidence {citation.confidence:.2f})\n")
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from famcli.cli.render import describe_bytes
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 class AnswersShown:
     """Shows answers as they come, and what the result adds."""
 
-    def __init__(self, work: Work, several: bool = False, heading: str | None = None) -> None:
+    def __init__(self, work: Work, threshold: float, several: bool = False, heading: str | None = None) -> None:
+        """threshold: the confidence that an answer needed."""
         self._work = work
+        self._threshold = threshold
         self._several = several
         self._heading = heading
         self._writing: int | None = None
@@ -66,6 +69,8 @@ class AnswersShown:
             self._work.output.line("Partial: interrupted before the end of the input.", "yellow")
 
     def _answer(self, answer: Answer) -> None:
+        from famcli.tasks.ask_report import place_of
+
         output, index = self._work.output, self._shown
         self._shown += 1
         if self._work.form == "jsonl":
@@ -81,14 +86,13 @@ class AnswersShown:
         if answer.kind == "written":
             where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
             output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
-        elif not answer.found and answer.confidence and self._writing != index:
-            hint = f"The best passage has a confidence of {answer.confidence:.2f}; --threshold 0 shows it."
-            output.line(f"  {hint}", "dim")
+        elif not answer.found and 0 < answer.confidence < self._threshold and self._writing != index:
+            confidence = math.floor(100 * answer.confidence) / 100  # rounded up it might seem enough
+            hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
+            output.line(f"  {hint}; --threshold 0 shows it.", "dim")
         for number, citation in enumerate(answer.citations, 1):
             mark = "verified" if citation.verified else "not verified"
-            page = "" if citation.page is None else f"page {citation.page:,}, "
-            place = f"{citation.source}, {page}line {citation.line:,}, confidence {citation.confidence:.2f}, {mark}"
-            output.line(f"  [{number}] {place}:", "cyan")
+            output.line(f"  [{number}] {place_of(answer, number)}, {mark}:", "cyan")
             for paragraph in paragraphs(citation.text):
                 output.line(f"      {paragraph}")
 

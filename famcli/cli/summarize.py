@@ -87,6 +87,8 @@ def summarize(
         sections=sections or form == "outline",
         memory_mode=memory_mode,
     )
+    if str(html) == "-":
+        raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
     if html is not None and each:
         raise UsageError("--html is one page for one summary: leave out --each, or summarize the files one by one")
     with Work(report, output) as work:
@@ -128,6 +130,11 @@ def _summarize(
             _write_report(html, result, recorder)
         if work.form != "json":
             _show(work, result, form, heading, stream.begun)
+        chosen = {quote.source for quote in result.sentences}
+        left_out = [source.name for source in result.counts.sources if source.num_bytes and source.name not in chosen]
+        if chosen and left_out:
+            names = ", ".join(left_out)
+            work.notes.note(f"nothing was chosen from {names}; --each summarizes each file by itself")
         if html is not None:
             work.notes.note(f"the report is in {html}")
     return result
@@ -178,7 +185,7 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
     work.output.line()
     if result.text is not None:
         how = f"Written by the checkpoint from {plural(result.num_notes, 'note')}. "
-    elif result.num_sentences_seen:
+    elif result.sentences:
         by = ", by surprise" * (result.signal == "surprise")  # not by the memory
         how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}{by}. "
     else:

@@ -22,9 +22,11 @@ from famcli.tasks.answers import (
 )
 from famcli.tasks.asked_text import AskedText
 from famcli.tasks.common import Notice
+from famcli.tasks.evidence import Passage
 from famcli.tasks.likelihood import QuestionLikelihood
 from famcli.tasks.question import Question
 from famcli.tasks.rereading import is_quoted_right
+from famcli.tasks.sentences import Sentence
 from famcli.tasks.spans import copy_span
 from famcli.tasks.weighing import NUM_WEIGHED, THRESHOLD, Weighed, best_sentence, ranked_by_network, weigh
 
@@ -147,23 +149,23 @@ class Answerer:
         return NOTHING_FOUND if self.text.index.num_passages else NOTHING_READ
 
     def _quote(self, question: Question, evidence: list[Weighed]) -> Answer:
-        passage = best_sentence(evidence[0].passage, question, self.text.index)
-        text, span = passage.text, passage.span
-        if self.style == "span":
-            text, span = self._span(question, evidence) or (text, span)
+        span = self._span(question, evidence) if self.style == "span" else None
+        quoted = span or best_sentence(evidence[0].passage, question, self.text.index)
         return Answer(
             question=question.text,
             found=True,
-            text=text,
+            text=quoted.text,
             kind="extracted",
             cited=True,
             confidence=evidence[0].confidence,
             citations=tuple(self._cite(one) for one in evidence),
-            span=span,
+            span=quoted.span,
+            line=quoted.line,
+            page=self._page(quoted),
         )
 
-    def _span(self, question: Question, evidence: list[Weighed]) -> tuple[str, tuple[int, int]] | None:
-        """What the network copies from the best passage, and where it stands; None if nothing, or it cannot be told."""
+    def _span(self, question: Question, evidence: list[Weighed]) -> Passage | None:
+        """What the network copies from the best passage; None if nothing, or it cannot be told where it stands."""
         model, passage = self.text.model, evidence[0].passage
         place = self.text.places[passage.source]
         last_hidden, state = read_any(model.network, self._prompt(question, evidence), self.text.state)
@@ -172,9 +174,11 @@ class Answerer:
         span = copy_span(model, state, last_hidden, passage.text, self.config.max_answer_tokens)
         if span is None:
             return None
-        text = passage.text[span.start : span.end]
-        start = passage.span[0] + _width(passage.text[: span.start], place.encoding)
-        return text, (start, start + _width(text, place.encoding))
+        before, text = passage.text[: span.start], passage.text[span.start : span.end]
+        start = passage.span[0] + _width(before, place.encoding)
+        line, page = passage.line + before.count("\n"), passage.page + before.count("\f")
+        end = start + _width(text, place.encoding)
+        return Passage(passage.source, (Sentence(text, start, end, line, None, False, page),))
 
     def _write(
         self, number: int, question: Question, evidence: list[Weighed], confidence: float
@@ -215,7 +219,7 @@ class Answerer:
         return Citation(
             source=place.name,
             line=passage.line,
-            page=passage.sentences[0].page if self.text.index.has_pages(passage.source) else None,
+            page=self._page(passage),
             span=passage.span,
             text=passage.text,
             confidence=one.confidence,
@@ -223,6 +227,9 @@ class Answerer:
             checked_against="text read" if place.path is None else "source",
             features=one.features,
         )
+
+    def _page(self, passage: Passage) -> int | None:
+        return passage.page if self.text.index.has_pages(passage.source) else None
 
     def _warn(self, text: str) -> Iterator[Notice]:
         if text not in self.warnings:

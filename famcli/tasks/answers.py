@@ -57,7 +57,7 @@ class Answer:
     """text: the answer, or why there is none (found is then False).
 
     kind: "extracted" is verbatim: a sentence of the first citation (or a few, where a quotation goes on), or a span of
-    it; "written" was generated. span: source bytes of an extracted answer, in the source of the first citation.
+    it; "written" was generated. span, line, page: where an extracted answer stands in the source of the first citation.
     confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
     cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of a written
     one are where the model looked, and nothing checks that they support it.
@@ -71,6 +71,19 @@ class Answer:
     confidence: float
     citations: tuple[Citation, ...]
     span: tuple[int, int] | None = None
+    line: int | None = None
+    page: int | None = None
+
+    def place(self, number: int) -> str:
+        """Where the citation of this number (from 1) stands: `page 3, line 120`. Of the first one: where the answer
+        itself does, and then where all that is cited does, `line 19 of lines 11 to 21`."""
+        cited = self.citations[number - 1]
+        page, line, around = cited.page, cited.line, ""
+        if number == 1 and self.line is not None:
+            page, line = self.page, self.line
+            last = cited.line + cited.text.count("\n")
+            around = f" of lines {cited.line:,} to {last:,}" if last > cited.line else ""
+        return ("" if page is None else f"page {page:,}, ") + f"line {line:,}{around}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,6 +94,8 @@ class Answer:
             "kind": self.kind,
             "cited": self.cited,
             "span": None if self.span is None else list(self.span),
+            "line": self.line,
+            "page": self.page,
             "confidence": self.confidence,
             "citations": [citation.to_json() for citation in self.citations],
         }

@@ -194,7 +194,7 @@ class Ask:
         if (found := cache.find(self.model, key, paths)) is not None:
             self._text = found
             yield EarlierReading(found.counts)
-            yield from map(Notice, found.warnings)
+            yield from map(Notice, found.warnings if found.has_text else ())
             return
         try:
             self._making = cache.begin()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from famcli.tasks.answers import Answer, Citation
+from famcli.tasks.answers import Answer
 from famcli.tasks.ask import AskResult
 from famcli.tasks.asked_text import AskedText
 from famcli.tasks.report.page import Cited, Item, Report
@@ -17,7 +17,10 @@ def report_of(result: AskResult, facts: Sequence[str], has_heat: bool) -> Report
     places, items = list[Cited](), list[Item]()
     for answer in result.answers:
         first = len(places) + 1
-        places += [Cited(one.source, one.span, place_of(one), one.text) for one in answer.citations]
+        places += [
+            Cited(one.source, one.span, place_of(answer, number), one.text)
+            for number, one in enumerate(answer.citations, 1)
+        ]
         numbers = tuple(range(first, len(places) + 1))
         items.append(Item(_told(answer), numbers, heading=answer.question, quotes=True))
     names = ", ".join(source.name for source in result.counts.sources)
@@ -25,10 +28,10 @@ def report_of(result: AskResult, facts: Sequence[str], has_heat: bool) -> Report
     return Report(f"Questions about {names}", tuple(facts), tuple(items), tuple(places), heat)
 
 
-def place_of(citation: Citation) -> str:
-    """`book.txt, page 3, line 120, confidence 0.83`."""
-    page = "" if citation.page is None else f"page {citation.page:,}, "
-    return f"{citation.source}, {page}line {citation.line:,}, confidence {citation.confidence:.2f}"
+def place_of(answer: Answer, number: int) -> str:
+    """Of a citation by its number, from 1: `book.txt, page 3, line 120, confidence 0.83`."""
+    cited = answer.citations[number - 1]
+    return f"{cited.source}, {answer.place(number)}, confidence {cited.confidence:.2f}"
 
 
 def texts_of(text: AskedText, recorder: Recorder) -> list[Text]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from famcli.tasks.quality import num_words, similarity, word_set
+from famcli.tasks.quality import num_words, said, similarity, word_set
 from famcli.tasks.sentences import Sentence
 
 MAX_BINS = 64
@@ -35,9 +35,18 @@ class Candidate:
         """What likeness is judged by."""
         return word_set(self.sentence.text)
 
+    @cached_property
+    def said(self) -> str:
+        """The same for sentences with the same words."""
+        return said(self.sentence.text)
+
+    def likeness(self, other: Candidate) -> float:
+        """How much it says the same as another one, 0 to 1."""
+        return 1.0 if self.said == other.said else similarity(self.words, other.words)
+
     def repeats(self, other: Candidate) -> bool:
         """Whether it says nearly the same as another one."""
-        return similarity(self.words, other.words) > _MAX_SIMILARITY
+        return self.likeness(other) > _MAX_SIMILARITY
 
 
 class Heap:
@@ -190,8 +199,7 @@ class _Choice:
         self._waiting.remove(best)
         self._used += cost
         for candidate in self._waiting:
-            likeness = similarity(best.words, candidate.words)
-            self._likeness[id(candidate)] = max(self._likeness[id(candidate)], likeness)
+            self._likeness[id(candidate)] = max(self._likeness[id(candidate)], best.likeness(candidate))
         return True
 
 

@@ -39,6 +39,11 @@ class Passage:
         return self.sentences[0].line
 
     @property
+    def page(self) -> int:
+        """Of its start, from 1."""
+        return self.sentences[0].page
+
+    @property
     def substance(self) -> float:
         """0 to 1: words in finished sentences, of twelve. Headings have the words of many questions, and no answer."""
         return min(1.0, sum(num_words(s.text) for s in self.sentences if s.is_finished) / 12)

@@ -12,6 +12,8 @@ MIN_LETTERS = 0.72
 MAX_CAPITALS = 0.3
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_LEAD_IN = re.compile(r"(?:[\W\d_]|t(?=\d))*(?:\w+(?:\W{1,3}\w+){0,2}\W{0,2}[:>\])]+\s+)?", re.I)
+_ENOUGH_SAID = 3  # words that must be left without what stands before them
 _QUOTATION_MARK = re.compile("[\u201c\u201d]")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 _BOILERPLATE = re.compile(
@@ -115,6 +117,13 @@ def gutenberg_marker(sentence: Sentence) -> str | None:
     """ "START" or "END" if this is the line with which Project Gutenberg frames a book's own text."""
     found = _GUTENBERG.search(sentence.text)
     return found[1].upper() if found else None
+
+
+def said(text: str) -> str:
+    """The words of a sentence, without case, marks, and a time or name before it: what may be quoted only once."""
+    rest = text[_LEAD_IN.match(text).end() :]  # type: ignore[union-attr]
+    words = _WORD.findall((rest if num_words(rest) >= _ENOUGH_SAID else text).casefold())
+    return " ".join(words) or text
 
 
 def similarity(one: frozenset[str], other: frozenset[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from famcli.tasks.boundaries import LEADER
 from famcli.tasks.candidates import Candidate, Heap
@@ -150,8 +150,14 @@ class Parts:
             part.candidates.forget(place)
 
     def all(self) -> list[Part]:
-        """Those with sentences."""
-        return [part for part in self._parts if part.num_sentences]
+        """Those with sentences. The first heading of a source is its title: it stands no deeper than any below it."""
+        found, titled = [part for part in self._parts if part.num_sentences], set[str]()
+        for place, part in enumerate(found):
+            if part.title is not None and part.source not in titled:
+                titled.add(part.source)
+                highest = min(one.level for one in found if one.source == part.source and one.title is not None)
+                found[place] = replace(part, level=highest)
+        return found
 
     def _drop(self, level: int) -> None:
         """Headings of this level and finer ones begin no part any more."""

@@ -80,7 +80,7 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._recorder = recorder
-        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._ledger = Ledger(model.tokenizer.vocab_size, needs_text=True)
         on_values = None if recorder is None else recorder.heat
         self._extraction = Extraction(model, self.memory_mode, self.config.focus, on_values)
         self._writer: Writer | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from famcli.tasks.candidates import Budget, Candidate, choose
@@ -21,7 +23,9 @@ class Chooser:
         self, scorer: Scorer, candidates: Sequence[Candidate], parts: Sequence[Part], with_pages: Collection[str]
     ) -> None:
         of_parts = (candidate for part in parts for candidate in part.candidates.all())
-        self._scorer = scorer.final(list({id(one): one for one in (*candidates, *of_parts)}.values()))
+        known = list({id(one): one for one in (*candidates, *of_parts)}.values())
+        self._scorer = scorer.final(known)
+        self._times = Counter(one.said for one in known)
         self._candidates, self._with_pages = candidates, with_pages
         self._quoted: list[Candidate] = []  # in parts so far
         self.finds_focus = any(self._scorer.is_about_focus(candidate) for candidate in candidates)
@@ -49,10 +53,15 @@ class Chooser:
     def _chosen(self, candidates: Sequence[Candidate], budget: Budget, title: str | None) -> list[Quote]:
         if self.finds_focus:
             candidates = [candidate for candidate in candidates if self._scorer.is_about_focus(candidate)]
-        values = {id(candidate): self._scorer.score(candidate) for candidate in candidates}
+        values = {id(candidate): self._value(candidate) for candidate in candidates}
         found = choose(candidates, budget, lambda candidate: values[id(candidate)])
         self._quoted += found
         return [self._quote(candidate, values[id(candidate)], title) for candidate in found]
+
+    def _value(self, candidate: Candidate) -> float:
+        """Its score, less for what stands everywhere: twice may be weight, ten times is boilerplate."""
+        times = self._times[candidate.said]
+        return self._scorer.score(candidate) - (math.log2(times / 2) if times > 2 else 0.0)
 
     def _quote(self, candidate: Candidate, score: float, title: str | None) -> Quote:
         sentence = candidate.sentence

@@ -22,6 +22,23 @@ def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
     assert lines[-1].startswith(f"Read {story.stat().st_size:,} bytes, ")
 
 
+def test_the_line_that_is_shown_is_that_of_the_answer(run, tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lease.txt"
+    path.write_text(
+        "1. Rent\n\nThe tenant pays nine hundred euros a month.\n\n2. Map\n\n\fOttilie hid the map under a stone.\n\n"
+        f"3. Roof\n\nThe owner repairs it.\n\n\fNobody{' and nobody' * 60} lives there.\n"
+    )
+    arguments = ["ask", "Where did Ottilie hide the map?", "--file", path, "--model", tiny]
+    lines = run(*arguments).stdout.splitlines()
+    assert lines[0] == "Ottilie hid the map under a stone."
+    assert lines[1].startswith(f"  [1] {path}, page 2, line 7 of lines 1 to 11, confidence ")
+    answer = json.loads(run(*arguments, "--json").stdout)["answers"][0]
+    assert (answer["line"], answer["page"]) == (7, 2)
+    assert (answer["citations"][0]["line"], answer["citations"][0]["page"]) == (1, 1)
+    written = json.loads(run(*arguments, "--json", "--write", "--answer-tokens", 4).stdout)["answers"][0]
+    assert (written["line"], written["page"]) == (None, None)
+
+
 def test_one_reading_serves_several_questions(run, tiny: Path, story: Path) -> None:
     questions = ["Where did Ottilie hide the treasure map?", "Who knows the zebra?"]
     values = json.loads(run("ask", *questions, "-f", story, "--model", tiny, "--json").stdout)
@@ -154,11 +171,22 @@ def test_not_found_shows_how_sure_the_best_passage_was(run, tiny: Path, story: P
     lines = run("ask", "Who went to the harbour?", "-f", story, "-m", tiny, "--threshold", 1).stdout.splitlines()
     assert lines[0] == "Not found in the document."
     assert lines[1].startswith("  The best passage has a confidence of 0.")
-    assert lines[1].endswith("; --threshold 0 shows it.")
+    assert lines[1].endswith(", below 1; --threshold 0 shows it.")
     nothing = run("ask", "Who?", "-m", tiny, input=b"")
     assert nothing.stdout.splitlines()[1] == ""  # no passage, no confidence
     assert nothing.exit_code == 1
     assert nothing.stderr.endswith("there was no text to work on; give one that is not empty\n")
+
+
+def test_an_empty_file_is_told_of_once_on_each_stream(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    for _ in range(2):  # read, then from the earlier reading
+        result = run("ask", "Who?", "-f", empty, "-m", tiny)
+        assert (result.exit_code, result.stdout.count("Nothing was read")) == (1, 1)
+        assert "warning" not in result.stderr
+    told = run("ask", "Who?", "-f", empty, "-f", story, "-m", tiny).stderr
+    assert told.count(f"warning: nothing to read: {empty} is empty") == 1
 
 
 def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -233,6 +261,9 @@ def test_a_report_shows_answers_beside_the_text(run, tiny: Path, story: Path, tm
         assert ("No heat map" not in written) == is_read
         page.unlink()
     assert run(*arguments, "-f", story, "--each").exit_code == 2
+    unnamed = run("ask", "Who?", "-f", story, "-m", tiny, "--html", "-")
+    assert (unnamed.exit_code, unnamed.stdout) == (2, "")
+    assert "give the name of a file" in unnamed.stderr
 
 
 def test_a_closed_pipe_in_the_middle_of_the_answers_ends_it_in_silence(tiny: Path, story: Path, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def test_a_conversation_through_a_pipe(run, tiny: Path, story: Path, tmp_path: P
     assert result.exit_code == 0
     assert result.stdout.count(HIDDEN) >= 3  # the answer, its citation, the citation in its place
     lines = result.stdout.splitlines()
-    assert any(re.match(rf"{re.escape(str(story))}, line \d+, bytes \d", line) for line in lines)
+    assert any(re.match(rf"{re.escape(str(story))}, line 61 of lines \d+ to \d+, bytes \d", line) for line in lines)
+    assert [line for line in lines if line.startswith(" >> ")] == [f" >> {HIDDEN}"]
     assert any(line.startswith("  > ") for line in lines)
     assert "Not found in the document." in lines
     assert [f"1. {MAP}", "2. Who knows the zebra?"] == [line for line in lines if line[:2] in ("1.", "2.")]
@@ -42,12 +43,21 @@ def test_mistakes_are_told_and_it_goes_on(run, tiny: Path, story: Path, tmp_path
     typed = f"/source\n/nonsense\n/save\n/save {story}\n/source 7\n{MAP}\n/source x\n/help\n"
     result = run("chat", story, "--model", tiny, input=typed)
     assert result.exit_code == 0
-    assert result.stderr.count("citations: /source 1 shows the first") == 3
+    assert result.stderr.count("there is no answer with a citation yet") == 2
+    assert "the last answer has 1 citation: /source 1 shows the first" in result.stderr
     assert "there is no command /nonsense" in result.stderr
     assert "name the file to write" in result.stderr
     assert f"{story}: file exists" in result.stderr
     assert HIDDEN in result.stdout
     assert "/history" in result.stdout
+
+
+def test_what_is_not_found_says_how_sure_it_would_have_to_be(run, tiny: Path, story: Path) -> None:
+    typed = f"{MAP}\n/source\n"
+    result = run("chat", story, "--model", tiny, "--threshold", 1, input=typed)
+    hint = r"  The best passage has a confidence of 0\.\d\d, below 1; --threshold 0 shows it\."
+    assert sum(re.fullmatch(hint, line) is not None for line in result.stdout.splitlines()) == 1
+    assert "the last answer cites nothing" in result.stderr
 
 
 def test_words_alone_are_commands(run, tiny: Path, story: Path) -> None:

@@ -55,13 +55,31 @@ def test_an_empty_text_says_so(run, tiny: Path) -> None:
     first, blank, counts = result.stdout.splitlines()
     assert (first, blank) == ("The input has no sentence to quote.", "")
     assert counts.startswith("Read 0 bytes, 0 tokens, 0 full blocks in ")
-    assert result.stderr.splitlines()[-2:] == [
-        "famcli: warning: nothing to read: standard input is empty",
-        "famcli: there was no text to work on; give one that is not empty",
-    ]
+    assert result.stderr.splitlines()[-1] == "famcli: there was no text to work on; give one that is not empty"
+    assert "warning" not in result.stderr
     blank_text = run("summarize", "--model", tiny, "--json", input=" \n\n")
     assert blank_text.exit_code == 1
     assert json.loads(blank_text.stdout)["warnings"] == ["standard input holds nothing but white space"]
+
+
+def test_a_text_without_anything_to_quote_says_so_once(run, tiny: Path) -> None:
+    result = run("summarize", "--model", tiny, input="1 2 3 4\n")
+    first, blank, counts = result.stdout.splitlines()
+    assert (result.exit_code, first, blank) == (0, "The input has no sentence to quote.", "")
+    assert counts.startswith("Read 8 bytes, ")
+
+
+def test_files_of_which_nothing_was_chosen_are_named(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    other, empty = tmp_path / "chat.log", tmp_path / "empty.txt"
+    other.write_text("09:15 anna: no\n")
+    empty.touch()
+    result = run("summarize", empty, other, story, "--model", tiny, "-n", 3)
+    assert result.stderr.splitlines()[-2:] == [
+        f"famcli: warning: nothing to read: {empty} is empty",
+        f"famcli: nothing was chosen from {other}; --each summarizes each file by itself",
+    ]
+    for options in ([story], [other, story, "--each"]):
+        assert "nothing was chosen" not in run("summarize", *options, "--model", tiny).stderr
 
 
 def test_the_best_sentence_so_far_is_told_while_reading(spawn, until_tokens_are_read, tiny: Path, story: Path) -> None:
@@ -194,6 +212,7 @@ def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> 
         (["-n", "0"], "'0' is no length"),
         (["--focus", " "], "the focus is empty"),
         (["--each", "--html", "x.html"], "--html is one page"),
+        (["--html", "-"], "give the name of a file"),
         (["--html", "missing/x.html"], "cannot write the report to missing/x.html"),
     ],
 )

@@ -76,6 +76,13 @@ def test_plain_lines_are_headings_only_where_there_are_no_others() -> None:
     assert [row[2] for row in mixed] == [2, 2]
 
 
+def test_a_title_stands_no_deeper_than_what_is_below_it() -> None:
+    below = [("1. Rent", 2), "b", ("1.1 Due", 3), "c"]
+    assert [row[1] for row in parts_of(("LEASE", 3), "a", *below)] == [2, 2, 3]
+    assert [row[1] for row in parts_of(("Lease", PLAIN), "a", ("Rent", 1), "b", ("Due", 2), "c")] == [1, 1, 2]
+    assert [row[1] for row in parts_of(("Lease", 1), "a", *below)] == [1, 2, 3]
+
+
 def test_parts_are_bounded_and_none_is_lost() -> None:
     fine = [row for number in range(40) for row in ((f"{number}", 1), "a", (f"{number}.1", 2), "b")]
     kept = parts_of(*fine)

@@ -11,10 +11,12 @@ from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from famcli.tasks.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
 from famcli.tasks.common import Advance
-from famcli.tasks.quality import is_line, is_quotable, is_spoken, leaning, num_words, similarity, word_set
+from famcli.tasks.quality import is_line, is_quotable, is_spoken, leaning, num_words, said, similarity, word_set
 from famcli.tasks.salience import AttentionProfile, Average, TokenValues
 from famcli.tasks.sentences import Sentence, SentenceSplitter
 from famcli.tasks.summarize import Length, SummarizeConfig, Summarizer, parse_length, summarize
+from famcli.tasks.summarize_choose import Chooser
+from famcli.tasks.summarize_score import Scorer
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, prose, with_sidecar, write
 
@@ -235,6 +237,41 @@ def test_repetitions_are_chosen_once() -> None:
     assert len(choose(same, Budget(5))) == 1
     assert [c.sentence.text for c in choose(same + other, Budget(3))].count("Another thought stands alone.") == 1
     assert choose([], Budget(3)) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (
+            "17:45:03 <anna> let's ask Tom for the speakers",
+            "[18:02] Bert Meyer: Let\u2019s ask Tom for the speakers!",
+            False,
+        ),
+        ("17:45:03 <anna> let's ask Tom for the speakers", "[18:02] Bert Meyer: Let's ask Tom for the speakers!", True),
+        ("2026-05-01T09:17:00Z cora: the hall is free", "4.1 The hall is free.", True),
+        ("The hall has 3 doors of oak", "The hall has 4 doors of oak", False),
+        ("eth0: link up", "eth1: link up", False),
+        ("...", "!!!", False),
+    ],
+)
+def test_what_is_said_is_told_by_the_words(one: str, other: str, same: bool) -> None:
+    assert (said(one) == said(other)) is same
+
+
+def test_the_same_words_are_chosen_once_whoever_says_them() -> None:
+    texts = [f"17:4{n}:0{n} <{name}> let's ask Tom for the speakers" for n, name in enumerate(["anna", "bert", "cora"])]
+    texts.append("17:49:59 <dirk> the bakery gives us forty loaves of bread")
+    lines = [Candidate(sentence(text), "x", 3000 * place, 1.0) for place, text in enumerate(texts)]
+    assert [one.sentence.text for one in choose(lines, Budget(4))] == [texts[0], texts[3]]
+
+
+@pytest.mark.parametrize(("times", "less"), [(1, 0), (2, 0), (8, 2)])
+def test_what_stands_everywhere_is_marked_down(times: int, less: int) -> None:
+    notice, scorer = sentence("Always disconnect the machine before you open its cover."), Scorer()
+    candidates = [scorer.keep(notice, "x", 1000 * place, 0.0) for place in range(times)]
+    plain = scorer.final(candidates).score(candidates[0])
+    (quote,) = Chooser(scorer, candidates, [], ()).of_all(Budget(4))
+    assert quote.score == pytest.approx(plain - less)
 
 
 def test_the_profile_takes_out_where_in_a_block_a_token_stands() -> None:
