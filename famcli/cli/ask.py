@@ -18,6 +18,7 @@ from famcli.cli.options import (
     MemoryModeOption,
     OutputOptions,
     ReportOptions,
+    check_page,
 )
 from famcli.cli.readings import ReadingsOptions
 from famcli.cli.show_answers import AnswersShown, describe_reading
@@ -100,10 +101,7 @@ def ask(
         raise UsageError("--load asks a memory file and --file reads texts: give one of them")
     if load and each:
         raise UsageError("--each treats texts alone, but --load reads none: leave one of them out")
-    if str(html) == "-":
-        raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
-    if html is not None and each:
-        raise UsageError("--html is one page for one reading: leave out --each, or ask the files one by one")
+    check_page(html, each)
     if load and question_first:
         raise UsageError("--question-first is about reading, but --load reads nothing: leave one of them out")
     if str(listed) == "-" and not load and ("-" in (file or ["-"])):

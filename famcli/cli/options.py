@@ -153,6 +153,14 @@ class DocumentOptions:
     ] = None
 
 
+def check_page(html: Path | None, each: bool) -> None:
+    """Refuse a page (--html) that cannot be written. Raises UsageError."""
+    if str(html) == "-":
+        raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
+    if html is not None and each:
+        raise UsageError("--html is one page for one reading: leave out --each, or give the files one by one")
+
+
 def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
     """`function` with each parameter that is an option group replaced by the group's fields, for typer to read."""
     hints = get_type_hints(function, include_extras=True)

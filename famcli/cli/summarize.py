@@ -16,10 +16,10 @@ from famcli.cli.options import (
     MemoryModeOption,
     OutputOptions,
     ReportOptions,
+    check_page,
 )
 from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line
-from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
@@ -87,10 +87,7 @@ def summarize(
         sections=sections or form == "outline",
         memory_mode=memory_mode,
     )
-    if str(html) == "-":
-        raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
-    if html is not None and each:
-        raise UsageError("--html is one page for one summary: leave out --each, or summarize the files one by one")
+    check_page(html, each)
     with Work(report, output) as work:
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine)
