@@ -37,14 +37,16 @@ def terms(text: str) -> list[str]:
 
 def content_terms(text: str) -> list[str]:
     """`terms` without English function words; all of them if nothing else is there."""
-    words = [match[0] for match in _WORD.finditer(text.casefold())]
-    kept = [word for word in words if word not in _STOPWORDS]
-    return [term for word in kept or words for term in terms(word)]
+    return [term for word in _content_words(text) or [text] for term in terms(word)]
 
 
 def has_content(text: str) -> bool:
     """Whether any word is more than an English function word."""
-    return any(match[0] not in _STOPWORDS for match in _WORD.finditer(text.casefold()))
+    return bool(_content_words(text))
+
+
+def _content_words(text: str) -> list[str]:
+    return [match[0] for match in _WORD.finditer(text.casefold()) if match[0] not in _STOPWORDS]
 
 
 def _stem(word: str) -> str:

@@ -10,15 +10,18 @@ from famcli.tasks.lexical import content_terms, has_content
 @dataclass(frozen=True)
 class Question:
     """text: as asked, on one line. terms: its content words as `lexical.terms` gives them, each once; none where it has
-    no word, and then nothing is evidence for it. has_content: whether any of them is more than a function word; else a
-    passage that has them all says little."""
+    no word, and then nothing is evidence for it."""
 
     text: str
     terms: tuple[str, ...]
-    has_content: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Question:
         """From what was asked."""
         line = " ".join(text.split())
-        return cls(line, tuple(dict.fromkeys(content_terms(line))), has_content(line))
+        return cls(line, tuple(dict.fromkeys(content_terms(line))))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any of its words is more than a function word; else a passage that has them all says little."""
+        return has_content(self.text)
