@@ -168,18 +168,19 @@ def judge(streams: int, windows: int, heldout: bool) -> None:
 
 
 def _readings() -> Iterator[Reading]:
-    plain = PLAIN_EXPORT
-    own = open_model(plain, dtype="bfloat16", device="cpu")
-    sliding = open_model(plain, dtype="bfloat16", device="cpu", block_size=128, memory_segments=3)
-    everything = open_model(plain, dtype="bfloat16", device="cpu", block_size=128, memory_segments=4 * MULTIPLES[-1])
+    def opened(folder: Path, **options: Any) -> Model:
+        return open_model(folder, dtype="bfloat16", device="cpu", **options)
+
+    own = opened(PLAIN_EXPORT)
+    sliding = opened(PLAIN_EXPORT, block_size=128, memory_segments=3)
+    everything = opened(PLAIN_EXPORT, block_size=128, memory_segments=4 * MULTIPLES[-1])
     yield Reading("plain, windows of 512 cut at their ends", own, ("none",))
     yield Reading("plain, sliding window of 512", sliding, ("none",))
     yield Reading("plain, full attention", everything, ("none",), short=False)
-    for name in ("task", "full", "distill"):
-        made, base = RUNS / name / "export", MERGED["task-second"] if name == "task" else plain
+    for name, base in (("task", MERGED["task-second"]), ("full", None), ("distill", PLAIN_EXPORT)):
+        made = RUNS / name / "export"
         if made.exists():
-            opened = (made, None) if name == "full" else (base, made)
-            model = open_model(opened[0], dtype="bfloat16", device="cpu", adapter=opened[1])
+            model = opened(made) if base is None else opened(base, adapter=made)
             yield Reading(f"adapted, {name}", model, ("on", "frozen"))
 
 
