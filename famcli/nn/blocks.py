@@ -29,52 +29,53 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     queries = turns.tokens(queries)
     sinks = _sinks(layer, before, call, keys, values)
     keys = turns.tokens(keys)
-    memory, memory_rows = _memories(layer, before, (keys, values), call)
     keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
-    first = before.segment_keys.shape[2]
+    pieces = _pieces(keys, values, num_blocks, block_size)
+    first = len(pieces) - num_blocks
+    memory, memory_rows = _memories(layer, before, pieces[first:], call)
     attended = []
-    for t in range(num_blocks):
-        block = slice(first + t * block_size, first + (t + 1) * block_size)
-        segments = slice(max(0, block.start - fam.memory_segments * block_size), block.start)
-        parts = _visible_sinks(sinks, layer, call, t)
-        seen = _segments_and_block(layer, keys, values, segments, block, fam.stop_segment_gradient)
-        parts += [*seen[:-1], *memory_rows[t : t + 1], seen[-1]]
-        own = queries[:, :, t * block_size : (t + 1) * block_size]
+    for t, own in enumerate(queries.split(block_size, dim=2)):
+        seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
+        parts = [*_visible_sinks(sinks, layer, call, t), *seen[:-1], *memory_rows[t : t + 1], seen[-1]]
         attended.append(layer.self_attn.attend(own, parts, causal=True, window=layer.window))
     x = layer.finish(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 
 
-def _segments_and_block(
-    layer: Layer, keys: Tensor, values: Tensor, segments: slice, block: slice, stopped: bool
-) -> list[KeysValues]:
-    """What a block sees of earlier blocks and of itself: two parts, or one where a window runs over both."""
-    own = (keys[:, :, block], values[:, :, block])
-    if segments.start == segments.stop:
-        return [own]
-    if layer.window is not None and not stopped:
-        both = slice(segments.start, block.stop)
-        return [(keys[:, :, both], values[:, :, both])]
-    past = (keys[:, :, segments], values[:, :, segments])
-    past = (past[0].detach(), past[1].detach()) if stopped else past
-    return [past, own] if layer.window is None else [joined([past, own])]
+def _pieces(keys: Tensor, values: Tensor, num_blocks: int, block_size: int) -> list[KeysValues]:
+    """Keys and values of segments and `num_blocks` blocks, block by block; what is no whole block comes first.
+
+    By `split`: its gradient is put together once, while each slice's fills a tensor as wide as all blocks.
+    """
+    rest, whole = keys.shape[2] % block_size, keys.shape[2] // block_size
+    sizes = [rest] * (rest > 0) + [block_size] * whole
+    return list(zip(keys.split_with_sizes(sizes, dim=2), values.split_with_sizes(sizes, dim=2), strict=True))
 
 
-def _memories(layer: Layer, before: LayerState, block_rows: KeysValues, call: Call) -> tuple[Tensor, list[KeysValues]]:
+def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) -> list[KeysValues]:
+    """What the block that is the last of `pieces` sees of them: its segments and itself, in one part where a window
+    runs over both (of which it may hide the first)."""
+    *past, own = pieces
+    past = past[max(0, len(past) - fam.memory_segments - (past[0][0].shape[2] < fam.block_size)) :] if past else past
+    if fam.stop_segment_gradient:
+        past = [(keys.detach(), values.detach()) for keys, values in past]
+    return [*past, own] if layer.window is None else [joined([*past, own])]
+
+
+def _memories(
+    layer: Layer, before: LayerState, blocks: list[KeysValues], call: Call
+) -> tuple[Tensor, list[KeysValues]]:
     """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
-    memory, size, turns = before.memory, call.fam.block_size, call.turns(layer)
+    memory, turns = before.memory, call.turns(layer)
     if not memory.shape[1]:
         return memory, []
-    num_blocks = block_rows[0].shape[2] // size
     if call.state.memory_mode == "frozen":
         keys, values = layer.self_attn.keys_values(layer.normed(memory))
-        return memory, [(turns.memory(t)(keys), values) for t in range(num_blocks)]
+        return memory, [(turns.memory(t)(keys), values) for t in range(len(blocks))]
     rows = []
-    for t in range(num_blocks):
+    for t, block in enumerate(blocks):
         rows.append(memory_keys_values(layer, memory, turns.memory(t)))
-        block = slice(t * size, (t + 1) * size)
-        parts = [rows[t], (block_rows[0][:, :, block], block_rows[1][:, :, block])]
-        memory = next_memory(layer, memory, call.state.memory_is_initial and t == 0, parts, call, t)
+        memory = next_memory(layer, memory, call.state.memory_is_initial and t == 0, [rows[t], block], call, t)
     return memory, rows
 
 
@@ -83,12 +84,12 @@ def _read_one_block(layer: Layer, x: Tensor, before: LayerState, call: Call) -> 
     memory, f = before.memory, before.memory.shape[1]
     turns, attention = call.turns(layer), layer.self_attn
     normed = torch.cat((layer.normed(memory), layer.normed(x)), dim=1)
-    queries, keys, values = attention.queries_keys_values(normed)
-    memory_rows = (turns.memory(0)(keys[:, :, :f]), values[:, :, :f])
-    keys, values = keys[:, :, f:], values[:, :, f:]
+    made = [rows.split_with_sizes([f, x.shape[1]], dim=2) for rows in attention.queries_keys_values(normed)]
+    (memory_queries, memory_keys, memory_values), (queries, keys, values) = zip(*made, strict=True)
+    memory_rows = (turns.memory(0)(memory_keys), memory_values)
     sinks = _sinks(layer, before, call, keys, values)
     block_rows = (turns.tokens(keys), values)
-    memory_queries = turns.memory(1)(queries[:, :, :f])
+    memory_queries = turns.memory(1)(memory_queries)
     if call.probe is not None:
         call.probe.observe(layer, memory_queries, [memory_rows, block_rows])
     compressed, kept, gate = compress(
@@ -101,7 +102,7 @@ def _read_one_block(layer: Layer, x: Tensor, before: LayerState, call: Call) -> 
         parts += [memory_rows, block_rows]
     else:
         parts += [memory_rows, (keys, values)]
-    attended = attention.attend(turns.tokens(queries[:, :, f:]), parts, causal=True, window=layer.window)
+    attended = attention.attend(turns.tokens(queries), parts, causal=True, window=layer.window)
     memory, x = layer.finish_both(kept, x, torch.cat((compressed, attended), dim=2), gate, memory)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 

@@ -221,12 +221,13 @@ class Layer(nn.Module):
 
         `inputs`: the memory that the rows were made from, where it is not what they keep of it.
         """
-        f = rows.shape[1]
-        output = self._after_attention(self.self_attn.output(attended))
-        kept, x = rows + _scaled(output[:, :f], gate), residual + output[:, f:]
+        sizes = [rows.shape[1], residual.shape[1]]
+        ours, theirs = self._after_attention(self.self_attn.output(attended)).split_with_sizes(sizes, dim=1)
+        kept, x = rows + _scaled(ours, gate), residual + theirs
         read = (rows if inputs is None else inputs, residual) if self.parallel else (kept, x)
         output = self._feed_forward(torch.cat([self._normed_again(each) for each in read], dim=1))
-        return kept + _scaled(output[:, :f], gate), x + output[:, f:]
+        ours, theirs = output.split_with_sizes(sizes, dim=1)
+        return kept + _scaled(ours, gate), x + theirs
 
     def _after_attention(self, x: Tensor) -> Tensor:
         return self._shrunk(x if self.place == "before" else self.post_attention_layernorm(x))
