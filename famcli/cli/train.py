@@ -81,7 +81,8 @@ def follow(
 
         interrupts_raise()
         ended = train_recipe(recipe, folder, watch.event, watch.should_stop)
-    done = f"{ended.step:,} steps, {ended.tokens:,} tokens in {describe_seconds(ended.seconds)}"
+    times = f" ({ended.tokens / watch.corpus_tokens:,.2f} times all there are)" if watch.corpus_tokens else ""
+    done = f"{ended.step:,} steps, {ended.tokens:,} tokens{times} in {describe_seconds(ended.seconds)}"
     if not ended.finished:
         Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}")
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -104,6 +105,7 @@ class _Watch:
         self._mode = report.progress_mode
         self._bar = Bar(sys.stderr) if self._mode == "bar" else None
         self._name = name
+        self.corpus_tokens = 0
         self._last_shown = 0.0
         self._stop = False
         self._old_handler: Any = None
@@ -146,9 +148,10 @@ class _Watch:
             self._show({"stage": stage}, event.done, event.total, "", always=True)
         elif isinstance(event, RunStarted):
             self._old_handler = signal.signal(signal.SIGINT, self._interrupt)
+            self.corpus_tokens = sum(event.corpus_tokens.values())
             self._notes.note(
                 f"{event.name}: {event.num_parameters:,} parameters{_of_which(event)}, "
-                f"{sum(event.corpus_tokens.values()):,} tokens to train on, {event.tokens_per_step:,} a step, "
+                f"{self.corpus_tokens:,} tokens to train on, {event.tokens_per_step:,} a step, "
                 f"from step {event.step:,}"
             )
         elif isinstance(event, StepDone):

@@ -21,7 +21,7 @@ from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.linear import Linear, PackedWeight, linear
 from famcli.nn.memory import run_prompt
-from famcli.nn.rope import Rotation, rope_frequencies, rotation
+from famcli.nn.rope import Rotation, rope_frequencies, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers
 from famcli.nn.state import LayerState, MemoryMode, OpenRows, State
 
@@ -46,6 +46,7 @@ class Decoder(nn.Module):
         self._ropes = {"global": self._frequencies(config.rope), "local": self._frequencies(config.local_rope)}
         self._initial: tuple[object, list[Tensor]] | None = None
         self.checkpoint_gradients = False
+        self.rotate = rotate_halves  # how `Rotation` is applied: training may compile it
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -178,7 +179,7 @@ class Decoder(nn.Module):
         device = self.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.dtype
         made = rotation(positions, *rope, dtype)
-        return made if device.type == "cpu" else Rotation(made.cos.to(device), made.sin.to(device))
+        return Rotation(made.cos.to(device), made.sin.to(device), self.rotate)
 
     # ------------------------------------------------------------------------------------------- memory
 

@@ -6,6 +6,7 @@ The rotation itself runs in the compute type.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,26 +16,28 @@ from famcli.nn.config import RopeConfig
 from famcli.nn.frequencies import inverse_frequencies
 
 
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama.
+
+    With fewer angles than planes the leading dimensions are rotated and the others stay.
+    """
+    rotated = 2 * cos.shape[-1]
+    if rotated < x.shape[-1]:
+        return torch.cat((rotate_halves(x[..., :rotated], cos, sin), x[..., rotated:]), dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
 @dataclass(frozen=True)
 class Rotation:
     """Cosines and sines [b or 1, 1, n, e/2] of the angles of n positions, ready to rotate [b, h, n, e]."""
 
     cos: Tensor
     sin: Tensor
+    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = rotate_halves
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama.
-
-        With fewer angles than planes the leading dimensions are rotated and the others stay.
-        """
-        rotated = 2 * self.cos.shape[-1]
-        if rotated < x.shape[-1]:
-            return torch.cat((self(x[..., :rotated]), x[..., rotated:]), dim=-1)
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * self.cos - second * self.sin, second * self.cos + first * self.sin), dim=-1)
-
-    def __getitem__(self, rows: slice) -> Rotation:
-        return Rotation(self.cos[:, :, rows], self.sin[:, :, rows])
+        return self.rotate(x, self.cos, self.sin)
 
 
 def rotation(positions: Tensor, frequencies: Tensor, gain: float, dtype: torch.dtype) -> Rotation:

@@ -108,12 +108,14 @@ def copy_of(network: Decoder, dtype: torch.dtype) -> Decoder:
 
 
 def compile_layers(network: Decoder) -> None:
-    """Have torch compile what each layer does after attention: output, norm, feed-forward.
+    """Have torch compile norms, rotations and what each layer does after attention: output, norm, feed-forward.
 
     Attention and the memory's recurrence stay as they are: their shapes change from call to call.
     """
     torch._dynamo.config.recompile_limit = 64  # one lane or several, first layer or later, memory rows or tokens, ...
+    network.rotate = _compiled_in_training(network.rotate)
     for layer in network.layers:
+        layer.normed = _compiled_in_training(layer.normed)  # type: ignore[method-assign]
         layer.finish = _compiled_in_training(layer.finish)  # type: ignore[method-assign]
         layer.finish_both = _compiled_in_training(layer.finish_both)  # type: ignore[method-assign]
 
