@@ -169,8 +169,19 @@ def one_line(text: str) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    """A longer quote for display: each paragraph on one line."""
-    return [one_line(part) for part in _BLANK_LINES.split(text) if part.strip()]
+    """A longer quote for display: each paragraph on one line, but lines that are not wrapped prose as they are."""
+    shown = []
+    for part in _BLANK_LINES.split(text):
+        lines = [line.rstrip() for line in part.splitlines() if line.strip()]
+        shown += [one_line(part)] * bool(lines) if _is_wrapped(lines) else lines
+    return shown
+
+
+def _is_wrapped(lines: list[str]) -> bool:
+    """Whether lines go on from one another: half of them begin as a sentence goes on, which logs, code and verse do
+    not. Of two lines the second may begin with a name."""
+    later = lines[1:]
+    return 2 * sum(line[0].islower() for line in later) >= len(later) or (len(later) == 1 and later[0][0].isalpha())
 
 
 def _exit_interrupted() -> NoReturn:

@@ -230,6 +230,26 @@ def test_paragraphs_of_a_quote_are_lines_of_their_own(run, tiny: Path, tmp_path:
     assert quoted["answers"][0]["citations"][0]["text"] == "The map lies\nhere.\n\nOttilie hid it."
 
 
+@pytest.mark.parametrize(
+    ("quote", "shown"),
+    [
+        ("The map lay where\nOttilie had hidden it,\nunder a stone.", 1),
+        ("The map was found by\nOttilie.", 1),
+        ("10:00:01 INFO ready\n10:00:02 ERROR refused\n  File 'a.py', line 2\n    fetch()", 4),
+        ("total 12\n- apples", 2),
+        ("Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye", 3),
+        ("\n", 0),
+    ],
+)
+def test_wrapped_prose_is_joined_and_other_lines_stay(quote: str, shown: int) -> None:
+    from famcli.cli.work import paragraphs
+
+    lines = paragraphs(quote)
+    assert len(lines) == shown
+    if shown != 1:
+        assert lines == [line for line in quote.splitlines() if line]
+
+
 def test_a_memory_file_of_another_model(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     from tests.helpers import make_random_checkpoint
 
