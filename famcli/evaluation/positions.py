@@ -150,5 +150,5 @@ def _score_hidden(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[ND
         wanted = targets[first : first + _LOGIT_ROWS].to(hidden.device)
         logits = network.logits(hidden[None, first : first + _LOGIT_ROWS])[0].float()
         nats.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu())
-        right.append((logits.argmax(-1) == wanted).cpu())
+        right.append((logits.max(-1).indices == wanted).cpu())  # argmax takes twice as long
     return torch.cat(nats).double().numpy(), torch.cat(right).double().numpy()

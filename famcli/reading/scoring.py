@@ -31,7 +31,7 @@ def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Te
             logits = network.logits(hidden[row : row + 1, part])[0].float()
             wanted = targets[row, part]
             nll[row, part] = functional.cross_entropy(logits, wanted, reduction="none").cpu()
-            correct[row, part] = (logits.argmax(-1) == wanted).cpu()
+            correct[row, part] = (logits.max(-1).indices == wanted).cpu()  # argmax takes twice as long
     return nll, correct
 
 

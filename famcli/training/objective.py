@@ -98,23 +98,24 @@ def language_model_gradient(
                 part = slice(first, first + _ROWS)
                 rows = flat[places[part]].requires_grad_()
                 wished = None if lesson is None else _log_wishes(lesson, places[part])
-                found.append(_head_gradient(network, rows, wanted[part], shares[part], bool(asked[part].any()), wished))
+                judged = asked[part].nonzero()[:, 0].to(hidden.device)
+                found.append(_head_gradient(network, rows, wanted[part], shares[part], judged, wished))
                 assert rows.grad is not None
                 gradient[places[part]] = rows.grad
         hidden.backward(gradient.view_as(hidden))  # type: ignore[no-untyped-call]
     if len(used):
         nats[used] = torch.cat([part for part, _, _ in found]).cpu()
-        right[used] = torch.cat([part for _, part, _ in found]).cpu() & asked
+        right[used] = torch.cat([part for _, part, _ in found]).cpu()
         losses = torch.zeros_like(nats).index_copy_(0, used, torch.cat([part for *_, part in found]).cpu())
     weighted = float((losses.double() * weights.flatten()).sum())
     return Loss(weighted, nats.view_as(weights), right.view_as(weights))
 
 
 def _head_gradient(
-    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judge: bool, wished: Tensor | None
+    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judged: Tensor, wished: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward through the head for `rows` [k, d], each times its share [k]: their nats [k], whether the likeliest
-    token was the wanted one [k] (only told with `judge`), and their losses [k].
+    token was the wanted one [k] (only told of the rows `judged` [j]), and their losses [k].
 
     wished: the teacher's log-probabilities [k, v], if it is them that the rows should come to.
     """
@@ -123,7 +124,8 @@ def _head_gradient(
         gradient = torch.softmax(logits.float(), dim=-1)
         at = wanted[:, None]
         chosen = gradient.gather(1, at)
-        right = gradient.argmax(-1) == wanted if judge else torch.zeros_like(wanted, dtype=torch.bool)
+        right = torch.zeros_like(wanted, dtype=torch.bool)
+        right[judged] = gradient[judged].argmax(-1) == wanted[judged]
         nats = -chosen[:, 0].clamp_min(1e-38).log()
         if wished is None:
             losses = nats
