@@ -170,7 +170,7 @@ def one_line(text: str) -> str:
 
 def paragraphs(text: str) -> list[str]:
     """A longer quote for display: each paragraph on one line, but lines that are not wrapped prose as they are."""
-    shown = []
+    shown: list[str] = []
     for part in _BLANK_LINES.split(text):
         lines = [line.rstrip() for line in part.splitlines() if line.strip()]
         shown += [one_line(part)] * bool(lines) if _is_wrapped(lines) else lines

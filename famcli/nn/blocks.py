@@ -35,7 +35,7 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     first = len(pieces) - num_blocks
     memory, memory_rows = _memories(layer, before, pieces[first:], call)
     attended = []
-    for t, own in enumerate(queries.split(block_size, dim=2)):
+    for t, own in enumerate(torch.split(queries, block_size, dim=2)):
         seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
         parts = [*_visible_sinks(sinks, layer, call, t), *seen[:-1], *memory_rows[t : t + 1], seen[-1]]
         attended.append(layer.self_attn.attend(own, parts, causal=True, window=layer.window))
