@@ -93,11 +93,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
 
 def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: str) -> int:
     """Bytes of the largest state of one stream, with keys and values in `dtype`; what is read does not change it."""
-    meta: dict[str, int | bool | str] = {
-        "fill": fam.block_size - 1,
-        "num_closed": fam.memory_segments + 1,
-        "memory_mode": "on",
-    }
+    meta = {"fill": fam.block_size - 1, "num_closed": fam.memory_segments + 1, "memory_mode": "on"}
     total = 0
     for name, shape in state_shapes(config, fam, meta).items():
         itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else ITEM_BYTES[dtype]

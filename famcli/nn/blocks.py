@@ -31,7 +31,7 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     sinks = _sinks(layer, before, call, keys, values)
     keys = turns.tokens(keys)
     keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
-    pieces = _pieces(keys, values, num_blocks, block_size)
+    pieces = _pieces(keys, values, block_size)
     first = len(pieces) - num_blocks
     memory, memory_rows = _memories(layer, before, pieces[first:], call)
     attended = []
@@ -43,8 +43,8 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 
 
-def _pieces(keys: Tensor, values: Tensor, num_blocks: int, block_size: int) -> list[KeysValues]:
-    """Keys and values of segments and `num_blocks` blocks, block by block; what is no whole block comes first.
+def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
+    """Keys and values of segments and blocks, block by block; what is no whole block comes first.
 
     By `split`: its gradient is put together once, while each slice's fills a tensor as wide as all blocks.
     """
@@ -57,7 +57,8 @@ def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) 
     """What the block that is the last of `pieces` sees of them: its segments and itself, in one part where a window
     runs over both (of which it may hide the first)."""
     *past, own = pieces
-    past = past[max(0, len(past) - fam.memory_segments - (past[0][0].shape[2] < fam.block_size)) :] if past else past
+    reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
+    past = past[-reach:] if reach else []
     if fam.stop_segment_gradient:
         past = [(keys.detach(), values.detach()) for keys, values in past]
     return [*past, own] if layer.window is None else [joined([*past, own])]
@@ -76,7 +77,7 @@ def _memories(
     rows = []
     for t, block in enumerate(blocks):
         rows.append(memory_keys_values(layer, memory, turns.memory(t)))
-        memory = next_memory(layer, memory, call.state.memory_is_initial and t == 0, [rows[t], block], call, t)
+        memory = next_memory(layer, memory, call.initial if t == 0 else None, [rows[t], block], call, t)
     return memory, rows
 
 
@@ -93,9 +94,7 @@ def _read_one_block(layer: Layer, x: Tensor, before: LayerState, call: Call) -> 
     memory_queries = turns.memory(1)(memory_queries)
     if call.probe is not None:
         call.probe.observe(layer, memory_queries, [memory_rows, block_rows])
-    compressed, kept, gate = compress(
-        call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.state.memory_is_initial
-    )
+    compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
     keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
     parts = _visible_sinks(sinks, layer, call, 0)
     if layer.window is None:
@@ -132,7 +131,7 @@ def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[
     memory = before.memory
     if memory_rows and call.state.memory_mode == "on":
         parts = [memory_rows, (rows.keys, rows.values)]
-        memory = next_memory(layer, memory, call.state.memory_is_initial, parts, call, 0)
+        memory = next_memory(layer, memory, call.initial, parts, call, 0)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 

@@ -69,6 +69,7 @@ class Turns:
 class Call:
     """One call: how the text is read, the state before it, its probe, and its rotations by the layer's kind.
 
+    initial: [b] bool, the rows whose memory gets its first update; None if none does.
     rising: memory rows [b, f, d] on their way up the layers beside block 0, for `prompt_with_first_block` alone.
     """
 
@@ -82,6 +83,8 @@ class Call:
     ) -> None:
         self._rotate, self._n = rotate, n
         self.fam, self.state, self.probe = fam, state, probe
+        initial = state.memory_is_initial
+        self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
         self.rising: Tensor | None = None
         self._turns: dict[str | None, Turns] = {}
 

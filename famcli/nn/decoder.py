@@ -96,7 +96,8 @@ class Decoder(nn.Module):
             LayerState(memory.expand(batch, -1, -1), rows, rows, OpenRows(rows, rows), rows, rows)
             for memory in memories
         )
-        return State(layers, torch.zeros(batch, dtype=torch.int64), 0, 0, memory is None, memory_mode)
+        position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), memory is None)
+        return State(layers, position, 0, 0, initial, memory_mode)
 
     def read(self, tokens: Tensor, state: State, probe: Probe | None = None) -> tuple[Tensor, State]:
         """Read `tokens` [b, n] after `state`: their hidden rows [b, n, d] before the final norm, and the next state.
@@ -116,7 +117,7 @@ class Decoder(nn.Module):
             )
         num_blocks = n // block_size if whole else 1
         call = Call(self._rotation, self.fam, state, n, probe)
-        if self.fam.prompt_with_first_block and state.memory_is_initial and self.fam.fam_length:
+        if self.fam.prompt_with_first_block and call.initial is not None and self.fam.fam_length:
             call.rising = self._embedded_prompt().expand(batch, -1, -1)
         x = self._scaled(self.model.embed_tokens(tokens))
         layers = []
@@ -137,7 +138,7 @@ class Decoder(nn.Module):
             position=state.position + n,
             fill=(state.fill + n) % block_size,
             num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
-            memory_is_initial=state.memory_is_initial and not updated,
+            memory_is_initial=state.memory_is_initial & (not updated),
         )
 
     def logits(self, hidden: Tensor) -> Tensor:

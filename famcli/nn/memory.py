@@ -37,35 +37,41 @@ def memory_keys_values(layer: Layer, memory: Tensor, rotate: Turn) -> KeysValues
     return rotate(keys), values
 
 
-def next_memory(layer: Layer, memory: Tensor, initial: bool, parts: list[KeysValues], call: Call, t: int) -> Tensor:
-    """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t], for block t of a call."""
+def next_memory(
+    layer: Layer, memory: Tensor, initial: Tensor | None, parts: list[KeysValues], call: Call, t: int
+) -> Tensor:
+    """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t], for block t of a call. initial: see `compress`."""
     turns, attention = call.turns(layer), layer.self_attn
-    if initial and call.rising is not None:
-        memory, parts = call.rising, [memory_keys_values(layer, call.rising, turns.memory(t)), parts[1]]
+    if call.rising is not None and initial is not None:
+        memory = torch.where(initial[:, None, None], call.rising, memory)
+        parts = [memory_keys_values(layer, memory, turns.memory(t)), parts[1]]
     queries = turns.memory(t + 1)(attention.queries(layer.normed(memory)))
     if call.probe is not None:
         call.probe.observe(layer, queries, parts)
-    if initial and call.rising is not None:
-        call.rising = layer.finish(memory, attention.attend(queries, parts, causal=False))
-        return call.rising
     attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
-    return layer.finish(kept, attended, gate, memory)
+    after = layer.finish(kept, attended, gate, memory)
+    if call.rising is not None and initial is not None:
+        call.rising = layer.finish(memory, attended)
+        after = torch.where(initial[:, None, None], call.rising, after)
+    return after
 
 
 def compress(
-    fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: bool
+    fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """What the memory's rows read of [Kf ; K_t] [b, h, f, e], what they keep of themselves [b, f, d], and the gate
     [b, f, 1] of what is added to that.
 
-    The first update keeps nothing (section 3.2 of the paper): a gated one whose gate is 1.
+    initial: [b] bool, where it is the first update, which keeps nothing (section 3.2 of the paper): a gated one whose
+    gate is 1; None if it is nowhere.
     """
-    initial, attention = initial and not fam.first_update_residual, layer.self_attn
+    initial, attention = None if fam.first_update_residual else initial, layer.self_attn
     if fam.memory_update == "additive":
-        kept = torch.zeros_like(memory) if initial else memory
+        kept = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
         return attention.attend(queries, parts, causal=False), kept, None
     attended, share = attend_with_share(queries, parts, scale=attention.scale, softcap=attention.softcap)
-    gate = torch.ones_like(share) if initial else memory_gate(share, fam.gate_threshold)
+    gate = memory_gate(share, fam.gate_threshold)
+    gate = gate if initial is None else gate.masked_fill(initial[:, None], 1)
     return attended, (1 - gate[..., None]) * memory, gate[..., None]
 
 

@@ -6,7 +6,7 @@ What a file declares is compared with them before memory is taken, and before to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from famcli.nn.config import DecoderConfig, FamConfig, NormPlace
 
@@ -98,9 +98,7 @@ def _norm_shapes(config: DecoderConfig, name: str, width: int) -> dict[str, Shap
     return {f"{name}.{part}": (width,) for part in parts}
 
 
-def state_shapes(
-    config: DecoderConfig, fam: FamConfig, meta: Mapping[str, int | bool | str], batch: int = 1
-) -> dict[str, Shape]:
+def state_shapes(config: DecoderConfig, fam: FamConfig, meta: Mapping[str, Any], batch: int = 1) -> dict[str, Shape]:
     """The shape of every tensor of a state with this `meta`, to check a file before memory is taken for it."""
     fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
     if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,17 +118,18 @@ _NAMES = (*_PLAIN, "open_keys", "open_values")
 
 @dataclass(frozen=True)
 class State:
-    """Everything a decoder knows of what it read. The batch's rows share all but their positions.
+    """Everything a decoder knows of what it read. The batch's rows share all but position and memory_is_initial.
 
     position: [b] int64 on the CPU, the next token's. fill: tokens in the open block, 0 to C - 1. num_closed: blocks
-    closed so far, counted no further than memory_segments + 1. memory_is_initial: no update was made yet.
+    closed so far, counted no further than memory_segments + 1. memory_is_initial: [b] bool on the CPU, of each row
+    whether no update was made yet.
     """
 
     layers: tuple[LayerState, ...]
     position: Tensor
     fill: int
     num_closed: int
-    memory_is_initial: bool
+    memory_is_initial: Tensor
     memory_mode: MemoryMode
 
     @property
@@ -167,7 +169,7 @@ class State:
 
     @staticmethod
     def stack(states: Sequence[State]) -> State:
-        """One state whose batch holds the rows of all. Raises ValueError where they differ in more than position."""
+        """One state whose batch holds the rows of all. Raises ValueError where their `kind` differs."""
         first = states[0]
         if any(state.kind != first.kind for state in states):
             raise ValueError(f"states of different kinds cannot be stacked: {sorted({str(s.kind) for s in states})}")
@@ -175,15 +177,27 @@ class State:
         for parts in zip(*(state.layers for state in states), strict=True):
             tensors = [part.tensors() for part in parts]
             layers.append(LayerState.from_tensors({name: torch.cat([t[name] for t in tensors]) for name in _NAMES}))
-        return replace(first, layers=tuple(layers), position=torch.cat([state.position for state in states]))
+        return replace(
+            first,
+            layers=tuple(layers),
+            position=torch.cat([state.position for state in states]),
+            memory_is_initial=torch.cat([state.memory_is_initial for state in states]),
+        )
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What states must share to be stacked: fill, blocks closed, first update made or not, memory mode, and
-        what rows each layer keeps of closed blocks (after training steps without segments, fewer than were closed).
+        """What states must share to be stacked: fill, memory mode, what rows each layer keeps of closed blocks (after
+        training steps without segments, fewer than were closed), and where there are sinks, how many blocks closed.
         """
         rows = tuple(layer.segment_keys.shape[2] for layer in self.layers)
-        return (self.fill, self.num_closed, self.memory_is_initial, self.memory_mode, rows)
+        sinks = tuple(layer.sink_keys.shape[2] for layer in self.layers)
+        return (self.fill, self.memory_mode, rows, sinks, self.num_closed if any(sinks) else 0)
+
+    @property
+    def is_memory_alone(self) -> bool:
+        """Whether it holds nothing of what was read but its memory: so documents begin."""
+        rows = (part for layer in self.layers for part in (layer.segment_keys, layer.sink_keys))
+        return not self.fill and not any(part.shape[2] for part in rows)
 
     def split(self) -> list[State]:
         """One state for each row of the batch."""
@@ -191,7 +205,8 @@ class State:
 
     def _row(self, row: int) -> State:
         rows = slice(row, row + 1)
-        return replace(self._map(lambda tensor: tensor[rows]), position=self.position[rows])
+        alone = self._map(lambda tensor: tensor[rows])
+        return replace(alone, position=self.position[rows], memory_is_initial=self.memory_is_initial[rows])
 
     def _map(self, change: Callable[[Tensor], Tensor], memory: Callable[[Tensor], Tensor] | None = None) -> State:
         def layer(old: LayerState) -> LayerState:
@@ -201,21 +216,21 @@ class State:
 
         return replace(self, layers=tuple(layer(old) for old in self.layers))
 
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, int | bool | str]]:
-        """Named tensors, and what is needed beside them to make the state again."""
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, int | str | list[bool]]]:
+        """Named tensors, and what is needed beside them to make the state again, as plain values."""
         tensors = {"position": self.position}
         for index, layer in enumerate(self.layers):
             tensors |= {f"layers.{index}.{name}": tensor for name, tensor in layer.tensors().items()}
-        meta: dict[str, int | bool | str] = {
+        meta: dict[str, int | str | list[bool]] = {
             "fill": self.fill,
             "num_closed": self.num_closed,
-            "memory_is_initial": self.memory_is_initial,
+            "memory_is_initial": self.memory_is_initial.tolist(),
             "memory_mode": self.memory_mode,
         }
         return tensors, meta
 
     @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, int | bool | str]) -> State:
+    def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> State:
         """The state that `to_tensors` took apart. KeyError for what is missing; check shapes with `state_shapes`."""
         num_layers = sum(name.endswith(".memory") for name in tensors)
         layers = (
@@ -230,6 +245,6 @@ class State:
             position=tensors["position"],
             fill=int(meta["fill"]),
             num_closed=int(meta["num_closed"]),
-            memory_is_initial=bool(meta["memory_is_initial"]),
+            memory_is_initial=torch.tensor(meta["memory_is_initial"]),
             memory_mode=mode,
         )

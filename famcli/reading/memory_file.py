@@ -99,7 +99,7 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         position=int(state.position[0]),
         fill=state.fill,
         num_closed=state.num_closed,
-        memory_is_initial=state.memory_is_initial,
+        memory_is_initial=bool(state.memory_is_initial[0]),
         next_byte=mark.next_byte,
         begun=mark.begun,
         line=mark.line,
@@ -209,7 +209,7 @@ def _read_again(mark: Bookmark, info: MemoryFileInfo, memory: Tensor, model: Mod
         start,
         layers=layers,
         position=torch.tensor([info.position - info.fill]),
-        memory_is_initial=info.memory_is_initial,
+        memory_is_initial=torch.tensor([info.memory_is_initial]),
     )
     last_hidden, state = read_any(model.network, mark.open_tokens, state)
     return replace(mark, lane=Lane(state, mark.lane.last_hidden if last_hidden is None else last_hidden))

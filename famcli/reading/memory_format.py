@@ -94,10 +94,10 @@ class MemoryFileInfo:
         return Seen(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
 
     @property
-    def state_meta(self) -> dict[str, int | bool | str]:
+    def state_meta(self) -> dict[str, int | str | list[bool]]:
         """What a state needs beside its tensors."""
-        names = ("fill", "num_closed", "memory_is_initial", "memory_mode")
-        return {name: getattr(self, name) for name in names}
+        names = ("fill", "num_closed", "memory_mode")
+        return {name: getattr(self, name) for name in names} | {"memory_is_initial": [self.memory_is_initial]}
 
     def dumps(self) -> str:
         """The JSON object in the file's metadata."""

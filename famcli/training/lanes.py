@@ -50,8 +50,9 @@ class LaneGroup:
     """Lanes that are read in one call, all on the CPU but their states.
 
     inputs, targets [b, k*C] int64; weights [b, k*C] float32: what each target counts in the loss, 0 for padding;
-    answers [b, k*C] bool: targets that are answers; objectives: of each row, by index. state: None where documents
-    begin; memory: there, the memory that is passed on, if any is; teacher: the teacher's state, None there.
+    answers [b, k*C] bool: targets that are answers; objectives: of each row, by index. starts: the state from which
+    each row is read, which may hold nothing but a memory that is passed on; None for a document's start without one,
+    in the first rows alone. teacher: the teacher's state, None where documents begin.
     """
 
     lanes: tuple[int, ...]
@@ -60,8 +61,7 @@ class LaneGroup:
     weights: Tensor
     answers: Tensor
     objectives: tuple[int, ...]
-    state: State | None = None
-    memory: State | None = None
+    starts: tuple[State | None, ...]
     teacher: State | None = None
 
 
@@ -129,22 +129,24 @@ class Lanes:
         num_blocks = self._schedule.blocks_of_step(self._seed, step, progress)
         pieces = [self._take(lane, num_blocks) for lane in self._lanes]
         passing = self._passing(step, progress)
+        without_segments = np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
         members: dict[tuple[object, ...], list[int]] = defaultdict(list)
-        memories: dict[int, State] = {}
+        starts: dict[int, State | None] = {}
         for number in sorted(self._own):
             lane = self._lanes[number]
-            passed = self._first_memory if self._schedule.state_passing == "batch" else lane.memory
-            if lane.state is None and passing[number] and passed is not None:
-                memories[number] = passed
-            kind = lane.state.kind if lane.state is not None else number in memories
+            start = lane.state
+            if start is None and passing[number]:
+                start = self._first_memory if self._schedule.state_passing == "batch" else lane.memory
+            if start is not None and without_segments:
+                start = start.without_segments()
+            starts[number] = start
+            kind = None if start is None or start.is_memory_alone else start.kind
             taught = lane.teacher.kind if lane.teacher is not None else None
             members[len(pieces[number].inputs), kind, taught].append(number)
         return StepPlan(
-            groups=[self._group(numbers, pieces, memories) for numbers in members.values()],
+            groups=[self._group(numbers, pieces, starts) for numbers in members.values()],
             step=step,
-            without_segments=bool(
-                np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
-            ),
+            without_segments=bool(without_segments),
             num_blocks=num_blocks,
             num_targets=sum(piece.num_targets for piece in pieces),
             weight_sum=float(sum(piece.weights.double().sum() for piece in pieces)),
@@ -192,10 +194,9 @@ class Lanes:
             draws[:] = draws[0]
         return [bool(draw < share) for draw in draws]
 
-    def _group(self, numbers: list[int], pieces: Sequence[_Piece], memories: Mapping[int, State]) -> LaneGroup:
+    def _group(self, numbers: list[int], pieces: Sequence[_Piece], starts: Mapping[int, State | None]) -> LaneGroup:
+        numbers = sorted(numbers, key=lambda number: starts[number] is not None)
         chosen = [pieces[number] for number in numbers]
-        states = [state for number in numbers if (state := self._lanes[number].state) is not None]
-        passed = [memories[number] for number in numbers if number in memories]
         taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
         return LaneGroup(
             lanes=tuple(numbers),
@@ -204,8 +205,7 @@ class Lanes:
             weights=torch.stack([piece.weights for piece in chosen]),
             answers=torch.stack([piece.answers for piece in chosen]),
             objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
-            state=State.stack(states) if states else None,
-            memory=State.stack(passed) if passed else None,
+            starts=tuple(starts[number] for number in numbers),
             teacher=State.stack(taught) if taught else None,
         )
 
@@ -280,9 +280,10 @@ class Lanes:
 
 
 def start_state(network: Decoder, group: LaneGroup) -> State:
-    """The state a group reads from: what its lanes carry, or a document's start (with gradient to the prompt), from the
-    memory that is passed on if any is."""
-    return group.state if group.state is not None else network.start(len(group.lanes), memory=group.memory)
+    """The state a group reads from: what its lanes carry, or a document's start (with gradient to the prompt)."""
+    carried = [start for start in group.starts if start is not None]
+    fresh = len(group.starts) - len(carried)
+    return State.stack([*([network.start(fresh)] if fresh else []), *carried])
 
 
 def _memory_alone(state: State) -> State | None:
@@ -300,5 +301,5 @@ def _memory_alone(state: State) -> State | None:
         position=torch.zeros_like(state.position),
         fill=0,
         num_closed=0,
-        memory_is_initial=False,
+        memory_is_initial=torch.zeros_like(state.memory_is_initial),
     )

@@ -84,11 +84,10 @@ class ShardedGradients(Gradients):
 
     def _start(self, group: LaneGroup) -> State:
         """As for one process, and in any case with a gradient path to the memory prompt, which may count nothing."""
-        network, rows = self.compute, len(group.inputs)
-        fresh = network.start(rows)
-        if group.state is None and group.memory is None:
-            return fresh
-        state = group.state if group.state is not None else network.start(rows, memory=group.memory)
+        state = super()._start(group)
+        if any(start is None for start in group.starts):
+            return state
+        fresh = self.compute.start(len(group.starts))
         layers = zip(state.layers, fresh.layers, strict=True)
         tied = tuple(replace(own, memory=own.memory + 0.0 * other.memory) for own, other in layers)
         return replace(state, layers=tied)

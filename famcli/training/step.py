@@ -109,9 +109,7 @@ class Gradients:
         tally = np.zeros((self._num_objectives, len(TALLY)))
         left = Left({}, {})
         for part in self._parts(plan):
-            start = self._start(part)
-            start = start.without_segments() if plan.without_segments else start
-            hidden, state = compute.read(part.inputs.to(compute.device), start)
+            hidden, state = compute.read(part.inputs.to(compute.device), self._start(part))
             lesson = None
             if self._teacher is not None:
                 lesson, after = teach(self._teacher, part)

@@ -12,6 +12,7 @@ from torch import Tensor
 from famcli.nn import Decoder, DecoderConfig, FamConfig
 from famcli.nn.memory import memory_gate
 from famcli.nn.rope import rope_frequencies, rotation
+from famcli.nn.state import State
 from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of
 
 GATED = FamConfig(8, 1, 3, memory_update="gated")
@@ -113,7 +114,7 @@ def test_a_passed_on_memory_begins_a_document(update: str) -> None:
     network = make(FamConfig(8, 1, 3, memory_update=update))  # type: ignore[arg-type]
     _, ended = network.read(tokens_of(2, 24), network.start(2))
     start = network.start(2, memory=ended)
-    assert not start.memory_is_initial
+    assert start.memory_is_initial.tolist() == [False, False]
     assert start.num_closed == start.fill == 0
     assert start.position.tolist() == [0, 0]
     for layer, source in zip(start.layers, ended.layers, strict=True):
@@ -124,8 +125,46 @@ def test_a_passed_on_memory_begins_a_document(update: str) -> None:
     passed, after = network.read(tokens_of(2, 8, seed=1), start)
     assert not torch.allclose(fresh, passed)
     with torch.no_grad():
-        zeroed = network.read(tokens_of(2, 8, seed=1), replace(start, memory_is_initial=True))[1]
+        zeroed = network.read(tokens_of(2, 8, seed=1), replace(start, memory_is_initial=torch.tensor([True, True])))[1]
     assert not torch.allclose(after.layers[0].memory, zeroed.layers[0].memory)
+
+
+@pytest.mark.parametrize(
+    "fam",
+    [
+        FamConfig(8, 1, 3),
+        FamConfig(8, 1, 3, memory_update="gated"),
+        FamConfig(8, 1, 3, memory_update="gated", first_update_residual=True),
+        FamConfig(8, 1, 3, memory_update="gated", prompt_with_first_block=True),
+    ],
+)
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_rows_that_begin_and_rows_that_go_on_are_read_together(fam: FamConfig, blocks: int) -> None:
+    """A first update is one row's own affair: each row, and the prompt's gradient, is what it is alone."""
+    network = make(fam)
+    with torch.no_grad():
+        passed = network.start(1, memory=network.read(tokens_of(1, 24), network.start())[1])
+        far = network.read(tokens_of(1, 40), passed)[1].without_segments()
+    tokens = tokens_of(4, 8 * blocks, seed=2)
+
+    def read(rows: slice, states: list[State]) -> tuple[torch.Tensor, State, torch.Tensor]:
+        hidden, after = network.read(tokens[rows], State.stack(states))
+        (gradient,) = torch.autograd.grad(
+            network.logits(hidden).logsumexp(-1).sum() + after.layers[-1].memory.sum(), network.memory_prompt
+        )
+        return hidden, after, gradient
+
+    together = read(slice(None), [network.start(2), passed, far])
+    apart = [read(slice(0, 2), [network.start(2)])]
+    for row, state in ((2, passed), (3, far)):
+        hidden, after = network.read(tokens[row : row + 1], state)
+        apart.append((hidden, after, torch.zeros_like(network.memory_prompt)))
+    assert not together[1].memory_is_initial.any()
+    torch.testing.assert_close(together[0], torch.cat([hidden for hidden, _, _ in apart]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together[2], apart[0][2], rtol=1e-4, atol=1e-4)
+    for index, layer in enumerate(together[1].layers):
+        memory = torch.cat([state.layers[index].memory for _, state, _ in apart])
+        torch.testing.assert_close(layer.memory, memory, rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------- ablations

@@ -144,18 +144,32 @@ def test_lanes_with_different_rows_are_read_apart() -> None:
     with torch.no_grad():
         for step in range(60):
             plan = lanes.plan(step, 0.5)
-            kept = {group.lanes: group.state.layers[0].segment_keys.shape[2] for group in plan.groups if group.state}
-            differed += len(set(kept.values())) > 1
+            kept = {s.layers[0].segment_keys.shape[2] for g in plan.groups for s in g.starts if s is not None}
+            differed += len(kept) > 1
+            assert not plan.without_segments or kept <= {0}
             states: dict[int, State] = {}
             for group in plan.groups:
-                start = start_state(decoder, group)
-                if plan.without_segments:
-                    _, after = plain.read(group.inputs, start.without_segments())
-                else:
-                    _, after = decoder.read(group.inputs, start)
+                reader = plain if plan.without_segments else decoder
+                _, after = reader.read(group.inputs, start_state(decoder, group))
                 states.update(zip(group.lanes, after.split(), strict=True))
             lanes.advance(plan, states)
     assert differed > 5
+
+
+def test_lanes_that_see_nothing_but_a_memory_are_read_together() -> None:
+    """Whether a document begins, goes on without segments or begins from a memory that is passed on."""
+    lanes = make_lanes(books((8, 24)), num_lanes=6, segment_dropout=1.0, random_state_passing=0.5)
+    decoder, mixed = network(segments=0), 0
+    with torch.no_grad():
+        for step in range(60):
+            plan = lanes.plan(step, 0.5)
+            assert len(plan.groups) == len({group.inputs.shape for group in plan.groups})
+            for group in plan.groups:
+                start = start_state(decoder, group)
+                assert start.memory_is_initial.tolist() == [state is None for state in group.starts]
+                mixed += len(set(start.memory_is_initial.tolist())) == len(set(start.position.tolist())) == 2
+            lanes.advance(plan, read(decoder, plan)[1])
+    assert mixed > 5
 
 
 def test_no_gradient_reaches_the_step_before() -> None:
@@ -163,7 +177,7 @@ def test_no_gradient_reaches_the_step_before() -> None:
     for step in range(6):
         plan = lanes.plan(step, 0.5)
         for group in plan.groups:
-            for state in (group.state, group.memory):
+            for state in group.starts:
                 assert state is None or not any(t.requires_grad for t in state.to_tensors()[0].values())
         states = read(decoder, plan)[1]
         assert all(state.layers[0].memory.requires_grad for state in states.values())
@@ -202,12 +216,15 @@ def test_without_bos_made_documents_have_a_token_more_and_no_padding() -> None:
 
 
 def memories(lanes: Lanes, decoder: Decoder, steps: int) -> list[tuple[dict[int, bool], dict[int, State]]]:
-    """Of each step: by lane, whether a memory was passed on to the document that begins; and the states after it."""
+    """Of each step: by lane whose document begins, whether a memory was passed on; and the states after it."""
     told = []
     for step in range(steps):
         plan = lanes.plan(step, 0.5)
         states = read(decoder, plan)[1]
-        begins = {lane: g.memory is not None for g in plan.groups if g.state is None for lane in g.lanes}
+        starts = {lane: start for g in plan.groups for lane, start in zip(g.lanes, g.starts, strict=True)}
+        begins = {
+            lane: start is not None for lane, start in sorted(starts.items()) if start is None or start.is_memory_alone
+        }
         told.append((begins, states))
         lanes.advance(plan, states)
     return told
@@ -221,14 +238,15 @@ def test_a_document_starts_from_the_memory_with_which_the_last_one_ended() -> No
             plan = lanes.plan(step, 0.5)
             (group,) = plan.groups
             state = start_state(decoder, group)
-            if group.state is None and step:
+            if state.is_memory_alone and step:
                 assert not state.memory_is_initial
+                assert state.kind == decoder.start(memory=last).kind
                 assert state.position.tolist() == [0]
                 assert state.layers[0].segment_keys.shape[2] == 0
                 for old, new in zip(last.layers, state.layers, strict=True):
                     assert torch.equal(old.memory, new.memory)
             else:
-                assert state.memory_is_initial == (step == 0)
+                assert bool(state.memory_is_initial) == (step == 0)
             states = read(decoder, plan)[1]
             last = states[0]
             lanes.advance(plan, states)
@@ -240,7 +258,7 @@ def test_the_memory_passed_on_has_seen_no_padding() -> None:
     with torch.no_grad():
         first = read(decoder, lanes.plan(0, 0.5))[1]
         memories(lanes, decoder, 2)
-        passed = lanes.plan(2, 0.5).groups[0].memory
+        (passed,) = lanes.plan(2, 0.5).groups[0].starts
         assert passed is not None
         assert torch.equal(passed.layers[1].memory, first[0].layers[1].memory)
         lanes = make_lanes(books((3,)), num_lanes=1, random_state_passing=1.0)
@@ -257,7 +275,7 @@ def test_memories_are_passed_on_with_the_probability_given_and_not_before_its_ti
         assert len({tuple(begins.values()) for begins, _ in told}) > 4  # each lane for itself
         late = make_lanes(books((8,)), random_state_passing=1.0, random_state_passing_from=0.6)
         assert not any(passed for begins, _ in memories(late, decoder, 5) for passed in begins.values())
-        assert all(group.memory is not None for group in late.plan(5, 0.6).groups)
+        assert all(start is not None for group in late.plan(5, 0.6).groups for start in group.starts)
 
 
 def test_the_papers_form_passes_the_first_lanes_memory_to_all_lanes() -> None:
@@ -267,10 +285,12 @@ def test_the_papers_form_passes_the_first_lanes_memory_to_all_lanes() -> None:
         for step in range(30):
             plan = lanes.plan(step, 0.5)
             (group,) = plan.groups  # one draw for the step
-            drawn.append(group.memory is not None)
-            if group.memory is not None:
+            assert len({start is None for start in group.starts}) == 1
+            drawn.append(group.starts[0] is not None)
+            if drawn[-1]:
                 assert last is not None
-                assert torch.equal(group.memory.layers[0].memory, last.layers[0].memory.expand(4, -1, -1))
+                passed = start_state(decoder, group).layers[0].memory
+                assert torch.equal(passed, last.layers[0].memory.expand(4, -1, -1))
             states = read(decoder, plan)[1]
             last = states[0]
             lanes.advance(plan, states)
@@ -327,7 +347,7 @@ def test_abandoned_documents_are_not_gone_on_with() -> None:
     with torch.no_grad():
         run(lanes, decoder, steps=6)
     lanes.abandon_documents()
-    assert all(group.state is None and group.memory is None for group in lanes.plan(6, 0.5).groups)
+    assert all(start is None for group in lanes.plan(6, 0.5).groups for start in group.starts)
     assert all(int(row[0]) == BOS for group in lanes.plan(6, 0.5).groups for row in group.inputs)
 
 

@@ -59,7 +59,7 @@ def test_the_tally_tells_text_from_answers_and_counts_whole_answers() -> None:
     answers = torch.tensor([[False, True, True, False, True, True], [False] * 6])
     weights = torch.tensor([[1.0, 2, 2, 0, 2, 2], [0.5, 0.5, 0.5, 0.5, 0.5, 0]])
     right = torch.tensor([[False, True, True, False, True, False], [False] * 6])
-    group = LaneGroup((0, 1), nothing, targets, weights, answers, (1, 0))
+    group = LaneGroup((0, 1), nothing, targets, weights, answers, (1, 0), (None, None))
     loss = Loss(0.0, torch.full((2, 6), 2.0) * (weights > 0), right)
     widths = np.arange(7)
     tally = tally_group(group, loss, widths, 3)
