@@ -9,21 +9,19 @@ the ends of blocks it was never written whole; if it is what was read longest ag
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from benchmarks.common import FAM_TINY, print_table
+from benchmarks.common import FAM_TINY, ROOT, print_table
 from famcli.checkpoint.open import Model, open_model
 from famcli.evaluation.benchmarks import passkey_trials
 from famcli.evaluation.recall import Trial, run_trials
 from famcli.evaluation.streams import layout
-from famcli.evaluation.texts import Texts, read_texts
+from famcli.evaluation.texts import Texts
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.corpus import choose_documents, read_documents
+from famcli.training.corpus import pack
 from famcli.training.recipe import load_recipe
 
 
@@ -58,14 +56,8 @@ def validation_novels(tokenizer: Tokenizer) -> Texts:
     """The novels that fam-tiny's recipe keeps from training."""
     recipe = load_recipe(FAM_TINY / "recipe.toml")
     books = next(corpus for corpus in recipe.corpora if corpus.name == "books")
-    chosen = choose_documents(books, recipe.data.seed, True)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "novels.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for record in read_documents(books.path):
-                if record.id in chosen:
-                    file.write(json.dumps({"id": record.id, "text": record.text}) + "\n")
-        return read_texts([path], tokenizer)
+    packed = pack(books, tokenizer, ROOT / "runs" / "tokens", recipe.data.seed, validation=True)
+    return Texts(tuple(packed.ids), packed.tokens, packed.offsets)
 
 
 def place_of_key(model: Model, texts: Texts, trial: Trial, length: int) -> tuple[int, int]:

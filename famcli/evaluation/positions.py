@@ -18,9 +18,8 @@ from torch import Tensor
 
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import MemoryMode, State
+from famcli.reading.scoring import cross_entropy
 from famcli.tokens.tokenizer import Tokenizer
-
-_LOGIT_ROWS = 512  # rows of logits held at a time
 
 
 class Document(Protocol):
@@ -134,21 +133,11 @@ def _score_rows(
         hidden, state = network.read(inputs.to(network.device), state)
         for row in range(alive):
             targets = rows[row][1][offset : offset + span]
-            nats, right = _score_hidden(network, hidden[row, : len(targets)], targets)
+            seen, wanted = hidden[row : row + 1, : len(targets)], targets[None].to(hidden.device)
+            nats, right = (each[0].double().numpy() for each in cross_entropy(network, seen, wanted))
             bucket = np.searchsorted(starts, np.arange(offset, offset + len(targets)), side="right") - 1
             columns = (nats, num_bytes[targets.numpy()], np.ones(len(targets)), right)
             for number, column in enumerate(columns):
                 sums[row, number] += np.bincount(bucket, weights=column, minlength=len(starts))
             on_tokens(len(targets))
     return sums
-
-
-def _score_hidden(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nats [n] and hits [n] of `targets` given hidden rows [n, d]; logits are made in slices."""
-    nats, right = [], []
-    for first in range(0, len(targets), _LOGIT_ROWS):
-        wanted = targets[first : first + _LOGIT_ROWS].to(hidden.device)
-        logits = network.logits(hidden[None, first : first + _LOGIT_ROWS])[0].float()
-        nats.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none").cpu())
-        right.append((logits.max(-1).indices == wanted).cpu())  # argmax takes twice as long
-    return torch.cat(nats).double().numpy(), torch.cat(right).double().numpy()
