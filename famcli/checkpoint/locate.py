@@ -121,10 +121,12 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
         raise CheckpointError(f"{folder} has no config.json; give the folder that holds a checkpoint's files")
     if folder.exists():
         raise CheckpointError(f"{folder} is a file; give the folder that holds the checkpoint's files, or a GGUF file")
+    if wanted is None and "/" in name:
+        raise CheckpointError(f"there is no folder {folder} ({chosen_by}); `famcli models` lists what is there")
     known = ", ".join(sorted(shipped)) or "none"
     close = difflib.get_close_matches(name, shipped, n=1)
-    remedy = f"fetch it with `famcli pull {name}`" if wanted else "fetch it first"
-    advice = f"did you mean {close[0]}?" if close else f"{remedy}, or see `famcli models`"
+    remedy = f"fetch it with `famcli pull {name}`, or " if wanted else ""
+    advice = f"did you mean {close[0]}?" if close else f"{remedy}see `famcli models`"
     raise CheckpointError(
         f"'{name}' ({chosen_by}) is no folder, is not in the hub's cache ({hub_cache(environ)}), and does not ship "
         f"with famcli (shipped: {known}); {advice}"

@@ -223,6 +223,9 @@ def test_a_model_that_is_not_there(run, story: Path) -> None:
     result = run("ppl", story, "--model", "no/such-model", "--offline")
     assert result.exit_code == 1
     assert result.stderr.startswith("famcli: 'no/such-model' (--model) is no folder")
+    result = run("ppl", story, "--model", "./no/such-model")
+    assert result.exit_code == 1
+    assert result.stderr == "famcli: there is no folder no/such-model (--model); `famcli models` lists what is there\n"
 
 
 def test_a_named_pipe_is_opened_once(spawn, tiny: Path, tmp_path: Path) -> None:
