@@ -18,7 +18,7 @@ from famcli.cli.options import (
     MemoryModeOption,
     OutputOptions,
     ReportOptions,
-    check_page,
+    check_html,
 )
 from famcli.cli.readings import ReadingsOptions
 from famcli.cli.show_answers import AnswersShown, describe_reading
@@ -101,7 +101,7 @@ def ask(
         raise UsageError("--load asks a memory file and --file reads texts: give one of them")
     if load and each:
         raise UsageError("--each treats texts alone, but --load reads none: leave one of them out")
-    check_page(html, each)
+    check_html(html, each, file or [])
     if load and question_first:
         raise UsageError("--question-first is about reading, but --load reads nothing: leave one of them out")
     if str(listed) == "-" and not load and ("-" in (file or ["-"])):
@@ -113,8 +113,6 @@ def ask(
             raise UsageError("a question is empty: ask something")
         if not load and not file and len(asked) > 1 and (path := next(filter(os.path.isfile, asked), None)):
             raise UsageError(f"'{path}' is given as a question, and is a file: to ask it, write --file {path}")
-        if load and not load.is_file():
-            raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
         model = work.open_model(machine, load)
         config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
         cache = readings.open() if readings.readings_limit and not load else None

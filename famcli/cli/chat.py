@@ -69,8 +69,6 @@ def chat(
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
     with Work(report, OutputOptions()) as work:
         names = [] if load else work.check_documents(files or [], documents)
-        if load and not load.is_file():
-            raise UsageError(f"{load}: no such memory file; make one with `famcli read FILE --save {load}`")
         model = work.open_model(machine, load)
         config = make_config(write, top, threshold, answer_tokens, memory_mode, False, documents.encoding)
         from famcli.tasks.ask import Ask

@@ -12,7 +12,6 @@ from famcli.cli.inspect_adapter import adapter_facts
 from famcli.cli.options import CacheOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
-from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.checkpoint.inspect import CheckpointInfo
@@ -43,13 +42,11 @@ def inspect(
 
     output = Output()
     file = None if path is None else Path(path).expanduser()
-    if file is not None and file.is_file() and not is_gguf(file):
+    if file is not None and (file.is_file() or file.suffix == ".fam") and not file.is_dir() and not is_gguf(file):
         from famcli.reading.memory_format import inspect_memory_file
 
         _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
-    if file is not None and file.suffix == ".fam" and not file.exists():
-        raise UsageError(f"{file}: no such memory file; make one with `famcli read FILE --save {file}`")
     from famcli.checkpoint.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve

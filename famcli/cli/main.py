@@ -72,6 +72,10 @@ class LazyGroup(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else listed, rest
 
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with guarded():  # help is printed while options are parsed
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: Any) -> Any:
         with guarded(debug=bool(ctx.params.get("debug"))):
             return super().invoke(ctx)

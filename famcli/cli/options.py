@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -153,12 +153,16 @@ class DocumentOptions:
     ] = None
 
 
-def check_page(html: Path | None, each: bool) -> None:
+def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
     """Refuse a page (--html) that cannot be written. Raises UsageError."""
+    from famcli.documents.target import check_page
+
     if str(html) == "-":
         raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
     if html is not None and each:
         raise UsageError("--html is one page for one reading: leave out --each, or give the files one by one")
+    if html is not None:
+        check_page(html, texts)
 
 
 def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:

@@ -60,9 +60,13 @@ def read(
     for option in [option for option, is_given in given.items() if is_given]:
         if save is None:
             raise UsageError(f"{option} has no meaning without --save FILE.fam")
-    if save is not None:
-        _check_target(save, append, force)
+    if append and force:
+        raise UsageError("--append goes on with the memory file and --force replaces it: choose one")
     with Work(report, output) as work:
+        if save is not None:
+            from famcli.reading.memory_format import check_save
+
+            check_save(save, append, force, files or [])
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine, save if append else None)
         if save is not None and kind != "memory" and "-" in names:
@@ -93,16 +97,6 @@ def read(
             how = _how(names, result, result.saved.path, follow)
             work.notes.note(f"stopped following; all that was there is read and saved: go on {how}")
         work.finish()
-
-
-def _check_target(save: Path, append: bool, force: bool) -> None:
-    """What the task would refuse as well, refused before the network is loaded."""
-    if append and force:
-        raise UsageError("--append goes on with the memory file and --force replaces it: choose one")
-    if append and not save.exists():
-        raise UsageError(f"{save} does not exist, so there is nothing to append to: leave --append out")
-    if save.exists() and not (append or force):
-        raise UsageError(f"{save} exists: go on with it by --append, or replace it by --force")
 
 
 def _how(names: list[str], result: ReadResult, path: Path, follow: bool) -> str:

@@ -16,7 +16,7 @@ from famcli.cli.options import (
     MemoryModeOption,
     OutputOptions,
     ReportOptions,
-    check_page,
+    check_html,
 )
 from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line
@@ -87,7 +87,7 @@ def summarize(
         sections=sections or form == "outline",
         memory_mode=memory_mode,
     )
-    check_page(html, each)
+    check_html(html, each, files or [])
     with Work(report, output) as work:
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine)

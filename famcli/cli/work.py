@@ -71,6 +71,10 @@ class Work:
         """
         from famcli.checkpoint.locate import resolve
 
+        if memory is not None:
+            from famcli.reading.memory_format import check_checkpoint, inspect_memory_file
+
+            inspect_memory_file(memory)
         environ = cache_environment(machine.cache, machine.offline)
         located = resolve(machine.model, environ, fetch=self._fetch)
         if machine.adapter is not None:
@@ -78,8 +82,6 @@ class Work:
 
             read_adapter(machine.adapter)
         elif memory is not None:
-            from famcli.reading.memory_format import check_checkpoint
-
             check_checkpoint(memory, located.path, located.name)
         self.progress = Progress(self._progress_mode, f"loading {located.name}")
 

@@ -6,9 +6,7 @@ per cent of the size and lossy: the closed blocks can no longer be seen.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
+from famcli.documents.target import replacing
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn.state import State
 from famcli.reading.bookmark import Bookmark
@@ -129,34 +128,16 @@ def _alone(tensor: Tensor) -> Tensor:
 
 
 def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
-    """Write beside `path`, make sure that it is on the disk, and only then put it in place."""
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # mode 0600
-        os.close(handle)
-        save_file(tensors, temporary, metadata(info, tensors))
-        os.chmod(temporary, 0o600)
-        _sync(temporary)
-        os.replace(temporary, path)
-        temporary = None
-        _sync(path.parent)
+        with replacing(path) as beside:
+            save_file(tensors, beside, metadata(info, tensors))
+            beside.chmod(0o600)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
+        untouched = "; what was there before is untouched" if path.exists() else ""
         raise MemoryFileError(
-            f"cannot save to {path}: {reason}; what was there before is untouched, make room or choose another place"
+            f"cannot save to {path}: {reason}{untouched}; make room or choose another place"
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _sync(path: str | Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------------------------------------------------- loading

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -23,7 +23,8 @@ from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
-from famcli.errors import MemoryFileError
+from famcli.documents.target import check_target
+from famcli.errors import MemoryFileError, UsageError
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
 from famcli.nn.shapes import MEMORY_MODES, MemoryMode, memory_layers, state_shapes
 from famcli.reading.bookmark import Seen, SourceRecord
@@ -104,6 +105,19 @@ class MemoryFileInfo:
         return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
 
 
+def check_save(
+    path: Path, append: bool = False, force: bool = False, texts: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Refuse to save where there is something that may not be replaced, or nothing to append to. Raises UsageError."""
+    if append:  # whether it is a memory file is seen on loading it
+        if not path.exists():
+            raise UsageError(f"{path} does not exist, so there is nothing to append to: leave --append out")
+        return
+    check_target(path, "memory file", begins_safetensors, texts)
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists: go on with it by --append, or replace it by --force")
+
+
 def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
     """sha256 in hex over the info and all tensors (on the CPU, contiguous)."""
     import torch
@@ -139,7 +153,7 @@ class OpenedMemoryFile:
                 )
             opened = cast(Any, safe_open(path, framework="np"))  # untyped; loads no torch
         except FileNotFoundError as error:
-            raise MemoryFileError(f"{path} does not exist: check the path, or write it with --save") from error
+            raise MemoryFileError(f"{path}: no such memory file; `famcli read FILE --save {path}` makes one") from error
         except OSError as error:
             raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
         except SafetensorError as error:

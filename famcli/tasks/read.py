@@ -11,12 +11,13 @@ from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.documents.document import Document, open_document
-from famcli.errors import MemoryFileError, UsageError
+from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.append import open_append
 from famcli.reading.bookmark import Seen
 from famcli.reading.events import BlockEvent, Event
 from famcli.reading.memory_file import MemoryKind, inspect_memory_file, load_memory, save_memory
+from famcli.reading.memory_format import check_save
 from famcli.reading.reader import Reader
 from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, Stage, chosen_memory_mode
 
@@ -130,7 +131,7 @@ class Read:
         self._before = Seen(0, 0, 0)
         self._growth: _Growth | None = None
         if self.config.save is not None:
-            _check_target(self.config.save, self.config)
+            check_save(self.config.save, self.config.append, self.config.force)
         if self.config.append and self.config.save is not None:
             resume = load_memory(self.config.save, model)
             self._before = resume.seen
@@ -260,14 +261,3 @@ def _given(document: Document | str | PathLike[str]) -> str | PathLike[str]:
         return document
     document.close()
     return document.source or "-"
-
-
-def _check_target(path: Path, config: ReadConfig) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory: name a file in it")
-    if config.append and not path.exists():
-        raise UsageError(f"{path} does not exist, so there is nothing to append to: leave --append out")
-    if path.exists() and not (config.append or config.force):
-        raise UsageError(f"{path} exists: go on with it by --append, or replace it by --force")
-    if not path.absolute().parent.is_dir():
-        raise MemoryFileError(f"cannot save to {path}: its directory does not exist; create it first")

@@ -77,7 +77,7 @@ def test_a_text_without_a_sentence_is_not_talked_about(run, tiny: Path, tmp_path
 def test_the_text_is_a_file(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     for options in ([], ["-"], [story, "--load", "x.fam"]):
         assert run("chat", *options, "--model", tiny, input="Who?\n").exit_code == 2
-    assert run("chat", "--load", tmp_path / "absent.fam", "--model", tiny).exit_code == 2
+    assert run("chat", "--load", tmp_path / "absent.fam", "--model", tiny).exit_code == 1
     assert run("chat", tmp_path / "absent.txt", "--model", tiny).exit_code == 1
     saved = tmp_path / "story.fam"
     run("read", story, "--save", saved, "--model", tiny)

@@ -79,9 +79,10 @@ def test_help_to_a_closed_pipe_is_silent(spawn) -> None:
     assert process.communicate(timeout=60)[1] == ""
 
 
-def test_help_to_a_full_disk_is_one_line(spawn) -> None:
+@pytest.mark.parametrize("command", [["ppl"], []])
+def test_help_to_a_full_disk_is_one_line(spawn, command: list[str]) -> None:
     with open("/dev/full", "w") as full:
-        process = spawn("ppl", "--help", stdout=full)
+        process = spawn(*command, "--help", stdout=full)
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert stderr == "famcli: no space left on device; free some space or write elsewhere\n"

@@ -56,7 +56,9 @@ def test_a_grown_text_is_read_on(run, tiny: Path, story: Path, tmp_path: Path) -
     [
         (["--append"], "--append has no meaning without --save"),
         (["--kind", "memory"], "--kind has no meaning without --save"),
-        (["--save", "there.fam"], "--append, or replace it by --force"),
+        (["--save", "there.fam"], "there.fam is there already and is no memory file, so it is not replaced"),
+        (["--save", "there.fam", "--force"], "there.fam is there already and is no memory file, so it is not replaced"),
+        (["--save", "/dev/null", "--force"], "/dev/null is a device or a pipe"),
         (["--save", "there.fam", "--append", "--force"], "choose one"),
         (["--save", "new.fam", "--append"], "nothing to append to"),
     ],
@@ -70,6 +72,22 @@ def test_contradictions_are_usage_errors(
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert Path("there.fam").read_bytes() == b"precious"
+
+
+def test_a_memory_file_is_replaced_by_force_alone_and_the_text_never(
+    run, tiny: Path, story: Path, tmp_path: Path
+) -> None:
+    saved, text = tmp_path / "story.fam", story.read_bytes()
+    for options, code, words in (
+        ([saved], 0, ""),
+        ([saved], 2, "exists: go on with it by --append, or replace it by --force"),
+        ([saved, "--force"], 0, ""),
+        ([story, "--force"], 2, "is a text that is read, and would be lost: name another file"),
+    ):
+        result = run("read", story, "--model", tiny, "--save", *options)
+        assert result.exit_code == code
+        assert words in result.stderr
+    assert story.read_bytes() == text
 
 
 def test_kind_memory_is_smaller(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -139,4 +157,4 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tiny: Path, story: Path
     result = run("read", story, "--save", "/proc/story.fam", "--model", tiny, "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) == 1
-    assert run("read", story, "--save", tmp_path / "no" / "where.fam", "--model", tiny).exit_code == 1
+    assert run("read", story, "--save", tmp_path / "no" / "where.fam", "--model", tiny).exit_code == 2

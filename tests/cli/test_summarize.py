@@ -213,7 +213,7 @@ def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> 
         (["--focus", " "], "the focus is empty"),
         (["--each", "--html", "x.html"], "--html is one page"),
         (["--html", "-"], "give the name of a file"),
-        (["--html", "missing/x.html"], "cannot write the report to missing/x.html"),
+        (["--html", "missing/x.html"], "cannot write missing/x.html: there is no folder"),
     ],
 )
 def test_options_that_make_no_sense(options: list[str], message: str, run, tiny: Path, story: Path) -> None:

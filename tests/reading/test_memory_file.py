@@ -430,7 +430,7 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
         inspect_memory_file(tmp_path / "x.fam")
     with pytest.raises(MemoryFileError, match="directory"):
         load_memory(tmp_path, MODEL)
-    with pytest.raises(MemoryFileError, match="does not exist"):
+    with pytest.raises(MemoryFileError, match="no such memory file"):
         load_memory(tmp_path / "absent.fam", MODEL)
 
 

@@ -117,9 +117,14 @@ def test_it_saves_while_it_reads(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     path, memory = write(tmp_path, TEXT), write(tmp_path, b"precious", "text.fam")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="is no memory file, so it is not replaced"):
+            Read(byte_model(), ReadConfig(save=memory, force=force))
+    assert memory.read_bytes() == b"precious"
+    memory.unlink()
+    read(byte_model(), [write(tmp_path, b"Older.", "older.txt")], ReadConfig(save=memory))
     with pytest.raises(UsageError, match="--append"):
         Read(byte_model(), ReadConfig(save=memory))
-    assert memory.read_bytes() == b"precious"
     read(byte_model(), [path], ReadConfig(save=memory, force=True))
     assert inspect_memory_file(memory).num_bytes == len(TEXT)
 
@@ -142,7 +147,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
 def test_targets_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     for config, error in (
         (ReadConfig(save=tmp_path), UsageError),
-        (ReadConfig(save=tmp_path / "no" / "x.fam"), MemoryFileError),
+        (ReadConfig(save=tmp_path / "no" / "x.fam"), UsageError),
         (ReadConfig(save=tmp_path / "x.fam", append=True), UsageError),
         (ReadConfig(save=write(tmp_path, b"no memory file"), append=True), MemoryFileError),
     ):

@@ -105,7 +105,7 @@ def test_of_a_long_text_what_surrounds_citations_is_shown_and_the_rest_is_named(
 
 def test_a_report_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     report = Report("T", (), (Item("a"),), ())
-    with pytest.raises(UsageError, match=r"cannot write the report to .*; name another file"):
+    with pytest.raises(UsageError, match=r"cannot write .*: there is no folder .*; make it, or name another file"):
         write_report(tmp_path / "missing" / "r.html", report, [])
     write_report(tmp_path / "r.html", report, [])
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")

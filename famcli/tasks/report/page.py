@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from famcli.documents.target import check_page, replacing
 from famcli.errors import UsageError
 from famcli.tasks.report.record import Heat
 from famcli.tasks.report.text import LEVELS, Mark, Text, safe, text_html
@@ -54,17 +53,13 @@ def write_report(
 ) -> None:
     """Write the report to `path`, as a whole or not at all. Raises UsageError where that is not possible."""
     target = Path(path)
+    check_page(target)
     try:
-        handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with replacing(target) as beside:
+            with beside.open("w", encoding="utf-8", newline="\n") as file:
                 for part in report_html(report, texts, histogram):
                     file.write(part)
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            beside.chmod(0o644)
     except OSError as error:
         raise UsageError(f"cannot write the report to {target}: {error.strerror}; name another file") from error
 

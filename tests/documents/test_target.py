@@ -1,0 +1,76 @@
+"""A result replaces nothing that is no earlier result of its kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from famcli.documents.target import check_page, check_target, replacing
+from famcli.errors import UsageError
+
+PAGE = "<!DOCTYPE html>\n<p>old</p>"
+
+
+def make(folder: Path) -> None:
+    (folder / "page.html").write_text(PAGE)
+    (folder / "notes.txt").write_text("my notes")
+    (folder / "empty.html").touch()
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(folder / "page.html")
+    (folder / "link to notes").symlink_to(folder / "notes.txt")
+    (folder / "nowhere").symlink_to(folder / "new.html")
+
+
+@pytest.mark.parametrize("name", ["page.html", "empty.html", "link", "nowhere", "new"])
+def test_a_page_may_be_new_or_replace_a_page(tmp_path: Path, name: str) -> None:
+    make(tmp_path)
+    check_page(tmp_path / name, [str(tmp_path / "notes.txt"), "-", "not there"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("notes.txt", "is there already and is no page, so it is not replaced: name another file"),
+        ("link to notes", "is there already and is no page"),
+        ("pipe", "is a device or a pipe, which a page cannot replace"),
+        ("/dev/null", "is a device or a pipe"),
+        ("folder", "is a directory: name a file in it"),
+        ("missing/page.html", "there is no folder .*missing; make it, or name another file"),
+        ("notes.txt/page.html", "there is no folder .*notes.txt"),
+    ],
+)
+def test_what_is_no_page_is_not_replaced(tmp_path: Path, name: str, reason: str) -> None:
+    make(tmp_path)
+    with pytest.raises(UsageError, match=reason):
+        check_page(tmp_path / name)
+
+
+def test_a_text_that_is_read_is_not_replaced(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(UsageError, match="is a text that is read, and would be lost: name another file"):
+        check_page(tmp_path / "link", [tmp_path / "page.html"])
+    with pytest.raises(UsageError, match="is there already and is no poem"):
+        check_target(tmp_path / "page.html", "poem", lambda first: first.startswith(b"Roses"))
+
+
+def test_it_takes_its_place_whole_or_not_at_all_and_links_stay(tmp_path: Path) -> None:
+    make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+
+    def fail() -> None:
+        with replacing(tmp_path / "link") as beside:
+            beside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert (tmp_path / "page.html").read_text() == PAGE
+    with replacing(tmp_path / "link") as beside:
+        beside.write_text("whole")
+        assert (tmp_path / "page.html").read_text() == PAGE
+    assert (tmp_path / "page.html").read_text() == "whole"
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(tmp_path.iterdir()) == before
