@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from famcli.cli.failures import EXIT_FAILED
 from famcli.cli.options import (
     DocumentOptions,
     EachOption,
@@ -117,6 +118,7 @@ def ask(
         config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
         cache = readings.open() if readings.readings_limit and not load else None
         results, found = [], 0
+        from famcli.tasks.answers import SOURCE_GONE
         from famcli.tasks.ask import Ask
         from famcli.tasks.report.record import Recorder
 
@@ -138,6 +140,8 @@ def ask(
             objects = [result.to_json() for result in results]
             work.output.json({"files": objects} if each else objects[0])
         work.finish(found)
+        if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
+            raise typer.Exit(EXIT_FAILED)
 
 
 def make_config(

@@ -91,7 +91,7 @@ class AnswersShown:
             hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
             output.line(f"  {hint}; --threshold 0 shows it.", "dim")
         for number, citation in enumerate(answer.citations, 1):
-            mark = "verified" if citation.verified else "not verified"
+            mark = "quote verified" if citation.verified else "quote not verified"
             output.line(f"  [{number}] {place_of(answer, number)}, {mark}:", "cyan")
             for paragraph in paragraphs(citation.text):
                 output.line(f"      {paragraph}")

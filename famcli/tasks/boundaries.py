@@ -79,9 +79,13 @@ _ITEM = re.compile(
       | [A-Z][\w.'\u2019-]{0,20}(?:[ ][A-Z0-9][\w.'\u2019-]{0,16}){0,2}:[ ]\S
       | ```|~~~|[=\#*_-]{3}
       | [\[<(]?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d | [\[<(]?\d\d:\d\d:\d\d[\s.,\])>]
-      | [A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]""",  # a line of a log
+      | [A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]  # a line of a log, and below of a chat
+      | \[\d{1,2}:\d\d\][ ] | \[?\d{1,2}[/.]\d{1,2}[/.]\d{2,4},?[ ]\d{1,2}:\d\d
+      | \d{1,2}:\d\d[ ](?:-[ ])?[A-Z][\w ]{0,24}:[ ]""",
     re.VERBOSE,
 )
+_CLAUSE_ENDS = (*".;:!?", "\u201d", '"')  # of the line before a clause: "4.5 Euro" may begin a line of prose
+_CLAUSE = re.compile(r"\d{1,3}(?:\.\d{1,3}){1,4}[ \t]+[A-Z\"\u201c\u2018(\[]")
 _MARKED = re.compile(r"#{1,6}\s")
 _RULE = re.compile(r"[=\-*_#~]{3,}")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,})[ \t\r]*(?:\n|$)")
@@ -177,6 +181,8 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
     line = _line(text, at, place, indent)
     if _is_own_line(line, text[place + 1 : found.end() + _NEXT_LINE].partition("\n")[0]):
         return _UNDERLINE.match(text, found.end()) is None or _RULE.fullmatch(line.strip()) is not None
+    if _CLAUSE.match(text, found.end()) and line.rstrip()[-1:] in _CLAUSE_ENDS:
+        return True
     return bool(_ITEM.match(text, found.end())) and _UNDERLINE.match(text, found.end()) is None
 
 

@@ -18,7 +18,7 @@ def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
     assert lines[0] == "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."
     places = [line for line in lines if line.startswith("  [")]
     assert 1 <= len(places) <= 3
-    assert all(line.endswith(", verified:") for line in places)
+    assert all(line.endswith(", quote verified:") for line in places)
     assert lines[-1].startswith(f"Read {story.stat().st_size:,} bytes, ")
 
 
@@ -202,7 +202,7 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
     assert told.splitlines()[-1] == f"From {saved}: {sizes}."
     story.write_text("Everything was rewritten.\n")
     changed = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
-    assert changed.exit_code == 0
+    assert changed.exit_code == 1
     assert json.loads(changed.stdout)["answers"][0]["cited"] is False
     assert "warning" in changed.stderr
     assert "was changed since it was read" in changed.stderr

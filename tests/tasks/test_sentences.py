@@ -41,6 +41,18 @@ def texts(text: str) -> list[str]:
             ["He walked to the end of a very long line that\nWilliam drew."],
         ),
         ("Buy these:\n- milk\n- bread\n1. First\n", ["Buy these:", "- milk", "- bread", "1. First"]),
+        (
+            '1.1 "Services" means those in Schedule A.\n1.2 "Fees" means\nthose in clause 4.',
+            ['1.1 "Services" means those in Schedule A.', '1.2 "Fees" means\nthose in clause 4.'],
+        ),
+        ("It fell to about\n4.5 Euro a share.", ["It fell to about\n4.5 Euro a share."]),
+        ("[09:17] Dave: lol ok\n[09:20] Maria: can you\n", ["[09:17] Dave: lol ok", "[09:20] Maria: can you"]),
+        (
+            "12/03/24, 09:17 - dave: lol\n12/03/24, 09:20 - jo: ok",
+            ["12/03/24, 09:17 - dave: lol", "12/03/24, 09:20 - jo: ok"],
+        ),
+        ("9:17 Dave: lol ok\n9:20 Maria: can you", ["9:17 Dave: lol ok", "9:20 Maria: can you"]),
+        ("Die Runde begann um\n9:17 Uhr am Morgen.", ["Die Runde begann um\n9:17 Uhr am Morgen."]),
         ("今天很好。我们走吧!他说：「好。」再见", ["今天很好。", "我们走吧!他说：「好。」", "再见"]),
         ("see e.g. Brown et al. Smith", ["see e.g. Brown et al. Smith"]),
         ("a.b.c d.e", ["a.b.c d.e"]),
