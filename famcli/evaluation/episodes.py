@@ -43,9 +43,15 @@ NUM_NAMES = len(_COLOURS) * len(_THINGS)
 """How many named values one episode can hold."""
 
 
-def passkey(rng: np.random.Generator, *, digits: int = 5) -> Episode:
-    """One number of `digits` random digits, stated twice, and the question for it (TransformerFAM's PassKey)."""
+def passkey(rng: np.random.Generator, *, digits: int = 5, distinct_digits: int | None = None) -> Episode:
+    """One number of `digits` random digits, stated twice, and the question for it (TransformerFAM's PassKey).
+
+    distinct_digits: draw them from so many of the ten, so that more of them repeat.
+    """
     key = _number(rng, digits)
+    if distinct_digits is not None:
+        few = rng.choice(10, distinct_digits, replace=False)
+        key = "".join(str(digit) for digit in rng.choice(few, digits))
     statement = Statement(f"The pass key is {key}. Remember it. {key} is the pass key.")
     return statement, Question("What is the pass key? The pass key is", f" {key}")
 

@@ -94,7 +94,7 @@ def make_episodes(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: Op
 def _episode(recipe: ObjectiveRecipe, rng: np.random.Generator, count: int) -> Episode:
     """One episode of the recipe's kind; of needles, `count` episodes in one."""
     if recipe.kind == "passkey":
-        return passkey(rng, digits=recipe.digits or 5)
+        return passkey(rng, digits=recipe.digits or 5, distinct_digits=recipe.distinct_digits)
     if recipe.kind == "facts":
         task = recipe.tasks[int(rng.integers(len(recipe.tasks)))]
         return facts(rng, task=task, count=recipe.count, questions=recipe.queries or None)

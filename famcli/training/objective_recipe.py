@@ -19,7 +19,7 @@ _RECORDS = ("path", "license", "where", "exclude_ids", "hash_field", "hash_from"
 _KEYS_OF_KIND = {
     LANGUAGE_MODELLING: _TEXT,
     "repeat": (*_MADE, "segment_tokens"),
-    "passkey": (*_MADE, "episodes_per_block", "digits"),
+    "passkey": (*_MADE, "episodes_per_block", "digits", "distinct_digits"),
     "needles": (*_MADE, "episodes_per_block", "digits", "count", "queries"),
     "facts": (*_MADE, "count", "queries", "tasks"),
     "questions": (*_MADE, "queries", *_RECORDS),
@@ -44,6 +44,12 @@ class ObjectiveRecipe:
     )
     episodes_per_block: float = key("passkey, needles: so many one after the other; 0: one in a document", 0.0, low=0.0)
     digits: int | None = key("passkey, needles: digits of a number (default: 5, 4)", None, low=1)
+    distinct_digits: int | None = key(
+        "passkey: draw a number's digits from so many of the ten, so that more repeat (default: all)",
+        None,
+        low=1,
+        high=10,
+    )
     count: int | None = key("needles, facts: statements in an episode (default: 1; 2 to 10 at random)", None, low=1)
     queries: int = key("needles, facts, questions: questions in an episode at most; 0 for all there are", 1, low=0)
     tasks: tuple[str, ...] = key("facts: the tasks to draw from", ("qa1",), choices=TASKS)
