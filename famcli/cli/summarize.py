@@ -20,6 +20,7 @@ from famcli.cli.options import (
 )
 from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line
+from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
@@ -80,6 +81,10 @@ def summarize(
 
     if form == "json":
         form, output = "bullets", OutputOptions(json=True, jsonl=output.jsonl)
+    if form != "bullets" and output.form != "text":
+        raise UsageError(
+            f"--format {form} is a look of text, which --{output.form} does not have: leave one of them out"
+        )
     config = SummarizeConfig(
         mode=mode,
         length=parse_length(length),

@@ -44,15 +44,17 @@ def open_append(
 def _check_old_part(mark: Bookmark, file: str | os.PathLike[str]) -> None:
     last = mark.sources[-1]
     if last.sha256 is None:
-        raise MemoryFileError(f"{file} cannot be continued: what was read of it came through a pipe; read it again")
+        raise MemoryFileError(
+            f"{file} cannot be continued: what was read of it came through a pipe; read it again, with --force"
+        )
     try:
         found = hash_prefix(file, last.num_bytes)
     except DocumentError as error:
-        raise MemoryFileError(f"{error}; it cannot be continued, read it again") from error
+        raise MemoryFileError(f"{error}; it cannot be continued; read it again, with --force") from error
     if found != last.sha256:
         raise MemoryFileError(
             f"the first {last.num_bytes:,} bytes of {file} (sha256 {found[:12]}) are not those that were read "
-            f"(sha256 {last.sha256[:12]}): it was changed, not continued; read it again"
+            f"(sha256 {last.sha256[:12]}): it was changed, not continued; read it again, with --force"
         )
 
 

@@ -213,6 +213,7 @@ def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> 
         (["--focus", " "], "the focus is empty"),
         (["--each", "--html", "x.html"], "--html is one page"),
         (["--html", "-"], "give the name of a file"),
+        (["--format", "markdown", "--jsonl"], "--format markdown is a look of text, which --jsonl does not have"),
         (["--html", "missing/x.html"], "cannot write missing/x.html: there is no folder"),
     ],
 )

@@ -25,6 +25,9 @@ def test_a_passkey_is_in_its_statement_twice() -> None:
     assert statement == f"The pass key is {key}. Remember it. {key} is the pass key."
     keys = {passkey(np.random.default_rng(seed))[1].answer for seed in range(50)}  # type: ignore[union-attr]
     assert len(keys) == 50
+    keys = {passkey(np.random.default_rng(seed), distinct_digits=3)[1].answer for seed in range(50)}  # type: ignore[union-attr]
+    assert max(len(set(key.strip())) for key in keys) == 3
+    assert len(set("".join(keys))) == 11  # and the space before each
 
 
 def test_named_values_differ_in_name_and_the_asked_one_is_stated() -> None:
