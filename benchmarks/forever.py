@@ -5,8 +5,8 @@
 
 Networks of the ablations (benchmarks/recipes/toy.toml; blocks of 64 tokens) whose memory takes in a block in different
 ways read text for 10,000 blocks. At each length: the root mean square of the memory, whether a passkey of the first
-block is still known, whether one of eight blocks ago is, and bits per byte of the 16 blocks that follow, with the
-memory on and frozen. Results go to docs/experiments/forever.jsonl; what is there is not made again.
+block is still known, whether one that is read then is known eight blocks later, and bits per byte of the 16 blocks that
+follow, with the memory on and frozen. Results go to docs/experiments/forever.jsonl; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import famcli.nn.decoder
+import famcli.nn.blocks
 import famcli.nn.memory
 from benchmarks.ablations import RECIPE, RUNS, TEXT_RECIPE, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
-from famcli.evaluation.benchmarks import passkey_trials
 from famcli.evaluation.episodes import passkey
 from famcli.evaluation.positions import token_num_bytes
-from famcli.evaluation.recall import run_trials
 from famcli.evaluation.streams import layout, question_ids
 from famcli.evaluation.texts import Texts
-from famcli.nn import Decoder, FamConfig, State
+from famcli.nn import Decoder, State
 from famcli.training.data import open_data
 from famcli.training.loop import train
 from famcli.training.recipe import load_recipe
@@ -48,7 +46,7 @@ SCORED_BLOCKS = 16
 RECENT_BLOCKS = 8
 DIGITS = 2
 
-Compress = Callable[[FamConfig, Tensor, Tensor, list[Any], bool], tuple[Tensor, Tensor, Tensor | None]]
+Compress = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
 
 def _leaky(plain: Compress) -> Compress:
@@ -75,8 +73,8 @@ def _capped(plain: Compress) -> Compress:
 REMEDIES: dict[str, tuple[str, dict[str, Any]]] = {
     "additive (the paper's)": ("additive", {}),
     "gated (ours)": ("gated", {}),
-    "gate = the share itself": ("gated", {"memory_gate": lambda share: share}),
-    "gate = the share squared": ("gated", {"memory_gate": lambda share: share.square()}),
+    "gate = the share itself": ("gated", {"memory_gate": lambda share, threshold: share}),
+    "gate = the share squared": ("gated", {"memory_gate": lambda share, threshold: share.square()}),
     "leaky carry": ("additive", {"compress": _leaky(famcli.nn.memory.compress)}),
     "norm capped": ("additive", {"compress": _capped(famcli.nn.memory.compress)}),
 }
@@ -103,7 +101,7 @@ def _run(name: str, seed: int) -> None:
     update, patches = REMEDIES[name]
     train(load_recipe(TEXT_RECIPE), RUNS / "toy-text")
     settings = [f"network.memory_update={update}", f"schedule.seed={seed}", f"data.seed={seed + 1}"]
-    with _patched(patches):
+    with patched(patches):
         ended = train(load_recipe(RECIPE, settings), run_folder(FACTOR_OF.get(name, name), seed))
         assert ended.exported is not None
         entry = {"remedy": name, "seed": seed} | judge(ended.exported)
@@ -114,9 +112,9 @@ def _run(name: str, seed: int) -> None:
 
 
 @contextmanager
-def _patched(patches: dict[str, Any]) -> Iterator[None]:
+def patched(patches: dict[str, Any]) -> Iterator[None]:
     """The memory's update changed, everywhere it is used."""
-    modules = (famcli.nn.memory, famcli.nn.decoder)
+    modules = (famcli.nn.memory, famcli.nn.blocks)
     old = [(module, name, getattr(module, name)) for module in modules for name in patches if hasattr(module, name)]
     for module, name, _ in old:
         setattr(module, name, patches[name])
@@ -132,28 +130,16 @@ def judge(checkpoint: Path) -> dict[str, Any]:
     model = open_model(checkpoint, device="cpu", dtype="bfloat16")
     (corpus,) = open_data(load_recipe(RECIPE), RUNS / "tokens").validation
     texts = Texts(tuple(corpus.ids), corpus.tokens, corpus.offsets)
-    network, block_size = model.network, model.network.fam.block_size
-    on = _read_on(network, model.tokenizer, texts, "on")
-    frozen = _read_on(network, model.tokenizer, texts, "frozen")
-    recent = []
-    for blocks in LENGTHS:
-        depth = max(0.0, 1 - RECENT_BLOCKS / blocks)
-        trials = passkey_trials([blocks * block_size], streams=STREAMS, depth=depth, digits=DIGITS)
-        answers = [
-            answer for part in run_trials(network, model.tokenizer, texts, trials, memory_mode="on") for answer in part
-        ]
-        recent.append(sum(answer.right for answer in answers) / len(answers))
-    return {
-        "memory_rms": on["memory_rms"],
-        "first_key": on["first_key"],
-        "recent_key": recent,
-        "bits_per_byte": on["bits_per_byte"],
-        "bits_per_byte_frozen": frozen["bits_per_byte"],
-    }
+    on = _read_on(model.network, model.tokenizer, texts, "on")
+    frozen = _read_on(model.network, model.tokenizer, texts, "frozen")
+    return on | {"bits_per_byte_frozen": frozen["bits_per_byte"]}
 
 
 def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[str, list[Any]]:
-    """STREAMS streams with a key in their first block: the memory, the key and the text that follows, by length."""
+    """STREAMS streams with a key in their first block: the memory, the keys and the text that follows, by length.
+
+    With the memory frozen, what was read before the last blocks changes nothing, and is not read.
+    """
     block_size, widths = network.fam.block_size, token_num_bytes(tokenizer)
     total = (LENGTHS[-1] + SCORED_BLOCKS) * block_size
     streams, asked = [], []
@@ -163,17 +149,20 @@ def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[
         pieces = layout(episode, tokenizer, texts.filler(rng), total, rng, [0.0])
         streams.append(_Stream(tokenizer.bos_id, pieces))
         asked.append(question_ids(episode[1], tokenizer))  # type: ignore[arg-type]
-    found: dict[str, list[Any]] = {"memory_rms": [], "first_key": [], "bits_per_byte": []}
+    found: dict[str, list[Any]] = {"memory_rms": [], "first_key": [], "recent_key": [], "bits_per_byte": []}
     done = 0
     with torch.no_grad():
         state = network.start(STREAMS, mode)
         for blocks in LENGTHS:
             while done < blocks:
                 count = min(SCORED_BLOCKS, blocks - done)
-                _, state = network.read(_next(streams, count * block_size), state)
+                tokens = _next(streams, count * block_size)
                 done += count
+                if mode == "on" or done == blocks:
+                    _, state = network.read(tokens, state)
             found["memory_rms"].append([_rms(layer.memory) for layer in state.layers])
             found["first_key"].append(_known(network, state, asked))
+            found["recent_key"].append(_knows_recent(network, tokenizer, texts, state, blocks))
             tokens = _next(streams, SCORED_BLOCKS * block_size)
             hidden, state = network.read(tokens, state)
             done += SCORED_BLOCKS
@@ -182,6 +171,19 @@ def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[
             )
             found["bits_per_byte"].append(float(nats) / math.log(2) / int(widths[tokens[:, 1:].numpy()].sum()))
     return found
+
+
+def _knows_recent(network: Decoder, tokenizer: Any, texts: Texts, state: State, blocks: int) -> float:
+    """Share of the streams that know a key, read after `state`, RECENT_BLOCKS blocks later, on forks."""
+    pieces, asked = [], []
+    for number in range(STREAMS):
+        rng = np.random.default_rng([12, number, blocks])
+        episode = passkey(rng, digits=DIGITS)
+        num_tokens = RECENT_BLOCKS * network.fam.block_size
+        pieces.append(np.concatenate(list(layout(episode, tokenizer, texts.filler(rng), num_tokens, rng, [0.0]))))
+        asked.append(question_ids(episode[1], tokenizer))  # type: ignore[arg-type]
+    _, state = network.read(torch.from_numpy(np.stack(pieces).astype(np.int64)), state)
+    return _known(network, state, asked)
 
 
 class _Stream:
