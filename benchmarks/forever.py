@@ -27,7 +27,7 @@ from torch.nn import functional
 
 import famcli.nn.blocks
 import famcli.nn.memory
-from benchmarks.ablations import RECIPE, RUNS, TEXT_RECIPE, read_log, run_folder
+from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.episodes import passkey
@@ -99,7 +99,6 @@ def main() -> None:
 
 def _run(name: str, seed: int) -> None:
     update, patches = REMEDIES[name]
-    train(load_recipe(TEXT_RECIPE), RUNS / "toy-text")
     settings = [f"network.memory_update={update}", f"schedule.seed={seed}", f"data.seed={seed + 1}"]
     with patched(patches):
         ended = train(load_recipe(RECIPE, settings), run_folder(FACTOR_OF.get(name, name), seed))
