@@ -240,11 +240,12 @@ class State:
         mode = next((known for known in MEMORY_MODES if known == meta["memory_mode"]), None)
         if mode is None:
             raise ValueError(f"memory_mode is {meta['memory_mode']!r}, it must be one of {', '.join(MEMORY_MODES)}")
+        initial = torch.tensor(meta["memory_is_initial"])  # a single value in what older training runs saved
         return State(
             layers=tuple(layers),
             position=tensors["position"],
             fill=int(meta["fill"]),
             num_closed=int(meta["num_closed"]),
-            memory_is_initial=torch.tensor(meta["memory_is_initial"]),
+            memory_is_initial=initial.expand(len(tensors["position"])),
             memory_mode=mode,
         )
