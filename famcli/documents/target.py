@@ -28,7 +28,7 @@ def check_target(
         raise UsageError(f"cannot write {target}: there is no folder {place.parent}; make it, or name another file")
     if not place.exists():
         return
-    if not place.is_file() or target.absolute().is_relative_to("/dev"):
+    if not place.is_file() or _is_stream(target):
         raise UsageError(f"{target} is a device or a pipe, which a {what} cannot replace: name a file")
     if any(os.path.exists(text) and place.samefile(text) for text in texts):
         raise UsageError(f"{target} is a text that is read, and would be lost: name another file")
@@ -36,6 +36,12 @@ def check_target(
         first = file.read(_FIRST_BYTES)
     if first and not is_such(first):
         raise UsageError(f"{target} is there already and is no {what}, so it is not replaced: name another file")
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether it names an open file, as /dev/stdout and /dev/fd/1 do; below /dev there are places for files too."""
+    folder = os.path.realpath(target.absolute().parent)
+    return folder == "/dev" or folder.startswith("/proc/")
 
 
 def check_page(target: Path, texts: Iterable[str | os.PathLike[str]] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_page_may_be_new_or_replace_a_page(tmp_path: Path, name: str) -> None:
         ("link to notes", "is there already and is no page"),
         ("pipe", "is a device or a pipe, which a page cannot replace"),
         ("/dev/null", "is a device or a pipe"),
+        ("/dev/stdout", "is a device or a pipe"),
         ("folder", "is a directory: name a file in it"),
         ("missing/page.html", "there is no folder .*missing; make it, or name another file"),
         ("notes.txt/page.html", "there is no folder .*notes.txt"),
@@ -46,6 +48,14 @@ def test_what_is_no_page_is_not_replaced(tmp_path: Path, name: str, reason: str)
     make(tmp_path)
     with pytest.raises(UsageError, match=reason):
         check_page(tmp_path / name)
+
+
+def test_what_an_open_file_is_called_is_not_replaced_but_files_below_dev_are(tmp_path: Path) -> None:
+    with (tmp_path / "page.html").open("w") as page, pytest.raises(UsageError, match="is a device or a pipe"):
+        check_page(Path(f"/dev/fd/{page.fileno()}"))
+    if os.access("/dev/shm", os.W_OK):
+        with tempfile.NamedTemporaryFile(dir="/dev/shm", suffix=".html") as shared:
+            check_page(Path(shared.name))
 
 
 def test_a_text_that_is_read_is_not_replaced(tmp_path: Path) -> None:
