@@ -52,7 +52,7 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, mark, kind)
     tensors = {name: _alone(tensor) for name, tensor in _tensors(mark, kind).items()}
-    _write(Path(os.path.realpath(path)), info.dumps(), tensors)
+    _write(Path(path), info.dumps(), tensors)
     return info
 
 
