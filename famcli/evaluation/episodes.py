@@ -48,10 +48,8 @@ def passkey(rng: np.random.Generator, *, digits: int = 5, distinct_digits: int |
 
     distinct_digits: draw them from so many of the ten, so that more of them repeat.
     """
-    key = _number(rng, digits)
-    if distinct_digits is not None:
-        few = rng.choice(10, distinct_digits, replace=False)
-        key = "".join(str(digit) for digit in rng.choice(few, digits))
+    few = None if distinct_digits is None else rng.choice(10, distinct_digits, replace=False)
+    key = _number(rng, digits) if few is None else "".join(str(digit) for digit in rng.choice(few, digits))
     statement = Statement(f"The pass key is {key}. Remember it. {key} is the pass key.")
     return statement, Question("What is the pass key? The pass key is", f" {key}")
 
