@@ -100,7 +100,7 @@ def main() -> None:
 def _run(name: str, seed: int) -> None:
     update, patches = REMEDIES[name]
     settings = [f"network.memory_update={update}", f"schedule.seed={seed}", f"data.seed={seed + 1}"]
-    with patched(patches):
+    with _patched(patches):
         ended = train(load_recipe(RECIPE, settings), run_folder(FACTOR_OF.get(name, name), seed))
         assert ended.exported is not None
         entry = {"remedy": name, "seed": seed} | judge(ended.exported)
@@ -111,7 +111,7 @@ def _run(name: str, seed: int) -> None:
 
 
 @contextmanager
-def patched(patches: dict[str, Any]) -> Iterator[None]:
+def _patched(patches: dict[str, Any]) -> Iterator[None]:
     """The memory's update changed, everywhere it is used."""
     modules = (famcli.nn.memory, famcli.nn.blocks)
     old = [(module, name, getattr(module, name)) for module in modules for name in patches if hasattr(module, name)]
