@@ -24,12 +24,12 @@ def check_target(
     place = Path(os.path.realpath(target))  # a link stays, and leads to the result
     if place.is_dir():
         raise UsageError(f"{target} is a directory: name a file in it")
+    if _is_stream(target) or (place.exists() and not place.is_file()):
+        raise UsageError(f"{target} is a device or a pipe, which a {what} cannot replace: name a file")
     if not place.parent.is_dir():
         raise UsageError(f"cannot write {target}: there is no folder {place.parent}; make it, or name another file")
     if not place.exists():
         return
-    if not place.is_file() or _is_stream(target):
-        raise UsageError(f"{target} is a device or a pipe, which a {what} cannot replace: name a file")
     if any(os.path.exists(text) and place.samefile(text) for text in texts):
         raise UsageError(f"{target} is a text that is read, and would be lost: name another file")
     with place.open("rb") as file:
