@@ -87,6 +87,7 @@ class Summarizer:
         if self.mode == "write":
             self._writer = Writer(model, self.config)
         self._quotes: tuple[Quote, ...] = ()
+        self._sections: tuple[Section, ...] = ()
         self._written: WrittenText | None = None
         self._so_far: SoFar | None = None
         self._finished = False
@@ -125,6 +126,9 @@ class Summarizer:
             yield from self._ledger.warn(f"no sentence has enough of the words of '{self.config.focus}'")
         if self._writer is not None:
             yield from self._write(reader)
+        else:
+            self._quotes, self._sections = self._extract(self._ledger.counts().num_tokens)
+            yield from self._warn_of_few()
         self._finished = True
 
     def result(self) -> SummaryResult:
@@ -132,8 +136,8 @@ class Summarizer:
         if not self._finished:
             self._extraction.settle()
         counts, extraction, written = self._ledger.counts(), self._extraction, self._written
-        quotes, sections = self._quotes, tuple[Section, ...]()
-        if self._written is None:
+        quotes, sections = self._quotes, self._sections
+        if not self._finished and written is None:
             quotes, sections = self._extract(counts.num_tokens)
         return SummaryResult(
             model=self.model.name,
@@ -208,6 +212,18 @@ class Summarizer:
             yield from self._ledger.warn(f"the summary quotes what is not among the quotes it was given: {text}")
 
     # ------------------------------------------------------------------------------------------------ extracting
+
+    def _warn_of_few(self) -> Iterator[Notice]:
+        """Say so where there are fewer sentences than were asked for."""
+        asked, found = self.config.length.budget, len(self._quotes)
+        if asked is None or asked.unit == "words" or self.config.sections or self._extraction.has_only_lines:
+            return
+        if not 0 < found < asked.count:
+            return
+        about = " and are about the focus" if self.config.focus else ""
+        yield from self._ledger.warn(
+            f"{asked.count} sentences were asked for; the text has {found} that stand alone and differ{about}"
+        )
 
     def _extract(self, num_tokens: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         extraction, length, chooser = self._extraction, self.config.length, self._extraction.chooser()

@@ -329,6 +329,17 @@ def test_a_budget_of_words_is_met_as_nearly_as_sentences_allow(tmp_path: Path) -
     assert max(quote.span[0] for quote in result.sentences) > path.stat().st_size // 2
 
 
+def test_fewer_sentences_than_were_asked_for_are_explained(tmp_path: Path) -> None:
+    path = write(tmp_path, "Anna walked to the market in the morning. She bought apples. " + prose(3))
+    asked = summarize(byte_model(), [path], SummarizeConfig(length=sentences(9)))
+    assert 0 < len(asked.sentences) < 9
+    (warning,) = asked.warnings
+    assert warning == f"9 sentences were asked for; the text has {len(asked.sentences)} that stand alone and differ"
+    enough = summarize(byte_model(), [path], SummarizeConfig(length=sentences(len(asked.sentences))))
+    assert enough.sentences == asked.sentences
+    assert enough.warnings == ()
+
+
 @pytest.mark.parametrize(
     ("text", "budget"),
     [("7", Budget(7)), ("7 sentences", Budget(7)), ("150w", Budget(150, "words")), ("150 Words", Budget(150, "words"))],
@@ -356,6 +367,9 @@ def test_a_focus_chooses_sentences_about_it(tmp_path: Path) -> None:
     result = summarize(byte_model(LARGE), [path], config)
     assert [quote.text for quote in result.sentences] == [needle]
     assert result.focus == "lighthouse lamp"
+    assert result.warnings == (
+        "5 sentences were asked for; the text has 1 that stand alone and differ and are about the focus",
+    )
     elsewhere = summarize(byte_model(LARGE), [path], SummarizeConfig(length=sentences(5), focus="zeppelin"))
     assert len(elsewhere.sentences) == 5
     assert elsewhere.warnings == ("no sentence has enough of the words of 'zeppelin'",)
