@@ -22,7 +22,7 @@ from famcli.checkpoint.families import read_config
 from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
 from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt
-from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
 from famcli.errors import CheckpointError
 
@@ -57,11 +57,16 @@ def enable(
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
     each dimension. What is not given is chosen (see `choose_fam`), and a checkpoint that has a chat template writes its
     summaries. Raises CheckpointError when the folder does not hold a decoder famcli can open, or was enabled before
-    (unless `force`), UsageError for numbers that cannot be.
+    (unless `force`, and always where its memory is trained), UsageError for numbers that cannot be.
     """
     folder = checkpoint_folder(path)
     targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
     existing = [target for target in targets if target.exists() or target.is_symlink()]
+    if existing and _has_trained_memory(folder):
+        raise CheckpointError(
+            f"{folder} is enabled and its memory is trained: nothing is to be done; to begin anew, copy the folder and "
+            f"remove {SIDECAR_FILE} and {PROMPT_FILE} from the copy"
+        )
     if existing and not force:
         raise CheckpointError(f"{existing[0]} is there already: the folder was enabled before; --force replaces it")
     check_links(folder)
@@ -84,6 +89,14 @@ def enable(
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
     files = _write(folder, sidecar, prompt)
     return Enabled(folder, sidecar, files, config.max_positions, seed, notes)
+
+
+def _has_trained_memory(folder: Path) -> bool:
+    """Whether a folder that was enabled before says so; what cannot be read says nothing."""
+    try:
+        return beside(folder, SIDECAR_FILE).exists() and read_sidecar(folder).memory_trained
+    except CheckpointError:
+        return False
 
 
 def draw_prompt(embedding: StoredTensor, fam_length: int, seed: int) -> Tensor:

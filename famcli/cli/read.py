@@ -70,7 +70,10 @@ def read(
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine, save if append else None)
         if save is not None and kind != "memory" and "-" in names:
-            work.notes.note("a pipe cannot be read again: nothing of it will be quoted; to ask about it, read a file")
+            whole = "the text that it continues" if append else "it"
+            work.notes.note(
+                f"a pipe cannot be read again: nothing of {whole} will be quoted; to ask about it, read a file"
+            )
 
         from famcli.tasks.read import Read, ReadConfig
 

@@ -38,7 +38,8 @@ class Document:
     """Text with places, read by `pieces()`; made by `open_document`.
 
     name: what to call it. source: its path, None for standard input. size: bytes of the file, None for a pipe.
-    encoding: a Python codec (for a pipe, utf-8 until another one is found). num_replaced: invalid sequences so far,
+    encoding: a Python codec (for a pipe, utf-8 until another one is found). is_guessed: it is one of those that the
+    bytes suggest and do not prove. num_replaced: invalid sequences so far,
     each replaced by U+FFFD. bytes_read: source bytes of the pieces so far, marks included, counted from `start`.
     wait_for_more: asked at the end; True to try once more (a file that grows is followed by what waits here).
     """
@@ -49,6 +50,7 @@ class Document:
         self.size = size
         self.start = start
         self.encoding = "utf-8"
+        self.is_guessed = False
         self.num_replaced = 0
         self.bytes_read = 0
         self._stream = stream
@@ -153,6 +155,7 @@ class _Unsettled:
         sample = data[: max(0, SAMPLE_BYTES - self._num_seen)]
         complete = final and len(sample) == len(data)
         encoding = detect(sample, complete, self._document.name, self._num_seen)
+        self._document.is_guessed = not encoding.startswith("utf")
         return self._document._use(encoding).decode(data, final)
 
 

@@ -36,6 +36,10 @@ def open_append(
                 f"{file} was read already and {last.name} after it, so it cannot be continued: only the last source "
                 "can grow; read all of them again"
             )
+        if last.path is None and last.name == Path(file).name:
+            raise MemoryFileError(
+                f"{file} was read already and went on through a pipe: pipe what is new, or read it again, with --force"
+            )
         return open_document(file, encoding=encoding), False
     _check_old_part(mark, file)
     return open_document(file, encoding=last.encoding, start=mark.next_byte), True

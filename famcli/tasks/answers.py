@@ -10,6 +10,7 @@ from famcli.tasks.weighing import FEATURES
 AnswerKind = Literal["extracted", "written", "none"]
 
 NOTHING_FOUND = "Not found in the document."
+NOT_FOUND_SO_FAR = "Not found in the part that was read."
 NOTHING_READ = "Nothing was read, so there is nothing to find."
 NOTHING_WRITTEN = "The model wrote nothing."
 SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."

@@ -8,7 +8,7 @@ source. With a cache the reading serves later questions too (`reading_cache`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from famcli.documents.document import Document, open_document
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.tasks.answering import Answerer, AnswerText, AskConfig
-from famcli.tasks.answers import Answer, Citation
+from famcli.tasks.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, Citation
 from famcli.tasks.asked_text import AskedText, MemoryFileReader, TextReader
 from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
 from famcli.tasks.evidence import Passage
@@ -155,7 +155,7 @@ class Ask:
         if missing:
             config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
             answerer = Answerer(text, config)
-            self._answers += [one for one in answerer.answers(missing) if isinstance(one, Answer)]
+            self._answers += [_of_a_part(one) for one in answerer.answers(missing) if isinstance(one, Answer)]
             self._warnings += answerer.warnings
         asked = [] if self._answerer is None else self._answerer.warnings
         return AskResult(
@@ -247,6 +247,11 @@ def ask(
         return task.result()
     finally:
         task.close()
+
+
+def _of_a_part(answer: Answer) -> Answer:
+    """An answer from a text that was not read to its end: what was not found may still stand in the rest."""
+    return replace(answer, text=NOT_FOUND_SO_FAR) if answer.text == NOTHING_FOUND else answer
 
 
 def _regular_files(documents: Sequence[Document | str | PathLike[str]]) -> list[Path]:

@@ -7,6 +7,7 @@ earlier readings (`reading_cache`).
 from __future__ import annotations
 
 import io
+import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from famcli.documents.document import Document, open_document
 from famcli.documents.piece import Piece
 from famcli.nn import MemoryMode
 from famcli.nn.state import State
-from famcli.reading.bookmark import Bookmark
+from famcli.reading.bookmark import Bookmark, SourceRecord
 from famcli.reading.events import BlockEvent, SourceEnd, SourceStart
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
@@ -180,7 +181,7 @@ class MemoryFileReader:
 
     def __init__(self, model: Model, path: str | PathLike[str]) -> None:
         """Raises MemoryFileError for a file that is damaged or of another model."""
-        self._ledger = Ledger()
+        self._ledger, self._path = Ledger(), str(path)
         self._mark = load_memory(path, model)
         self.model = model
         self.index = PassageIndex()
@@ -200,6 +201,17 @@ class MemoryFileReader:
                 for passage in passages:
                     self.index.add(passage)
                 yield Advance(num_bytes, 0)
+            if number == len(self._mark.sources) - 1:
+                yield from self._warn_of_more(record)
+
+    def _warn_of_more(self, record: SourceRecord) -> Iterator[Notice]:
+        """Say so where the last source goes on behind what was read: it has grown, or reading was interrupted."""
+        assert record.path is not None, "it was read again"
+        more = Path(record.path).stat().st_size - record.num_bytes
+        if more > 0:
+            command = shlex.join(["famcli", "read", record.path, "--save", self._path, "--append"])
+            unread = f"{record.name} goes on for {more:,} bytes that were not read"
+            yield from self._ledger.warn(f"{unread}; to read on: {command}")
 
     @property
     def text(self) -> AskedText:

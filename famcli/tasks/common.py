@@ -169,7 +169,9 @@ class Ledger:
             share = None if event.attention is None else float(event.attention.sum())
             yield Advance(num_bytes, event.num_tokens, share)
             yield from self._judge(event.source)
+            yield from self._tell_guess()
         elif isinstance(event, SourceEnd):
+            yield from self._tell_guess()
             self._bytes = event.num_bytes
             if (reason := self._why_nothing(event.name)) is not None and self.note(reason):
                 if self._needs_text and not self._sources:
@@ -219,6 +221,14 @@ class Ledger:
             yield from self.warn(
                 f"{name} has few bytes a token ({num_bytes / self._tokens:.1f}), so reading it takes long for its "
                 "size: probably it is not prose, or not in a language that the tokenizer knows"
+            )
+
+    def _tell_guess(self) -> Iterator[Notice]:
+        """Say which encoding the open source is read in, where that is a guess."""
+        document = self._document
+        if document is not None and document.is_guessed:
+            yield from self.warn(
+                f"{document.name} is no UTF-8; it is read as {document.encoding}, which is a guess (--encoding NAME)"
             )
 
     def _why_nothing(self, name: str) -> str | None:

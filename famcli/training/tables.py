@@ -72,7 +72,9 @@ def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any
         if name in table:
             values[name] = _parse_value(hints[name], table[name], item, file, prefix + name)
         elif item.default is MISSING:
-            raise RecipeError(f"{file}: {prefix}{name} is missing; it is the {item.metadata['doc']}")
+            doc = item.metadata["doc"]
+            remedy = f"add the section [{prefix}{name}]" if doc == "section" else f"it is the {doc}"
+            raise RecipeError(f"{file}: {prefix}{name} is missing; {remedy}")
     return kind(**values)
 
 

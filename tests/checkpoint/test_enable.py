@@ -73,6 +73,16 @@ def test_enabling_twice_needs_force(plain: Path) -> None:
     assert not (plain / "fam.safetensors").exists()
 
 
+def test_a_trained_memory_is_not_replaced(plain: Path) -> None:
+    enable(plain)
+    change_json(plain / "fam.json", memory_trained=True)
+    before = _contents(plain)
+    for force in (False, True):
+        with pytest.raises(CheckpointError, match="its memory is trained: nothing is to be done"):
+            enable(plain, force=force)
+    assert _contents(plain) == before
+
+
 @pytest.mark.parametrize(
     ("positions", "given", "expected"),
     [

@@ -120,7 +120,7 @@ def test_interrupt_saves_and_says_how_to_go_on(
     assert "go on by piping the rest into: famcli read - --save" in stderr
     assert "Traceback" not in stderr
     rest = run("read", "--save", saved, "--append", "--model", tiny, "--json", input="The rest of it.\n")
-    assert "a pipe cannot be read again: nothing of it will be quoted" in rest.stderr
+    assert "a pipe cannot be read again: nothing of the text that it continues will be quoted" in rest.stderr
     values = json.loads(rest.stdout)
     assert values["read"]["bytes"] == result["saved"]["unread"] + 16
     assert values["total"]["bytes"] == result["saved"]["bytes"] + values["read"]["bytes"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText
 from famcli.reading.scoring import score_continuation
 from famcli.tasks.answering import Answerer
-from famcli.tasks.answers import NOT_SAID, NOTHING_FOUND, SOURCE_GONE
+from famcli.tasks.answers import NOT_FOUND_SO_FAR, NOT_SAID, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.asked_text import AskedText, TextReader
 from famcli.tasks.common import Advance, Notice
@@ -174,7 +175,7 @@ def test_the_sidecar_says_whether_to_write(tmp_path: Path) -> None:
 
 def test_interrupted_it_answers_from_what_was_read(tmp_path: Path) -> None:
     path = write(tmp_path, planted(0.1, 300))
-    task, num_bytes = Ask(byte_model(LARGE), [QUESTION]), 0
+    task, num_bytes = Ask(byte_model(LARGE), [QUESTION, "Who painted the zebra of Zanzibar?"]), 0
     for event in task.events([path]):
         num_bytes += event.num_bytes if isinstance(event, Advance) else 0
         if num_bytes > 5000:
@@ -182,6 +183,7 @@ def test_interrupted_it_answers_from_what_was_read(tmp_path: Path) -> None:
     result = task.result()
     assert result.partial
     assert FACT.removesuffix(".") in result.answers[0].text
+    assert result.answers[1].text == NOT_FOUND_SO_FAR
     check_citations(result, path.read_bytes())
 
 
@@ -195,7 +197,8 @@ def test_from_memory_it_quotes_the_source_that_is_still_there(tmp_path: Path) ->
     assert FACT.removesuffix(".") in result.answers[0].text
     assert not any("later addition" in citation.text for citation in result.answers[0].citations)
     check_citations(result, path.read_bytes())
-    assert result.warnings == ()
+    (warning,) = result.warnings
+    assert re.search(rf"goes on for 52 bytes that were not read; to read on: famcli read {path} .*--append", warning)
     assert not result.partial
     assert result.counts.num_tokens == result.counts.num_bytes
 
