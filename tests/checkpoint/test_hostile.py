@@ -374,5 +374,5 @@ def test_huge_numbers_in_the_sidecar_alone_take_no_memory(checkpoint: Path) -> N
     with torch.inference_mode():
         model.network.read(torch.zeros(1, 8, dtype=torch.int64), model.network.start())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
-    with pytest.raises(CheckpointError, match="enabled before"):
+    with pytest.raises(CheckpointError, match="is enabled and its memory is trained"):
         enable(checkpoint)

@@ -110,6 +110,7 @@ def test_saving_in_another_storage_leaves_no_old_weights(int8: Path) -> None:
 
 
 def test_an_int8_checkpoint_can_be_enabled_again(int8: Path) -> None:
+    change_json(int8 / "fam.json", memory_trained=False)
     enable(int8, fam_length=4, block_size=16, memory_segments=1, force=True)
     prompt = load_file(int8 / "fam.safetensors")["memory_prompt"]
     rows = open_model(int8, device="cpu", dtype="float32").network.model.embed_tokens.weight.detach()

@@ -39,7 +39,7 @@ def test_the_recipe_that_ships_is_valid_and_keeps_out_what_must_be_kept_out() ->
         ("lanes = 3", "lanes = true", "schedule.lanes must be of type integer"),
         ("lanes = 3", "lane = 3", "unknown key schedule.lane"),
         ("lanes = 3", "", "schedule.lanes is missing"),
-        ("[schedule]", "[adapt]", "schedule is missing; add the section [schedule]"),
+        ("[schedule]", "[export]", "schedule is missing; add the section [schedule]"),
         ("steps = 6", "", "schedule needs steps or max_minutes"),
         ("weight = 3", "weight = 'much'", "corpora[0].weight must be of type number"),
         ('name = "notes"', 'name = "tales"', "different names"),
