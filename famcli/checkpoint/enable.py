@@ -94,7 +94,7 @@ def enable(
 def _has_trained_memory(folder: Path) -> bool:
     """Whether a folder that was enabled before says so; what cannot be read says nothing."""
     try:
-        return beside(folder, SIDECAR_FILE).exists() and read_sidecar(folder).memory_trained
+        return read_sidecar(folder).memory_trained
     except CheckpointError:
         return False
 

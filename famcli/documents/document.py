@@ -39,9 +39,9 @@ class Document:
 
     name: what to call it. source: its path, None for standard input. size: bytes of the file, None for a pipe.
     encoding: a Python codec (for a pipe, utf-8 until another one is found). is_guessed: it is one of those that the
-    bytes suggest and do not prove. num_replaced: invalid sequences so far,
-    each replaced by U+FFFD. bytes_read: source bytes of the pieces so far, marks included, counted from `start`.
-    wait_for_more: asked at the end; True to try once more (a file that grows is followed by what waits here).
+    bytes suggest and do not prove. num_replaced: invalid sequences so far, each replaced by U+FFFD. bytes_read: source
+    bytes of the pieces so far, marks included, counted from `start`. wait_for_more: asked at the end; True to try once
+    more (a file that grows is followed by what waits here).
     """
 
     def __init__(self, stream: BinaryIO, name: str, source: Path | None, size: int | None, start: int) -> None:

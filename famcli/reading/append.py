@@ -36,7 +36,7 @@ def open_append(
                 f"{file} was read already and {last.name} after it, so it cannot be continued: only the last source "
                 "can grow; read all of them again"
             )
-        if last.path is None and last.name == Path(file).name:
+        if last.path is None and last.name == os.fspath(file):
             raise MemoryFileError(
                 f"{file} was read already and went on through a pipe: pipe what is new, or read it again, with --force"
             )

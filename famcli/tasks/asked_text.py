@@ -201,14 +201,12 @@ class MemoryFileReader:
                 for passage in passages:
                     self.index.add(passage)
                 yield Advance(num_bytes, 0)
-            if number == len(self._mark.sources) - 1:
+            if number == len(self._mark.sources) - 1:  # only the last one can be read on
                 yield from self._warn_of_more(record)
 
     def _warn_of_more(self, record: SourceRecord) -> Iterator[Notice]:
-        """Say so where the last source goes on behind what was read: it has grown, or reading was interrupted."""
-        assert record.path is not None, "it was read again"
-        more = Path(record.path).stat().st_size - record.num_bytes
-        if more > 0:
+        """Say so where a source goes on behind what was read: it has grown, or reading was interrupted."""
+        if record.path is not None and (more := Path(record.path).stat().st_size - record.num_bytes) > 0:
             command = shlex.join(["famcli", "read", record.path, "--save", self._path, "--append"])
             unread = f"{record.name} goes on for {more:,} bytes that were not read"
             yield from self._ledger.warn(f"{unread}; to read on: {command}")

@@ -171,7 +171,6 @@ class Ledger:
             yield from self._judge(event.source)
             yield from self._tell_guess()
         elif isinstance(event, SourceEnd):
-            yield from self._tell_guess()
             self._bytes = event.num_bytes
             if (reason := self._why_nothing(event.name)) is not None and self.note(reason):
                 if self._needs_text and not self._sources:

@@ -216,14 +216,12 @@ class Summarizer:
     def _warn_of_few(self) -> Iterator[Notice]:
         """Say so where there are fewer sentences than were asked for."""
         asked, found = self.config.length.budget, len(self._quotes)
-        if asked is None or asked.unit == "words" or self.config.sections or self._extraction.has_only_lines:
-            return
-        if not 0 < found < asked.count:
-            return
-        about = " and are about the focus" if self.config.focus else ""
-        yield from self._ledger.warn(
-            f"{asked.count} sentences were asked for; the text has {found} that stand alone and differ{about}"
-        )
+        judged = not self.config.sections and not self._extraction.has_only_lines
+        if judged and asked is not None and asked.unit == "sentences" and 0 < found < asked.count:
+            about = " and are about the focus" if self.config.focus else ""
+            yield from self._ledger.warn(
+                f"{asked.count} sentences were asked for; the text has {found} that stand alone and differ{about}"
+            )
 
     def _extract(self, num_tokens: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         extraction, length, chooser = self._extraction, self.config.length, self._extraction.chooser()

@@ -127,6 +127,17 @@ def test_interrupt_saves_and_says_how_to_go_on(
     assert values["total"]["tokens"] == result["saved"]["tokens"] + values["read"]["tokens"]
 
 
+def test_a_file_that_went_on_through_a_pipe_is_not_read_twice(run, tiny: Path, story: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "story.fam"
+    assert run("read", story, "--save", saved, "--model", tiny).returncode == 0
+    assert run("read", "--save", saved, "--append", "--model", tiny, input="And more.\n").returncode == 0
+    before = saved.read_bytes()
+    again = run("read", story, "--save", saved, "--append", "--model", tiny)
+    assert again.returncode == 1
+    assert "was read already and went on through a pipe: pipe what is new" in again.stderr
+    assert saved.read_bytes() == before
+
+
 def test_follow_reads_what_is_appended_until_interrupted(
     run, spawn, until_tokens_are_read, tiny: Path, tmp_path: Path
 ) -> None:

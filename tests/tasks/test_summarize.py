@@ -329,6 +329,15 @@ def test_a_budget_of_words_is_met_as_nearly_as_sentences_allow(tmp_path: Path) -
     assert max(quote.span[0] for quote in result.sentences) > path.stat().st_size // 2
 
 
+@pytest.mark.parametrize(("encoding", "guessed"), [("utf-8", False), ("utf-16", False), ("latin-1", True)])
+def test_a_guessed_encoding_is_named(encoding: str, guessed: bool, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes((prose(20) + "Où est le café de la gare ? Il est fermé. " * 20).encode(encoding))
+    result = summarize(byte_model(), [path])
+    said = f"{path} is no UTF-8; it is read as cp1252, which is a guess (--encoding NAME)"
+    assert result.warnings == ((said,) if guessed else ())
+
+
 def test_fewer_sentences_than_were_asked_for_are_explained(tmp_path: Path) -> None:
     path = write(tmp_path, "Anna walked to the market in the morning. She bought apples. " + prose(3))
     asked = summarize(byte_model(), [path], SummarizeConfig(length=sentences(9)))
