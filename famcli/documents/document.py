@@ -111,6 +111,12 @@ class Document:
             return None
         return Piece(decoded.text, begin, begin + decoded.consumed, decoded.widths, tentative=final, raw=raw)
 
+    def _guess(self, sample: bytes, complete: bool, num_before: int = 0) -> Decoder:
+        """Decode by what the bytes suggest (see `detect`)."""
+        encoding = detect(sample, complete, self.name, num_before)
+        self.is_guessed = not encoding.startswith("utf")
+        return self._use(encoding)
+
     def _use(self, encoding: str) -> Decoder:
         self.encoding = encoding
         self._decoder = decoder_for(encoding)
@@ -154,9 +160,7 @@ class _Unsettled:
             return Decoded(ascii_part.decode("ascii"), None, len(ascii_part), 0)
         sample = data[: max(0, SAMPLE_BYTES - self._num_seen)]
         complete = final and len(sample) == len(data)
-        encoding = detect(sample, complete, self._document.name, self._num_seen)
-        self._document.is_guessed = not encoding.startswith("utf")
-        return self._document._use(encoding).decode(data, final)
+        return self._document._guess(sample, complete, self._num_seen).decode(data, final)
 
 
 def _only_begins_character(data: bytes) -> bool:
@@ -237,7 +241,7 @@ def _prepare(document: Document, encoding: str | None, start: int = 0) -> Docume
         document._use(mark[0])
     elif document.size is not None:
         sample = first[:SAMPLE_BYTES]
-        document._use(detect(sample, len(sample) == len(first) < SAMPLE_BYTES, document.name))
+        document._guess(sample, len(sample) == len(first) < SAMPLE_BYTES)
     if document.size is None:
         document._buffer, document._unread = first, bool(first)
     else:

@@ -129,11 +129,11 @@ def test_interrupt_saves_and_says_how_to_go_on(
 
 def test_a_file_that_went_on_through_a_pipe_is_not_read_twice(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     saved = tmp_path / "story.fam"
-    assert run("read", story, "--save", saved, "--model", tiny).returncode == 0
-    assert run("read", "--save", saved, "--append", "--model", tiny, input="And more.\n").returncode == 0
+    assert run("read", story, "--save", saved, "--model", tiny).exit_code == 0
+    assert run("read", "--save", saved, "--append", "--model", tiny, input="And more.\n").exit_code == 0
     before = saved.read_bytes()
     again = run("read", story, "--save", saved, "--append", "--model", tiny)
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert "was read already and went on through a pipe: pipe what is new" in again.stderr
     assert saved.read_bytes() == before
 
