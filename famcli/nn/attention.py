@@ -1,8 +1,8 @@
 """The attention kernel: queries over keys and values that lie in several parts.
 
 What a token may see is decided by the order of the parts [sinks ; segments ; memory ; open block]: all but the last are
-fully visible and the last is causal from its lower right corner, so no mask over the whole width is ever built. Layers
-with a sliding window have segments and open block as one part, the last, of which each token sees its window.
+fully visible and the last is causal from its lower right corner. Layers with a sliding window have segments and open
+block as one part, the last, of which each token sees its window.
 `attend` is the kernel, chosen by measurement (docs/decisions.md); `attend_reference` says what it must compute.
 """
 
@@ -25,6 +25,10 @@ _TILE_ROWS = 512
 # time than narrow products need to begin and to copy keys that do not lie densely.
 FEW_KEYS = 2048
 _FUSED_EVERYWHERE = False  # for tests: a CPU has the accelerators' call too
+# Processors with matrix tiles run torch's fused call at full speed; others only where our own tiles, one after the
+# other from Python, take most of their time to begin: so many products of a query's and a key's number, or fewer.
+_HAS_MATRIX_TILES = torch.cpu._is_amx_tile_supported()
+_FEW_PRODUCTS = 1 << 22
 
 
 def _onednn_types() -> frozenset[torch.dtype]:
@@ -87,6 +91,9 @@ def attend(
         return _attend_one(queries, parts, sight)
     keys, values = joined(parts)
     if not graph:
+        num_products = queries.shape[1] // keys.shape[1] * n * keys.shape[2] * queries.shape[3]
+        if softcap is None and (_HAS_MATRIX_TILES or num_products <= _FEW_PRODUCTS):
+            return _attend_masked(queries, keys, values, sight)
         return _tiled_forward(queries, keys, values, sight)
     if softcap is not None:
         return _attend_plainly(queries, keys, values, sight)
@@ -210,6 +217,23 @@ def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight
     return torch.cat(out, dim=3).view(b, h, n, e)
 
 
+def _hidden(n: int, sight: _Sight, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of the last part's keys: [n, own], minus infinity for those that are not seen."""
+    hidden = torch.full((n, sight.own), -torch.inf, dtype=dtype)
+    causal = hidden.triu(sight.own - n + 1)
+    return causal if sight.window is None else causal.add_(hidden.tril_(sight.own - n - sight.window))
+
+
+def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+    """torch's fused call on a CPU, which wants a mask over the whole width."""
+    n, total = queries.shape[2], keys.shape[2]
+    bias = None
+    if sight.own and n > 1:
+        bias = queries.new_zeros(n, total)
+        bias[:, total - sight.own :] = _hidden(n, sight, queries.dtype)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=sight.scale, enable_gqa=True)
+
+
 def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
     """A single query per row (decoding): bound by reading the keys, so they are neither copied nor joined."""
     few = FEW_KEYS if len(parts) == 1 else FEW_KEYS // 2
@@ -310,12 +334,9 @@ class _Batched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, sight: _Sight) -> Tensor:
         weights = torch.bmm(queries, keys.transpose(1, 2))
-        if own := sight.own:
-            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -own:]
-            hidden = torch.full((n, own), -torch.inf, dtype=weights.dtype)
-            corner += hidden.triu(own - n + 1)
-            if sight.window is not None:
-                corner += hidden.tril_(own - n - sight.window)
+        if sight.own:
+            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -sight.own :]
+            corner += _hidden(n, sight, weights.dtype)
         weights = torch.softmax(weights, dim=-1)
         ctx.save_for_backward(queries, keys, values, weights)
         return torch.bmm(weights, values)

@@ -49,6 +49,13 @@ SIGHTS = [
 ]
 
 
+def _choose(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a CPU of any kind read by torch's fused call or by our own tiles, which it chooses by what it has."""
+    monkeypatch.setattr(attention, "_HAS_MATRIX_TILES", kernel == "fused call")
+    monkeypatch.setattr(attention, "_FEW_PRODUCTS", 0)
+
+
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
 @pytest.mark.parametrize("options", SIGHTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
@@ -61,7 +68,10 @@ def test_equals_the_reference(
     causal: bool,
     dtype: torch.dtype,
     options: dict[str, float],
+    kernel: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    _choose(kernel, monkeypatch)
     queries, parts = _draw(b, h, hk, n, lengths, 16, dtype)
     expected = attend_reference(queries.float(), parts, causal=causal, **options)  # type: ignore[arg-type]
     result = attend(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
@@ -102,6 +112,7 @@ def test_gradients_equal_the_reference(
 
 
 def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    _choose("own tiles", monkeypatch)
     queries, parts = _draw(1, 6, 2, 37, [50, 11, 45], 16, torch.float32)
     for window, softcap in ((None, None), (5, None), (20, 3.0), (44, None)):
         options = {"causal": True, "window": window, "softcap": softcap}
@@ -113,7 +124,9 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
                 torch.testing.assert_close(got, whole, atol=2e-6, rtol=1e-5)
 
 
-def test_views_of_a_longer_buffer_serve_as_keys() -> None:
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
+def test_views_of_a_longer_buffer_serve_as_keys(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _choose(kernel, monkeypatch)
     for n in (1, 9):
         queries, [(keys, values)] = _draw(2, 4, 2, n, [100], 16, torch.bfloat16)
         views = [(keys[:, :, 3:40], values[:, :, 3:40]), (keys[:, :, 60:80], values[:, :, 60:80])]
@@ -140,7 +153,9 @@ def test_scale_multiplies_the_scores() -> None:
     torch.testing.assert_close(attend(one, parts, causal=False, scale=0.5), attend(one * 2, parts, causal=False))
 
 
-def test_large_scores_stay_finite() -> None:
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
+def test_large_scores_stay_finite(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _choose(kernel, monkeypatch)
     queries, parts = _draw(1, 4, 2, 40, [40], 16, torch.bfloat16)
     assert attend(queries * 100, [(parts[0][0] * 100, parts[0][1])], causal=True).isfinite().all()
 
