@@ -1,9 +1,10 @@
 """Which encoding a document is in, judged by its first bytes; and which files are no text at all.
 
 The decision: a byte-order mark; else UTF-16 if every other byte looks like its high bytes; else UTF-8 if the sample is
-valid, or has no fewer good than bad multi-byte sequences; else what charset-normalizer finds, with cp1252 preferred
-where it reads well; else UTF-8 again, its invalid bytes replaced, unless they are so many that it is no text. UTF-32
-needs a byte-order mark or to be named. Some NUL bytes are ordinary.
+valid, or has no fewer good than bad multi-byte sequences; else, where all reads as letters in cp1252, that or the
+encoding whose languages write with more of them; else what charset-normalizer finds; else UTF-8 again, its invalid
+bytes replaced, unless they are so many that it is no text. UTF-32 needs a byte-order mark or to be named. Some NUL
+bytes are ordinary.
 """
 
 from __future__ import annotations
@@ -28,9 +29,24 @@ _NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "u
 WIDE_BYTES = 16  # the fewest that UTF-16 is recognised by
 _CONTROLS = bytes(set(range(0x20)) - set(b"\0\t\n\v\f\r\x1a\x1b"))
 _SOME_TENS = 32  # fewer invalid sequences are an accident, whatever their share
-_MUCH = 40  # bytes above ASCII: with fewer, statistics guess worse than the most common encoding
+_SOME_LETTERS = 10  # above ASCII: with fewer, alphabets tell less than how common an encoding is
 _TYPOGRAPHY = "‚„…‘’“”•–—€¡£§©«°·»¿½\u00a0"
-_LIKE_WESTERN = ("cp1250", "iso8859_2", "cp1254")  # their texts read as letters in cp1252 as well
+# Letters outside ASCII of languages whose texts read as letters in cp1252 too, by the encoding they may be in.
+_WESTERN = (
+    "àâæçèéêëîïôœùûüÿ",
+    "äöüß",
+    "áéíóúüñ",
+    "áàâãçéêíóôõúü",
+    "àèéìíîòóùú",
+    "éèëïóöü",
+    "æøåéòóô",
+    "åäöéü",
+    "áéíóúýðþæö",
+)
+_CENTRAL = ("áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţșț", "ąćęłńóśźż")
+_BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž")
+_TURKISH = ("çğıöşüâîû",)
+_ALPHABETS = {"cp1252": _WESTERN, "cp1250": _CENTRAL, "iso8859-2": _CENTRAL, "cp1254": _TURKISH, "cp1257": _BALTIC}
 _LEGACY = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "iso8859_5"),
     *("iso8859_7", "koi8_r", "koi8_u", "cp932", "euc_jp", "gb18030", "big5", "cp949", "cp866"),
@@ -159,19 +175,25 @@ def detect(sample: bytes, complete: bool, name: str, num_before: int = 0) -> str
 
 
 def _legacy(sample: bytes) -> str | None:
-    from charset_normalizer import from_bytes  # loads slowly, and is seldom needed
-
     lines = b"".join(line for line in sample.splitlines(keepends=True) if not line.isascii())[: 1 << 15]
     num_high = sum(byte >= 0x80 for byte in lines)
-    western = 3 * num_high < len(lines) and _reads_as_western(lines)
-    if western and num_high < _MUCH:
-        return "cp1252"
+    if 3 * num_high < len(lines) and _reads_as_western(lines):
+        likely = _ALPHABETS if num_high >= _SOME_LETTERS else ["cp1252"]
+        return max(likely, key=lambda encoding: _spelled(lines, encoding))
+    from charset_normalizer import from_bytes  # loads slowly, and is seldom needed
+
     best = from_bytes(lines, cp_isolation=_LEGACY).best()
     if best is None:
-        return "cp1252" if western else None
-    if "cp1252" in {best.encoding, *best.could_be_from_charset} or (western and best.encoding not in _LIKE_WESTERN):
+        return None
+    if "cp1252" in {best.encoding, *best.could_be_from_charset}:
         return "cp1252"
     return codecs.lookup(best.encoding).name.replace("_", "-")
+
+
+def _spelled(sample: bytes, encoding: str) -> int:
+    """How many letters above ASCII are in the alphabet of one language, that of the encoding which has most."""
+    letters = sample.decode(encoding, "replace").lower().translate(dict.fromkeys(range(0x80)))
+    return max(sum(map(alphabet.count, letters)) for alphabet in _ALPHABETS[encoding])
 
 
 def _reads_as_western(sample: bytes) -> bool:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from famcli.documents import Document, Piece, hash_prefix, open_document, quote
+from famcli.documents.encodings import detect
 from famcli.errors import DocumentError
 
 GERMAN = "Die Straße war für größere Fahrzeuge gesperrt, während Bürger müde lächelten.\n"
@@ -140,6 +141,31 @@ def test_legacy_encodings_are_detected(tmp_path: Path, text: str, encoding: str)
             assert read(document)[0] == text
             assert document.encoding.replace("_", "-") == encoding
             assert document.num_replaced == 0
+
+
+SENTENCES = {
+    "cp1252": (
+        "Où est le café de la gare ? À côté, la forêt brûle et le garçon rêve.\n",
+        "El niño comió una piña en la montaña; mañana será otro día, ¿verdad?\n",
+        "A manhã está fria, e não há ninguém na praça; são três da tarde.\n",
+        "Rødgrød med fløde på åen, også æbler og køer på øen.\n",
+        "Þetta er góður maður og við ætlum að fara á fjöllin í dag.\n",
+    ),
+    "cp1250": (
+        "Příliš žluťoučký kůň úpěl ďábelské ódy, když řeka tekla k městu.\n",
+        "Árvíztűrő tükörfúrógép, és a hősnő megőrült a fényes őszi erdőben.\n",
+        "Zażółć gęślą jaźń, a wąż śpi pod łóżkiem w Łodzi.\n",
+    ),
+    "cp1254": ("Pijamalı hasta yağız şoföre çabucak güvendi; ağaç gölgesinde.\n",),
+    "cp1257": ("Įlinkdama fechtuotojo špaga sublykčiojo, žąsys švilpė prie ežero, o žmonės šoko.\n",),
+}
+
+
+@pytest.mark.parametrize("repeats", [1, 20])
+@pytest.mark.parametrize(("encoding", "text"), [(name, text) for name, texts in SENTENCES.items() for text in texts])
+def test_languages_tell_encodings_of_the_same_bytes_apart(encoding: str, text: str, repeats: int) -> None:
+    content = (text * repeats).encode(encoding)
+    assert content.decode(detect(content, True, "text")) == text * repeats
 
 
 def test_utf8_with_a_few_bad_bytes_stays_utf8(tmp_path: Path) -> None:
