@@ -47,7 +47,7 @@ MULTIPLES = (1, 2, 4, 8, 16)
 ROOM = 32  # tokens left for the question, so that at 1x all of it lies within the training context
 PLAIN: dict[str, tuple[str, ...]] = {
     # over 512 tokens nothing was copied after 1,000 steps: text first, then copying over 128 tokens, then both over 512
-    "plain-text": ("schedule.max_minutes=10",),
+    "plain-text": ("schedule.steps=1000",),
     "plain-short": (
         f"schedule.init={RUNS / 'plain-text' / 'export'}",
         "network.block_size=128",
@@ -55,9 +55,9 @@ PLAIN: dict[str, tuple[str, ...]] = {
         "objectives.language_modelling.weight=0.1",
         "objectives.passkey.weight=0.35",
         "objectives.needles.weight=0.35",
-        "schedule.max_minutes=8",
+        "schedule.steps=900",
     ),
-    "plain": (f"schedule.init={RUNS / 'plain-short' / 'export'}", "schedule.muon_lr=0.002", "schedule.max_minutes=18"),
+    "plain": (f"schedule.init={RUNS / 'plain-short' / 'export'}", "schedule.muon_lr=0.002"),
 }
 FULL = ("adapt.method=full", "schedule.weight_decay=0.05")
 # a high rate finds the memory and then loses it again, a low one keeps it: each run begins where another ended

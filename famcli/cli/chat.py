@@ -63,7 +63,8 @@ def chat(
 
     The text is read, or taken from what an earlier question left (`famcli cache`), then each line typed is a question.
     /source shows a citation in its place, /history lists what was asked, /save writes it all to a file. Where
-    standard input is no terminal its lines are the questions. Ctrl-C ends an answer, Ctrl-D the conversation.
+    standard input is no terminal its lines are the questions, and the exit code is 1 if one failed. Ctrl-C ends an
+    answer, Ctrl-D the conversation.
     """
     if bool(load) == bool(files) or "-" in (files or []):
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
@@ -100,11 +101,12 @@ class _Conversation:
         return self._task.result().answers
 
     def run(self) -> None:
-        """The conversation. Mistakes are told in one line, and it goes on."""
+        """The conversation. Mistakes are told in one line, and it goes on; a script is told at its end how many."""
+        num_failed = 0
         for line in self._lines():
             name, _, argument = _BARE.get(line.casefold(), line).partition(" ")
             if name == "/quit":
-                return
+                break
             try:
                 if name in self._commands:
                     self._commands[name](argument.strip())
@@ -115,10 +117,13 @@ class _Conversation:
                         self._work.output.line(f"Q: {line}")
                     self._ask(line)
             except FamcliError as error:
+                num_failed += 1
                 self._work.notes.note(str(error))
             except KeyboardInterrupt:
                 self._work.output.line()
                 self._work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
+        if num_failed and not sys.stdin.isatty():
+            raise FamcliError(f"{plural(num_failed, 'line')} of standard input could not be done")
 
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""

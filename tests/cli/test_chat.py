@@ -42,7 +42,8 @@ def test_a_conversation_through_a_pipe(run, tiny: Path, story: Path, tmp_path: P
 def test_mistakes_are_told_and_it_goes_on(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     typed = f"/source\n/nonsense\n/save\n/save {story}\n/source 7\n{MAP}\n/source x\n/help\n"
     result = run("chat", story, "--model", tiny, input=typed)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert result.stderr.endswith("6 lines of standard input could not be done\n")
     assert result.stderr.count("there is no answer with a citation yet") == 2
     assert "the last answer has 1 citation: /source 1 shows the first" in result.stderr
     assert "there is no command /nonsense" in result.stderr
