@@ -213,6 +213,8 @@ def as_markdown(answers: tuple[Answer, ...]) -> str:
         parts.append(f"## {answer.question}\n\n{one_line(answer.text)}\n")
         if answer.kind == "written":
             parts.append("*Written by the model; not checked.*\n")
+        if answer.doubt:
+            parts.append(f"*{answer.doubt}*\n")
         for number, citation in enumerate(answer.citations, 1):
             quote = "\n>\n".join(f"> {paragraph}" for paragraph in paragraphs(citation.text))
             place = f"{citation.source}, {answer.place(number)}, bytes {citation.span[0]} to {citation.span[1]}"

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from famcli.cli.failures import guarded, interrupts_end_at_once
 from famcli.cli.options import expand_option_groups
@@ -57,6 +57,10 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
             app.command(part)(expand_option_groups(function))
     command = typer.main.get_command(app)
     assert isinstance(command, TyperCommand | TyperGroup)
+    for each in command.commands.values() if isinstance(command, TyperGroup) else [command]:
+        for parameter in each.params:
+            if isinstance(parameter, TyperArgument):  # their names say enough, and `<list[str]>` says nothing
+                parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
     return command
 
 

@@ -90,6 +90,8 @@ class AnswersShown:
             confidence = math.floor(100 * answer.confidence) / 100  # rounded up it might seem enough
             hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
             output.line(f"  {hint}; --threshold 0 shows it.", "dim")
+        if answer.doubt:
+            output.line(f"  {answer.doubt}", "yellow")
         for number, citation in enumerate(answer.citations, 1):
             mark = "quote verified" if citation.verified else "quote not verified"
             output.line(f"  [{number}] {place_of(answer, number)}, {mark}:", "cyan")

@@ -278,5 +278,5 @@ def hash_prefix(path: str | os.PathLike[str], num_bytes: int) -> str:
     except OSError as error:
         raise DocumentError(f"cannot read {path}: {error.strerror}; has it moved?") from error
     if remaining:
-        raise DocumentError(f"{path} is shorter than the {num_bytes} bytes that were read of it: it has changed")
+        raise DocumentError(f"{path} is shorter than the {num_bytes:,} bytes that were read of it: it has changed")
     return digest.hexdigest()

@@ -23,6 +23,7 @@ from famcli.tasks.answers import (
 from famcli.tasks.asked_text import AskedText
 from famcli.tasks.common import Notice
 from famcli.tasks.evidence import Passage
+from famcli.tasks.lexical import terms
 from famcli.tasks.likelihood import QuestionLikelihood
 from famcli.tasks.question import Question
 from famcli.tasks.rereading import is_quoted_right
@@ -119,7 +120,8 @@ class Answerer:
         elif evidence:
             yield self._quote(question, evidence)
         else:
-            yield Answer(question.text, False, self._why_nothing(), "none", False, best, ())
+            missing = self._missing(question)
+            yield Answer(question.text, False, self._why_nothing(), "none", False, best, (), missing=missing)
 
     def weighed(self, questions: Sequence[Question]) -> list[list[Weighed]]:
         """The passages for each question, best first. The network reads the first `NUM_WEIGHED` of each once more."""
@@ -162,7 +164,14 @@ class Answerer:
             span=quoted.span,
             line=quoted.line,
             page=self._page(quoted),
+            missing=self._missing(question),
         )
+
+    def _missing(self, question: Question) -> tuple[str, ...]:
+        """Its names that stand in no passage; none where there are no passages to look at."""
+        index = self.text.index
+        wanted = [name for name in question.names if terms(name)] if index.num_passages else []
+        return tuple(name for name in wanted if not index.frequencies(terms(name)).all())
 
     def _span(self, question: Question, evidence: list[Weighed]) -> Passage | None:
         """What the network copies from the best passage; None if nothing, or it cannot be told where it stands."""
@@ -191,12 +200,12 @@ class Answerer:
                 text += new
                 if new:
                     yield AnswerText(number, new)
-        text = text.strip()
+        text, missing = text.strip(), self._missing(question)
         if not text or text == NOT_SAID:
             reason = NOTHING_FOUND if text else NOTHING_WRITTEN
-            return Answer(question.text, False, reason, "none", False, confidence, ())
+            return Answer(question.text, False, reason, "none", False, confidence, (), missing=missing)
         citations = tuple(self._cite(one) for one in evidence)
-        return Answer(question.text, True, text, "written", False, confidence, citations)
+        return Answer(question.text, True, text, "written", False, confidence, citations, missing=missing)
 
     def _prompt(self, question: Question, evidence: list[Weighed]) -> list[int]:
         """Token ids of the evidence, in the order of the text, and the question in the checkpoint's own frame.

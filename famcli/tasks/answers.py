@@ -61,7 +61,8 @@ class Answer:
     it; "written" was generated. span, line, page: where an extracted answer stands in the source of the first citation.
     confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
     cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of a written
-    one are where the model looked, and nothing checks that they support it.
+    one are where the model looked, and nothing checks that they support it. missing: names and numbers of the question
+    that stand nowhere in what was read.
     """
 
     question: str
@@ -74,6 +75,12 @@ class Answer:
     span: tuple[int, int] | None = None
     line: int | None = None
     page: int | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def doubt(self) -> str | None:
+        """What speaks against an answer: what is asked about does not occur."""
+        return f"Nowhere in what was read: {', '.join(self.missing)}." if self.missing else None
 
     def place(self, number: int) -> str:
         """Where the citation of this number (from 1) stands: `page 3, line 120`. Of the first one: where the answer
@@ -98,5 +105,6 @@ class Answer:
             "line": self.line,
             "page": self.page,
             "confidence": self.confidence,
+            "missing": list(self.missing),
             "citations": [citation.to_json() for citation in self.citations],
         }

@@ -47,4 +47,5 @@ def texts_of(text: AskedText, recorder: Recorder) -> list[Text]:
 
 
 def _told(answer: Answer) -> str:
-    return f"{answer.text} (written by the model, not checked)" if answer.kind == "written" else answer.text
+    text = f"{answer.text} (written by the model, not checked)" if answer.kind == "written" else answer.text
+    return f"{text} {answer.doubt}" if answer.doubt else text

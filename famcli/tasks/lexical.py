@@ -40,6 +40,14 @@ def content_terms(text: str) -> list[str]:
     return [term for word in _content_words(text) or [text] for term in terms(word)]
 
 
+def names_in(text: str) -> list[str]:
+    """The words of `text` that name something, each once: with a digit, or a capital letter after the first word."""
+    words = [match[0] for match in _WORD.finditer(text)]
+    names = [word for word in words[1:] if word != word.lower() and word.casefold() not in _STOPWORDS]
+    numbers = [word for word in words if any(map(str.isdigit, word))]
+    return list(dict.fromkeys(numbers if text.isupper() else names + numbers))
+
+
 def has_content(text: str) -> bool:
     """Whether any word is more than an English function word."""
     return bool(_content_words(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from famcli.tasks.lexical import content_terms, has_content
+from famcli.tasks.lexical import content_terms, has_content, names_in
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Question:
         """From what was asked."""
         line = " ".join(text.split())
         return cls(line, tuple(dict.fromkeys(content_terms(line))))
+
+    @property
+    def names(self) -> list[str]:
+        """Its words that name something, each once."""
+        return names_in(self.text)
 
     @property
     def has_content(self) -> bool:

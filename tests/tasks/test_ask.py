@@ -83,6 +83,22 @@ def test_one_reading_serves_several_questions(tmp_path: Path) -> None:
     assert not result.partial
 
 
+def test_names_and_numbers_that_stand_nowhere_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, planted() + "In 1999 Hermione's cat met Mr. Blue.\n")
+    asked = {
+        "Did Hermione and Zeta meet Blue in 1999 or 2001?": ("Zeta", "2001"),
+        "Hagrid met whom?": (),  # the first word of a question has a capital whatever it is
+        "WHO IS HAGRID?": (),
+        "What Did The Cat Say To I?": ("Say",),
+        "3000 what?": ("3000",),
+    }
+    answers = ask(byte_model(LARGE), list(asked), [path]).answers
+    assert [answer.missing for answer in answers] == list(asked.values())
+    assert answers[0].doubt == "Nowhere in what was read: Zeta, 2001."
+    assert answers[0].to_json()["missing"] == ["Zeta", "2001"]
+    assert answers[1].doubt is None
+
+
 def test_of_many_questions_the_first_is_answered_before_all_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     answerer = Answerer(text_of(byte_model(LARGE), planted()))
     weighed, weigh_all = list[int](), answerer.weighed
