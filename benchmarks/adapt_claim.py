@@ -40,7 +40,7 @@ from famcli.training.recipe import load_recipe
 RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"
 HELDOUT = ROOT.parent / "shared" / "corpus" / "books_heldout.jsonl.zst"
-PLAIN_EXPORT = RUNS / "plain" / "export"
+PLAIN_EXPORT = RECIPES / "adapt-plain"  # kept: what `train plain` made
 MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task-second")}
 CONTEXT = 512
 MULTIPLES = (1, 2, 4, 8, 16)
