@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ from famcli.training.recipe import load_recipe
 RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"
 HELDOUT = ROOT.parent / "shared" / "corpus" / "books_heldout.jsonl.zst"
-PLAIN_EXPORT = RECIPES / "adapt-plain"  # kept: what `train plain` made
+PLAIN_EXPORT = RECIPES / "adapt-plain"  # kept in the repository: what `train plain` made
 MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task-second")}
 CONTEXT = 512
 MULTIPLES = (1, 2, 4, 8, 16)
@@ -148,8 +149,13 @@ def train_one(name: str, changes: Sequence[str]) -> None:
             )
 
     ended = train(recipe, RUNS / name, show)
-    if name in MERGED and recipe.adapt is not None and ended.finished and not MERGED[name].exists():
-        merge(Path(recipe.adapt.model), RUNS / name / "export", MERGED[name])
+    if ended.exported is None:
+        return
+    if name == "plain":
+        shutil.copytree(ended.exported, PLAIN_EXPORT, dirs_exist_ok=True)
+    elif name in MERGED and recipe.adapt is not None:
+        shutil.rmtree(MERGED[name], ignore_errors=True)
+        merge(Path(recipe.adapt.model), ended.exported, MERGED[name])
 
 
 def judge(streams: int, windows: int, heldout: bool) -> None:

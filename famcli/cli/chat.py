@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -120,6 +121,8 @@ class _Conversation:
                 num_failed += 1
                 self._work.notes.note(str(error))
             except KeyboardInterrupt:
+                if not sys.stdin.isatty():
+                    raise
                 self._work.output.line()
                 self._work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
         if num_failed and not sys.stdin.isatty():
@@ -139,6 +142,8 @@ class _Conversation:
                 self._work.output.line()
                 return
             except KeyboardInterrupt:
+                if not sys.stdin.isatty():
+                    raise
                 self._work.output.line()
                 continue
             if not line and not is_terminal:
@@ -185,7 +190,7 @@ class _Conversation:
     def _save(self, argument: str) -> None:
         if not argument:
             raise UsageError("name the file to write: /save notes.md")
-        path = Path(argument).expanduser()
+        path = Path(os.path.expanduser(argument))  # Path.expanduser raises for a user that is not there
         text = json.dumps(self._task.result().to_json(), ensure_ascii=False, indent=1) + "\n"
         if path.suffix != ".json":
             text = as_markdown(self._answers)

@@ -10,6 +10,7 @@ bytes are ordinary.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
 
 from famcli.errors import DocumentError
 
@@ -42,11 +43,15 @@ _WESTERN = (
     "æøåéòóô",
     "åäöéü",
     "áéíóúýðþæö",
+    "áíóúýæðø",
+    "àçèéíïòóúü",
+    "äöõüšž",
 )
 _CENTRAL = ("áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţșț", "ąćęłńóśźż")
-_BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž")
+_BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äöõüšž")
 _TURKISH = ("çğıöşüâîû",)
 _ALPHABETS = {"cp1252": _WESTERN, "cp1250": _CENTRAL, "iso8859-2": _CENTRAL, "cp1254": _TURKISH, "cp1257": _BALTIC}
+_SLAVIC = {"cp1250": "cp1250", "iso8859_2": "iso8859-2"}  # names of charset-normalizer
 _LEGACY = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "iso8859_2", "iso8859_5"),
     *("iso8859_7", "koi8_r", "koi8_u", "cp932", "euc_jp", "gb18030", "big5", "cp949", "cp866"),
@@ -178,8 +183,9 @@ def _legacy(sample: bytes) -> str | None:
     lines = b"".join(line for line in sample.splitlines(keepends=True) if not line.isascii())[: 1 << 15]
     num_high = sum(byte >= 0x80 for byte in lines)
     if 3 * num_high < len(lines) and _reads_as_western(lines):
-        likely = _ALPHABETS if num_high >= _SOME_LETTERS else ["cp1252"]
-        return max(likely, key=lambda encoding: _spelled(lines, encoding))
+        return _likeliest(lines, _ALPHABETS) if num_high >= _SOME_LETTERS else "cp1252"
+    if not any(map(str.isalpha, lines.decode("cp1252", "ignore").translate(dict.fromkeys(range(0x80))))):
+        return "cp1252"  # symbols alone
     from charset_normalizer import from_bytes  # loads slowly, and is seldom needed
 
     best = from_bytes(lines, cp_isolation=_LEGACY).best()
@@ -187,13 +193,28 @@ def _legacy(sample: bytes) -> str | None:
         return None
     if "cp1252" in {best.encoding, *best.could_be_from_charset}:
         return "cp1252"
+    if best.encoding in _SLAVIC:
+        return _likeliest(lines, _SLAVIC.values())
     return codecs.lookup(best.encoding).name.replace("_", "-")
 
 
+def _likeliest(sample: bytes, encodings: Iterable[str]) -> str:
+    """The encoding that most letters are spelled in; cp1252, the most common, where another has hardly more."""
+    return max(encodings, key=lambda encoding: _spelled(sample, encoding) * (1.1 if encoding == "cp1252" else 1))
+
+
 def _spelled(sample: bytes, encoding: str) -> int:
-    """How many letters above ASCII are in the alphabet of one language, that of the encoding which has most."""
-    letters = sample.decode(encoding, "replace").lower().translate(dict.fromkeys(range(0x80)))
-    return max(sum(map(alphabet.count, letters)) for alphabet in _ALPHABETS[encoding])
+    """How many letters above ASCII are in the alphabet of one language, that of the encoding which has most.
+
+    A letter that it has not, and that cp1252 reads otherwise, counts against it.
+    """
+    high = sample.translate(None, bytes(range(0x80)))
+    letters, usual = ([*high.decode(name, "replace")] for name in (encoding, "cp1252"))
+    other = [letter for letter, common in zip(letters, usual, strict=True) if letter != common]
+    return max(
+        sum(letter.lower() in alphabet for letter in letters) - sum(letter.lower() not in alphabet for letter in other)
+        for alphabet in _ALPHABETS[encoding]
+    )
 
 
 def _reads_as_western(sample: bytes) -> bool:

@@ -27,7 +27,7 @@ FEW_KEYS = 2048
 _FUSED_EVERYWHERE = False  # for tests: a CPU has the accelerators' call too
 # Processors with matrix tiles run torch's fused call at full speed; others only where our own tiles, one after the
 # other from Python, take most of their time to begin: so many products of a query's and a key's number, or fewer.
-_HAS_MATRIX_TILES = torch.cpu._is_amx_tile_supported()
+_HAS_MATRIX_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 _FEW_PRODUCTS = 1 << 22
 
 
@@ -226,12 +226,16 @@ def _hidden(n: int, sight: _Sight, dtype: torch.dtype) -> Tensor:
 
 def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
     """torch's fused call on a CPU, which wants a mask over the whole width."""
-    n, total = queries.shape[2], keys.shape[2]
+    b, h, n, e = queries.shape
+    hk, total = keys.shape[1:3]
     bias = None
     if sight.own and n > 1:
         bias = queries.new_zeros(n, total)
         bias[:, total - sight.own :] = _hidden(n, sight, queries.dtype)
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=sight.scale, enable_gqa=True)
+    # not all versions of the fused call know grouped keys: heads that share them are its heads, key heads its rows
+    rows = queries.reshape(b * hk, h // hk, n, e)
+    keys, values = (x.reshape(b * hk, 1, total, e).expand(-1, h // hk, -1, -1) for x in (keys, values))
+    return F.scaled_dot_product_attention(rows, keys, values, attn_mask=bias, scale=sight.scale).reshape(b, h, n, e)
 
 
 def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:

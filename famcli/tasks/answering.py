@@ -23,7 +23,7 @@ from famcli.tasks.answers import (
 from famcli.tasks.asked_text import AskedText
 from famcli.tasks.common import Notice
 from famcli.tasks.evidence import Passage
-from famcli.tasks.lexical import terms
+from famcli.tasks.lexical import variants
 from famcli.tasks.likelihood import QuestionLikelihood
 from famcli.tasks.question import Question
 from famcli.tasks.rereading import is_quoted_right
@@ -168,10 +168,10 @@ class Answerer:
         )
 
     def _missing(self, question: Question) -> tuple[str, ...]:
-        """Its names that stand in no passage; none where there are no passages to look at."""
+        """Its names and numbers that stand in no passage; none where a source that was read is not in the index."""
         index = self.text.index
-        wanted = [name for name in question.names if terms(name)] if index.num_passages else []
-        return tuple(name for name in wanted if not index.frequencies(terms(name)).all())
+        wanted = question.names if self.text.searched and index.num_passages else []
+        return tuple(name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
 
     def _span(self, question: Question, evidence: list[Weighed]) -> Passage | None:
         """What the network copies from the best passage; None if nothing, or it cannot be told where it stands."""

@@ -10,7 +10,7 @@ import io
 import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -51,7 +51,8 @@ class AskedText:
 
     state, last_hidden: after the last token. places: where each source can be quoted from. counts: what was read, now
     or then. readable: False where no source can be read again (a memory file whose texts are gone): nothing can be
-    quoted then. origin: "read" in this run, or "cache" or "memory file".
+    quoted then. searched: whether the index has every source that was read. origin: "read" in this run, or "cache" or
+    "memory file".
     """
 
     model: Model
@@ -63,6 +64,7 @@ class AskedText:
     counts: ReadCounts
     warnings: tuple[str, ...] = ()
     readable: bool = True
+    searched: bool = True
     origin: str = "read"
 
     @property
@@ -186,7 +188,7 @@ class MemoryFileReader:
         self.model = model
         self.index = PassageIndex()
         self.memory_mode = self._mark.lane.state.memory_mode
-        self._readable = False
+        self._readable, self._searched = False, True
 
     def events(self) -> Iterator[ReadingEvent]:
         """Index the sources; a Notice for each that cannot be."""
@@ -194,6 +196,7 @@ class MemoryFileReader:
             yield Stage(f"searching {record.name}", record.num_bytes)
             reason = why_not_readable(record)
             if reason is not None:
+                self._searched = False
                 yield from self._ledger.warn(f"{reason}: nothing of it can be quoted")
                 continue
             self._readable = True
@@ -216,7 +219,8 @@ class MemoryFileReader:
         """What the file keeps, to be asked."""
         places = [SourcePlace(record.name, record.path, record.encoding) for record in self._mark.sources]
         text = resumed_text(self.model, self._mark, self.index, places, "memory file", counts_of(self._mark))
-        return AskedText(**{**vars(text), "warnings": tuple(self._ledger.warnings), "readable": self._readable})
+        warnings = tuple(self._ledger.warnings)
+        return replace(text, warnings=warnings, readable=self._readable, searched=self._searched)
 
 
 def resumed_text(

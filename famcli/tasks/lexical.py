@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
+_BEGINS_SENTENCE = re.compile(r"(?:^|[.?!:])[^\w]*$")
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 _ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
 _FUNCTION_WORDS = """
@@ -26,7 +28,7 @@ _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 def terms(text: str) -> list[str]:
     """The words of `text`, without case and English endings; East Asian words as pairs of characters."""
     found = []
-    for match in _WORD.finditer(text.casefold()):
+    for match in _WORD.finditer(text.casefold().replace("\u2019", "'")):
         word = match[0]
         if _EAST_ASIAN.search(word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
@@ -41,11 +43,26 @@ def content_terms(text: str) -> list[str]:
 
 
 def names_in(text: str) -> list[str]:
-    """The words of `text` that name something, each once: with a digit, or a capital letter after the first word."""
-    words = [match[0] for match in _WORD.finditer(text)]
-    names = [word for word in words[1:] if word != word.lower() and word.casefold() not in _STOPWORDS]
-    numbers = [word for word in words if any(map(str.isdigit, word))]
-    return list(dict.fromkeys(numbers if text.isupper() else names + numbers))
+    """The names in a question and its numbers of three digits or more, each once.
+
+    A name is a word with a capital letter that neither begins a sentence nor is a function word. Where function words
+    have capitals or all words have, as in titles, none can be told.
+    """
+    inner = [match for match in _WORD.finditer(text) if not _BEGINS_SENTENCE.search(text[: match.start()])]
+    capital = [match[0] for match in inner if match[0] != match[0].lower() and not _EAST_ASIAN.search(match[0])]
+    functional = [word for word in capital if re.split("n?['\u2019]", word.casefold())[0] in _STOPWORDS]
+    numbers = [number for number in _NUMBER.findall(text) if sum(map(str.isdigit, number)) > 2]
+    if text.isupper() or any(word[0] != "I" for word in functional):
+        return list(dict.fromkeys(numbers))
+    capital = [word for word in capital if word not in functional and not any(map(str.isdigit, word))]
+    return list(dict.fromkeys(capital + numbers))
+
+
+def variants(name: str) -> list[list[str]]:
+    """The terms of a name or number in each way that it may stand in a text: whole, without what is elided before an
+    apostrophe, without separators of thousands."""
+    ways = [name, re.split("['\u2019]", name)[-1], name.replace(",", "")]
+    return [terms(way) for way in dict.fromkeys(ways) if way]
 
 
 def has_content(text: str) -> bool:
@@ -58,7 +75,7 @@ def _content_words(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    word = word.removesuffix("'s").removesuffix("\u2019s")
+    word = word.removesuffix("'s")
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]

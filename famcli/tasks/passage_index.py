@@ -26,7 +26,7 @@ from famcli.tasks.sentences import Sentence
 PART = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 1
+_FORMAT = 2
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};

@@ -23,7 +23,7 @@ class Question:
 
     @property
     def names(self) -> list[str]:
-        """Its words that name something, each once."""
+        """Its names and numbers, as `lexical.names_in` finds them."""
         return names_in(self.text)
 
     @property

@@ -53,6 +53,23 @@ def test_mistakes_are_told_and_it_goes_on(run, tiny: Path, story: Path, tmp_path
     assert "/history" in result.stdout
 
 
+def test_a_script_that_is_interrupted_ends(run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("famcli.cli.chat._Conversation._ask", interrupted)
+    result = run("chat", story, "--model", tiny, input=f"{MAP}\n/help\n")
+    assert result.exit_code == 130
+    assert "/history" not in result.stdout
+
+
+def test_a_home_that_is_not_there_is_a_mistake_like_others(run, tiny: Path, story: Path) -> None:
+    result = run("chat", story, "--model", tiny, input="/save ~nobody_here/x.md\n/help\n")
+    assert result.exit_code == 1
+    assert "~nobody_here/x.md: no such file or directory; choose another name" in result.stderr
+    assert "/history" in result.stdout
+
+
 def test_what_is_not_found_says_how_sure_it_would_have_to_be(run, tiny: Path, story: Path) -> None:
     typed = f"{MAP}\n/source\n"
     result = run("chat", story, "--model", tiny, "--threshold", 1, input=typed)

@@ -150,12 +150,16 @@ SENTENCES = {
         "A manhã está fria, e não há ninguém na praça; são três da tarde.\n",
         "Rødgrød med fløde på åen, også æbler og køer på øen.\n",
         "Þetta er góður maður og við ætlum að fara á fjöllin í dag.\n",
+        "García, Müller, Gödel, Núñez, Pérez, Schrödinger, Jiménez, Möbius, Hölder and Muñoz wrote this.\n",
+        "Õhtul läks mees üle jõe, et näha oma sõpra; öö oli külm ja kõrge mägi oli sünge.\n",
+        "Copyright © Foo® Bar™. The value is 5 ± 2 and 7 ± 3.\n",
     ),
     "cp1250": (
         "Příliš žluťoučký kůň úpěl ďábelské ódy, když řeka tekla k městu.\n",
         "Árvíztűrő tükörfúrógép, és a hősnő megőrült a fényes őszi erdőben.\n",
         "Zażółć gęślą jaźń, a wąż śpi pod łóżkiem w Łodzi.\n",
     ),
+    "iso8859-2": ("Příliš žluťoučký kůň úpěl ďábelské ódy, když řeka tekla k městu.\n",),
     "cp1254": ("Pijamalı hasta yağız şoföre çabucak güvendi; ağaç gölgesinde.\n",),
     "cp1257": ("Įlinkdama fechtuotojo špaga sublykčiojo, žąsys švilpė prie ežero, o žmonės šoko.\n",),
 }
