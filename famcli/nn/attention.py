@@ -217,25 +217,15 @@ def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight
     return torch.cat(out, dim=3).view(b, h, n, e)
 
 
-def _hidden(n: int, sight: _Sight, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores of the last part's keys: [n, own], minus infinity for those that are not seen."""
-    hidden = torch.full((n, sight.own), -torch.inf, dtype=dtype)
-    causal = hidden.triu(sight.own - n + 1)
-    return causal if sight.window is None else causal.add_(hidden.tril_(sight.own - n - sight.window))
-
-
 def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
     """torch's fused call on a CPU, which wants a mask over the whole width."""
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
-    bias = None
-    if sight.own and n > 1:
-        bias = queries.new_zeros(n, total)
-        bias[:, total - sight.own :] = _hidden(n, sight, queries.dtype)
+    seen = _seen(n, total, sight.own, sight.window, queries.device) if sight.own and n > 1 else None
     # not all versions of the fused call know grouped keys: heads that share them are its heads, key heads its rows
     rows = queries.reshape(b * hk, h // hk, n, e)
     keys, values = (x.reshape(b * hk, 1, total, e).expand(-1, h // hk, -1, -1) for x in (keys, values))
-    return F.scaled_dot_product_attention(rows, keys, values, attn_mask=bias, scale=sight.scale).reshape(b, h, n, e)
+    return F.scaled_dot_product_attention(rows, keys, values, attn_mask=seen, scale=sight.scale).reshape(b, h, n, e)
 
 
 def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
@@ -338,9 +328,12 @@ class _Batched(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, sight: _Sight) -> Tensor:
         weights = torch.bmm(queries, keys.transpose(1, 2))
-        if sight.own:
-            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -sight.own :]
-            corner += _hidden(n, sight, weights.dtype)
+        if own := sight.own:
+            corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -own:]
+            hidden = torch.full((n, own), -torch.inf, dtype=weights.dtype)
+            corner += hidden.triu(own - n + 1)
+            if sight.window is not None:
+                corner += hidden.tril_(own - n - sight.window)
         weights = torch.softmax(weights, dim=-1)
         ctx.save_for_backward(queries, keys, values, weights)
         return torch.bmm(weights, values)
