@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from famcli.errors import UsageError
@@ -109,10 +109,15 @@ class Answerer:
         for place in range(0, len(parsed), _TOGETHER):
             some = parsed[place : place + _TOGETHER]
             for number, (question, weighed) in enumerate(zip(some, self.weighed(some), strict=True), first + place):
-                yield from self.answer(question, weighed, number)
+                missing = self._missing(question)
+                for event in self.answer(question, weighed, number):
+                    yield replace(event, missing=missing) if isinstance(event, Answer) else event
 
     def answer(self, question: Question, weighed: Sequence[Weighed], number: int = 0) -> Iterator[AskEvent]:
-        """The answer to one question from passages that were weighed, best first. number: its index, for events."""
+        """The answer to one question from passages that were weighed, best first. number: its index, for events.
+
+        What of the question stands nowhere in the text is not looked for here.
+        """
         best = weighed[0].confidence if weighed else 0.0
         evidence = yield from self._evidence(weighed)
         if self.style == "write" and (evidence or not self.text.readable):
@@ -120,8 +125,7 @@ class Answerer:
         elif evidence:
             yield self._quote(question, evidence)
         else:
-            missing = self._missing(question)
-            yield Answer(question.text, False, self._why_nothing(), "none", False, best, (), missing=missing)
+            yield Answer(question.text, False, self._why_nothing(), "none", False, best, ())
 
     def weighed(self, questions: Sequence[Question]) -> list[list[Weighed]]:
         """The passages for each question, best first. The network reads the first `NUM_WEIGHED` of each once more."""
@@ -164,7 +168,6 @@ class Answerer:
             span=quoted.span,
             line=quoted.line,
             page=self._page(quoted),
-            missing=self._missing(question),
         )
 
     def _missing(self, question: Question) -> tuple[str, ...]:
@@ -200,12 +203,12 @@ class Answerer:
                 text += new
                 if new:
                     yield AnswerText(number, new)
-        text, missing = text.strip(), self._missing(question)
+        text = text.strip()
         if not text or text == NOT_SAID:
             reason = NOTHING_FOUND if text else NOTHING_WRITTEN
-            return Answer(question.text, False, reason, "none", False, confidence, (), missing=missing)
+            return Answer(question.text, False, reason, "none", False, confidence, ())
         citations = tuple(self._cite(one) for one in evidence)
-        return Answer(question.text, True, text, "written", False, confidence, citations, missing=missing)
+        return Answer(question.text, True, text, "written", False, confidence, citations)
 
     def _prompt(self, question: Question, evidence: list[Weighed]) -> list[int]:
         """Token ids of the evidence, in the order of the text, and the question in the checkpoint's own frame.
