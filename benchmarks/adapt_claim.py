@@ -152,7 +152,8 @@ def train_one(name: str, changes: Sequence[str]) -> None:
     if ended.exported is None:
         return
     if name == "plain":
-        shutil.copytree(ended.exported, PLAIN_EXPORT, dirs_exist_ok=True)
+        left_out = shutil.ignore_patterns("recipe.toml")  # it names folders of the machine that it was trained on
+        shutil.copytree(ended.exported, PLAIN_EXPORT, ignore=left_out, dirs_exist_ok=True)
     elif name in MERGED and recipe.adapt is not None:
         shutil.rmtree(MERGED[name], ignore_errors=True)
         merge(Path(recipe.adapt.model), ended.exported, MERGED[name])
