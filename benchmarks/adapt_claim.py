@@ -82,12 +82,14 @@ SECOND = (
 )
 LAST = (
     *SECOND,
+    "network.gate_threshold=0.9",
     "objectives.language_modelling.weight=0.5",
     "objectives.passkey.weight=0.36",
     "objectives.needles.weight=0.05",
     "objectives.needles.episodes_per_block=0.3",
     "objectives.where.weight=0.09",
     "schedule.adamw_lr=0.0007",
+    "schedule.steps=800",
     "schedule.decay_share=0.95",
     "schedule.seed=3",
 )
