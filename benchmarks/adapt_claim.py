@@ -1,7 +1,7 @@
 """A plain decoder, trained without FAM on 512 tokens, gains a memory by LoRA: the paper's central claim.
 
     python -m benchmarks.adapt_claim train plain-text       # then plain-short and plain: the decoder to be adapted
-    python -m benchmarks.adapt_claim train task-first       # task-second, task; full-first, full-second, full; distill
+    python -m benchmarks.adapt_claim train task-first       # -second, -third, task; full-first ... full; distill
     python -m benchmarks.adapt_claim judge                  # what is trained so far, on validation text
     python -m benchmarks.adapt_claim judge --heldout        # for the final figures, once
 
@@ -42,7 +42,7 @@ RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"
 HELDOUT = ROOT.parent / "shared" / "corpus" / "books_heldout.jsonl.zst"
 PLAIN_EXPORT = RECIPES / "adapt-plain"  # kept in the repository: what `train plain` made
-MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task-second")}
+MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task-second", "task-third")}
 CONTEXT = 512
 MULTIPLES = (1, 2, 4, 8, 16)
 ROOM = 32  # tokens left for the question, so that at 1x all of it lies within the training context
@@ -80,7 +80,7 @@ SECOND = (
     "schedule.decay_share=0.8",
     "schedule.seed=2",
 )
-LAST = (
+THIRD = (
     *SECOND,
     "network.gate_threshold=0.9",
     "objectives.language_modelling.weight=0.5",
@@ -93,13 +93,16 @@ LAST = (
     "schedule.decay_share=0.95",
     "schedule.seed=3",
 )
+LAST = (*THIRD, "schedule.random_state_passing=0.9", "schedule.steps=700", "schedule.seed=4")
 CHANGES: dict[str, tuple[str, ...]] = {
     "task-first": (),
     "task-second": (f"adapt.model={MERGED['task-first']}", *SECOND, "schedule.muon_lr=0.0015"),
-    "task": (f"adapt.model={MERGED['task-second']}", *LAST, "schedule.muon_lr=0.0007"),
+    "task-third": (f"adapt.model={MERGED['task-second']}", *THIRD, "schedule.muon_lr=0.0007"),
+    "task": (f"adapt.model={MERGED['task-third']}", *LAST, "schedule.muon_lr=0.0007"),
     "full-first": (*FULL, "schedule.muon_lr=0.002"),
     "full-second": (f"adapt.model={RUNS / 'full-first' / 'export'}", *FULL, *SECOND, "schedule.muon_lr=0.001"),
-    "full": (f"adapt.model={RUNS / 'full-second' / 'export'}", *FULL, *LAST, "schedule.muon_lr=0.0005"),
+    "full-third": (f"adapt.model={RUNS / 'full-second' / 'export'}", *FULL, *THIRD, "schedule.muon_lr=0.0005"),
+    "full": (f"adapt.model={RUNS / 'full-third' / 'export'}", *FULL, *LAST, "schedule.muon_lr=0.0005"),
     # the teacher sees 512 tokens, so no question may be further from its answer than that
     "distill": ("adapt.objective=distill", "schedule.max_blocks=4", "schedule.curriculum_share=0.5"),
 }
@@ -200,7 +203,8 @@ def _readings() -> Iterator[Reading]:
     yield Reading("plain, windows of 512 cut at their ends", own, ("none",))
     yield Reading("plain, sliding window of 512", sliding, ("none",))
     yield Reading("plain, full attention", everything, ("none",), short=False)
-    for name, base in (("task", MERGED["task-second"]), ("full", None), ("distill", PLAIN_EXPORT)):
+    bases = {"task-first": PLAIN_EXPORT, "distill": PLAIN_EXPORT, "full-first": None}
+    for name, base in (bases | {"task": MERGED["task-third"], "full": None}).items():
         made = RUNS / name / "export"
         if made.exists():
             model = opened(made) if base is None else opened(base, adapter=made)
