@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -47,7 +48,7 @@ from famcli.training.objective import objective_losses
 from famcli.training.optimizer import Optimizers, rate_factor
 from famcli.training.recipe import Recipe
 from famcli.training.runlog import LOG_NAME
-from famcli.training.saving import load_run, merge_lanes, save_run, truncate_log
+from famcli.training.saving import load_run, merge_lanes, running_alone, save_run, truncate_log
 from famcli.training.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.step import Gradients, StepSums
 
@@ -68,11 +69,13 @@ def train(
     names a held-out corpus; calling this again for a finished run does that last part again. With `steps` alone, a run
     that is killed and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the
     clock. Under `torchrun` the lanes are divided over the processes, and only the first one tells events. Raises
-    RecipeError for data or a run folder that do not fit the recipe, and past `schedule.max_skipped`.
+    RecipeError for data or a run folder that do not fit the recipe, for one that another process trains in, and past
+    `schedule.max_skipped`.
     """
     processes = Processes.join(recipe.hardware.device)
     try:
-        ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
+        with running_alone(run_folder) if processes.is_first else nullcontext():
+            ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
         # gloo's threads free the last sum's tensors in Python, and kill a process that ends before they have
         processes.wait()
         return ended

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -38,6 +40,20 @@ class SavedRun:
         """The tensors under `name/`, without it."""
         prefix = name + "/"
         return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+@contextmanager
+def running_alone(run_folder: Path) -> Iterator[None]:
+    """Within it no other process trains in `run_folder`; a lock of a process that was killed is none.
+
+    Raises RecipeError where one does already.
+    """
+    run_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run_folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise RecipeError(f"another process trains in {run_folder}: wait for it, or choose another folder") from error
 
 
 def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:

@@ -194,6 +194,21 @@ def test_another_recipe_does_not_go_on_with_a_run(recipe: Make, tmp_path: Path) 
         train(recipe("schedule.adamw_lr=0.1"), tmp_path)
 
 
+def test_two_processes_do_not_train_in_one_folder(recipe: Make, tmp_path: Path) -> None:
+    hold = "import sys; from pathlib import Path; from famcli.training.saving import running_alone\n"
+    hold += "with running_alone(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(RecipeError, match="another process trains in"):
+            train(recipe("schedule.steps=2"), tmp_path / "run")
+        assert not (tmp_path / "run" / "log.jsonl").exists()
+        other.kill()
+    assert train(recipe("schedule.steps=2"), tmp_path / "run").finished
+
+
 def test_a_minute_budget_counts_over_resumes(recipe: Make, tmp_path: Path) -> None:
     made = recipe("schedule.max_minutes=0.001", "schedule.steps=100000")
     first = train(made, tmp_path)
