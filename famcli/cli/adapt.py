@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
-from famcli.errors import UsageError
+from famcli.errors import CheckpointError, RecipeError, UsageError
 
 
 def adapt(
@@ -19,7 +20,9 @@ def adapt(
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            "--data", metavar="PATH", help="Texts: .jsonl(.zst) with id and text, .txt, a folder of .txt; repeatable."
+            "--data",
+            metavar="PATH",
+            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
         ),
     ] = None,
     out: Annotated[
@@ -51,7 +54,7 @@ def adapt(
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the run.")] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.0, help="Minutes of the run. Default: 60, without --steps.")
+        float | None, typer.Option("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
     ] = None,
     lanes: Annotated[int, typer.Option("--lanes", min=1, help="Documents read side by side.")] = 4,
     learning_rate: Annotated[
@@ -129,18 +132,33 @@ def adapt(
         threads=threads,
         seed=seed,
     )
-    table = plan.table(name)
-    recipe = make_recipe(table, folder / "recipe.toml", settings or [])
+    table, path = plan.table(name), (folder / "recipe.toml").resolve()
+    try:
+        recipe = make_recipe(table, path, settings or [])
+    except RecipeError as error:  # there is no such file yet
+        raise RecipeError(str(error).removeprefix(f"{path}: ")) from error
     if dry_run:
         show_estimate(recipe, folder, as_json, "goes where --out says" if out is None else f"goes to {out}")
         return
     assert out is not None
-    if is_first_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "recipe.toml").write_text(to_toml(table), encoding="utf-8")
+    _check_writable(out)
     again = f"the same command, or {shlex.join(['famcli', 'train', str(folder / 'recipe.toml'), '--run', str(folder)])}"
-    exported = follow(recipe, folder, report, jsonl, again, shown=out)
+
+    def keep_recipe() -> None:
+        path.write_text(to_toml(table), encoding="utf-8")
+
+    exported = follow(recipe, folder, report, jsonl, again, shown=out, on_start=keep_recipe)
     if is_first_process():
-        shutil.copytree(exported, out, dirs_exist_ok=True)
+        try:
+            shutil.copytree(exported, out, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
         read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
         Notes(report.quiet).note(f"next: {shlex.join(['famcli', 'ppl', 'FILE', '--memory-mode', 'compare', *read])}")
+
+
+def _check_writable(out: Path) -> None:
+    """Raise UsageError where the result could not be written after hours of training."""
+    place = out if out.exists() else next(parent for parent in out.resolve().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out} cannot be written: {place} is no folder that can be written to; choose another")

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,12 +17,12 @@ import typer
 
 from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
 from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
-from famcli.cli.render import Bar, Notes, Output, describe_seconds
+from famcli.cli.render import Bar, Notes, Output, describe_seconds, plural
 from famcli.cli.train_estimate import show_estimate
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.training.events import RunStarted, StepDone
+    from famcli.training.events import RunStarted, StepDone, TrainEvent
     from famcli.training.recipe import Recipe
 
 _SECONDS_BETWEEN = 0.5
@@ -66,21 +67,34 @@ def train(
 
 
 def follow(
-    recipe: Recipe, folder: Path, report: ReportOptions, jsonl: bool, again: str, shown: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: ReportOptions,
+    jsonl: bool,
+    again: str,
+    shown: Path | None = None,
+    on_start: Callable[[], object] = lambda: None,
 ) -> Path:
     """Run a recipe and show how it goes; the folder that it was exported to. again: how to go on if it is stopped.
 
-    shown: where the result will be found, if that is not the folder it is exported to.
+    shown: where the result will be found, if that is not the folder it is exported to. on_start: called, in the first
+    process, once the run has begun or gone on.
     """
     from famcli.training.distributed import is_first_process
 
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
     with _Watch(report, recipe.name, jsonl) as watch:
+        from famcli.training.events import RunStarted
         from famcli.training.loop import train as train_recipe
 
+        def show(event: TrainEvent) -> None:
+            if isinstance(event, RunStarted):
+                on_start()
+            watch.event(event)
+
         interrupts_raise()
-        ended = train_recipe(recipe, folder, watch.event, watch.should_stop)
+        ended = train_recipe(recipe, folder, show, watch.should_stop)
     times = f" ({ended.tokens / watch.corpus_tokens:,.2f} times all there are)" if watch.corpus_tokens else ""
     done = f"{ended.step:,} steps, {ended.tokens:,} tokens{times} in {describe_seconds(ended.seconds)}"
     if not ended.finished:
@@ -128,7 +142,7 @@ class _Watch:
 
     def event(self, event: Any) -> None:
         """Show one event of the run."""
-        from famcli.training.corpus import PackProgress
+        from famcli.training.corpus import EncodingGuessed, PackProgress
         from famcli.training.events import (
             CheckDone,
             PasskeyDone,
@@ -143,6 +157,11 @@ class _Watch:
             self._output.json(to_json(event))
         if isinstance(event, PackProgress):
             self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total, "")
+        elif isinstance(event, EncodingGuessed):
+            self._notes.warn(
+                f"{event.corpus}: {plural(event.num_files, 'file')} not in UTF-8, read as "
+                f"{' or '.join(event.encodings)}, which is a guess; convert to UTF-8 if it is wrong"
+            )
         elif isinstance(event, ScoreProgress):
             stage = f"scoring held-out documents, memory {event.memory_mode}"
             self._show({"stage": stage}, event.done, event.total, "", always=True)

@@ -64,7 +64,9 @@ class AdaptPlan:
     def table(self, name: str) -> dict[str, Any]:
         """The recipe as tables, called `name`. Raises RecipeError or CheckpointError for what cannot be adapted."""
         if not self.data:
-            raise RecipeError("--data is missing: give texts to learn from, .jsonl(.zst), .txt, or a folder of .txt")
+            raise RecipeError(
+                "--data is missing: give texts to learn from, .jsonl(.zst), text files, or a folder of .txt"
+            )
         budget = {"steps": self.steps, "max_minutes": self.minutes}
         if self.steps is None and self.minutes is None:
             budget["max_minutes"] = _MINUTES
@@ -113,7 +115,7 @@ class AdaptPlan:
         corpora: list[dict[str, Any]] = []
         for path in self.data:
             if not path.exists():
-                raise RecipeError(f"{path} does not exist; --data takes .jsonl(.zst), .txt, or a folder of .txt")
+                raise RecipeError(f"{path} does not exist; --data takes .jsonl(.zst), text files, or a folder of .txt")
             stem = path.resolve().name.split(".")[0] or "texts"
             taken = sum(corpus["name"].rpartition("-")[0] == stem or corpus["name"] == stem for corpus in corpora)
             name = f"{stem}-{taken + 1}" if taken else stem

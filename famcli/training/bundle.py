@@ -15,12 +15,12 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from famcli.errors import FamcliError, RecipeError
-from famcli.training.corpus import PackProgress
+from famcli.training.corpus import EncodingGuessed, OnProgress, PackProgress
 from famcli.training.data import open_data
 from famcli.training.heldout import open_heldout
 from famcli.training.recipe import Recipe, load_recipe
@@ -33,7 +33,7 @@ def pack_bundle(
     recipe: Recipe,
     folder: Path,
     part_bytes: int,
-    on_progress: Callable[[PackProgress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> list[Path]:
     """Tokenize what `recipe` reads into `folder/cache`, and write it as parts of at most `part_bytes` into `folder`.
 
@@ -137,7 +137,12 @@ def _numbers(part: Path) -> tuple[int, int]:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    def show(progress: PackProgress) -> None:
+    def show(progress: PackProgress | EncodingGuessed) -> None:
+        if isinstance(progress, EncodingGuessed):
+            print(
+                f"{progress.corpus}: files read as {progress.encodings}, a guess: {progress.num_files}", file=sys.stderr
+            )
+            return
         print(f"{progress.corpus}: {progress.done:,} of {progress.total:,} characters", file=sys.stderr)
 
     recipe = load_recipe(options.recipe, options.settings)

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.records import Record, read_records
+from famcli.documents.document import open_document
+from famcli.documents.records import Record, holds_records, read_records
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
 from famcli.training.recipe import CorpusRecipe
@@ -34,6 +35,19 @@ class PackProgress:
     corpus: str
     done: int
     total: int
+
+
+@dataclass(frozen=True)
+class EncodingGuessed:
+    """Files of a corpus that are no UTF-8: how many, and as what they are read, which is a guess."""
+
+    corpus: str
+    num_files: int
+    encodings: tuple[str, ...]
+
+
+OnProgress = Callable[[PackProgress | EncodingGuessed], None]
+OnGuess = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
@@ -67,23 +81,26 @@ class PackedCorpus:
         return int(self.offsets[-1])
 
 
-def read_documents(path: Path) -> Iterator[Record]:
-    """Documents of a .jsonl or .jsonl.zst file, of a folder of .txt files (id: the path inside it), or one .txt file.
+def read_documents(path: Path, on_guess: OnGuess = lambda path, encoding: None) -> Iterator[Record]:
+    """Documents of a .jsonl or .jsonl.zst file, of a folder of .txt files (id: the path inside it), or one text file.
 
-    Raises DocumentError or RecipeError for what is missing, or is not such a file.
+    Of texts whose encoding is a guess, `on_guess` is told it. Raises DocumentError or RecipeError for what is missing,
+    or is no text.
     """
-    if path.suffix == ".txt" and path.is_file():
-        yield Record(path.name, path.read_text(encoding="utf-8", errors="replace"), {})
-        return
-    if not path.is_dir():
+    if holds_records(path):
         for record in read_records(path):
             yield replace(record, text=without_surrogates(record.text))
         return
-    files = sorted(path.rglob("*.txt"))
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
     if not files:
         raise RecipeError(f"{path}: no .txt files in this folder; give a folder of texts or a .jsonl file")
     for file in files:
-        yield Record(file.relative_to(path).as_posix(), file.read_text(encoding="utf-8", errors="replace"), {})
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        with open_document(file) as document:
+            text = "".join(piece.text for piece in document.pieces())
+            if document.is_guessed:
+                on_guess(file, document.encoding)
+        yield Record(name, text, {})
 
 
 def pack(
@@ -93,20 +110,25 @@ def pack(
     seed: int,
     *,
     validation: bool = False,
-    on_progress: Callable[[PackProgress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> PackedCorpus:
     """The corpus as tokens, from the cache if it is there: what training reads, or what `validation` keeps from it.
 
     The cache is keyed by the tokenizer and the recipe's rules, and renewed when the file changes. Where there is no
-    file, what the cache holds is used as it is. Raises RecipeError if the rules leave no document.
+    file, what the cache holds is used as it is. Raises RecipeError if there is no text, or the rules leave none.
     """
     rules = (corpus.where, corpus.exclude_ids, corpus.validation_hash_below, corpus.validation_documents)
     key = cache_key(tokenizer.fingerprint, rules, corpus.max_characters, seed)
     folder = cache / f"{corpus.name}-{'validation' if validation else 'train'}-{key}"
     if not is_current(folder, corpus.path):
-        chosen = choose_documents(corpus, seed, validation)
+        guessed: dict[Path, str] = {}
+        chosen = choose_documents(corpus, seed, validation, guessed.__setitem__)
         if not chosen:
+            if not any(record.text for record in read_documents(corpus.path)):
+                raise RecipeError(f"{corpus.path}: there is no text in it; give another")
             raise RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
+        if guessed:
+            on_progress(EncodingGuessed(corpus.name, len(guessed), tuple(sorted(set(guessed.values())))))
         texts = ((item.id, item.text) for item in read_documents(corpus.path) if item.id in chosen)
 
         def report(done: int) -> None:
@@ -123,14 +145,16 @@ def open_packed(folder: Path, name: str) -> PackedCorpus:
     return PackedCorpus(name, tokens, np.load(folder / "offsets.npy"), np.load(folder / "num_bytes.npy"), meta["ids"])
 
 
-def choose_documents(corpus: CorpusRecipe, seed: int, validation: bool) -> dict[str, int]:
+def choose_documents(
+    corpus: CorpusRecipe, seed: int, validation: bool, on_guess: OnGuess = lambda path, encoding: None
+) -> dict[str, int]:
     """{id: characters} of the documents to train on, or of those held out for validation.
 
     Whole documents; `max_characters` takes them in an order drawn by hashing, not from the head of the file.
     """
     lengths = {
         record.id: len(record.text)
-        for record in read_documents(corpus.path)
+        for record in read_documents(corpus.path, on_guess)
         if record.text
         and record.id not in corpus.exclude_ids
         and all(record.fields.get(key) == value for key, value in (corpus.where or {}).items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from famcli.errors import RecipeError
 from famcli.evaluation.facts import facts
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.corpus import PackedCorpus, PackProgress, pack
+from famcli.training.corpus import OnProgress, PackedCorpus, pack
 from famcli.training.generated import filler_of, make_episodes, make_repeat
 from famcli.training.lanes import Lanes
 from famcli.training.objective_recipe import LANGUAGE_MODELLING, ObjectiveRecipe
@@ -19,8 +19,6 @@ from famcli.training.questions import make_questions, open_questions
 from famcli.training.recipe import Recipe
 from famcli.training.sources import CorpusSource, GeneratedSource, Make, Source
 from famcli.training.vocabulary import recipe_tokenizer
-
-OnProgress = Callable[[PackProgress], None]
 
 
 @dataclass(frozen=True)

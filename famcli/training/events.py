@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from famcli.training.corpus import PackProgress
+from famcli.training.corpus import EncodingGuessed, PackProgress
 from famcli.training.objective import ObjectiveLoss
 
 
@@ -127,7 +127,16 @@ class RunEnded:
 
 
 TrainEvent = (
-    PackProgress | RunStarted | StepDone | StepSkipped | CheckDone | PasskeyDone | ScoreProgress | RunSaved | RunEnded
+    PackProgress
+    | EncodingGuessed
+    | RunStarted
+    | StepDone
+    | StepSkipped
+    | CheckDone
+    | PasskeyDone
+    | ScoreProgress
+    | RunSaved
+    | RunEnded
 )
 
 

@@ -10,13 +10,13 @@ from famcli.evaluation.figures import Subject, document_figures
 from famcli.nn.decoder import Decoder
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.checks import check_modes
-from famcli.training.corpus import PackedCorpus, PackProgress, pack
+from famcli.training.corpus import OnProgress, PackedCorpus, pack
 from famcli.training.events import ScoreProgress, TrainEvent
 from famcli.training.recipe import CorpusRecipe
 
 
 def open_heldout(
-    path: Path, tokenizer: Tokenizer, cache: Path, on_progress: Callable[[PackProgress], None] = lambda progress: None
+    path: Path, tokenizer: Tokenizer, cache: Path, on_progress: OnProgress = lambda progress: None
 ) -> PackedCorpus:
     """The held-out corpus at `path` as tokens, from the cache if it is there."""
     return pack(CorpusRecipe(name="heldout", path=path, weight=1.0), tokenizer, cache, 0, on_progress=on_progress)

@@ -25,7 +25,7 @@ from famcli.evaluation.positions import token_num_bytes
 from famcli.nn.decoder import Decoder
 from famcli.training.adapting import Base, teacher_of
 from famcli.training.averaging import WeightAverage
-from famcli.training.checks import check_documents, check_passkeys
+from famcli.training.checks import check_documents, check_passkeys, choose_validation
 from famcli.training.data import make_lanes, open_data
 from famcli.training.distributed import Processes
 from famcli.training.events import (
@@ -51,10 +51,11 @@ from famcli.training.runlog import LOG_NAME
 from famcli.training.saving import load_run, merge_lanes, running_alone, save_run, truncate_log
 from famcli.training.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.step import Gradients, StepSums
+from famcli.training.tables import differing_keys
 
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 
 
 def train(
@@ -179,7 +180,7 @@ class Trainer:
         if not self._processes.is_first:
             return folder
         with self._average.applied_to(network):
-            export_checkpoint(folder, network, self.tokenizer, recipe, recipe.checks.tokens)
+            export_checkpoint(folder, network, self.tokenizer, recipe, self._validated_tokens())
             if recipe.checks.heldout is None:
                 return folder
             base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
@@ -194,6 +195,12 @@ class Trainer:
             export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
+
+    def _validated_tokens(self) -> int | None:
+        """The length at which the checks measured bits per byte; None where there was nothing to measure them on."""
+        checks = self._recipe.checks
+        measured = checks.every_steps and choose_validation(self._data.validation, checks.documents, checks.tokens)
+        return checks.tokens if measured else None
 
     def _progress(self) -> float:
         """Share of the budget that is used: the larger of the shares of steps and of minutes."""
@@ -312,7 +319,7 @@ class Trainer:
         tensors = {f"{section}/{name}": value for section, part in sections.items() for name, value in part.items()}
         values: dict[str, Any] = {
             "format": CHECKPOINT_FORMAT,
-            "recipe": self._recipe.learning_fingerprint(),
+            "recipe": self._recipe.learning_keys(),
             "tokenizer": self.tokenizer.fingerprint,
             **({"base": self._base} if self._base else {}),
             "step": self.step,
@@ -333,10 +340,13 @@ class Trainer:
         values = saved.values
         if values.get("format") != CHECKPOINT_FORMAT:
             raise RecipeError(f"{saved.path}: written by another version of famcli; use another run folder")
-        if (values["recipe"], values["tokenizer"]) != (self._recipe.learning_fingerprint(), self.tokenizer.fingerprint):
+        if other := differing_keys(values["recipe"], self._recipe.learning_keys()):
             raise RecipeError(
-                f"{saved.path}: belongs to another recipe or tokenizer; undo the change, or use another run folder"
+                f"{saved.path}: the run began with another recipe; undo the change of {', '.join(other)}, "
+                "or use another run folder"
             )
+        if values["tokenizer"] != self.tokenizer.fingerprint:
+            raise RecipeError(f"{saved.path}: the run began with another tokenizer; use that, or another run folder")
         if values.get("base") != self._base:
             raise RecipeError(f"{saved.path}: adapt.model has other weights now; go back to those the run began with")
         with torch.no_grad():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,15 @@ from famcli.documents.records import read_objects
 from famcli.errors import RecipeError
 from famcli.evaluation.filler import Filler
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
-from famcli.training.corpus import PackedCorpus, PackProgress, cache_key, is_current, open_packed, write_packed
+from famcli.training.corpus import (
+    OnProgress,
+    PackedCorpus,
+    PackProgress,
+    cache_key,
+    is_current,
+    open_packed,
+    write_packed,
+)
 from famcli.training.generated import OpenFiller, plain_text
 from famcli.training.objective_recipe import ObjectiveRecipe
 from famcli.training.sources import Make
@@ -44,7 +51,7 @@ def open_questions(
     recipe: ObjectiveRecipe,
     tokenizer: Tokenizer,
     cache: Path,
-    on_progress: Callable[[PackProgress], None] = lambda progress: None,
+    on_progress: OnProgress = lambda progress: None,
 ) -> QuestionSet:
     """The set that an objective names, under its rules, from the cache if it is there.
 

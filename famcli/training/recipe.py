@@ -9,7 +9,6 @@ Every key, its type, its default and its meaning stand once, in the dataclasses 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ class ScheduleRecipe:
         "read a step's lanes in so many parts, one after the other: less memory, same gradient", 1, low=1
     )
     steps: int | None = key("optimiser steps in the run", None, low=1)
-    max_minutes: float | None = key("minutes of training in the run, counted over all resumes", None, low=0.0)
+    max_minutes: float | None = key("minutes of training in the run, counted over all resumes", None, low=1e-6)
     muon_lr: float = key(
         "peak learning rate of Muon, for the matrices inside the layers; 0 gives them to AdamW", 0.003, low=0.0
     )
@@ -263,8 +262,8 @@ class Recipe:
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return plain
 
-    def learning_fingerprint(self) -> str:
-        """sha256 of what shapes the numbers of a run, so that a run is only resumed with the recipe it began with.
+    def learning_keys(self) -> dict[str, Any]:
+        """What shapes the numbers of a run, as plain values: a run is only resumed with those it began with.
 
         The budget, the hardware, the checks, the export and where files lie may change. Keys at their defaults are left
         out, so that runs stay resumable when recipes learn new keys.
@@ -290,7 +289,8 @@ class Recipe:
             plain["schedule"]["init"] = Path(plain["schedule"]["init"]).name
         if "adapt" in plain:
             plain["adapt"]["model"] = Path(plain["adapt"]["model"]).name
-        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+        keys: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+        return keys
 
 
 def _without_defaults(value: Any) -> Any:

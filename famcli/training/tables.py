@@ -58,6 +58,16 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     node[parts[-1]] = value
 
 
+def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the keys in which two tables of plain values differ; entries of a list by name or number."""
+    if isinstance(one, list) and isinstance(other, list) and all(isinstance(item, dict) for item in (*one, *other)):
+        one, other = ({item.get("name", str(i)): item for i, item in enumerate(items)} for items in (one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = sorted(one.keys() | other.keys())
+        return [key for name in names for key in differing_keys(one.get(name), other.get(name), f"{prefix}{name}.")]
+    return [] if one == other else [prefix.rstrip(".")]
+
+
 def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any:
     """An instance of the dataclass `kind` from a table. `file` and `prefix` (dotted, with its dot) are for errors."""
     if not isinstance(table, dict):

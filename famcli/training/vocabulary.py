@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from famcli.errors import RecipeError
 from famcli.tokens.folder import holds_tokenizer, open_tokenizer
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.tokens.train import sample_windows, train_sentencepiece
-from famcli.training.corpus import PackProgress, cache_key, choose_documents, read_documents
+from famcli.training.corpus import OnProgress, PackProgress, cache_key, choose_documents, read_documents
 from famcli.training.recipe import Recipe
 
 
-def recipe_tokenizer(
-    recipe: Recipe, cache: Path, on_progress: Callable[[PackProgress], None] = lambda progress: None
-) -> Tokenizer:
+def recipe_tokenizer(recipe: Recipe, cache: Path, on_progress: OnProgress = lambda progress: None) -> Tokenizer:
     """The tokenizer at `tokenizer.path`, else one of `tokenizer.vocab_size` pieces, trained once and kept in `cache`.
 
     Raises TokenizerError where there is neither, or training fails.
@@ -41,7 +39,7 @@ def recipe_tokenizer(
     return open_tokenizer(folder)
 
 
-def _sample(recipe: Recipe, on_progress: Callable[[PackProgress], None]) -> Iterator[str]:
+def _sample(recipe: Recipe, on_progress: OnProgress) -> Iterator[str]:
     """Text of all corpora by their weights: a window of each document that may be trained on, as long as fits."""
     total, done = recipe.tokenizer.characters, 0
     weights = sum(corpus.weight for corpus in recipe.corpora)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,7 @@ def test_an_adapter_is_made_used_shown_and_merged(base: Path, adapter: Path, sto
     assert shown["base"] == str(base)
     assert shown["matrices"] == 7 * TINY_CONFIG.num_layers
     assert shown["sidecar"]["memory_trained"] is True
+    assert shown["sidecar"]["validated_tokens"] is None  # nothing was looked at during the run
     text = run("inspect", adapter).stdout
     assert "LoRA of rank 2, alpha 2" in text
     assert "blocks of 16 tokens, 1 segment, 2 memory rows (gated)" in text
@@ -124,6 +126,25 @@ def test_a_dry_run_writes_nothing(base: Path, story: Path, tmp_path: Path, run, 
     assert named.splitlines()[-1] == "adapter       goes to new"
 
 
+def test_a_refused_command_leaves_the_recipe_of_the_run(
+    base: Path, adapter: Path, story: Path, tmp_path: Path, run
+) -> None:
+    kept = (tmp_path / "runs" / "adapter" / "recipe.toml").read_bytes()
+    shutil.rmtree(adapter)
+    done = run("adapt", base, "--data", story, "--out", "adapter", *SMALL, "--rank", 3)
+    assert done.exit_code == 1
+    assert "undo the change of adapt.alpha, adapt.rank, or use another run folder" in " ".join(done.stderr.split())
+    assert (tmp_path / "runs" / "adapter" / "recipe.toml").read_bytes() == kept
+
+
+def test_texts_that_are_no_utf8_are_read_and_named(base: Path, tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("latin.txt").write_text("Ein schöner Tag, über den Fluß. " * 40, encoding="cp1252")
+    done = run("adapt", base, "--data", "latin.txt", "--out", "adapter", *SMALL)
+    assert done.exit_code == 0, done.stderr
+    assert "latin: 1 file not in UTF-8, read as cp1252, which is a guess" in " ".join(done.stderr.split())
+
+
 def test_after_ctrl_c_the_same_command_goes_on(
     base: Path, story: Path, tmp_path: Path, spawn, run, monkeypatch
 ) -> None:
@@ -151,7 +172,13 @@ def test_after_ctrl_c_the_same_command_goes_on(
         (("--out", "new"), 1, "--data is missing"),
         (("--out", "new", "--data", "nowhere"), 1, "nowhere does not exist"),
         (("--out", "base", "--data", "story.txt"), 2, "is there already"),
-        (("--out", "new", "--data", "story.txt", "--target", "q"), 1, "must be one of q_proj"),
+        (("--out", "new", "--data", "story.txt", "--target", "q"), 1, "famcli: adapt.targets[0] must be one of q_proj"),
+        (("--out", "new", "--data", "story.txt", "--set", "schedule.step=1"), 1, "famcli: unknown key schedule.step;"),
+        (("--out", "new", "--data", "story.txt", "--minutes", "0"), 2, "--minutes"),
+        (("--out", "story.txt/new", "--data", "story.txt", *SMALL), 2, "story.txt is no folder that can be written to"),
+        (("--out", "new", "--data", "empty.txt", *SMALL), 1, "empty.txt: there is no text in it"),
+        (("--out", "new", "--data", "binary.txt", *SMALL), 1, "binary.txt is binary data"),
+        (("--out", "new", "--data", "paper.pdf", *SMALL), 1, "paper.pdf is a PDF"),
         (("--out", "new", "--data", "story.txt", "--json"), 2, "--json goes with --dry-run"),
         (("--out", "new", "--data", "story.txt", "--alpha", "0"), 1, "adapt.alpha must be at least"),
     ],
@@ -160,6 +187,9 @@ def test_what_cannot_be_adapted(
     base: Path, story: Path, tmp_path: Path, run, monkeypatch, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "binary.txt").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "paper.pdf").write_bytes(b"%PDF-1.7\n" + b"x" * 100)
     done = run("adapt", base, *arguments)
     assert (done.exit_code, message in " ".join(done.stderr.split())) == (code, True), done.stderr
     assert not (tmp_path / "new").exists()

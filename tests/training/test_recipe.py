@@ -148,8 +148,8 @@ def test_every_key_is_documented() -> None:
     assert all(meaning for *_, meaning in describe_keys())
 
 
-def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
-    plain = load_recipe(toy).learning_fingerprint()
+def test_only_what_shapes_the_numbers_is_among_the_learning_keys(toy: Path) -> None:
+    plain = load_recipe(toy).learning_keys()
     same = load_recipe(
         toy,
         [
@@ -160,7 +160,7 @@ def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
             "schedule.accumulate=3",
         ],
     )
-    assert same.learning_fingerprint() == plain
+    assert same.learning_keys() == plain
     for change in (
         "schedule.lanes=4",
         "network.rope_theta=5e4",
@@ -168,7 +168,7 @@ def test_only_what_shapes_the_numbers_is_in_the_fingerprint(toy: Path) -> None:
         "data.seed=4",
         "schedule.random_state_passing=0.5",
     ):
-        assert load_recipe(toy, [change]).learning_fingerprint() != plain
+        assert load_recipe(toy, [change]).learning_keys() != plain
 
 
 def test_the_documentation_lists_the_keys_as_they_are() -> None:
