@@ -18,6 +18,7 @@ from torch import Tensor
 
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import MemoryMode, State
+from famcli.reading.engine import check_finite
 from famcli.reading.scoring import cross_entropy
 from famcli.tokens.tokenizer import Tokenizer
 
@@ -131,6 +132,7 @@ def _score_rows(
             piece = rows[row][0][offset : offset + span]
             inputs[row, : len(piece)] = piece
         hidden, state = network.read(inputs.to(network.device), state)
+        check_finite(hidden)
         for row in range(alive):
             targets = rows[row][1][offset : offset + span]
             seen, wanted = hidden[row : row + 1, : len(targets)], targets[None].to(hidden.device)

@@ -20,7 +20,7 @@ from famcli.evaluation.streams import layout, num_statement_tokens, question_ids
 from famcli.evaluation.texts import Texts
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import MemoryMode, State
-from famcli.reading.engine import legal_cuts
+from famcli.reading.engine import check_finite, legal_cuts
 from famcli.tokens.tokenizer import Ids, Tokenizer
 
 CALL_TOKENS = 4096
@@ -148,7 +148,8 @@ def _run_group(
         for index, stop in enumerate(rows[0].stops):
             for n in legal_cuts(stop - done, state.fill, block_size, blocks_per_call):
                 tokens = torch.from_numpy(np.stack([row.take(n) for row in rows]).astype(np.int64))
-                _, state = network.read(tokens.to(network.device), state)
+                hidden, state = network.read(tokens.to(network.device), state)
+                check_finite(hidden)
                 on_tokens(n * len(rows))
             done = stop
             for question in range(num_questions):
@@ -194,6 +195,7 @@ def _judge(network: Decoder, tokenizer: Tokenizer, hidden: Tensor, answer: Ids) 
     """`Answer.right` and what follows it, from the hidden rows [n, d] that predict the tokens of `answer` [n]."""
     wanted = torch.from_numpy(answer.astype(np.int64))
     log_p = network.logits(hidden[None])[0].float().log_softmax(-1).cpu()
+    check_finite(log_p)
     best = log_p.argmax(-1)
     hits = best == wanted
     num_right = int(hits.sum())

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from famcli.errors import CheckpointError
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import MemoryMode, State
 
@@ -39,6 +40,15 @@ def as_batch(tokens: Tokens, network: Decoder) -> Tensor:
     return (made if made.dim() == 2 else made[None]).to(device=network.device, dtype=torch.int64)
 
 
+def check_finite(values: Tensor) -> None:
+    """Raise CheckpointError where a network gives what is not a number: whatever is made of it would mean nothing."""
+    if not torch.isfinite(values).all():
+        raise CheckpointError(
+            "the network gives values that are not numbers: its weights are damaged, or too large for their type "
+            "(--dtype float32)"
+        )
+
+
 @torch.inference_mode()
 def start_state(network: Decoder, memory_mode: MemoryMode = "on") -> State:
     """The state before the first token, for a batch of one."""
@@ -52,10 +62,12 @@ def read_any(
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 
     Returns the hidden row of its last token [b, 1, d] (what `network.logits` predicts the next token from; None for
-    an empty run) and the state after it. Holds the hidden rows of one call at a time.
+    an empty run) and the state after it. Holds the hidden rows of one call at a time. Raises CheckpointError for what
+    is not a number.
     """
     last, place, batch = None, 0, as_batch(tokens, network)
     for n in legal_cuts(batch.shape[1], state.fill, network.fam.block_size, blocks_per_call):
         hidden, state = network.read(batch[:, place : place + n], state)
+        check_finite(hidden)
         last, place = hidden[:, -1:].clone(), place + n
     return last, state

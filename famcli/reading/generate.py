@@ -14,7 +14,7 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn.state import State
-from famcli.reading.engine import Tokens, as_batch, read_any
+from famcli.reading.engine import Tokens, as_batch, check_finite, read_any
 from famcli.reading.sampling import GenerationConfig, choose
 from famcli.tokens.stream import StreamDecoder
 
@@ -95,6 +95,7 @@ def generate(
 def _logits(model: Model, hidden: Tensor, forbidden: Tensor) -> Tensor:
     """Of the next token [v], float32 on the CPU: the same draw for the same seed on every device."""
     logits = model.network.logits(hidden)[0, -1].float().cpu()
+    check_finite(logits)
     logits[forbidden] = -torch.inf
     return logits
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from famcli.nn.call import Probe
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import State
-from famcli.reading.engine import as_batch
+from famcli.reading.engine import as_batch, check_finite
 from famcli.reading.scoring import cross_entropy
 
 
@@ -46,12 +46,13 @@ class Measured:
 def step(
     network: Decoder, lane: Lane, ids: NDArray[np.int32], *, score: bool = False, attention: bool = False
 ) -> tuple[Lane, Measured]:
-    """Read `ids` [n] in one call, which must be a legal one."""
+    """Read `ids` [n] in one call, which must be a legal one. Raises CheckpointError for what is not a number."""
     tokens, n, fill = as_batch(ids, network), len(ids), lane.state.fill
     probe = (
         Probe() if attention and lane.state.memory_mode == "on" and (fill + n) % network.fam.block_size == 0 else None
     )
     hidden, state = network.read(tokens, lane.state, probe)
+    check_finite(hidden)
     nll, correct = _score(network, lane.last_hidden, hidden, tokens) if score else (None, None)
     received = None if probe is None or probe.memory_attention is None else probe.memory_attention[0, -n:].float().cpu()
     if network.device.type == "cuda":

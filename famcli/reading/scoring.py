@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import State
-from famcli.reading.engine import Tokens, as_batch, legal_cuts
+from famcli.reading.engine import Tokens, as_batch, check_finite, legal_cuts
 
 SLICE = 256
 """Positions whose logits are held at once."""
@@ -21,7 +21,8 @@ def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Te
     """Negative log-likelihood (nats) of `targets` [b, n], each predicted from its row of `hidden` [b, n, d].
 
     Returns nll [b, n] float32 and whether the most likely token was the right one [b, n] bool, both on the CPU.
-    Computed in float32, at most 256 positions x vocabulary at a time for each row of the batch.
+    Computed in float32, at most 256 positions x vocabulary at a time for each row of the batch. Raises CheckpointError
+    for what is not a number.
     """
     nll = torch.empty(targets.shape, dtype=torch.float32)
     correct = torch.empty(targets.shape, dtype=torch.bool)
@@ -32,6 +33,7 @@ def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Te
             wanted = targets[row, part]
             nll[row, part] = functional.cross_entropy(logits, wanted, reduction="none").cpu()
             correct[row, part] = (logits.max(-1).indices == wanted).cpu()  # argmax takes twice as long
+    check_finite(nll)
     return nll, correct
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from famcli.cli.docs import commands_page
+from famcli.nn import FamConfig
 from tests.checkpoint.gguf_files import write_gguf
 from tests.checkpoint.test_hub import FakeHub
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
@@ -70,6 +73,26 @@ def test_an_enabled_checkpoint_reads_and_says_that_its_memory_is_off(run, plain:
     assert result.stderr.count("not trained") == 1
     on = run("ppl", story, "--model", plain, "--json", "--memory-mode", "on")
     assert json.loads(on.stdout)["total"][0]["memory_mode"] == "on"
+
+
+@pytest.mark.parametrize(
+    ("command", "norm"),
+    [
+        *((command, "layers.0.input_layernorm") for command in ("ppl", "summarize", "read", "ask", "eval ppl")),
+        ("eval passkey", "layers.0.input_layernorm"),
+        ("ppl", "norm"),
+        ("summarize --mode write", "norm"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_noticed(run, tmp_path: Path, story: Path, command: str, norm: str) -> None:
+    broken = make_random_checkpoint(tmp_path / "broken", fam=FamConfig(block_size=128, memory_segments=1, fam_length=4))
+    weights = load_file(broken / "model.safetensors")
+    weights[f"model.{norm}.weight"][3] = torch.nan
+    save_file(weights, broken / "model.safetensors")
+    arguments = {"ask": ["Who hid the map?", "--file", story], "eval passkey": ["--lengths", "600", "--streams", "1"]}
+    result = run(*command.split(), *arguments.get(command, [story]), "--model", broken)
+    assert (result.exit_code, result.stdout) == (1, ""), result.stderr
+    assert "the network gives values that are not numbers" in " ".join(result.stderr.split())
 
 
 def test_inspect_a_checkpoint(run, tiny: Path) -> None:
