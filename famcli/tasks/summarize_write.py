@@ -16,6 +16,7 @@ from torch import Tensor
 
 from famcli.checkpoint.chat import open_chat_template
 from famcli.checkpoint.model import Model
+from famcli.errors import CheckpointError
 from famcli.nn.state import State
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText, generate
@@ -105,7 +106,10 @@ class Writer:
     def write(
         self, state: State, last_hidden: Tensor | None, quotes: Sequence[Quote], num_words: int
     ) -> Iterator[str | Note | WrittenText]:
-        """The summary in pieces as they are written, then as a whole; notes that had to be condensed come before."""
+        """The summary in pieces as they are written, then as a whole; notes that had to be condensed come before.
+
+        Raises CheckpointError where nothing is written.
+        """
         if self._blocks:
             yield from self._add(0, self._ask("summarize_note", state, last_hidden, self.config.max_note_tokens))
         notes = "\n".join(f"- {note.text}" for note in self._notes) or "(none)"
@@ -117,6 +121,8 @@ class Writer:
             text += new
             if new:
                 yield new
+        if not text.strip():
+            raise CheckpointError(f"{self.model.name} wrote nothing; --mode extract quotes the text instead")
         yield check_written(text.strip(), quotes)
 
     # ------------------------------------------------------------------------------------------------ notes

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from famcli.checkpoint.model import Model
+from famcli.errors import CheckpointError
+from famcli.reading.generate import GeneratedText
 from famcli.tasks import summarize_write
 from famcli.tasks.common import Advance
 from famcli.tasks.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length
@@ -45,6 +47,14 @@ def test_notes_are_taken_condensed_and_the_summary_streams(writing: Model, tmp_p
     assert not result.partial
     assert not any("instructions" in warning for warning in result.warnings)
     assert [type(event) for event in events].index(Note) < [type(event) for event in events].index(SummaryText)
+
+
+def test_a_checkpoint_that_writes_nothing_is_an_error(
+    writing: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summarize_write, "generate", lambda *arguments, **options: iter([GeneratedText(" \n")]))
+    with pytest.raises(CheckpointError, match="wrote nothing; --mode extract"):
+        list(Summarizer(writing, CONFIG).events([write(tmp_path, prose(30))]))
 
 
 def test_what_is_held_of_notes_is_bounded(writing: Model, tmp_path: Path) -> None:
