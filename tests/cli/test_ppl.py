@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from famcli.cli.ppl import describe_difference
+from famcli.nn import FamConfig
 from famcli.tasks.scores import Difference
+from tests.helpers import make_random_checkpoint
 
 
 def lines_of(text: str) -> list[dict]:
@@ -80,6 +82,14 @@ def test_compare_says_what_the_memory_is_worth(run, tiny: Path, story: Path) -> 
     result = run("ppl", story, "--model", tiny, "--memory-mode", "compare")
     sentence = result.stdout.splitlines()[3]
     assert sentence.startswith(("The memory ", "No measurable difference"))
+
+
+def test_without_memory_there_is_nothing_to_compare(run, story: Path, tmp_path: Path) -> None:
+    fam = FamConfig(block_size=128, memory_segments=1, fam_length=0)
+    plain = make_random_checkpoint(tmp_path / "plain", fam=fam)
+    result = run("ppl", story, "--model", plain, "--memory-mode", "compare")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no memory (fam_length is 0) to compare with" in " ".join(result.stderr.split())
 
 
 def test_jsonl_reports_each_line_each_file_and_the_result(run, tiny: Path, story: Path) -> None:
