@@ -336,8 +336,6 @@ class Reader:
 def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Bookmark | None) -> ReadingMode:
     if wanted is not None and wanted not in READING_MODES:
         raise UsageError(f"memory mode is '{wanted}', it must be one of {', '.join(READING_MODES)}")
-    if wanted == "compare" and not model.sidecar.fam.fam_length:
-        raise UsageError(f"{model.name} has no memory (fam_length is 0) to compare with: leave the memory mode out")
     if resume is None:
         return wanted or model.default_memory_mode
     if wanted not in (None, resume.lane.state.memory_mode):

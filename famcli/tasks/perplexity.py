@@ -115,11 +115,16 @@ PerplexityEvent = Stage | Advance | Notice | UnitScore | FileScore
 
 
 class Perplexity:
-    """Scores documents; each starts afresh. Use one object for one run."""
+    """Scores documents; each starts afresh. Use one object for one run.
+
+    Raises UsageError where a memory is to be compared that is not there.
+    """
 
     def __init__(self, model: Model, config: PerplexityConfig | None = None) -> None:
         self.model, self.config = model, config or PerplexityConfig()
         mode = self.config.memory_mode or model.default_memory_mode
+        if mode == "compare" and not model.sidecar.fam.fam_length:
+            raise UsageError(f"{model.name} has no memory (fam_length is 0) to compare with: leave the memory mode out")
         self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
         self._mode: ReadingMode = mode
         self._ledger = Ledger(model.tokenizer.vocab_size)
