@@ -2,7 +2,7 @@
 
 `adapter_config.json` and `adapter_model.safetensors` are PEFT's own, so that either side opens what the other wrote.
 What famcli adds lies beside them in files that PEFT passes over: `fam.json` says how the adapted network reads a
-stream, and `fam.safetensors` holds its memory prompt.
+stream, and which weights it was made for; `fam.safetensors` holds its memory prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from famcli.checkpoint.families_names import Rows
 from famcli.checkpoint.folder import check_links, inside
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import StoredTensor, headers
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, weights_fingerprint
 from famcli.errors import CheckpointError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -101,6 +101,11 @@ def read_adapter(path: Path) -> Adapter:
     folder = path.expanduser()
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the one that holds {ADAPTER_CONFIG}")
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise CheckpointError(f"{folder} is no adapter's folder: it has no {ADAPTER_CONFIG}; give the one that has")
+    has_sidecar = (folder / SIDECAR_FILE).exists()
+    if (folder / PROMPT_FILE).exists() and not has_sidecar:
+        raise CheckpointError(f"{folder} has {PROMPT_FILE} and no {SIDECAR_FILE}, which belong together; copy it again")
     check_links(folder)
     fields = Fields(folder / ADAPTER_CONFIG, read_json_object(folder / ADAPTER_CONFIG))
     _refuse_others(fields)
@@ -117,7 +122,7 @@ def read_adapter(path: Path) -> Adapter:
         layers=_layers(fields),
         base=base if isinstance(base, str) and base else None,
         updates=_updates(folder, fields, rank, alpha),
-        sidecar=read_sidecar(folder) if (folder / SIDECAR_FILE).exists() else None,
+        sidecar=read_sidecar(folder) if has_sidecar else None,
     )
 
 
@@ -145,8 +150,18 @@ def fit(
                     + _made_for(adapter)
                 )
             fitted[piece.parameter] = FittedUpdate(update, piece.rows)
-    _refuse_missing(adapter, stored)
+    _refuse_missing(adapter, stored, name)
     return fitted
+
+
+def base_warnings(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> tuple[str, ...]:
+    """What there is to warn of when `adapter` fits the weights `stored` of the checkpoint `name`: that it says it was
+    made for others."""
+    made_for = adapter.sidecar and adapter.sidecar.base_weights
+    if made_for is None or made_for == weights_fingerprint(stored):
+        return ()
+    text = f"{adapter.folder} was made for other weights than those of {name}, though its shapes fit"
+    return (text + _made_for(adapter),)
 
 
 def _made_for(adapter: Adapter) -> str:
@@ -209,7 +224,7 @@ def _weights_file(folder: Path) -> Path:
     raise CheckpointError(f"{folder} has no {ADAPTER_WEIGHTS}; fetch the adapter again")
 
 
-def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor]) -> None:
+def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> None:
     """Raise CheckpointError for matrices that the targets name and the file has not, and the other way round."""
     if adapter.targets is None:
         return
@@ -220,7 +235,10 @@ def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor]) -> Non
         if modules:
             listed = ", ".join(f"'{shown(module)}'" for module in modules[:_SHOWN])
             more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
-            raise CheckpointError(f"{adapter.folder} {problem} {listed}{more}; its two files do not belong together")
+            raise CheckpointError(
+                f"{adapter.folder} {problem} {listed}{more}: it is for another checkpoint than {name}, or "
+                "its two files do not belong together" + _made_for(adapter)
+            )
 
 
 def _names_it(module: str, adapter: Adapter) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from famcli.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, 
 from famcli.checkpoint.families_names import Rows
 from famcli.checkpoint.save import save_prompt, save_tensors
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, opened
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, opened, weights_fingerprint
 from famcli.errors import CheckpointError
 from famcli.nn.lora import LoraConfig, LowRank
 
@@ -46,9 +47,11 @@ def save_adapter(
     """Write updates (by parameter) of a checkpoint whose files declare `stored` to `folder`, and return that.
 
     Where the checkpoint keeps several parameters in one matrix, their updates become one of the sum of their ranks.
-    `fam.json` and the memory prompt go beside PEFT's files. Raises CheckpointError when writing fails.
+    `fam.json`, with the fingerprint of `stored`, and the memory prompt go beside PEFT's files. Raises CheckpointError
+    when writing fails.
     """
     tensors, ranks = _stored_updates(updates, stored)
+    sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
     try:
         folder.mkdir(parents=True, exist_ok=True)

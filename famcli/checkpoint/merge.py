@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 from torch import Tensor
 
-from famcli.checkpoint.adapter import ADAPTER_CONFIG, fit, read_adapter
+from famcli.checkpoint.adapter import ADAPTER_CONFIG, base_warnings, fit, read_adapter
 from famcli.checkpoint.adapter_file import load_updates
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights
 from famcli.checkpoint.families import PretrainedConfig, read_config
@@ -34,8 +35,16 @@ Change = Callable[[str, Tensor], Tensor | None]
 _LEFT = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".py"}
 
 
-def merge(source: Path, adapter_folder: Path, target: Path) -> Path:
-    """Add the adapter to the checkpoint in `source` and write the new folder `target`; return that.
+@dataclass(frozen=True)
+class Merged:
+    """The folder that was written, and what there is to warn of, a line each."""
+
+    path: Path
+    warnings: tuple[str, ...]
+
+
+def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = None) -> Merged:
+    """Add the adapter to the checkpoint in `source`, shown as `name`, and write the new folder `target`.
 
     If famcli made the adapter, its way of reading and its memory prompt go along. Raises CheckpointError when one of
     the two does not open, they do not fit, or the target is there already or cannot be written.
@@ -47,7 +56,7 @@ def merge(source: Path, adapter_folder: Path, target: Path) -> Path:
     stored = checked_weights(folder, config, FamConfig(fam_length=0))
     checked_tokenizer(folder, config.decoder)
     adapter = read_adapter(adapter_folder)
-    updates = load_updates(adapter, fit(adapter, config, stored, source))
+    updates = load_updates(adapter, fit(adapter, config, stored, name or source))
     prompt = None
     if adapter.sidecar is not None and adapter.sidecar.fam.fam_length:
         with opened(stored_prompt(adapter.folder).file, "pt") as file:
@@ -56,7 +65,9 @@ def merge(source: Path, adapter_folder: Path, target: Path) -> Path:
     def change(parameter: str, weight: Tensor) -> Tensor | None:
         return updates[parameter].added_to(weight, weight.dtype) if parameter in updates else None
 
-    return rewrite(folder, target, change, adapter.sidecar, prompt)
+    sidecar = adapter.sidecar and replace(adapter.sidecar, base_weights=None)
+    warnings = base_warnings(adapter, stored, name or source)
+    return Merged(rewrite(folder, target, change, sidecar, prompt), warnings)
 
 
 def replacing(weights: Mapping[str, Tensor]) -> Change:

@@ -23,7 +23,7 @@ class Model:
 
     network: the decoder, on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to
     show it. chosen_by: the rule that picked it (see `Located`). generation: how it wants to write. adapter: the one
-    that was added to its weights.
+    that was added to its weights. warnings: what its user should know, a line each.
     """
 
     network: Decoder
@@ -35,6 +35,7 @@ class Model:
     chosen_by: str = ""
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
     adapter: Adapter | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def end_ids(self) -> frozenset[int]:

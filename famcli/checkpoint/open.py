@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 
-from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, fit, read_adapter
+from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, FittedUpdate, base_warnings, fit, read_adapter
 from famcli.checkpoint.adapter_file import load_updates
 from famcli.checkpoint.checks import (
     Fingerprints,
@@ -66,10 +66,14 @@ def open_model(
     home = added.folder if added is not None and added.sidecar is not None else folder
     sidecar = _overridden(read_sidecar(home), block_size, memory_segments, sink_tokens)
     config = read_config(folder)
+    fitted: dict[str, FittedUpdate] = {}
+    warnings: tuple[str, ...] = ()
     if added is None:
         refuse_adapter(folder)
+    else:
+        base = checked_weights(folder, config, FamConfig(fam_length=0))
+        fitted, warnings = fit(added, config, base, located.name), base_warnings(added, base, located.name)
     stored = checked_weights(folder, config, sidecar.fam, home)
-    fitted = {} if added is None else fit(added, config, stored, located.name)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
     tokenizer = checked_tokenizer(folder, config.decoder)
@@ -82,7 +86,9 @@ def open_model(
     network = load_network(config.decoder, sidecar.fam, stored, chosen, compute, quantize, updates)
     generation = read_generation(folder, tokenizer)
     shown = located.name if added is None else f"{located.name} with {added.folder}"
-    return Model(network, tokenizer, sidecar, folder, shown, fingerprints, located.chosen_by, generation, added)
+    return Model(
+        network, tokenizer, sidecar, folder, shown, fingerprints, located.chosen_by, generation, added, warnings
+    )
 
 
 def load_network(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ _KEYS = (
     "validated_tokens",
     "tasks",
     "prompts",
+    "base_weights",
 )
 
 
@@ -51,7 +53,8 @@ class Sidecar:
 
     fam: how the checkpoint reads a stream. memory_trained: false right after `famcli enable`. validated_tokens: the
     length up to which the checkpoint was evaluated, None if it never was. tasks: a task's default mode, such as
-    {"summarize": "extract"}. prompts: texts that tasks wrap around a document or a question.
+    {"summarize": "extract"}. prompts: texts that tasks wrap around a document or a question. base_weights: of an
+    adapter, the fingerprint of the weights it was made for.
     """
 
     fam: FamConfig
@@ -59,6 +62,7 @@ class Sidecar:
     validated_tokens: int | None = None
     tasks: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
+    base_weights: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `fam.json` holds."""
@@ -76,6 +80,7 @@ class Sidecar:
             "validated_tokens": self.validated_tokens,
             "tasks": dict(self.tasks),
             "prompts": dict(self.prompts),
+            **({"base_weights": self.base_weights} if self.base_weights else {}),
         }
 
     def dumps(self) -> str:
@@ -83,12 +88,14 @@ class Sidecar:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
 
-def read_sidecar(folder: Path) -> Sidecar:
-    """The sidecar of the checkpoint in `folder`. Raises CheckpointError, also when the folder was never enabled."""
-    path = beside(folder, SIDECAR_FILE)
+def read_sidecar(folder: Path, name: str | None = None) -> Sidecar:
+    """The sidecar of the checkpoint in `folder`, shown as `name`. Raises CheckpointError, also when the folder was
+    never enabled."""
+    path, name = beside(folder, SIDECAR_FILE), name or str(folder)
     if not path.exists():
         raise CheckpointError(
-            f"{folder} has no {SIDECAR_FILE}, so it is a plain decoder; run `famcli enable {folder}` to read with it"
+            f"{name} has no {SIDECAR_FILE}, so it is a plain decoder; run `famcli enable {shlex.quote(name)}` to read "
+            "with it"
         )
     return parse_sidecar(path, read_json_object(path))
 
@@ -110,6 +117,7 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
         validated_tokens=None if validated is None else fields.integer("validated_tokens", low=0, high=MAX_TOKENS),
         tasks=fields.strings("tasks"),
         prompts=fields.strings("prompts"),
+        base_weights=fields.string("base_weights", "") or None,
     )
 
 

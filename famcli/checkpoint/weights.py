@@ -184,7 +184,7 @@ def stored_prompt(folder: Path) -> StoredTensor:
     """What `fam.safetensors` declares of the memory prompt. Raises CheckpointError."""
     path = beside(folder, PROMPT_FILE)
     if not path.exists() and not path.is_symlink():
-        raise CheckpointError(f"{path} is missing: it holds the memory prompt; run `famcli enable {folder} --force`")
+        raise CheckpointError(f"{path} is missing: it holds the memory prompt that fam.json needs; copy it again")
     tensors = {tensor.name: tensor for tensor in headers(inside(path.parent, path))}
     if set(tensors) != {PROMPT_NAME}:
         raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {_some(sorted(tensors))}")

@@ -16,6 +16,7 @@ def adapter_facts(adapter: Adapter) -> tuple[dict[str, Any], list[tuple[str, str
     names = sorted({module.rpartition(".")[2] for module in adapter.updates})
     size = sum(half.num_bytes for update in adapter.updates.values() for half in (update.a, update.b))
     sidecar, named = adapter.sidecar, shown(adapter.base or "")
+    weights = f", weights {shown(sidecar.base_weights[:12])}" if sidecar and sidecar.base_weights else ""
     values = {
         "path": str(adapter.folder),
         "base": adapter.base,
@@ -29,7 +30,7 @@ def adapter_facts(adapter: Adapter) -> tuple[dict[str, Any], list[tuple[str, str
     }
     lines = [
         ("adapter", f"{adapter.folder}, LoRA of rank {adapter.rank}, alpha {adapter.alpha:g}"),
-        ("made for", named or "a checkpoint that it does not name"),
+        ("made for", (named or "a checkpoint that it does not name") + weights),
         ("updates", f"of {len(adapter.updates):,} matrices: {', '.join(names)}"),
         ("parameters", f"{adapter.num_parameters:,}, {describe_bytes(size)}"),
     ]

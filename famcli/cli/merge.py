@@ -26,14 +26,18 @@ def merge(
     from famcli.checkpoint.locate import resolve
     from famcli.checkpoint.merge import merge as merge_folders
     from famcli.cli.failures import interrupts_raise
-    from famcli.cli.render import Output, describe_bytes
+    from famcli.cli.render import Notes, Output, describe_bytes
     from famcli.cli.work import cache_environment
 
     located = resolve(model, cache_environment(cache, offline), asked_by="MODEL")
     interrupts_raise()
-    made = merge_folders(located.path, adapter, target.expanduser())
+    merged = merge_folders(located.path, adapter, target.expanduser(), located.name)
+    for warning in merged.warnings:
+        Notes().warn(warning)
+    made = merged.path
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
     if json:
-        Output().json({"model": located.name, "adapter": str(adapter), "path": str(made), "weights_bytes": size})
+        done = {"model": located.name, "adapter": str(adapter), "path": str(made), "weights_bytes": size}
+        Output().json({**done, "warnings": list(merged.warnings)})
     else:
         Output().line(f"wrote {describe_bytes(size)} of weights in {made}")

@@ -98,6 +98,8 @@ class Work:
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         bits = "" if machine.quantize == "none" else f", weights in {machine.quantize}"
         self.notes.note(f"model {model.name} ({located.where}{chosen}) on {model.device} in {dtype}{bits}")
+        for warning in model.warnings:
+            self.notes.warn(warning)
         return model
 
     def _fetch(self, name: HubName, environ: Mapping[str, str]) -> None:

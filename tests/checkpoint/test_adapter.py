@@ -17,13 +17,16 @@ from famcli.checkpoint.adapter import fit, read_adapter
 from famcli.checkpoint.adapter_file import load_updates, save_adapter
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.families import read_config
+from famcli.checkpoint.jsonfile import shown
+from famcli.checkpoint.merge import merge
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.quantized_folder import save_quantized
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.errors import CheckpointError
 from famcli.nn import FamConfig
 from famcli.nn.lora import LoraConfig, LowRank, add_lora, lora_updates
 from famcli.tokens.bytes import ByteTokenizer
-from tests.helpers import TINY_CONFIG, TINY_FAM, change_json, make_random_checkpoint
+from tests.helpers import TINY_CONFIG, TINY_FAM, change_json, make_random_checkpoint, read_json
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -93,7 +96,7 @@ def test_peft_opens_what_we_write(base: Path, tmp_path: Path, targets: tuple[str
     torch.testing.assert_close(ours, their_logits(base, folder), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(ours, our_logits(base), atol=1e-2)
     model = open_model(base, adapter=folder)
-    assert model.sidecar == sidecar
+    assert replace(model.sidecar, base_weights=None) == sidecar
     assert torch.equal(model.network.memory_prompt, prompt)
 
 
@@ -183,6 +186,33 @@ def test_an_adapter_of_another_shape_is_named(adapter: Path, tmp_path: Path) -> 
     fewer = make_random_checkpoint(tmp_path / "fewer", config=replace(TINY_CONFIG, num_layers=1), fam=FULL)
     with pytest.raises(CheckpointError, match=r"has no 'model\.layers\.1\..*; it was made for "):
         open_model(fewer, adapter=adapter)
+    more = make_random_checkpoint(tmp_path / "more", config=replace(TINY_CONFIG, num_layers=3), fam=FULL)
+    with pytest.raises(CheckpointError, match=r"no update for 'model\.layers\.2\..* is for another checkpoint than"):
+        open_model(more, adapter=adapter)
+
+
+def test_another_width_is_named_before_the_prompts(base: Path, tmp_path: Path) -> None:
+    prompt = torch.randn(TINY_FAM.fam_length, TINY_CONFIG.hidden_size)
+    adapter = write_ours(tmp_path / "ours", base, LoraConfig(rank=2, alpha=2.0), Sidecar(TINY_FAM), prompt)
+    wide = make_random_checkpoint(tmp_path / "wide", config=replace(TINY_CONFIG, hidden_size=40), fam=FULL)
+    with pytest.raises(CheckpointError, match="is for another checkpoint: its 'model"):
+        open_model(wide, adapter=adapter)
+
+
+def test_an_adapter_for_other_weights_is_told_of(base: Path, adapter: Path, tmp_path: Path) -> None:
+    assert open_model(base, adapter=adapter).warnings == open_model(base).warnings == ()
+    assert open_model(base, adapter=adapter, quantize="int8").warnings == ()
+    other = make_random_checkpoint(tmp_path / "other", fam=FULL, seed=1)
+    merged = merge(base, adapter, tmp_path / "merged").path
+    assert "base_weights" not in read_json(merged / "fam.json")
+    for folder in (other, merged, save_quantized(base, tmp_path / "int8")):
+        [warning] = open_model(folder, adapter=adapter).warnings
+        assert f"was made for other weights than those of {folder}" in warning
+        assert warning.endswith(f"it was made for {shown(base)}")
+    assert merge(base, adapter, tmp_path / "again").warnings == ()
+    assert len(merge(other, adapter, tmp_path / "wrong").warnings) == 1
+    (adapter / "fam.json").unlink()  # as peft writes it
+    assert open_model(other, adapter=adapter).warnings == ()
 
 
 def broken(change: Callable[[dict[str, torch.Tensor]], None], adapter: Path) -> None:
@@ -206,7 +236,7 @@ def drop(part: str) -> Callable[[dict[str, torch.Tensor]], None]:
     ("change", "message"),
     [
         (drop(A_OF_Q), r"layers\.0\.self_attn\.q_proj\.lora_A\.weight' is missing"),
-        (drop("layers.1.mlp.up_proj"), r"has no update for 'model\.layers\.1\.mlp\.up_proj'; its two files"),
+        (drop("layers.1.mlp.up_proj"), r"has no update for 'model\.layers\.1\.mlp\.up_proj': .*its two files"),
         (lambda tensors: tensors.update({A_OF_Q: torch.zeros(4, 32)}), "has rank 4 in A and 3 in B.*says 3"),
         (lambda tensors: tensors.update({"extra.weight": torch.zeros(1, 1)}), "'extra.weight', which is no part"),
         (lambda tensors: tensors.update({A_OF_Q: torch.full((3, 32), float("nan"))}), "is not finite"),
@@ -256,7 +286,7 @@ def test_a_pickled_adapter_is_never_opened(base: Path, adapter: Path) -> None:
 def test_folders_that_are_no_adapter(base: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a folder"):
         open_model(base, adapter=tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"adapter_config\.json is missing"):
+    with pytest.raises(CheckpointError, match=r"is no adapter's folder: it has no adapter_config\.json"):
         open_model(base, adapter=base)
 
 
@@ -275,9 +305,12 @@ def test_links_out_of_the_folder_are_refused(base: Path, adapter: Path, tmp_path
         open_model(base, adapter=adapter)
 
 
-def test_a_sidecar_without_its_prompt(base: Path, tmp_path: Path) -> None:
+def test_a_sidecar_and_its_prompt_belong_together(base: Path, tmp_path: Path) -> None:
     lora = LoraConfig(rank=2, alpha=2.0)
     folder = write_ours(tmp_path / "ours", base, lora, Sidecar(TINY_FAM, memory_trained=True), None)
     with pytest.raises(CheckpointError, match=r"fam\.safetensors is missing"):
         open_model(base, adapter=folder)
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 2
+    (folder / "fam.json").rename(folder / "fam.safetensors")
+    with pytest.raises(CheckpointError, match=r"has fam\.safetensors and no fam\.json"):
+        open_model(base, adapter=folder)

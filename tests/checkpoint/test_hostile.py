@@ -100,7 +100,7 @@ def test_prompts_that_do_not_fit(checkpoint: Path, prompt: dict[str, torch.Tenso
 
 def test_a_prompt_that_is_missing(checkpoint: Path) -> None:
     (checkpoint / "fam.safetensors").unlink()
-    _refused(checkpoint, "memory prompt; run `famcli enable")
+    _refused(checkpoint, r"fam\.safetensors is missing: it holds the memory prompt")
 
 
 def test_a_weight_type_that_is_not_known(checkpoint: Path) -> None:

@@ -53,6 +53,9 @@ def test_an_adapter_is_made_used_shown_and_merged(base: Path, adapter: Path, sto
     shown = json.loads(run("inspect", adapter, "--json").stdout)
     assert (shown["kind"], shown["rank"], shown["alpha"]) == ("adapter", 2, 2.0)
     assert shown["base"] == str(base)
+    assert (
+        shown["sidecar"]["base_weights"] == json.loads(run("inspect", base, "--json").stdout)["fingerprints"]["weights"]
+    )
     assert shown["matrices"] == 7 * TINY_CONFIG.num_layers
     assert shown["sidecar"]["memory_trained"] is True
     assert shown["sidecar"]["validated_tokens"] is None  # nothing was looked at during the run
@@ -60,6 +63,11 @@ def test_an_adapter_is_made_used_shown_and_merged(base: Path, adapter: Path, sto
     assert "LoRA of rank 2, alpha 2" in text
     assert "blocks of 16 tokens, 1 segment, 2 memory rows (gated)" in text
     assert run("inspect", "merged").exit_code == 0
+    told = "warning: adapter was made for other weights than those of merged"
+    assert told in run("ppl", story, "-m", "merged", "--adapter", "adapter").stderr
+    twice = run("merge", "merged", "adapter", "twice", "--json")
+    assert told in twice.stderr
+    assert told.endswith(json.loads(twice.stdout)["warnings"][0].partition(",")[0])
 
 
 def test_transformers_opens_what_is_merged(base: Path, adapter: Path, tmp_path: Path, run) -> None:
