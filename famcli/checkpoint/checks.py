@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig, check_ropes
@@ -23,6 +24,7 @@ from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, FamConfig, later_switches
 from famcli.nn.shapes import parameter_shapes
 from famcli.tokens import open_tokenizer
+from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -52,35 +54,45 @@ def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def checked_weights(
-    folder: Path, config: PretrainedConfig, fam: FamConfig, prompt_folder: Path | None = None
-) -> dict[str, StoredTensor]:
-    """What the weight files and the prompt's declare, once every name and shape is what the network wants.
-
-    prompt_folder: where the prompt is, if not in `folder`: an adapter brings one.
-    """
+def checked_weights(folder: Path, config: PretrainedConfig, fam: FamConfig) -> dict[str, StoredTensor]:
+    """What the weight files and the prompt's declare, once every name and shape is what the network wants."""
     try:
-        shapes = parameter_shapes(config.decoder, fam)
+        shapes = parameter_shapes(config.decoder, replace(fam, fam_length=0))
+    except (ValueError, ArithmeticError) as error:
+        raise _impossible(folder, error) from error
+    stored = stored_weights(folder, config)
+    check_weights(stored, shapes, folder)
+    return with_prompt({name: stored[name] for name in shapes}, folder, config, fam, folder)
+
+
+def with_prompt(
+    weights: Mapping[str, StoredTensor], folder: Path, config: PretrainedConfig, fam: FamConfig, prompt_folder: Path
+) -> dict[str, StoredTensor]:
+    """The checked `weights` of `folder` and, where `fam` has a memory, the prompt in `prompt_folder`."""
+    try:
         check_ropes(config.decoder, (fam.memory_segments + 1) * fam.block_size)
     except (ValueError, ArithmeticError) as error:
-        raise CheckpointError(f"{folder / CONFIG_FILE}: no network can have these numbers ({error})") from error
-    stored = stored_weights(folder, config)
-    prompt = shapes.pop(PROMPT_NAME, None)
-    check_weights(stored, shapes, folder)
-    stored = {name: stored[name] for name in shapes}
-    if prompt is not None:
-        stored[PROMPT_NAME] = stored_prompt(prompt_folder or folder)
-        check_shape(stored[PROMPT_NAME], prompt)
-    return stored
+        raise _impossible(folder, error) from error
+    if not fam.fam_length:
+        return dict(weights)
+    prompt = stored_prompt(prompt_folder)
+    check_shape(prompt, (fam.fam_length, config.decoder.hidden_size))
+    return {**weights, PROMPT_NAME: prompt}
+
+
+def _impossible(folder: Path, error: Exception) -> CheckpointError:
+    path = folder if is_gguf(folder) else folder / CONFIG_FILE
+    return CheckpointError(f"{path}: no network can have these numbers ({error})")
 
 
 def checked_tokenizer(folder: Path, config: DecoderConfig) -> Tokenizer:
     """The folder's tokenizer, once no id of it lies beyond the network's vocabulary."""
     tokenizer = open_tokenizer(folder)
     if tokenizer.vocab_size > config.vocab_size:
+        size = "the number of rows of token_embd.weight" if is_gguf(folder) else "config.json's vocab_size"
         raise CheckpointError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, config.json's vocab_size is "
-            f"{config.vocab_size}; one of them belongs to another checkpoint"
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, {size} is {config.vocab_size}; one of them "
+            "belongs to another checkpoint"
         )
     return tokenizer
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.locate import HubName, cached_path, hub_cache
+from famcli.checkpoint.locate import HubName, cached_path, hub_cache, is_whole
 from famcli.errors import CheckpointError
 from famcli.tokens.bytes import BYTES_FILE
 
@@ -28,13 +28,14 @@ _SHOWN = 12
 @dataclass(frozen=True)
 class Pulled:
     """What was fetched, or was there already. num_bytes: of the files that were asked for. commit: what the revision
-    meant."""
+    meant. checked: the hub was asked whether that is the newest."""
 
     name: str
     path: Path
     files: tuple[str, ...]
     num_bytes: int
     commit: str
+    checked: bool = True
 
 
 def can_fetch() -> bool:
@@ -50,10 +51,14 @@ def is_offline(environ: Mapping[str, str]) -> bool:
 def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -> Pulled:
     """Fetch what `name` means into the hub's cache. Files that are there already are not fetched again.
 
-    progress: the library shows bars on stderr. Raises CheckpointError: offline, no such repository or revision, no
-    right to it, nothing in it that famcli reads, a connection that breaks, a full disk.
+    What is whole in the cache is given as it is there when the hub cannot be asked. progress: the library shows bars on
+    stderr. Raises CheckpointError: offline, no such repository or revision, no right to it, nothing in it that famcli
+    reads, a connection that breaks, a full disk.
     """
     full = name.repo if name.file is None else f"{name.repo}/{name.file}"
+    here, info = _in_cache(full, name, environ), None
+    if here is not None and (is_offline(environ) or not can_fetch()):
+        return here
     if is_offline(environ):
         raise CheckpointError(f"{full} cannot be fetched: this is offline (--offline or a variable); leave that out")
     hub = _library(full)
@@ -69,11 +74,23 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
     except CheckpointError:
         raise
     except Exception as error:  # of the library, of its HTTP client, or of the system: there is no common base
+        if here is not None and info is None and not _is_refusal(error):
+            return here
         raise CheckpointError(_explained(full, name, error)) from error
     path = cached_path(name, environ)
     if path is None:
         raise CheckpointError(f"{full} was fetched, but is not in the cache {cache}; look at its settings")
     return Pulled(full, path, tuple(files), sum(sizes[file] for file in files), str(info.sha))
+
+
+def _in_cache(full: str, name: HubName, environ: Mapping[str, str]) -> Pulled | None:
+    """What is whole in the cache already."""
+    path = cached_path(name, environ)
+    if path is None or not is_whole(path):
+        return None
+    files = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if each.is_file()]
+    size, commit = sum(each.stat().st_size for each in files), (path.parent if path.is_file() else path).name
+    return Pulled(full, path, tuple(each.name for each in files), size, commit, checked=False)
 
 
 def wanted_files(name: HubName, files: Sequence[str]) -> list[str]:
@@ -125,6 +142,13 @@ def _library(name: str) -> Any:
 def _show_progress(shown: bool) -> None:
     utils: Any = import_module("huggingface_hub.utils")
     (utils.enable_progress_bars if shown else utils.disable_progress_bars)()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the hub has answered: that there is no such thing, or none that may be seen."""
+    from huggingface_hub import errors
+
+    return isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
 
 
 def _explained(full: str, name: HubName, error: Exception) -> str:

@@ -11,7 +11,7 @@ from famcli.checkpoint.families import FAMILIES
 from famcli.checkpoint.folder import beside
 from famcli.checkpoint.gguf import ARCHITECTURES
 from famcli.checkpoint.jsonfile import read_json_object, shown
-from famcli.checkpoint.locate import cached_models, shipped_models
+from famcli.checkpoint.locate import cached_models, is_whole, shipped_models
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import FamcliError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
@@ -23,7 +23,7 @@ class ListedModel:
 
     where: "ships with famcli" or "hub cache". num_bytes: of all its files. family: its `model_type`, or a GGUF file's
     architecture; None where that cannot be read. known: famcli opens that family. memory: "trained", "untrained", or
-    None while it is a plain decoder that `famcli enable` has not seen.
+    None while it is a plain decoder that `famcli enable` has not seen. whole: weights and tokenizer are there.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ListedModel:
     family: str | None
     known: bool
     memory: str | None
+    whole: bool = True
 
     @property
     def enabled(self) -> bool:
@@ -53,7 +54,7 @@ def listed(name: str, path: Path, where: str) -> ListedModel:
     known = family in (ARCHITECTURES if is_gguf(path) else FAMILIES)
     files = [path] if is_gguf(path) else [each for each in path.rglob("*") if each.is_file()]
     size = sum(each.stat().st_size for each in files)
-    return ListedModel(name, path, where, size, family, known, _memory(path))
+    return ListedModel(name, path, where, size, family, known, _memory(path), is_whole(path))
 
 
 def _family(path: Path) -> str | None:

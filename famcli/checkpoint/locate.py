@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.errors import CheckpointError
+from famcli.tokens.folder import holds_tokenizer
 from famcli.tokens.gguf_file import is_gguf
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
+CACHE_VARIABLE = "FAMCLI_CACHE"
 DEFAULT_MODEL = "fam-tiny"
 
 Fetch = Callable[["HubName", Mapping[str, str]], object]
@@ -109,10 +111,15 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
         return Located(folder, name, chosen_by, "GGUF file")
     wanted = HubName.parse(name)
     cached = None if wanted is None else cached_path(wanted, environ)
-    if wanted and fetch and not folder.exists() and (cached is None or not _is_whole(cached)):
+    if wanted and fetch and not folder.exists() and (cached is None or not is_whole(cached)):
         fetch(wanted, environ)
         cached = cached_path(wanted, environ)
     if cached is not None:
+        if not is_whole(cached):
+            raise CheckpointError(
+                f"{name} is not whole in the hub's cache ({hub_cache(environ)}): it lacks weights or a tokenizer that "
+                f"famcli reads; `famcli pull {name}` fetches what is missing, or says why there is none"
+            )
         return Located(cached, name, chosen_by, "hub cache")
     shipped = shipped_models()
     if name in shipped:
@@ -133,11 +140,16 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     )
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the weights of a folder are all there: a download that was broken off leaves some of its files."""
+def is_whole(path: Path) -> bool:
+    """Whether the tokenizer and the weights of a cached folder are all there: a download that was broken off leaves
+    some of its files, and tools that wanted the configuration alone leave that."""
     index = path / "model.safetensors.index.json"
-    if path.is_file() or (path / "model.safetensors").is_file() or not index.is_file():
-        return path.is_file() or (path / "model.safetensors").is_file()
+    if path.is_file():
+        return True
+    if not holds_tokenizer(path):
+        return False
+    if (path / "model.safetensors").is_file() or not index.is_file():
+        return (path / "model.safetensors").is_file()
     try:
         named = json.loads(index.read_bytes())["weight_map"].values()
         return all((path / name).is_file() for name in named)
@@ -146,8 +158,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
-    """The folder where Hugging Face's tools keep what they fetched, by the variables they obey."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+    """The folder where Hugging Face's tools keep what they fetched, by our variable or those that they obey."""
+    for variable in (CACHE_VARIABLE, "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(variable):
             return Path(environ[variable]).expanduser()
     if environ.get("HF_HOME"):

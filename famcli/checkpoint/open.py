@@ -23,6 +23,7 @@ from famcli.checkpoint.checks import (
     checked_weights,
     config_fingerprint,
     refuse_adapter,
+    with_prompt,
 )
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.families import read_config
@@ -63,20 +64,20 @@ def open_model(
     folder = checkpoint_folder(located.path)
     check_links(folder)
     added = None if adapter is None else read_adapter(Path(adapter))
-    home = added.folder if added is not None and added.sidecar is not None else folder
-    sidecar = _overridden(read_sidecar(home), block_size, memory_segments, sink_tokens)
     config = read_config(folder)
+    weights = checked_weights(folder, config, FamConfig(fam_length=0))
+    tokenizer = checked_tokenizer(folder, config.decoder)
     fitted: dict[str, FittedUpdate] = {}
     warnings: tuple[str, ...] = ()
     if added is None:
         refuse_adapter(folder)
     else:
-        base = checked_weights(folder, config, FamConfig(fam_length=0))
-        fitted, warnings = fit(added, config, base, located.name), base_warnings(added, base, located.name)
-    stored = checked_weights(folder, config, sidecar.fam, home)
+        fitted, warnings = fit(added, config, weights, located.name), base_warnings(added, weights, located.name)
+    home = added.folder if added is not None and added.sidecar is not None else folder
+    sidecar = _overridden(read_sidecar(home, located.name), block_size, memory_segments, sink_tokens)
+    stored = with_prompt(weights, folder, config, sidecar.fam, home)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
-    tokenizer = checked_tokenizer(folder, config.decoder)
     fingerprints = Fingerprints(  # first: the pages that this reads are given back before those that stay are taken
         weights=_fingerprint(stored, added),
         config=config_fingerprint(config.decoder, sidecar.fam),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
+from famcli.cli.options import CacheOption, EstimateJsonOption, OfflineOption, ReportOptions, RunJsonlOption
 from famcli.errors import CheckpointError, RecipeError, UsageError
 
 
@@ -76,6 +76,8 @@ def adapt(
         int | None,
         typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
     ] = None,
+    cache: CacheOption = None,
+    offline: OfflineOption = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws updates, prompt and documents.")] = 0,
     settings: Annotated[
         list[str] | None,
@@ -100,6 +102,7 @@ def adapt(
     from famcli.cli.render import Notes
     from famcli.cli.train import follow
     from famcli.cli.train_estimate import show_estimate
+    from famcli.cli.work import cache_environment, cache_options, find_model
     from famcli.training.adapt_plan import AdaptPlan, to_toml
     from famcli.training.distributed import is_first_process
     from famcli.training.recipe import make_recipe
@@ -110,6 +113,11 @@ def adapt(
         raise UsageError("--out is missing: give the folder that the adapter goes to")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already; give a folder that is empty or not there")
+    notes, elsewhere = Notes(report.quiet), cache_options(cache)
+    bars = report.progress_mode == "bar"
+    find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=bars)
+    if cache is not None:
+        os.environ["FAMCLI_CACHE"] = str(cache)  # the run looks for what its recipe names there too
     name = (out or Path(model)).expanduser().resolve().name or "adapted"
     folder = run or Path("runs") / name
     plan = AdaptPlan(
@@ -142,7 +150,9 @@ def adapt(
         return
     assert out is not None
     _check_writable(out)
-    again = f"the same command, or {shlex.join(['famcli', 'train', str(folder / 'recipe.toml'), '--run', str(folder)])}"
+    again = "the same command"
+    if not elsewhere:  # famcli train has no such option
+        again += f", or {shlex.join(['famcli', 'train', str(folder / 'recipe.toml'), '--run', str(folder)])}"
 
     def keep_recipe() -> None:
         path.write_text(to_toml(table), encoding="utf-8")
@@ -154,7 +164,8 @@ def adapt(
         except (OSError, shutil.Error) as error:
             raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
         read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
-        Notes(report.quiet).note(f"next: {shlex.join(['famcli', 'ppl', 'FILE', '--memory-mode', 'compare', *read])}")
+        command = ["famcli", "ppl", "FILE", "--memory-mode", "compare", *read, *elsewhere]
+        notes.note(f"next: {shlex.join(command)}")
 
 
 def _check_writable(out: Path) -> None:

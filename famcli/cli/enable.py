@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,14 +50,12 @@ def enable(
     from famcli.checkpoint.locate import resolve
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output
-    from famcli.cli.work import cache_environment
+    from famcli.cli.work import cache_environment, cache_options
 
     interrupts_raise()
-    folder = Path(model).expanduser()
-    if not folder.exists():
-        folder = resolve(model, cache_environment(cache), asked_by="MODEL").path
+    located = resolve(model, cache_environment(cache), asked_by="MODEL")
     done = enable_folder(
-        folder,
+        located.path,
         block_size=block_size,
         memory_segments=memory_segments,
         fam_length=fam_length,
@@ -83,10 +80,12 @@ def enable(
         )
         return
     fam = done.sidecar.fam
-    output.line(f"wrote {' and '.join(file.name for file in done.files)} in {done.path}")
+    cached = located.where == "hub cache"
+    place = f"the hub's cache, beside {located.name}" if cached else done.files[-1].parent
+    output.line(f"wrote {' and '.join(file.name for file in done.files)} in {place}")
     output.line(
         f"block_size {fam.block_size}, memory_segments {fam.memory_segments}, fam_length {fam.fam_length}, "
         f"sink_tokens {fam.sink_tokens}; memory not trained yet"
     )
     command = "summarize" if done.sidecar.tasks else "ppl"
-    notes.note(f"next: famcli {command} FILE --model {shlex.quote(str(done.path))}")
+    notes.note(f"next: {shlex.join(['famcli', command, 'FILE', '--model', located.name, *cache_options(cache)])}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,7 +93,7 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
         ("pretrained on", plural(info.max_positions, "token")),
     ]
     if sidecar is None:
-        lines.append(("memory", f"none: give it one with famcli enable {info.path}"))
+        lines.append(("memory", f"none: give it one with famcli enable {shlex.quote(info.name)}"))
     else:
         fam = sidecar.fam
         validated = sidecar.validated_tokens

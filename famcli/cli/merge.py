@@ -23,14 +23,13 @@ def merge(
     MODEL stays as it is; the new folder has its layout and its types, so whatever opens the one opens the other. If
     famcli made the adapter, fam.json and the memory prompt go along.
     """
-    from famcli.checkpoint.locate import resolve
     from famcli.checkpoint.merge import merge as merge_folders
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output, describe_bytes
-    from famcli.cli.work import cache_environment
+    from famcli.cli.work import cache_environment, find_model
 
-    located = resolve(model, cache_environment(cache, offline), asked_by="MODEL")
     interrupts_raise()
+    located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
     merged = merge_folders(located.path, adapter, target.expanduser(), located.name)
     for warning in merged.warnings:
         Notes().warn(warning)

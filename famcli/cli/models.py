@@ -48,12 +48,15 @@ def _values(model: ListedModel) -> dict[str, object]:
         "known": model.known,
         "memory": model.memory,
         "enabled": model.enabled,
+        "whole": model.whole,
     }
 
 
 def _memory(model: ListedModel) -> str:
     if not model.known:
         return "a family that famcli does not open"
+    if not model.whole:
+        return f"not whole: famcli pull {model.name}"
     if model.memory is None:
-        return f"not enabled: famcli enable {model.path}"
+        return f"not enabled: famcli enable {model.name}"
     return "memory trained" if model.memory == "trained" else "memory not trained"

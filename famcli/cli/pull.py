@@ -33,7 +33,7 @@ def pull(
     from famcli.checkpoint.locate import HubName
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output, describe_bytes
-    from famcli.cli.work import cache_environment
+    from famcli.cli.work import cache_environment, cache_options
     from famcli.errors import UsageError
 
     wanted = HubName.parse(name)
@@ -51,13 +51,18 @@ def pull(
                 "commit": done.commit,
                 "files": list(done.files),
                 "bytes": done.num_bytes,
+                "checked": done.checked,
                 "family": found.family,
                 "memory": found.memory,
             }
         )
         return
     output.line(f"{done.name}: {describe_bytes(done.num_bytes)} in {done.path}")
+    if not done.checked:
+        notes.note("it was here already, and the hub was not asked for a newer version")
     if not found.known:
         notes.warn(f"famcli does not know the family '{found.family}': it will not open")
+    elif not found.whole:
+        notes.warn("it has no tokenizer that famcli reads: it will not open")
     elif not found.enabled:
-        notes.note(f"next: famcli enable {shlex.quote(str(done.path))}")
+        notes.note(f"next: {shlex.join(['famcli', 'enable', name, *cache_options(cache)])}")

@@ -27,14 +27,13 @@ def quantize(
     A half of bfloat16 on disk, or about a third; norms and the memory prompt stay as they are. The folder opens like
     any other, and --quantize keeps the same numbers in memory too. Tokenizer, chat template and fam.json go along.
     """
-    from famcli.checkpoint.locate import resolve
     from famcli.checkpoint.quantized_folder import save_quantized
     from famcli.cli.failures import interrupts_raise
-    from famcli.cli.render import Output, describe_bytes
-    from famcli.cli.work import cache_environment
+    from famcli.cli.render import Notes, Output, describe_bytes
+    from famcli.cli.work import cache_environment, find_model
 
-    located = resolve(model, cache_environment(cache, offline), asked_by="MODEL")
     interrupts_raise()
+    located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
     made = save_quantized(located.path, target.expanduser(), to)
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
     if json:

@@ -25,7 +25,7 @@ from famcli.errors import DocumentError
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
 if TYPE_CHECKING:
-    from famcli.checkpoint.locate import HubName
+    from famcli.checkpoint.locate import HubName, Located
     from famcli.checkpoint.model import Model
     from famcli.tasks.common import ReadCounts
 
@@ -69,14 +69,12 @@ class Work:
 
         memory: a memory file that the model is opened for; one of another model is refused first.
         """
-        from famcli.checkpoint.locate import resolve
-
         if memory is not None:
             from famcli.reading.memory_format import check_checkpoint, inspect_memory_file
 
             inspect_memory_file(memory)
         environ = cache_environment(machine.cache, machine.offline)
-        located = resolve(machine.model, environ, fetch=self._fetch)
+        located = find_model(machine.model, environ, self.notes, bars=self._progress_mode == "bar")
         if machine.adapter is not None:
             from famcli.checkpoint.adapter import read_adapter
 
@@ -101,14 +99,6 @@ class Work:
         for warning in model.warnings:
             self.notes.warn(warning)
         return model
-
-    def _fetch(self, name: HubName, environ: Mapping[str, str]) -> None:
-        """Fetch a checkpoint that is not in the hub's cache, unless that is forbidden (`resolve` then says so)."""
-        from famcli.checkpoint.hub import can_fetch, is_offline, pull
-
-        if can_fetch() and not is_offline(environ):
-            self.notes.note(f"fetching {name.repo} from the hub; --offline forbids that")
-            pull(name, environ, progress=self._progress_mode == "bar")
 
     def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:
         """Show a task's shared events and hand on the others, to the end or to Ctrl-C."""
@@ -149,9 +139,33 @@ class Work:
             raise DocumentError("there was no text to work on; give one that is not empty")
 
 
+def find_model(
+    name: str | None, environ: Mapping[str, str], notes: Notes, *, asked_by: str = "--model", bars: bool = False
+) -> Located:
+    """The checkpoint that `name` means. One of the hub that is not in its cache is fetched, unless that is forbidden.
+
+    bars: for the progress of that, on stderr.
+    """
+    from famcli.checkpoint.hub import can_fetch, is_offline, pull
+    from famcli.checkpoint.locate import resolve
+
+    def fetch(wanted: HubName, environ: Mapping[str, str]) -> None:
+        notes.note(f"fetching {wanted.repo} from the hub; --offline forbids that")
+        pull(wanted, environ, progress=bars)
+
+    may_fetch = can_fetch() and not is_offline(environ)
+    return resolve(name, environ, asked_by=asked_by, fetch=fetch if may_fetch else None)
+
+
+def cache_options(cache: Path | None) -> list[str]:
+    """The options that another command needs to look in the same cache."""
+    known = os.environ.get("FAMCLI_CACHE")
+    return [] if cache is None or str(cache) == known else ["--cache", str(cache)]
+
+
 def cache_environment(cache: Path | None, offline: bool = False) -> Mapping[str, str]:
-    """The environment in which checkpoints are looked up: the options replace the hub's own variables."""
-    settings = {"HF_HUB_CACHE": None if cache is None else str(cache), "HF_HUB_OFFLINE": "1" if offline else None}
+    """The environment in which checkpoints are looked up: the options replace the variables."""
+    settings = {"FAMCLI_CACHE": None if cache is None else str(cache), "FAMCLI_OFFLINE": "1" if offline else None}
     return {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
 
 

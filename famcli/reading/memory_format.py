@@ -205,8 +205,9 @@ def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
 
 def check_checkpoint(path: str | os.PathLike[str], folder: Path, name: str) -> None:
     """Raise MemoryFileError if it can be told without loading weights that the checkpoint did not write the file."""
-    info, fam = inspect_memory_file(path), read_sidecar(folder).fam
-    config = config_fingerprint(read_config(folder).decoder, fam)
+    info, decoder = inspect_memory_file(path), read_config(folder).decoder
+    fam = read_sidecar(folder, name).fam
+    config = config_fingerprint(decoder, fam)
     check_model(Path(path), info, name, fam, Fingerprints(info.weights, config, info.tokenizer))
 
 

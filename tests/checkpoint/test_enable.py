@@ -196,9 +196,13 @@ def test_numbers_that_cannot_be(plain: Path, given: dict[str, int]) -> None:
 def test_a_folder_that_cannot_be_opened_is_not_enabled(plain: Path, broken: str) -> None:
     (plain / broken).unlink()
     before = _contents(plain)
-    with pytest.raises(FamcliError):
+    with pytest.raises(FamcliError) as refused:
         enable(plain)
     assert _contents(plain) == before
+    with pytest.raises(FamcliError) as unopened:  # and not for being a plain decoder, to which there is a remedy
+        open_model(plain, device="cpu")
+    assert "famcli enable" not in str(unopened.value)
+    assert broken == "config.json" or str(unopened.value) == str(refused.value)
 
 
 def test_embeddings_that_are_no_numbers(plain: Path) -> None:

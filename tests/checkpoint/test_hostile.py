@@ -277,7 +277,7 @@ def test_every_key_with_every_strange_value(checkpoint: Path, name: str) -> None
 
 
 def test_a_scaling_that_overflows_at_the_streams_window(checkpoint: Path) -> None:
-    change_json(checkpoint / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 1e300}, head_dim=4)
+    change_json(checkpoint / "config.json", rope_scaling={"rope_type": "dynamic", "factor": 1e300})
     change_json(checkpoint / "fam.json", memory_segments=1 << 20)
     _refused(checkpoint, "config.json: ")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,6 +107,9 @@ def test_offline_touches_nothing(variable: str, hub: FakeHub, environ: Mapping[s
     with pytest.raises(CheckpointError, match="offline"):
         pull(TINY, {**environ, variable: "yes"})
     assert hub.asked == []
+    done = pull(TINY, environ)
+    assert replace(done, checked=False) == pull(TINY, {**environ, variable: "yes"})
+    assert len(hub.asked) == 2
 
 
 def _failed(kind: type[Exception], status: int) -> Exception:
@@ -116,21 +120,46 @@ def _failed(kind: type[Exception], status: int) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "words", "is_answer"),
     [
-        (_failed(errors.RepositoryNotFoundError, 404), "no folder, and the hub has none"),
-        (_failed(errors.GatedRepoError, 403), "accepted its terms"),
-        (_failed(errors.RevisionNotFoundError, 404), "no revision 'main'"),
-        (_failed(errors.HfHubHTTPError, 500), "could not be fetched"),
-        (ConnectionError("no route"), r"no route\); check the connection"),
-        (OSError(28, "No space left on device"), "No space left"),
+        (_failed(errors.RepositoryNotFoundError, 404), "no folder, and the hub has none", True),
+        (_failed(errors.GatedRepoError, 403), "accepted its terms", True),
+        (_failed(errors.RevisionNotFoundError, 404), "no revision 'main'", True),
+        (_failed(errors.HfHubHTTPError, 500), "could not be fetched", False),
+        (ConnectionError("no route"), r"no route\); check the connection", False),
     ],
 )
-def test_failures_are_one_line(error: Exception, words: str, hub: FakeHub, environ: Mapping[str, str]) -> None:
+def test_failures_are_one_line(
+    error: Exception, words: str, is_answer: bool, hub: FakeHub, environ: Mapping[str, str]
+) -> None:
     hub.error = error
     with pytest.raises(CheckpointError, match=words) as caught:
         pull(TINY, environ)
     assert "\n" not in str(caught.value)
+    hub.error = None
+    done = pull(TINY, environ)
+    hub.error = error
+    if is_answer:
+        with pytest.raises(CheckpointError, match=words):
+            pull(TINY, environ)
+    else:
+        assert replace(done, checked=False) == pull(TINY, environ)
+        (done.path / "tokenizer.bytes").unlink()
+        with pytest.raises(CheckpointError, match=words):
+            pull(TINY, environ)
+
+
+def test_a_download_that_fails_is_told_of(
+    hub: FakeHub, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull(TINY, environ)
+
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(CheckpointError, match="No space left"):
+        pull(TINY, environ)
 
 
 @pytest.mark.parametrize(

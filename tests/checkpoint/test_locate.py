@@ -81,12 +81,22 @@ def test_an_unrelated_folder_does_not_hide_a_shipped_name(
     assert resolve("fam-tiny", {}).path == shipped / "fam-tiny"
 
 
-@pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.bytes"])
+def test_what_is_not_whole_in_the_cache_is_told_of(cache: Path, missing: str) -> None:
+    environ = {"HF_HUB_CACHE": str(cache)}
+    (resolve("someone/tiny-llama", environ).path / missing).unlink()
+    with pytest.raises(CheckpointError, match=r"is not whole in the hub's cache .* `famcli pull someone/tiny-llama`"):
+        resolve("someone/tiny-llama", environ)
+
+
+@pytest.mark.parametrize(
+    "variable", ["FAMCLI_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"]
+)
 def test_the_hubs_own_variables_place_the_cache(variable: str, cache: Path, tmp_path: Path) -> None:
     if variable == "XDG_CACHE_HOME":
         (tmp_path / "huggingface").mkdir()
         cache.rename(tmp_path / "huggingface" / "hub")
-    environ = {variable: str(cache if variable.endswith("HUB_CACHE") else tmp_path)}
+    environ = {variable: str(cache if variable.endswith(("HUB_CACHE", "FAMCLI_CACHE")) else tmp_path)}
     found = resolve("someone/tiny-llama", environ)
     assert found.where == "hub cache"
     assert found.path.name == COMMIT

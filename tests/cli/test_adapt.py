@@ -9,13 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 import numpy as np
+=======
+import huggingface_hub
+>>>>>>> 7496d19 (Hub names: adapt, merge and quantize fetch, pull tells what is here, and enable is advised where it can help)
 import pytest
 import torch
 
 from famcli.checkpoint.open import open_model
 from famcli.nn import FamConfig
 from famcli.training.recipe import load_recipe
+from tests.checkpoint.test_hub import FakeHub
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
 
 SMALL = ("--steps", 3, "--lanes", 2, "--rank", 2, "--block-size", 16, "--memory-segments", 1, "--fam-length", 2,
@@ -116,6 +121,30 @@ def test_distilling_and_full_fine_tuning(base: Path, story: Path, tmp_path: Path
     assert done.exit_code == 0, done.stderr
     config = json.loads((tmp_path / "small" / "adapter_config.json").read_text())
     assert config["target_modules"] == ["q_proj", "v_proj"]
+
+
+def test_a_name_of_the_hub_is_fetched(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub = FakeHub(base)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    command = ("adapt", "someone/tiny", "--data", story, "--out", "new", *SMALL)
+    assert "is not in the hub's cache" in run(*command, "--offline").stderr
+    assert hub.asked == []
+    done = run(*command, "--cache", tmp_path / "elsewhere")
+    assert done.exit_code == 0, done.stderr
+    assert "fetching someone/tiny from the hub" in done.stderr
+    assert done.stderr.endswith(f"--model someone/tiny --adapter new --cache {tmp_path / 'elsewhere'}\n")
+    assert (
+        json.loads((tmp_path / "new" / "adapter_config.json").read_text())["base_model_name_or_path"] == "someone/tiny"
+    )
+    asked = len(hub.asked)
+    for command in (("quantize", "someone/tiny", "int8"), ("merge", "someone/tiny", "new", "merged")):
+        assert run(*command, "--offline", "--cache", tmp_path / "elsewhere").exit_code == 0
+        assert run(*command, "--offline", "--cache", tmp_path / "none").exit_code == 1
+    assert len(hub.asked) == asked
+    assert run("quantize", "someone/other", "other").exit_code == 0
+    assert len(hub.asked) == asked + 2
 
 
 def test_a_dry_run_writes_nothing(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from famcli.cli.docs import commands_page
 from famcli.nn import FamConfig
 from tests.checkpoint.gguf_files import write_gguf
 from tests.checkpoint.test_hub import FakeHub
-from tests.helpers import TINY_CONFIG, make_random_checkpoint
+from tests.helpers import TINY_CONFIG, change_json, make_random_checkpoint
+
+WROTE = "wrote fam.safetensors and fam.json"
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def test_enable_writes_the_sidecar_and_says_what_it_chose(run, plain: Path) -> N
     before = {path.name: path.read_bytes() for path in plain.iterdir()}
     result = run("enable", plain)
     assert result.exit_code == 0
-    assert result.stdout.startswith(f"wrote fam.safetensors and fam.json in {plain}\n")
+    assert result.stdout.startswith(f"{WROTE} in {plain}\n")
     assert "block_size 64, memory_segments 3, fam_length 64, sink_tokens 4; memory not trained yet" in result.stdout
     assert result.stderr.endswith(f"famcli: next: famcli ppl FILE --model {plain}\n")
     assert "famcli: block_size 64 was chosen: the decoder was trained on 256 tokens" in result.stderr
@@ -119,27 +122,45 @@ def test_inspect_what_is_neither(run, story: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_models_lists_the_cache(run, tmp_path: Path, plain: Path) -> None:
-    cache = tmp_path / "hub"
-    folder = cache / "models--someone--small"
-    commit = "0" * 40
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text(commit)
-    (folder / "snapshots").mkdir()
-    plain.rename(folder / "snapshots" / commit)
+def test_models_lists_the_cache(run, tmp_path: Path, plain: Path, story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAMCLI_OFFLINE", "1")
+    cache, commit = tmp_path / "hub", "0" * 40
+    folders = {}
+    for name in ("half", "odd", "small"):
+        folder = cache / f"models--someone--{name}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        folders[name] = shutil.copytree(plain, folder / "snapshots" / commit)
+    (folders["half"] / "model.safetensors").unlink()
+    change_json(folders["odd"] / "config.json", model_type="gpt2")
     listed = json.loads(run("models", "--cache", cache, "--json").stdout)["models"]
     mine = [model for model in listed if model["where"] == "hub cache"]
-    size = sum(path.stat().st_size for path in (folder / "snapshots" / commit).iterdir())
-    keys = ("name", "enabled", "family", "known", "memory", "bytes")
+    sizes = {name: sum(path.stat().st_size for path in folder.iterdir()) for name, folder in folders.items()}
+    keys = ("name", "enabled", "family", "known", "memory", "whole", "bytes")
     assert [tuple(model[key] for key in keys) for model in mine] == [
-        ("someone/small", False, "llama", True, None, size)
+        ("someone/half", False, "llama", True, None, False, sizes["half"]),
+        ("someone/odd", False, "gpt2", False, None, True, sizes["odd"]),
+        ("someone/small", False, "llama", True, None, True, sizes["small"]),
     ]
     lines = run("models", "--cache", cache).stdout.splitlines()
-    line = next(line for line in lines if "someone/small" in line)
-    assert "not enabled: famcli enable" in line
-    assert "llama" in line
+    for line, end in zip(
+        lines[-3:],
+        (
+            "  not whole: famcli pull someone/half",
+            "  a family that famcli does not open",
+            "  not enabled: famcli enable someone/small",
+        ),
+        strict=True,
+    ):
+        assert line.endswith(end)
     shipped = next(line for line in lines if line.startswith("fam-tiny"))
     assert shipped.endswith("memory trained")
+    for command in (("ppl", story, "--model"), ("enable",), ("inspect",)):
+        half, odd = (run(*command, f"someone/{name}", "--cache", cache).stderr for name in ("half", "odd"))
+        assert "someone/half is not whole in the hub's cache" in half
+        assert "famcli pull someone/half" in half
+        assert "'model_type' is 'gpt2'" in odd
+        assert "famcli enable" not in half + odd
 
 
 def test_a_gguf_file_is_enabled_inspected_and_read(run, plain: Path, story: Path, tmp_path: Path) -> None:
@@ -148,7 +169,7 @@ def test_a_gguf_file_is_enabled_inspected_and_read(run, plain: Path, story: Path
     before = run("ppl", story, "--model", path)
     assert (before.exit_code, before.stdout) == (1, "")
     assert f"famcli enable {path}" in before.stderr
-    assert run("enable", path).stdout.startswith(f"wrote one.fam.safetensors and one.fam.json in {path}\n")
+    assert run("enable", path).stdout.startswith(f"wrote one.fam.safetensors and one.fam.json in {tmp_path}\n")
     facts = json.loads(run("inspect", path, "--json").stdout)
     assert (facts["kind"], facts["where"], facts["family"]) == ("checkpoint", "GGUF file", "llama")
     found = json.loads(run("ppl", story, "--model", path, "--json", "--quantize", "int8").stdout)
@@ -181,16 +202,22 @@ def test_pull_fetches_and_says_what_comes_next(
     fake = FakeHub(plain)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fake.snapshot_download)
-    for name in ("tokenizer.json", "weights.bin"):
+    for name in ("notes.json", "weights.bin"):
         (plain / name).write_text("{}")
     offline = run("pull", "someone/tiny", "--offline")
     assert (offline.exit_code, offline.stdout, fake.asked) == (1, "", [])
     result = run("pull", "someone/tiny")
     assert result.exit_code == 0
     assert result.stdout.startswith("someone/tiny: ")
-    assert "famcli: next: famcli enable " in result.stderr
+    assert "famcli: next: famcli enable someone/tiny\n" in result.stderr
+    elsewhere = ("--cache", tmp_path / "elsewhere")
+    assert f"enable someone/tiny --cache {elsewhere[1]}\n" in run("pull", "someone/tiny", *elsewhere).stderr
     facts = json.loads(run("pull", "someone/tiny", "--json", "--quiet").stdout)
-    assert (facts["family"], facts["memory"]) == ("llama", None)
+    assert (facts["family"], facts["memory"], facts["checked"]) == ("llama", None, True)
+    asked = len(fake.asked)
+    again = run("pull", "someone/tiny", "--offline")
+    assert (again.exit_code, again.stdout, len(fake.asked)) == (0, result.stdout, asked)
+    assert "it was here already, and the hub was not asked for a newer version" in again.stderr
     assert "weights.bin" not in facts["files"]
     assert run("pull", "tiny").exit_code == 2
     assert "no folder, is not in the hub's cache" in run("ppl", story, "--model", "a/b", "--offline").stderr
@@ -201,7 +228,11 @@ def test_pull_fetches_and_says_what_comes_next(
     monkeypatch.delenv("FAMCLI_OFFLINE")
     fetched = run("ppl", story, "--model", "someone/other")
     assert "famcli: fetching someone/other from the hub" in fetched.stderr
-    assert "it is a plain decoder" in fetched.stderr
+    assert "it is a plain decoder; run `famcli enable someone/other`" in fetched.stderr
+    enabled = run("enable", "someone/other", "--block-size", 32)
+    assert enabled.stdout.startswith(f"{WROTE} in the hub's cache, beside someone/other\n")
+    assert enabled.stderr.endswith("next: famcli ppl FILE --model someone/other\n")
+    assert run("ppl", story, "--model", "someone/other").exit_code == 0
 
 
 def test_the_page_of_commands_is_up_to_date() -> None:
