@@ -9,29 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from famcli.checkpoint.gguf_values import tensor_bytes, values_of
 from famcli.checkpoint.jsonfile import shown
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import GgufFile, GgufTensor, read_gguf
-
-Values = npt.NDArray[np.float32]
-
-# ggml's number of each way of storing that is read, its name here, and bytes of a group of so many numbers.
-GGUF_TYPES: Mapping[int, tuple[str, int, int]] = {
-    0: ("float32", 4, 1),
-    1: ("float16", 2, 1),
-    30: ("bfloat16", 2, 1),
-    8: ("Q8_0", 34, 32),
-    12: ("Q4_K", 144, 256),
-    14: ("Q6_K", 210, 256),
-}
-_OTHERS = {2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 13: "Q5_K", 39: "MXFP4"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,7 @@ def _llama(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
     """Llama 3's scaling comes as the factors that it gives, one for each frequency."""
     if "rope_freqs.weight" not in file.tensors:
         return {}
-    factors = _values(file, file.tensors["rope_freqs.weight"]).tolist()
+    factors = values_of(file, file.tensors["rope_freqs.weight"]).tolist()
     scaling = {"rope_type": "longrope", "long_factor": factors, "short_factor": factors, "attention_factor": 1.0}
     return {"rope_scaling": scaling}
 
@@ -65,7 +51,7 @@ def _phi3(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"partial_rotary_factor": rotated / config["head_dim"]}
     both = {f"{size}_factor": file.tensors.get(f"rope_factors_{size}.weight") for size in ("long", "short")}
     if all(both.values()):
-        factors = {key: _values(file, tensor).tolist() for key, tensor in both.items() if tensor is not None}
+        factors = {key: values_of(file, tensor).tolist() for key, tensor in both.items() if tensor is not None}
         settings["rope_scaling"] = {"rope_type": "longrope"} | factors
         settings["original_max_position_embeddings"] = _number(
             file, "rope.scaling.original_context_length", config["max_position_embeddings"]
@@ -243,16 +229,15 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
     return f"model.layers.{found[1]}.{inner}.{kind}"
 
 
-def tensor_bytes(tensor: GgufTensor, path: Path) -> tuple[str, int]:
-    """How a tensor is stored, and its bytes. Raises CheckpointError for a way that is not read."""
-    if tensor.type not in GGUF_TYPES:
-        kind = _OTHERS.get(tensor.type, f"type {tensor.type}")
-        known = ", ".join(name for name, _, _ in GGUF_TYPES.values())
-        raise CheckpointError(f"{path}: '{shown(tensor.name)}' is stored as {kind}; known are {known}")
-    name, group_bytes, group = GGUF_TYPES[tensor.type]
-    if not tensor.shape or tensor.shape[-1] % group:
-        raise CheckpointError(f"{path}: '{shown(tensor.name)}' cannot be stored as {name} with its shape")
-    return name, prod(tensor.shape) // group * group_bytes
+def gguf_name(path: Path, name: str) -> str:
+    """What the file calls the tensor that a folder of the same family calls `name`."""
+    parts = {inner: part for part, inner in _INNER.items()} | {architecture_of(read_gguf(path)).feed_norm: "ffn_norm"}
+    stem, _, kind = name.rpartition(".")
+    outer = {inner: part for part, inner in _OUTER.items()}.get(stem)
+    if outer is not None:
+        return f"{outer}.{kind}"
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
+    return name if found is None else f"blk.{found[1]}.{parts.get(found[2], found[2])}.{kind}"
 
 
 class GgufTensors:
@@ -268,7 +253,7 @@ class GgufTensors:
         import torch
 
         tensor = self._by_name[name]
-        values = torch.from_numpy(_values(self._file, tensor))
+        values = torch.from_numpy(values_of(self._file, tensor))
         if tensor.type in (1, 30):  # exactly what is stored
             values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
         if self._architecture.plus_one and name.endswith("norm.weight"):
@@ -301,7 +286,7 @@ class _Rows:
     def __getitem__(self, rows: slice) -> Any:
         import torch
 
-        return torch.from_numpy(_values(self._file, self._tensor, rows))
+        return torch.from_numpy(values_of(self._file, self._tensor, rows))
 
 
 def declared_tensors(path: Path) -> Iterator[tuple[str, str, GgufTensor]]:
@@ -316,20 +301,3 @@ def declared_tensors(path: Path) -> Iterator[tuple[str, str, GgufTensor]]:
 def open_tensors(path: Path) -> GgufTensors:
     """The tensors of a file. Raises CheckpointError."""
     return GgufTensors(read_gguf(path))
-
-
-def _values(file: GgufFile, tensor: GgufTensor, part: slice | None = None) -> Values:
-    """The numbers of a tensor, in its shape, or of the rows `part` of a matrix. Raises CheckpointError."""
-    try:
-        from gguf import GGMLQuantizationType
-        from gguf.quants import dequantize
-    except ImportError as error:
-        raise CheckpointError(f"{file.path} needs the `gguf` package: install famcli[hf]") from error
-    _, size = tensor_bytes(tensor, file.path)
-    if tensor.start + size > file.path.stat().st_size:
-        raise CheckpointError(f"{file.path} is cut short: '{shown(tensor.name)}' lies beyond its end; fetch it again")
-    raw = np.memmap(file.path, mode="r", dtype=np.uint8, offset=tensor.start, shape=(size,))
-    rows = raw.reshape(-1, size // prod(tensor.shape[:-1]))
-    rows = rows if part is None else rows[part]
-    values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)
-    return values.reshape(tensor.shape if part is None else (len(rows), *tensor.shape[1:]))

@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from famcli.checkpoint.families import PretrainedConfig
 from famcli.checkpoint.families_names import Piece, Rows
 from famcli.checkpoint.folder import beside, inside, named_file
-from famcli.checkpoint.gguf import GGUF_TYPES, declared_tensors, open_tensors
+from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
+from famcli.checkpoint.gguf_values import GGUF_TYPES
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf
@@ -229,13 +230,18 @@ def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple
 
     A tied head that is stored all the same is accepted and not used.
     """
+    config = "the metadata" if is_gguf(folder) else "config.json"
     missing = [name for name in shapes if name not in stored]
     if missing:
-        hint = "; if the head is tied, config.json must say so" if missing == ["lm_head.weight"] else ""
-        raise CheckpointError(f"{folder}: the weights lack {_some(missing)}, which config.json asks for{hint}")
+        hint = f"; if the head is tied, {config} must say so" if missing == ["lm_head.weight"] else ""
+        raise CheckpointError(
+            f"{folder}: the weights lack {_some(_own(folder, missing))}, which {config} asks for{hint}"
+        )
     extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
     if extra:
-        raise CheckpointError(f"{folder}: the weights have {_some(extra)}, which config.json does not ask for")
+        raise CheckpointError(
+            f"{folder}: the weights have {_some(_own(folder, extra))}, which {config} does not ask for"
+        )
     for name, shape in shapes.items():
         check_shape(stored[name], shape)
 
@@ -244,7 +250,13 @@ def check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     """Raise CheckpointError when `tensor` is not declared with `shape`."""
     if tensor.shape != shape:
         found, wanted = list(tensor.shape), list(shape)
-        raise CheckpointError(f"{tensor.file}: '{tensor.name}' is {shown(found)}, the configuration asks for {wanted}")
+        [name] = _own(tensor.file, [tensor.name])
+        raise CheckpointError(f"{tensor.file}: '{name}' is {shown(found)}, the configuration asks for {wanted}")
+
+
+def _own(path: Path, names: list[str]) -> list[str]:
+    """The names that a file has for tensors: another one's, where it is GGUF."""
+    return [gguf_name(path, name) for name in names] if is_gguf(path) else names
 
 
 def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:

@@ -15,6 +15,7 @@ import torch
 
 from famcli.checkpoint.enable import enable
 from famcli.checkpoint.gguf import open_tensors
+from famcli.checkpoint.gguf_values import GGUF_TYPES
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, FamcliError
@@ -70,7 +71,15 @@ def random_family(folder: Path, model_type: str, **config: Any) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("matrices", "error"), [(KINDS.F32, 1e-5), (KINDS.BF16, 0.03), (KINDS.F16, 0.01), (KINDS.Q8_0, 0.05)]
+    ("matrices", "error"),
+    [
+        (KINDS.F32, 1e-5),
+        (KINDS.BF16, 0.03),
+        (KINDS.F16, 0.01),
+        (KINDS.Q8_0, 0.05),
+        (KINDS.Q5_1, 0.3),
+        (KINDS.Q4_0, 0.6),
+    ],
 )
 def test_a_file_gives_the_logits_of_its_folder(
     llama: Path, tmp_path: Path, matrices: gguf.GGMLQuantizationType, error: float
@@ -157,6 +166,28 @@ def test_k_quants(kind: gguf.GGMLQuantizationType, scalar: Any, tmp_path: Path) 
     assert found.shape == (2, 256)
     for row, block in zip(found.tolist(), blocks, strict=True):
         assert row == pytest.approx(scalar(block.tobytes()))
+
+
+BLOCKS = {number: kind for number, kind in GGUF_TYPES.items() if kind[2] > 1}
+
+
+@pytest.mark.parametrize("number", BLOCKS, ids=[name for name, _, _ in BLOCKS.values()])
+def test_every_kind_of_block_is_read_as_the_package_does(number: int, tmp_path: Path) -> None:
+    name, size, count = BLOCKS[number]
+    kind = KINDS(number)
+    assert (kind.name, gguf.GGML_QUANT_SIZES[kind]) == (name, (count, size))
+    rows = np.random.default_rng(number).integers(0, 256, (3, 256 // count * size), dtype=np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "one.gguf", "qwen2")
+    writer.add_tensor("token_embd.weight", rows, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tensors = open_tensors(tmp_path / "one.gguf")
+    with np.errstate(all="ignore"):
+        expected = gguf.dequantize(rows, kind)
+        np.testing.assert_array_equal(tensors.get_tensor("model.embed_tokens.weight"), expected)
+        np.testing.assert_array_equal(tensors.get_slice("model.embed_tokens.weight")[1:3], expected[1:3])
 
 
 def test_inspect_tells_what_a_file_holds(llama: Path, tmp_path: Path) -> None:
@@ -258,7 +289,7 @@ def test_tokenizers_that_cannot_be_read(tokenizer: dict[str, Any], words: str, l
 
 def test_unknown_kinds_are_named(llama: Path, tmp_path: Path) -> None:
     path = write_gguf(llama, tmp_path / "one.gguf", matrices=KINDS.F16, lie=KINDS.I16)
-    with pytest.raises(CheckpointError, match=r"stored as type 25; known are .*Q6_K"):
+    with pytest.raises(CheckpointError, match=r"'output\.weight' is stored as ggml's type 25; known are .*Q6_K"):
         inspect_checkpoint(path)
     writer = gguf.GGUFWriter(tmp_path / "two.gguf", "mamba")
     writer.write_header_to_file()
@@ -293,8 +324,34 @@ def test_a_tensor_that_no_family_has_is_named(llama: Path, tmp_path: Path) -> No
 
     weights = load_file(llama / "model.safetensors") | {"blk.0.attn_sinks.weight": torch.zeros(4)}
     path = write_gguf(llama, tmp_path / "one.gguf", weights=weights)
-    with pytest.raises(CheckpointError, match="attn_sinks"):
+    with pytest.raises(
+        CheckpointError, match=r"have 'blk\.0\.attn_sinks\.weight', which the metadata does not ask for"
+    ):
         inspect_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("model.layers.1.mlp.up_proj.weight", "blk.1.ffn_up.weight"),
+        ("model.layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight"),
+        ("model.norm.weight", "output_norm.weight"),
+    ],
+)
+def test_what_is_missing_or_misshapen_is_named_as_the_file_does(
+    name: str, own: str, llama: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    weights = load_file(llama / "model.safetensors")
+    wrong = write_gguf(llama, tmp_path / "wrong.gguf", weights=weights | {name: weights[name][:16]})
+    with pytest.raises(CheckpointError, match=f"'{own}' is \\[16.*, the configuration asks for"):
+        inspect_checkpoint(wrong)
+    del weights[name]
+    path = write_gguf(llama, tmp_path / "one.gguf", weights=weights)
+    for look in (inspect_checkpoint, open_model):
+        with pytest.raises(CheckpointError, match=f"one.gguf: the weights lack '{own}', which the metadata asks for"):
+            look(path)
 
 
 def test_the_names_of_bytes_are_bytes(llama: Path, tmp_path: Path) -> None:
