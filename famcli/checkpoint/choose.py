@@ -26,34 +26,43 @@ def choose_fam(
 
     What is visible, (memory_segments + 1) * block_size, stays within the length that was trained for, and holds the
     sliding window of local layers where it can. Sinks serve the layers without a window, and memories are theirs; where
-    every layer has a window, all of them get a memory. Raises UsageError for numbers that cannot be.
+    every layer has a window, all of them get a memory, and a block is no longer than the window: what leaves that
+    before its block is full is in sight of nothing. Raises UsageError for numbers that cannot be.
     """
     _check_limits(block_size, memory_segments)
     trained, notes = decoder.rope.max_position, []
+    all_local = len(decoder.local_layers) == decoder.num_layers
+    width = _reach(decoder) + 1
     if block_size is None:
         segments = DEFAULT_SEGMENTS if memory_segments is None else max(memory_segments, 0)
         block_size = max(1, min(DEFAULT_BLOCK_SIZE, trained // (segments + 1)))
-        notes.append(f"block_size {block_size} was chosen: the decoder was trained on {trained:,} tokens")
+        reason = f"the decoder was trained on {trained:,} tokens"
+        if all_local and width < block_size:
+            block_size, reason = width, f"no layer sees further than {width:,} tokens"
+        notes.append(f"block_size {block_size} was chosen: {reason}")
     if memory_segments is None:
-        memory_segments = _segments(decoder, block_size)
-        notes.append(
-            f"memory_segments {memory_segments} was chosen: {memory_segments + 1} blocks of {block_size:,} tokens are "
-            "visible"
-        )
+        memory_segments = _segments(decoder, block_size, all_local)
+        blocks = f"{memory_segments + 1} blocks of {block_size:,} tokens"
+        reason = "hold the sliding window" if all_local and memory_segments * block_size >= width - 1 else "are visible"
+        notes.append(f"memory_segments {memory_segments} was chosen: {blocks} {reason}")
     visible = (memory_segments + 1) * block_size
-    if visible > trained:
+    if visible > trained and not all_local:
         notes.append(f"{visible:,} tokens are visible at once, more than the {trained:,} the decoder was trained on")
     length = min(DEFAULT_FAM_LENGTH, block_size) if fam_length is None else fam_length
-    all_local = len(decoder.local_layers) == decoder.num_layers
     notes += _window_notes(decoder, visible - block_size, length, local_memory)
+    if local_memory is None:
+        local_memory = all_local and length > 0
+    if local_memory and decoder.local_layers and length and block_size > width:
+        notes.append(
+            f"a block of {block_size:,} tokens is longer than the window: what leaves that is out of sight until the "
+            "memory takes the block in, at its end"
+        )
     if sink_tokens is None:
         sink_tokens = 0 if all_local else min(DEFAULT_SINKS, block_size)
         notes += [f"sink_tokens {sink_tokens} was chosen: {_WHY_SINKS}"] if sink_tokens else []
     elif sink_tokens and all_local:
         notes.append("sink_tokens has no effect: every layer has a sliding window")
     notes += _rope_notes(decoder, visible)
-    if local_memory is None:
-        local_memory = all_local and length > 0
     try:
         fam = FamConfig(block_size, memory_segments, length, sink_tokens, local_memory=local_memory)
     except ValueError as error:
@@ -76,10 +85,10 @@ def _reach(decoder: DecoderConfig) -> int:
     return decoder.sliding_window - 1 if decoder.local_layers and decoder.sliding_window is not None else 0
 
 
-def _segments(decoder: DecoderConfig, block_size: int) -> int:
+def _segments(decoder: DecoderConfig, block_size: int, all_local: bool) -> int:
     """Enough for a sliding window, within reason and within what the decoder was trained for."""
     size = max(block_size, 1)
-    wanted = max(DEFAULT_SEGMENTS, min(_MOST_SEGMENTS, -(-_reach(decoder) // size)))
+    wanted = max(0 if all_local else DEFAULT_SEGMENTS, min(_MOST_SEGMENTS, -(-_reach(decoder) // size)))
     return max(0, min(wanted, decoder.rope.max_position // size - 1))
 
 

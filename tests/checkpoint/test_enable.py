@@ -126,15 +126,17 @@ def _decoder(
         (4096, 3500, (0, 1), {}, FamConfig(1024, 3, 64, 4), "cut short by 427 tokens"),
         (32768, 20000, (1,), {}, FamConfig(1024, 8, 64, 4), "cut short by 11,807 tokens"),
         (8192, 99, (0,), {"local_memory": True}, FamConfig(1024, 3, 64, 4, local_memory=True), "1 of 4 layers keep"),
-        (8192, 99, (0, 1, 2, 3), {"fam_length": 0}, FamConfig(1024, 3, 0, 0), "4 of 4 layers keep"),
-        (8192, 99, (0, 1, 2, 3), {"local_memory": False}, FamConfig(1024, 3, 64, 0), "no layer has a memory"),
+        (8192, 99, (0, 1, 2, 3), {"fam_length": 0}, FamConfig(99, 1, 0, 0), "4 of 4 layers keep"),
+        (8192, 99, (0, 1, 2, 3), {"local_memory": False}, FamConfig(99, 1, 64, 0), "no layer has a memory"),
+        (8192, 99, (0, 1, 2, 3), {"sink_tokens": 2}, FamConfig(99, 1, 64, 2, local_memory=True), "sink_tokens has no"),
+        # Blocks within a narrow window, and one that is asked for and is not.
+        (2048, 256, (0, 1, 2, 3), {}, FamConfig(256, 1, 64, 0, local_memory=True), "no layer sees further than 256"),
+        (2048, 256, (0, 1, 2, 3), {}, FamConfig(256, 1, 64, 0, local_memory=True), "2 blocks of 256 tokens hold the s"),
         (
-            8192,
-            99,
-            (0, 1, 2, 3),
-            {"sink_tokens": 2},
-            FamConfig(1024, 3, 64, 2, local_memory=True),
-            "sink_tokens has no",
+            *(2048, 256, (0, 1, 2, 3)),
+            {"block_size": 512},
+            FamConfig(512, 1, 64, 0, local_memory=True),
+            "a block of 512 tokens is longer than the window",
         ),
         (8192, None, (), {"local_memory": True}, FamConfig(1024, 3, 64, 4, local_memory=True), "local_memory has no"),
     ],
@@ -145,6 +147,7 @@ def test_layers_with_a_window_decide_too(
     fam, notes = choose_fam(_decoder(positions, width, local), **given)  # type: ignore[arg-type]
     assert fam == expected
     assert re.search(told, "\n".join(notes))
+    assert not any("visible" in note for note in notes) or len(local) < 4
 
 
 @pytest.mark.parametrize(
