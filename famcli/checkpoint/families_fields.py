@@ -33,13 +33,18 @@ def sizes(fields: Fields) -> dict[str, Any]:
     """The fields of a DecoderConfig that every family has, by Llama's keys."""
     hidden_size = fields.integer("hidden_size", low=1, high=_MAX_WIDTH)
     num_heads = fields.integer("num_attention_heads", low=1, high=_MAX_HEADS)
+    num_key_value_heads = fields.integer("num_key_value_heads", num_heads, low=1, high=_MAX_HEADS)
+    if num_heads % num_key_value_heads:
+        raise fields.wrong(
+            "num_attention_heads", f"is {num_heads}, no multiple of num_key_value_heads ({num_key_value_heads})"
+        )
     return {
         "vocab_size": fields.integer("vocab_size", low=1, high=_MAX_VOCAB),
         "hidden_size": hidden_size,
         "intermediate_size": fields.integer("intermediate_size", low=1, high=_MAX_FEED_FORWARD),
         "num_layers": fields.integer("num_hidden_layers", low=1, high=MAX_LAYERS),
         "num_heads": num_heads,
-        "num_key_value_heads": fields.integer("num_key_value_heads", num_heads, low=1, high=_MAX_HEADS),
+        "num_key_value_heads": num_key_value_heads,
         "head_dim": fields.integer("head_dim", max(1, hidden_size // num_heads), low=1, high=_MAX_HEAD_DIM),
         "norm_eps": fields.number("rms_norm_eps", 1e-6, low=0.0, high=1.0),
         "tie_embeddings": fields.boolean("tie_word_embeddings", False),

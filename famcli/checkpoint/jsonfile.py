@@ -33,7 +33,7 @@ def read_json_object(path: Path, *, max_bytes: int = 1 << 20) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({shown(error)}); fetch or write it again") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} must hold one JSON object, it holds {type(values).__name__}")
+        raise CheckpointError(f"{path} must hold one JSON object, it holds {_spelled(values)}")
     return values
 
 

@@ -51,7 +51,10 @@ def read_surroundings(folder: Path) -> Surroundings:
         if any(type(index) is not int or not 0 <= index < 1 << 31 for index in found):
             raise ValueError("an id that cannot be")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise TokenizerError(f"{folder}: the added tokens are malformed ({error}); fetch the files again") from error
+        raise TokenizerError(
+            f"{folder}: an added token in {CONFIG_FILE} or {ADDED_FILE} has no text, or no id that can be; fetch the "
+            "files again"
+        ) from error
     return Surroundings(files, contents, config, tuple(found[index] for index in sorted(found)))
 
 

@@ -45,7 +45,8 @@ class HuggingFaceTokenizer:
         try:
             self._tokenizer = library.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
         except Exception as error:  # the library raises Exception itself
-            raise TokenizerError(f"{self._path} is no tokenizer that `tokenizers` can read: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise TokenizerError(f"{self._path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         self._tokenizer.encode_special_tokens = True
         self.vocab_size: int = max(self._json.token_bytes, default=-1) + 1
         self.control_ids: Mapping[str, int] = self._json.control_ids

@@ -69,7 +69,9 @@ def prepare(data: dict[str, Any], name: str) -> StreamingJson:
     except TokenizerError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise TokenizerError(f"{name} is no tokenizer: {error!r} in it; fetch or copy the file again") from error
+        lacks = isinstance(error, KeyError)
+        problem = f"it lacks '{error.args[0]}'" if lacks else "a part of it is of another kind than belongs there"
+        raise TokenizerError(f"{name} is no tokenizer: {problem}; fetch or copy the file again") from error
 
 
 def _prepare(data: dict[str, Any], name: str) -> StreamingJson:

@@ -223,6 +223,13 @@ def test_json_that_is_none(checkpoint: Path, name: str, content: bytes) -> None:
     _refused(checkpoint, name)
 
 
+def test_the_keys_and_kinds_are_those_of_the_file(checkpoint: Path) -> None:
+    change_json(checkpoint / "config.json", num_key_value_heads=3)
+    _refused(checkpoint, r"config\.json: 'num_attention_heads' is 4, no multiple of num_key_value_heads \(3\)")
+    write_json(checkpoint / "config.json", [1])
+    _refused(checkpoint, "config.json must hold one JSON object, it holds a list")
+
+
 def test_json_of_gigabytes_is_not_read(checkpoint: Path) -> None:
     os.truncate(checkpoint / "config.json", 1 << 40)
     _refused(checkpoint, "more than any config.json needs")

@@ -142,14 +142,29 @@ def test_without_the_extra(byte_level: HuggingFaceTokenizer, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "problem"),
     [
-        *(b"", b"[]", b"{}", b"\xff", b"null", b'{"model": 3}', b'{"model": {"vocab": {"a": 0}}}'),
-        b'{"model": {"type": "WordPiece", "vocab": {"\xe2\x96\x81a": 0}}, "added_tokens": []}',
-        b'{"model": {"type": "BPE", "vocab": {"\xe2\x96\x81a": 0}, "merges": ["x"]}, "added_tokens": []}',
+        *((content, "is not valid JSON") for content in (b"", b"\xff")),
+        *((content, "it must hold a JSON object") for content in (b"[]", b"null")),
+        (b"{}", "is no tokenizer: it lacks 'model'; fetch"),
+        (b'{"model": {}}', "is no tokenizer: it lacks 'vocab'; fetch"),
+        (b'{"model": 3}', "is no tokenizer: a part of it is of another kind than belongs there; fetch"),
+        (b'{"model": {"vocab": {"a": 0}}}', "neither a byte-level nor a sentencepiece-like"),
+        (
+            b'{"model": {"type": "WordPiece", "vocab": {"\xe2\x96\x81a": 0}}, "added_tokens": []}',
+            "neither a byte-level",
+        ),
+        (
+            b'{"model": {"type": "BPE", "vocab": {"\xe2\x96\x81a": 0}, "merges": ["x"]}, "added_tokens": []}',
+            "another kind",
+        ),
+        (
+            b'{"model": {"type": "BPE", "vocab": {"\xe2\x96\x81a": -1}, "merges": []}}',
+            r"read by `tokenizers` \(.*\); fetch",
+        ),
     ],
 )
-def test_damaged_and_unknown_files(tmp_path: Path, content: bytes) -> None:
+def test_damaged_and_unknown_files(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json"):
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json .*{problem}"):
         open_tokenizer(tmp_path)
