@@ -95,7 +95,7 @@ class SourceEnd:
 class ReadingWarning:
     """Something a reader of the result must know. Each code is reported at most once in a reading.
 
-    code: "past-validated-length" or "invalid-bytes". message: one line for people.
+    code: "past-validated-length", "invalid-bytes" or "unknown-tokens". message: one line for people.
     """
 
     code: str

@@ -26,6 +26,7 @@ from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, 
 from famcli.reading.lane import Lane
 from famcli.reading.window import TextWindow
 from famcli.tokens.stream import StreamEncoder, TokenRun
+from famcli.tokens.tokenizer import unknown_ids
 
 ReadingMode = Literal["on", "frozen", "none", "compare"]
 READING_MODES: tuple[ReadingMode, ...] = get_args(ReadingMode)
@@ -65,6 +66,7 @@ class Reader:
         self._window, self._replaced_before = TextWindow(), 0
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
         self._warned: set[str] = set()
+        self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
         place = Place(_starts(model, self.memory_mode)) if resume is None else _resumed(resume, model)
         # The place, and the one after what is certain only because the source ended: changed together.
         self._at: tuple[Place, Place | None] = (place, None)
@@ -236,7 +238,7 @@ class Reader:
         return SourceInReading(self._sources[-1].name, index, before, self._window)
 
     def _read_source(self, document: Document, source: SourceInReading) -> Iterator[Event]:
-        tentative = None
+        tentative, self._num_unknown = None, 0
         for piece in document.pieces():
             if piece.tentative:
                 tentative = piece
@@ -251,6 +253,12 @@ class Reader:
                 "invalid-bytes",
                 f"{record.name}: {record.num_replaced:,} byte sequence{'' if record.num_replaced == 1 else 's'} not "
                 f"valid in {record.encoding} read as U+FFFD; if there are many, name the encoding",
+            )
+        if self._num_unknown:
+            yield from self._warn(
+                "unknown-tokens",
+                f"{record.name}: {self._num_unknown:,} token{'' if self._num_unknown == 1 else 's'} unknown to the "
+                "tokenizer; their text is lost to the network, and bits per byte come out too low",
             )
         yield SourceEnd(
             name=record.name,
@@ -319,6 +327,8 @@ class Reader:
 
     def _checked(self, event: BlockEvent) -> Iterator[Event]:
         yield event
+        if self._unknown_ids:
+            self._num_unknown += int(np.isin(event.tokens, self._unknown_ids).sum())
         limit, position = self.model.sidecar.validated_tokens, int(self.state.position[0])
         if limit is not None and position > limit:
             yield from self._warn(

@@ -101,6 +101,13 @@ class Tokenizer(Protocol):
         ...
 
 
+def unknown_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids that characters outside the vocabulary become, each of which stands for any of them; none where such
+    characters are spelled in bytes."""
+    ids = tokenizer.encode(_UNHEARD_OF)
+    return frozenset(each for each in ids if tokenizer.token_bytes(each) == "\ufffd".encode())
+
+
 def control_tokens(ids: Mapping[str, int], added: Sequence[AddedToken] = ()) -> dict[str, ControlToken]:
     """The control tokens `ids`, with what `added` says of white space around them."""
     strips = {token.id: token for token in added}
@@ -133,3 +140,4 @@ def without_surrogates(text: str) -> str:
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNHEARD_OF = "\U0010fffd"  # for private use, the last of all

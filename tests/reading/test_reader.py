@@ -145,6 +145,30 @@ def test_lines_and_text_and_spans() -> None:
     assert [event.code for event in events if isinstance(event, ReadingWarning)] == ["invalid-bytes"]
 
 
+class AsciiTokenizer(ByteTokenizer):
+    """Knows no other characters: each is token 0, and what it was is lost."""
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) if character.isascii() else 0 for character in text]
+
+    def encode_offsets(self, text: str) -> tuple[Ids, Offsets]:
+        return np.array(self.encode(text), np.int32), np.arange(1, len(text) + 1)
+
+    def token_bytes(self, token: int) -> bytes:
+        return super().token_bytes(token) if token else "\ufffd".encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("plain text", []), ("na\u00efve", ["1 token"]), ("\u8a9e" * 20, ["20 tokens"])]
+)
+def test_what_a_tokenizer_does_not_know_is_counted(text: str, told: list[str]) -> None:
+    events = list(Reader(tiny_model(AsciiTokenizer()), score=True).read([pipe(text.encode())]))
+    found = [event for event in events if isinstance(event, ReadingWarning)]
+    assert [event.code for event in found] == ["unknown-tokens"] * len(told)
+    for event, count in zip(found, told, strict=True):
+        assert f": {count} unknown to the tokenizer; " in event.message
+
+
 def test_several_sources_with_their_names_between(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_bytes(b"first text")
     (tmp_path / "two.txt").write_bytes(b"second")

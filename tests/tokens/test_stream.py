@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from famcli.documents.piece import Piece
 from famcli.tokens import ByteTokenizer, StreamDecoder, StreamEncoder, Tokenizer, TokenRun, encode_text
+from famcli.tokens.tokenizer import unknown_ids
 from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, stream, texts
 
 KINDS = [
@@ -156,6 +157,13 @@ def test_words_settle_at_the_next_space(tokenizer: Tokenizer) -> None:
     encoder = StreamEncoder(tokenizer)
     encoder.feed(Piece("the times was the", 0, 17))
     assert encoder.pending_text in (" the", "")
+
+
+def test_ids_that_stand_for_any_character(kinds: dict[str, Tokenizer]) -> None:
+    for name, each in kinds.items():
+        found = unknown_ids(each)
+        assert bool(found) == (name == "normalising_unigram"), name
+        assert set(found) <= set(each.encode("\u8a9e"))
 
 
 @settings(max_examples=20)
