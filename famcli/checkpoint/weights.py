@@ -26,6 +26,7 @@ from famcli.checkpoint.folder import beside, inside, named_file
 from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
 from famcli.checkpoint.gguf_values import GGUF_TYPES
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.documents.target import is_utf8
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf
 
@@ -89,6 +90,8 @@ def opened(path: Path, framework: str = "np") -> Iterator[Any]:
     if is_gguf(path):
         yield open_tensors(path)
         return
+    if not is_utf8(path):
+        raise CheckpointError(f"{path}: this name is not UTF-8, which safetensors files need: give it another one")
     try:
         with safe_open(path, framework=framework) as file:
             yield file

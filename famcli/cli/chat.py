@@ -195,7 +195,7 @@ class _Conversation:
         if path.suffix != ".json":
             text = as_markdown(self._answers)
         try:
-            with path.open("x", encoding="utf-8") as file:
+            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
             raise UsageError(

@@ -18,6 +18,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from famcli.cli.failures import guarded, interrupts_end_at_once
 from famcli.cli.options import expand_option_groups
+from famcli.cli.streams import mend_streams
 
 # name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py.
 COMMANDS = {
@@ -120,6 +121,7 @@ def _root(
 
 def main() -> None:
     """Entry point of the `famcli` script."""
+    mend_streams()
     interrupts_end_at_once()
     # Threads that wait by spinning for long make torch many times slower where others use the machine, and threads
     # that sleep at once slower where nobody does (docs/decisions.md).

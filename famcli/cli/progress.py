@@ -72,7 +72,7 @@ class JsonLines:
         values = {
             key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(snapshot).items()
         }
-        print(json.dumps({"event": "progress", **values}, ensure_ascii=False), file=self._stream, flush=True)
+        print(json.dumps({"event": "progress", **values}), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Nothing to end."""

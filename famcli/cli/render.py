@@ -65,8 +65,10 @@ class Output:
         self.line(text, style)
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """Print one JSON object on one line; numbers that JSON has no word for become null."""
-        self.stream.write(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+        """Print one JSON object on one line; numbers that JSON has no word for become null. What the stream's encoding
+        cannot hold is escaped as JSON does it."""
+        is_unicode = (self.stream.encoding or "utf-8").lower().startswith("utf")
+        self.stream.write(json.dumps(_plain(value), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
         self.stream.flush()
 
 

@@ -44,6 +44,11 @@ def _is_stream(target: Path) -> bool:
     return folder == "/dev" or folder.startswith("/proc/")
 
 
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is text, which the library that opens safetensors files needs; any file may have another name."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in os.fspath(path))
+
+
 def check_page(target: Path, texts: Iterable[str | os.PathLike[str]] = ()) -> None:
     """`check_target` for a page of HTML."""
     check_target(target, "page", lambda first: first.lstrip().lower().startswith(b"<!doctype html"), texts)

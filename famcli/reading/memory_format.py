@@ -23,7 +23,7 @@ from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
-from famcli.documents.target import check_target
+from famcli.documents.target import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
 from famcli.nn.shapes import MEMORY_MODES, MemoryMode, memory_layers, state_shapes
@@ -37,6 +37,7 @@ FORMAT = 1
 _MARK = "famcli memory"
 _DAMAGED = "the file is damaged: read the text again, or restore it from a copy"
 _COMPUTE = ("F32", "BF16", "F16")
+_NO_UTF8 = "its name is not UTF-8, which memory files need: give it another one"
 _FIRST_BYTES = 10
 
 
@@ -102,13 +103,15 @@ class MemoryFileInfo:
 
     def dumps(self) -> str:
         """The JSON object in the file's metadata."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True)  # ASCII: a file may have a name that is no Unicode
 
 
 def check_save(
     path: Path, append: bool = False, force: bool = False, texts: Iterable[str | os.PathLike[str]] = ()
 ) -> None:
     """Refuse to save where there is something that may not be replaced, or nothing to append to. Raises UsageError."""
+    if not is_utf8(path):
+        raise UsageError(f"{path}: {_NO_UTF8}")
     if append:  # whether it is a memory file is seen on loading it
         if not path.exists():
             raise UsageError(f"{path} does not exist, so there is nothing to append to: leave --append out")
@@ -143,6 +146,8 @@ class OpenedMemoryFile:
         self.path = path
         if path.is_dir():
             raise MemoryFileError(f"{path} is a directory, a memory file is needed")
+        if not is_utf8(path):
+            raise MemoryFileError(f"{path}: {_NO_UTF8}")
         try:
             self.file_size = path.stat().st_size
             with path.open("rb") as file:

@@ -147,7 +147,7 @@ class TextReader:
 
     def _read_first(self, questions: Sequence[str]) -> None:
         """Questions as text of their own, before the documents: they belong to no source that is cited."""
-        text = "".join(f"Question: {question}\n" for question in questions).encode()
+        text = "".join(f"Question: {question}\n" for question in questions).encode("utf-8", "replace")
         for _ in self.reader.read([open_document("-", encoding="utf-8", stdin=io.BytesIO(text))], names=False):
             pass
 
