@@ -16,11 +16,15 @@ from types import FrameType
 
 import typer
 
+from famcli.cli.render import STANDARD_OUTPUT
 from famcli.errors import FamcliError
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_CLOSED_PIPE = 128 + 13  # SIGPIPE, a name that Windows lacks
+INTERRUPTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+"""The signals that interrupt a command, Ctrl-C and `kill`, and what Python does with each of them."""
+
+_interrupted_by: int = signal.SIGINT
 
 
 @contextmanager
@@ -36,12 +40,12 @@ def guarded(debug: bool = False) -> Iterator[None]:
         _discard_stdout()
         raise typer.Exit(EXIT_CLOSED_PIPE) from None
     except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(interrupted_code()) from None
     except FamcliError as error:
         _complain(str(error), debug)
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno == errno.ENOSPC or error.filename == STANDARD_OUTPUT:
             _discard_stdout()
         _complain(_describe_os_error(error), debug)
         raise typer.Exit(EXIT_FAILED) from None
@@ -62,25 +66,43 @@ def guarded(debug: bool = False) -> Iterator[None]:
 
 
 def interrupts_end_at_once() -> None:
-    """Let Ctrl-C end the process silently while it starts, when nothing would be lost.
+    """Let Ctrl-C and SIGTERM end the process silently while it starts, when nothing would be lost.
 
     A KeyboardInterrupt inside the C++ that runs while torch is imported would abort it with a message of its own.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or a caller's
-        signal.signal(signal.SIGINT, _end)
+    for signum, usual in INTERRUPTS.items():
+        if signal.getsignal(signum) == usual:  # else it is ignored, or a caller's
+            signal.signal(signum, _end)
 
 
 def interrupts_raise() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt again, after `interrupts_end_at_once`."""
-    if signal.getsignal(signal.SIGINT) is _end:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let Ctrl-C, and SIGTERM like it, raise KeyboardInterrupt, after `interrupts_end_at_once`."""
+    for signum in INTERRUPTS:
+        if signal.getsignal(signum) == _end:
+            signal.signal(signum, _raise)
+
+
+def interrupted_code() -> int:
+    """The exit code of what was interrupted: 130 by Ctrl-C, 143 by SIGTERM."""
+    return 128 + _interrupted_by
+
+
+def remember_interrupt(signum: int) -> None:
+    """Take note of the signal that came, for `interrupted_code`."""
+    global _interrupted_by
+    _interrupted_by = signum
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    remember_interrupt(signum)
+    raise KeyboardInterrupt
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
     with suppress(OSError):
         if os.isatty(2):
             os.write(2, b"\r\x1b[K\x1b[?25h")  # a progress bar may be there, and hides the cursor
-    os._exit(EXIT_INTERRUPTED)
+    os._exit(128 + signum)
 
 
 def _complain(message: str, debug: bool) -> None:
@@ -94,6 +116,8 @@ def _describe_os_error(error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
     where = f"{error.filename}: " if error.filename else ""
     advice = "; free some space or write elsewhere" if error.errno == errno.ENOSPC else ""
+    if error.filename == STANDARD_OUTPUT:
+        return f"{STANDARD_OUTPUT} cannot be written: {reason}; what was done until then stays{advice}"
     return f"{where}{reason}{advice}"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from famcli.cli.progress import Snapshot
 
+STANDARD_OUTPUT = "standard output"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BAR_WIDTH = 12
 _NAME_WIDTH = 24
@@ -47,16 +48,15 @@ class Output:
             text = harmless(text)
         if self._styled and style:
             text = _styled(text, style)
-        self.stream.write(text)
-        self.stream.flush()
+        self._print(text)
 
     def shaded(self, cells: Iterable[tuple[str, float | None]]) -> None:
         """Print one line of cells, each with a background from red (share 0) to green (1); None has none."""
+        line = ""
         for text, share in cells:
             text = harmless(text) if self.is_terminal else text
-            self.stream.write(_shaded(text, share) if self._styled and share is not None else text)
-        self.stream.write("\n")
-        self.stream.flush()
+            line += _shaded(text, share) if self._styled and share is not None else text
+        self._print(line + "\n")
 
     def paragraph(self, text: str, style: Style = "") -> None:
         """Print a paragraph of our own prose: wrapped on a terminal, one line elsewhere."""
@@ -68,8 +68,15 @@ class Output:
         """Print one JSON object on one line; numbers that JSON has no word for become null. What the stream's encoding
         cannot hold is escaped as JSON does it."""
         is_unicode = (self.stream.encoding or "utf-8").lower().startswith("utf")
-        self.stream.write(json.dumps(_plain(value), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
-        self.stream.flush()
+        self._print(json.dumps(_plain(value), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
+
+    def _print(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT  # for the message
+            raise
 
 
 class Notes:

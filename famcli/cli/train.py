@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
+from famcli.cli.failures import INTERRUPTS, interrupted_code, interrupts_raise, remember_interrupt
 from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
 from famcli.cli.render import Bar, Notes, Output, describe_seconds, plural
 from famcli.cli.train_estimate import show_estimate
@@ -99,7 +99,7 @@ def follow(
     done = f"{ended.step:,} steps, {ended.tokens:,} tokens{times} in {describe_seconds(ended.seconds)}"
     if not ended.finished:
         Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupted_code())
     assert ended.exported is not None
     if not jsonl and is_first_process():
         Output().line(f"{shown or ended.exported}: trained {done}.")
@@ -111,7 +111,7 @@ def _of_which(event: RunStarted) -> str:
 
 
 class _Watch:
-    """Shows a run's events, and stops it after a step when Ctrl-C asks for that."""
+    """Shows a run's events, and stops it after a step when Ctrl-C or SIGTERM asks for that."""
 
     def __init__(self, report: ReportOptions, name: str, jsonl: bool) -> None:
         self._notes = Notes(report.quiet)
@@ -122,7 +122,7 @@ class _Watch:
         self.corpus_tokens = 0
         self._last_shown = 0.0
         self._stop = False
-        self._old_handler: Any = None
+        self._old_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         self._show({"stage": f"loading {self._name}"}, 0, None, "", always=True)
@@ -131,13 +131,13 @@ class _Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._old_handler is not None:
-            signal.signal(signal.SIGINT, self._old_handler)
+        for signum, handler in self._old_handlers.items():
+            signal.signal(signum, handler)
         if self._bar is not None:
             self._bar.close()
 
     def should_stop(self) -> bool:
-        """Whether Ctrl-C was pressed since the first step began."""
+        """Whether Ctrl-C or SIGTERM came since the first step began."""
         return self._stop
 
     def event(self, event: Any) -> None:
@@ -166,7 +166,7 @@ class _Watch:
             stage = f"scoring held-out documents, memory {event.memory_mode}"
             self._show({"stage": stage}, event.done, event.total, "", always=True)
         elif isinstance(event, RunStarted):
-            self._old_handler = signal.signal(signal.SIGINT, self._interrupt)
+            self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
             self.corpus_tokens = sum(event.corpus_tokens.values())
             self._notes.note(
                 f"{event.name}: {event.num_parameters:,} parameters{_of_which(event)}, "
@@ -218,7 +218,8 @@ class _Watch:
             print(json.dumps({"event": "progress", **values, "share": share}), file=sys.stderr, flush=True)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        if self._stop:
+        remember_interrupt(signum)
+        if self._stop and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._stop = True
         self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")

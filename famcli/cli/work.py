@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from famcli.cli.failures import EXIT_INTERRUPTED, interrupts_raise
+from famcli.cli.failures import interrupted_code, interrupts_raise
 from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Work:
     """One run of a command, as a context manager: `output` and `form` for the result, `notes` and `progress` beside it.
 
-    interrupted: Ctrl-C came while a task was followed; `finish` then exits with its code.
+    interrupted: Ctrl-C or SIGTERM came while a task was followed; `finish` then exits with its code.
     """
 
     def __init__(self, report: ReportOptions, output: OutputOptions) -> None:
@@ -134,7 +134,7 @@ class Work:
         found: how much text there was, in any unit; none at all is a DocumentError.
         """
         if self.interrupted:
-            _exit_interrupted()
+            raise typer.Exit(interrupted_code())
         if not found:
             raise DocumentError("there was no text to work on; give one that is not empty")
 
@@ -201,6 +201,3 @@ def _is_wrapped(lines: list[str]) -> bool:
     later = lines[1:]
     return 2 * sum(line[0].islower() for line in later) >= len(later) or (len(later) == 1 and later[0][0].isalpha())
 
-
-def _exit_interrupted() -> NoReturn:
-    raise typer.Exit(EXIT_INTERRUPTED)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,14 @@ def test_help_to_a_full_disk_is_one_line(spawn, command: list[str]) -> None:
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert stderr == "famcli: no space left on device; free some space or write elsewhere\n"
+
+
+def test_a_full_disk_is_said_to_be_that_of_standard_output(spawn, tiny: Path, story: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        process = spawn("quantize", tiny, tmp_path / "small", stdout=full)
+    assert process.communicate(timeout=60)[1] == (
+        "famcli: standard output cannot be written: no space left on device; what was done until then stays; free some "
+        "space or write elsewhere\n"
+    )
+    assert process.returncode == 1
+    assert (tmp_path / "small" / "model.safetensors").exists()

@@ -202,7 +202,8 @@ def test_a_full_disk_is_one_line(spawn, tiny: Path, story: Path) -> None:
     with open("/dev/full", "w") as full:
         process = spawn("ppl", story, "--quiet", "--model", tiny, stdout=full)
     assert process.communicate(timeout=60)[1] == (
-        "famcli: no space left on device; free some space or write elsewhere\n"
+        "famcli: standard output cannot be written: no space left on device; what was done until then stays; free some "
+        "space or write elsewhere\n"
     )
     assert process.returncode == 1
 

@@ -98,8 +98,9 @@ def test_kind_memory_is_smaller(run, tiny: Path, story: Path, tmp_path: Path) ->
     assert sizes[1] < sizes[0]
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_saves_and_says_how_to_go_on(
-    run, spawn, until_tokens_are_read, tiny: Path, story: Path, tmp_path: Path
+    run, spawn, until_tokens_are_read, tiny: Path, story: Path, tmp_path: Path, signum: int, code: int
 ) -> None:
     saved, num_given = tmp_path / "pipe.fam", 0
     process = spawn("read", "--save", saved, "--model", tiny, "--progress", "json", "--json")
@@ -111,10 +112,10 @@ def test_interrupt_saves_and_says_how_to_go_on(
         num_given += 400
 
     until_tokens_are_read(process, more)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     stdout, stderr = process.communicate(timeout=60)
     result = json.loads(stdout)
-    assert (process.returncode, result["partial"]) == (130, True)
+    assert (process.returncode, result["partial"]) == (code, True)
     assert 127 <= result["saved"]["bytes"] == result["read"]["bytes"] == result["read"]["tokens"]
     assert result["saved"]["bytes"] + result["saved"]["unread"] <= num_given
     assert "go on by piping the rest into: famcli read - --save" in stderr

@@ -125,16 +125,19 @@ def test_a_bad_recipe_is_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_an_interrupted_run_saves_and_goes_on(run, spawn, recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_and_goes_on(
+    run, spawn, recipe: Path, tmp_path: Path, signum: int, code: int
+) -> None:
     folder = tmp_path / "run"
     process = spawn("train", recipe, "--run", folder, "--set", "schedule.steps=100000", "--jsonl")
     for line in process.stdout:
         if json.loads(line)["event"] == "StepDone":
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     stdout, stderr = process.communicate(timeout=60)
     ended = json.loads(stdout.splitlines()[-1])
-    assert (process.returncode, ended["event"], ended["finished"]) == (130, "RunEnded", False)
+    assert (process.returncode, ended["event"], ended["finished"]) == (code, "RunEnded", False)
     assert "go on with: famcli train" in stderr
     assert "Traceback" not in stderr
     again = run("train", recipe, "--run", folder, "--set", f"schedule.steps={ended['step'] + 1}")
