@@ -200,4 +200,3 @@ def _is_wrapped(lines: list[str]) -> bool:
     not. Of two lines the second may begin with a name."""
     later = lines[1:]
     return 2 * sum(line[0].islower() for line in later) >= len(later) or (len(later) == 1 and later[0][0].isalpha())
-

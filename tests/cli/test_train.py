@@ -126,9 +126,7 @@ def test_a_bad_recipe_is_one_line(
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_saves_and_goes_on(
-    run, spawn, recipe: Path, tmp_path: Path, signum: int, code: int
-) -> None:
+def test_an_interrupted_run_saves_and_goes_on(run, spawn, recipe: Path, tmp_path: Path, signum: int, code: int) -> None:
     folder = tmp_path / "run"
     process = spawn("train", recipe, "--run", folder, "--set", "schedule.steps=100000", "--jsonl")
     for line in process.stdout:
