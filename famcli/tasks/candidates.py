@@ -13,15 +13,16 @@ from famcli.tasks.sentences import Sentence
 
 MAX_BINS = 64
 PER_BIN = 8
-_FIRST_LENGTH = 1024  # source bytes of a bin until the document outgrows MAX_BINS of them
+_FIRST_LENGTH = 1024  # bytes of a bin until the document outgrows MAX_BINS of them
 _REDUNDANCY = 1.0  # how many standard deviations of the score full redundancy costs
 _MAX_SIMILARITY = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A sentence of a source. place: source bytes read before it over all sources. score: the higher, the better, by
-    what was known when it was read. salience: of its tokens alone. opens: it begins a paragraph, and not a speech."""
+    """A sentence of a source. place: bytes of text before it over all sources, in UTF-8. score: the higher, the better,
+    by what was known when it was read. salience: of its tokens alone. opens: it begins a paragraph, and not a speech.
+    """
 
     sentence: Sentence
     source: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from famcli.documents.piece import Piece
 from famcli.tasks.quality import num_words
@@ -17,10 +17,14 @@ _ENOUGH = 300  # characters from which a blank line ends a passage
 
 @dataclass(frozen=True)
 class Passage:
-    """Consecutive sentences of a source, verbatim with the white space between them."""
+    """Consecutive sentences of a source, verbatim with the white space between them.
+
+    num_pages: pages of the source that had begun when the passage was cut, for the index.
+    """
 
     source: int
     sentences: tuple[Sentence, ...]
+    num_pages: int = field(default=1, compare=False)
 
     @property
     def text(self) -> str:
@@ -88,6 +92,6 @@ class PassageBuilder:
         return self._length < _ENOUGH or gap.count("\n") < 2
 
     def _close(self) -> Passage:
-        passage = Passage(self._source, tuple(self._open))
+        passage = Passage(self._source, tuple(self._open), self._splitter.page)
         self._open, self._length = [], 0
         return passage

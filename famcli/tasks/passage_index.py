@@ -26,11 +26,11 @@ from famcli.tasks.sentences import Sentence
 PART = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 2
+_FORMAT = 3
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};
-CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER, start INTEGER, page INTEGER, sentences TEXT);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER, start INTEGER, num_pages INTEGER, sentences TEXT);
 CREATE TABLE parts (first INTEGER PRIMARY KEY, lengths BLOB);
 CREATE TABLE postings (term TEXT, first INTEGER, data BLOB, PRIMARY KEY (term, first)) WITHOUT ROWID;
 """
@@ -94,7 +94,7 @@ class PassageIndex:
             self._postings.setdefault(term, []).append((place, count))
         sentences = [[getattr(sentence, name) for name in _FIELDS] for sentence in passage.sentences]
         first = passage.sentences[0]
-        row = (self.num_passages, passage.source, first.start, first.page, json.dumps(sentences))
+        row = (self.num_passages, passage.source, first.start, passage.num_pages, json.dumps(sentences))
         self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", [row])
         self._lengths.append(len(found))
         self._num_terms += len(found)
@@ -134,7 +134,7 @@ class PassageIndex:
 
     def has_pages(self, source: int) -> bool:
         """Whether a source has page breaks."""
-        (last,) = self._base.execute("SELECT max(page) FROM passages WHERE source = ?", (source,)).fetchone()
+        (last,) = self._base.execute("SELECT max(num_pages) FROM passages WHERE source = ?", (source,)).fetchone()
         return last is not None and int(last) > 1
 
     def beside(self, source: int, start: int) -> list[Passage]:

@@ -81,7 +81,7 @@ def _unmarked(text: str, is_finished: bool) -> Heading | None:
 
 @dataclass
 class Part:
-    """A part of the document. title: None before the first heading. place: source bytes before it, over all sources.
+    """A part of the document. title: None before the first heading. place: as of `Candidate`.
 
     num_sentences: that can be quoted. candidates: the best of them.
     """

@@ -33,7 +33,7 @@ class Sentence:
 
     gap: the white space before it in the source, None where that is longer than `MAX_GAP` or the source begins.
     whole: False for a part of something too long. page: of its start, from 1; pages end with form feeds.
-    is_code: it is a line of code.
+    is_code: it is a line of code. place: bytes of the text before it in UTF-8, whatever the source is encoded in.
     """
 
     text: str
@@ -44,6 +44,7 @@ class Sentence:
     whole: bool
     page: int = 1
     is_code: bool = False
+    place: int = 0
 
     @property
     def is_finished(self) -> bool:
@@ -57,7 +58,7 @@ class SentenceSplitter:
     def __init__(self, line: int = 1) -> None:
         self._text, self._at = "", 0  # `_at`: the first character that is in no sentence yet
         self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
-        self._line, self.page = line, 1  # of the character at `_at`
+        self._line, self.page, self.place = line, 1, 0  # of the character at `_at`
         self._gap: str | None = None
         self._broken = False
         self._fenced = 0  # lines of fenced code that may still come
@@ -105,7 +106,8 @@ class SentenceSplitter:
         stop = self._at + len(text)
         start = int(self._offsets[self._at])
         end_byte, code = int(self._offsets[stop]), self._fenced > 0 or is_code((self._indent or "") + text)
-        sentence = Sentence(text, start, end_byte, self._line, self._gap, not self._broken, self.page, code)
+        whole = not self._broken
+        sentence = Sentence(text, start, end_byte, self._line, self._gap, whole, self.page, code, self.place)
         self._broken = self._broken and not ends
         self._mind_fences(text)
         self._advance(stop)
@@ -128,8 +130,10 @@ class SentenceSplitter:
         self._advance(found.end())
 
     def _advance(self, place: int) -> None:
-        self._line += self._text.count("\n", self._at, place)
-        self.page += self._text.count("\f", self._at, place)
+        passed = self._text[self._at : place]
+        self._line += passed.count("\n")
+        self.page += passed.count("\f")
+        self.place += len(passed.encode("utf-8", "surrogatepass"))
         self._at = place
 
     def _ends(self, match: re.Match[str], final: bool) -> bool | None:

@@ -112,9 +112,8 @@ class Summarizer:
         by_attention = self.signal == "attention"
         reader = Reader(self.model, memory_mode=self.memory_mode, score=not by_attention, attention=by_attention)
         watched = (self._ledger.watch(document, self._see) for document in open_documents(documents))
-        num_bytes = 0
         for event in reader.read(watched):
-            num_bytes = self._mind(event, num_bytes)
+            self._mind(event)
             yield from self._ledger.record(event)
             yield from self._news()
             if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
@@ -166,18 +165,16 @@ class Summarizer:
         if self._recorder is not None:
             self._recorder.see(piece)
 
-    def _mind(self, event: Event, num_bytes: int) -> int:
-        """Tell those who gather of an event; returns the source bytes read of whole sources."""
+    def _mind(self, event: Event) -> None:
+        """Tell those who gather of an event."""
         if isinstance(event, SourceStart):
-            self._extraction.begin_source(event.name, num_bytes)
+            self._extraction.begin_source(event.name)
             if self._recorder is not None:
                 self._recorder.begin(event.name)
         elif isinstance(event, BlockEvent):
             self._extraction.add(event)
         elif isinstance(event, SourceEnd):
-            num_bytes += event.num_bytes
             self._extraction.end_source()
-        return num_bytes
 
     def _news(self) -> Iterator[SoFar]:
         """The best sentence so far, where that is another one than it was."""

@@ -39,7 +39,7 @@ class Extraction:
         self.model, self.memory_mode = model, memory_mode
         self.why_surprise = _why_surprise(model, memory_mode)
         self.parts = Parts()
-        self.num_seen = self.num_quotable = self._num_sources = 0
+        self.num_seen = self.num_quotable = self._num_sources = self._num_bytes = 0
         self._scorer = Scorer(focus=None if focus is None else Focus(focus))
         self._on_values = on_values
         self._profile, self._average = AttentionProfile(), Average()
@@ -71,11 +71,11 @@ class Extraction:
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def begin_source(self, name: str, place: int) -> None:
-        """A source begins, after `place` source bytes of others."""
-        self._sources.append(SourceSentences(name, self._num_sources, place, self._average))
+    def begin_source(self, name: str) -> None:
+        """A source begins."""
+        self._sources.append(SourceSentences(name, self._num_sources, self._num_bytes, self._average))
         self._num_sources += 1
-        self.parts.begin_source(name, place)
+        self.parts.begin_source(name, self._num_bytes)
 
     def see(self, piece: Piece) -> None:
         """Text that is going to be read."""
@@ -95,6 +95,7 @@ class Extraction:
     def end_source(self) -> None:
         """The source was read to its end."""
         self._sources[-1].end()
+        self._num_bytes += self._sources[-1].num_bytes
         if self._held is None:
             for source in self._sources:
                 self._take(source)
@@ -150,7 +151,7 @@ class Extraction:
             self._mind_frame(sentence, source)
             if source.is_over:
                 continue
-            place = source.place + sentence.start
+            place = source.place + sentence.place
             found = heading(sentence)
             if found is not None:
                 self.parts.begin(found, sentence, place)

@@ -21,7 +21,7 @@ from famcli.tasks.sentences import Sentence
 FREQUENCY_WEIGHT, LIKENESS_WEIGHT = 0.6, 0.6
 POSITION_WEIGHT, OPENING_WEIGHT, SALIENCE_WEIGHT, FOCUS_WEIGHT = 0.5, 0.65, 0.1, 3.0
 SHORTNESS_WEIGHT, FULL_LENGTH = 2.0, 10  # of a sentence without topical words; with so many there is none
-_PLACE_UNIT = 200  # source bytes
+_PLACE_UNIT = 200  # bytes
 _MIN_COVERAGE = 0.2  # of a focus, by a sentence that is about it
 
 

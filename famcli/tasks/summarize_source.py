@@ -11,8 +11,9 @@ from famcli.tasks.sentences import Sentence, SentenceSplitter
 
 
 class SourceSentences:
-    """One source in reading. index: from 0. place: source bytes before it, over all sources. is_over: its own text has
-    ended, though not the file (a licence follows)."""
+    """One source in reading. index: from 0. place: bytes of the text of those before it, in UTF-8 whatever they are
+    encoded in, so that the choice does not depend on that. is_over: its own text has ended, though not the file (a
+    licence follows)."""
 
     def __init__(self, name: str, index: int, place: int, average: Average) -> None:
         self.name, self.index, self.place = name, index, place
@@ -26,6 +27,11 @@ class SourceSentences:
     def has_pages(self) -> bool:
         """Whether a page break was read."""
         return self._splitter.page > 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its text so far, in UTF-8."""
+        return self._splitter.place
 
     def feed(self, piece: Piece) -> None:
         """Text that is going to be read."""

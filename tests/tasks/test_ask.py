@@ -21,6 +21,7 @@ from famcli.tasks.likelihood import QuestionLikelihood
 from famcli.tasks.question import Question
 from famcli.tasks.read import ReadConfig, read
 from famcli.tasks.spans import copy_span
+from famcli.tasks.summarize import summarize
 from famcli.tasks.weighing import weigh
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, without_bos, write
@@ -44,6 +45,23 @@ def check_citations(result: AskResult, raw: bytes, encoding: str = "utf-8") -> N
         for citation in answer.citations:
             assert raw[slice(*citation.span)].decode(encoding) == citation.text
             assert citation.line == 1 + raw[: citation.span[0]].decode(encoding).count("\n")
+
+
+BREAKS = ["\f{} Last.", "{}\f", "{} More of it.\fLast.", "{} Another\fthing.", "\f\f{}", "{}"]
+
+
+@pytest.mark.parametrize("text", BREAKS)
+def test_pages_are_those_that_a_summary_has(text: str, tmp_path: Path) -> None:
+    path, saved = write(tmp_path, text.format(FACT)), tmp_path / "text.fam"
+    model = byte_model(LARGE)
+    found = {quote.text: quote.page for quote in summarize(model, [path]).sentences}
+    read(model, [path], ReadConfig(save=saved))
+    task = Ask(model, [QUESTION])
+    for _ in task.events_from_memory(saved):
+        pass
+    for result in (ask(model, QUESTION, [path]), task.result()):
+        answer = result.answers[0]
+        assert answer.page == answer.citations[0].page == found[FACT]
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])

@@ -397,6 +397,16 @@ def test_sections_follow_the_headings(tmp_path: Path) -> None:
     assert [part.sentences for part in result.sections] == [(0,), (1,), (2,)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_summary_does_not_depend_on_the_encoding(encoding: str, tmp_path: Path) -> None:
+    text = "".join(prose(3, seed) + "Ты \u201cбыл\u201d там где никого не было тогда зимой. " for seed in range(60))
+    summaries = []
+    for name in ("utf-8", encoding):
+        paths = [write(tmp_path, part.encode(name), f"{i}.txt") for i, part in enumerate((text, text[::-1]))]
+        summaries.append(summarize(byte_model(LARGE), paths, SummarizeConfig(length=sentences(9))).sentences)
+    assert [(one.text, one.score) for one in summaries[0]] == [(one.text, one.score) for one in summaries[1]]
+
+
 def test_without_headings_sections_are_equal_parts(tmp_path: Path) -> None:
     result = summarize(byte_model(LARGE), [write(tmp_path, prose(200))], SummarizeConfig(sections=True))
     assert [part.title for part in result.sections] == [f"Part {number} of 10" for number in range(1, 11)]
