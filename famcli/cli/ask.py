@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -112,8 +113,11 @@ def ask(
         asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
         if not all(one.strip() for one in asked):
             raise UsageError("a question is empty: ask something")
-        if not load and not file and len(asked) > 1 and (path := next(filter(os.path.isfile, asked), None)):
-            raise UsageError(f"'{path}' is given as a question, and is a file: to ask it, write --file {path}")
+        for path in filter(os.path.isfile, asked):
+            hint = f"'{path}' is given as a question, and is a file: to read it, write --file {shlex.quote(path)}"
+            if not load and not file and len(asked) > 1:
+                raise UsageError(hint)
+            work.notes.note(hint)
         model = work.open_model(machine, load)
         config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
         cache = readings.open() if readings.readings_limit and not load else None

@@ -62,7 +62,7 @@ class Answer:
     confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
     cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of a written
     one are where the model looked, and nothing checks that they support it. missing: names and numbers of the question
-    that stand nowhere in what was read.
+    that stand nowhere in what was read; inflected otherwise, as languages other than English have it, they may.
     """
 
     question: str
@@ -79,8 +79,8 @@ class Answer:
 
     @property
     def doubt(self) -> str | None:
-        """What speaks against an answer: what is asked about does not occur."""
-        return f"Nowhere in what was read: {', '.join(self.missing)}." if self.missing else None
+        """What speaks against an answer: what is asked about does not occur, as it is written in the question."""
+        return f"Nowhere in what was read, in this form: {', '.join(self.missing)}." if self.missing else None
 
     def place(self, number: int) -> str:
         """Where the citation of this number (from 1) stands: `page 3, line 120`. Of the first one: where the answer

@@ -191,7 +191,8 @@ class Ledger:
         """Say that a memory is left out because it is not trained, unless a `mode` was asked for."""
         if mode is None and model.sidecar.fam.fam_length and not model.sidecar.memory_trained:
             yield from self.warn(
-                f"the memory of {model.name} is not trained, so the text is read without it; memory mode 'on' overrides"
+                f"the memory of {model.name} is not trained, so the text is read without it; --memory-mode on reads "
+                "with it"
             )
 
     def note(self, text: str) -> bool:

@@ -11,6 +11,7 @@ from famcli.documents.piece import Piece
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart
 from famcli.reading.reader import Reader
 from famcli.tasks.common import Advance, Documents, Ledger, Notice, Stage, chosen_memory_mode, open_documents
+from famcli.tasks.quality import num_words
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize_extract import Extraction
 from famcli.tasks.summarize_result import (
@@ -127,7 +128,7 @@ class Summarizer:
             yield from self._write(reader)
         else:
             self._quotes, self._sections = self._extract(self._ledger.counts().num_tokens)
-            yield from self._warn_of_few()
+            yield from self._warn_of_length()
         self._finished = True
 
     def result(self) -> SummaryResult:
@@ -210,15 +211,22 @@ class Summarizer:
 
     # ------------------------------------------------------------------------------------------------ extracting
 
-    def _warn_of_few(self) -> Iterator[Notice]:
-        """Say so where there are fewer sentences than were asked for."""
+    def _warn_of_length(self) -> Iterator[Notice]:
+        """Say so where there are fewer sentences than were asked for, or far from as many words: none is cut."""
         asked, found = self.config.length.budget, len(self._quotes)
-        judged = not self.config.sections and not self._extraction.has_only_lines
-        if judged and asked is not None and asked.unit == "sentences" and 0 < found < asked.count:
-            about = " and are about the focus" if self.config.focus else ""
-            yield from self._ledger.warn(
-                f"{asked.count} sentences were asked for; the text has {found} that stand alone and differ{about}"
-            )
+        if self.config.sections or self._extraction.has_only_lines or asked is None or not found:
+            return
+        about = " and are about the focus" if self.config.focus else ""
+        words = sum(num_words(quote.text) for quote in self._quotes)
+        has = None
+        if asked.unit == "sentences" and found < asked.count:
+            has = f"the text has {found} that stand alone and differ{about}"
+        elif asked.unit == "words" and 3 * words < 2 * asked.count:
+            has = f"the text has {words} in sentences that stand alone and differ{about}"
+        elif asked.unit == "words" and 2 * words > 3 * asked.count:
+            has = f"what is quoted are whole sentences, of {words} words"
+        if has is not None:
+            yield from self._ledger.warn(f"{asked.count} {asked.unit} were asked for; {has}")
 
     def _extract(self, num_tokens: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         extraction, length, chooser = self._extraction, self.config.length, self._extraction.chooser()

@@ -61,7 +61,8 @@ def parse_length(text: str) -> Length:
     match = _LENGTH.fullmatch(word)
     if match is None or not int(match[1]):
         raise UsageError(
-            f"'{text}' is no length for a summary: use short, medium, long, a number of sentences (7) or words (150w)"
+            f"'{text}' is no length for a summary: use short, medium, long, a number of sentences (7) or words (150w), "
+            "1 to 999999"
         )
     unit: Literal["sentences", "words"] = "words" if (match[2] or "").startswith("w") else "sentences"
     return Length(budget=Budget(int(match[1]), unit))

@@ -103,6 +103,9 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
     file_as_question = run("ask", "Who?", story, "--model", tiny, input="")
     assert file_as_question.exit_code == 2
     assert f"write --file {story}" in file_as_question.stderr
+    hinted = run("ask", "Who?", story, "--file", story, "--model", tiny)
+    assert hinted.exit_code == 0
+    assert f"famcli: '{story}' is given as a question, and is a file: to read it, write --file {story}" in hinted.stderr
 
 
 def test_questions_from_options_and_files(run, tiny: Path, story: Path, tmp_path: Path) -> None:

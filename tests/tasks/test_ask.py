@@ -114,7 +114,7 @@ def test_names_and_numbers_that_stand_nowhere_are_named(tmp_path: Path) -> None:
     }
     answers = ask(byte_model(LARGE), list(asked), [path]).answers
     assert [answer.missing for answer in answers] == list(asked.values())
-    assert answers[0].doubt == "Nowhere in what was read: Zeta, 2001."
+    assert answers[0].doubt == "Nowhere in what was read, in this form: Zeta, 2001."
     assert answers[0].to_json()["missing"] == ["Zeta", "2001"]
     assert answers[1].doubt is None
 

@@ -350,6 +350,21 @@ def test_fewer_sentences_than_were_asked_for_are_explained(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("count", "warning"),
+    [
+        (3, "3 words were asked for; what is quoted are whole sentences, of {} words"),
+        (20, None),
+        (500, "500 words were asked for; the text has {} in sentences that stand alone and differ"),
+    ],
+)
+def test_far_from_as_many_words_as_were_asked_for_is_said(count: int, warning: str | None, tmp_path: Path) -> None:
+    path = write(tmp_path, "Anna walked to the market in the morning. " + prose(9))
+    result = summarize(byte_model(), [path], SummarizeConfig(length=Length(budget=Budget(count, "words"))))
+    words = sum(len(quote.text.split()) for quote in result.sentences)
+    assert result.warnings == (() if warning is None else (warning.format(words),))
+
+
+@pytest.mark.parametrize(
     ("text", "budget"),
     [("7", Budget(7)), ("7 sentences", Budget(7)), ("150w", Budget(150, "words")), ("150 Words", Budget(150, "words"))],
 )
@@ -360,7 +375,7 @@ def test_a_length_is_a_name_or_a_number(text: str, budget: Budget) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-3", "tiny", "", "7 pages", "1e9", "9999999"])
 def test_what_is_no_length_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no length"):
+    with pytest.raises(UsageError, match=r"is no length.*1 to 999999"):
         parse_length(text)
 
 
