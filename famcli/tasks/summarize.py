@@ -11,7 +11,7 @@ from famcli.documents.piece import Piece
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart
 from famcli.reading.reader import Reader
 from famcli.tasks.common import Advance, Documents, Ledger, Notice, Stage, chosen_memory_mode, open_documents
-from famcli.tasks.quality import num_words
+from famcli.tasks.quality import MAX_WORDS, num_words
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize_extract import Extraction
 from famcli.tasks.summarize_result import (
@@ -221,7 +221,7 @@ class Summarizer:
         has = None
         if asked.unit == "sentences" and found < asked.count:
             has = f"the text has {found} that stand alone and differ{about}"
-        elif asked.unit == "words" and 3 * words < 2 * asked.count:
+        elif asked.unit == "words" and asked.count - words > MAX_WORDS // 2:  # one more would have come closer
             has = f"the text has {words} in sentences that stand alone and differ{about}"
         elif asked.unit == "words" and 2 * words > 3 * asked.count:
             has = f"what is quoted are whole sentences, of {words} words"
