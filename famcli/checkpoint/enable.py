@@ -24,7 +24,7 @@ from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
-from famcli.errors import CheckpointError
+from famcli.errors import CheckpointError, UsageError
 
 _ROWS_AT_ONCE = 4096
 
@@ -56,8 +56,8 @@ def enable(
 
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
     each dimension. What is not given is chosen (see `choose_fam`), and a checkpoint that has a chat template writes its
-    summaries. Raises CheckpointError when the folder does not hold a decoder famcli can open, or was enabled before
-    (unless `force`, and always where its memory is trained), UsageError for numbers that cannot be.
+    summaries. Raises CheckpointError when the folder does not hold a decoder famcli can open, or its memory is trained
+    already, UsageError for numbers that cannot be, and when it was enabled before (unless `force`).
     """
     folder = checkpoint_folder(path)
     targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
@@ -68,7 +68,7 @@ def enable(
             f"remove {SIDECAR_FILE} and {PROMPT_FILE} from the copy"
         )
     if existing and not force:
-        raise CheckpointError(f"{existing[0]} is there already: the folder was enabled before; --force replaces it")
+        raise UsageError(f"{existing[0]} is there already: the folder was enabled before; --force replaces it")
     check_links(folder)
     config = read_config(folder)
     refuse_adapter(folder)

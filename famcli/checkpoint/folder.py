@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from famcli.checkpoint.jsonfile import shown
-from famcli.errors import CheckpointError
+from famcli.errors import CheckpointError, UsageError
 from famcli.tokens.gguf_file import is_gguf
 
 
@@ -24,6 +24,12 @@ def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the folder that holds config.json and the weights")
     return folder
+
+
+def check_new_folder(target: Path) -> None:
+    """Raise UsageError unless a checkpoint can be written to `target` without replacing anything."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is there already; give a folder that is empty or not there")
 
 
 def beside(folder: Path, name: str) -> Path:

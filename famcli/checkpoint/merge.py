@@ -20,7 +20,7 @@ from famcli.checkpoint.adapter import ADAPTER_CONFIG, base_warnings, fit, read_a
 from famcli.checkpoint.adapter_file import load_updates
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights
 from famcli.checkpoint.families import PretrainedConfig, read_config
-from famcli.checkpoint.folder import check_links, checkpoint_folder
+from famcli.checkpoint.folder import check_links, check_new_folder, checkpoint_folder
 from famcli.checkpoint.save import save_prompt, save_tensors
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, opened, stored_prompt, weight_files
@@ -47,11 +47,10 @@ def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = N
     """Add the adapter to the checkpoint in `source`, shown as `name`, and write the new folder `target`.
 
     If famcli made the adapter, its way of reading and its memory prompt go along. Raises CheckpointError when one of
-    the two does not open, they do not fit, or the target is there already or cannot be written.
+    the two does not open, they do not fit, or the target cannot be written, UsageError when it is there already.
     """
     folder = _source(source)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CheckpointError(f"{target} is there already; give a folder that is empty or not there")
+    check_new_folder(target)
     config = read_config(folder)
     stored = checked_weights(folder, config, FamConfig(fam_length=0))
     checked_tokenizer(folder, config.decoder)

@@ -22,7 +22,7 @@ from torch import Tensor
 from famcli.checkpoint import int4, int8
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
 from famcli.checkpoint.families import CONFIG_FILE, STORAGES, read_config
-from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
+from famcli.checkpoint.folder import beside, check_links, check_new_folder, checkpoint_folder
 from famcli.checkpoint.gguf import config_values
 from famcli.checkpoint.jsonfile import read_json_object
 from famcli.checkpoint.quantize import bits_of
@@ -42,12 +42,11 @@ def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes:
 
     to: "int8" or "int4", which leaves embedding and head in int8 (see quantize.py). Tokenizer, chat template,
     generation settings, fam.json and the memory prompt go along. Raises CheckpointError when the source does not open,
-    is quantized already, or has numbers that are not finite; when the target is there already,
-    or cannot be written.
+    is quantized already, or has numbers that are not finite, or the target cannot be written; UsageError when it is
+    there already.
     """
     folder = checkpoint_folder(source)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise CheckpointError(f"{target} is there already; give a folder that is empty or not there")
+    check_new_folder(target)
     check_links(folder)
     refuse_adapter(folder)
     config = read_config(folder)

@@ -46,7 +46,7 @@ def adapt(
     ] = "task",
     rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the updates.")] = 64,
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Updates are scaled by alpha / rank. Default: the rank.")
+        float | None, typer.Option("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -99,6 +99,7 @@ def adapt(
     makes it part of a checkpoint. The run is one of famcli train: given again, the same command goes on where it was
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
+    from famcli.checkpoint.folder import check_new_folder
     from famcli.cli.render import Notes
     from famcli.cli.train import follow
     from famcli.cli.train_estimate import show_estimate
@@ -111,8 +112,8 @@ def adapt(
         raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
     if out is None and not dry_run:
         raise UsageError("--out is missing: give the folder that the adapter goes to")
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already; give a folder that is empty or not there")
+    if out is not None:
+        check_new_folder(out)
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     bars = report.progress_mode == "bar"
     find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=bars)

@@ -11,8 +11,8 @@ from typing import Any
 from famcli.checkpoint.choose import choose_fam
 from famcli.checkpoint.families import read_config
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
-from famcli.errors import RecipeError
-from famcli.training.adapt_recipe import base_folder
+from famcli.errors import RecipeError, UsageError
+from famcli.training.adapt_recipe import TARGETS, base_folder
 
 # What taught fam-tiny's memory (docs/experiments.md): most documents ask for something, once each; steps without
 # segments, so that the memory is the only way; few blocks at first; Muon, for the updates too; the memory passed on
@@ -62,11 +62,15 @@ class AdaptPlan:
     seed: int = 0
 
     def table(self, name: str) -> dict[str, Any]:
-        """The recipe as tables, called `name`. Raises RecipeError or CheckpointError for what cannot be adapted."""
+        """The recipe as tables, called `name`.
+
+        Raises UsageError for options that are missing or mean nothing, RecipeError or CheckpointError for what cannot
+        be adapted.
+        """
         if not self.data:
-            raise RecipeError(
-                "--data is missing: give texts to learn from, .jsonl(.zst), text files, or a folder of .txt"
-            )
+            raise UsageError("--data is missing: give .jsonl(.zst), text files, or a folder of .txt to learn from")
+        if unknown := [name for name in self.targets or () if name not in TARGETS]:
+            raise UsageError(f"--target {unknown[0]} can get no update: choose from {', '.join(TARGETS)}")
         budget = {"steps": self.steps, "max_minutes": self.minutes}
         if self.steps is None and self.minutes is None:
             budget["max_minutes"] = _MINUTES

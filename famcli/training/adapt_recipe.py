@@ -15,7 +15,7 @@ from famcli.nn.config import DecoderConfig
 from famcli.tokens.gguf_file import is_gguf
 from famcli.training.tables import key
 
-_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # nn/lora.py's, without torch
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # nn/lora.py's, without torch
 _SHAPE = ("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size")
 _REST = ("tie_embeddings", "norm_eps")
 
@@ -31,7 +31,7 @@ class AdaptRecipe:
     )  # fmt: skip
     rank: int = key("rank of the updates", 64, low=1)
     alpha: float = key("updates are scaled by alpha / rank", 64.0, low=1e-6)
-    targets: tuple[str, ...] = key("matrices that get an update", _TARGETS, choices=_TARGETS)
+    targets: tuple[str, ...] = key("matrices that get an update", TARGETS, choices=TARGETS)
     objective: str = key(
         "task: the targets of [[objectives]]; distill: the next-token distributions of the unadapted network with full "
         "attention, over the same documents, by their Kullback-Leibler divergence",

@@ -65,7 +65,7 @@ def test_the_seed_decides_the_prompt(plain: Path) -> None:
 def test_enabling_twice_needs_force(plain: Path) -> None:
     enable(plain, block_size=32)
     before = _contents(plain)
-    with pytest.raises(CheckpointError, match="enabled before; --force"):
+    with pytest.raises(UsageError, match="enabled before; --force"):
         enable(plain, block_size=16)
     assert _contents(plain) == before
     enable(plain, block_size=16, fam_length=0, force=True)

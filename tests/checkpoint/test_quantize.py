@@ -199,7 +199,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         open_model(folder, quantize="int3")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(UsageError, match="is there already"):
         save_quantized(folder, tmp_path / "full")
     made = save_quantized(folder, tmp_path / "made")
     with pytest.raises(CheckpointError, match="in int8 already"):

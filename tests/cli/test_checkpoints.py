@@ -51,7 +51,7 @@ def test_enable_takes_numbers_and_prints_json(run, plain: Path) -> None:
 def test_enabling_twice_needs_force(run, plain: Path) -> None:
     assert run("enable", plain).exit_code == 0
     again = run("enable", plain)
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "--force" in again.stderr
     assert run("enable", plain, "--force", "--block-size", 16).exit_code == 0
     assert json.loads((plain / "fam.json").read_text())["block_size"] == 16
@@ -192,7 +192,7 @@ def test_weights_in_fewer_bits_are_said_and_inspected(run, tiny: Path, story: Pa
     stored = json.loads(run("ppl", story, "--model", tmp_path / "made", "--json").stdout)
     assert stored["total"][0]["bits_per_byte"] == pytest.approx(bits[1], rel=0.01)
     again = run("quantize", tiny, tmp_path / "made")
-    assert (again.exit_code, again.stdout) == (1, "")
+    assert (again.exit_code, again.stdout) == (2, "")
     assert run("ppl", story, "--model", tiny, "--quantize", "int3").exit_code == 2
 
 
