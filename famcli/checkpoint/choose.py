@@ -42,9 +42,10 @@ def choose_fam(
         notes.append(f"block_size {block_size} was chosen: {reason}")
     if memory_segments is None:
         memory_segments = _segments(decoder, block_size, all_local)
-        blocks = f"{memory_segments + 1} blocks of {block_size:,} tokens"
-        reason = "hold the sliding window" if all_local and memory_segments * block_size >= width - 1 else "are visible"
-        notes.append(f"memory_segments {memory_segments} was chosen: {blocks} {reason}")
+        seen = f"with the block that is read {(memory_segments + 1) * block_size:,} tokens are visible"
+        if all_local and memory_segments * block_size >= width - 1:
+            seen = "they hold the sliding window"
+        notes.append(f"memory_segments {memory_segments} was chosen: {seen}")
     visible = (memory_segments + 1) * block_size
     if visible > trained and not all_local:
         notes.append(f"{visible:,} tokens are visible at once, more than the {trained:,} the decoder was trained on")

@@ -76,11 +76,12 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
         "memory_bytes": dict(info.memory_bytes),
         "files": [{"name": name, "bytes": size} for name, size in info.files],
     }
-    stored = ", ".join(f"{count:,} in {dtype}" for dtype, count in info.dtypes.items())
+    several = len(info.dtypes) > 1
+    stored = ", ".join(f"{count:,} in {dtype}" if several else f"in {dtype}" for dtype, count in info.dtypes.items())
     if info.storage != "float":
         stored += f"; {info.storage} is turned back on loading, unless --quantize {info.storage} is given"
     lines = [
-        ("checkpoint", f"{info.name} ({info.where}), {info.path}"),
+        ("checkpoint", f"{info.name} ({info.where})" + (f", {info.path}" if str(info.path) != info.name else "")),
         ("family", info.family),
         ("parameters", f"{info.num_parameters:,} ({stored}), {describe_bytes(info.weights_bytes)}"),
         (
@@ -132,12 +133,13 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any]
     values = {"path": str(path), "file_size": size} | {
         "memory_kind" if key == "kind" else key: value for key, value in asdict(info).items()
     }
+    sizes = [f", {plural(part.num_bytes, 'byte')}" if len(info.sources) > 1 else "" for part in info.sources]
     lines = [
         ("memory file", f"{path}, {describe_bytes(size)}, kind {info.kind}"),
         ("made with", f"{info.model}, memory {info.memory_mode}"),
         ("reads", _describe_fam(info.fam)),
         ("has read", describe_sizes(seen.num_bytes, seen.num_tokens, seen.num_blocks) + unread),
-        *(("source", f"{part.name}, {plural(part.num_bytes, 'byte')}, {part.encoding}") for part in info.sources),
+        *(("source", f"{part.name}{size}, {part.encoding}") for part, size in zip(info.sources, sizes, strict=True)),
         *_fingerprint_lines(info.weights, info.config, info.tokenizer),
     ]
     return values, lines

@@ -161,7 +161,7 @@ def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
         parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
-    parts.append(f"{snapshot.num_tokens:,} tokens")
+    parts.append(plural(snapshot.num_tokens, "token"))
     if snapshot.memory_share is not None:
         parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
     while len(parts) > 1 and len("  ".join(parts)) > width:

@@ -96,7 +96,7 @@ def follow(
         interrupts_raise()
         ended = train_recipe(recipe, folder, show, watch.should_stop)
     times = f" ({ended.tokens / watch.corpus_tokens:,.2f} times all there are)" if watch.corpus_tokens else ""
-    done = f"{ended.step:,} steps, {ended.tokens:,} tokens{times} in {describe_seconds(ended.seconds)}"
+    done = f"{plural(ended.step, 'step')}, {plural(ended.tokens, 'token')}{times} in {describe_seconds(ended.seconds)}"
     if not ended.finished:
         Notes(report.quiet).note(f"stopped and saved after {done}; go on with: {again}")
         raise typer.Exit(interrupted_code())

@@ -201,10 +201,19 @@ def open_document(
     try:
         if start and (size is None or start > size):
             raise DocumentError(f"{source} cannot be read from byte {start}: it ends before, or is a pipe")
-        return _prepare(Document(opened, str(source), source, size, 0), encoding, start)
+        return _prepare(Document(opened, shown_path(source), source, size, 0), encoding, start)
     except BaseException:
         opened.close()
         raise
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path as a document is named by it: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link)."""
+    plain = os.path.normpath(path)
+    try:
+        return plain if os.path.samefile(path, plain) else str(path)
+    except OSError:
+        return str(path)
 
 
 def _is_directory(path: Path) -> bool:

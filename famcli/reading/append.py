@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from famcli.documents.document import Document, hash_prefix, open_document
+from famcli.documents.document import Document, hash_prefix, open_document, shown_path
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.bookmark import Bookmark
 
@@ -36,7 +36,7 @@ def open_append(
                 f"{file} was read already and {last.name} after it, so it cannot be continued: only the last source "
                 "can grow; read all of them again"
             )
-        if last.path is None and last.name == os.fspath(file):
+        if last.path is None and last.name == shown_path(file):
             raise MemoryFileError(
                 f"{file} was read already and went on through a pipe: pipe what is new, or read it again, with --force"
             )

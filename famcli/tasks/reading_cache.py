@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import hash_prefix
+from famcli.documents.document import hash_prefix, shown_path
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.memory_file import load_memory, save_memory
@@ -88,7 +88,7 @@ def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: st
         "dtype": str(model.dtype),
         "memory_mode": mode,
         "encoding": encoding,
-        "names": [str(path) for path in paths] if len(paths) > 1 else [],
+        "names": [shown_path(path) for path in paths] if len(paths) > 1 else [],
         "hashes": hashes,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
@@ -118,7 +118,7 @@ class ReadingCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(entry / _ENTRY)
-        names = [str(path) for path in paths]
+        names = [shown_path(path) for path in paths]
         places = [SourcePlace(name, name, r.encoding) for name, r in zip(names, mark.sources, strict=True)]
         sources = tuple(replace(source, name=name) for name, source in zip(names, counts.sources, strict=True))
         text = resumed_text(model, mark, index, places, "cache", replace(counts, sources=sources, seconds=0.0))

@@ -102,6 +102,7 @@ def test_inspect_a_checkpoint(run, tiny: Path) -> None:
     text = run("inspect", tiny).stdout
     assert "blocks of 128 tokens, 1 segment, 4 memory rows (additive), 0 sinks" in text
     assert "trained" in text
+    assert (text.count(str(tiny)), text.count("31,968"), "in float32" in text) == (1, 1, True)
     facts = json.loads(run("inspect", tiny, "--json").stdout)
     assert facts["kind"] == "checkpoint"
     assert facts["sidecar"]["block_size"] == 128

@@ -25,7 +25,7 @@ def test_read_says_what_was_read_and_saved(run, tiny: Path, story: Path, tmp_pat
     assert saved.stat().st_mode & 0o077 == 0
     facts = json.loads(run("inspect", saved, "--json").stdout)
     assert (facts["kind"], facts["memory_kind"], facts["num_bytes"]) == ("memory file", "full", size)
-    assert str(story) in run("inspect", saved).stdout
+    assert f"{story}, utf-8\n" in run("inspect", saved).stdout
 
 
 def test_without_save_it_only_counts(run, tiny: Path, story: Path) -> None:

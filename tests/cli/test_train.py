@@ -86,14 +86,17 @@ def test_json_belongs_to_a_dry_run(run, recipe: Path) -> None:
     assert "--jsonl" in result.stderr
 
 
-def test_a_run_ends_in_a_checkpoint_that_reads(run, recipe: Path, story: Path, tmp_path: Path) -> None:
-    result = run("train", recipe, "--run", tmp_path / "run")
+@pytest.mark.parametrize(("num_steps", "words"), [(1, "1 step"), (4, "4 steps")])
+def test_a_run_ends_in_a_checkpoint_that_reads(
+    run, recipe: Path, story: Path, tmp_path: Path, num_steps: int, words: str
+) -> None:
+    result = run("train", recipe, "--run", tmp_path / "run", "--set", f"schedule.steps={num_steps}")
     assert result.exit_code == 0
     export = tmp_path / "run" / "export"
-    assert result.stdout.startswith(f"{export}: trained 4 steps, ")
+    assert result.stdout.startswith(f"{export}: trained {words}, ")
     assert "famcli: toy: " in result.stderr
     steps = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in steps if event["event"] == "StepDone"] == [1, 2, 3, 4]
+    assert [event["step"] for event in steps if event["event"] == "StepDone"] == [*range(1, num_steps + 1)]
     assert run("ppl", story, "--model", export, "--json").exit_code == 0
 
 

@@ -37,7 +37,7 @@ def test_enable_says_what_it_chose_and_why(instruct: Path, run: Run) -> None:
     lines = _succeeded(run("enable", instruct)).stderr.splitlines()
     for expected in (
         "block_size 128 was chosen: the decoder was trained on 512 tokens",
-        "memory_segments 3 was chosen: 4 blocks of 128 tokens are visible",
+        "memory_segments 3 was chosen: with the block that is read 512 tokens are visible",
         "sink_tokens 4 was chosen: a decoder that was never adapted needs its first tokens in sight",
         "1 of 2 layers keep their sliding window of 100 tokens, without sinks",
         "summaries will be written: the checkpoint has a chat template",

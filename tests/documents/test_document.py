@@ -362,6 +362,17 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
             open_document(tmp_path / "text", encoding=name)
 
 
+def test_a_document_is_named_by_its_plain_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    (tmp_path / "text").touch()
+    (tmp_path / "a" / "text").touch()
+    for path, name in (("./a/../text", "text"), ("link/../text", "link/../text"), (tmp_path / "text", None)):
+        with open_document(path) as document:
+            assert document.name == (name or str(path))
+
+
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
