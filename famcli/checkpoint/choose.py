@@ -44,7 +44,7 @@ def choose_fam(
         memory_segments = _segments(decoder, block_size, all_local)
         seen = f"with the block that is read {(memory_segments + 1) * block_size:,} tokens are visible"
         if all_local and memory_segments * block_size >= width - 1:
-            seen = "they hold the sliding window"
+            seen = "as many as hold the sliding window"
         notes.append(f"memory_segments {memory_segments} was chosen: {seen}")
     visible = (memory_segments + 1) * block_size
     if visible > trained and not all_local:

@@ -131,7 +131,7 @@ def _decoder(
         (8192, 99, (0, 1, 2, 3), {"sink_tokens": 2}, FamConfig(99, 1, 64, 2, local_memory=True), "sink_tokens has no"),
         # Blocks within a narrow window, and one that is asked for and is not.
         (2048, 256, (0, 1, 2, 3), {}, FamConfig(256, 1, 64, 0, local_memory=True), "no layer sees further than 256"),
-        (2048, 256, (0, 1, 2, 3), {}, FamConfig(256, 1, 64, 0, local_memory=True), "2 blocks of 256 tokens hold the s"),
+        (2048, 256, (0, 1, 2, 3), {}, FamConfig(256, 1, 64, 0, local_memory=True), "as many as hold the s"),
         (
             *(2048, 256, (0, 1, 2, 3)),
             {"block_size": 512},
