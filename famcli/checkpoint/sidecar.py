@@ -94,7 +94,7 @@ def read_sidecar(folder: Path, name: str | None = None) -> Sidecar:
     path, name = beside(folder, SIDECAR_FILE), name or str(folder)
     if not path.exists():
         raise CheckpointError(
-            f"{name} has no {SIDECAR_FILE}, so it is a plain decoder; run `famcli enable {shlex.quote(name)}` to read "
+            f"{name} has no {path.name}, so it is a plain decoder; run `famcli enable {shlex.quote(name)}` to read "
             "with it"
         )
     return parse_sidecar(path, read_json_object(path))

@@ -169,7 +169,7 @@ def test_a_gguf_file_is_enabled_inspected_and_read(run, plain: Path, story: Path
     path = write_gguf(plain, tmp_path / "one.gguf")
     before = run("ppl", story, "--model", path)
     assert (before.exit_code, before.stdout) == (1, "")
-    assert f"famcli enable {path}" in before.stderr
+    assert f"{path} has no one.fam.json, so it is a plain decoder; run `famcli enable {path}`" in before.stderr
     assert run("enable", path).stdout.startswith(f"wrote one.fam.safetensors and one.fam.json in {tmp_path}\n")
     facts = json.loads(run("inspect", path, "--json").stdout)
     assert (facts["kind"], facts["where"], facts["family"]) == ("checkpoint", "GGUF file", "llama")
