@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from famcli.cli.ask import AnswerTokensOption, ThresholdOption, TopOption, WriteOption, make_config
+from famcli.cli.failures import was_terminated
 from famcli.cli.options import (
     DocumentOptions,
     LoadOption,
@@ -121,7 +122,7 @@ class _Conversation:
                 num_failed += 1
                 self._work.notes.note(str(error))
             except KeyboardInterrupt:
-                if not sys.stdin.isatty():
+                if was_terminated() or not sys.stdin.isatty():
                     raise
                 self._work.output.line()
                 self._work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
@@ -142,7 +143,7 @@ class _Conversation:
                 self._work.output.line()
                 return
             except KeyboardInterrupt:
-                if not sys.stdin.isatty():
+                if was_terminated() or not sys.stdin.isatty():
                     raise
                 self._work.output.line()
                 continue

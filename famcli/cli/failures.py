@@ -87,6 +87,11 @@ def interrupted_code() -> int:
     return 128 + _interrupted_by
 
 
+def was_terminated() -> bool:
+    """Whether SIGTERM came, which unlike Ctrl-C asks for the end of what is interactive too."""
+    return _interrupted_by == signal.SIGTERM
+
+
 def remember_interrupt(signum: int) -> None:
     """Take note of the signal that came, for `interrupted_code`."""
     global _interrupted_by

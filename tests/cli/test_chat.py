@@ -103,7 +103,10 @@ def test_the_text_is_a_file(run, tiny: Path, story: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(pty, "openpty"), reason="needs a pseudo-terminal")
-def test_on_a_terminal_it_prompts_and_ends_with_the_input(spawn, tiny: Path, story: Path) -> None:
+@pytest.mark.parametrize(("is_killed", "code"), [(False, 0), (True, 143)])
+def test_on_a_terminal_it_prompts_and_ends_with_the_input(
+    spawn, tiny: Path, story: Path, is_killed: bool, code: int
+) -> None:
     main, secondary = pty.openpty()
     process = spawn("chat", story, "--model", tiny, "--quiet", stdin=secondary, stdout=secondary)
     os.close(secondary)
@@ -113,8 +116,11 @@ def test_on_a_terminal_it_prompts_and_ends_with_the_input(spawn, tiny: Path, sto
     time.sleep(1)  # the prompt is shown a moment before it waits
     process.send_signal(signal.SIGINT)  # Ctrl-C at the prompt ends nothing
     time.sleep(0.3)
-    os.write(main, b"\x04")
-    assert process.wait(60) == 0
+    if is_killed:
+        process.terminate()
+    else:
+        os.write(main, b"\x04")
+    assert process.wait(60) == code
     assert HIDDEN in " ".join(shown.split())
     assert "Traceback" not in shown + process.stderr.read()
     os.close(main)
