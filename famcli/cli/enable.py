@@ -85,7 +85,7 @@ def enable(
     output.line(f"wrote {' and '.join(file.name for file in done.files)} in {place}")
     output.line(
         f"block_size {fam.block_size}, memory_segments {fam.memory_segments}, fam_length {fam.fam_length}, "
-        f"sink_tokens {fam.sink_tokens}; memory not trained yet"
+        f"sink_tokens {fam.sink_tokens}; {'memory not trained yet' if fam.fam_length else 'no memory'}"
     )
     command = "summarize" if done.sidecar.tasks else "ppl"
     notes.note(f"next: {shlex.join(['famcli', command, 'FILE', '--model', located.name, *cache_options(cache)])}")

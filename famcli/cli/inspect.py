@@ -100,7 +100,7 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
         validated = sidecar.validated_tokens
         lines += [
             ("reads", _describe_fam(fam)),
-            ("memory", "trained" if sidecar.memory_trained else "not trained"),
+            ("memory", ("trained" if sidecar.memory_trained else "not trained") if fam.fam_length else "none"),
             ("validated on", "never" if validated is None else plural(validated, "token")),
             ("state", f"{describe_bytes(info.state_bytes or 0)} at most, however much is read"),
             ("tasks", ", ".join(f"{task}: {mode}" for task, mode in sidecar.tasks.items()) or "none named"),

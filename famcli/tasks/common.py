@@ -188,12 +188,13 @@ class Ledger:
             yield Notice(text)
 
     def warn_untrained(self, model: Model, mode: str | None) -> Iterator[Notice]:
-        """Say that a memory is left out because it is not trained, unless a `mode` was asked for."""
-        if mode is None and model.sidecar.fam.fam_length and not model.sidecar.memory_trained:
-            yield from self.warn(
-                f"the memory of {model.name} is not trained, so the text is read without it; --memory-mode on reads "
-                "with it"
-            )
+        """Say of a memory that is not trained that it is left out, or where a `mode` was asked for what it is worth."""
+        if not model.sidecar.fam.fam_length or model.sidecar.memory_trained or mode == "none":
+            return
+        meaning = "and what it adds means nothing yet"
+        if mode is None:
+            meaning = "so the text is read without it; --memory-mode on reads with it"
+        yield from self.warn(f"the memory of {model.name} is not trained, {meaning}")
 
     def note(self, text: str) -> bool:
         """Keep a warning for the result; False if it was there already."""

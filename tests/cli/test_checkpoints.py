@@ -74,8 +74,18 @@ def test_an_enabled_checkpoint_reads_and_says_that_its_memory_is_off(run, plain:
     assert result.exit_code == 0
     assert json.loads(result.stdout)["total"][0]["memory_mode"] == "none"
     assert result.stderr.count("not trained") == 1
-    on = run("ppl", story, "--model", plain, "--json", "--memory-mode", "on")
-    assert json.loads(on.stdout)["total"][0]["memory_mode"] == "on"
+    for mode in ("on", "compare"):
+        asked = run("ppl", story, "--model", plain, "--json", "--memory-mode", mode)
+        assert json.loads(asked.stdout)["total"][0]["memory_mode"] == "on"
+        assert "is not trained, and what it adds means nothing yet" in " ".join(asked.stderr.split())
+    assert "means nothing" not in run("ppl", story, "--model", plain, "--memory-mode", "none").stderr
+
+
+def test_a_checkpoint_can_be_enabled_without_memory(run, plain: Path) -> None:
+    result = run("enable", plain, "--fam-length", 0)
+    assert result.exit_code == 0, result.stderr
+    assert "fam_length 0, sink_tokens 4; no memory" in " ".join(result.stdout.split())
+    assert "memory        none\n" in run("inspect", plain).stdout
 
 
 @pytest.mark.parametrize(
