@@ -1,7 +1,7 @@
 """A plain decoder, trained without FAM on 512 tokens, gains a memory by LoRA: the paper's central claim.
 
     python -m benchmarks.adapt_claim train plain-text       # then plain-short and plain: the decoder to be adapted
-    python -m benchmarks.adapt_claim train task-first       # then task; full-first, full; distill
+    python -m benchmarks.adapt_claim train task-first       # then task, task-third to -fifth; full-first, full; distill
     python -m benchmarks.adapt_claim judge                  # what is trained so far, on validation text
     python -m benchmarks.adapt_claim judge --heldout        # for the final figures, once
 
@@ -44,10 +44,11 @@ RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"
 HELDOUT = ROOT.parent / "shared" / "corpus" / "books_heldout.jsonl.zst"
 PLAIN_EXPORT = RECIPES / "adapt-plain"  # kept in the repository: what `train plain` made
-MERGED = {name: RUNS / name / "merged" for name in ("task-first", "task")}
-MIXED = RUNS / "task" / "mixed"
-# of the plain weights in it, and where its gate opens: chosen on validation text (docs/experiments.md)
-PLAIN_SHARE, LATE_GATE = 0.2, 0.95
+TASK = ("task-first", "task", "task-third", "task-fourth", "task-fifth")  # LoRA's parts, each from the one before
+MERGED = {name: RUNS / name / "merged" for name in TASK}
+MIXED = {name: RUNS / name / "mixed" for name in ("task", "task-fifth")}
+# of the plain weights in them, and where their gate opens: chosen on validation text (docs/experiments.md)
+PLAIN_SHARE, LATE_GATE = {"task": 0.2, "task-fifth": 0.12}, 0.95
 CONTEXT = 512
 MULTIPLES = (1, 2, 4, 8, 16)
 ROOM = 32  # tokens left for the question, so that at 1x all of it lies within the training context
@@ -84,9 +85,49 @@ SECOND = (
     "schedule.decay_share=0.8",
     "schedule.seed=2",
 )
+# What is long read is like what will be read; then keys whose digits repeat, many in short documents.
+LATE = (
+    *SECOND,
+    f"network.gate_threshold={LATE_GATE}",
+    "schedule.random_state_passing=0.7",
+    "schedule.decay_share=0.9",
+    "schedule.muon_lr=0.0007",
+    "schedule.adamw_lr=0.0007",
+)
+DIGITS = (
+    *LATE,
+    "objectives.language_modelling.weight=0.25",
+    "objectives.passkey.weight=0.6",
+    "objectives.passkey.distinct_digits=3",
+    "objectives.passkey.episodes_per_block=0.7",
+    "objectives.needles.weight=0.05",
+    "objectives.where.weight=0.1",
+    "schedule.max_blocks=5",
+)
 CHANGES: dict[str, tuple[str, ...]] = {
     "task-first": (),
     "task": (f"adapt.model={MERGED['task-first']}", *SECOND, "schedule.muon_lr=0.0015"),
+    "task-third": (
+        f"adapt.model={MIXED['task']}",
+        *LATE,
+        "objectives.language_modelling.weight=0.27",
+        "objectives.passkey.weight=0.5",
+        "objectives.where.weight=0.15",
+        "schedule.steps=700",
+        "schedule.seed=5",
+    ),
+    "task-fourth": (f"adapt.model={MERGED['task-third']}", *DIGITS, "schedule.steps=550", "schedule.seed=6"),
+    "task-fifth": (
+        f"adapt.model={MERGED['task-fourth']}",
+        *DIGITS,
+        "objectives.passkey.weight=0.62",
+        "objectives.where.weight=0.08",
+        "schedule.steps=700",
+        "schedule.decay_share=0.95",
+        "schedule.muon_lr=0.001",
+        "schedule.adamw_lr=0.001",
+        "schedule.seed=7",
+    ),
     "full-first": (*FULL, "schedule.muon_lr=0.002"),
     "full": (f"adapt.model={RUNS / 'full-first' / 'export'}", *FULL, *SECOND, "schedule.muon_lr=0.001"),
     # the teacher sees 512 tokens, so no question may be further from its answer than that
@@ -148,12 +189,12 @@ def train_one(name: str, changes: Sequence[str]) -> None:
     elif name in MERGED and recipe.adapt is not None:
         shutil.rmtree(MERGED[name], ignore_errors=True)
         merge(Path(recipe.adapt.model), ended.exported, MERGED[name])
-    if name == "task":
-        shutil.rmtree(MIXED, ignore_errors=True)
-        mean(PLAIN_EXPORT, MERGED[name], MIXED, PLAIN_SHARE)
-        sidecar = read_sidecar(MIXED)
+    if name in MIXED:
+        shutil.rmtree(MIXED[name], ignore_errors=True)
+        mean(PLAIN_EXPORT, MERGED[name], MIXED[name], PLAIN_SHARE[name])
+        sidecar = read_sidecar(MIXED[name])
         late = replace(sidecar, fam=replace(sidecar.fam, gate_threshold=LATE_GATE))
-        (MIXED / "fam.json").write_text(late.dumps(), encoding="utf-8")
+        (MIXED[name] / "fam.json").write_text(late.dumps(), encoding="utf-8")
 
 
 def judge(streams: int, windows: int, heldout: bool) -> None:
@@ -200,8 +241,11 @@ def _readings() -> Iterator[Reading]:
         if made.exists():
             model = opened(PLAIN_EXPORT, adapter=made) if name == "distill" else opened(MERGED.get(name, made))
             yield Reading(f"adapted, {name}", model, ("on",) if name in MERGED else ("on", "frozen"))
-    if MIXED.exists():
-        yield Reading(f"adapted, task, {PLAIN_SHARE:.0%} plain, late gate", opened(MIXED), ("on", "frozen"))
+    for name, folder in MIXED.items():
+        if folder.exists():
+            yield Reading(
+                f"adapted, {name}, {PLAIN_SHARE[name]:.0%} plain, late gate", opened(folder), ("on", "frozen")
+            )
 
 
 def _validation_texts() -> Texts:
