@@ -265,7 +265,8 @@ class Trainer:
         self._tell(StepSkipped(self.step, self.skipped))
         if self.skipped > self._recipe.schedule.max_skipped:
             raise RecipeError(
-                f"{self._folder}: {self.skipped} steps were not finite; the last checkpoint is kept, lower the rates"
+                f"{self._folder}: too many steps were not finite ({self.skipped}); the last checkpoint is kept, "
+                "lower the rates"
             )
 
     # ------------------------------------------------------------------------------------------------ checks, files

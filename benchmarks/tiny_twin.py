@@ -1,0 +1,73 @@
+"""fam-tiny's block-sliding-window twin: its chain of runs once more, without the memory.
+
+    python -m benchmarks.tiny_twin START          # what is not yet in runs/twin, in order; a stopped run goes on
+    famcli eval ppl --twin runs/twin/last/export --documents ../shared/corpus/books_heldout.jsonl.zst
+    famcli eval passkey --twin runs/twin/last/export --lengths 2k,8k --filler ../shared/corpus/books_heldout.jsonl.zst
+
+START is the checkpoint from which the run that taught the memory began (models/fam-tiny/recipe-text.toml); both
+networks share it, as the paper's share a pretrained one. From there on the twin has the same recipes, documents and
+number of steps (docs/experiments/fam-tiny-*.jsonl.gz), but no memory rows and its segments in every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.common import ROOT
+from benchmarks.mean_of_checkpoints import mean
+from famcli.training.loop import train
+from famcli.training.recipe import load_recipe
+
+RUNS = ROOT / "runs" / "twin"
+# the run, its recipe, the log that says how long it was
+CHAIN = (
+    ("facts", "recipe-facts.toml", "facts"),
+    ("both", "recipe-both.toml", "third"),
+    ("more", "recipe-more.toml", "more"),
+    ("recall", "recipe-recall.toml", "recall"),
+    ("short", "recipe-short.toml", "short"),
+    ("polish", "recipe-polish.toml", "polish"),
+    ("last", "recipe.toml", "last"),
+)
+WITHOUT_MEMORY = ("network.fam_length=0", "schedule.segment_dropout=0", "schedule.random_state_passing=0")
+BY_STEPS = ("schedule.max_minutes=1000000", "checks.every_steps=0", "checks.passkey_every_steps=0")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("start", type=Path, help="checkpoint to start from")
+    parser.add_argument("--until", choices=[name for name, *_ in CHAIN], default=CHAIN[-1][0])
+    arguments = parser.parse_args()
+    before = arguments.start
+    for name, recipe, log in CHAIN:
+        export = RUNS / name / "export"
+        if not export.exists():
+            _train(name, recipe, num_steps(log), before)
+        before = export
+        if name == arguments.until:
+            break
+        if name == "more":  # as fam-tiny: the next run begins from the mean of these two
+            before = RUNS / "mean" / "export"
+            if not before.exists():
+                mean(RUNS / "both" / "export", export, before)
+
+
+def num_steps(log: str) -> int:
+    """Optimiser steps that a run of fam-tiny made, by its log."""
+    with gzip.open(ROOT / "docs" / "experiments" / f"fam-tiny-{log}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return max(int(json.loads(line).get("step", 0)) for line in lines)
+
+
+def _train(name: str, recipe: str, steps: int, before: Path) -> None:
+    settings = (*WITHOUT_MEMORY, *BY_STEPS, f"schedule.steps={steps}", f"schedule.init={before}")
+    loaded = load_recipe(ROOT / "models" / "fam-tiny" / recipe, settings)
+    ended = train(replace(loaded, checks=replace(loaded.checks, heldout=None)), RUNS / name)
+    print(f"{name}: {steps} steps, {ended.tokens:,} tokens, {ended.seconds / 60:.0f} minutes", flush=True)
+
+
+if __name__ == "__main__":
+    main()
