@@ -111,8 +111,9 @@ def ask(
     with Work(report, output) as work:
         names = [] if load else work.check_documents(file or [], documents)
         asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
-        if not all(one.strip() for one in asked):
-            raise UsageError("a question is empty: ask something")
+        from famcli.tasks.question import Question
+
+        Question.check(asked)
         for path in filter(os.path.isfile, asked):
             hint = f"'{path}' is given as a question, and is a file: to read it, write --file {shlex.quote(path)}"
             if not load and not file and len(asked) > 1:

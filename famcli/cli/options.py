@@ -149,7 +149,9 @@ class DocumentOptions:
 
     encoding: Annotated[
         str | None,
-        typer.Option("--encoding", metavar="NAME", help="The encoding of the input. Default: detected, mostly UTF-8."),
+        typer.Option(
+            "--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."
+        ),
     ] = None
 
 

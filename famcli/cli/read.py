@@ -96,6 +96,8 @@ def read(
                 work.notes.note(f"interrupted; what was read is saved: go on {how}")
         result = task.result()
         _show_result(work, result)
+        if save is None:
+            work.notes.note("nothing was kept of what was read: to keep it, name a memory file with --save")
         if result.stopped and result.saved is not None:
             how = _how(names, result, result.saved.path, follow)
             work.notes.note(f"stopped following; all that was there is read and saved: go on {how}")

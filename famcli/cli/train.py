@@ -91,6 +91,11 @@ def follow(
         def show(event: TrainEvent) -> None:
             if isinstance(event, RunStarted):
                 on_start()
+                if recipe.schedule.steps and event.step > recipe.schedule.steps:
+                    Notes(report.quiet).warn(
+                        f"the run has made {event.step:,} steps, more than its budget of {recipe.schedule.steps:,}: it "
+                        "is exported as it is, before its learning rate fell"
+                    )
             watch.event(event)
 
         interrupts_raise()

@@ -180,8 +180,8 @@ def open_document(
     """Open a file, or standard input for "-" (`stdin` stands in for it).
 
     `encoding` overrides detection, also of what is no text. `start`: byte offset of a character to begin at, the text
-    before it having been read earlier; standard input is taken to begin there. Raises DocumentError: missing, a
-    directory, unreadable, no text by its first bytes, `start` behind its end, unknown encoding.
+    before it having been read earlier; standard input is taken to begin there. Raises UsageError: unknown encoding;
+    DocumentError: missing, a directory, unreadable, no text by its first bytes, `start` behind its end.
     """
     if os.fspath(path) == "-":
         stream = stdin if stdin is not None else _standard_input()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable
 
-from famcli.errors import DocumentError
+from famcli.errors import DocumentError, UsageError
 
 SAMPLE_BYTES = 1 << 18
 MAGIC_BYTES = 10  # the longest first bytes that decide anything
@@ -109,7 +109,7 @@ def byte_order_mark(first: bytes) -> tuple[str, int] | None:
 def named_encoding(encoding: str, first: bytes) -> tuple[str, int]:
     """The codec for an encoding the user named, and the length of the mark to skip.
 
-    Raises DocumentError for a name that is no text encoding.
+    ASCII is read as UTF-8, which contains it. Raises UsageError for a name that is no text encoding.
     """
     try:
         b"a".decode(encoding, "replace")
@@ -117,7 +117,7 @@ def named_encoding(encoding: str, first: bytes) -> tuple[str, int]:
     except (LookupError, ValueError):
         name = ""
     if not name or name in _NOT_FOR_FILES:
-        raise DocumentError(f"unknown encoding {encoding!r}: use a name such as utf-8, utf-16, latin-1 or shift_jis")
+        raise UsageError(f"unknown encoding {encoding!r}: use a name such as utf-8, utf-16, latin-1 or shift_jis")
     mark = byte_order_mark(first)
     if mark and (mark[0] == name or (name in _WITHOUT_MARK and mark[0].startswith(name.removesuffix("-sig")))):
         return mark

@@ -96,11 +96,10 @@ class Answerer:
     def answers(self, questions: Sequence[str], first: int = 0) -> Iterator[AskEvent]:
         """The answers in order; what the network has to weigh is read together for a few of them at a time.
 
-        first: the index of the first question, for events. Raises UsageError for an empty question.
+        first: the index of the first question, for events. Raises UsageError for one without a word.
         """
+        Question.check(questions)
         parsed = [Question.parse(question) for question in questions]
-        if not parsed or not all(question.text for question in parsed):
-            raise UsageError("the question is empty: ask something")
         if self.style == "write" and self.text.model.sidecar.tasks.get("ask") != "write":
             yield from self._warn(
                 f"{self.text.model.name} is not known to follow instructions (its fam.json does not say that it writes "

@@ -15,13 +15,14 @@ from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.documents.document import Document, open_document
-from famcli.errors import DocumentError, FamcliError, UsageError
+from famcli.errors import DocumentError, FamcliError
 from famcli.nn import MemoryMode
 from famcli.tasks.answering import Answerer, AnswerText, AskConfig
 from famcli.tasks.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, Citation
 from famcli.tasks.asked_text import AskedText, MemoryFileReader, TextReader
 from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
 from famcli.tasks.evidence import Passage
+from famcli.tasks.question import Question
 from famcli.tasks.reading_cache import ReadingCache, index_path, text_key
 from famcli.tasks.report.record import Recorder
 
@@ -85,12 +86,11 @@ class Ask:
         recorder: Recorder | None = None,
     ) -> None:
         """questions: may be none where all are asked by `more`. recorder: keeps what is read for a report. Raises
-        UsageError for an empty question."""
+        UsageError for a question without a word."""
         self.model, self.config = model, config or AskConfig()
         self._cache, self._recorder = cache, recorder
         self.questions = [question.strip() for question in questions]
-        if not all(self.questions):
-            raise UsageError("the question is empty: ask something")
+        Question.check(self.questions)
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._reading: TextReader | None = None
         self._text: AskedText | None = None
@@ -194,7 +194,7 @@ class Ask:
         if (found := cache.find(self.model, key, paths)) is not None:
             self._text = found
             yield EarlierReading(found.counts)
-            yield from map(Notice, found.warnings if found.has_text else ())
+            yield from map(Notice, found.warnings)
             return
         try:
             self._making = cache.begin()
@@ -238,8 +238,7 @@ def ask(
     cache: where what is read is kept for later questions, and looked for first. None keeps nothing.
     """
     asked = [questions] if isinstance(questions, str) else list(questions)
-    if not asked:
-        raise UsageError("the question is empty: ask something")
+    Question.check(asked or [""])
     task = Ask(model, asked, config, cache)
     try:
         for _ in task.events(documents):

@@ -95,7 +95,7 @@ class TextReader:
         the index cannot be written."""
         self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
         self._asked_mode = memory_mode
-        self._ledger = Ledger(model.tokenizer.vocab_size, needs_text=True)
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         self._coming: deque[Document] = deque()  # opened, and not begun
         self._documents: list[Document] = []
         self._builder: PassageBuilder | None = None

@@ -120,13 +120,10 @@ class ReadCounts:
 class Ledger:
     """Keeps count of what a reading reports, and turns its events into those of a task.
 
-    vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement. needs_text: the task fails
-    where there was none at all, and says so, so that of a source alone no warning does too (the result has it).
+    vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement.
     """
 
-    def __init__(self, vocab_size: int = 0, needs_text: bool = False) -> None:
-        self._needs_text = needs_text
-        self._unsaid: list[str] = []  # warnings that wait for another source
+    def __init__(self, vocab_size: int = 0) -> None:
         self._judges = vocab_size >= _VOCABULARY_TO_JUDGE
         self._started = time.monotonic()
         self._sources: list[SourceRead] = []
@@ -157,8 +154,6 @@ class Ledger:
         if isinstance(event, SourceStart):
             self._start, known_tokens, known_blocks = self._resumed or (event.start, 0, 0)
             self._resumed, self._has_text = None, False
-            yield from map(Notice, self._unsaid)
-            self._unsaid.clear()
             self._bytes, self._tokens = self._start, -known_tokens
             self._num_blocks -= known_blocks
             yield Stage(event.name, None if event.size is None else max(0, event.size - self._start))
@@ -172,11 +167,8 @@ class Ledger:
             yield from self._tell_guess()
         elif isinstance(event, SourceEnd):
             self._bytes = event.num_bytes
-            if (reason := self._why_nothing(event.name)) is not None and self.note(reason):
-                if self._needs_text and not self._sources:
-                    self._unsaid.append(reason)
-                else:
-                    yield Notice(reason)
+            if (reason := self._why_nothing(event.name)) is not None:
+                yield from self.warn(reason)
             self._close()
         else:
             assert isinstance(event, ReadingWarning)

@@ -49,7 +49,8 @@ class Part:
 
 
 class PassageIndex:
-    """Passages by number, from 0 in the order they were added, and the words in them."""
+    """Passages by number, from 0 in the order they were added, and the words in them. For one thread at a time, not
+    only for the one that made it."""
 
     def __init__(self, path: Path | None = None, *, must_exist: bool = False) -> None:
         """An index in a new file at `path` (None: a temporary one, gone when it is closed), or the one that is there.
@@ -61,12 +62,13 @@ class PassageIndex:
         file = "a temporary file" if path is None else path
         try:
             if path is not None and must_exist:
-                self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+                self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
                 self._check(path)
             else:
                 if path is not None:
                     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-                self._base = sqlite3.connect("" if path is None else path)  # "": on disk, and gone when it is closed
+                # "": on disk, and gone when it is closed
+                self._base = sqlite3.connect("" if path is None else path, check_same_thread=False)
                 self._base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
             (count,) = self._base.execute("SELECT count(*) FROM passages").fetchone()
         except (sqlite3.Error, OSError) as error:

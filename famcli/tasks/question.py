@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from famcli.errors import UsageError
 from famcli.tasks.lexical import content_terms, has_content, names_in
 
 
@@ -20,6 +22,14 @@ class Question:
         """From what was asked."""
         line = " ".join(text.split())
         return cls(line, tuple(dict.fromkeys(content_terms(line))))
+
+    @staticmethod
+    def check(texts: Iterable[str]) -> None:
+        """Raise UsageError for one that asks nothing: it is empty, or has neither a letter nor a digit."""
+        for text in texts:
+            if not any(character.isalnum() for character in text):
+                problem = "has no word in it" if text.strip() else "is empty"
+                raise UsageError(f"a question {problem}: ask something")
 
     @property
     def names(self) -> list[str]:

@@ -81,7 +81,7 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._recorder = recorder
-        self._ledger = Ledger(model.tokenizer.vocab_size, needs_text=True)
+        self._ledger = Ledger(model.tokenizer.vocab_size)
         on_values = None if recorder is None else recorder.heat
         self._extraction = Extraction(model, self.memory_mode, self.config.focus, on_values)
         self._writer: Writer | None = None
@@ -224,9 +224,10 @@ class Summarizer:
         elif asked.unit == "words" and asked.count - words > MAX_WORDS // 2:  # one more would have come closer
             has = f"the text has {words} in sentences that stand alone and differ{about}"
         elif asked.unit == "words" and 2 * words > 3 * asked.count:
-            has = f"what is quoted are whole sentences, of {words} words"
+            has = f"sentences are quoted whole, {words} words in all"
         if has is not None:
-            yield from self._ledger.warn(f"{asked.count} {asked.unit} were asked for; {has}")
+            wanted = f"{asked.count} {asked.unit} were" if asked.count > 1 else f"1 {asked.unit.removesuffix('s')} was"
+            yield from self._ledger.warn(f"{wanted} asked for; {has}")
 
     def _extract(self, num_tokens: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         extraction, length, chooser = self._extraction, self.config.length, self._extraction.chooser()

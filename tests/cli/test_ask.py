@@ -187,7 +187,7 @@ def test_an_empty_file_is_told_of_once_on_each_stream(run, tiny: Path, story: Pa
     for _ in range(2):  # read, then from the earlier reading
         result = run("ask", "Who?", "-f", empty, "-m", tiny)
         assert (result.exit_code, result.stdout.count("Nothing was read")) == (1, 1)
-        assert "warning" not in result.stderr
+        assert result.stderr.count("nothing to read") == 1
     told = run("ask", "Who?", "-f", empty, "-f", story, "-m", tiny).stderr
     assert told.count(f"warning: nothing to read: {empty} is empty") == 1
 

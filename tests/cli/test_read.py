@@ -29,7 +29,9 @@ def test_read_says_what_was_read_and_saved(run, tiny: Path, story: Path, tmp_pat
 
 
 def test_without_save_it_only_counts(run, tiny: Path, story: Path) -> None:
-    values = json.loads(run("read", story, "--model", tiny, "--json").stdout)
+    result = run("read", story, "--model", tiny, "--json")
+    assert "nothing was kept of what was read: to keep it, name a memory file with --save" in result.stderr
+    values = json.loads(result.stdout)
     assert values["saved"] is None
     assert values["read"]["bytes"] == story.stat().st_size
 

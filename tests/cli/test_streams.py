@@ -27,24 +27,28 @@ def started(*arguments: object, streams: str = "", input: bytes = b"", **environ
 @pytest.mark.parametrize(
     ("arguments", "streams", "code"),
     [
-        (["summarize", "story.txt"], ">&-", 0),
+        (["summarize", "story.txt"], ">&-", 1),
+        (["summarize", "story.txt", "--json"], ">&-", 1),
+        (["models"], ">&-", 1),
         (["summarize", "story.txt"], "2>&-", 0),
         (["summarize", "absent.txt"], "2>&-", 1),
         (["summarize"], "<&-", 1),
         (["ask", MAP], "<&-", 1),
         (["ask", "--file", "story.txt"], "<&-", 2),
         (["chat", "story.txt"], "<&-", 0),
-        (["read", "story.txt", "--save", "story.fam"], "<&- >&- 2>&-", 0),
-        (["--version"], ">&-", 0),
+        (["read", "story.txt", "--save", "story.fam"], "<&- >&- 2>&-", 1),
+        (["--version"], ">&-", 1),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_closed_stream_is_an_empty_one(
+def test_a_closed_stream_is_an_empty_one_and_a_closed_output_an_error(
     run, tiny: Path, story: Path, arguments: list[str], streams: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(story.parent)
     _, stderr, found = started(*arguments, streams=streams, FAMCLI_MODEL=str(tiny))
     assert (found, "bug" in stderr) == (code, False), stderr
+    if streams == ">&-":
+        assert stderr.endswith("standard output cannot be written: it is closed; what was done until then stays\n")
     if "read" in arguments:
         assert run("inspect", "story.fam").exit_code == 0
 

@@ -56,7 +56,7 @@ def test_an_empty_text_says_so(run, tiny: Path) -> None:
     assert (first, blank) == ("The input has no sentence to quote.", "")
     assert counts.startswith("Read 0 bytes, 0 tokens, 0 full blocks in ")
     assert result.stderr.splitlines()[-1] == "famcli: there was no text to work on; give one that is not empty"
-    assert "warning" not in result.stderr
+    assert result.stderr.splitlines()[-2] == "famcli: warning: nothing to read: standard input is empty"
     blank_text = run("summarize", "--model", tiny, "--json", input=" \n\n")
     assert blank_text.exit_code == 1
     assert json.loads(blank_text.stdout)["warnings"] == ["standard input holds nothing but white space"]

@@ -100,6 +100,14 @@ def test_a_run_ends_in_a_checkpoint_that_reads(
     assert run("ppl", story, "--model", export, "--json").exit_code == 0
 
 
+def test_a_budget_that_is_used_already_ends_the_run_and_is_told(run, recipe: Path, tmp_path: Path) -> None:
+    command = ["train", recipe, "--run", tmp_path / "run"]
+    for num_steps in (4, 4, 2):
+        result = run(*command, "--set", f"schedule.steps={num_steps}")
+        assert result.exit_code == 0
+        assert ("the run has made 4 steps, more than its budget of 2:" in result.stderr) == (num_steps == 2)
+
+
 def test_events_on_stdout_and_progress_on_stderr(run, recipe: Path, tmp_path: Path) -> None:
     result = run("train", recipe, "--run", tmp_path / "run", "--jsonl", "--progress", "json")
     events = [json.loads(line)["event"] for line in result.stdout.splitlines()]

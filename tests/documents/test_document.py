@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from famcli.documents import Document, Piece, hash_prefix, open_document, quote
 from famcli.documents.encodings import detect
-from famcli.errors import DocumentError
+from famcli.errors import DocumentError, UsageError
 
 GERMAN = "Die Straße war für größere Fahrzeuge gesperrt, während Bürger müde lächelten.\n"
 RUSSIAN = "Все люди рождаются свободными и равными в своем достоинстве и правах.\n"
@@ -358,7 +358,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="byte 6"):
         open_document(tmp_path / "text", start=6)
     for name in ("klingon", "rot13", "idna", "hex", "utf-7", ""):
-        with pytest.raises(DocumentError, match="unknown encoding"):
+        with pytest.raises(UsageError, match="unknown encoding"):
             open_document(tmp_path / "text", encoding=name)
 
 

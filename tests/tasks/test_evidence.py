@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,14 @@ def test_the_index_gives_back_passages_and_counts(monkeypatch: pytest.MonkeyPatc
         assert index.beside(0, found[7].span[0]) == found[6:9]
         assert index.beside(0, found[0].span[0]) == found[:2]
         assert index.beside(1, found[7].span[0]) == []
+
+
+def test_another_thread_than_the_one_that_made_it_uses_and_closes_an_index() -> None:
+    index = index_of(prose(3))
+    passage = index.passage(0)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(index.passage, 0).result() == passage
+        pool.submit(index.close).result()
 
 
 def test_what_is_no_index_is_refused(tmp_path: Path) -> None:

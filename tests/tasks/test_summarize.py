@@ -352,7 +352,8 @@ def test_fewer_sentences_than_were_asked_for_are_explained(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("count", "warning"),
     [
-        (3, "3 words were asked for; what is quoted are whole sentences, of {} words"),
+        (1, "1 word was asked for; sentences are quoted whole, {} words in all"),
+        (3, "3 words were asked for; sentences are quoted whole, {} words in all"),
         (20, None),
         (500, "500 words were asked for; the text has {} in sentences that stand alone and differ"),
     ],
