@@ -69,11 +69,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true", help="print the table of the log alone")
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
-    parser.add_argument("--only", nargs="*", default=list(FACTORS), help="names of factors")
+    # not `--only`: what follows that goes into code that torch compiles, where an apostrophe is a syntax error
+    parser.add_argument("--factors", nargs="*", default=list(FACTORS), help="their names")
     arguments = parser.parse_args()
     if not arguments.table:
         for seed in arguments.seeds:
-            for name in arguments.only:
+            for name in arguments.factors:
                 if not any(entry["factor"] == name and entry["seed"] == seed for entry in read_log(LOG)):
                     _run(name, seed)
     print_results(list(read_log(LOG)))
