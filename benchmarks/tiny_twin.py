@@ -1,8 +1,8 @@
 """fam-tiny's block-sliding-window twin: its chain of runs once more, without the memory.
 
     python -m benchmarks.tiny_twin START          # what is not yet in runs/twin, in order; a stopped run goes on
-    famcli eval ppl --twin runs/twin/last/export --documents ../shared/corpus/books_heldout.jsonl.zst
-    famcli eval passkey --twin runs/twin/last/export --lengths 2k,8k --filler ../shared/corpus/books_heldout.jsonl.zst
+    famcli eval ppl ../shared/corpus/books_heldout.jsonl.zst --twin runs/twin/last/export
+    famcli eval passkey --filler ../shared/corpus/books_heldout.jsonl.zst --lengths 2k,8k --twin runs/twin/last/export
 
 START is the checkpoint from which the run that taught the memory began (models/fam-tiny/recipe-text.toml); both
 networks share it, as the paper's share a pretrained one. From there on the twin has the same recipes, documents and
