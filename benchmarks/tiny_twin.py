@@ -34,7 +34,12 @@ CHAIN = (
     ("last", "recipe.toml", "last"),
 )
 WITHOUT_MEMORY = ("network.fam_length=0", "schedule.segment_dropout=0", "schedule.random_state_passing=0")
-BY_STEPS = ("schedule.max_minutes=1000000", "checks.every_steps=0", "checks.passkey_every_steps=0")
+BY_STEPS = (
+    "schedule.max_minutes=1000000",
+    "hardware.compile=true",
+    "checks.every_steps=0",
+    "checks.passkey_every_steps=0",
+)
 
 
 def main() -> None:
