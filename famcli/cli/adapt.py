@@ -151,14 +151,11 @@ def adapt(
         return
     assert out is not None
     _check_writable(out)
-    again = "the same command"
-    if not elsewhere:  # famcli train has no such option
-        again += f", or {shlex.join(['famcli', 'train', str(folder / 'recipe.toml'), '--run', str(folder)])}"
 
     def keep_recipe() -> None:
         path.write_text(to_toml(table), encoding="utf-8")
 
-    exported = follow(recipe, folder, report, jsonl, again, shown=out, on_start=keep_recipe)
+    exported = follow(recipe, folder, report, jsonl, "the same command", shown=out, on_start=keep_recipe)
     if is_first_process():
         try:
             shutil.copytree(exported, out, dirs_exist_ok=True)

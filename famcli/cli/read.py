@@ -17,7 +17,7 @@ from famcli.cli.options import (
     ReportOptions,
 )
 from famcli.cli.render import describe_bytes, describe_sizes, plural
-from famcli.cli.work import Work
+from famcli.cli.work import Work, cache_options
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,28 +87,41 @@ def read(
             memory_mode=memory_mode,
         )
         task = Read(model, config)
+        base = machine.model or (model.name if machine.adapter is None else str(model.path))
+        options = ["--model", base, *_settings(machine, documents)]
         work.follow(task.events(names), lambda event: _show_saved(work, event))
         if work.interrupted:
             work.progress.close()
             if saved := task.save():
                 _show_saved(work, saved)
-                how = _how(names, task.result(), saved.path, follow)
+                how = _how(names, task.result(), saved.path, follow, options)
                 work.notes.note(f"interrupted; what was read is saved: go on {how}")
         result = task.result()
         _show_result(work, result)
         if save is None:
             work.notes.note("nothing was kept of what was read: to keep it, name a memory file with --save")
         if result.stopped and result.saved is not None:
-            how = _how(names, result, result.saved.path, follow)
+            how = _how(names, result, result.saved.path, follow, options)
             work.notes.note(f"stopped following; all that was there is read and saved: go on {how}")
         work.finish()
 
 
-def _how(names: list[str], result: ReadResult, path: Path, follow: bool) -> str:
-    """How to go on after Ctrl-C: with the file that was being read, and those after it."""
+def _settings(machine: MachineOptions, documents: DocumentOptions) -> list[str]:
+    """The options without which reading would go on in another way."""
+    given = {
+        "--adapter": machine.adapter,
+        "--quantize": None if machine.quantize == "none" else machine.quantize,
+        "--dtype": None if machine.dtype == "auto" else machine.dtype,
+        "--encoding": documents.encoding,
+    }
+    return [*cache_options(machine.cache), *(str(part) for item in given.items() if item[1] for part in item)]
+
+
+def _how(names: list[str], result: ReadResult, path: Path, follow: bool, options: list[str]) -> str:
+    """How to go on after Ctrl-C: with the file that was being read, and those after it. options: of this reading."""
     left = names[max(0, len(result.counts.sources) - 1) :]
-    options = ["--append", "--follow"] if follow else ["--append"]
-    command = ["famcli", "read", *left, "--save", str(path), *options, "--model", result.model]
+    again = ["--append", "--follow"] if follow else ["--append"]
+    command = ["famcli", "read", *left, "--save", str(path), *again, *options]
     return ("by piping the rest into: " if left == ["-"] else "with: ") + shlex.join(command)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from famcli.documents.document import Document, hash_prefix, open_document, shown_path
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.bookmark import Bookmark
+
+_AGAIN = "read it again, with --force instead of --append"
 
 
 def open_append(
@@ -37,28 +40,38 @@ def open_append(
                 "can grow; read all of them again"
             )
         if last.path is None and last.name == shown_path(file):
-            raise MemoryFileError(
-                f"{file} was read already and went on through a pipe: pipe what is new, or read it again, with --force"
-            )
+            raise MemoryFileError(f"{file} was read already and went on through a pipe: pipe what is new, or {_AGAIN}")
+        _refuse_moved(mark, file)
         return open_document(file, encoding=encoding), False
     _check_old_part(mark, file)
     return open_document(file, encoding=last.encoding, start=mark.next_byte), True
 
 
+def _refuse_moved(mark: Bookmark, file: str | os.PathLike[str]) -> None:
+    """Raise MemoryFileError for a file that was read already, where it was before."""
+    for source in mark.sources if Path(file).is_file() else ():
+        if source.path is None or source.sha256 is None or not source.num_bytes or Path(source.path).exists():
+            continue
+        with suppress(DocumentError):  # it is shorter, or no file
+            if hash_prefix(file, source.num_bytes) == source.sha256:
+                raise MemoryFileError(
+                    f"{file} begins with what was read as {source.path}, which is not there any more: move it back "
+                    f"there, or {_AGAIN}"
+                )
+
+
 def _check_old_part(mark: Bookmark, file: str | os.PathLike[str]) -> None:
     last = mark.sources[-1]
     if last.sha256 is None:
-        raise MemoryFileError(
-            f"{file} cannot be continued: what was read of it came through a pipe; read it again, with --force"
-        )
+        raise MemoryFileError(f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}")
     try:
         found = hash_prefix(file, last.num_bytes)
     except DocumentError as error:
-        raise MemoryFileError(f"{error}; it cannot be continued; read it again, with --force") from error
+        raise MemoryFileError(f"{error}; it cannot be continued; {_AGAIN}") from error
     if found != last.sha256:
         raise MemoryFileError(
             f"the first {last.num_bytes:,} bytes of {file} (sha256 {found[:12]}) are not those that were read "
-            f"(sha256 {last.sha256[:12]}): it was changed, not continued; read it again, with --force"
+            f"(sha256 {last.sha256[:12]}): it was changed, not continued; {_AGAIN}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -157,6 +158,8 @@ class Read:
             if isinstance(event, BlockEvent) and is_due and (saved := self.save()):
                 yield saved
         self._finished = True
+        if self._growth is not None and self._growth.problem:
+            yield from self._ledger.warn(f"{self._growth.problem}: following has ended with what was read until then")
         if saved := self.save():
             yield saved
 
@@ -226,11 +229,14 @@ class Read:
 
 class _Growth:
     """Waits a moment at the end of a file, and says whether to look again: until the file is gone or has shrunk, or
-    Ctrl-C ends the wait (`stopped`): all that is there was read then, and the text ends here."""
+    Ctrl-C ends the wait (`stopped`): all that is there was read then, and the text ends here. problem: why there
+    will be no more, if that is not what was asked for."""
 
     def __init__(self, document: Document, meanwhile: Callable[[], None]) -> None:
-        self._document, self._meanwhile = document, meanwhile
-        self.stopped = False
+        assert document.source is not None
+        self._document, self._source, self._meanwhile = document, document.source, meanwhile
+        self._file = document.source.stat()
+        self.stopped, self.problem = False, ""
 
     def __call__(self) -> bool:
         try:
@@ -239,12 +245,16 @@ class _Growth:
         except KeyboardInterrupt:
             self.stopped = True
             return False
-        source = self._document.source
-        assert source is not None
         try:
-            return source.stat().st_size >= self._document.start + self._document.bytes_read
+            found = self._source.stat()
         except OSError:
+            self.problem = f"{self._document.name} is not there any more"
             return False
+        if not os.path.samestat(found, self._file):
+            self.problem = f"{self._document.name} was replaced by another file"
+        elif found.st_size < self._document.start + self._document.bytes_read:
+            self.problem = f"{self._document.name} became shorter than what was read of it"
+        return not self.problem
 
 
 def read(model: Model, documents: Documents, config: ReadConfig | None = None) -> ReadResult:

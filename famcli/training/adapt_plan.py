@@ -113,7 +113,7 @@ class AdaptPlan:
         else:
             fam, _ = choose_fam(read_config(folder).decoder, **given, sink_tokens=0)
         numbers = {name: getattr(fam, name) if value is None else value for name, value in given.items()}
-        return {**numbers, "memory_update": "gated"}
+        return {**numbers, "memory_update": "gated", "gate_threshold": fam.gate_threshold}
 
     def _corpora(self) -> list[dict[str, Any]]:
         corpora: list[dict[str, Any]] = []

@@ -67,8 +67,8 @@ def read_run(path: Path) -> RunLog:
     """The log of a run folder, or a log file. Raises RecipeError when there is none, or no step in it."""
     log = path / LOG_NAME if path.is_dir() else path
     try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
         raise RecipeError(f"{log}: no log of a run could be read there; give the folder of `famcli train`") from error
     events: dict[str, list[dict[str, Any]]] = {}
     for line in lines:

@@ -57,18 +57,23 @@ def running_alone(run_folder: Path) -> Iterator[None]:
 
 
 def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
-    """Write a training checkpoint and remove older ones; returns its folder."""
+    """Write a training checkpoint and remove older ones; returns its folder. Raises RecipeError when writing fails."""
     final = run_folder / f"{_PREFIX}{step:08d}"
     temporary = run_folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        temporary / "tensors.safetensors",
-    )
-    (temporary / "state.json").write_text(json.dumps(values), encoding="utf-8")
-    for file in temporary.iterdir():
-        _flush(file)
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        temporary.mkdir(parents=True)
+        save_file(whole, temporary / "tensors.safetensors")
+        (temporary / "state.json").write_text(json.dumps(values), encoding="utf-8")
+        for file in temporary.iterdir():
+            _flush(file)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RecipeError(
+            f"{run_folder}: a training checkpoint cannot be written ({error}); make room, and give the same command "
+            "again: it goes on from the checkpoint before"
+        ) from error
     shutil.rmtree(final, ignore_errors=True)  # there only if a run was started again from an older one
     temporary.rename(final)
     _flush(run_folder)

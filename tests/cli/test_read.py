@@ -130,6 +130,24 @@ def test_interrupt_saves_and_says_how_to_go_on(
     assert values["total"]["tokens"] == result["saved"]["tokens"] + values["read"]["tokens"]
 
 
+def test_going_on_keeps_what_decides_how_a_text_is_read(
+    spawn, until_tokens_are_read, tiny: Path, tmp_path: Path
+) -> None:
+    given = ["--model", tiny, "--quantize", "int8", "--dtype", "float32", "--encoding", "latin-1"]
+    log = tmp_path / "app.log"
+    log.write_text("first line\n")
+    process = spawn("read", log, "--follow", "--save", tmp_path / "log.fam", *given, "--progress", "json")
+
+    def more() -> None:
+        with log.open("a") as file:
+            file.write("another line\n" * 30)
+
+    until_tokens_are_read(process, more)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert f"--append --follow {' '.join(map(str, given))}\n" in stderr
+
+
 def test_a_file_that_went_on_through_a_pipe_is_not_read_twice(run, tiny: Path, story: Path, tmp_path: Path) -> None:
     saved = tmp_path / "story.fam"
     assert run("read", story, "--save", saved, "--model", tiny).exit_code == 0

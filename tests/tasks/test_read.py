@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,35 @@ def test_it_follows_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = Read(byte_model())
     list(whole.events([write(tmp_path, TEXT, "whole.txt")]))
     same_reading(task._reader, whole._reader)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (Path.unlink, "is not there any more"),
+        (lambda path: path.write_bytes(TEXT[:50]), "became shorter than what was read of it"),
+        (lambda path: write(path.parent, TEXT * 2, "new.txt").replace(path), "was replaced by another file"),
+    ],
+)
+def test_a_file_that_can_grow_no_more_ends_the_following_with_a_warning(
+    change: Callable[[Path], object], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, TEXT)
+    monkeypatch.setattr(read_module.time, "sleep", lambda seconds: change(path))
+    result = read(byte_model(), [path], ReadConfig(save=tmp_path / "text.fam", follow=True))
+    assert result.counts.num_bytes == len(TEXT)
+    assert result.warnings == (f"{path} {problem}: following has ended with what was read until then",)
+
+
+def test_a_file_that_was_moved_is_not_read_twice(tmp_path: Path) -> None:
+    path, memory = write(tmp_path, TEXT), tmp_path / "text.fam"
+    read(byte_model(), [path], ReadConfig(save=memory))
+    before, moved = memory.read_bytes(), path.rename(tmp_path / "moved.txt")
+    with pytest.raises(MemoryFileError, match=r"begins with what was read as .* move it back"):
+        read(byte_model(), [moved], ReadConfig(save=memory, append=True))
+    assert memory.read_bytes() == before
+    other = write(tmp_path, b"Another text.", "other.txt")
+    assert read(byte_model(), [other], ReadConfig(save=memory, append=True)).total_bytes == len(TEXT) + 13
 
 
 def test_an_interruption_ends_the_wait_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

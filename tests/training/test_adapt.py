@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, RecipeError
 from famcli.nn import FamConfig
+from famcli.training.adapt_plan import AdaptPlan
 from famcli.training.adapting import adapted_network, teacher_of
 from famcli.training.distributed import Processes
 from famcli.training.estimate import estimate
@@ -254,6 +255,14 @@ def _tokenizer(recipe: Recipe) -> Any:
 
     assert recipe.tokenizer.path is not None
     return open_tokenizer(recipe.tokenizer.path)
+
+
+def test_a_plan_keeps_how_the_checkpoint_reads(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Some text.\n")
+    planned = AdaptPlan(model="fam-tiny", data=(tmp_path / "text.txt",)).table("it")["network"]
+    fam = open_model("fam-tiny", device="cpu").network.fam
+    assert planned == {name: getattr(fam, name) for name in planned}
+    assert planned["gate_threshold"] == 0.65
 
 
 def test_the_estimate_counts_what_is_trained(adapt: Make) -> None:

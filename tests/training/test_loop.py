@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
@@ -272,6 +273,20 @@ def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
     saved = load_run(tmp_path)
     assert saved is not None
     assert saved.section("a")["b"].tolist() == [10.0, 10.0]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        raise SafetensorError("No space left on device")
+
+    save_run(tmp_path, 1, {"a": torch.ones(3)}, {"step": 1})
+    monkeypatch.setattr("famcli.training.saving.save_file", full)
+    with pytest.raises(RecipeError, match=r"cannot be written \(No space left on device\); make room"):
+        save_run(tmp_path, 2, {"a": torch.ones(3)}, {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:

@@ -155,10 +155,10 @@ def test_titles_are_made_harmless(tmp_path: Path) -> None:
     assert "<script>" not in page
 
 
-@pytest.mark.parametrize("content", [None, "", '{"event": "RunStarted"}\n', "no json\n[1]\n"])
-def test_a_folder_without_a_run_is_one_line(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", [None, b"", b'{"event": "RunStarted"}\n', b"no json\n[1]\n", b"\xff\xfe\0"])
+def test_a_folder_without_a_run_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "log.jsonl").write_text(content)
+        (tmp_path / "log.jsonl").write_bytes(content)
     with pytest.raises(RecipeError, match=r"log\.jsonl: no ") as caught:
         write_report([tmp_path])
     assert "\n" not in str(caught.value)
