@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.common import ROOT
 from benchmarks.mean_of_checkpoints import mean
 from famcli.training.loop import train
-from famcli.training.recipe import load_recipe
+from famcli.training.recipe import ChecksRecipe, load_recipe
 
 RUNS = ROOT / "runs" / "twin"
 # the run, its recipe, the log that says how long it was
@@ -34,12 +34,6 @@ CHAIN = (
     ("last", "recipe.toml", "last"),
 )
 WITHOUT_MEMORY = ("network.fam_length=0", "schedule.segment_dropout=0", "schedule.random_state_passing=0")
-BY_STEPS = (
-    "schedule.max_minutes=1000000",
-    "hardware.compile=true",
-    "checks.every_steps=0",
-    "checks.passkey_every_steps=0",
-)
 
 
 def main() -> None:
@@ -68,9 +62,11 @@ def num_steps(log: str) -> int:
 
 
 def _train(name: str, recipe: str, steps: int, before: Path) -> None:
-    settings = (*WITHOUT_MEMORY, *BY_STEPS, f"schedule.steps={steps}", f"schedule.init={before}")
+    """The run, as long as fam-tiny's was by its steps, and without its checks on the way."""
+    settings = (*WITHOUT_MEMORY, "hardware.compile=true", f"schedule.steps={steps}", f"schedule.init={before}")
     loaded = load_recipe(ROOT / "models" / "fam-tiny" / recipe, settings)
-    ended = train(replace(loaded, checks=replace(loaded.checks, heldout=None)), RUNS / name)
+    schedule, checks = replace(loaded.schedule, max_minutes=None), ChecksRecipe(every_steps=0)
+    ended = train(replace(loaded, schedule=schedule, checks=checks), RUNS / name)
     print(f"{name}: {steps} steps, {ended.tokens:,} tokens, {ended.seconds / 60:.0f} minutes", flush=True)
 
 
