@@ -48,11 +48,13 @@ def open_append(
 
 
 def _refuse_moved(mark: Bookmark, file: str | os.PathLike[str]) -> None:
-    """Raise MemoryFileError for a file that was read already, where it was before."""
-    for source in mark.sources if Path(file).is_file() else ():
+    """Raise MemoryFileError for a file that was moved since it was read."""
+    if not Path(file).is_file():  # a pipe can be read only once
+        return
+    for source in mark.sources:
         if source.path is None or source.sha256 is None or not source.num_bytes or Path(source.path).exists():
             continue
-        with suppress(DocumentError):  # it is shorter, or no file
+        with suppress(DocumentError):  # it is shorter
             if hash_prefix(file, source.num_bytes) == source.sha256:
                 raise MemoryFileError(
                     f"{file} begins with what was read as {source.path}, which is not there any more: move it back "
