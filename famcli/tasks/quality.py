@@ -45,7 +45,13 @@ _SPOKEN = re.compile(
     '^\\W*["\u201c\u201e\u00ab\u300c\u300e\u2018\']|[,.!?\u2026\u2014]["\u201d\u00bb\u300d\u300f]|\u2014\\W*$'
 )
 _ASKS = re.compile("[?\uff1f]\\W*$")
-_GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG", re.I)
+_BOOK_STARTS = re.compile(
+    r"\*{2,} ?START (?:OF )?(?:(?:THE|THIS) )?PROJECT GUTENBERG|\*END\*? ?THE SMALL PRINT",
+    re.I,
+)
+_BOOK_ENDS = re.compile(
+    r"\*{2,} ?END (?:OF )?(?:(?:THE|THIS) )?PROJECT GUTENBERG|^\W*End of (?:the |this )?Project Gutenberg\b", re.I
+)
 
 
 def is_quotable(sentence: Sentence) -> bool:
@@ -113,10 +119,11 @@ def num_words(text: str) -> int:
     return len(_WORD.findall(_EAST_ASIAN.sub(" ", text))) + (east_asian + 1) // 2
 
 
-def gutenberg_marker(sentence: Sentence) -> str | None:
-    """ "START" or "END" if this is the line with which Project Gutenberg frames a book's own text."""
-    found = _GUTENBERG.search(sentence.text)
-    return found[1].upper() if found else None
+def frame_marker(sentence: Sentence) -> str | None:
+    """ "start" or "end" if this is the line with which Project Gutenberg frames a book's own text, else None."""
+    if _BOOK_STARTS.search(sentence.text):
+        return "start"
+    return "end" if _BOOK_ENDS.search(sentence.text) else None
 
 
 def said(text: str) -> str:

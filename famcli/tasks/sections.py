@@ -105,6 +105,7 @@ class Parts:
 
     def __init__(self) -> None:
         self._parts: list[Part] = []
+        self._source = ""  # the open document
         self._deepest = PLAIN
 
     def __len__(self) -> int:
@@ -117,6 +118,7 @@ class Parts:
 
     def begin_source(self, name: str, place: int) -> None:
         """A document begins, and with it a part."""
+        self._source = name
         self._parts.append(Part(None, 0, place, name, 1))
 
     def begin(self, found: Heading, sentence: Sentence, place: int) -> None:
@@ -143,11 +145,16 @@ class Parts:
         self._parts[-1].num_sentences += 1
         self._parts[-1].candidates.push(candidate)
 
-    def forget(self, place: int) -> None:
-        """Forget what was read from `place` on."""
-        self._parts = [part for part in self._parts if part.place < place or part.title is None]
+    def begin_again(self, place: int, line: int) -> None:
+        """Forget what was read of the open document: its own text begins only now, on this line.
+
+        place: where the document begins.
+        """
+        source = self._source
+        self._parts = [part for part in self._parts if part.place < place]
         for part in self._parts:
             part.candidates.forget(place)
+        self._parts.append(Part(None, 0, place, source, line))
 
     def all(self) -> list[Part]:
         """Those with sentences. The first heading of a source is its title: it stands no deeper than any below it."""

@@ -15,7 +15,7 @@ from famcli.reading.events import BlockEvent
 from famcli.reading.scoring import score_continuation
 from famcli.tasks.candidates import Candidate, Candidates
 from famcli.tasks.focus import Focus
-from famcli.tasks.quality import gutenberg_marker, is_line, is_quotable
+from famcli.tasks.quality import frame_marker, is_line, is_quotable
 from famcli.tasks.salience import AttentionProfile, Average
 from famcli.tasks.sections import Parts, heading
 from famcli.tasks.sentences import Sentence
@@ -148,8 +148,7 @@ class Extraction:
     def _take(self, source: SourceSentences) -> None:
         for sentence in source.take():
             self.num_seen += 1
-            self._mind_frame(sentence, source)
-            if source.is_over:
+            if self._is_frame(sentence, source):
                 continue
             place = source.place + sentence.place
             found = heading(sentence)
@@ -164,22 +163,35 @@ class Extraction:
         if source.has_pages:
             self._with_pages.add(source.name)
 
-    def _mind_frame(self, sentence: Sentence, source: SourceSentences) -> None:
-        """A book's own text lies between two marks: forget what came before the first, take nothing after the last."""
-        marker = gutenberg_marker(sentence)
-        if marker == "START":
+    def _is_frame(self, sentence: Sentence, source: SourceSentences) -> bool:
+        """Whether this is not a book's own text, which lies between two marks: what came before the first is forgotten.
+
+        Several books may come in one stream, and a mark may be missing. Only what came before the very first mark is
+        forgotten, and only as much as a header can hold.
+        """
+        marker = frame_marker(sentence)
+        if marker is None:
+            return source.is_over
+        if marker == "start" and not source.is_framed and sentence.place <= _LONGEST_HEADER:
             self._candidates.forget(source.place)
             self._lines.forget(source.place)
-            self.parts.forget(source.place)
-        source.is_over = source.is_over or marker == "END"
+            self.parts.begin_again(source.place, sentence.line)
+            self.num_quotable -= source.num_quotable
+        source.is_framed = True
+        source.is_over = marker == "end"
+        return True
 
     def _keep(self, sentence: Sentence, source: SourceSentences, place: int) -> None:
         self.num_quotable += 1
+        source.num_quotable += 1
         salience = source.values.salience(sentence.start, sentence.end)
         candidate = self._scorer.keep(sentence, source.name, place, salience)
         self._candidates.add(candidate)
         self.parts.add(candidate)
 
+
+_LONGEST_HEADER = 32 << 10
+"""Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
 
 _BY_ATTENTION = "how much the memory attended to it while it compressed its block"
 _BY_SURPRISE = "how surprising it was"

@@ -12,13 +12,14 @@ from famcli.tasks.sentences import Sentence, SentenceSplitter
 
 class SourceSentences:
     """One source in reading. index: from 0. place: bytes of the text of those before it, in UTF-8 whatever they are
-    encoded in, so that the choice does not depend on that. is_over: its own text has ended, though not the file (a
-    licence follows)."""
+    encoded in, so that the choice does not depend on that. is_framed: a mark of a book's own text was read. is_over:
+    its own text has ended, though not the file (a licence follows). num_quotable: sentences that may be quoted."""
 
     def __init__(self, name: str, index: int, place: int, average: Average) -> None:
         self.name, self.index, self.place = name, index, place
         self.values = TokenValues(average)
-        self.is_over = False
+        self.is_framed = self.is_over = False
+        self.num_quotable = 0
         self._splitter = SentenceSplitter()
         self._waiting: deque[Sentence] = deque()
         self._ended = False
