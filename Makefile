@@ -26,9 +26,9 @@ bench: .venv/bench.stamp
 	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 
 docs: .venv/core.stamp
-	$(BIN)/python -m famcli.cli.docs docs/commands.md
+	$(BIN)/python -m tools.commands_page docs/commands.md
 	$(BIN)/python -m tests.readme
-	$(BIN)/python -m famcli.training.describe docs/training.md
+	$(BIN)/python -m tools.recipe_keys docs/training.md
 
 # torch goes first and alone: what follows is then satisfied by it and brings no other build of it
 .venv/core.stamp: pyproject.toml constraints.txt

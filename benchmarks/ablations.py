@@ -24,13 +24,13 @@ import torch
 
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
-from famcli.evaluation.benchmarks import babi_trials, passkey_trials, score_trials
 from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
 from famcli.evaluation.texts import Texts
-from famcli.training.checks import choose_validation
-from famcli.training.data import open_data
-from famcli.training.loop import train
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.evaluation.trials import babi_trials, passkey_trials, score_trials
+from famcli.training.data.data import open_data
+from famcli.training.loop.checks import choose_validation
+from famcli.training.loop.loop import train
+from famcli.training.recipe.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "benchmarks" / "recipes" / "toy.toml"
 LOG = ROOT / "docs" / "experiments" / "ablations.jsonl"

@@ -27,18 +27,18 @@ import torch
 
 from benchmarks.common import ROOT, print_table, verdict
 from benchmarks.mean_of_checkpoints import mean
-from famcli.checkpoint.merge import merge
+from famcli.checkpoint.adapters.merge import merge
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
-from famcli.evaluation.benchmarks import passkey_trials, score_trials
 from famcli.evaluation.positions import score_documents, token_num_bytes
 from famcli.evaluation.texts import Texts, TokenText, read_texts
+from famcli.evaluation.trials import passkey_trials, score_trials
 from famcli.nn.state import MemoryMode
-from famcli.training.corpus import pack
-from famcli.training.events import PasskeyDone, StepDone, TrainEvent
-from famcli.training.loop import train
-from famcli.training.recipe import load_recipe
+from famcli.training.data.corpus import pack
+from famcli.training.loop.events import PasskeyDone, StepDone, TrainEvent
+from famcli.training.loop.loop import train
+from famcli.training.recipe.recipe import load_recipe
 
 RECIPES = ROOT / "benchmarks" / "recipes"
 RUNS = ROOT / "runs" / "adapt-claim"

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.quality.qa_scores import token_f1
+from benchmarks.quality.qa_sets import Rules, by_group, is_right, read_items
+from benchmarks.quality.qa_texts import byte_spans, index_without_network, placed_documents
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
-from famcli.evaluation.qa_scores import token_f1
-from famcli.evaluation.qa_sets import Rules, by_group, is_right, read_items
-from famcli.evaluation.qa_texts import byte_spans, index_without_network, placed_documents
-from famcli.tasks.likelihood import QuestionLikelihood
-from famcli.tasks.question import Question
-from famcli.tasks.weighing import (
+from famcli.tasks.ask.likelihood import QuestionLikelihood
+from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.ranking import (
     FEATURES,
     NUM_CANDIDATES,
     NUM_WEIGHED,

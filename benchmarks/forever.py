@@ -30,14 +30,14 @@ import famcli.nn.memory
 from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
-from famcli.evaluation.episodes import passkey
 from famcli.evaluation.positions import token_num_bytes
-from famcli.evaluation.streams import layout, question_ids
 from famcli.evaluation.texts import Texts
 from famcli.nn import Decoder, State
-from famcli.training.data import open_data
-from famcli.training.loop import train
-from famcli.training.recipe import load_recipe
+from famcli.synthetic.episodes import passkey
+from famcli.synthetic.streams import layout, question_ids
+from famcli.training.data.data import open_data
+from famcli.training.loop.loop import train
+from famcli.training.recipe.recipe import load_recipe
 
 LOG = ROOT / "docs" / "experiments" / "forever.jsonl"
 LENGTHS = (8, 64, 256, 1024, 4096, 10_000)  # blocks

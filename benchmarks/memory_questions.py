@@ -25,23 +25,23 @@ from statistics import stdev
 import numpy as np
 
 from benchmarks.common import print_table
+from benchmarks.quality.qa_bm25 import LibraryBM25
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.cli.eval import parse_lengths
-from famcli.evaluation.episodes import Episode, Question, Statement
-from famcli.evaluation.facts import facts
 from famcli.evaluation.intervals import wilson
-from famcli.evaluation.qa_bm25 import LibraryBM25
-from famcli.evaluation.streams import layout, question_ids
 from famcli.evaluation.texts import Texts, read_texts
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.scoring import score_continuations
-from famcli.tasks.answering import Answerer
-from famcli.tasks.asked_text import AskedText, TextReader
-from famcli.tasks.evidence import Passage
-from famcli.tasks.question import Question as Asked
+from famcli.synthetic.episodes import Episode, Question, Statement
+from famcli.synthetic.facts import facts
+from famcli.synthetic.streams import layout, question_ids
+from famcli.tasks.ask.answering import Answerer
+from famcli.tasks.ask.asked_text import AskedText, TextReader
+from famcli.tasks.ask.question import Question as Asked
+from famcli.text.passages import Passage
 
 TASKS = {"overturned": "qa1", "two facts": "qa2"}
 SYSTEMS = ("memory on", "memory frozen", "ask on", "ask frozen", "BM25", "BM25, ranked")

@@ -16,13 +16,13 @@ import torch
 
 from benchmarks.common import FAM_TINY, ROOT, print_table
 from famcli.checkpoint.open import Model, open_model
-from famcli.evaluation.benchmarks import passkey_trials
 from famcli.evaluation.recall import Trial, run_trials
-from famcli.evaluation.streams import layout
 from famcli.evaluation.texts import Texts
+from famcli.evaluation.trials import passkey_trials
+from famcli.synthetic.streams import layout
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.corpus import pack
-from famcli.training.recipe import load_recipe
+from famcli.training.data.corpus import pack
+from famcli.training.recipe.recipe import load_recipe
 
 
 def main() -> None:

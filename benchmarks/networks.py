@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.common import FAM_100M, SHAPE_100M
 from famcli.nn import Decoder, DecoderConfig, FamConfig, State
-from famcli.nn.attention import attend, joined
+from famcli.nn.kernels.attention import attend, joined
 
 Part = tuple[Tensor, Tensor]
 

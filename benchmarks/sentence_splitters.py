@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from famcli.evaluation.texts import example_book
-from famcli.tasks.sentences import SentenceSplitter
+from famcli.text.sentences import SentenceSplitter
 
-CASES = Path(__file__).parent.parent / "tests" / "tasks" / "sentence_cases.txt"
+CASES = Path(__file__).parent.parent / "tests" / "text" / "sentence_cases.txt"
 MARK = "\u2016"
 Split = Callable[[str], Sequence[str]]
 

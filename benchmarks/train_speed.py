@@ -23,10 +23,10 @@ from famcli.checkpoint.device import select_device
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.estimate import expected_vocab_size
 from famcli.training.flops import flops_per_token, machine_flops
-from famcli.training.network import build_network, copy_of
-from famcli.training.objective import language_model_gradient
-from famcli.training.optimizer import Optimizers
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.loop.network import build_network, copy_of
+from famcli.training.loop.objective import language_model_gradient
+from famcli.training.loop.optimizer import Optimizers
+from famcli.training.recipe.recipe import Recipe, load_recipe
 
 SHARE_BAR, TWIN_BAR = 0.25, 1.25
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famcli.checkpoint.open import open_model
     from famcli.reading.reader import Reader
-    from famcli.tasks.ask import ask
-    from famcli.tasks.perplexity import perplexity
-    from famcli.tasks.summarize import summarize
+    from famcli.tasks.ask.ask import ask
+    from famcli.tasks.perplexity.perplexity import perplexity
+    from famcli.tasks.summarize.summarize import summarize
 
 _MODULES = {
     "open_model": "famcli.checkpoint.open",
     "Reader": "famcli.reading.reader",
-    "summarize": "famcli.tasks.summarize",
-    "ask": "famcli.tasks.ask",
-    "perplexity": "famcli.tasks.perplexity",
+    "summarize": "famcli.tasks.summarize.summarize",
+    "ask": "famcli.tasks.ask.ask",
+    "perplexity": "famcli.tasks.perplexity.perplexity",
 }
 
 __all__ = ["Reader", "ask", "open_model", "perplexity", "summarize"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from famcli.checkpoint.families import llama_json
+from famcli.checkpoint.families.pretrained import llama_json
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn import Decoder, DecoderConfig, FamConfig, RopeConfig
 from famcli.tokens.bytes import ByteTokenizer

@@ -9,11 +9,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "famcli"
 FLOORS = (
-    {"errors", "nn"},
-    {"documents", "tokens"},
+    {"errors"},
+    {"nn"},
+    {"tokens"},
+    {"documents"},
+    {"text"},
     {"checkpoint"},
     {"reading"},
     {"tasks"},
+    {"synthetic"},
     {"evaluation"},
     {"training"},
     {"cli"},

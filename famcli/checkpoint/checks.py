@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from famcli.checkpoint.families import CONFIG_FILE, PretrainedConfig, check_ropes
+from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, check_ropes
 from famcli.checkpoint.weights import (
     PROMPT_NAME,
     StoredTensor,

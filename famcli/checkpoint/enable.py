@@ -18,7 +18,7 @@ from torch import Tensor
 from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
 from famcli.checkpoint.choose import choose_fam
-from famcli.checkpoint.families import read_config
+from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
 from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt

@@ -16,7 +16,7 @@ from famcli.checkpoint.checks import (
     config_fingerprint,
     refuse_adapter,
 )
-from famcli.checkpoint.families import read_config
+from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.quantize import memory_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from famcli.nn.quantized import GROUP, unpack
+from famcli.nn.kernels.quantized import GROUP, unpack
 
 _LEVELS = 15
 _MIDDLE = 8

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.checkpoint.families import FAMILIES
+from famcli.checkpoint.families.pretrained import FAMILIES
 from famcli.checkpoint.folder import beside
-from famcli.checkpoint.gguf import ARCHITECTURES
+from famcli.checkpoint.gguf.tensors import ARCHITECTURES
 from famcli.checkpoint.jsonfile import read_json_object, shown
 from famcli.checkpoint.locate import cached_models, is_whole, shipped_models
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar

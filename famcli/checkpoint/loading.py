@@ -24,8 +24,8 @@ from famcli.checkpoint.jsonfile import shown
 from famcli.checkpoint.quantize import bits_of, quantized_matrix
 from famcli.checkpoint.weights import StoredTensor, opened
 from famcli.errors import CheckpointError
+from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.lora import LowRank
-from famcli.nn.quantized import QuantizedMatrix
 from famcli.tokens.gguf_file import is_gguf
 
 _ASKED_AT_ONCE = 128 << 10  # Linux takes no more of a larger request than the disk's read-ahead

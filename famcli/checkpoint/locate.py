@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.errors import CheckpointError
-from famcli.tokens.folder import holds_tokenizer
 from famcli.tokens.gguf_file import is_gguf
+from famcli.tokens.open_tokenizer import holds_tokenizer
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
 CACHE_VARIABLE = "FAMCLI_CACHE"

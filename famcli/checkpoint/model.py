@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from famcli.checkpoint.adapter import Adapter
+from famcli.checkpoint.adapters.adapter import Adapter
 from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.generation import GenerationDefaults
 from famcli.checkpoint.sidecar import Sidecar

@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import torch
 
-from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, FittedUpdate, base_warnings, fit, read_adapter
-from famcli.checkpoint.adapter_file import load_updates
+from famcli.checkpoint.adapters.adapter import ADAPTER_WEIGHTS, Adapter, FittedUpdate, base_warnings, fit, read_adapter
+from famcli.checkpoint.adapters.adapter_file import load_updates
 from famcli.checkpoint.checks import (
     Fingerprints,
     checked_tokenizer,
@@ -26,7 +26,7 @@ from famcli.checkpoint.checks import (
     with_prompt,
 )
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
-from famcli.checkpoint.families import read_config
+from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import check_links, checkpoint_folder
 from famcli.checkpoint.generation import read_generation
 from famcli.checkpoint.loading import assign_weights

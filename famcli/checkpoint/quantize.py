@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from famcli.nn.quantized import QuantizedMatrix
+    from famcli.nn.kernels.quantized import QuantizedMatrix
 
 QUANTIZATIONS = ("none", "int8", "int4")
 GROUP_COLUMNS = 32
@@ -48,7 +48,7 @@ def quantized_matrix(matrix: Tensor, parameter: str, bits: int, dtype: torch.dty
     are finite."""
     from famcli.checkpoint.int4 import quantize as to_int4
     from famcli.checkpoint.int8 import quantize as to_int8
-    from famcli.nn.quantized import Int4Matrix, Int8Matrix
+    from famcli.nn.kernels.quantized import Int4Matrix, Int8Matrix
 
     try:
         if bits == 4:

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from famcli.checkpoint import int4, int8
 from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
-from famcli.checkpoint.families import CONFIG_FILE, STORAGES, read_config
+from famcli.checkpoint.families.pretrained import CONFIG_FILE, STORAGES, read_config
 from famcli.checkpoint.folder import beside, check_links, check_new_folder, checkpoint_folder
-from famcli.checkpoint.gguf import config_values
+from famcli.checkpoint.gguf.tensors import config_values
 from famcli.checkpoint.jsonfile import read_json_object
 from famcli.checkpoint.quantize import bits_of
 from famcli.checkpoint.save import save_tensors

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from famcli.checkpoint.families import CONFIG_FILE, llama_json
+from famcli.checkpoint.families.pretrained import CONFIG_FILE, llama_json
 from famcli.checkpoint.int8 import quantized
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import INDEX_FILE, PROMPT_FILE, PROMPT_NAME, SCALE_SUFFIX, WEIGHTS_FILE

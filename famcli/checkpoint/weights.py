@@ -20,11 +20,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from famcli.checkpoint.families import PretrainedConfig
-from famcli.checkpoint.families_names import Piece, Rows
+from famcli.checkpoint.families.pretrained import PretrainedConfig
+from famcli.checkpoint.families.weight_names import Piece, Rows
 from famcli.checkpoint.folder import beside, inside, named_file
-from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
-from famcli.checkpoint.gguf_values import GGUF_TYPES
+from famcli.checkpoint.gguf.tensors import declared_tensors, gguf_name, open_tensors
+from famcli.checkpoint.gguf.values import GGUF_TYPES
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.documents.target import is_utf8
 from famcli.errors import CheckpointError

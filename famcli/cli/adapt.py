@@ -104,9 +104,9 @@ def adapt(
     from famcli.cli.train import follow
     from famcli.cli.train_estimate import show_estimate
     from famcli.cli.work import cache_environment, cache_options, find_model
-    from famcli.training.adapt_plan import AdaptPlan, to_toml
-    from famcli.training.distributed import is_first_process
-    from famcli.training.recipe import make_recipe
+    from famcli.training.loop.distributed import is_first_process
+    from famcli.training.recipe.adapt_plan import AdaptPlan, to_toml
+    from famcli.training.recipe.recipe import make_recipe
 
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")

@@ -28,8 +28,8 @@ from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.answering import AskConfig
-    from famcli.tasks.ask import Ask, AskResult
+    from famcli.tasks.ask.answering import AskConfig
+    from famcli.tasks.ask.ask import Ask, AskResult
     from famcli.tasks.report.record import Recorder
 
 WriteOption = Annotated[
@@ -111,7 +111,7 @@ def ask(
     with Work(report, output) as work:
         names = [] if load else work.check_documents(file or [], documents)
         asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
-        from famcli.tasks.question import Question
+        from famcli.tasks.ask.question import Question
 
         Question.check(asked)
         for path in filter(os.path.isfile, asked):
@@ -123,8 +123,8 @@ def ask(
         config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
         cache = readings.open() if readings.readings_limit and not load else None
         results, found = [], 0
-        from famcli.tasks.answers import SOURCE_GONE
-        from famcli.tasks.ask import Ask
+        from famcli.tasks.ask.answers import SOURCE_GONE
+        from famcli.tasks.ask.ask import Ask
         from famcli.tasks.report.record import Recorder
 
         for group in [[name] for name in names] if each else [names]:
@@ -159,8 +159,8 @@ def make_config(
     encoding: str | None,
 ) -> AskConfig:
     """The options as the task takes them."""
-    from famcli.tasks.answering import AskConfig
-    from famcli.tasks.weighing import THRESHOLD
+    from famcli.tasks.ask.answering import AskConfig
+    from famcli.tasks.ask.ranking import THRESHOLD
 
     return AskConfig(
         style=None if write is None else "write" if write else "extract",
@@ -174,7 +174,7 @@ def make_config(
 
 
 def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) -> None:
-    from famcli.tasks.ask_report import report_of, texts_of
+    from famcli.tasks.ask.ask_report import report_of, texts_of
     from famcli.tasks.report.page import write_report
 
     facts = [describe_reading(result), f"{result.model}, memory {result.memory_mode}"]

@@ -12,7 +12,7 @@ from famcli.cli.readings import MEGABYTE, ReadingsOptions
 from famcli.cli.render import Output, describe_bytes, plural
 
 if TYPE_CHECKING:
-    from famcli.tasks.reading_cache import CachedReading
+    from famcli.tasks.ask.reading_cache import CachedReading
 
 
 def cache(

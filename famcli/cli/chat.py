@@ -30,9 +30,9 @@ from famcli.cli.work import Work, one_line, paragraphs
 from famcli.errors import FamcliError, UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.answers import Answer
-    from famcli.tasks.ask import Ask
-    from famcli.tasks.evidence import Passage
+    from famcli.tasks.ask.answers import Answer
+    from famcli.tasks.ask.ask import Ask
+    from famcli.text.passages import Passage
 
 _BARE = {"help": "/help", "?": "/help", "exit": "/quit", "quit": "/quit"}
 _HELP = """\
@@ -74,7 +74,7 @@ def chat(
         names = [] if load else work.check_documents(files or [], documents)
         model = work.open_model(machine, load)
         config = make_config(write, top, threshold, answer_tokens, memory_mode, False, documents.encoding)
-        from famcli.tasks.ask import Ask
+        from famcli.tasks.ask.ask import Ask
 
         cache = readings.open() if readings.readings_limit and not load else None
         with closing(Ask(model, [], config, cache)) as task:

@@ -48,7 +48,7 @@ def inspect(
 
         _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
         return
-    from famcli.checkpoint.adapter import is_adapter, read_adapter
+    from famcli.checkpoint.adapters.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
 

@@ -8,7 +8,7 @@ from famcli.checkpoint.jsonfile import shown
 from famcli.cli.render import describe_bytes, plural
 
 if TYPE_CHECKING:
-    from famcli.checkpoint.adapter import Adapter
+    from famcli.checkpoint.adapters.adapter import Adapter
 
 
 def adapter_facts(adapter: Adapter) -> tuple[dict[str, Any], list[tuple[str, str]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -36,8 +36,7 @@ COMMANDS = {
     "adapt": "Teach a pretrained checkpoint to read with a memory.",
     "merge": "Make an adapter part of a checkpoint's weights.",
     "train": "Train a checkpoint from a recipe.",
-    "train-report": "Turn the logs of training runs into plots.",
-    "eval": "Judge a checkpoint: ppl, passkey, needle, babi, qa, summary.",
+    "eval": "Judge a checkpoint: ppl, passkey, needle, babi.",
 }
 
 
@@ -48,15 +47,17 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     """
     module_name = name.replace("-", "_")
     module = import_module(f"famcli.cli.{module_name}")
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
     group: dict[str, Callable[..., None]] | None = getattr(module, "COMMANDS", None)
     if group is None:
-        app.command(name)(expand_option_groups(getattr(module, module_name)))
-    else:
-        app.callback(help=module.HELP)(lambda: None)
-        for part, function in group.items():
-            app.command(part)(expand_option_groups(function))
-    command = typer.main.get_command(app)
+        return make_command({name: getattr(module, module_name)})
+    return make_command(group, module.HELP)
+
+
+def make_command(
+    functions: Mapping[str, Callable[..., None]], group_help: str | None = None
+) -> TyperCommand | TyperGroup:
+    """A command from the function that defines it, or with `group_help` a group of commands."""
+    command = typer.main.get_command(make_app(functions, group_help, TyperGroup))
     assert isinstance(command, TyperCommand | TyperGroup)
     for each in command.commands.values() if isinstance(command, TyperGroup) else [command]:
         for parameter in each.params:
@@ -65,8 +66,34 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     return command
 
 
-class LazyGroup(TyperGroup):
-    """Lists commands from the table, loads the chosen one, and turns failures into one line and an exit code."""
+class GuardedGroup(TyperGroup):
+    """Turns failures into one line and an exit code."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with guarded():  # help is printed while options are parsed
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with guarded(debug=bool(ctx.params.get("debug"))):
+            return super().invoke(ctx)
+
+
+def make_app(
+    functions: Mapping[str, Callable[..., None]],
+    group_help: str | None = None,
+    group: type[TyperGroup] = GuardedGroup,
+) -> typer.Typer:
+    """An app of functions with option groups: what the scripts in tools/ and benchmarks/ run too."""
+    app = typer.Typer(cls=group, add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+    if group_help is not None:
+        app.callback(help=group_help)(lambda: None)
+    for name, function in functions.items():
+        app.command(name)(expand_option_groups(function))
+    return app
+
+
+class LazyGroup(GuardedGroup):
+    """Lists commands from the table and loads the chosen one."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -76,14 +103,6 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else listed, rest
-
-    def make_context(self, *args: Any, **more: Any) -> Any:
-        with guarded():  # help is printed while options are parsed
-            return super().make_context(*args, **more)
-
-    def invoke(self, ctx: Any) -> Any:
-        with guarded(debug=bool(ctx.params.get("debug"))):
-            return super().invoke(ctx)
 
 
 def _print_version(wanted: bool) -> None:

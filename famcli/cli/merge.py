@@ -23,7 +23,7 @@ def merge(
     MODEL stays as it is; the new folder has its layout and its types, so whatever opens the one opens the other. If
     famcli made the adapter, fam.json and the memory prompt go along.
     """
-    from famcli.checkpoint.merge import merge as merge_folders
+    from famcli.checkpoint.adapters.merge import merge as merge_folders
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output, describe_bytes
     from famcli.cli.work import cache_environment, find_model

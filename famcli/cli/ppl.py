@@ -19,9 +19,9 @@ from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.perplexity import PerplexityResult
-    from famcli.tasks.scores import Difference, Score
-    from famcli.tasks.units import UnitScore
+    from famcli.tasks.perplexity.perplexity import PerplexityResult
+    from famcli.tasks.perplexity.scores import Difference, Score
+    from famcli.tasks.perplexity.units import UnitScore
 
 
 def ppl(
@@ -63,7 +63,7 @@ def ppl(
         model = work.open_model(machine)
 
         from famcli.tasks.common import open_documents
-        from famcli.tasks.perplexity import Perplexity, PerplexityConfig
+        from famcli.tasks.perplexity.perplexity import Perplexity, PerplexityConfig
 
         config = PerplexityConfig(memory_mode=memory_mode, per="line" if alert is not None else per, alert=alert)
         task = Perplexity(model, config)
@@ -83,8 +83,8 @@ class _Show:
         self._several_files = several_files
 
     def event(self, event: Any) -> None:
-        from famcli.tasks.perplexity import FileScore
-        from famcli.tasks.units import UnitScore
+        from famcli.tasks.perplexity.perplexity import FileScore
+        from famcli.tasks.perplexity.units import UnitScore
 
         if isinstance(event, UnitScore) and (event.alert is not None or not self._only_alerts):
             self._work.make_room()

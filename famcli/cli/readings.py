@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from famcli.tasks.reading_cache import ReadingCache
+    from famcli.tasks.ask.reading_cache import ReadingCache
 
 MEGABYTE = 1_000_000
 
@@ -40,7 +40,7 @@ class ReadingsOptions:
 
     def open(self) -> ReadingCache:
         """The cache in that folder."""
-        from famcli.tasks.reading_cache import ReadingCache
+        from famcli.tasks.ask.reading_cache import ReadingCache
 
         return ReadingCache(self.folder, self.readings_limit * MEGABYTE)
 

@@ -9,8 +9,8 @@ from famcli.cli.render import describe_bytes
 from famcli.cli.work import Work, describe_counts, paragraphs
 
 if TYPE_CHECKING:
-    from famcli.tasks.answers import Answer
-    from famcli.tasks.ask import AskResult
+    from famcli.tasks.ask.answers import Answer
+    from famcli.tasks.ask.ask import AskResult
 
 
 class AnswersShown:
@@ -27,9 +27,9 @@ class AnswersShown:
 
     def event(self, event: Any) -> None:
         """Show an event, if it is about an answer."""
-        from famcli.tasks.answering import AnswerText
-        from famcli.tasks.answers import Answer
-        from famcli.tasks.ask import EarlierReading
+        from famcli.tasks.ask.answering import AnswerText
+        from famcli.tasks.ask.answers import Answer
+        from famcli.tasks.ask.ask import EarlierReading
 
         if isinstance(event, EarlierReading):
             size = describe_bytes(event.counts.num_bytes)
@@ -69,7 +69,7 @@ class AnswersShown:
             self._work.output.line("Partial: interrupted before the end of the input.", "yellow")
 
     def _answer(self, answer: Answer) -> None:
-        from famcli.tasks.ask_report import place_of
+        from famcli.tasks.ask.ask_report import place_of
 
         output, index = self._work.output, self._shown
         self._shown += 1

@@ -24,7 +24,7 @@ from famcli.errors import UsageError
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
-    from famcli.tasks.summarize import SummarizeConfig, SummaryResult
+    from famcli.tasks.summarize.summarize import SummarizeConfig, SummaryResult
 
 Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
@@ -77,7 +77,7 @@ def summarize(
     memory's attention, less what repeats others, spread over the text. The text may be of any length; memory use does
     not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
     """
-    from famcli.tasks.summarize_result import SummarizeConfig, parse_length
+    from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 
     if form == "json":
         form, output = "bullets", OutputOptions(json=True, jsonl=output.jsonl)
@@ -120,7 +120,7 @@ def _summarize(
     """Summarize the files of a group as one text, and show what comes of it."""
     from famcli.tasks.common import open_documents
     from famcli.tasks.report.record import Recorder
-    from famcli.tasks.summarize import Summarizer
+    from famcli.tasks.summarize.summarize import Summarizer
 
     heading = group[0] if each else None
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ class _Stream:
 
     def event(self, event: Any) -> None:
         """Some more of a summary, a note, or what looks best while it is read."""
-        from famcli.tasks.summarize import Note, SoFar, SummaryText
+        from famcli.tasks.summarize.summarize import Note, SoFar, SummaryText
 
         if isinstance(event, SoFar):
             self._work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
@@ -169,7 +169,7 @@ class _Stream:
 
 
 def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, is_shown: bool) -> None:
-    from famcli.tasks.summarize_format import format_summary
+    from famcli.tasks.summarize.summary_format import format_summary
 
     work.make_room()
     if work.form == "jsonl":
@@ -204,7 +204,7 @@ def _show_lines(work: Work, result: SummaryResult) -> None:
 
 def _write_report(path: Path, result: SummaryResult, recorder: Recorder) -> None:
     from famcli.tasks.report.page import write_report
-    from famcli.tasks.summarize_format import report_of
+    from famcli.tasks.summarize.summary_format import report_of
 
     names = ", ".join(source.name for source in result.counts.sources)
     facts = [describe_counts(result.counts), f"{result.model}, memory {result.memory_mode}"]

@@ -22,8 +22,8 @@ from famcli.cli.train_estimate import show_estimate
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.training.events import RunStarted, StepDone, TrainEvent
-    from famcli.training.recipe import Recipe
+    from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
+    from famcli.training.recipe.recipe import Recipe
 
 _SECONDS_BETWEEN = 0.5
 
@@ -53,7 +53,7 @@ def train(
     its folder, the finished checkpoint is exported to the folder's `export`. Under torchrun, as in `torchrun
     --nproc-per-node 2 -m -- famcli train RECIPE`, the lanes are divided over the processes.
     """
-    from famcli.training.recipe import load_recipe
+    from famcli.training.recipe.recipe import load_recipe
 
     if as_json and not dry_run:
         raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
@@ -80,13 +80,13 @@ def follow(
     shown: where the result will be found, if that is not the folder it is exported to. on_start: called, in the first
     process, once the run has begun or gone on.
     """
-    from famcli.training.distributed import is_first_process
+    from famcli.training.loop.distributed import is_first_process
 
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
     with _Watch(report, recipe.name, jsonl) as watch:
-        from famcli.training.events import RunStarted
-        from famcli.training.loop import train as train_recipe
+        from famcli.training.loop.events import RunStarted
+        from famcli.training.loop.loop import train as train_recipe
 
         def show(event: TrainEvent) -> None:
             if isinstance(event, RunStarted):
@@ -147,8 +147,8 @@ class _Watch:
 
     def event(self, event: Any) -> None:
         """Show one event of the run."""
-        from famcli.training.corpus import EncodingGuessed, PackProgress
-        from famcli.training.events import (
+        from famcli.training.data.corpus import EncodingGuessed, PackProgress
+        from famcli.training.loop.events import (
             CheckDone,
             PasskeyDone,
             RunStarted,

@@ -11,7 +11,7 @@ from famcli.cli.render import Output, describe_bytes, describe_seconds
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
-    from famcli.training.recipe import Recipe
+    from famcli.training.recipe.recipe import Recipe
 
 
 def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str | None = None) -> None:

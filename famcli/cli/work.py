@@ -76,7 +76,7 @@ class Work:
         environ = cache_environment(machine.cache, machine.offline)
         located = find_model(machine.model, environ, self.notes, bars=self._progress_mode == "bar")
         if machine.adapter is not None:
-            from famcli.checkpoint.adapter import read_adapter
+            from famcli.checkpoint.adapters.adapter import read_adapter
 
             read_adapter(machine.adapter)
         elif memory is not None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import UsageError
-from famcli.evaluation.benchmarks import CellScore
 from famcli.evaluation.figures import DocumentFigures
+from famcli.evaluation.trials import CellScore
 
 ENDINGS = (".png", ".svg", ".pdf")
 

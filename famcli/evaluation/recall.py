@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from famcli.errors import UsageError
-from famcli.evaluation.episodes import Episode, Question
-from famcli.evaluation.streams import layout, num_statement_tokens, question_ids
 from famcli.evaluation.texts import Texts
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import MemoryMode, State
 from famcli.reading.engine import check_finite, legal_cuts
+from famcli.synthetic.episodes import Episode, Question
+from famcli.synthetic.streams import layout, num_statement_tokens, question_ids
 from famcli.tokens.tokenizer import Ids, Tokenizer
 
 CALL_TOKENS = 4096

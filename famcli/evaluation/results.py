@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from famcli.evaluation.benchmarks import CellScore
 from famcli.evaluation.figures import DocumentFigures
+from famcli.evaluation.trials import CellScore
 
 RECALL_DEFINITION = (
     "Sentences stand in filler, between its sentences; after `length` tokens (BOS counted) each question is read on a "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from famcli.documents.document import open_document
 from famcli.documents.records import holds_records, read_records
 from famcli.errors import DocumentError
-from famcli.evaluation.filler import Filler
+from famcli.synthetic.filler import Filler
 from famcli.tokens.stream import StreamEncoder
 from famcli.tokens.tokenizer import Ids, Tokenizer
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from famcli.nn.attention import FEW_KEYS, joined
 from famcli.nn.call import Call, KeysValues
 from famcli.nn.config import FamConfig
+from famcli.nn.kernels.attention import FEW_KEYS, joined
 from famcli.nn.layers import Layer
 from famcli.nn.memory import compress, memory_keys_values, next_memory
 from famcli.nn.state import LayerState, OpenRows

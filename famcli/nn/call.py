@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from famcli.nn.attention import attention_received
 from famcli.nn.config import FamConfig
+from famcli.nn.kernels.attention import attention_received
 from famcli.nn.layers import Layer
 from famcli.nn.state import State
 

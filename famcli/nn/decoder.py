@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from famcli.nn.blocks import read_blocks, read_open
 from famcli.nn.call import Call, Probe, Turn, unrotated
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
+from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
-from famcli.nn.linear import Linear, PackedWeight, linear
 from famcli.nn.memory import run_prompt
 from famcli.nn.rope import Rotation, rope_frequencies, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from famcli.nn.attention import attend
 from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
-from famcli.nn.linear import JointLinear, Linear
-from famcli.nn.quantized import QuantizedMatrix
+from famcli.nn.kernels.attention import attend
+from famcli.nn.kernels.linear import JointLinear, Linear
+from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.shapes import expert_layer
 
 _Result = TypeVar("_Result")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from famcli.nn.decoder import Decoder
-from famcli.nn.linear import Linear
+from famcli.nn.kernels.linear import Linear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The matrices of attention and feed-forward, by the last part of their names."""

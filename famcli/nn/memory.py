@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from famcli.nn.attention import attend_with_share
 from famcli.nn.call import Call, KeysValues, Turn
 from famcli.nn.config import FamConfig
+from famcli.nn.kernels.attention import attend_with_share
 from famcli.nn.layers import Layer
 
 

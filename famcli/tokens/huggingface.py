@@ -1,6 +1,6 @@
 """tokenizer.json files of pretrained decoders, through the `tokenizers` library (the `hf` extra, imported on use).
 
-The file is rearranged before the library sees it (`famcli.tokens.json_file`), so that text never becomes a control
+The file is rearranged before the library sees it (`famcli.tokens.tokenizer_json`), so that text never becomes a control
 token and parts of a text can be encoded as they stand.
 """
 
@@ -16,7 +16,6 @@ import numpy as np
 
 from famcli.errors import TokenizerError
 from famcli.tokens.added import CONFIG_FILE, named, parse_object, read_bytes
-from famcli.tokens.json_file import StreamingJson, prepare
 from famcli.tokens.tokenizer import (
     ControlToken,
     Ids,
@@ -26,6 +25,7 @@ from famcli.tokens.tokenizer import (
     fingerprint_of,
     without_surrogates,
 )
+from famcli.tokens.tokenizer_json import StreamingJson, prepare
 
 
 class HuggingFaceTokenizer:

@@ -9,22 +9,22 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from famcli.checkpoint.adapter_file import save_adapter
+from famcli.checkpoint.adapters.adapter_file import save_adapter
+from famcli.checkpoint.adapters.merge import replacing, rewrite
 from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.enable import draw_prompt
-from famcli.checkpoint.families import PretrainedConfig, read_config
+from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
 from famcli.checkpoint.loading import assign_weights
-from famcli.checkpoint.merge import replacing, rewrite
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, opened, weights_fingerprint
 from famcli.errors import RecipeError
 from famcli.nn.config import FamConfig
 from famcli.nn.decoder import Decoder
 from famcli.nn.lora import LoraConfig, add_lora, lora_updates
-from famcli.training.adapt_recipe import AdaptRecipe, base_folder
-from famcli.training.recipe import Recipe
+from famcli.training.recipe.adapt import AdaptRecipe, base_folder
+from famcli.training.recipe.recipe import Recipe
 
 EMBEDDING = "model.embed_tokens.weight"
 

@@ -15,12 +15,12 @@ import torch
 
 from famcli.checkpoint.device import select_device
 from famcli.nn.decoder import Decoder
-from famcli.tokens.folder import holds_tokenizer, open_tokenizer
+from famcli.tokens.open_tokenizer import holds_tokenizer, open_tokenizer
 from famcli.training.flops import flops_per_token, machine_flops
-from famcli.training.network import build_network, compile_layers, copy_of, trained
-from famcli.training.objective import language_model_gradient
-from famcli.training.optimizer import Optimizers
-from famcli.training.recipe import Recipe
+from famcli.training.loop.network import build_network, compile_layers, copy_of, trained
+from famcli.training.loop.objective import language_model_gradient
+from famcli.training.loop.optimizer import Optimizers
+from famcli.training.recipe.recipe import Recipe
 
 _SECONDS = 5.0  # a measured step should not take longer
 _EXPECTED_SHARE = 0.25  # of the machine's peak, to choose how much to measure

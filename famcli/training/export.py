@@ -12,7 +12,7 @@ from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn.decoder import Decoder
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapting import export_adapted
-from famcli.training.recipe import Recipe
+from famcli.training.recipe.recipe import Recipe
 
 
 def export_checkpoint(

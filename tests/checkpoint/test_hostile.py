@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.enable import enable
-from famcli.checkpoint.families import read_config
+from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar

@@ -15,11 +15,11 @@ from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.quantized_folder import save_quantized
 from famcli.errors import CheckpointError, UsageError
-from famcli.nn import quantized as quantized_module
-from famcli.nn.linear import linear
-from famcli.nn.quantized import Int4Matrix, Int8Matrix, QuantizedMatrix, unpack
+from famcli.nn.kernels import quantized as quantized_module
+from famcli.nn.kernels.linear import linear
+from famcli.nn.kernels.quantized import Int4Matrix, Int8Matrix, QuantizedMatrix, unpack
+from tests.checkpoint.gguf.test_gguf import random_family
 from tests.checkpoint.gguf_files import write_gguf
-from tests.checkpoint.test_gguf import random_family
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
 
 SHAPE = replace(TINY_CONFIG, vocab_size=320, hidden_size=64, intermediate_size=128, head_dim=16)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from famcli.cli import main
@@ -68,9 +69,14 @@ def run() -> Run:
     """Run a command line in process: run("ppl", path, input="...") -> typer.testing.Result."""
 
     def invoke(*arguments: object, input: str | bytes | None = None) -> Result:
-        return CliRunner().invoke(main.app, [str(argument) for argument in arguments], input=input, prog_name="famcli")
+        return run_app(main.app, *arguments, input=input)
 
     return invoke
+
+
+def run_app(app: typer.Typer, *arguments: object, input: str | bytes | None = None) -> Result:
+    """Run the command line of any app in process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=input, prog_name="famcli")
 
 
 @pytest.fixture

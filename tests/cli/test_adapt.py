@@ -16,7 +16,7 @@ import torch
 
 from famcli.checkpoint.open import open_model
 from famcli.nn import FamConfig
-from famcli.training.recipe import load_recipe
+from famcli.training.recipe.recipe import load_recipe
 from tests.checkpoint.test_hub import FakeHub
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
 

@@ -307,7 +307,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_quotes_instead(
         yield GeneratedText(" It was ")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("famcli.tasks.answering.generate", interrupted)
+    monkeypatch.setattr("famcli.tasks.ask.answering.generate", interrupted)
     arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny, "--write"]
     result = run(*arguments)
     assert result.exit_code == 130

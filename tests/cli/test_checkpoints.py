@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.cli.docs import commands_page
 from famcli.nn import FamConfig
 from tests.checkpoint.gguf_files import write_gguf
 from tests.checkpoint.test_hub import FakeHub
 from tests.helpers import TINY_CONFIG, change_json, make_random_checkpoint
+from tools.commands_page import commands_page
 
 WROTE = "wrote fam.safetensors and fam.json"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from famcli.cli.eval_options import parse_lengths
+from famcli.cli.eval.options import parse_lengths
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from tests.helpers import make_random_checkpoint
@@ -180,7 +180,7 @@ def test_ctrl_c_prints_what_there_is(spawn: Any, tiny: Path, story: Path) -> Non
 def test_ctrl_c_prints_the_documents_that_were_scored(
     run: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from famcli.cli import eval_ppl
+    from famcli.cli.eval import ppl as eval_ppl
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         yield next(score_subjects(*arguments, **options))

@@ -14,7 +14,7 @@ import pytest
 
 from famcli.cli.ppl import describe_difference
 from famcli.nn import FamConfig
-from famcli.tasks.scores import Difference
+from famcli.tasks.perplexity.scores import Difference
 from tests.helpers import make_random_checkpoint
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from famcli.errors import UsageError
-from famcli.evaluation import benchmarks
-from famcli.evaluation.benchmarks import CellScore, babi_trials, needle_trials, passkey_trials, score_trials
-from famcli.evaluation.episodes import Question, Statement
+from famcli.evaluation import trials as benchmarks
 from famcli.evaluation.intervals import wilson
 from famcli.evaluation.recall import Answer, Trial, run_trials, trial_tokens
-from famcli.evaluation.streams import layout
 from famcli.evaluation.texts import Texts
+from famcli.evaluation.trials import CellScore, babi_trials, needle_trials, passkey_trials, score_trials
 from famcli.nn import MemoryMode
+from famcli.synthetic.episodes import Question, Statement
+from famcli.synthetic.streams import layout
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, random_network
 

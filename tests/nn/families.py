@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from famcli.checkpoint.checks import checked_weights
-from famcli.checkpoint.families import read_config
+from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.open import load_network
 from famcli.nn import Decoder, FamConfig
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from famcli.nn import MEMORY_MODES, Decoder, DecoderConfig, FamConfig, MemoryMode, Probe, State
-from famcli.nn.attention import attend_reference
+from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import RMSNorm
 from famcli.nn.rope import rope_frequencies, rotation
 from famcli.nn.shapes import parameter_shapes, state_shapes

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from famcli.nn import Decoder, DecoderConfig, FamConfig, MemoryMode
-from famcli.nn.attention import attend_reference
 from famcli.nn.config import ExpertConfig, RopeConfig
+from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import Layer
 from famcli.nn.rope import rope_frequencies, rotation
 from famcli.nn.shapes import memory_layers, parameter_shapes, state_shapes

@@ -222,7 +222,7 @@ def test_a_prompt_that_rises_with_block_0_sees_it_and_stays_causal(cuts: list[in
 
 def _risen(network: Decoder, tokens: Tensor) -> list[Tensor]:
     """Rows that go up the layers as block 0's tokens do, each seeing all rows and the whole block."""
-    from famcli.nn.attention import attend_reference
+    from famcli.nn.kernels.attention import attend_reference
 
     config = network.config
     frequencies, gain = rope_frequencies(config.rope, config.head_dim, 16)

@@ -11,7 +11,7 @@ import sentencepiece
 
 from famcli.tokens.huggingface import HuggingFaceTokenizer
 from famcli.tokens.sentencepiece import SentencePieceTokenizer
-from famcli.tokens.train import train_sentencepiece
+from famcli.tokens.train_sentencepiece import train_sentencepiece
 
 SHIPPED = Path(__file__).parents[2] / "models" / "fam-tiny"
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from famcli.errors import TokenizerError
 from famcli.tokens import encode_text, open_tokenizer
 from famcli.tokens.huggingface import HuggingFaceTokenizer
-from famcli.tokens.json_file import KNOWN_PATTERNS
+from famcli.tokens.tokenizer_json import KNOWN_PATTERNS
 from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, plain_texts, stream, texts
 
 

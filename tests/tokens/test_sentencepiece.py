@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from famcli.errors import TokenizerError
 from famcli.tokens import open_tokenizer
 from famcli.tokens.sentencepiece import SentencePieceTokenizer
-from famcli.tokens.train import sample_windows, train_sentencepiece
+from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
 from tests.tokens.conftest import SENTENCES, SHIPPED
 from tests.tokens.texts import NASTY, plain_texts, texts
 

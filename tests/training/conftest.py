@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from famcli.tokens.bytes import ByteTokenizer
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.recipe.recipe import Recipe, load_recipe
 
 TOY = """
 name = "toy"

@@ -16,16 +16,16 @@ from safetensors.torch import load_file
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, RecipeError
 from famcli.nn import FamConfig
-from famcli.training.adapt_plan import AdaptPlan
 from famcli.training.adapting import adapted_network, teacher_of
-from famcli.training.distributed import Processes
 from famcli.training.estimate import estimate
-from famcli.training.events import RunStarted, StepDone, TrainEvent
-from famcli.training.loop import Trainer, train
-from famcli.training.network import start_network
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.loop.distributed import Processes
+from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
+from famcli.training.loop.loop import Trainer, train
+from famcli.training.loop.network import start_network
+from famcli.training.recipe.adapt_plan import AdaptPlan
+from famcli.training.recipe.recipe import Recipe, load_recipe
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
-from tests.training.test_distributed import assert_same_run, torchrun
+from tests.training.loop.test_distributed import assert_same_run, torchrun
 
 HEAD = """
 name = "adapted"
@@ -141,8 +141,8 @@ def test_a_killed_run_goes_on_exactly(adapt: Make, adapting: Path, tmp_path: Pat
     script = f"""
 import os, signal
 from pathlib import Path
-from famcli.training.loop import train
-from famcli.training.recipe import load_recipe
+from famcli.training.loop.loop import train
+from famcli.training.recipe.recipe import load_recipe
 def on_event(event):
     if type(event).__name__ == "StepDone" and event.step == 5:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -205,7 +205,7 @@ def test_a_network_that_sees_what_its_teacher_sees_has_nothing_to_learn(adapt: M
 
 def test_the_gradient_of_the_divergence(adapt: Make, tmp_path: Path) -> None:
     """Made slice by slice through the head, it is what torch finds for the whole."""
-    from famcli.training.objective import Lesson, language_model_gradient
+    from famcli.training.loop.objective import Lesson, language_model_gradient
 
     recipe = adapt("adapt.objective=distill")
     trainer = Trainer(recipe, tmp_path / "run", Processes.join("cpu"), lambda event: None)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from famcli.training.estimate import estimate
-from famcli.training.loop import train
-from famcli.training.recipe import Recipe
+from famcli.training.loop.loop import train
+from famcli.training.recipe.recipe import Recipe
 
 Make = Callable[..., Recipe]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from famcli.checkpoint.open import open_model
-from famcli.training.bundle import pack_bundle, unpack_bundle
-from famcli.training.loop import train
-from famcli.training.network import build_network
-from famcli.training.recipe import Recipe, load_recipe
+from famcli.training.loop.loop import train
+from famcli.training.loop.network import build_network
+from famcli.training.recipe.recipe import Recipe, load_recipe
+from tools.bundle import pack_bundle, unpack_bundle
 
 RECIPE = Path(__file__).parents[2] / "models" / "fam-small" / "recipe.toml"
 TOY_WIDTH = [

@@ -1,0 +1,1 @@
+"""How good `ask` and `summarize` are beside their peers."""

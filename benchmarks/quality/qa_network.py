@@ -1,0 +1,53 @@
+"""Evidence by the network alone: how much more likely each block of a reading made each question.
+
+At the end of every block all questions are read on forks of the state, in the one pass over the text; the gain of a
+block is what it adds to their mean log-likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from famcli.checkpoint.model import Model
+from famcli.documents.document import open_document
+from famcli.nn import MemoryMode
+from famcli.reading.events import BlockEvent
+from famcli.reading.reader import Reader
+from famcli.tasks.ask.likelihood import QuestionLikelihood
+from famcli.tasks.ask.passage_index import PassageIndex
+
+
+def block_gains(
+    model: Model,
+    path: Path,
+    questions: Sequence[str],
+    memory_mode: MemoryMode,
+    on_tokens: Callable[[int], None] = lambda count: None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The bytes at which the blocks of a file end [blocks], and each one's gain for each question [q, blocks]."""
+    likelihood = QuestionLikelihood(model, questions, memory_mode)
+    reader, before = Reader(model, memory_mode=memory_mode), np.array(likelihood.at_start)
+    ends, gains = list[int](), list[NDArray[np.float64]]()
+    for event in reader.read([open_document(path, encoding="utf-8")]):
+        if isinstance(event, BlockEvent):
+            on_tokens(event.num_tokens)
+            after = np.array(likelihood.after(reader.state, reader.last_hidden))
+            ends.append(event.span[1])
+            gains.append(after - before)
+            before = after
+    return np.array(ends), np.array(gains).T.reshape(len(questions), len(ends))
+
+
+def ranked_by_gain(index: PassageIndex, ends: NDArray[np.int64], gains: NDArray[np.float64], count: int) -> list[int]:
+    """The passages in the blocks of the most gain, best first; those of one block in their order."""
+    blocks = np.array(
+        [
+            min(int(np.searchsorted(ends, index.passage(number).span[1])), len(ends) - 1)
+            for number in range(index.num_passages)
+        ]
+    )
+    return [int(number) for number in np.argsort(-gains[blocks], kind="stable")[:count]]

@@ -1,0 +1,287 @@
+"""LoRA adapters in PEFT's file layout: what a folder declares, and whether it fits a checkpoint. No torch.
+
+`adapter_config.json` and `adapter_model.safetensors` are PEFT's own, so that either side opens what the other wrote.
+What famcli adds lies beside them in files that PEFT passes over: `fam.json` says how the adapted network reads a
+stream, and which weights it was made for; `fam.safetensors` holds its memory prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from famcli.checkpoint.families.pretrained import PretrainedConfig
+from famcli.checkpoint.families.weight_names import Rows
+from famcli.checkpoint.folder import check_links, inside
+from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, weights_fingerprint
+from famcli.errors import CheckpointError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLE = "adapter_model.bin"
+
+_NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
+_MAX_RANK = 1 << 14
+_SHOWN = 3
+# What a LoRA of PEFT's may have that is not the plain update; at rest where it has not.
+_FEATURES = (
+    "use_dora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "megatron_config",
+)
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "loraga", "lora_ga")
+
+
+@dataclass(frozen=True)
+class StoredUpdate:
+    """Where the update of one stored matrix lies: A [rank, i] and B [o, rank], both of one module, and its scale."""
+
+    module: str
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's folder, read and checked by itself.
+
+    updates: by the name of the module that each belongs to, as the checkpoint's own folder calls it. targets: of the
+    configuration, None where that is a pattern. base: the checkpoint it says it was made for. sidecar: how the adapted
+    network reads, None for an adapter that famcli did not make.
+    """
+
+    folder: Path
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] | None
+    excluded: tuple[str, ...]
+    layers: tuple[int, ...] | None
+    base: str | None
+    updates: Mapping[str, StoredUpdate]
+    sidecar: Sidecar | None
+
+    @property
+    def num_parameters(self) -> int:
+        """Of all updates; the memory prompt is not counted."""
+        return sum(sum(tensor.shape[0] * tensor.shape[1] for tensor in (u.a, u.b)) for u in self.updates.values())
+
+
+@dataclass(frozen=True)
+class FittedUpdate:
+    """The update of one parameter. rows: those of B that are meant, where the module holds several parameters."""
+
+    update: StoredUpdate
+    rows: Rows | None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds an adapter and no checkpoint."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+
+
+def read_adapter(path: Path) -> Adapter:
+    """The adapter in a folder. Raises CheckpointError: missing, damaged, pickled, or more than a plain LoRA."""
+    folder = path.expanduser()
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is not a folder; give the one that holds {ADAPTER_CONFIG}")
+    if not (folder / ADAPTER_CONFIG).exists():
+        raise CheckpointError(f"{folder} is no adapter's folder: it has no {ADAPTER_CONFIG}; give the one that has")
+    has_sidecar = (folder / SIDECAR_FILE).exists()
+    if (folder / PROMPT_FILE).exists() and not has_sidecar:
+        raise CheckpointError(f"{folder} has {PROMPT_FILE} and no {SIDECAR_FILE}, which belong together; copy it again")
+    check_links(folder)
+    fields = Fields(folder / ADAPTER_CONFIG, read_json_object(folder / ADAPTER_CONFIG))
+    _refuse_others(fields)
+    rank = fields.integer("r", low=1, high=_MAX_RANK)
+    alpha = fields.number("lora_alpha", low=1e-9, high=1e9)
+    targets = _names(fields, "target_modules") if isinstance(fields.values.get("target_modules"), list) else None
+    base = fields.values.get("base_model_name_or_path")
+    return Adapter(
+        folder=folder,
+        rank=rank,
+        alpha=alpha,
+        targets=targets,
+        excluded=_names(fields, "exclude_modules") if isinstance(fields.values.get("exclude_modules"), list) else (),
+        layers=_layers(fields),
+        base=base if isinstance(base, str) and base else None,
+        updates=_updates(folder, fields, rank, alpha),
+        sidecar=read_sidecar(folder) if has_sidecar else None,
+    )
+
+
+def fit(
+    adapter: Adapter, config: PretrainedConfig, stored: Mapping[str, StoredTensor], name: object
+) -> dict[str, FittedUpdate]:
+    """The adapter's updates by the network's parameters, once all of them fit the checkpoint called `name`.
+
+    stored: what the checkpoint's files declare. Raises CheckpointError that names the first that does not fit, or the
+    matrices that the adapter says it has and has not.
+    """
+    fitted: dict[str, FittedUpdate] = {}
+    for module, update in adapter.updates.items():
+        for piece in config.family.pieces(f"{module}.weight", config.decoder):
+            base = stored.get(piece.parameter)
+            if base is None:
+                raise CheckpointError(
+                    f"{adapter.folder} is for another checkpoint: {name} has no '{shown(module)}'" + _made_for(adapter)
+                )
+            rows = base.shape[0] if piece.rows is None else piece.rows.total
+            if (update.b.shape[0], update.a.shape[1]) != (rows, base.shape[1]):
+                raise CheckpointError(
+                    f"{adapter.folder} is for another checkpoint: its '{shown(module)}' is "
+                    f"[{update.b.shape[0]}, {update.a.shape[1]}], in {name} it is [{rows}, {base.shape[1]}]"
+                    + _made_for(adapter)
+                )
+            fitted[piece.parameter] = FittedUpdate(update, piece.rows)
+    _refuse_missing(adapter, stored, name)
+    return fitted
+
+
+def base_warnings(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> tuple[str, ...]:
+    """What there is to warn of when `adapter` fits the weights `stored` of the checkpoint `name`: that it says it was
+    made for others."""
+    made_for = adapter.sidecar and adapter.sidecar.base_weights
+    if made_for is None or made_for == weights_fingerprint(stored):
+        return ()
+    text = f"{adapter.folder} was made for other weights than those of {name}, though its shapes fit"
+    return (text + _made_for(adapter),)
+
+
+def _made_for(adapter: Adapter) -> str:
+    return "" if adapter.base is None else f"; it was made for {shown(adapter.base)}"
+
+
+def _refuse_others(fields: Fields) -> None:
+    """Raise CheckpointError for an adapter that is no LoRA, or a LoRA with something that would be left out."""
+    kind = fields.string("peft_type")
+    if kind != "LORA":
+        raise fields.wrong("peft_type", f"is '{shown(kind)}'; famcli reads LORA adapters")
+    for feature in _FEATURES:
+        if fields.values.get(feature):
+            raise fields.wrong(feature, "is set, which famcli does not apply", "merge the adapter with peft")
+    if fields.string("bias", "none") != "none":
+        raise fields.wrong("bias", "is not 'none': trained biases are not applied", "merge the adapter with peft")
+    start = fields.values.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_CHANGES_BASE):
+        problem = f"is '{shown(start)}', which changes the base checkpoint's weights"
+        raise fields.wrong("init_lora_weights", problem, "merge the adapter with peft")
+
+
+def _updates(folder: Path, fields: Fields, rank: int, alpha: float) -> dict[str, StoredUpdate]:
+    halves: dict[str, dict[str, StoredTensor]] = {}
+    path = _weights_file(folder)
+    for tensor in headers(path):
+        found = _NAME.fullmatch(tensor.name)
+        if found is None or len(tensor.shape) != 2:
+            raise CheckpointError(f"{path} has '{shown(tensor.name)}', which is no part of a plain LoRA")
+        halves.setdefault(found[1], {})[found[2]] = tensor
+    if not halves:
+        raise CheckpointError(f"{path} holds no update; fetch it again")
+    ranks, alphas = _pattern(fields, "rank_pattern"), _pattern(fields, "alpha_pattern")
+    rooted = fields.boolean("use_rslora", False)
+    updates = {}
+    for module, pair in halves.items():
+        for half in "AB":
+            if half not in pair:
+                raise CheckpointError(f"{path}: 'base_model.model.{shown(module)}.lora_{half}.weight' is missing")
+        own = int(_value_for(module, ranks, rank))
+        if (pair["A"].shape[0], pair["B"].shape[1]) != (own, own):
+            raise CheckpointError(
+                f"{path}: '{shown(module)}' has rank {pair['A'].shape[0]} in A and {pair['B'].shape[1]} in B, "
+                f"{ADAPTER_CONFIG} says {own}; one of the files belongs to another adapter"
+            )
+        scale = _value_for(module, alphas, alpha) / (own**0.5 if rooted else own)
+        updates[module] = StoredUpdate(module, pair["A"], pair["B"], scale)
+    return updates
+
+
+def _weights_file(folder: Path) -> Path:
+    path = folder / ADAPTER_WEIGHTS
+    if path.exists() or path.is_symlink():
+        return inside(folder, path)
+    if (folder / _PICKLE).exists():
+        raise CheckpointError(
+            f"{folder} has its adapter only as a pickle ({_PICKLE}), which can run code and is never opened; "
+            "save it again with peft's save_pretrained"
+        )
+    raise CheckpointError(f"{folder} has no {ADAPTER_WEIGHTS}; fetch the adapter again")
+
+
+def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> None:
+    """Raise CheckpointError for matrices that the targets name and the file has not, and the other way round."""
+    if adapter.targets is None:
+        return
+    matrices = {t.name.removesuffix(".weight") for t in stored.values() if len(t.shape) == 2}
+    named = {module for module in matrices if _names_it(module, adapter)}
+    missing, extra = sorted(named - set(adapter.updates)), sorted(set(adapter.updates) - named)
+    for modules, problem in ((missing, "has no update for"), (extra, "does not target, but has an update for,")):
+        if modules:
+            listed = ", ".join(f"'{shown(module)}'" for module in modules[:_SHOWN])
+            more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
+            raise CheckpointError(
+                f"{adapter.folder} {problem} {listed}{more}: it is for another checkpoint than {name}, or "
+                "its two files do not belong together" + _made_for(adapter)
+            )
+
+
+def _names_it(module: str, adapter: Adapter) -> bool:
+    """Whether the targets name a module: whole, or by the end of its name (PEFT's rule)."""
+    assert adapter.targets is not None
+    layer = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", module)
+    if adapter.layers is not None and (layer is None or int(layer[1]) not in adapter.layers):
+        return False
+    return _ends_with(module, adapter.targets) and not _ends_with(module, adapter.excluded)
+
+
+def _ends_with(module: str, names: tuple[str, ...]) -> bool:
+    return any(module == name or module.endswith(f".{name}") for name in names)
+
+
+def _names(fields: Fields, key: str) -> tuple[str, ...]:
+    values = fields.values[key]
+    if not all(isinstance(value, str) for value in values):
+        raise fields.wrong(key, "must be a list of names")
+    return tuple(values)
+
+
+def _layers(fields: Fields) -> tuple[int, ...] | None:
+    value = fields.values.get("layers_to_transform")
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list) else [value]
+    if not all(isinstance(number, int) for number in numbers):
+        raise fields.wrong("layers_to_transform", "must be numbers of layers")
+    return tuple(numbers)
+
+
+def _pattern(fields: Fields, key: str) -> dict[str, float]:
+    """Numbers by names. Real patterns are refused: a stranger's pattern may take for ever to match."""
+    values: dict[str, Any] = fields.mapping(key) or {}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e9:
+            raise fields.wrong(key, f"must give numbers above 0, '{shown(name)}' has another value")
+        if not re.fullmatch(r"[\w.^$]+", name):
+            raise fields.wrong(key, f"has the pattern '{shown(name)}'; famcli knows names only", "merge it with peft")
+    return {name.strip("^$"): float(value) for name, value in values.items()}
+
+
+def _value_for(module: str, values: Mapping[str, float], default: float) -> float:
+    """The first name that fits decides, as with PEFT."""
+    return next((value for name, value in values.items() if _ends_with(module, (name,))), default)

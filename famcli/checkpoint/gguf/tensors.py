@@ -1,0 +1,303 @@
+"""GGUF files as checkpoints: what they say as a family's `config.json`, and their tensors as the family's own.
+
+The converters of llama.cpp rename tensors, turn some around and leave some settings out; that is undone here, and
+everything after is the same as for a folder. Values are dequantised by the `gguf` package, when they are loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from famcli.checkpoint.gguf.values import tensor_bytes, values_of
+from famcli.checkpoint.jsonfile import shown
+from famcli.errors import CheckpointError
+from famcli.tokens.gguf_file import GgufFile, GgufTensor, read_gguf
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How files of one `general.architecture` differ from the family's folders.
+
+    family: its `model_type`. turned: the rows of queries and keys are interleaved for llama.cpp's rotation. plus_one:
+    norms have 1 added. feed_norm: what the norm before the feed-forward is called. keys: further settings, by the key
+    of `config.json`. settings: those that must be worked out.
+    """
+
+    family: str
+    turned: bool = False
+    plus_one: bool = False
+    feed_norm: str = "post_attention_layernorm"
+    keys: Mapping[str, str] = ()  # type: ignore[assignment]
+    settings: Callable[[GgufFile, dict[str, Any]], dict[str, Any]] = lambda file, config: {}
+
+
+def _llama(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
+    """Llama 3's scaling comes as the factors that it gives, one for each frequency."""
+    if "rope_freqs.weight" not in file.tensors:
+        return {}
+    factors = values_of(file, file.tensors["rope_freqs.weight"]).tolist()
+    scaling = {"rope_type": "longrope", "long_factor": factors, "short_factor": factors, "attention_factor": 1.0}
+    return {"rope_scaling": scaling}
+
+
+def _phi3(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
+    rotated = _number(file, "rope.dimension_count", config["head_dim"])
+    settings: dict[str, Any] = {"partial_rotary_factor": rotated / config["head_dim"]}
+    both = {f"{size}_factor": file.tensors.get(f"rope_factors_{size}.weight") for size in ("long", "short")}
+    if all(both.values()):
+        factors = {key: values_of(file, tensor).tolist() for key, tensor in both.items() if tensor is not None}
+        settings["rope_scaling"] = {"rope_type": "longrope"} | factors
+        settings["original_max_position_embeddings"] = _number(
+            file, "rope.scaling.original_context_length", config["max_position_embeddings"]
+        )
+    return settings
+
+
+def _gemma2(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
+    """The scale of the scores is not in the file: the largest of each generation has one of its own."""
+    largest = {"gemma2": 46, "gemma3": 62}[file.architecture]
+    by_width = config["hidden_size"] / config["num_attention_heads"]
+    return {"query_pre_attn_scalar": by_width if config["num_hidden_layers"] == largest else config["head_dim"]}
+
+
+_GEMMA: dict[str, Any] = {"plus_one": True, "feed_norm": "pre_feedforward_layernorm"}
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "llama": Architecture("llama", turned=True, settings=_llama),
+    "qwen2": Architecture("qwen2"),
+    "qwen3": Architecture("qwen3"),
+    "phi3": Architecture("phi3", keys={"sliding_window": "attention.sliding_window"}, settings=_phi3),
+    "gemma": Architecture("gemma", plus_one=True),
+    "gemma2": Architecture(
+        "gemma2",
+        keys={
+            "sliding_window": "attention.sliding_window",
+            "attn_logit_softcapping": "attn_logit_softcapping",
+            "final_logit_softcapping": "final_logit_softcapping",
+        },
+        settings=_gemma2,
+        **_GEMMA,
+    ),
+    "gemma3": Architecture(
+        "gemma3_text", keys={"sliding_window": "attention.sliding_window"}, settings=_gemma2, **_GEMMA
+    ),
+    "olmo2": Architecture("olmo2"),
+    "granite": Architecture(
+        "granite",
+        turned=True,
+        keys={
+            "embedding_multiplier": "embedding_scale",
+            "residual_multiplier": "residual_scale",
+            "attention_multiplier": "attention.scale",
+            "logits_scaling": "logit_scale",
+        },
+    ),
+}
+
+_SIZES = {
+    "max_position_embeddings": "context_length",
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+}
+
+
+def architecture_of(file: GgufFile) -> Architecture:
+    """The entry for a file. Raises CheckpointError for an architecture that is not read."""
+    name = file.architecture
+    if name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise CheckpointError(
+            f"{file.path} holds '{shown(name)}', which this famcli does not read from GGUF; known: {known}; a folder "
+            "with safetensors may open"
+        )
+    if _number(file, "expert_count", 0):
+        raise CheckpointError(f"{file.path} holds a mixture of experts, which is read from folders only")
+    return ARCHITECTURES[name]
+
+
+def config_values(path: Path) -> dict[str, Any]:
+    """What `config.json` of the same network would say. Raises CheckpointError."""
+    file = read_gguf(path)
+    architecture = architecture_of(file)
+    config: dict[str, Any] = {"model_type": architecture.family}
+    for key, name in _SIZES.items():
+        config[key] = _number(file, name)
+    heads = config["num_attention_heads"]
+    config["num_key_value_heads"] = _number(file, "attention.head_count_kv", heads)
+    config["head_dim"] = _number(file, "attention.key_length", config["hidden_size"] // max(1, heads))
+    config["rms_norm_eps"] = _number(file, "attention.layer_norm_rms_epsilon", 1e-5)
+    config["tie_word_embeddings"] = "output.weight" not in file.tensors
+    embedding = file.tensors.get("token_embd.weight")
+    config["vocab_size"] = embedding.shape[0] if embedding is not None and embedding.shape else 0
+    config |= {key: value for key, name in dict(architecture.keys).items() if (value := _found(file, name)) is not None}
+    if (theta := _found(file, "rope.freq_base")) is not None:
+        config["rope_theta"] = theta
+    config |= _biases(file) | _scaling(file)
+    try:
+        return config | architecture.settings(file, config)
+    except ZeroDivisionError as error:
+        raise CheckpointError(f"{path}: no network can have these sizes; fetch the file again") from error
+
+
+def _biases(file: GgufFile) -> dict[str, bool]:
+    if "blk.0.attn_q.bias" not in file.tensors:
+        return {}
+    return {"attention_bias": True}
+
+
+def _scaling(file: GgufFile) -> dict[str, Any]:
+    """Scalings that need no tensor; "none" is what converters write for those that do."""
+    key = f"{file.architecture}.rope.scaling."
+    kind = file.value(key + "type", str, "none")
+    if kind in ("none", "longrope"):
+        return {}
+    scaling: dict[str, Any] = {"rope_type": kind, "factor": _number(file, "rope.scaling.factor", 1.0)}
+    trained = _found(file, "rope.scaling.original_context_length")
+    if trained is not None:
+        scaling["original_max_position_embeddings"] = trained
+    return {"rope_scaling": scaling}
+
+
+def _number(file: GgufFile, name: str, default: Any = None) -> Any:
+    value = _found(file, name)
+    if value is None:
+        if default is None:
+            raise CheckpointError(f"{file.path} lacks '{file.architecture}.{name}'; convert the model again")
+        return default
+    return value
+
+
+def _found(file: GgufFile, name: str) -> Any:
+    """A number of the architecture's; of a list with one for each layer, the one that all have."""
+    value = file.metadata.get(f"{file.architecture}.{name}")
+    if isinstance(value, np.ndarray):
+        if len(set(value.tolist())) != 1:
+            raise CheckpointError(f"{file.path}: '{name}' differs from layer to layer, which no family here has")
+        value = value[0].item()
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise CheckpointError(f"{file.path}: '{name}' must be a number, it is '{shown(value)}'")
+    return value
+
+
+# ----------------------------------------------------------------------------------------------------------- tensors
+
+_OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_INNER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_BUFFERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
+
+
+def tensor_name(file: GgufFile, name: str) -> str | None:
+    """What a folder of the same family calls the tensor; None for settings that are stored as tensors.
+
+    An unknown name stays as it is, to be refused with the names that no network asks for.
+    """
+    stem, _, kind = name.rpartition(".")
+    if stem in _BUFFERS:
+        return None
+    if stem in _OUTER:
+        return f"{_OUTER[stem]}.{kind}"
+    found = re.fullmatch(r"blk\.(\d+)\.(.+)", stem)
+    if found is None:
+        return name
+    part = found[2]
+    if part in _BUFFERS:
+        return None
+    inner = architecture_of(file).feed_norm if part == "ffn_norm" else _INNER.get(part, part)
+    if part == "ffn_up" and f"blk.{found[1]}.ffn_gate.weight" not in file.tensors:
+        inner = "mlp.gate_up_proj"
+    return f"model.layers.{found[1]}.{inner}.{kind}"
+
+
+def gguf_name(path: Path, name: str) -> str:
+    """What the file calls the tensor that a folder of the same family calls `name`."""
+    parts = {inner: part for part, inner in _INNER.items()} | {architecture_of(read_gguf(path)).feed_norm: "ffn_norm"}
+    stem, _, kind = name.rpartition(".")
+    outer = {inner: part for part, inner in _OUTER.items()}.get(stem)
+    if outer is not None:
+        return f"{outer}.{kind}"
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
+    return name if found is None else f"blk.{found[1]}.{parts.get(found[2], found[2])}.{kind}"
+
+
+class GgufTensors:
+    """Reads tensors by the names that a folder of the family has, in float32 (or the type they are stored in)."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self._file = file
+        self._by_name = {tensor_name(file, name): tensor for name, tensor in file.tensors.items()}
+        self._architecture = architecture_of(file)
+
+    def get_tensor(self, name: str) -> Any:
+        """A torch tensor."""
+        import torch
+
+        tensor = self._by_name[name]
+        values = torch.from_numpy(values_of(self._file, tensor))
+        if tensor.type in (1, 30):  # exactly what is stored
+            values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
+        if self._architecture.plus_one and name.endswith("norm.weight"):
+            values = values - 1
+        heads = self._turned_heads(name)
+        if heads:
+            rows, *rest = values.shape
+            values = values.view(heads, rows // heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
+        return values
+
+    def get_slice(self, name: str) -> Any:
+        """What can be cut: only the rows that are asked for are dequantised."""
+        if self._turned_heads(name) or self._architecture.plus_one:
+            return self.get_tensor(name)
+        return _Rows(self._file, self._by_name[name])
+
+    def _turned_heads(self, name: str) -> int:
+        if not self._architecture.turned:
+            return 0
+        heads = _number(self._file, "attention.head_count")
+        if ".q_proj." in name:
+            return int(heads)
+        return int(_number(self._file, "attention.head_count_kv", heads)) if ".k_proj." in name else 0
+
+
+class _Rows:
+    def __init__(self, file: GgufFile, tensor: GgufTensor) -> None:
+        self._file, self._tensor = file, tensor
+
+    def __getitem__(self, rows: slice) -> Any:
+        import torch
+
+        return torch.from_numpy(values_of(self._file, self._tensor, rows))
+
+
+def declared_tensors(path: Path) -> Iterator[tuple[str, str, GgufTensor]]:
+    """Of each tensor its name in a folder of the family, how it is stored, and its place. Raises CheckpointError."""
+    file = read_gguf(path)
+    for tensor in file.tensors.values():
+        name = tensor_name(file, tensor.name)
+        if name is not None:
+            yield name, tensor_bytes(tensor, path)[0], tensor
+
+
+def open_tensors(path: Path) -> GgufTensors:
+    """The tensors of a file. Raises CheckpointError."""
+    return GgufTensors(read_gguf(path))

@@ -1,0 +1,1 @@
+"""What the networks compute with: attention, matrix products, and weights stored in few bits."""

@@ -1,0 +1,148 @@
+"""Matrix products by the fastest library at hand.
+
+On a CPU torch sends float32 products to MKL, which holds back on processors of other makers; oneDNN, which is in the
+same build, does not. It wants the weight in a layout of its own and, given a plain one, rearranges it at every call:
+in inference each weight is rearranged once (docs/decisions.md has the measurements).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix, StoredMatrix
+
+_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_TYPES = {torch.float32}
+if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    _TYPES.add(torch.bfloat16)
+_PACKED_ROWS = 1024  # the number of rows the layout is chosen for; measured as good for one row as for a block
+
+
+class PackedWeight:
+    """Weights of the same input, one after the other in oneDNN's layout: a cache, never saved or copied.
+
+    Made at first use, and again when a weight has changed.
+    """
+
+    def __init__(self) -> None:
+        self._sources: tuple[tuple[Tensor, int, int], ...] = ()
+        self._packed: Tensor | None = None
+
+    def of(self, *weights: Tensor) -> Tensor:
+        """`weights` [o_i, i], to be used as one weight [sum of o_i, i]."""
+        if not self._is_of(weights):
+            plain = weights[0].detach() if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(plain, _PACKED_ROWS)
+            self._sources = tuple((weight, weight._version, weight.data_ptr()) for weight in weights)
+        assert self._packed is not None
+        return self._packed
+
+    def _is_of(self, weights: tuple[Tensor, ...]) -> bool:
+        if len(weights) != len(self._sources):
+            return False
+        for weight, (source, version, address) in zip(weights, self._sources, strict=True):
+            if weight is not source or weight._version != version or weight.data_ptr() != address:
+                return False
+        return True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PackedWeight:
+        return PackedWeight()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_sources": (), "_packed": None}
+
+
+def linear(
+    x: Tensor, weight: Tensor | QuantizedMatrix, bias: Tensor | None = None, packed: PackedWeight | None = None
+) -> Tensor:
+    """`x` [..., i] times `weight` [o, i] transposed, plus `bias` [o]: what torch's `linear` gives, to rounding."""
+    if isinstance(weight, QuantizedMatrix):
+        made = weight.of_few(x)
+        if made is None:
+            matrix, scale = weight.unscaled(x.dtype)
+            made = linear(x, matrix)
+            made = made if scale is None else made.mul_(scale)
+        return made if bias is None else made + bias
+    if _by_onednn(x, weight):
+        layout = weight if packed is None else packed.of(weight)
+        return torch.ops.mkldnn._linear_pointwise(x, layout, bias, "none", [], "")  # type: ignore[no-any-return]
+    return functional.linear(x, weight, bias)
+
+
+def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
+    """Whether oneDNN may be asked by name: on a CPU, in a type it has, without gradients or autocast."""
+    if (
+        isinstance(weight, QuantizedMatrix)
+        or not _ONEDNN
+        or x.device.type != "cpu"
+        or x.dtype != weight.dtype
+        or x.dtype not in _TYPES
+    ):
+        return False
+    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` through `linear`. plain: it is its weight and bias and nothing else (see lora.py)."""
+
+    plain: bool = True
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.packed = PackedWeight()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias, self.packed)
+
+    def few(self, x: Tensor) -> Tensor:
+        """`forward` for a handful of rows: the weight is not packed for them, as it is already in a joint product."""
+        return linear(x, self.weight, self.bias)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        self.packed = PackedWeight()
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class JointLinear:
+    """Several `Linear`s of one input as one product: fewer and larger reads of memory. Holds no weights of its own."""
+
+    def __init__(self) -> None:
+        self._packed = PackedWeight()
+        # Joined, the rows of each part, and whether one has a bias.
+        self._quantized: tuple[QuantizedMatrix, list[int], bool] | None = None
+
+    def __call__(self, x: Tensor, *maps: Linear) -> list[Tensor]:
+        """What each of `maps` makes of x [..., i]: a list of [..., o_i], views of one tensor in inference on a CPU."""
+        plain = all(each.plain for each in maps)
+        if plain and (self._quantized or self._join(maps)):
+            assert self._quantized is not None
+            joint, sizes, biased = self._quantized
+            made = list(linear(x, joint).split_with_sizes(sizes, dim=-1))
+            if not biased:
+                return made
+            return [part if each.bias is None else part + each.bias for part, each in zip(made, maps, strict=True)]
+        weights = [each.weight for each in maps]
+        if not plain or any(each.bias is not None for each in maps) or not _by_onednn(x, weights[0]):
+            return [each(x) for each in maps]
+        out = torch.ops.mkldnn._linear_pointwise(x, self._packed.of(*weights), None, "none", [], "")
+        return list(out.split_with_sizes([weight.shape[0] for weight in weights], dim=-1))
+
+    def _join(self, maps: Sequence[Linear]) -> bool:
+        """Make the matrices of `maps` parts of one, if they are quantized alike. Whether they are."""
+        matrices: list[Any] = [each.weight for each in maps]
+        kind = type(matrices[0])
+        if not issubclass(kind, StoredMatrix) or any(type(matrix) is not kind for matrix in matrices):
+            return False
+        joint, sizes = kind.joined(matrices), [matrix.shape[0] for matrix in matrices]
+        start = 0
+        for each, size in zip(maps, sizes, strict=True):
+            del each.weight
+            each.weight = MatrixPart(joint, start, start + size)  # type: ignore[assignment]
+            start += size
+        self._quantized = joint, sizes, any(each.bias is not None for each in maps)
+        return True

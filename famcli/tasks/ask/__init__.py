@@ -1,0 +1,1 @@
+"""Questions about a text, answered with passages that are checked against it."""

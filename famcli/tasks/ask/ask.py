@@ -1,0 +1,259 @@
+"""Questions about documents: one reading for any number of questions, answers with verified citations.
+
+The document is read without the questions, while its passages are indexed (`asked_text`); afterwards each question is
+answered from what the index and the network find (`answering`), and nothing is quoted that is not found again in the
+source. With a cache the reading serves later questions too (`reading_cache`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from famcli.checkpoint.model import Model
+from famcli.documents.document import Document, open_document
+from famcli.errors import DocumentError, FamcliError
+from famcli.nn import MemoryMode
+from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
+from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, Citation
+from famcli.tasks.ask.asked_text import AskedText, MemoryFileReader, TextReader
+from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.reading_cache import ReadingCache, index_path, text_key
+from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
+from famcli.tasks.report.record import Recorder
+from famcli.text.passages import Passage
+
+__all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "EarlierReading", "ask"]
+
+
+@dataclass(frozen=True)
+class AskResult:
+    """answers: one for each question, in order. counts: what was read, now or by the run that did.
+
+    memory_file: which file was asked; None where texts were. cached: the texts were read by an earlier run, whose
+    reading the cache had.
+    """
+
+    model: str
+    memory_mode: MemoryMode
+    answers: tuple[Answer, ...]
+    counts: ReadCounts
+    warnings: tuple[str, ...]
+    partial: bool
+    memory_file: str | None = None
+    cached: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "memory_mode": self.memory_mode,
+            "memory_file": self.memory_file,
+            "cached": self.cached,
+            "answers": [answer.to_json() for answer in self.answers],
+            "read": self.counts.to_json(),
+            "warnings": list(self.warnings),
+            "partial": self.partial,
+        }
+
+
+@dataclass(frozen=True)
+class EarlierReading:
+    """An event: an earlier run has read the documents, and they are not read again. counts: what it read."""
+
+    counts: ReadCounts
+
+
+AskEvent = Stage | Advance | Notice | EarlierReading | AnswerText | Answer
+
+
+class Ask:
+    """Answers questions about documents (`events`), or about what a memory file keeps (`events_from_memory`).
+
+    Interrupted while reading, `result` answers from the evidence so far by quoting. Use one object for one run; it may
+    be asked more afterwards (`more`), until it is closed.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        questions: Sequence[str],
+        config: AskConfig | None = None,
+        cache: ReadingCache | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """questions: may be none where all are asked by `more`. recorder: keeps what is read for a report. Raises
+        UsageError for a question without a word."""
+        self.model, self.config = model, config or AskConfig()
+        self._cache, self._recorder = cache, recorder
+        self.questions = [question.strip() for question in questions]
+        Question.check(self.questions)
+        self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
+        self._reading: TextReader | None = None
+        self._text: AskedText | None = None
+        self._answerer: Answerer | None = None
+        self._memory_file: str | None = None
+        self._making: Path | None = None  # an entry of the cache, until it is kept or dropped
+        self._warnings: list[str] = []
+        self._answers: list[Answer] = []
+        self._finished = False
+
+    def events(self, documents: Documents) -> Iterator[AskEvent]:
+        """Read the documents, or take from the cache what an earlier run read of them, then answer each question.
+
+        Only files given by their paths are looked up and kept.
+        """
+        given = documents if isinstance(documents, Iterator) else list(documents)
+        paths = [] if isinstance(given, Iterator) else _regular_files(given)
+        if self._cache is not None and paths and not self.config.question_first:
+            yield from self._read_or_find(self._cache, paths)
+        else:
+            yield from self._read(given)
+        yield from self._answer_all()
+
+    def events_from_memory(self, path: str | PathLike[str]) -> Iterator[AskEvent]:
+        """Answer from a memory file.
+
+        Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
+        Where none can be read again, answers are written from the memory and marked uncited, if the model writes.
+        """
+        reading, self._memory_file = MemoryFileReader(self.model, path), str(path)
+        self.memory_mode = reading.memory_mode
+        yield from reading.events()
+        self._text = reading.text
+        yield from self._answer_all()
+
+    def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
+        """Answer further questions about the same text, once it was read."""
+        assert self._answerer is not None, "the text is read first"
+        first = len(self._answers)
+        for event in self._answerer.answers(questions, first):
+            if isinstance(event, Answer):
+                self.questions.append(event.question)
+                self._answers.append(event)
+            yield event
+
+    @property
+    def text(self) -> AskedText:
+        """What was read, to be asked: all of it, or until an interruption."""
+        text = self._text or (None if self._reading is None else self._reading.text)
+        assert text is not None, "the text is read first"
+        return text
+
+    def beside(self, citation: Citation) -> list[Passage]:
+        """A cited passage in its place: with what stands before and after it."""
+        text = self.text
+        sources = [number for number, place in enumerate(text.places) if place.name == citation.source]
+        return [near for number in sources for near in text.index.beside(number, citation.span[0])]
+
+    def result(self) -> AskResult:
+        """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
+        missing, text = self.questions[len(self._answers) :], self.text
+        if missing:
+            config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
+            answerer = Answerer(text, config)
+            self._answers += [_of_a_part(one) for one in answerer.answers(missing) if isinstance(one, Answer)]
+            self._warnings += answerer.warnings
+        asked = [] if self._answerer is None else self._answerer.warnings
+        return AskResult(
+            model=self.model.name,
+            memory_mode=self.memory_mode,
+            answers=tuple(self._answers),
+            counts=text.counts,
+            memory_file=self._memory_file,
+            cached=text.origin == "cache",
+            warnings=(*text.warnings, *self._warnings, *asked),
+            partial=not self._finished,
+        )
+
+    def close(self) -> None:
+        """Nothing more will be asked: let go of the index."""
+        if self._text is not None:
+            self._text.close()
+        elif self._reading is not None:
+            self._reading.index.close()
+        if self._cache is not None and self._making is not None:
+            self._cache.drop(self._making)
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def _read(self, documents: Documents, index: Path | None = None) -> Iterator[AskEvent]:
+        self._reading = TextReader(self.model, self.config.memory_mode, index, self._recorder)
+        first = self.questions if self.config.question_first else ()
+        opened = (
+            one if isinstance(one, Document) else open_document(one, encoding=self.config.encoding) for one in documents
+        )
+        yield from self._reading.events(opened, first)
+        self._text = self._reading.text
+
+    def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
+        key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
+        if (found := cache.find(self.model, key, paths)) is not None:
+            self._text = found
+            yield EarlierReading(found.counts)
+            yield from map(Notice, found.warnings)
+            return
+        try:
+            self._making = cache.begin()
+        except DocumentError as error:
+            yield from self._warn(f"{error}; the next question will read the text again")
+        yield from self._read(paths, None if self._making is None else index_path(self._making))
+        if self._making is not None:
+            assert self._reading is not None
+            assert self._text is not None
+            try:
+                self._text = cache.keep(self._making, key, self._reading, self._text)
+            except (FamcliError, OSError) as error:
+                yield from self._warn(f"what was read is not kept: {error}")
+
+    def _answer_all(self) -> Iterator[AskEvent]:
+        assert self._text is not None
+        self._answerer = Answerer(self._text, self.config)
+        if self.questions:
+            yield Stage("answering")
+            for event in self._answerer.answers(self.questions):
+                if isinstance(event, Answer):
+                    self._answers.append(event)
+                yield event
+        self._finished = True
+
+    def _warn(self, text: str) -> Iterator[Notice]:
+        if text not in self._warnings:
+            self._warnings.append(text)
+            yield Notice(text)
+
+
+def ask(
+    model: Model,
+    questions: str | Sequence[str],
+    documents: Documents,
+    config: AskConfig | None = None,
+    cache: ReadingCache | None = None,
+) -> AskResult:
+    """Answer one question or several about `documents` (paths, "-" for stdin, or opened ones), read once.
+
+    cache: where what is read is kept for later questions, and looked for first. None keeps nothing.
+    """
+    asked = [questions] if isinstance(questions, str) else list(questions)
+    Question.check(asked or [""])
+    task = Ask(model, asked, config, cache)
+    try:
+        for _ in task.events(documents):
+            pass
+        return task.result()
+    finally:
+        task.close()
+
+
+def _of_a_part(answer: Answer) -> Answer:
+    """An answer from a text that was not read to its end: what was not found may still stand in the rest."""
+    return replace(answer, text=NOT_FOUND_SO_FAR) if answer.text == NOTHING_FOUND else answer
+
+
+def _regular_files(documents: Sequence[Document | str | PathLike[str]]) -> list[Path]:
+    """The documents as paths of regular files; none where one of them is something else."""
+    paths = [Path(one) for one in documents if not isinstance(one, Document) and str(one) != "-"]
+    return paths if len(paths) == len(documents) and all(path.is_file() for path in paths) else []

@@ -1,0 +1,259 @@
+"""A text that can be asked: read once, with an index of its passages and the state that the network was left in.
+
+It comes from documents, from a memory file (whose sources are indexed again, without the network), or from the cache of
+earlier readings (`reading_cache`).
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from torch import Tensor
+
+from famcli.checkpoint.model import Model
+from famcli.documents.document import Document, open_document
+from famcli.documents.piece import Piece
+from famcli.nn import MemoryMode
+from famcli.nn.state import State
+from famcli.reading.bookmark import Bookmark, SourceRecord
+from famcli.reading.events import BlockEvent, SourceEnd, SourceStart
+from famcli.reading.memory_file import load_memory
+from famcli.reading.reader import Reader
+from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.tasks.ask.rereading import SourcePlace, read_again, why_not_readable
+from famcli.tasks.common import (
+    Advance,
+    Documents,
+    Ledger,
+    Notice,
+    ReadCounts,
+    SourceRead,
+    Stage,
+    chosen_memory_mode,
+    open_documents,
+)
+from famcli.tasks.report.record import Recorder
+from famcli.tasks.summarize.salience import AttentionProfile
+from famcli.text.passages import PassageBuilder
+
+ReadingEvent = Stage | Advance | Notice
+
+
+@dataclass(frozen=True, eq=False)
+class AskedText:
+    """What questions are put to. Close it when nothing more is going to be asked.
+
+    state, last_hidden: after the last token. places: where each source can be quoted from. counts: what was read, now
+    or then. readable: False where no source can be read again (a memory file whose texts are gone): nothing can be
+    quoted then. searched: whether the index has every source that was read. origin: "read" in this run, or "cache" or
+    "memory file".
+    """
+
+    model: Model
+    memory_mode: MemoryMode
+    index: PassageIndex
+    state: State
+    last_hidden: Tensor | None
+    places: tuple[SourcePlace, ...]
+    counts: ReadCounts
+    warnings: tuple[str, ...] = ()
+    readable: bool = True
+    searched: bool = True
+    origin: str = "read"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is any, as far as that can be told."""
+        return not self.readable or self.index.num_passages > 0
+
+    def close(self) -> None:
+        """Close the index; a temporary one is gone then."""
+        self.index.close()
+
+
+class TextReader:
+    """Reads documents to be asked: follow `events`, then take `text`. Use one object for one run.
+
+    Interrupted, `text` is what was read until then.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        memory_mode: MemoryMode | None = None,
+        index_path: Path | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """index_path: where the index of passages is written; None for a temporary file. recorder: keeps the text and
+        the memory's attention to it for a report. Raises UsageError for a mode that does not exist, DocumentError where
+        the index cannot be written."""
+        self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
+        self._asked_mode = memory_mode
+        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._coming: deque[Document] = deque()  # opened, and not begun
+        self._documents: list[Document] = []
+        self._builder: PassageBuilder | None = None
+        self.index = PassageIndex(index_path)
+        self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
+        self._recorder, self._profile = recorder, AttentionProfile()
+
+    def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
+        """Read the documents. first: questions that the network reads before them (`--question-first`)."""
+        yield from self._ledger.warn_untrained(self.model, self._asked_mode)
+        names = None
+        if first:
+            documents = list(documents)
+            names = len(documents) > 1
+            self._read_first(first)
+        for event in self.reader.read(self._watch(documents), names=names):
+            if isinstance(event, SourceStart):
+                self._documents.append(self._coming.popleft())
+                self._builder = PassageBuilder(len(self._documents) - 1)
+                if self._recorder is not None:
+                    self._recorder.begin(event.name)
+            elif isinstance(event, BlockEvent) and event.closed:
+                self._add(event.span[1])
+                self._record(event)
+            elif isinstance(event, SourceEnd):
+                self._add(None)
+                self._builder = None
+            yield from self._ledger.record(event)
+
+    @property
+    def text(self) -> AskedText:
+        """What was read so far, to be asked."""
+        counts = self._ledger.counts()
+        if self._builder is not None and len(counts.sources) == len(self._documents):
+            # interrupted: what was read of the open source counts
+            for passage in self._builder.take(counts.sources[-1].num_bytes, last=True):
+                self.index.add(passage)
+            self._builder = None
+        return AskedText(
+            model=self.model,
+            memory_mode=self.memory_mode,
+            index=self.index,
+            state=self.reader.state,
+            last_hidden=self.reader.last_hidden,
+            places=tuple(_place(document) for document in self._documents),
+            counts=counts,
+            warnings=tuple(self._ledger.warnings),
+        )
+
+    def _read_first(self, questions: Sequence[str]) -> None:
+        """Questions as text of their own, before the documents: they belong to no source that is cited."""
+        text = "".join(f"Question: {question}\n" for question in questions).encode("utf-8", "replace")
+        for _ in self.reader.read([open_document("-", encoding="utf-8", stdin=io.BytesIO(text))], names=False):
+            pass
+
+    def _watch(self, documents: Documents) -> Iterator[Document]:
+        for document in open_documents(documents):
+            self._coming.append(document)
+            yield self._ledger.watch(document, self._see)
+
+    def _see(self, piece: Piece) -> None:
+        assert self._builder is not None, "a source begins before its text"
+        self._builder.feed(piece)
+        if self._recorder is not None:
+            self._recorder.see(piece)
+
+    def _record(self, event: BlockEvent) -> None:
+        if self._recorder is not None and event.attention is not None:
+            size = self.model.network.fam.block_size
+            values = self._profile.salience(event.attention.numpy().astype(float), size - event.num_tokens, size)
+            self._recorder.heat(len(self._documents) - 1, event.token_starts, event.token_ends, values)
+
+    def _add(self, end: int | None) -> None:
+        """Index what ends before source byte `end`, or (None) the rest of a source that is over."""
+        assert self._builder is not None
+        for passage in self._builder.take(end):
+            self.index.add(passage)
+
+
+class MemoryFileReader:
+    """Makes what a memory file keeps fit to be asked: follow `events`, then take `text`.
+
+    Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
+    """
+
+    def __init__(self, model: Model, path: str | PathLike[str]) -> None:
+        """Raises MemoryFileError for a file that is damaged or of another model."""
+        self._ledger, self._path = Ledger(), str(path)
+        self._mark = load_memory(path, model)
+        self.model = model
+        self.index = PassageIndex()
+        self.memory_mode = self._mark.lane.state.memory_mode
+        self._readable, self._searched = False, True
+
+    def events(self) -> Iterator[ReadingEvent]:
+        """Index the sources; a Notice for each that cannot be."""
+        for number, record in enumerate(self._mark.sources):
+            yield Stage(f"searching {record.name}", record.num_bytes)
+            reason = why_not_readable(record)
+            if reason is not None:
+                self._searched = False
+                yield from self._ledger.warn(f"{reason}: nothing of it can be quoted")
+                continue
+            self._readable = True
+            for passages, num_bytes in read_again(record, number):
+                for passage in passages:
+                    self.index.add(passage)
+                yield Advance(num_bytes, 0)
+            if number == len(self._mark.sources) - 1:  # only the last one can be read on
+                yield from self._warn_of_more(record)
+
+    def _warn_of_more(self, record: SourceRecord) -> Iterator[Notice]:
+        """Say so where a source goes on behind what was read: it has grown, or reading was interrupted."""
+        if record.path is not None and (more := Path(record.path).stat().st_size - record.num_bytes) > 0:
+            command = shlex.join(["famcli", "read", record.path, "--save", self._path, "--append"])
+            unread = f"{record.name} goes on for {more:,} bytes that were not read"
+            yield from self._ledger.warn(f"{unread}; to read on: {command}")
+
+    @property
+    def text(self) -> AskedText:
+        """What the file keeps, to be asked."""
+        places = [SourcePlace(record.name, record.path, record.encoding) for record in self._mark.sources]
+        text = resumed_text(self.model, self._mark, self.index, places, "memory file", counts_of(self._mark))
+        warnings = tuple(self._ledger.warnings)
+        return replace(text, warnings=warnings, readable=self._readable, searched=self._searched)
+
+
+def resumed_text(
+    model: Model,
+    mark: Bookmark,
+    index: PassageIndex,
+    places: Sequence[SourcePlace],
+    origin: str,
+    counts: ReadCounts,
+) -> AskedText:
+    """A text that was read by another run, up to its end."""
+    reader = Reader(model, resume=mark)
+    state = reader.finish()
+    return AskedText(
+        model=model,
+        memory_mode=mark.lane.state.memory_mode,
+        index=index,
+        state=state,
+        last_hidden=reader.last_hidden,
+        places=tuple(places),
+        counts=counts,
+        origin=origin,
+    )
+
+
+def counts_of(mark: Bookmark) -> ReadCounts:
+    """What those who made a memory file have read."""
+    sources = tuple(
+        SourceRead(record.name, record.encoding, record.num_bytes, None, record.num_replaced) for record in mark.sources
+    )
+    return ReadCounts(mark.seen.num_bytes, mark.seen.num_tokens, mark.seen.num_blocks, sources, 0.0)
+
+
+def _place(document: Document) -> SourcePlace:
+    path = None if document.source is None or document.size is None else str(document.source)
+    return SourcePlace(document.name, path, document.encoding)

@@ -1,0 +1,176 @@
+"""An index of passages on disk: which words stand in which of them, and their text.
+
+One SQLite file. Words are counted while a text is read, 1,024 passages at a time; a search goes through the same parts
+one after the other. So what is held in memory grows with neither the text nor the number of questions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from famcli.errors import DocumentError
+from famcli.text.passages import Passage
+from famcli.text.sentences import Sentence
+from famcli.text.words import terms
+
+PART = 1024
+"""Passages whose words are counted together."""
+
+_FORMAT = 3
+_FIELDS = tuple(field.name for field in fields(Sentence))
+_TABLES = f"""
+PRAGMA user_version = {_FORMAT};
+CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER, start INTEGER, num_pages INTEGER, sentences TEXT);
+CREATE TABLE parts (first INTEGER PRIMARY KEY, lengths BLOB);
+CREATE TABLE postings (term TEXT, first INTEGER, data BLOB, PRIMARY KEY (term, first)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some passages that follow one another. first: number of the first one.
+
+    lengths [n]: their words. counts [t, n]: how often each of the t terms that were asked for stands in each.
+    """
+
+    first: int
+    lengths: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+class PassageIndex:
+    """Passages by number, from 0 in the order they were added, and the words in them. For one thread at a time, not
+    only for the one that made it."""
+
+    def __init__(self, path: Path | None = None, *, must_exist: bool = False) -> None:
+        """An index in a new file at `path` (None: a temporary one, gone when it is closed), or the one that is there.
+
+        Raises DocumentError for a file that is no such index, and one that cannot be written.
+        """
+        self._lengths: list[int] = []  # of the part in the making
+        self._postings: dict[str, list[tuple[int, int]]] = {}
+        file = "a temporary file" if path is None else path
+        try:
+            if path is not None and must_exist:
+                self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+                self._check(path)
+            else:
+                if path is not None:
+                    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+                # "": on disk, and gone when it is closed
+                self._base = sqlite3.connect("" if path is None else path, check_same_thread=False)
+                self._base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
+            (count,) = self._base.execute("SELECT count(*) FROM passages").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise DocumentError(f"{file}: the passage index cannot be used ({error}); clear the cache") from error
+        self._close = weakref.finalize(self, self._base.close)
+        self.num_passages = int(count)
+        self._num_terms = sum(int(_numbers(data).sum()) for (data,) in self._base.execute("SELECT lengths FROM parts"))
+
+    def __enter__(self) -> PassageIndex:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is not written yet, and close the file."""
+        self.flush()
+        self._close()
+
+    def add(self, passage: Passage) -> None:
+        """One more passage. Raises DocumentError where the disk is full."""
+        found = terms(passage.text)
+        place = len(self._lengths)
+        for term, count in Counter(found).items():
+            self._postings.setdefault(term, []).append((place, count))
+        sentences = [[getattr(sentence, name) for name in _FIELDS] for sentence in passage.sentences]
+        first = passage.sentences[0]
+        row = (self.num_passages, passage.source, first.start, passage.num_pages, json.dumps(sentences))
+        self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", [row])
+        self._lengths.append(len(found))
+        self._num_terms += len(found)
+        self.num_passages += 1
+        if len(self._lengths) == PART:
+            self.flush()
+
+    @property
+    def mean_length(self) -> float:
+        """Words of a passage, at least 1."""
+        return max(1.0, self._num_terms / max(1, self.num_passages))
+
+    def frequencies(self, wanted: Sequence[str]) -> NDArray[np.int64]:
+        """In how many passages each of the terms stands [t]."""
+        self.flush()
+        return sum((np.sign(part.counts).sum(1) for part in self.parts(wanted)), np.zeros(len(wanted), np.int64))
+
+    def parts(self, wanted: Sequence[str]) -> Iterator[Part]:
+        """All passages in their order, with the counts of the terms in them."""
+        self.flush()
+        for first, data in self._base.execute("SELECT first, lengths FROM parts ORDER BY first"):
+            lengths = _numbers(data)
+            counts = np.zeros((len(wanted), len(lengths)), np.int64)
+            for row, term in enumerate(wanted):
+                found = self._base.execute(
+                    "SELECT data FROM postings WHERE term = ? AND first = ?", (term, first)
+                ).fetchone()
+                if found is not None:
+                    places, times = _numbers(found[0]).reshape(-1, 2).T
+                    counts[row, places] = times
+            yield Part(first, lengths, counts)
+
+    def passage(self, number: int) -> Passage:
+        """The passage of that number, as it was added."""
+        source, data = self._base.execute("SELECT source, sentences FROM passages WHERE id = ?", (number,)).fetchone()
+        return Passage(source, tuple(Sentence(*values) for values in json.loads(data)))
+
+    def has_pages(self, source: int) -> bool:
+        """Whether a source has page breaks."""
+        (last,) = self._base.execute("SELECT max(num_pages) FROM passages WHERE source = ?", (source,)).fetchone()
+        return last is not None and int(last) > 1
+
+    def beside(self, source: int, start: int) -> list[Passage]:
+        """The passage of a source that begins at byte `start`, with those before and after it in that source."""
+        row = self._base.execute("SELECT id FROM passages WHERE source = ? AND start = ?", (source, start)).fetchone()
+        numbers = [] if row is None else range(max(0, row[0] - 1), min(self.num_passages, row[0] + 2))
+        return [passage for passage in map(self.passage, numbers) if passage.source == source]
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        if not self._lengths:
+            return
+        first = self.num_passages - len(self._lengths)
+        self._write("INSERT INTO parts VALUES (?, ?)", [(first, _blob(self._lengths))])
+        rows = [(term, first, _blob(found)) for term, found in sorted(self._postings.items())]
+        self._write("INSERT INTO postings VALUES (?, ?, ?)", rows)
+        self._base.commit()
+        self._lengths, self._postings = [], {}
+
+    def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        try:
+            self._base.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise DocumentError(f"the passage index cannot be written ({error}); free some space") from error
+
+    def _check(self, file: Path) -> None:
+        (found,) = self._base.execute("PRAGMA user_version").fetchone()
+        if found != _FORMAT:
+            raise DocumentError(f"{file}: not a passage index of this version; clear the cache")
+
+
+def _blob(numbers: Sequence[int] | Sequence[tuple[int, int]]) -> bytes:
+    return np.asarray(numbers, dtype="<u4").tobytes()
+
+
+def _numbers(data: bytes) -> NDArray[np.int64]:
+    return np.frombuffer(data, dtype="<u4").astype(np.int64)

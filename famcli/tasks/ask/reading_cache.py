@@ -1,0 +1,238 @@
+"""What was read, kept for the next question: a folder for each text, found by its content and by what read it.
+
+An entry holds the memory file (`state.fam`), the passage index (`passages.sqlite`, with the text) and what the reading
+reported (`entry.json`). It is put in place whole or not at all, is readable by its owner only, and the entries that
+were asked longest ago go when the cache outgrows its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from famcli.checkpoint.model import Model
+from famcli.documents.document import hash_prefix, shown_path
+from famcli.errors import DocumentError, FamcliError, UsageError
+from famcli.nn import MemoryMode
+from famcli.reading.memory_file import load_memory, save_memory
+from famcli.tasks.ask.asked_text import AskedText, TextReader, resumed_text
+from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.tasks.ask.rereading import SourcePlace
+from famcli.tasks.common import ReadCounts, SourceRead
+
+DEFAULT_LIMIT = 1_000_000_000
+"""Bytes that all entries may take together."""
+
+_FORMAT = 1
+_STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
+_TEMPORARY = ".making-"
+_STALE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class CachedReading:
+    """One entry. names: the files, with their folders, where they were read. num_bytes, num_tokens: of the text.
+    size: bytes on the disk.
+
+    created, used: seconds since 1970.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    model: str
+    memory_mode: str
+    num_bytes: int
+    num_tokens: int
+    size: int
+    created: float
+    used: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "names": list(self.names)}
+
+
+@dataclass(frozen=True)
+class TextKey:
+    """Which reading a text needs. digest: of its content and of all that shapes what is read from it.
+
+    hashes: sha256 of each file.
+    """
+
+    digest: str
+    hashes: tuple[str, ...]
+
+
+def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: str | None) -> TextKey:
+    """The key of files read one after the other. Their names count only where the network reads them too, between
+    several. Raises DocumentError for a file that cannot be read."""
+    hashes = []
+    for path in paths:
+        try:
+            hashes.append(hash_prefix(path, path.stat().st_size))
+        except OSError as error:
+            raise DocumentError(f"cannot read {path}: {error.strerror}; check the path") from error
+    settings = {
+        "format": _FORMAT,
+        "model": asdict(model.fingerprints),
+        "fam": asdict(model.network.fam),
+        "dtype": str(model.dtype),
+        "memory_mode": mode,
+        "encoding": encoding,
+        "names": [shown_path(path) for path in paths] if len(paths) > 1 else [],
+        "hashes": hashes,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    return TextKey(digest, tuple(hashes))
+
+
+class ReadingCache:
+    """Entries in a folder, which is made when there is something to keep. limit: bytes of all entries together."""
+
+    def __init__(self, folder: Path, limit: int = DEFAULT_LIMIT) -> None:
+        if limit < 0:
+            raise UsageError(f"the limit of the cache is {limit}, it must be at least 0")
+        self.folder, self.limit = folder, limit
+
+    def find(self, model: Model, key: TextKey, paths: Sequence[Path]) -> AskedText | None:
+        """The text of that key, which now lies at `paths`; None if it is not there. A damaged entry is removed."""
+        entry = self.folder / key.digest
+        if not (entry / _ENTRY).is_file():
+            return None
+        try:
+            values = json.loads((entry / _ENTRY).read_text(encoding="utf-8"))
+            counts, warnings = _counts(values["read"]), tuple(map(str, values["warnings"]))
+            mark = load_memory(entry / _STATE, model)
+            index = PassageIndex(index_path(entry), must_exist=True)
+        except (FamcliError, OSError, ValueError, KeyError, TypeError):
+            self.remove([key.digest])
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(entry / _ENTRY)
+        names = [shown_path(path) for path in paths]
+        places = [SourcePlace(name, name, r.encoding) for name, r in zip(names, mark.sources, strict=True)]
+        sources = tuple(replace(source, name=name) for name, source in zip(names, counts.sources, strict=True))
+        text = resumed_text(model, mark, index, places, "cache", replace(counts, sources=sources, seconds=0.0))
+        return replace(text, warnings=warnings)
+
+    def begin(self) -> Path:
+        """A new folder for an entry in the making: the index goes to `index_path` of it, then comes `keep` and at last
+        `drop`. Raises DocumentError if it cannot be made."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))  # mode 0700
+        except OSError as error:
+            raise DocumentError(
+                f"nothing can be kept in {self.folder}: {error.strerror}; name another place"
+            ) from error
+
+    def keep(self, folder: Path, key: TextKey, reading: TextReader, text: AskedText) -> AskedText:
+        """Put what was read to its end in place; returns the text with its index where that is now.
+
+        Nothing is kept of files that were changed while they were read, nor what is larger than the limit. Raises
+        DocumentError or MemoryFileError where it cannot be written.
+        """
+        if tuple(source.sha256 for source in reading.reader.sources) != key.hashes:
+            return text
+        save_memory(folder / _STATE, reading.reader)
+        values = {
+            "format": _FORMAT,
+            "names": [os.path.abspath(source.name) for source in text.counts.sources],
+            "model": text.model.name,
+            "memory_mode": text.memory_mode,
+            "read": text.counts.to_json(),
+            "warnings": list(text.warnings),
+            "created": time.time(),
+        }
+        (folder / _ENTRY).write_text(json.dumps(values), encoding="utf-8")
+        text.index.close()  # an open file cannot be moved everywhere
+        place = folder
+        if _size(folder) <= self.limit:
+            with contextlib.suppress(OSError):  # another process may have been faster
+                place = folder.rename(self.folder / key.digest)
+                self._shrink()
+        return replace(text, index=PassageIndex(index_path(place), must_exist=True))
+
+    def drop(self, folder: Path) -> None:
+        """Remove an entry in the making, if it was not kept."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def entries(self) -> list[CachedReading]:
+        """What is kept, the most recently asked first."""
+        found = []
+        for path in self.folder.glob(f"*/{_ENTRY}"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                values = json.loads(path.read_text(encoding="utf-8"))
+                found.append(
+                    CachedReading(
+                        key=path.parent.name,
+                        names=tuple(map(str, values["names"])),
+                        model=str(values["model"]),
+                        memory_mode=str(values["memory_mode"]),
+                        num_bytes=int(values["read"]["bytes"]),
+                        num_tokens=int(values["read"]["tokens"]),
+                        size=_size(path.parent),
+                        created=float(values["created"]),
+                        used=path.stat().st_mtime,
+                    )
+                )
+        return sorted((one for one in found if not one.key.startswith(_TEMPORARY)), key=lambda one: -one.used)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove these entries; those that are not there are no error."""
+        for key in keys:
+            shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    def clear(self) -> int:
+        """Remove all entries, and what broken runs left; returns how many entries there were."""
+        found = self.entries()
+        self.remove([path.name for path in self._folders()])
+        return len(found)
+
+    def _folders(self) -> list[Path]:
+        """Entries, damaged ones too, and those in the making. Nothing else that lies here is touched."""
+        if not self.folder.is_dir():
+            return []
+        return [
+            path
+            for path in self.folder.iterdir()
+            if path.is_dir() and (path.name.startswith(_TEMPORARY) or len(path.name) == 64)
+        ]
+
+    def _shrink(self) -> None:
+        """Drop what was asked longest ago until the rest fits, and folders that a killed process left behind."""
+        kept = 0
+        for entry in self.entries():
+            kept += entry.size
+            if kept > self.limit:
+                self.remove([entry.key])
+        for folder in self._folders():
+            with contextlib.suppress(OSError):
+                if folder.name.startswith(_TEMPORARY) and time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+                    self.remove([folder.name])
+
+
+def index_path(folder: Path) -> Path:
+    """Where an entry's passage index lies."""
+    return folder / _INDEX
+
+
+def _counts(values: dict[str, Any]) -> ReadCounts:
+    sources = tuple(
+        SourceRead(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"])
+        for one in values["sources"]
+    )
+    return ReadCounts(values["bytes"], values["tokens"], values["blocks"], sources, 0.0)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -1,0 +1,78 @@
+"""Sources after they were read: searched once more without the network, and quoted from to check citations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from famcli.documents.document import hash_prefix, open_document
+from famcli.documents.piece import Piece
+from famcli.documents.places import quote
+from famcli.errors import DocumentError
+from famcli.reading.bookmark import SourceRecord
+from famcli.text.passages import Passage, PassageBuilder
+
+
+@dataclass(frozen=True)
+class SourcePlace:
+    """Where a source can be read again. path: None for a pipe."""
+
+    name: str
+    path: str | None
+    encoding: str
+
+
+def is_quoted_right(place: SourcePlace, passage: Passage) -> bool:
+    """Whether the passage's text is what the source holds at its span. A pipe cannot be asked; the text that was kept
+    of it is the passage itself."""
+    if place.path is None:
+        return True
+    try:
+        return quote(place.path, passage.span, place.encoding) == passage.text
+    except DocumentError:
+        return False
+
+
+def why_not_readable(record: SourceRecord) -> str | None:
+    """Why a source of a memory file cannot be searched again; None if it still begins with what was read."""
+    if record.path is None:
+        return f"{record.name} was read from a pipe, which cannot be read again"
+    if record.sha256 is None:
+        return f"{record.name} has no checksum in the memory file"
+    try:
+        found = hash_prefix(record.path, record.num_bytes)
+    except DocumentError:
+        there = Path(record.path).is_file()  # shorter than what was read, or unreadable
+        return f"{record.path} {'was changed since it was read' if there else 'is not there any more'}"
+    return None if found == record.sha256 else f"{record.path} was changed since it was read"
+
+
+def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage], int]]:
+    """The passages of what was read of a source, some at a time, each time with the bytes read for them.
+
+    One pass, no network; costs what reading and splitting the text costs. `source`: its index.
+    """
+    assert record.path is not None, "a pipe cannot be read again"
+    builder, taken = PassageBuilder(source), 0
+    with open_document(record.path, encoding=record.encoding) as document:
+        for piece in document.pieces():
+            read = _up_to(piece, record.num_bytes)
+            builder.feed(read)
+            yield builder.take(read.end), read.end - taken
+            taken = read.end
+            if piece.end >= record.num_bytes:
+                break
+    yield builder.take(None), record.num_bytes - taken
+
+
+def _up_to(piece: Piece, end: int) -> Piece:
+    """The characters of `piece` that end at or before source byte `end`."""
+    if piece.end <= end:
+        return piece
+    offsets = piece.char_offsets()
+    count = max(0, int(np.searchsorted(offsets, end, side="right")) - 1)
+    widths = np.diff(offsets[: count + 1])
+    return Piece(piece.text[:count], piece.start, int(offsets[count]), widths)

@@ -1,0 +1,1 @@
+"""How expected a text is: perplexity, bits per byte, next-token accuracy, and alerts."""

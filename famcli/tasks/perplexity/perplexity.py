@@ -1,0 +1,249 @@
+"""Perplexity of documents of any length: totals, running figures, and figures per line, block or token.
+
+The definition that a figure rests on is part of the result (`PerplexityResult.definition`), because perplexities
+without one cannot be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from famcli.checkpoint.model import Model
+from famcli.documents.document import Document
+from famcli.errors import UsageError
+from famcli.nn import MemoryMode
+from famcli.reading.events import BlockEvent
+from famcli.reading.reader import READING_MODES, Reader, ReadingMode
+from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, SourceRead, Stage, open_documents
+from famcli.tasks.perplexity.alert import AlertRule
+from famcli.tasks.perplexity.lines import LineTokenizer
+from famcli.tasks.perplexity.scores import Batches, Difference, Score, Tally
+from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
+
+__all__ = [
+    "FileScore",
+    "Perplexity",
+    "PerplexityConfig",
+    "PerplexityEvent",
+    "PerplexityResult",
+    "Score",
+    "UnitScore",
+    "define",
+    "perplexity",
+]
+
+
+@dataclass(frozen=True)
+class PerplexityConfig:
+    """How to score.
+
+    memory_mode: None is the checkpoint's default; "compare" scores `on` and `frozen` over one pass of the text.
+    per: what to report besides totals. alert: the K of the alert rule (see `alert.AlertRule`); needs per="line".
+    Raises UsageError.
+    """
+
+    memory_mode: ReadingMode | None = None
+    per: Per | None = None
+    alert: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory_mode is not None and self.memory_mode not in READING_MODES:
+            raise UsageError(f"memory mode '{self.memory_mode}' is unknown: use one of {', '.join(READING_MODES)}")
+        if self.per is not None and self.per not in get_args(Per):
+            raise UsageError(f"per '{self.per}' is unknown: use one of {', '.join(get_args(Per))}")
+        if self.alert is not None:
+            if self.per != "line":
+                raise UsageError("--alert judges lines: add --per line")
+            AlertRule(self.alert)
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """An event, and a part of the result: one source, scored to its end or (partial) to where it was interrupted.
+
+    scores: one, or in compare mode those of `on` and `frozen`. difference: in compare mode.
+    """
+
+    source: SourceRead
+    scores: tuple[Score, ...]
+    difference: Difference | None
+    partial: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "source": self.source.to_json(),
+            "scores": [score.to_json() for score in self.scores],
+            "difference": None if self.difference is None else self.difference.to_json(),
+            "partial": self.partial,
+        }
+
+
+@dataclass(frozen=True)
+class PerplexityResult:
+    """total: over all sources, one score, or in compare mode those of `on` and `frozen`. num_alerts: lines alerted."""
+
+    model: str
+    files: tuple[FileScore, ...]
+    total: tuple[Score, ...]
+    difference: Difference | None
+    num_alerts: int | None
+    counts: ReadCounts
+    definition: str
+    warnings: tuple[str, ...]
+    partial: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "model": self.model,
+            "files": [file.to_json() for file in self.files],
+            "total": [score.to_json() for score in self.total],
+            "difference": None if self.difference is None else self.difference.to_json(),
+            "alerts": self.num_alerts,
+            "read": self.counts.to_json(),
+            "definition": self.definition,
+            "warnings": list(self.warnings),
+            "partial": self.partial,
+        }
+
+
+PerplexityEvent = Stage | Advance | Notice | UnitScore | FileScore
+
+
+class Perplexity:
+    """Scores documents; each starts afresh. Use one object for one run.
+
+    Raises UsageError where a memory is to be compared that is not there.
+    """
+
+    def __init__(self, model: Model, config: PerplexityConfig | None = None) -> None:
+        self.model, self.config = model, config or PerplexityConfig()
+        mode = self.config.memory_mode or model.default_memory_mode
+        if mode == "compare" and not model.sidecar.fam.fam_length:
+            raise UsageError(f"{model.name} has no memory (fam_length is 0) to compare with: leave the memory mode out")
+        self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
+        self._mode: ReadingMode = mode
+        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._files: list[FileScore] = []
+        self._total = tuple(Tally(mode) for mode in self.memory_modes)
+        self._differences = Batches()
+        self._current: SourceScorer | None = None
+        self._rule = None if self.config.alert is None else AlertRule(self.config.alert)
+        self._num_alerts = 0
+        self._finished = False
+
+    @property
+    def definition(self) -> str:
+        """What the figures mean, in a few sentences."""
+        return define(self.model, self._mode, self.config.per)
+
+    def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
+        """Read and score. With per="line" a line's event comes as soon as its newline has come."""
+        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
+        for document in open_documents(documents):
+            yield from self._score(document)
+        self._finished = True
+
+    def result(self) -> PerplexityResult:
+        """What was scored so far; partial until `events` is exhausted."""
+        files, total, differences = list(self._files), self._total, self._differences
+        counts = self._ledger.counts()
+        if self._current is not None and len(counts.sources) > len(files):  # interrupted: what was read counts
+            files.append(self._file_score(self._current, counts.sources[len(files)], partial=True))
+            total = tuple(Tally(mode) for mode in self.memory_modes)
+            differences = Batches()
+            _merge(total, differences, self._total, self._differences)
+            _merge(total, differences, self._current.tallies, self._current.differences)
+        scores = tuple(tally.score() for tally in total)
+        return PerplexityResult(
+            model=self.model.name,
+            files=tuple(files),
+            total=scores,
+            difference=_difference(scores, differences),
+            num_alerts=None if self._rule is None else self._num_alerts,
+            counts=counts,
+            definition=self.definition,
+            warnings=tuple(self._ledger.warnings),
+            partial=not self._finished,
+        )
+
+    def _score(self, document: Document) -> Iterator[PerplexityEvent]:
+        by_line = self.config.per == "line"
+        model = replace(self.model, tokenizer=LineTokenizer(self.model.tokenizer)) if by_line else self.model
+        eager = document.size is None and self.config.per in ("line", "token")
+        reader = Reader(model, memory_mode=self._mode, score=True, eager=eager)
+        scorer = SourceScorer(model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
+        watched = self._ledger.watch(document, scorer.see if by_line else None)
+        self._current = scorer
+        for event in reader.read([watched]):
+            units = self._counted(scorer.add(event)) if isinstance(event, BlockEvent) else []
+            yield from self._ledger.record(event)
+            yield from units
+        yield from self._counted(scorer.finish())
+        file = self._file_score(scorer, self._ledger.counts().sources[-1], partial=False)
+        self._current = None
+        self._files.append(file)
+        _merge(self._total, self._differences, scorer.tallies, scorer.differences)
+        yield file
+
+    def _counted(self, units: Iterable[UnitScore]) -> list[UnitScore]:
+        found = list(units)
+        self._num_alerts += sum(unit.alert is not None for unit in found)
+        return found
+
+    def _file_score(self, scorer: SourceScorer, source: SourceRead, partial: bool) -> FileScore:
+        scores = tuple(tally.score() for tally in scorer.tallies)
+        return FileScore(source, scores, _difference(scores, scorer.differences), partial)
+
+
+def perplexity(model: Model, documents: Documents, config: PerplexityConfig | None = None) -> PerplexityResult:
+    """Score `documents` (paths, "-" for stdin, or opened ones) to their end."""
+    task = Perplexity(model, config)
+    for _ in task.events(documents):
+        pass
+    return task.result()
+
+
+def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
+    """The definition of the figures that `model` gives in this mode, in sentences."""
+    fam = model.sidecar.fam
+    if model.tokenizer.bos_id is not None:
+        first = "its first token from the begin-of-stream token"
+    else:
+        first = "its first token has nothing before it: it and its bytes are not counted"
+    lines = " Tokens are cut after each newline, which belongs to the line that it ends." if per == "line" else ""
+    modes = {
+        "on": "memory on",
+        "frozen": "memory frozen at its initial value",
+        "none": "no memory",
+        "compare": "memory on, and frozen at its initial value, over the same tokens",
+    }
+    return (
+        f"Each token is predicted from all of its source before it ({modes[mode]}; blocks of {fam.block_size:,} "
+        f"tokens that see {fam.memory_segments:,} before them), {first}. nll: the sum of -ln p; perplexity: "
+        "exp(nll / tokens); bits per byte: nll / ln 2 / source bytes (a byte-order mark is not counted); accuracy: "
+        "the share of tokens that were the most likely one; \u00b1: the standard error of nll / tokens over blocks. "
+        f"No end-of-text token is scored.{lines}"
+    )
+
+
+def _merge(tallies: tuple[Tally, ...], differences: Batches, others: tuple[Tally, ...], more: Batches) -> None:
+    for tally, other in zip(tallies, others, strict=True):
+        tally.merge(other)
+    differences.merge(more)
+
+
+def _difference(scores: tuple[Score, ...], differences: Batches) -> Difference | None:
+    if len(scores) < 2 or not scores[0].num_tokens:
+        return None
+    on, frozen = scores  # of the same tokens
+    nll, num_bytes = on.nll - frozen.nll, on.num_bytes
+    return Difference(
+        nll_per_token=nll / on.num_tokens,
+        standard_error=differences.standard_error,
+        bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
+    )

@@ -1,0 +1,1 @@
+"""Summaries of texts of any length in one pass: quotes with their places, or written from notes."""

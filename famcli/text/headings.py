@@ -1,0 +1,73 @@
+"""Headings: which lines of a document begin a part of it, and on which level."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from famcli.text.boundaries import LEADER
+from famcli.text.sentences import Sentence
+
+PLAIN = 9
+"""The level of a heading that is only a short line by itself; it counts where a document has no other."""
+
+_MAX_LENGTH = 100
+_MARKED = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
+_UNDERLINED = re.compile(r"(.+?)\s*\n(={3,}|-{3,}|~{3,})$")
+_NAMED = re.compile(
+    r"(?:(part|book|volume|teil|partie|\u0447\u0430\u0441\u0442\u044c)|(chapter|canto|act|letter|stave|"
+    r"appendix|prologue|epilogue|preface|introduction|conclusion|abstract|kapitel|chapitre|cap[i\u00ed]tulo|capitolo|"
+    r"\u0433\u043b\u0430\u0432\u0430)|(section|scene|abschnitt))\b",
+    re.I,
+)
+_COUNTED = re.compile(
+    "\u7b2c[\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341\u767e\u5343\u96f6\u3007\\d]{1,6}(?:([\u90e8\u5377])|"
+    "[\u7ae0\u56de\u7bc7\u8a71\u8bdd]|([\u7bc0\u8282]))"
+)  # "chapter" and its like in Chinese and Japanese
+_NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?\s+[^\W\d]")
+_ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """title: on one line, without its marks. level: 1 is the highest."""
+
+    title: str
+    level: int
+
+
+def heading(sentence: Sentence) -> Heading | None:
+    """The heading that a sentence is, by its marks or by standing alone; None for text, items and entries."""
+    text = sentence.text.strip()
+    own_line = sentence.gap is None or "\n" in sentence.gap
+    if not own_line or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
+        return None
+    if (marked := _MARKED.fullmatch(text)) is not None and marked[2]:
+        return Heading(marked[2], len(marked[1]))
+    if (underlined := _UNDERLINED.fullmatch(text)) is not None:
+        return Heading(" ".join(underlined[1].split()), 1 if underlined[2][0] == "=" else 2)
+    is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
+    if not is_apart or ("\n" in text and not text.isupper()):
+        return None
+    return _unmarked(" ".join(text.split()), sentence.is_finished)
+
+
+def _unmarked(text: str, is_finished: bool) -> Heading | None:
+    is_upper = text.isupper() and sum(map(str.isalpha, text)) >= 3
+    if (named := _NAMED.match(text)) is not None and (is_upper or len(text.split()) <= 12):
+        if not is_finished or is_upper or len(text.split()) <= 3:
+            return Heading(text, 1 if named[1] else 2 if named[2] else 3)
+        return None
+    if is_finished and not is_upper:
+        return None
+    if (counted := _COUNTED.match(text)) is not None:
+        return Heading(text, 1 if counted[1] else 3 if counted[2] else 2)
+    if (numbered := _NUMBERED.match(text)) is not None:
+        return Heading(text, 2 + numbered[1].count("."))
+    if _ROMAN.match(text):
+        return Heading(text, 2)
+    if is_upper and not text.endswith((",", ";", ":")):
+        return Heading(text, 3)
+    words = text.split()
+    is_plain = len(words) <= 8 and len(text) <= 60 and words[0][:1].isupper() and text[-1:] not in ",;:-\u2014"
+    return Heading(text, PLAIN) if is_plain else None

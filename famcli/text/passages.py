@@ -1,0 +1,97 @@
+"""Passages: what a text is cut into to be found again, a few sentences each, verbatim and with their places."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from famcli.documents.piece import Piece
+from famcli.text.quality import num_words
+from famcli.text.sentences import Sentence, SentenceSplitter
+
+MAX_CHARACTERS = 600
+"""A passage that would become longer ends before; a single sentence may be longer."""
+
+_ENOUGH = 300  # characters from which a blank line ends a passage
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Consecutive sentences of a source, verbatim with the white space between them.
+
+    num_pages: pages of the source that had begun when the passage was cut, for the index.
+    """
+
+    source: int
+    sentences: tuple[Sentence, ...]
+    num_pages: int = field(default=1, compare=False)
+
+    @property
+    def text(self) -> str:
+        """As it stands in the source."""
+        first, *rest = self.sentences
+        return first.text + "".join((s.gap or "") + s.text for s in rest)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Source bytes."""
+        return self.sentences[0].start, self.sentences[-1].end
+
+    @property
+    def line(self) -> int:
+        """Of its start, from 1."""
+        return self.sentences[0].line
+
+    @property
+    def page(self) -> int:
+        """Of its start, from 1."""
+        return self.sentences[0].page
+
+    @property
+    def substance(self) -> float:
+        """0 to 1: words in finished sentences, of twelve. Headings have the words of many questions, and no answer."""
+        return min(1.0, sum(num_words(s.text) for s in self.sentences if s.is_finished) / 12)
+
+
+class PassageBuilder:
+    """Cuts one source into passages: every sentence is in exactly one. Holds what was fed and not taken."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._splitter = SentenceSplitter()
+        self._waiting: deque[Sentence] = deque()
+        self._open: list[Sentence] = []
+        self._length = 0
+
+    def feed(self, piece: Piece) -> None:
+        """Text that is going to be read."""
+        self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
+
+    def take(self, end: int | None, last: bool = False) -> list[Passage]:
+        """Passages that are complete by source byte `end` (None: the source is over) and were not taken yet.
+
+        last: nothing is going to follow, so that the open one is complete too.
+        """
+        if end is None:
+            self._waiting += self._splitter.flush()
+        done: list[Passage] = []
+        while self._waiting and (end is None or self._waiting[0].end <= end):
+            sentence = self._waiting.popleft()
+            if self._open and not self._fits(sentence):
+                done.append(self._close())
+            self._length += len(sentence.text) + len(sentence.gap or "")
+            self._open.append(sentence)
+        if self._open and (end is None or last):
+            done.append(self._close())
+        return done
+
+    def _fits(self, sentence: Sentence) -> bool:
+        gap = sentence.gap
+        if gap is None or self._length + len(gap) + len(sentence.text) > MAX_CHARACTERS:
+            return False
+        return self._length < _ENOUGH or gap.count("\n") < 2
+
+    def _close(self) -> Passage:
+        passage = Passage(self._source, tuple(self._open), self._splitter.page)
+        self._open, self._length = [], 0
+        return passage

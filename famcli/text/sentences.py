@@ -1,0 +1,153 @@
+"""Sentences of a stream of text, each with its place in the source, whatever the pieces the text arrives in.
+
+A compact splitter with rules, no model: end marks before a capital, abbreviations and initials, closing quotes, blank
+lines, headings and list items, East Asian full stops; a sentence without an end is cut at `MAX_CHARACTERS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from famcli.text.boundaries import CANDIDATE, END, FENCE, end_mark_ends, is_code, line_break_ends
+
+MAX_CHARACTERS = 1000
+"""A sentence that is longer is cut at the last white space before, and is not whole."""
+
+MAX_GAP = 64
+"""White space between two sentences that is kept; what is longer separates passages."""
+
+MAX_FENCED = 400
+"""Lines after which code that was fenced in is taken to have been closed."""
+
+_SPACE = re.compile(r"\s*")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """text: verbatim, line breaks within it included. start, end: its source bytes. line: of its start, from 1.
+
+    gap: the white space before it in the source, None where that is longer than `MAX_GAP` or the source begins.
+    whole: False for a part of something too long. page: of its start, from 1; pages end with form feeds.
+    is_code: it is a line of code. place: bytes of the text before it in UTF-8, whatever the source is encoded in.
+    """
+
+    text: str
+    start: int
+    end: int
+    line: int
+    gap: str | None
+    whole: bool
+    page: int = 1
+    is_code: bool = False
+    place: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whole, and it ends with an end mark: headings and table cells do not."""
+        return self.whole and bool(END.search(self.text))
+
+
+class SentenceSplitter:
+    """Feed it text as it comes; the sentences do not depend on where it was cut. Holds about one sentence."""
+
+    def __init__(self, line: int = 1) -> None:
+        self._text, self._at = "", 0  # `_at`: the first character that is in no sentence yet
+        self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._line, self.page, self.place = line, 1, 0  # of the character at `_at`
+        self._gap: str | None = None
+        self._broken = False
+        self._fenced = 0  # lines of fenced code that may still come
+
+    def feed(self, text: str, offsets: NDArray[np.int64]) -> list[Sentence]:
+        """Sentences that are certain now. `offsets` [len(text) + 1]: where each character lies in the source."""
+        kept = self._text[self._at :]
+        self._offsets = np.concatenate((self._offsets[self._at : self._at + len(kept)], offsets))
+        self._text, self._at = kept + text, 0
+        return list(self._cut(final=False))
+
+    def flush(self) -> list[Sentence]:
+        """What is left, as the source ends."""
+        return list(self._cut(final=True))
+
+    def _cut(self, final: bool) -> Iterator[Sentence]:
+        self._skip_space()
+        scan = self._at
+        while (match := CANDIDATE.search(self._text, scan)) is not None:
+            yield from self._too_long(match.end())
+            if match.start() < self._at:
+                scan = self._at
+                continue
+            ends = self._ends(match, final)
+            if ends is None:
+                return
+            scan = match.end()
+            if ends:
+                yield self._take(match.end())
+                scan = max(scan, self._at)
+        yield from self._too_long(len(self._text))
+        if final and self._at < len(self._text):
+            yield self._take(len(self._text))
+
+    def _too_long(self, end: int) -> Iterator[Sentence]:
+        """Parts of what runs up to `end`, until the rest is within the limit."""
+        while end - self._at > MAX_CHARACTERS:
+            limit = self._at + MAX_CHARACTERS
+            space = max(self._text.rfind(mark, self._at + 1, limit) for mark in " \n\t")
+            self._broken = True
+            yield self._take(space if space > 0 else limit, ends=False)
+
+    def _take(self, end: int, ends: bool = True) -> Sentence:
+        text = self._text[self._at : end].rstrip()
+        stop = self._at + len(text)
+        start = int(self._offsets[self._at])
+        end_byte, code = int(self._offsets[stop]), self._fenced > 0 or is_code((self._indent or "") + text)
+        whole = not self._broken
+        sentence = Sentence(text, start, end_byte, self._line, self._gap, whole, self.page, code, self.place)
+        self._broken = self._broken and not ends
+        self._mind_fences(text)
+        self._advance(stop)
+        self._gap = ""
+        self._skip_space()
+        return sentence
+
+    def _mind_fences(self, text: str) -> None:
+        if self._indent is not None and FENCE.match(text):
+            self._fenced = 0 if self._fenced else MAX_FENCED
+        elif self._fenced:
+            self._fenced -= 1
+
+    def _skip_space(self) -> None:
+        found = _SPACE.match(self._text, self._at)
+        assert found is not None
+        if self._gap is not None:
+            gap = self._gap + found[0]
+            self._gap = gap if len(gap) <= MAX_GAP else None
+        self._advance(found.end())
+
+    def _advance(self, place: int) -> None:
+        passed = self._text[self._at : place]
+        self._line += passed.count("\n")
+        self.page += passed.count("\f")
+        self.place += len(passed.encode("utf-8", "surrogatepass"))
+        self._at = place
+
+    def _ends(self, match: re.Match[str], final: bool) -> bool | None:
+        """Whether a sentence ends at this candidate; None if what was read so far does not tell."""
+        is_line_break = match[0] == "\n"
+        if self._fenced:
+            return is_line_break
+        if is_line_break:
+            return line_break_ends(self._text, self._at, match.start(), self._indent, final)
+        return end_mark_ends(self._text, self._at, match, self._indent, final)
+
+    @property
+    def _indent(self) -> str | None:
+        """The blanks before the sentence in the making, where it begins a line."""
+        if self._gap is None:
+            return ""
+        return self._gap.rpartition("\n")[2] if "\n" in self._gap else None

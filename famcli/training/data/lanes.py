@@ -1,0 +1,305 @@
+"""Continuous lanes: each row of the batch reads whole documents in order and carries its memory with it.
+
+Inside a document a lane keeps its state, detached, from step to step. In a step it reads the step's number of whole
+blocks; what a document has beyond its last whole block is read in a step of its own, padded, and the state after that
+is dropped. A new document starts at position 0 without segments, from the memory prompt or, by random state passing
+(TransformerFAM, arXiv 2404.09173, section 3.3), from the memory with which the lane's last document ended.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from famcli.errors import RecipeError
+from famcli.nn.decoder import Decoder
+from famcli.nn.state import LayerState, OpenRows, State
+from famcli.training.recipe.objectives import ObjectiveRecipe
+from famcli.training.recipe.recipe import ScheduleRecipe
+from famcli.training.data.sampler import Mixture
+from famcli.training.data.sources import Source, TrainingDocument
+
+IGNORE = -100
+"""Target of a place that is padding: cross-entropy leaves it out."""
+
+
+@dataclass
+class Lane:
+    """Where one lane is: its document, how many of its inputs are read, and the state after them (None: none yet).
+
+    memory: that with which an earlier document ended, as a state that has nothing else. teacher: the state of what
+    teaches (distill.py), at the same place.
+    """
+
+    source: int
+    number: int
+    offset: int = 0
+    state: State | None = None
+    memory: State | None = None
+    teacher: State | None = None
+
+
+@dataclass(frozen=True)
+class LaneGroup:
+    """Lanes that are read in one call, all on the CPU but their states.
+
+    inputs, targets [b, k*C] int64; weights [b, k*C] float32: what each target counts in the loss, 0 for padding;
+    answers [b, k*C] bool: targets that are answers; objectives: of each row, by index. starts: the state from which
+    each row is read, which may hold nothing but a memory that is passed on; None for a document's start without one,
+    in the first rows alone. teacher: the teacher's state, None where documents begin.
+    """
+
+    lanes: tuple[int, ...]
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+    answers: Tensor
+    objectives: tuple[int, ...]
+    starts: tuple[State | None, ...]
+    teacher: State | None = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step's work, and what it counts over all lanes, those of other processes too.
+
+    without_segments: whether blocks see nothing but the memory of what was before them. num_blocks: of a lane at most.
+    weight_sum: of all loss weights. ended: lanes whose document ends. partial: lanes that read an unfinished block.
+    read: targets of each lane.
+    """
+
+    groups: list[LaneGroup]
+    step: int
+    without_segments: bool
+    num_blocks: int
+    num_targets: int
+    weight_sum: float
+    ended: frozenset[int]
+    partial: frozenset[int]
+    read: dict[int, int]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one lane reads in a step: see LaneGroup. Padded to whole blocks."""
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor
+    answers: Tensor
+    num_targets: int
+    ends: bool
+
+
+class Lanes:
+    """All lanes of a run. `plan` says what a step reads; `advance` moves on with the states it left.
+
+    own: the lanes that this process reads; None for all. Every process knows where all lanes are, which takes counters
+    only. Raises RecipeError for `state_passing = "batch"` where the first lane is not read by every process.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        objectives: Sequence[ObjectiveRecipe],
+        schedule: ScheduleRecipe,
+        block_size: int,
+        bos_id: int | None,
+        seed: int,
+        own: Collection[int] | None = None,
+    ) -> None:
+        self._sources, self._objectives, self._schedule = list(sources), list(objectives), schedule
+        self._block_size, self._bos_id, self._seed = block_size, bos_id, seed
+        self._own = frozenset(range(schedule.lanes) if own is None else own)
+        if schedule.random_state_passing and schedule.state_passing == "batch" and len(self._own) < schedule.lanes:
+            raise RecipeError('schedule.state_passing = "batch" works in one process only; use "lane"')
+        self._mixture = Mixture([source.weight for source in sources], schedule.longest_step * block_size)
+        self._lanes: list[Lane] = []
+        self._first_memory: State | None = None  # the first lane's, after the last step
+        self.abandon_documents()
+
+    def plan(self, step: int, progress: float) -> StepPlan:
+        """What step `step` (from 0) reads when `progress` (0 to 1) of the run is done. Changes nothing."""
+        num_blocks = self._schedule.blocks_of_step(self._seed, step, progress)
+        pieces = [self._take(lane, num_blocks) for lane in self._lanes]
+        passing = self._passing(step, progress)
+        without_segments = np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
+        members: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        starts: dict[int, State | None] = {}
+        for number in sorted(self._own):
+            lane = self._lanes[number]
+            start = lane.state
+            if start is None and passing[number]:
+                start = self._first_memory if self._schedule.state_passing == "batch" else lane.memory
+            if start is not None and without_segments:
+                start = start.without_segments()
+            starts[number] = start
+            kind = None if start is None or start.is_memory_alone else start.kind
+            taught = lane.teacher.kind if lane.teacher is not None else None
+            members[len(pieces[number].inputs), kind, taught].append(number)
+        return StepPlan(
+            groups=[self._group(numbers, pieces, starts) for numbers in members.values()],
+            step=step,
+            without_segments=bool(without_segments),
+            num_blocks=num_blocks,
+            num_targets=sum(piece.num_targets for piece in pieces),
+            weight_sum=float(sum(piece.weights.double().sum() for piece in pieces)),
+            ended=frozenset(number for number, piece in enumerate(pieces) if piece.ends),
+            partial=frozenset(n for n, piece in enumerate(pieces) if bool(piece.targets[-1] == IGNORE)),
+            read={number: piece.num_targets for number, piece in enumerate(pieces)},
+        )
+
+    def advance(self, plan: StepPlan, states: Mapping[int, State], teacher: Mapping[int, State] | None = None) -> None:
+        """Go on after `plan`: own lanes keep their new states (by lane number), or begin another document."""
+        for number, lane in enumerate(self._lanes):
+            self._mixture.count(lane.source, plan.read[number])
+            before, after = lane.state, states.get(number)
+            lane.offset += plan.read[number]
+            lane.state = after.detach() if after is not None else None
+            lane.teacher = (teacher or {}).get(number)
+            whole = before if number in plan.partial else lane.state  # after whole blocks only
+            if number == 0 and self._schedule.state_passing == "batch" and whole is not None:
+                self._first_memory = _memory_alone(whole)
+            if number in plan.ended and whole is not None:
+                lane.memory = _memory_alone(whole)
+        # In an order of its own each time: whoever chooses last gets what is least behind, mostly long documents.
+        order = np.random.default_rng([self._seed, plan.step, 1]).permutation(len(self._lanes)).tolist()
+        self._begin([number for number in order if number in plan.ended])
+
+    def abandon_documents(self) -> None:
+        """Begin another document in every lane, without a memory: after a step whose numbers were not finite."""
+        self._lanes = [Lane(-1, -1) for _ in range(self._schedule.lanes)]
+        self._first_memory = None
+        self._begin(range(self._schedule.lanes))
+
+    def _begin(self, numbers: Sequence[int]) -> None:
+        busy = [lane.source for number, lane in enumerate(self._lanes) if number not in set(numbers)]
+        for number in numbers:
+            source, document = self._mixture.draw(busy)
+            busy.append(source)
+            self._lanes[number] = Lane(source, document, memory=self._lanes[number].memory)
+
+    def _passing(self, step: int, progress: float) -> list[bool]:
+        """By lane, whether a document that begins in this step starts from a memory that is passed on."""
+        schedule = self._schedule
+        share = schedule.random_state_passing if progress >= schedule.random_state_passing_from else 0.0
+        draws = np.random.default_rng([self._seed, step, 2]).random(schedule.lanes)
+        if schedule.state_passing == "batch":
+            draws[:] = draws[0]
+        return [bool(draw < share) for draw in draws]
+
+    def _group(self, numbers: list[int], pieces: Sequence[_Piece], starts: Mapping[int, State | None]) -> LaneGroup:
+        numbers = sorted(numbers, key=lambda number: starts[number] is not None)
+        chosen = [pieces[number] for number in numbers]
+        taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
+        return LaneGroup(
+            lanes=tuple(numbers),
+            inputs=torch.stack([piece.inputs for piece in chosen]),
+            targets=torch.stack([piece.targets for piece in chosen]),
+            weights=torch.stack([piece.weights for piece in chosen]),
+            answers=torch.stack([piece.answers for piece in chosen]),
+            objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
+            starts=tuple(starts[number] for number in numbers),
+            teacher=State.stack(taught) if taught else None,
+        )
+
+    def _take(self, lane: Lane, num_blocks: int) -> _Piece:
+        source = self._sources[lane.source]
+        document = source.document(lane.number, num_blocks)
+        shift = 1 if self._bos_id is None else 0  # without BOS the first token is read but not predicted
+        left = max(len(document.tokens) - shift, 1) - lane.offset
+        count = min(num_blocks * self._block_size, left)
+        if count > self._block_size:
+            count -= count % self._block_size  # the unfinished block is read in a step of its own
+        first = lane.offset + shift
+        inputs = document.tokens[max(first - 1, 0) : first - 1 + count]
+        if first == 0:
+            inputs = np.concatenate((np.array([self._bos_id]), inputs.astype(np.int64)))[:count]
+        return self._pad(
+            inputs, slice(first, first + count), document, self._objectives[source.objective], count < left
+        )
+
+    def _pad(
+        self, inputs: Any, part: slice, document: TrainingDocument, objective: ObjectiveRecipe, goes_on: bool
+    ) -> _Piece:
+        """The piece that predicts `part` of the document."""
+        wanted = document.tokens[part]
+        size = -(-len(inputs) // self._block_size) * self._block_size
+        padded = torch.zeros(size, dtype=torch.int64)
+        padded[: len(inputs)] = torch.from_numpy(inputs.astype(np.int64))
+        targets = torch.full((size,), IGNORE)
+        targets[: len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
+        weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
+        weights[: len(wanted)] = objective.text_weight
+        if document.answers is not None:
+            answers[: len(wanted)] = torch.from_numpy(document.answers[part])
+            weights[answers] = objective.answer_weight
+        return _Piece(padded, targets, weights, answers, len(wanted), not goes_on)
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The lanes as named tensors and plain values, for the training checkpoint; states of own lanes only."""
+        tensors: dict[str, Tensor] = {}
+
+        def keep(prefix: str, state: State) -> dict[str, Any]:
+            parts, meta = state.to_tensors()
+            tensors.update({f"{prefix}.{name}": tensor for name, tensor in parts.items()})
+            return meta
+
+        entries = []
+        for number, lane in enumerate(self._lanes):
+            entry: dict[str, Any] = {"source": lane.source, "number": lane.number, "offset": lane.offset}
+            for name, state in (("state", lane.state), ("memory", lane.memory), ("teacher", lane.teacher)):
+                if state is not None:
+                    entry[name] = keep(f"{number}.{name}", state)
+            entries.append(entry)
+        first = self._first_memory
+        values = {"lanes": entries, "mixture": self._mixture.to_json()}
+        return tensors, values | ({"first_memory": keep("first", first)} if first is not None else {})
+
+    def load_tensors(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any], device: torch.device) -> None:
+        """Put back what `to_tensors` gave, of all processes together."""
+
+        def restore(prefix: str, meta: Mapping[str, Any]) -> State:
+            parts = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            return State.from_tensors(parts, meta).to(device)
+
+        self._mixture.load_json(saved["mixture"])
+        for number, entry in enumerate(saved["lanes"]):
+            lane = Lane(entry["source"], entry["number"], entry["offset"])
+            for name in ("state", "memory", "teacher"):
+                if name in entry and number in self._own:
+                    setattr(lane, name, restore(f"{number}.{name}.", entry[name]))
+            self._lanes[number] = lane
+        self._first_memory = restore("first.", saved["first_memory"]) if "first_memory" in saved else None
+
+
+def start_state(network: Decoder, group: LaneGroup) -> State:
+    """The state a group reads from: what its lanes carry, or a document's start (with gradient to the prompt)."""
+    carried = [start for start in group.starts if start is not None]
+    fresh = len(group.starts) - len(carried)
+    return State.stack([*([network.start(fresh)] if fresh else []), *carried])
+
+
+def _memory_alone(state: State) -> State | None:
+    """A copy of the memory of `state`, detached, in a state that has nothing else; None without memory rows."""
+    if not any(layer.memory.shape[1] for layer in state.layers):
+        return None
+
+    def layer(old: LayerState) -> LayerState:
+        none = old.segment_keys.new_empty(state.batch, old.segment_keys.shape[1], 0, old.segment_keys.shape[3])
+        return LayerState(old.memory.detach().clone(), none, none, OpenRows(none, none), none, none)
+
+    return replace(
+        state,
+        layers=tuple(layer(old) for old in state.layers),
+        position=torch.zeros_like(state.position),
+        fill=0,
+        num_closed=0,
+        memory_is_initial=torch.zeros_like(state.memory_is_initial),
+    )

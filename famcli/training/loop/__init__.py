@@ -1,0 +1,1 @@
+"""How a training run goes: steps, losses, several processes, checks, and saved states."""

@@ -1,0 +1,375 @@
+"""The training loop: lanes in, gradients through memory and segments, one optimiser step, and again.
+
+`train` runs a recipe in a run folder, goes on from that folder's last checkpoint if there is one, and tells what
+happens through a callback. Every process of a run goes through the same loop; the first one logs, checks and saves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from famcli.checkpoint.open import open_model
+from famcli.errors import RecipeError
+from famcli.evaluation.positions import token_num_bytes
+from famcli.nn.decoder import Decoder
+from famcli.training.adapting import Base, teacher_of
+from famcli.training.data.data import make_lanes, open_data
+from famcli.training.data.lanes import StepPlan
+from famcli.training.export import export_checkpoint
+from famcli.training.flops import flops_per_token, machine_flops
+from famcli.training.loop.averaging import WeightAverage
+from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation
+from famcli.training.loop.distributed import Processes
+from famcli.training.loop.events import (
+    CheckDone,
+    PasskeyDone,
+    RunEnded,
+    RunSaved,
+    RunStarted,
+    StepDone,
+    StepSkipped,
+    TrainEvent,
+    to_json,
+)
+from famcli.training.loop.heldout import heldout_figures
+from famcli.training.loop.network import compile_layers, start_network, trained
+from famcli.training.loop.objective import objective_losses
+from famcli.training.loop.optimizer import Optimizers, rate_factor
+from famcli.training.loop.runlog import LOG_NAME
+from famcli.training.loop.saving import load_run, merge_lanes, running_alone, save_run, truncate_log
+from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
+from famcli.training.loop.step import Gradients, StepSums
+from famcli.training.recipe.recipe import Recipe
+from famcli.training.recipe.tables import differing_keys
+
+EXPORT_NAME = "export"
+FIGURES_NAME = "figures.json"
+CHECKPOINT_FORMAT = 3
+
+
+def train(
+    recipe: Recipe,
+    run_folder: Path,
+    on_event: Callable[[TrainEvent], None] = lambda event: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunEnded:
+    """Run `recipe` in `run_folder`, or go on with what is there; returns when the budget is used or `should_stop`.
+
+    A finished run is exported to `run_folder/export`, a checkpoint folder, with `figures.json` in it if the recipe
+    names a held-out corpus; calling this again for a finished run does that last part again. With `steps` alone, a run
+    that is killed and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the
+    clock. Under `torchrun` the lanes are divided over the processes, and only the first one tells events. Raises
+    RecipeError for data or a run folder that do not fit the recipe, for one that another process trains in, and past
+    `schedule.max_skipped`.
+    """
+    processes = Processes.join(recipe.hardware.device)
+    try:
+        with running_alone(run_folder) if processes.is_first else nullcontext():
+            ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
+        # gloo's threads free the last sum's tensors in Python, and kill a process that ends before they have
+        processes.wait()
+        return ended
+    finally:
+        processes.leave()
+
+
+class Trainer:
+    """One run: its network, its lanes, its counters; `run` does it all."""
+
+    def __init__(
+        self, recipe: Recipe, run_folder: Path, processes: Processes, on_event: Callable[[TrainEvent], None]
+    ) -> None:
+        self._recipe, self._folder, self._processes = recipe, run_folder, processes
+        self._emit = on_event if processes.is_first else _say_nothing
+        if recipe.hardware.threads:
+            torch.set_num_threads(recipe.hardware.threads)
+        run_folder.mkdir(parents=True, exist_ok=True)
+        self._log = run_folder / LOG_NAME
+        self._cache = recipe.data.cache or run_folder.parent / "tokens"
+        with processes.first_before_others():
+            self._data = open_data(recipe, self._cache, on_progress=self._emit)
+        self.tokenizer = self._data.tokenizer
+        self._build()
+        self._longest_tokens = recipe.schedule.longest_step * recipe.network.block_size
+        self.step, self.tokens, self.skipped, self._elapsed, self._checked = 0, 0, 0, 0.0, 0
+        self._resume()
+
+    def _build(self) -> None:
+        """Network, optimisers and lanes as they are before the first step."""
+        recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
+        self.network = start_network(recipe, self.tokenizer)
+        self._base = None if recipe.adapt is None else Base.of(recipe.adapt).fingerprint
+        dtype = getattr(torch, recipe.hardware.dtype)
+        if recipe.hardware.shard:
+            check_shardable(recipe, processes)
+            shard(self.network, dtype, processes)
+        else:
+            self.network.to(processes.device)
+        own = processes.share(schedule.lanes)
+        self._gradients = (ShardedGradients if recipe.hardware.shard else Gradients)(
+            self.network,
+            dtype,
+            processes,
+            token_num_bytes(self.tokenizer),
+            num_objectives=len(self._data.objectives),
+            max_rows=-(-len(own) // schedule.accumulate),
+            teacher=teacher_of(recipe, self.network),
+        )
+        self._compute = self._gradients.compute
+        self._compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
+        if recipe.hardware.compile:
+            compile_layers(self._compute)
+        self._optimizers = Optimizers(self.network, schedule)
+        self._average = WeightAverage(self.network, schedule.average_decay)
+        self.lanes = make_lanes(recipe, self._data, own)
+
+    # ------------------------------------------------------------------------------------------------ the run
+
+    def run(self, should_stop: Callable[[], bool]) -> RunEnded:
+        self._start()
+        self._began, self._saved = time.monotonic() - self._elapsed, self._elapsed
+        stopped = False
+        while self._progress() < 1.0 and not stopped:
+            stopped = self._one_step(should_stop)
+            self._check()
+        self._save()
+        finished = self._progress() >= 1.0
+        exported = self._finish() if finished else None
+        ended = RunEnded(self.step, self.tokens, self._elapsed, finished, exported)
+        self._tell(ended)
+        return ended
+
+    def _start(self) -> None:
+        recipe, processes = self._recipe, self._processes
+        schedule, network = recipe.schedule, self.network
+        self._flops_per_token = flops_per_token(
+            network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates
+        )
+        self._peak = sum(processes.gather(machine_flops(processes.device, self._compute.dtype)))
+        self._tell(
+            RunStarted(
+                name=recipe.name,
+                num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+                num_trained=sum(parameter.numel() for parameter in trained(network).values()),
+                corpus_tokens={corpus.name: corpus.num_tokens for corpus in self._data.corpora},
+                tokens_per_step=schedule.lanes * self._longest_tokens,
+                step=self.step,
+                seconds=self._elapsed,
+                num_processes=processes.size,
+                flops_per_token=self._flops_per_token,
+                peak_flops=self._peak,
+                training_distance=recipe.longest_distance,
+            )
+        )
+
+    def _finish(self) -> Path:
+        """Export the checkpoint; read the held-out corpus, if the recipe names one, and put its figures beside it."""
+        recipe, folder = self._recipe, self._folder / EXPORT_NAME
+        network = self._whole_network(self.network)
+        if not self._processes.is_first:
+            return folder
+        with self._average.applied_to(network):
+            export_checkpoint(folder, network, self.tokenizer, recipe, self._validated_tokens())
+            if recipe.checks.heldout is None:
+                return folder
+            base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
+            shipped = open_model(
+                base or folder,
+                device=self._processes.device.type,
+                dtype="bfloat16",
+                adapter=folder if base else None,
+            ).network
+            figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
+            figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
+            export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
+        (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        return folder
+
+    def _validated_tokens(self) -> int | None:
+        """The length at which the checks measured bits per byte; None where there was nothing to measure them on."""
+        checks = self._recipe.checks
+        measured = checks.every_steps and choose_validation(self._data.validation, checks.documents, checks.tokens)
+        return checks.tokens if measured else None
+
+    def _progress(self) -> float:
+        """Share of the budget that is used: the larger of the shares of steps and of minutes."""
+        schedule = self._recipe.schedule
+        steps = self.step / schedule.steps if schedule.steps else 0.0
+        minutes = self._elapsed / 60 / schedule.max_minutes if schedule.max_minutes else 0.0
+        return min(1.0, max(steps, minutes))
+
+    # ------------------------------------------------------------------------------------------------ one step
+
+    def _one_step(self, should_stop: Callable[[], bool]) -> bool:
+        """One step, or one skipped; returns whether any process was told to stop."""
+        began, schedule = time.monotonic(), self._recipe.schedule
+        progress = self._progress()
+        plan = self.lanes.plan(self.step, progress)
+        own, left = self._gradients.read(plan)
+        norm = self._gradients.add_up()
+        told = self._processes.gather((own, began - self._began, should_stop()))
+        sums = reduce(add, (part for part, _, _ in told))
+        self._elapsed, stopped = told[0][1], any(stop for _, _, stop in told)
+        if not (math.isfinite(norm) and sums.is_finite):
+            self._skip()
+            return stopped
+        if self._elapsed - self._saved >= 60 * self._recipe.checks.save_minutes:
+            self._save()  # here, because these weights have just shown that they are good
+            self._saved = self._elapsed
+        if schedule.clip_norm and norm > schedule.clip_norm:
+            self._gradients.scale(schedule.clip_norm / norm)
+        rate = self._optimizers.step(rate_factor(self.step, progress, schedule))
+        self._gradients.refresh()
+        self.step += 1
+        self.tokens += plan.num_targets
+        self._average.update(self.step)
+        self.lanes.advance(plan, left.states, left.teacher)
+        self._tell(self._step_done(plan, sums, norm, rate, progress, time.monotonic() - began))
+        return stopped
+
+    def _step_done(
+        self, plan: StepPlan, sums: StepSums, norm: float, rate: float, progress: float, seconds: float
+    ) -> StepDone:
+        speed = plan.num_targets / seconds
+        return StepDone(
+            step=self.step,
+            loss=sums.weighted / max(plan.weight_sum, 1e-9),
+            bits_per_byte=sums.bits_per_byte,
+            tokens=self.tokens,
+            tokens_per_second=speed,
+            lr=rate,
+            grad_norm=norm,
+            memory_rms=sums.memory_rms,
+            seconds=self._elapsed,
+            progress=progress,
+            num_skipped=self.skipped,
+            num_blocks=plan.num_blocks,
+            peak_share=speed * self._flops_per_token / self._peak,
+            by_objective=objective_losses(self._data.objectives, sums.tally),
+        )
+
+    def _skip(self) -> None:
+        self.skipped += 1
+        self.lanes.abandon_documents()
+        self._tell(StepSkipped(self.step, self.skipped))
+        if self.skipped > self._recipe.schedule.max_skipped:
+            raise RecipeError(
+                f"{self._folder}: too many steps were not finite ({self.skipped}); the last checkpoint is kept, "
+                "lower the rates"
+            )
+
+    # ------------------------------------------------------------------------------------------------ checks, files
+
+    def _check(self) -> None:
+        """Look at the validation documents when it is time to, with the averaged weights if there are any."""
+        checks, step = self._recipe.checks, self.step
+        documents = checks.every_steps and step % checks.every_steps == 0
+        passkeys = checks.passkey_every_steps and step % checks.passkey_every_steps == 0
+        if not (documents or passkeys) or step == self._checked:
+            return
+        self._checked = step  # a step that is skipped after it does not check again
+        network = self._whole_network(self._compute)
+        if not self._processes.is_first:
+            return
+        validation, events = self._data.validation, list[CheckDone | PasskeyDone | None]()
+        with self._average.applied_to(network):
+            if documents:
+                events.append(check_documents(network, validation, self.tokenizer, checks, step))
+            if passkeys:
+                base = self._recipe.longest_distance or self._longest_tokens
+                lengths = [factor * base for factor in checks.passkey_distances]
+                streams = checks.passkey_streams
+                events.append(check_passkeys(network, validation, self.tokenizer, lengths, streams, step))
+        for event in events:
+            if event is not None:
+                self._tell(event)
+
+    def _whole_network(self, network: Decoder) -> Decoder:
+        """`network`, or where it is divided over the processes (which must all ask) a copy on this one's CPU."""
+        if not isinstance(self._gradients, ShardedGradients):
+            return network
+        return self._gradients.whole(lambda: start_network(self._recipe, self.tokenizer))
+
+    def _save(self) -> None:
+        """Write a training checkpoint; with broken weights stop instead, and keep the last good one."""
+        lane_tensors, lane_values = merge_lanes(self._processes.gather(self.lanes.to_tensors()))
+        sections: dict[str, dict[str, Tensor]] = {
+            "network": {name: whole_tensor(value) for name, value in trained(self.network).items()},
+            "optimizer": {name: whole_tensor(value) for name, value in self._optimizers.to_tensors().items()},
+            "average": self._average.to_tensors(),
+        }
+        if not all(bool(torch.isfinite(value).all()) for part in sections.values() for value in part.values()):
+            raise RecipeError(
+                f"{self._folder}: the weights are not finite after step {self.step:,}; the checkpoint before is kept, "
+                "lower the rates"
+            )
+        if not self._processes.is_first:
+            return
+        sections["lanes"] = lane_tensors
+        tensors = {f"{section}/{name}": value for section, part in sections.items() for name, value in part.items()}
+        values: dict[str, Any] = {
+            "format": CHECKPOINT_FORMAT,
+            "recipe": self._recipe.learning_keys(),
+            "tokenizer": self.tokenizer.fingerprint,
+            **({"base": self._base} if self._base else {}),
+            "step": self.step,
+            "tokens": self.tokens,
+            "skipped": self.skipped,
+            "seconds": self._elapsed,
+            "lanes": lane_values,
+            "log_bytes": self._log.stat().st_size,
+        }
+        self._tell(RunSaved(self.step, save_run(self._folder, self.step, tensors, values)))
+
+    def _resume(self) -> None:
+        saved = load_run(self._folder)
+        if saved is None:
+            if self._processes.is_first:
+                self._log.unlink(missing_ok=True)
+            return
+        values = saved.values
+        if values.get("format") != CHECKPOINT_FORMAT:
+            raise RecipeError(f"{saved.path}: written by another version of famcli; use another run folder")
+        if other := differing_keys(values["recipe"], self._recipe.learning_keys()):
+            raise RecipeError(
+                f"{saved.path}: the run began with another recipe; undo the change of {', '.join(other)}, "
+                "or use another run folder"
+            )
+        if values["tokenizer"] != self.tokenizer.fingerprint:
+            raise RecipeError(f"{saved.path}: the run began with another tokenizer; use that, or another run folder")
+        if values.get("base") != self._base:
+            raise RecipeError(f"{saved.path}: adapt.model has other weights now; go back to those the run began with")
+        with torch.no_grad():
+            named = saved.section("network")
+            for name, parameter in trained(self.network).items():
+                parameter.copy_(placed_like(named[name], parameter))
+        self._gradients.refresh()
+        self._optimizers.load_tensors(saved.section("optimizer"), placed_like)
+        self._average.load_tensors(saved.section("average"))
+        self.lanes.load_tensors(saved.section("lanes"), values["lanes"], self._processes.device)
+        self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]
+        self._elapsed = values["seconds"]
+        if self._processes.is_first:
+            truncate_log(self._log, values["log_bytes"])
+
+    def _tell(self, event: TrainEvent) -> None:
+        if not self._processes.is_first:
+            return
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(to_json(event)) + "\n")
+        self._emit(event)
+
+
+def _say_nothing(event: TrainEvent) -> None:
+    pass

@@ -1,0 +1,130 @@
+"""The network a run begins with: drawn anew, or with the weights of a checkpoint; and the copy it computes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
+
+import torch
+from torch import nn
+
+from famcli.checkpoint.open import open_model
+from famcli.errors import RecipeError
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate, RopeConfig
+from famcli.nn.decoder import Decoder
+from famcli.tokens.tokenizer import Tokenizer
+from famcli.training.adapting import adapted_network
+from famcli.training.recipe.recipe import Recipe
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name: all but frozen ones."""
+    return {name: value for name, value in network.named_parameters() if value.requires_grad}
+
+
+def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Decoder:
+    """The network that a run begins with, on the CPU: what is trained of it is float32.
+
+    Raises RecipeError or CheckpointError where a checkpoint that the recipe names is damaged or does not fit.
+    """
+    network = build_network(recipe, tokenizer.vocab_size)
+    if recipe.schedule.init:
+        start_from_checkpoint(network, recipe.schedule.init, tokenizer)
+    return network
+
+
+def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
+    """The recipe's network, float32, with its initial weights; with [adapt] the checkpoint's, with its own."""
+    shape = recipe.network
+    if recipe.adapt is not None:
+        return adapted_network(recipe, _fam_of(recipe))
+    window = (shape.memory_segments + 1) * shape.block_size  # no key was ever further away in training
+    config = DecoderConfig(
+        vocab_size=vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_layers=shape.num_layers,
+        num_heads=shape.num_heads,
+        num_key_value_heads=shape.num_key_value_heads,
+        head_dim=shape.head_dim,
+        norm_eps=shape.norm_eps,
+        rope=RopeConfig(theta=shape.rope_theta, max_position=window),
+        tie_embeddings=shape.tie_embeddings,
+    )
+    network = Decoder(config, _fam_of(recipe))
+    network.reset_parameters(recipe.schedule.seed)
+    return network
+
+
+def _fam_of(recipe: Recipe) -> FamConfig:
+    shape = recipe.network
+    return FamConfig(
+        block_size=shape.block_size,
+        memory_segments=shape.memory_segments,
+        fam_length=shape.fam_length,
+        memory_update=cast(MemoryUpdate, shape.memory_update),
+        gate_threshold=shape.gate_threshold,
+        first_update_residual=shape.first_update_residual,
+        stop_segment_gradient=shape.stop_segment_gradient,
+        prompt_with_first_block=shape.prompt_with_first_block,
+    )
+
+
+def start_from_checkpoint(network: Decoder, name: str | Path, tokenizer: Tokenizer) -> None:
+    """Give `network` the weights of the checkpoint that `name` means (a folder or a name, see `famcli models`).
+
+    Block size, segments and the memory's update may differ. A memory prompt of another length, or none, leaves the
+    network's own. Raises RecipeError where weights or tokenizer do not fit, CheckpointError for a damaged checkpoint.
+    """
+    model = open_model(name, device="cpu", dtype="float32")
+    if model.fingerprints.tokenizer != tokenizer.fingerprint:
+        raise RecipeError(f"schedule.init {name}: has another tokenizer; set tokenizer.path to {model.path}")
+    given = dict(model.network.named_parameters())
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if key == "memory_prompt" and (key not in given or given[key].shape != parameter.shape):
+                continue
+            if key not in given or given[key].shape != parameter.shape:
+                there = list(given[key].shape) if key in given else "absent"
+                raise RecipeError(
+                    f"schedule.init {name}: {key} is {there} there and {list(parameter.shape)} in the recipe; "
+                    "make [network] that of the checkpoint"
+                )
+            parameter.copy_(given[key])
+
+
+def copy_of(network: Decoder, dtype: torch.dtype) -> Decoder:
+    """A second network with the same weights in `dtype`."""
+    with torch.device("meta"):
+        copy = Decoder(replace(network.config), network.fam)
+    copy = copy.to_empty(device=network.device).to(dtype)
+    copy.load_state_dict(network.state_dict())
+    return copy
+
+
+def compile_layers(network: Decoder) -> None:
+    """Have torch compile norms, rotations and what each layer does after attention: output, norm, feed-forward.
+
+    Attention and the memory's recurrence stay as they are: their shapes change from call to call.
+    """
+    torch._dynamo.config.recompile_limit = 64  # one lane or several, first layer or later, memory rows or tokens, ...
+    network.rotate = _compiled_in_training(network.rotate)
+    for layer in network.layers:
+        layer.normed = _compiled_in_training(layer.normed)  # type: ignore[method-assign]
+        layer.finish = _compiled_in_training(layer.finish)  # type: ignore[method-assign]
+        layer.finish_both = _compiled_in_training(layer.finish_both)  # type: ignore[method-assign]
+
+
+def _compiled_in_training(plain: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Checks run without gradients, seldom and in shapes of their own: compiling for them would not pay."""
+    compiled = torch.compile(plain, dynamic=True)
+
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return (compiled if torch.is_grad_enabled() else plain)(*args, **kwargs)
+
+    return call

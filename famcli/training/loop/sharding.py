@@ -1,0 +1,149 @@
+"""A network divided over the processes of a run: each keeps its share of every matrix, gradient and moment (FSDP2).
+
+A layer's weights are put together when the layer is read, and again in the backward pass; only the weights outside the
+layers stay together through a step. What is sent then must be sent by all processes alike, though their lanes differ:
+each reads as many groups of lanes as the one that has most, and runs the memory prompt up the layers for every group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from famcli.errors import RecipeError
+from famcli.nn.decoder import Decoder
+from famcli.nn.state import State
+from famcli.training.data.lanes import LaneGroup, StepPlan
+from famcli.training.loop.distributed import Processes
+from famcli.training.loop.network import trained
+from famcli.training.loop.step import Gradients
+from famcli.training.recipe.recipe import Recipe
+
+
+def check_shardable(recipe: Recipe, processes: Processes) -> None:
+    """Raise RecipeError for what a divided network cannot do."""
+    schedule = recipe.schedule
+    problems = [
+        (processes.size == 1, "divides a network over processes, and there is one; start it under torchrun"),
+        (schedule.muon_lr > 0, "needs schedule.muon_lr = 0: Muon turns whole matrices, and no process has one"),
+        (schedule.average_decay > 0, "needs schedule.average_decay = 0"),
+        (recipe.hardware.compile, "needs hardware.compile = false"),
+        (recipe.adapt is not None and recipe.adapt.objective == "distill", 'needs adapt.objective = "task"'),
+    ]
+    for failed, message in problems:
+        if failed:
+            raise RecipeError(f"{recipe.path}: hardware.shard {message}")
+
+
+def shard(network: Decoder, dtype: torch.dtype, processes: Processes) -> None:
+    """Divide `network` (on the CPU) over the processes, each share on its process's device; products are in `dtype`.
+
+    Raises RecipeError for a mixture of experts.
+    """
+    if network.config.experts is not None:
+        raise RecipeError("hardware.shard does not work for a mixture of experts: processes would choose other ones")
+    mesh = init_device_mesh(processes.device.type, (processes.size,))
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if dtype != torch.float32:
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for part in (*network.layers, network):
+        fully_shard(part, mesh=mesh, mp_policy=policy)
+        divided = cast(FSDPModule, part)
+        divided.set_force_sum_reduction_for_comms(True)  # gloo has no sum that is scaled on the way
+        divided.set_gradient_divide_factor(1.0)
+    for method in ("start", "read", "logits"):
+        register_fsdp_forward_method(network, method)
+    cast(FSDPModule, network).set_reshard_after_backward(False, recurse=False)
+
+
+class ShardedGradients(Gradients):
+    """`Gradients` of a network that `shard` divided: it computes itself, and gradients are summed as they are made."""
+
+    always = True
+
+    def _prepare(self, dtype: torch.dtype) -> Decoder:
+        return self._network
+
+    def _clear(self) -> None:
+        for parameter in trained(self._network).values():
+            parameter.grad = None
+
+    def _parts(self, plan: StepPlan) -> Iterator[LaneGroup]:
+        parts = list(super()._parts(plan))
+        most = max(self._processes.gather(len(parts)))
+        idle = replace(parts[0], lanes=(), weights=torch.zeros_like(parts[0].weights))
+        yield from [*parts, *[idle] * (most - len(parts))]
+
+    def _start(self, group: LaneGroup) -> State:
+        """As for one process, and in any case with a gradient path to the memory prompt, which may count nothing."""
+        state = super()._start(group)
+        if any(start is None for start in group.starts):
+            return state
+        fresh = self.compute.start(len(group.starts))
+        layers = zip(state.layers, fresh.layers, strict=True)
+        tied = tuple(replace(own, memory=own.memory + 0.0 * other.memory) for own, other in layers)
+        return replace(state, layers=tied)
+
+    @contextmanager
+    def _slices(self) -> Iterator[None]:
+        """The head's gradient is kept until the decoder's comes: how many slices it has differs between processes."""
+        network = cast(FSDPModule, self._network)
+        network.set_requires_gradient_sync(False, recurse=False)
+        network.set_is_last_backward(False)
+        try:
+            yield
+        finally:
+            network.set_requires_gradient_sync(True, recurse=False)
+            network.set_is_last_backward(True)
+
+    def add_up(self) -> float:
+        """The norm of the gradient, which is summed already."""
+        cast(FSDPModule, self._network).reshard()
+        squares = torch.zeros((), device=self._processes.device)
+        for gradient in self._gradients():
+            squares += gradient.square().sum()
+        self._processes.add(squares)
+        return float(squares.sqrt())
+
+    def scale(self, factor: float) -> None:
+        for gradient in self._gradients():
+            gradient.mul_(factor)
+
+    def refresh(self) -> None:
+        """Nothing is copied: the network computes itself."""
+
+    def whole(self, make: Callable[[], Decoder]) -> Decoder:
+        """A network on this process's CPU alone, as `make` makes it, with what was trained of all processes."""
+        network = make()
+        own = trained(self._network)
+        with torch.no_grad():
+            for name, parameter in trained(network).items():
+                parameter.copy_(whole_tensor(own[name]).cpu())
+        return network
+
+    def _gradients(self) -> Iterator[Tensor]:
+        """This process's share of each gradient."""
+        for parameter in trained(self._network).values():
+            if parameter.grad is not None:
+                yield cast(DTensor, parameter.grad).to_local()
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """All of a tensor, wherever its parts are: every process must ask."""
+    return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
+
+
+def placed_like(tensor: Tensor, model: Tensor) -> Tensor:
+    """This process's share of a whole `tensor`, divided as `model` is."""
+    if not isinstance(model, DTensor) or tensor.shape != model.shape:
+        return tensor
+    moved = tensor.to(model.device)
+    return distribute_tensor(moved, model.device_mesh, model.placements, src_data_rank=None)

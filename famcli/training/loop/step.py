@@ -1,0 +1,198 @@
+"""The gradient of one step: every lane read once, in parts that fit into memory, and summed over all processes.
+
+Weights, gradients and their sums are float32; the products run on a copy in the recipe's type. After each part the
+copy's gradient is added to the float32 one, so that many parts do not round it away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from famcli.nn.decoder import Decoder
+from famcli.nn.state import State
+from famcli.training.data.lanes import LaneGroup, StepPlan, start_state
+from famcli.training.loop.distill import teach
+from famcli.training.loop.distributed import Processes
+from famcli.training.loop.network import copy_of, trained
+from famcli.training.loop.objective import TALLY, language_model_gradient, tally_group
+
+
+@dataclass(frozen=True)
+class StepSums:
+    """What reading lanes gave, as sums over targets and lanes, to be added over processes.
+
+    weighted: nats times loss weights. tally [objectives, counts]: as `tally_group` counts. memory_squares [l]: by
+    layer, the mean square of each lane's memory.
+    """
+
+    weighted: float
+    tally: NDArray[np.float64]
+    memory_squares: NDArray[np.float64]
+    num_lanes: int
+
+    def __add__(self, other: StepSums) -> StepSums:
+        pairs = ((getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
+        return StepSums(*(a + b for a, b in pairs))
+
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.weighted) and bool(np.isfinite(self.memory_squares).all())
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Of all text, answers left out."""
+        nats, _, num_bytes = self.tally[:, :3].sum(0)
+        return float(nats / math.log(2) / max(num_bytes, 1))
+
+    @property
+    def memory_rms(self) -> tuple[float, ...]:
+        """Root mean square of the carried memory over all lanes, by layer."""
+        return tuple(float(value) for value in np.sqrt(self.memory_squares / self.num_lanes))
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a step leaves of its lanes, by their numbers: the states after it, and the teacher's."""
+
+    states: dict[int, State]
+    teacher: dict[int, State]
+
+
+class Gradients:
+    """The gradient of what is trained, float32, as views of one tensor, and the network that computes it.
+
+    compute: a copy in the compute type, or the network itself if it has that already. teacher: what teaches it, if its
+    targets are not the tokens themselves. always: go back through the decoder even where nothing is to be learned.
+    """
+
+    always = False
+
+    def __init__(
+        self,
+        network: Decoder,
+        dtype: torch.dtype,
+        processes: Processes,
+        token_bytes: NDArray[np.int64],
+        num_objectives: int,
+        max_rows: int,
+        teacher: Decoder | None = None,
+    ) -> None:
+        self._network, self._processes, self._max_rows = network, processes, max_rows
+        self._token_bytes, self._num_objectives = token_bytes, num_objectives
+        self._teacher = teacher
+        self.compute = self._prepare(dtype)
+        self._fam = self.compute.fam
+
+    def _prepare(self, dtype: torch.dtype) -> Decoder:
+        """Make room for the gradient; the network that computes it."""
+        network = self._network
+        parameters = list(trained(network).values())
+        self._flat = torch.zeros(sum(value.numel() for value in parameters), device=network.device)
+        for parameter, part in zip(parameters, torch.split(self._flat, [p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+        return network if network.dtype == dtype else copy_of(network, dtype)
+
+    def read(self, plan: StepPlan) -> tuple[StepSums, Left]:
+        """Read this process's lanes, at most `max_rows` at a time; the sums, and each lane's state after the step."""
+        self._clear()
+        compute, weighted, scale = self.compute, 0.0, 1.0 / max(plan.weight_sum, 1e-9)
+        compute.fam = replace(self._fam, memory_segments=0) if plan.without_segments else self._fam
+        tally = np.zeros((self._num_objectives, len(TALLY)))
+        left = Left({}, {})
+        for part in self._parts(plan):
+            hidden, state = compute.read(part.inputs.to(compute.device), self._start(part))
+            lesson = None
+            if self._teacher is not None:
+                lesson, after = teach(self._teacher, part)
+                left.teacher.update(zip(part.lanes, after.split(), strict=True))
+            loss = language_model_gradient(
+                compute,
+                hidden,
+                part.targets,
+                part.weights,
+                scale,
+                part.answers,
+                lesson,
+                always=self.always,
+                slices=self._slices(),
+            )
+            self._collect()
+            weighted += loss.weighted
+            tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
+            left.states.update(zip(part.lanes, state.detach().split(), strict=False))  # an idle part has no lanes
+        compute.fam = self._fam
+        return StepSums(weighted, tally, _memory_squares(left.states), len(left.states)), left
+
+    def add_up(self) -> float:
+        """Sum the gradient over all processes; its norm."""
+        self._processes.add(self._flat)
+        return float(torch.linalg.vector_norm(self._flat))
+
+    def scale(self, factor: float) -> None:
+        self._flat.mul_(factor)
+
+    def refresh(self) -> None:
+        """Bring the float32 weights to the computing network."""
+        if self.compute is not self._network:
+            with torch.no_grad():
+                for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
+                    computed.copy_(parameter)
+
+    def _clear(self) -> None:
+        self._flat.zero_()
+
+    def _parts(self, plan: StepPlan) -> Iterator[LaneGroup]:
+        for group in plan.groups:
+            yield from parts_of(group, self._max_rows)
+
+    def _start(self, group: LaneGroup) -> State:
+        return start_state(self.compute, group)
+
+    def _slices(self) -> AbstractContextManager[None]:
+        """What surrounds the slices of the head."""
+        return nullcontext()
+
+    def _collect(self) -> None:
+        """Add the computing network's gradient to the float32 one. A parameter that was not used has none."""
+        if self.compute is self._network:
+            return
+        for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
+            if computed.grad is not None:
+                assert parameter.grad is not None
+                parameter.grad.add_(computed.grad)
+                computed.grad = None
+
+
+def parts_of(group: LaneGroup, max_rows: int) -> Iterator[LaneGroup]:
+    """The group in groups of at most `max_rows` lanes, as even as they can be."""
+    rows = len(group.lanes)
+    count = -(-rows // max_rows)
+    for number in range(count):
+        first, last = number * rows // count, (number + 1) * rows // count
+        changes = {item.name: _rows(getattr(group, item.name), first, last) for item in fields(group)}
+        yield group if count == 1 else replace(group, **changes)
+
+
+def _rows(value: Any, first: int, last: int) -> Any:
+    if isinstance(value, State):
+        return State.stack(value.split()[first:last])
+    return value[first:last] if isinstance(value, Tensor | tuple) else value
+
+
+def _memory_squares(states: dict[int, State]) -> NDArray[np.float64]:
+    """By layer, the sum over lanes of the mean square of the carried memory; 0 without memory rows."""
+    num_layers = len(next(iter(states.values())).layers)
+    squares = []
+    for layer in range(num_layers):
+        memories = torch.cat([state.layers[layer].memory for state in states.values()])
+        squares.append(memories.square().mean((1, 2)).sum() if memories.numel() else torch.zeros(()))
+    return torch.stack(squares).double().cpu().numpy()
