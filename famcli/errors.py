@@ -5,11 +5,24 @@ Each message is one line that says what went wrong, where, and what to do. Whate
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+Remedy = Mapping[str, str]
+"""Settings that would help, by their names in the library, with their values ("" for a switch). The command line turns
+them into flags: `{"dtype": "float32"}` is shown as `--dtype float32`."""
+
 
 class FamcliError(ValueError):
-    """Base of all errors a user can cause; the command line prints it as one line and exits with `exit_code`."""
+    """Base of all errors a user can cause; the command line prints it as one line and exits with `exit_code`.
+
+    The message speaks in the library's words and names no flag; `remedy` names the settings that would help.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, remedy: Remedy | None = None) -> None:
+        super().__init__(message)
+        self.remedy: Remedy = remedy or {}
 
 
 class UsageError(FamcliError):

@@ -17,7 +17,7 @@ from types import FrameType
 import typer
 
 from famcli.cli.render import STANDARD_OUTPUT
-from famcli.errors import FamcliError
+from famcli.errors import FamcliError, Remedy
 
 EXIT_FAILED = 1
 EXIT_CLOSED_PIPE = 128 + 13  # SIGPIPE, a name that Windows lacks
@@ -42,7 +42,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(interrupted_code()) from None
     except FamcliError as error:
-        _complain(str(error), debug)
+        _complain(with_flags(str(error), error.remedy), debug)
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
         if error.errno == errno.ENOSPC or error.filename == STANDARD_OUTPUT:
@@ -63,6 +63,12 @@ def guarded(debug: bool = False) -> Iterator[None]:
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def with_flags(message: str, remedy: Remedy) -> str:
+    """The message, and the flags that set what its remedy names: `... (--dtype float32)`."""
+    flags = [f"--{name.replace('_', '-')} {value}".rstrip() for name, value in remedy.items()]
+    return f"{message} ({' or '.join(flags)})" if flags else message
 
 
 def interrupts_end_at_once() -> None:
