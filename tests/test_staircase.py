@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "famcli"
 FLOORS = (
-    {"errors"},
+    {"errors", "plain"},
     {"nn"},
     {"tokens"},
     {"documents"},
