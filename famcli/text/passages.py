@@ -6,7 +6,6 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from famcli.documents.piece import Piece
-from famcli.text.quality import num_words
 from famcli.text.sentences import Sentence, SentenceSplitter
 
 MAX_CHARACTERS = 600
@@ -46,11 +45,6 @@ class Passage:
     def page(self) -> int:
         """Of its start, from 1."""
         return self.sentences[0].page
-
-    @property
-    def substance(self) -> float:
-        """0 to 1: words in finished sentences, of twelve. Headings have the words of many questions, and no answer."""
-        return min(1.0, sum(num_words(s.text) for s in self.sentences if s.is_finished) / 12)
 
 
 class PassageBuilder:

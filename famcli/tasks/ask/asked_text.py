@@ -38,8 +38,8 @@ from famcli.tasks.common import (
     chosen_memory_mode,
     open_documents,
 )
+from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
-from famcli.tasks.summarize.salience import AttentionProfile
 from famcli.text.passages import PassageBuilder
 
 ReadingEvent = Stage | Advance | Notice

@@ -12,7 +12,7 @@ import numpy as np
 from famcli.documents.target import check_page, replacing
 from famcli.errors import UsageError
 from famcli.tasks.report.document_html import LEVELS, Mark, Text, safe, text_html
-from famcli.tasks.report.record import Heat
+from famcli.tasks.report.heat import Heat
 
 
 @dataclass(frozen=True)

@@ -13,33 +13,12 @@ from numpy.typing import NDArray
 
 from famcli.documents.document import open_document
 from famcli.documents.piece import Piece
+from famcli.tasks.report.heat import Heat
 
 HEAT = np.dtype([("start", "<i8"), ("end", "<i8"), ("value", "<f4")])
 """A token's source bytes, and how hot it is: any number, the more the hotter; NaN where nobody knows."""
 
-_LOW, _HIGH, _BINS = -12.0, 24.0, 720
 _CHUNK = 1 << 16  # characters, and tokens
-
-
-class Heat:
-    """Which values are how common: a histogram, so that colours can be given by rank."""
-
-    def __init__(self) -> None:
-        self._counts = np.zeros(_BINS, np.int64)
-
-    def add(self, values: NDArray[np.float64]) -> None:
-        """More values; NaN counts for nothing."""
-        known = values[~np.isnan(values)]
-        self._counts += np.histogram(np.clip(known, _LOW, _HIGH), _BINS, (_LOW, _HIGH))[0]
-
-    def thresholds(self, shares: tuple[float, ...]) -> NDArray[np.float64]:
-        """The values that these shares of all lie below; none where there are no values."""
-        total = self._counts.sum()
-        if not total:
-            return np.empty(0)
-        edges = np.linspace(_LOW, _HIGH, _BINS + 1)[1:]
-        places = np.searchsorted(np.cumsum(self._counts) / total, np.asarray(shares))
-        return np.asarray(edges[np.minimum(places, _BINS - 1)])
 
 
 class Recorder:

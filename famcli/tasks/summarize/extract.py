@@ -13,11 +13,12 @@ from famcli.nn import MemoryMode
 from famcli.reading.engine import start_state
 from famcli.reading.events import BlockEvent
 from famcli.reading.scoring import score_continuation
+from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.summarize.candidates import Candidate, Candidates
 from famcli.tasks.summarize.chooser import Chooser
 from famcli.tasks.summarize.focus import Focus
 from famcli.tasks.summarize.parts import Parts
-from famcli.tasks.summarize.salience import AttentionProfile, Average
+from famcli.tasks.summarize.salience import Average
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.source_sentences import SourceSentences
 from famcli.tasks.summarize.summary_result import Signal

@@ -9,32 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BINS = 32  # parts of a block whose usual attention is known
-_PRIOR_BLOCKS = 2.0  # how many blocks of even attention the profile starts from
-_FLOOR = 1e-3
 _SHRINKAGE = 16.0  # tokens
-
-
-class AttentionProfile:
-    """What attention a place in a block usually gets, so that block ends are not favoured for where they are."""
-
-    def __init__(self) -> None:
-        self._sums = np.full(_BINS, _PRIOR_BLOCKS)
-        self._weight = _PRIOR_BLOCKS
-
-    def salience(self, attention: NDArray[np.float64], offset: int, block_size: int) -> NDArray[np.float64]:
-        """Log of attention [n] over the usual at the same place; the tokens stand at `offset` and on in their block.
-
-        0 is as usual. The usual is learned from the blocks so far, this one included.
-        """
-        density = attention * block_size
-        bins = (np.arange(offset, offset + len(attention)) * _BINS) // block_size
-        share = np.bincount(bins, minlength=_BINS) * (_BINS / block_size)
-        sums = np.bincount(bins, weights=density, minlength=_BINS) * (_BINS / block_size)
-        self._sums += sums
-        self._weight += float(share.mean())
-        usual = self._sums / self._weight
-        return np.asarray(np.log(np.maximum(density / np.maximum(usual[bins], _FLOOR), _FLOOR)))
 
 
 class Average:

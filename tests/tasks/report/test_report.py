@@ -17,8 +17,9 @@ from famcli.documents.document import open_document
 from famcli.errors import UsageError
 from famcli.tasks.report import document_html as report_text
 from famcli.tasks.report.document_html import LEVELS, Mark, text_html
+from famcli.tasks.report.heat import AttentionProfile, Heat
 from famcli.tasks.report.page import Cited, Item, Report, report_html, write_report
-from famcli.tasks.report.record import FileText, Heat, RecordedText, Recorder
+from famcli.tasks.report.record import FileText, RecordedText, Recorder
 from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
 from famcli.tasks.summarize.summary_format import report_of
 from tests.reading.support import pipe
@@ -87,6 +88,18 @@ def test_colours_are_given_by_rank() -> None:
     assert len(heat.thresholds(LEVELS)) == 0
     heat.add(np.concatenate((np.random.default_rng(0).normal(size=10_000), [np.nan])))
     assert heat.thresholds((0.5, 0.97)) == pytest.approx([0.0, 1.88], abs=0.1)
+
+
+def test_the_profile_takes_out_where_in_a_block_a_token_stands() -> None:
+    profile, block = AttentionProfile(), 64
+    shape = np.repeat(np.linspace(0.1, 3.0, 32), 2)
+    for _ in range(500):
+        salience = profile.salience(shape / shape.sum(), 0, block)
+    assert np.abs(salience).max() < 0.1
+    odd = shape / shape.sum()
+    odd[10] *= 8
+    assert profile.salience(odd, 0, block).argmax() == 10
+    assert len(profile.salience(shape[-5:] / shape.sum(), block - 5, block)) == 5
 
 
 def test_of_a_long_text_what_surrounds_citations_is_shown_and_the_rest_is_named(

@@ -12,7 +12,7 @@ from famcli.nn import FamConfig
 from famcli.tasks.common import Advance
 from famcli.tasks.summarize.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
 from famcli.tasks.summarize.chooser import Chooser
-from famcli.tasks.summarize.salience import AttentionProfile, Average, TokenValues
+from famcli.tasks.summarize.salience import Average, TokenValues
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summarize import Length, SummarizeConfig, Summarizer, parse_length, summarize
 from famcli.text.quality import is_line, is_quotable, is_spoken, leaning, num_words, said, similarity, word_set
@@ -272,18 +272,6 @@ def test_what_stands_everywhere_is_marked_down(times: int, less: int) -> None:
     plain = scorer.final(candidates).score(candidates[0])
     (quote,) = Chooser(scorer, candidates, [], ()).of_all(Budget(4))
     assert quote.score == pytest.approx(plain - less)
-
-
-def test_the_profile_takes_out_where_in_a_block_a_token_stands() -> None:
-    profile, block = AttentionProfile(), 64
-    shape = np.repeat(np.linspace(0.1, 3.0, 32), 2)
-    for _ in range(500):
-        salience = profile.salience(shape / shape.sum(), 0, block)
-    assert np.abs(salience).max() < 0.1
-    odd = shape / shape.sum()
-    odd[10] *= 8
-    assert profile.salience(odd, 0, block).argmax() == 10
-    assert len(profile.salience(shape[-5:] / shape.sum(), block - 5, block)) == 5
 
 
 def test_values_are_asked_for_by_place_and_forgotten() -> None:
