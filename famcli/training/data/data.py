@@ -14,11 +14,11 @@ from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.corpus import OnProgress, PackedCorpus, pack
 from famcli.training.data.generated import filler_of, make_episodes, make_repeat
 from famcli.training.data.lanes import Lanes
-from famcli.training.recipe.objectives import LANGUAGE_MODELLING, ObjectiveRecipe
 from famcli.training.data.questions import make_questions, open_questions
-from famcli.training.recipe.recipe import Recipe
 from famcli.training.data.sources import CorpusSource, GeneratedSource, Make, Source
 from famcli.training.data.vocabulary import recipe_tokenizer
+from famcli.training.recipe.objectives import LANGUAGE_MODELLING, ObjectiveRecipe
+from famcli.training.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)

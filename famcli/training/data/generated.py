@@ -17,8 +17,8 @@ from famcli.synthetic.filler import Filler
 from famcli.synthetic.streams import embed
 from famcli.tokens.tokenizer import Ids, Tokenizer
 from famcli.training.data.corpus import PackedCorpus
-from famcli.training.recipe.objectives import ObjectiveRecipe
 from famcli.training.data.sources import Make
+from famcli.training.recipe.objectives import ObjectiveRecipe
 
 REMEMBER, REPEAT = "\n\nRemember this passage:\n", "\n\nRepeat the passage:\n"
 """The cues of the objective that repeats: before the passage, and before its repetition."""

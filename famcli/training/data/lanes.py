@@ -20,10 +20,10 @@ from torch import Tensor
 from famcli.errors import RecipeError
 from famcli.nn.decoder import Decoder
 from famcli.nn.state import LayerState, OpenRows, State
-from famcli.training.recipe.objectives import ObjectiveRecipe
-from famcli.training.recipe.recipe import ScheduleRecipe
 from famcli.training.data.sampler import Mixture
 from famcli.training.data.sources import Source, TrainingDocument
+from famcli.training.recipe.objectives import ObjectiveRecipe
+from famcli.training.recipe.recipe import ScheduleRecipe
 
 IGNORE = -100
 """Target of a place that is padding: cross-entropy leaves it out."""

@@ -29,8 +29,8 @@ from famcli.training.data.corpus import (
     write_packed,
 )
 from famcli.training.data.generated import OpenFiller, plain_text
-from famcli.training.recipe.objectives import ObjectiveRecipe
 from famcli.training.data.sources import Make
+from famcli.training.recipe.objectives import ObjectiveRecipe
 
 UNANSWERABLE = "The text does not say."
 """The answer where the passage holds none."""

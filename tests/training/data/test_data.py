@@ -13,8 +13,8 @@ from famcli.errors import RecipeError, TokenizerError
 from famcli.training.data.corpus import PackProgress
 from famcli.training.data.data import make_lanes, open_data
 from famcli.training.data.lanes import IGNORE
-from famcli.training.recipe.recipe import Recipe, load_recipe
 from famcli.training.data.vocabulary import recipe_tokenizer
+from famcli.training.recipe.recipe import Recipe, load_recipe
 
 Make = Callable[..., Recipe]
 OBJECTIVES = """

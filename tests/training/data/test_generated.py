@@ -15,10 +15,10 @@ from famcli.errors import RecipeError
 from famcli.tokens.bytes import ByteTokenizer
 from famcli.training.data.corpus import PackedCorpus, pack
 from famcli.training.data.generated import REMEMBER, REPEAT, filler_of, make_episodes, make_repeat
-from famcli.training.recipe.objectives import ObjectiveRecipe
 from famcli.training.data.questions import UNANSWERABLE, make_questions, open_questions
-from famcli.training.recipe.recipe import CorpusRecipe
 from famcli.training.data.sources import GeneratedSource, Make
+from famcli.training.recipe.objectives import ObjectiveRecipe
+from famcli.training.recipe.recipe import CorpusRecipe
 
 TOKENIZER = ByteTokenizer()
 LENGTH = 1200

@@ -15,10 +15,10 @@ from famcli.nn import Decoder, DecoderConfig, FamConfig
 from famcli.nn.state import State
 from famcli.training.data.corpus import PackedCorpus
 from famcli.training.data.lanes import IGNORE, Lanes, StepPlan, start_state
-from famcli.training.recipe.objectives import ObjectiveRecipe
-from famcli.training.recipe.recipe import ScheduleRecipe
 from famcli.training.data.sampler import Mixture
 from famcli.training.data.sources import CorpusSource, GeneratedSource, Source
+from famcli.training.recipe.objectives import ObjectiveRecipe
+from famcli.training.recipe.recipe import ScheduleRecipe
 from tests.helpers import random_network
 
 BLOCK, BOS = 4, 99
