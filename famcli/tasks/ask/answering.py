@@ -12,7 +12,6 @@ from famcli.reading.engine import read_any
 from famcli.reading.generate import GeneratedText, generate
 from famcli.reading.sampling import GenerationConfig
 from famcli.tasks.ask.answers import (
-    NOT_SAID,
     NOTHING_FOUND,
     NOTHING_READ,
     NOTHING_WRITTEN,
@@ -27,11 +26,11 @@ from famcli.tasks.ask.ranking import NUM_WEIGHED, THRESHOLD, Weighed, best_sente
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.common import Notice
+from famcli.tasks.prompts import NOT_SAID, prompt
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import variants
 
-_PROMPT = "{passages}\n\nQuestion: {question}\nAnswer:"
 _TOGETHER = 8  # questions weighed before the first of them is answered
 CHANGED = "a source was changed since it was read: what no longer stands in it is not cited"
 AnswerStyle = Literal["extract", "sentence", "span", "write"]
@@ -210,20 +209,11 @@ class Answerer:
         return Answer(question.text, True, text, "written", False, confidence, citations)
 
     def _prompt(self, question: Question, evidence: list[Weighed]) -> list[int]:
-        """Token ids of the evidence, in the order of the text, and the question in the checkpoint's own frame.
-
-        What is said later may overturn what was said before. Only the frame is searched for the two places: what a
-        passage or a question holds is put in as it is.
-        """
-        frame = self.text.model.sidecar.prompts.get("ask", _PROMPT)
+        """Token ids of the evidence, in the order of the text, and the question in the checkpoint's own wording."""
+        # In the order of the text, because a later statement may overturn an earlier one.
         in_order = sorted((one.passage for one in evidence), key=lambda passage: (passage.source, passage.span))
-        values = {"{passages}": "\n\n".join(passage.text for passage in in_order), "{question}": question.text}
-        parts, rest = list[str](), frame
-        for name in sorted(values, key=lambda name: frame.find(name)):
-            before, mark, rest = rest.partition(name)
-            parts += [before, values[name]] if mark else []
-            rest = rest if mark else before
-        return self.text.model.tokenizer.encode("\n\n" + "".join([*parts, rest]).lstrip())
+        values = {"passages": "\n\n".join(passage.text for passage in in_order), "question": question.text}
+        return self.text.model.tokenizer.encode("\n\n" + prompt(self.text.model.sidecar, "ask", values).lstrip())
 
     def _cite(self, one: Weighed) -> Citation:
         place, passage = self.text.places[one.passage.source], one.passage

@@ -14,8 +14,6 @@ NOT_FOUND_SO_FAR = "Not found in the part that was read."
 NOTHING_READ = "Nothing was read, so there is nothing to find."
 NOTHING_WRITTEN = "The model wrote nothing."
 SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."
-NOT_SAID = "The text does not say."
-"""What a checkpoint is trained to write where the text holds no answer: taken for that, not for an answer."""
 
 
 @dataclass(frozen=True)

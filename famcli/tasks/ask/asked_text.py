@@ -38,6 +38,7 @@ from famcli.tasks.common import (
     chosen_memory_mode,
     open_documents,
 )
+from famcli.tasks.prompts import QUESTION_FIRST, fill
 from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
 from famcli.text.passages import PassageBuilder
@@ -147,8 +148,9 @@ class TextReader:
 
     def _read_first(self, questions: Sequence[str]) -> None:
         """Questions as text of their own, before the documents: they belong to no source that is cited."""
-        text = "".join(f"Question: {question}\n" for question in questions).encode("utf-8", "replace")
-        for _ in self.reader.read([open_document("-", encoding="utf-8", stdin=io.BytesIO(text))], names=False):
+        text = "".join(fill(QUESTION_FIRST, {"question": question}) for question in questions)
+        stream = io.BytesIO(text.encode("utf-8", "replace"))
+        for _ in self.reader.read([open_document("-", encoding="utf-8", stdin=stream)], names=False):
             pass
 
     def _watch(self, documents: Documents) -> Iterator[Document]:

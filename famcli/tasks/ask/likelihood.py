@@ -12,10 +12,10 @@ from famcli.nn import MemoryMode
 from famcli.nn.state import State
 from famcli.reading.engine import as_batch, legal_cuts, read_any, start_state
 from famcli.reading.scoring import cross_entropy, score_continuations
+from famcli.tasks.prompts import QUESTION_OPENING
 
 _ROWS = 16  # passages read together: each costs a copy of a state that has read nothing
 _FORKS = 8  # questions read together after a state: each costs a copy of it
-_OPENING = "\n\nQuestion:"
 
 
 class QuestionLikelihood:
@@ -23,7 +23,7 @@ class QuestionLikelihood:
 
     def __init__(self, model: Model, questions: Sequence[str], memory_mode: MemoryMode) -> None:
         self._model = model
-        self._opening = model.tokenizer.encode(_OPENING)
+        self._opening = model.tokenizer.encode(QUESTION_OPENING)
         self._questions = [model.tokenizer.encode(" " + question) for question in questions]
         bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
         self._start_hidden, self._start = read_any(model.network, bos, start_state(model.network, memory_mode))

@@ -21,29 +21,13 @@ from famcli.nn.state import State
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText, generate
 from famcli.reading.sampling import GenerationConfig
+from famcli.tasks.prompts import ABOUT, fill, prompt
 from famcli.tasks.summarize.summary_result import Quote, SummarizeConfig
 
 _MIN_STRETCH = 2048  # tokens a note is about where a memory carries what left the window
 _TOKENS_A_WORD = 2.0
 _NUMBER = re.compile(r"\[(\d{1,3})\]")
 _QUOTED = re.compile('[\u201c"]([^\u201c\u201d"]{12,})[\u201d"]')
-_ABOUT = ", as far as it is about {focus}"
-PROMPTS = {
-    "summarize_note": (
-        "Write a note of at most {words} words on what the passage that was just read says{about}. Keep names, places "
-        "and numbers. Add nothing that it does not say."
-    ),
-    "summarize_condense": (
-        "These notes were taken on consecutive parts of a text:\n\n{notes}\n\nWrite one note of at most {words} words "
-        "that keeps what matters most{about}. Add nothing that they do not say."
-    ),
-    "summarize": (
-        "The text was read to its end. These notes were taken on the way:\n\n{notes}\n\nThese are sentences of it, "
-        "numbered:\n\n{quotes}\n\nWrite a summary of the text in about {words} words{about}. Where a numbered sentence "
-        "supports what you say, put its number behind it, like [1]; quote only by copying exactly. Add nothing that "
-        "notes and sentences do not say."
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -162,22 +146,15 @@ class Writer:
         self, name: str, state: State, hidden: Tensor | None, max_tokens: int, values: dict[str, str]
     ) -> Iterator[str]:
         """What comes of an instruction on a fork of `state`."""
-        template = self.model.sidecar.prompts.get(name, PROMPTS[name])
-        about = "" if self.config.focus is None else _ABOUT.replace("{focus}", self.config.focus)
-        prompt = fill(template, {"about": about, "focus": self.config.focus or "", **values})
+        about = "" if self.config.focus is None else fill(ABOUT, {"focus": self.config.focus})
+        asked = prompt(self.model.sidecar, name, {"about": about, "focus": self.config.focus or "", **values})
         tokenizer = self.model.tokenizer
-        ids = tokenizer.encode(f"\n\n{prompt}\n\n") if self._chat is None else self._chat.around(tokenizer, prompt)
+        ids = tokenizer.encode(f"\n\n{asked}\n\n") if self._chat is None else self._chat.around(tokenizer, asked)
         stop = ("\n\n",) if self._chat is None else ()
         settings = GenerationConfig(max_tokens=max_tokens, stop=stop, repetition_penalty=1.1)
         for event in generate(self.model, state, ids, settings, last_hidden=hidden):
             if isinstance(event, GeneratedText):
                 yield event.text
-
-
-def fill(template: str, values: dict[str, str]) -> str:
-    """`template` with each `{name}` replaced, all at once: what a value holds is never a place to fill."""
-    names = "|".join(map(re.escape, values))
-    return re.sub(f"\\{{({names})\\}}", lambda match: values[match[1]], template)
 
 
 def check_written(text: str, quotes: Sequence[Quote]) -> WrittenText:

@@ -15,13 +15,11 @@ from famcli.synthetic.episodes import NUM_NAMES, Episode, Statement, interleave,
 from famcli.synthetic.facts import facts
 from famcli.synthetic.filler import Filler
 from famcli.synthetic.streams import embed
+from famcli.tasks.prompts import REMEMBER, REPEAT
 from famcli.tokens.tokenizer import Ids, Tokenizer
 from famcli.training.data.corpus import PackedCorpus
 from famcli.training.data.sources import Make
 from famcli.training.recipe.objectives import ObjectiveRecipe
-
-REMEMBER, REPEAT = "\n\nRemember this passage:\n", "\n\nRepeat the passage:\n"
-"""The cues of the objective that repeats: before the passage, and before its repetition."""
 
 _TRIES = 8
 

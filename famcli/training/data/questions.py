@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from famcli.documents.records import read_objects
 from famcli.errors import RecipeError
 from famcli.synthetic.filler import Filler
+from famcli.tasks.prompts import ANSWER, NOT_SAID, QUESTION, fill
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
 from famcli.training.data.corpus import (
     OnProgress,
@@ -31,9 +32,6 @@ from famcli.training.data.corpus import (
 from famcli.training.data.generated import OpenFiller, plain_text
 from famcli.training.data.sources import Make
 from famcli.training.recipe.objectives import ObjectiveRecipe
-
-UNANSWERABLE = "The text does not say."
-"""The answer where the passage holds none."""
 
 _FILE = "questions.json"
 _TRIES = 8
@@ -89,7 +87,7 @@ def _choose(recipe: ObjectiveRecipe) -> dict[str, list[tuple[str, str]]]:
         kept = recipe.hash_from <= byte < recipe.hash_below and str(record.get("id")) not in recipe.exclude_ids
         if not kept or any(record.get(name) != value for name, value in (recipe.where or {}).items()):
             continue
-        answer = UNANSWERABLE if record.get("unanswerable") else (answers[0] if answers else "")
+        answer = NOT_SAID if record.get("unanswerable") else (answers[0] if answers else "")
         if answer and context and len(answer) <= recipe.max_answer_characters:
             pair = (_line(question), _line(answer))
             chosen.setdefault(without_surrogates(context).strip(), []).append(pair)
@@ -153,12 +151,12 @@ def make_questions(
 def _asked(
     pairs: list[tuple[str, str]], queries: int, tokenizer: Tokenizer, rng: np.random.Generator
 ) -> list[tuple[Ids, NDArray[np.bool_]]]:
-    """Tokens of some of the questions with their answers, and which of them are answers. Worded like `famcli ask`."""
+    """Tokens of some of the questions with their answers, and which of them are answers."""
     made = []
     for number in rng.permutation(len(pairs))[: queries or len(pairs)]:
         question, answer = pairs[int(number)]
-        asked = tokenizer.encode(f"\n\nQuestion: {question}\nAnswer:")
-        answered = tokenizer.encode(f" {answer}\n")
+        asked = tokenizer.encode(fill(QUESTION, {"question": question}))
+        answered = tokenizer.encode(fill(ANSWER, {"answer": answer}))
         ids = np.array(asked + answered, dtype=np.int32)
         made.append((ids, np.arange(len(ids)) >= len(asked)))
     return made

@@ -13,7 +13,7 @@ from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText
 from famcli.reading.scoring import score_continuation
 from famcli.tasks.ask.answering import Answerer
-from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOT_SAID, NOTHING_FOUND, SOURCE_GONE
+from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import QuestionLikelihood
@@ -21,6 +21,7 @@ from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import weigh
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.common import Advance, Notice
+from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.read import ReadConfig, read
 from famcli.tasks.summarize.summarize import summarize
 from tests.reading.support import pipe

@@ -12,10 +12,11 @@ from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
 from famcli.reading.generate import GeneratedText
 from famcli.tasks.common import Advance
+from famcli.tasks.prompts import fill
 from famcli.tasks.summarize import write as summarize_write
 from famcli.tasks.summarize.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length
 from famcli.tasks.summarize.summary_result import Quote
-from famcli.tasks.summarize.write import check_written, fill
+from famcli.tasks.summarize.write import check_written
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
 
 CONFIG = SummarizeConfig(mode="write", length=parse_length("20w"), max_note_tokens=12)

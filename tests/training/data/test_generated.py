@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from famcli.errors import RecipeError
+from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
 from famcli.tokens.bytes import ByteTokenizer
 from famcli.training.data.corpus import PackedCorpus, pack
-from famcli.training.data.generated import REMEMBER, REPEAT, filler_of, make_episodes, make_repeat
-from famcli.training.data.questions import UNANSWERABLE, make_questions, open_questions
+from famcli.training.data.generated import filler_of, make_episodes, make_repeat
+from famcli.training.data.questions import make_questions, open_questions
 from famcli.training.data.sources import GeneratedSource, Make
 from famcli.training.recipe.objectives import ObjectiveRecipe
 from famcli.training.recipe.recipe import CorpusRecipe
@@ -189,7 +190,7 @@ def test_questions_stand_at_the_end_of_passages_one_of_which_they_are_about(
             record = about[re.findall(r"\n\nQuestion: (.*)\nAnswer:$", before)[0]]
             context = str(record["context"]).strip()
             assert context in text
-            expected = UNANSWERABLE if record.get("unanswerable") else " ".join(record["answers"][0].split())
+            expected = NOT_SAID if record.get("unanswerable") else " ".join(record["answers"][0].split())
             assert answer == f" {expected}\n"
             seen.add((record["id"], text.index(context) > 350))
     assert len(seen) == 8  # four questions, early and late
@@ -204,7 +205,7 @@ def test_questions_can_stand_in_the_text_of_corpora(
     for seed in range(10):
         (_, text), (_, answer) = parts(make, seed)
         assert len(re.findall(r"went on and on", text)) > 10
-        assert answer in (" green\n", " so it is\n", " white\n", f" {UNANSWERABLE}\n")
+        assert answer in (" green\n", " so it is\n", " white\n", f" {NOT_SAID}\n")
 
 
 def test_what_is_held_out_of_a_set_is_never_asked(questions: ObjectiveRecipe, tmp_path: Path) -> None:
