@@ -5,18 +5,28 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
-from famcli.cli.options import CacheOption, EstimateJsonOption, OfflineOption, ReportOptions, RunJsonlOption
+from famcli.cli.options import BlockOptions, CacheOption, OfflineOption, ReportOptions, RunOptions
+from famcli.cli.render import Notes
+from famcli.cli.train import follow, show_estimate
+from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import CheckpointError, RecipeError, UsageError
 
+if TYPE_CHECKING:
+    from famcli.training.recipe.adapt_plan import AdaptPlan
 
-def adapt(
-    *,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint folder, or a name as --model takes it.")],
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """What is trained of the checkpoint, and on what."""
+
+    PANEL: ClassVar = "Training"
+
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -24,18 +34,11 @@ def adapt(
             metavar="PATH",
             help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
         ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the adapter goes (with full: the checkpoint).")
-    ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, recipe. Default: runs/OUT."),
-    ] = None,
+    ] = None
     method: Annotated[
         Literal["lora", "full"],
         typer.Option("--method", help="lora: small updates and the memory prompt; full: every weight."),
-    ] = "lora",
+    ] = "lora"
     objective: Annotated[
         Literal["task", "distill"],
         typer.Option(
@@ -43,53 +46,57 @@ def adapt(
             help="task: text, and questions about what was read; distill: on plain text, what the same checkpoint says "
             "with full attention.",
         ),
-    ] = "task",
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the updates.")] = 64,
+    ] = "task"
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the updates.")] = 64
     alpha: Annotated[
         float | None, typer.Option("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
-    ] = None,
-    target: Annotated[
+    ] = None
+    targets: Annotated[
         list[str] | None,
         typer.Option("--target", metavar="NAME", help="A matrix that gets an update, q_proj say; repeatable."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the run.")] = None,
+    ] = None
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the run.")] = None
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
-    ] = None,
-    lanes: Annotated[int, typer.Option("--lanes", min=1, help="Documents read side by side.")] = 4,
+    ] = None
+    lanes: Annotated[int, typer.Option("--lanes", min=1, help="Documents read side by side.")] = 4
     learning_rate: Annotated[
         float | None, typer.Option("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
-    ] = None,
-    block_size: Annotated[int | None, typer.Option("--block-size", min=1, help="Tokens in a block, C.")] = None,
-    memory_segments: Annotated[
-        int | None, typer.Option("--memory-segments", min=0, help="Closed blocks that a token still sees, m.")
-    ] = None,
-    fam_length: Annotated[int | None, typer.Option("--fam-length", min=1, help="Rows of the memory, f.")] = None,
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws updates, prompt and documents.")] = 0
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """What a run computes on."""
+
+    PANEL: ClassVar = "Machine"
+
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"],
         typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else cpu."),
-    ] = "auto",
+    ] = "auto"
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option("--dtype", help="What to compute in; updates are float32.")
-    ] = "bfloat16",
+    ] = "bfloat16"
     threads: Annotated[
         int | None,
         typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
+    ] = None
+
+
+def adapt(
+    *,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint folder, or a name as --model takes it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the adapter goes (with full: the checkpoint).")
     ] = None,
+    updates: UpdateOptions,
+    blocks: BlockOptions,
+    options: RunOptions,
+    compute: ComputeOptions,
     cache: CacheOption = None,
     offline: OfflineOption = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws updates, prompt and documents.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any key of a recipe, e.g. schedule.max_blocks=16; repeatable."
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure a step, and print what the run will need.")
-    ] = False,
-    as_json: EstimateJsonOption = False,
-    jsonl: RunJsonlOption = False,
     report: ReportOptions,
 ) -> None:
     """Teach a pretrained checkpoint to read with a memory.
@@ -100,70 +107,54 @@ def adapt(
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
     from famcli.checkpoint.folder import check_new_folder
-    from famcli.cli.render import Notes
-    from famcli.cli.train import follow
-    from famcli.cli.train_estimate import show_estimate
-    from famcli.cli.work import cache_environment, cache_options, find_model
-    from famcli.training.loop.distributed import is_first_process
-    from famcli.training.recipe.adapt_plan import AdaptPlan, to_toml
     from famcli.training.recipe.recipe import make_recipe
 
-    if as_json and not dry_run:
-        raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
-    if out is None and not dry_run:
+    options.check()
+    if out is None and not options.dry_run:
         raise UsageError("--out is missing: give the folder that the adapter goes to")
     if out is not None:
         check_new_folder(out)
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
-    bars = report.progress_mode == "bar"
-    find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=bars)
+    find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=report.progress_mode == "bar")
     if cache is not None:
         os.environ["FAMCLI_CACHE"] = str(cache)  # the run looks for what its recipe names there too
     name = (out or Path(model)).expanduser().resolve().name or "adapted"
-    folder = run or Path("runs") / name
-    plan = AdaptPlan(
-        model=model,
-        data=tuple(data or ()),
-        method=method,
-        objective=objective,
-        rank=rank,
-        alpha=alpha,
-        targets=tuple(target) if target else None,
-        steps=steps,
-        minutes=minutes,
-        lanes=lanes,
-        learning_rate=learning_rate,
-        block_size=block_size,
-        memory_segments=memory_segments,
-        fam_length=fam_length,
-        device=device,
-        dtype=dtype,
-        threads=threads,
-        seed=seed,
-    )
-    table, path = plan.table(name), (folder / "recipe.toml").resolve()
+    folder = options.run or Path("runs") / name
+    table, path = _plan(model, updates, blocks, compute).table(name), (folder / "recipe.toml").resolve()
     try:
-        recipe = make_recipe(table, path, settings or [])
+        recipe = make_recipe(table, path, options.settings or [])
     except RecipeError as error:  # there is no such file yet
         raise RecipeError(str(error).removeprefix(f"{path}: ")) from error
-    if dry_run:
-        show_estimate(recipe, folder, as_json, "goes where --out says" if out is None else f"goes to {out}")
+    if options.dry_run:
+        show_estimate(recipe, folder, options.as_json, "goes where --out says" if out is None else f"goes to {out}")
         return
     assert out is not None
     _check_writable(out)
 
     def keep_recipe() -> None:
+        from famcli.training.recipe.adapt_plan import to_toml
+
         path.write_text(to_toml(table), encoding="utf-8")
 
-    exported = follow(recipe, folder, report, jsonl, "the same command", shown=out, on_start=keep_recipe)
+    exported = follow(recipe, folder, report, options.jsonl, "the same command", shown=out, on_start=keep_recipe)
+    from famcli.training.loop.distributed import is_first_process
+
     if is_first_process():
         try:
             shutil.copytree(exported, out, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
             raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
-        read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
+        read = ["--model", str(out)] if updates.method == "full" else ["--model", model, "--adapter", str(out)]
         command = ["famcli", "ppl", "FILE", "--memory-mode", "compare", *read, *elsewhere]
         notes.note(f"next: {shlex.join(command)}")
+
+
+def _plan(model: str, updates: UpdateOptions, blocks: BlockOptions, compute: ComputeOptions) -> AdaptPlan:
+    from famcli.training.recipe.adapt_plan import AdaptPlan
+
+    given = vars(updates) | {"data": tuple(updates.data or ())}
+    given["targets"] = tuple(updates.targets) if updates.targets else None
+    return AdaptPlan(model=model, **given, **blocks.chosen(), **vars(compute))
 
 
 def _check_writable(out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,16 +12,18 @@ import typer
 
 from famcli.cli.failures import EXIT_FAILED
 from famcli.cli.options import (
+    AnswerOptions,
     DocumentOptions,
     EachOption,
+    FileOption,
     LoadOption,
     MachineOptions,
     MemoryModeOption,
     OutputOptions,
+    ReadingsOptions,
     ReportOptions,
     check_html,
 )
-from famcli.cli.readings import ReadingsOptions
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work
 from famcli.errors import UsageError
@@ -32,60 +33,45 @@ if TYPE_CHECKING:
     from famcli.tasks.ask.ask import Ask, AskResult
     from famcli.tasks.report.record import Recorder
 
-WriteOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--write/--extractive",
-        help="Let the checkpoint write answers, or quote spans of the evidence only. Default: as the checkpoint says.",
-        show_default=False,
-    ),
-]
-TopOption = Annotated[int, typer.Option("--top", "-n", min=1, max=20, help="Passages to cite per question.")]
-ThresholdOption = Annotated[
-    float | None,
-    typer.Option(
-        "--threshold",
-        min=0,
-        max=1,
-        metavar="P",
-        help="The confidence that evidence needs; below it the answer is that nothing was found. Default: calibrated.",
-    ),
-]
-AnswerTokensOption = Annotated[int, typer.Option("--answer-tokens", min=1, help="The longest written answer or span.")]
-
 
 def ask(
     *,
     questions: Annotated[
         list[str] | None,
-        typer.Argument(metavar="QUESTION", help="What to ask; one reading serves them all."),
+        typer.Argument(
+            metavar="QUESTION|FILE",
+            help="What to ask; one reading serves them all. The path of a file is a text to read, as with --file.",
+        ),
     ] = None,
     question: Annotated[
-        list[str] | None, typer.Option("--question", "-q", metavar="QUESTION", help="The same, repeatable.")
+        list[str] | None, typer.Option("--question", "-q", metavar="QUESTION", help="What to ask, repeatable.")
     ] = None,
     listed: Annotated[
         Path | None,
         typer.Option("--questions", metavar="FILE", help="A file of questions, one on each line; - is standard input."),
     ] = None,
-    file: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="A text to read, repeatable; none, or -, is standard input."),
-    ] = None,
+    file: FileOption = None,
     load: LoadOption = None,
-    write: WriteOption = None,
-    top: TopOption = 3,
-    threshold: ThresholdOption = None,
-    answer_tokens: AnswerTokensOption = 64,
     question_first: Annotated[
         bool,
-        typer.Option("--question-first", help="Let the network read the questions before the text as well."),
+        typer.Option(
+            "--question-first",
+            help="Let the network read the questions before the text as well.",
+            rich_help_panel="Reading",
+        ),
     ] = False,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page too: the answers beside the text, citations linked."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page too: the answers beside the text, citations linked.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
+    answering: AnswerOptions,
     readings: ReadingsOptions,
     machine: MachineOptions,
     documents: DocumentOptions,
@@ -95,32 +81,27 @@ def ask(
     """Ask questions about texts; evidence is quoted and verified.
 
     The text is read once for all questions, and what was read of files is kept: the next question about them does not
-    read them again (see `famcli cache`). Evidence is quoted with its place, and each quote is checked by exact
+    read them again (see `famcli readings`). Evidence is quoted with its place, and each quote is checked by exact
     comparison with the source before it is shown. Where no passage is sure enough the answer says so. On a terminal a
     question that is not given is asked for. Ctrl-C answers from what was read so far, marked partial.
     """
-    if load and file:
-        raise UsageError("--load asks a memory file and --file reads texts: give one of them")
-    if load and each:
-        raise UsageError("--each treats texts alone, but --load reads none: leave one of them out")
-    check_html(html, each, file or [])
-    if load and question_first:
-        raise UsageError("--question-first is about reading, but --load reads nothing: leave one of them out")
-    if str(listed) == "-" and not load and ("-" in (file or ["-"])):
+    asked, texts = _divided(questions or [], file or [])
+    if load and texts:
+        raise UsageError("--load asks a memory file and FILE is a text to read: give one of them")
+    if load and (each or question_first):
+        option = "--each" if each else "--question-first"
+        raise UsageError(f"{option} is about reading, but --load reads nothing: leave one of them out")
+    check_html(html, each, texts)
+    if str(listed) == "-" and not load and ("-" in (texts or ["-"])):
         raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")
     with Work(report, output) as work:
-        names = [] if load else work.check_documents(file or [], documents)
-        asked = [*(questions or []), *(question or []), *_listed(listed)] or [_prompt(work)]
+        names = [] if load else work.check_documents(texts, documents)
+        asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
         from famcli.tasks.ask.question import Question
 
         Question.check(asked)
-        for path in filter(os.path.isfile, asked):
-            hint = f"'{path}' is given as a question, and is a file: to read it, write --file {shlex.quote(path)}"
-            if not load and not file and len(asked) > 1:
-                raise UsageError(hint)
-            work.notes.note(hint)
         model = work.open_model(machine, load)
-        config = make_config(write, top, threshold, answer_tokens, memory_mode, question_first, documents.encoding)
+        config = make_config(answering, documents, memory_mode, 3, question_first)
         cache = readings.open() if readings.readings_limit and not load else None
         results, found = [], 0
         from famcli.tasks.ask.answers import SOURCE_GONE
@@ -150,26 +131,24 @@ def ask(
 
 
 def make_config(
-    write: bool | None,
-    top: int,
-    threshold: float | None,
-    answer_tokens: int,
+    answering: AnswerOptions,
+    documents: DocumentOptions,
     memory_mode: Literal["on", "frozen", "none"] | None,
-    question_first: bool,
-    encoding: str | None,
+    top: int,
+    question_first: bool = False,
 ) -> AskConfig:
-    """The options as the task takes them."""
+    """The options as the task takes them. top: the number of passages to cite, where no option says it."""
     from famcli.tasks.ask.answering import AskConfig
     from famcli.tasks.ask.ranking import THRESHOLD
 
     return AskConfig(
-        style=None if write is None else "write" if write else "extract",
-        top=top,
-        threshold=THRESHOLD if threshold is None else threshold,
-        max_answer_tokens=answer_tokens,
+        style=None if answering.write is None else "write" if answering.write else "extract",
+        top=answering.top or top,
+        threshold=THRESHOLD if answering.threshold is None else answering.threshold,
+        max_answer_tokens=answering.answer_tokens,
         memory_mode=memory_mode,
         question_first=question_first,
-        encoding=encoding,
+        encoding=documents.encoding,
     )
 
 
@@ -182,6 +161,12 @@ def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) 
     facts += ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
     write_report(path, report, texts_of(task.text, recorder), recorder.histogram)
+
+
+def _divided(words: list[str], files: list[str]) -> tuple[list[str], list[str]]:
+    """Questions and texts: what was given without an option is a question, unless it is the path of a file."""
+    found = [word for word in words if os.path.isfile(word)]
+    return [word for word in words if word not in found], [*found, *files]
 
 
 def _listed(path: Path | None) -> list[str]:

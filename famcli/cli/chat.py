@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from famcli.cli.ask import AnswerTokensOption, ThresholdOption, TopOption, WriteOption, make_config
+from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated
 from famcli.cli.options import (
+    AnswerOptions,
     DocumentOptions,
+    FileOption,
     LoadOption,
     MachineOptions,
     MemoryModeOption,
     OutputOptions,
+    ReadingsOptions,
     ReportOptions,
 )
-from famcli.cli.readings import ReadingsOptions
 from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
@@ -50,12 +52,10 @@ def chat(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="Text files, read one after the other.")
     ] = None,
+    file: FileOption = None,
     load: LoadOption = None,
-    write: WriteOption = None,
-    top: TopOption = 1,
-    threshold: ThresholdOption = None,
-    answer_tokens: AnswerTokensOption = 64,
     memory_mode: MemoryModeOption = None,
+    answering: AnswerOptions,
     readings: ReadingsOptions,
     machine: MachineOptions,
     documents: DocumentOptions,
@@ -63,17 +63,19 @@ def chat(
 ) -> None:
     """Ask one question after the other about texts read once.
 
-    The text is read, or taken from what an earlier question left (`famcli cache`), then each line typed is a question.
+    The text is read, or taken from what an earlier question left (`famcli readings`); then each line typed is a
+    question.
     /source shows a citation in its place, /history lists what was asked, /save writes it all to a file. Where
     standard input is no terminal its lines are the questions, and the exit code is 1 if one failed. Ctrl-C ends an
     answer, Ctrl-D the conversation.
     """
-    if bool(load) == bool(files) or "-" in (files or []):
+    texts = [*(files or []), *(file or [])]
+    if bool(load) == bool(texts) or "-" in texts:
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
     with Work(report, OutputOptions()) as work:
-        names = [] if load else work.check_documents(files or [], documents)
+        names = [] if load else work.check_documents(texts, documents)
         model = work.open_model(machine, load)
-        config = make_config(write, top, threshold, answer_tokens, memory_mode, False, documents.encoding)
+        config = make_config(answering, documents, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
         cache = readings.open() if readings.readings_limit and not load else None

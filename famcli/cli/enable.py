@@ -7,23 +7,15 @@ from typing import Annotated
 
 import typer
 
-from famcli.cli.options import CacheOption
+from famcli.cli.options import BlockOptions, CacheOption
 
 
 def enable(
+    *,
     model: Annotated[
         str,
         typer.Argument(metavar="MODEL", help="A checkpoint folder, a GGUF file, or a name that `famcli models` lists."),
     ],
-    block_size: Annotated[
-        int | None, typer.Option("--block-size", min=1, help="Tokens in a block, C. Default: what the decoder bears.")
-    ] = None,
-    memory_segments: Annotated[
-        int | None, typer.Option("--memory-segments", min=0, help="Closed blocks that a token still sees, m.")
-    ] = None,
-    fam_length: Annotated[
-        int | None, typer.Option("--fam-length", min=0, help="Rows of the feedback memory, f; 0 for none.")
-    ] = None,
     sink_tokens: Annotated[
         int | None, typer.Option("--sink-tokens", min=0, help="First tokens that stay visible for ever, s.")
     ] = None,
@@ -36,6 +28,7 @@ def enable(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the memory prompt.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier fam.json and fam.safetensors.")] = False,
+    blocks: BlockOptions,
     cache: CacheOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.")] = False,
@@ -56,9 +49,7 @@ def enable(
     located = resolve(model, cache_environment(cache), asked_by="MODEL")
     done = enable_folder(
         located.path,
-        block_size=block_size,
-        memory_segments=memory_segments,
-        fam_length=fam_length,
+        **blocks.chosen(),
         sink_tokens=sink_tokens,
         local_memory=local_memory,
         seed=seed,

@@ -27,7 +27,7 @@ COMMANDS = {
     "chat": "Ask one question after the other about texts read once.",
     "ppl": "Measure perplexity, bits per byte, next-token accuracy.",
     "read": "Read texts once and save what was read as a memory file.",
-    "cache": "Show or clear what was read for questions.",
+    "readings": "Show or clear what was read for questions.",
     "inspect": "Show what a checkpoint, an adapter or a memory file holds.",
     "models": "List the checkpoints that --model can name.",
     "pull": "Fetch a checkpoint from the Hugging Face hub.",
@@ -38,6 +38,8 @@ COMMANDS = {
     "train": "Train a checkpoint from a recipe.",
     "eval": "Judge a checkpoint: ppl, passkey, needle, babi.",
 }
+
+_PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")  # in this order; others take the empty place
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
@@ -88,8 +90,23 @@ def make_app(
     if group_help is not None:
         app.callback(help=group_help)(lambda: None)
     for name, function in functions.items():
-        app.command(name)(expand_option_groups(function))
+        app.command(name, cls=PanelCommand)(expand_option_groups(function))
     return app
+
+
+class PanelCommand(TyperCommand):
+    """Lists its options under the headings that their groups name. Typer does that only in boxes, which need rich."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            usual = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
+            if record is not None:
+                panels.setdefault(getattr(parameter, "rich_help_panel", None) or usual, []).append(record)
+        for panel in sorted(panels, key=lambda panel: _PANELS.index(panel) if panel in _PANELS else 2):
+            with formatter.section(panel):
+                formatter.write_dl(panels[panel])
 
 
 class LazyGroup(GuardedGroup):

@@ -1,7 +1,8 @@
 """Options that several commands share, as frozen dataclasses, so that one meaning has one name everywhere.
 
 A command takes a whole group as one parameter (`machine: MachineOptions`); `expand_option_groups` shows typer the
-group's fields as options of their own and hands the command the filled group.
+group's fields as options of their own and hands the command the filled group. A group's `PANEL` is the heading that
+its options stand under in the help page.
 """
 
 from __future__ import annotations
@@ -12,22 +13,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
 import typer
 
 from famcli.errors import UsageError
 
+if TYPE_CHECKING:
+    from famcli.tasks.ask.reading_cache import ReadingCache
+
+MEGABYTE = 1_000_000
+
 _MODES = "on: carry the memory; frozen: keep the initial memory; none: no memory keys at all"
 MemoryModeOption = Annotated[
     Literal["on", "frozen", "none"] | None,
-    typer.Option("--memory-mode", help=f"{_MODES}. Default: on, or none where the memory is not trained."),
+    typer.Option(
+        "--memory-mode",
+        help=f"{_MODES}. Default: on, or none where the memory is not trained.",
+        rich_help_panel="Reading",
+    ),
 ]
 ScoreModeOption = Annotated[
     Literal["on", "frozen", "none", "compare"] | None,
     typer.Option(
         "--memory-mode",
         help=f"{_MODES}; compare: on and frozen over one pass. Default: on, or none where the memory is not trained.",
+        rich_help_panel="Reading",
     ),
 ]
 JudgeModeOption = Annotated[
@@ -36,29 +47,53 @@ JudgeModeOption = Annotated[
         "--memory-mode",
         help=f"{_MODES}; compare: on, then frozen over the same tokens. Default: on, or none where the memory is not "
         "trained.",
+        rich_help_panel="Reading",
     ),
 ]
 FilesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
 ]
-EachOption = Annotated[bool, typer.Option("--each", help="Treat each file alone, instead of one after the other.")]
-EstimateJsonOption = Annotated[
-    bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
+FileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="A text to read, repeatable; none, or -, is standard input.",
+        rich_help_panel="Reading",
+    ),
 ]
-RunJsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")]
+EachOption = Annotated[
+    bool,
+    typer.Option("--each", help="Treat each file alone, instead of one after the other.", rich_help_panel="Reading"),
+]
 LoadOption = Annotated[
     Path | None,
-    typer.Option("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
+    typer.Option(
+        "--load",
+        metavar="FILE.fam",
+        help="Ask a memory file of `famcli read` instead of reading.",
+        rich_help_panel="Reading",
+    ),
 ]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
-        "--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="The hub's cache. Default: where its own tools keep it."
+        "--cache",
+        envvar="FAMCLI_CACHE",
+        metavar="DIR",
+        help="The hub's cache. Default: where its own tools keep it.",
+        rich_help_panel="Machine",
     ),
 ]
 OfflineOption = Annotated[
     bool,
-    typer.Option("--offline", envvar="FAMCLI_OFFLINE", help="Never touch the network: what is not here is missing."),
+    typer.Option(
+        "--offline",
+        envvar="FAMCLI_OFFLINE",
+        help="Never touch the network: what is not here is missing.",
+        rich_help_panel="Machine",
+    ),
 ]
 QuantizeOption = Annotated[
     Literal["none", "int8", "int4"],
@@ -73,6 +108,8 @@ AdapterOption = Annotated[
 @dataclass(frozen=True)
 class MachineOptions:
     """Where the network comes from and what it runs on."""
+
+    PANEL: ClassVar = "Machine"
 
     model: Annotated[
         str | None,
@@ -106,6 +143,8 @@ class MachineOptions:
 class ReportOptions:
     """What is shown on stderr while a command works."""
 
+    PANEL: ClassVar = "Output"
+
     progress: Annotated[
         Literal["none", "bar", "json"] | None,
         typer.Option(
@@ -132,6 +171,8 @@ class ReportOptions:
 class OutputOptions:
     """The form of the result on stdout."""
 
+    PANEL: ClassVar = "Output"
+
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event, as it happens.")] = False
 
@@ -147,12 +188,141 @@ class OutputOptions:
 class DocumentOptions:
     """How the bytes of documents become text."""
 
+    PANEL: ClassVar = "Reading"
+
     encoding: Annotated[
         str | None,
         typer.Option(
             "--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How questions are answered."""
+
+    PANEL: ClassVar = "Answering"
+
+    write: Annotated[
+        bool | None,
+        typer.Option(
+            "--write/--extractive",
+            help="Let the checkpoint write answers, or quote spans of the evidence only. Default: as the checkpoint "
+            "says.",
+            show_default=False,
+        ),
+    ] = None
+    top: Annotated[
+        int | None,
+        typer.Option("--top", "-k", min=1, max=20, help="Passages to cite per question. Default: 3; in chat 1."),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--threshold",
+            min=0,
+            max=1,
+            metavar="P",
+            help="The confidence that evidence needs; below it the answer is that nothing was found. Default: "
+            "calibrated.",
+        ),
+    ] = None
+    answer_tokens: Annotated[
+        int, typer.Option("--answer-tokens", min=1, help="The longest written answer or span.")
+    ] = 64
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a decoder is to read a stream; what is None is chosen for the decoder."""
+
+    PANEL: ClassVar = "Memory"
+
+    block_size: Annotated[
+        int | None, typer.Option("--block-size", min=1, help="Tokens in a block, C. Default: what suits the decoder.")
+    ] = None
+    memory_segments: Annotated[
+        int | None, typer.Option("--memory-segments", min=0, help="Closed blocks that a token still sees, m.")
+    ] = None
+    fam_length: Annotated[
+        int | None, typer.Option("--fam-length", min=0, help="Rows of the feedback memory, f; 0 for none.")
+    ] = None
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A training run: where it lies, what of its recipe is overridden, and what is shown of it."""
+
+    PANEL: ClassVar = "Run"
+
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, recipe. Default: runs/NAME."),
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in schedule.steps=10."),
+    ] = None
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, measure a step, and print what the run will need.")
+    ] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print that, and the recipe, as one JSON object.")
+    ] = False
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event of the run.")] = False
+
+    def check(self) -> None:
+        """Raise UsageError where options exclude each other."""
+        if self.as_json and not self.dry_run:
+            raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
+
+
+@dataclass(frozen=True)
+class ReadingsOptions:
+    """Where what was read is kept for the next question."""
+
+    PANEL: ClassVar = "Reading"
+
+    readings: Annotated[
+        Path | None,
+        typer.Option(
+            "--readings",
+            envvar="FAMCLI_READINGS",
+            metavar="DIR",
+            help="Where what was read of files is kept, with their text. Default: the user's cache folder.",
+        ),
+    ] = None
+    readings_limit: Annotated[
+        int,
+        typer.Option(
+            "--readings-limit",
+            envvar="FAMCLI_READINGS_LIMIT",
+            min=0,
+            metavar="MB",
+            help="What all kept readings may take together; those asked longest ago go first. 0 keeps nothing.",
+        ),
+    ] = 1000
+
+    def open(self) -> ReadingCache:
+        """The cache in that folder."""
+        from famcli.tasks.ask.reading_cache import ReadingCache
+
+        return ReadingCache(self.folder, self.readings_limit * MEGABYTE)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is, made or not."""
+        if self.readings is not None:
+            return self.readings
+        from platformdirs import user_cache_path
+
+        return user_cache_path("famcli") / "readings"
 
 
 def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
@@ -196,6 +366,7 @@ def _parameters_of(group: type) -> list[inspect.Parameter]:
     found = []
     for field in fields(group):
         assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
+        hints[field.name].__metadata__[0].rich_help_panel = group.PANEL  # type: ignore[attr-defined]
         found.append(
             inspect.Parameter(
                 field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]

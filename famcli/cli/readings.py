@@ -1,54 +1,61 @@
-"""Options about the cache of readings, which `ask`, `chat` and `cache` share."""
+"""`famcli readings`: what earlier questions have left for later ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from famcli.cli.options import MEGABYTE, OutputOptions, ReadingsOptions
+from famcli.cli.render import Output, describe_bytes, plural
+
 if TYPE_CHECKING:
-    from famcli.tasks.ask.reading_cache import ReadingCache
-
-MEGABYTE = 1_000_000
+    from famcli.tasks.ask.reading_cache import CachedReading
 
 
-@dataclass(frozen=True)
-class ReadingsOptions:
-    """Where what was read is kept for the next question."""
+def readings(
+    *,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything that is kept.")] = False,
+    kept: ReadingsOptions,
+    output: OutputOptions,
+) -> None:
+    """Show or clear what was read for questions.
 
-    readings: Annotated[
-        Path | None,
-        typer.Option(
-            "--readings",
-            envvar="FAMCLI_READINGS",
-            metavar="DIR",
-            help="Where what was read of files is kept, with their text. Default: the user's cache folder.",
-        ),
-    ] = None
-    readings_limit: Annotated[
-        int,
-        typer.Option(
-            "--readings-limit",
-            envvar="FAMCLI_READINGS_LIMIT",
-            min=0,
-            metavar="MB",
-            help="What all kept readings may take together; those asked longest ago go first. 0 keeps nothing.",
-        ),
-    ] = 1000
+    `famcli ask` and `famcli chat` keep what they read of a file (its memory, its passages and their text), so that the
+    next question about the same content need not read it again. It is readable by its owner only.
+    """
+    form, out, cache = output.form, Output(), kept.open()
+    removed = cache.clear() if clear else 0
+    entries = cache.entries()
+    size = sum(entry.size for entry in entries)
+    if form != "text":
+        for entry in entries if form == "jsonl" else []:
+            out.json({"event": "reading", **entry.to_json()})
+        values = {"folder": str(cache.folder), "size": size, "limit": cache.limit, "removed": removed}
+        if form == "jsonl":
+            out.json({"event": "result", **values})
+        else:
+            out.json({**values, "readings": [entry.to_json() for entry in entries]})
+        return
+    if clear:
+        out.line(f"Removed {plural(removed, 'reading')} from {cache.folder}.")
+        return
+    for entry in entries:
+        _show(out, entry)
+    limit = describe_bytes(cache.limit)
+    out.line(f"{plural(len(entries), 'reading')}, {describe_bytes(size)} of {limit}, in {cache.folder}", "dim")
+    if cache.limit < MEGABYTE:
+        out.line("The limit is 0: nothing is kept.", "yellow")
 
-    def open(self) -> ReadingCache:
-        """The cache in that folder."""
-        from famcli.tasks.ask.reading_cache import ReadingCache
 
-        return ReadingCache(self.folder, self.readings_limit * MEGABYTE)
+def _show(out: Output, entry: CachedReading) -> None:
+    out.line(", ".join(entry.names), "bold")
+    out.line(
+        f"  {describe_bytes(entry.num_bytes)} read by {entry.model}, memory {entry.memory_mode}, "
+        f"{_when(entry.created)}; last asked {_when(entry.used)}; takes {describe_bytes(entry.size)}"
+    )
 
-    @property
-    def folder(self) -> Path:
-        """Where it is, made or not."""
-        if self.readings is not None:
-            return self.readings
-        from platformdirs import user_cache_path
 
-        return user_cache_path("famcli") / "readings"
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

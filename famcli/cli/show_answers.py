@@ -33,7 +33,7 @@ class AnswersShown:
 
         if isinstance(event, EarlierReading):
             size = describe_bytes(event.counts.num_bytes)
-            self._work.notes.note(f"read before, so not again: {size} (see `famcli cache`)")
+            self._work.notes.note(f"read before, so not again: {size} (see `famcli readings`)")
             return
         if self._work.form == "json":
             return

@@ -62,7 +62,12 @@ def summarize(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write a page too: the summary beside the text, places linked."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write a page too: the summary beside the text, places linked.",
+            rich_help_panel="Output",
+        ),
     ] = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,

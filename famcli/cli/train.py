@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -16,12 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from famcli.cli.failures import INTERRUPTS, interrupted_code, interrupts_raise, remember_interrupt
-from famcli.cli.options import EstimateJsonOption, ReportOptions, RunJsonlOption
-from famcli.cli.render import Bar, Notes, Output, describe_seconds, plural
-from famcli.cli.train_estimate import show_estimate
-from famcli.errors import UsageError
+from famcli.cli.options import ReportOptions, RunOptions
+from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds, plural
 
 if TYPE_CHECKING:
+    from famcli.training.estimate import Estimate
     from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
     from famcli.training.recipe.recipe import Recipe
 
@@ -31,19 +31,7 @@ _SECONDS_BETWEEN = 0.5
 def train(
     *,
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A TOML file; docs/training.md explains its keys.")],
-    run: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, export. Default: runs/NAME."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. schedule.steps=10; repeatable."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe, measure a step, and print what the run will need.")
-    ] = False,
-    as_json: EstimateJsonOption = False,
-    jsonl: RunJsonlOption = False,
+    options: RunOptions,
     report: ReportOptions,
 ) -> None:
     """Train a checkpoint from a recipe.
@@ -55,15 +43,14 @@ def train(
     """
     from famcli.training.recipe.recipe import load_recipe
 
-    if as_json and not dry_run:
-        raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
-    loaded = load_recipe(recipe, settings or [])
-    folder = run or Path("runs") / loaded.name
-    if dry_run:
-        show_estimate(loaded, folder, as_json)
+    options.check()
+    loaded = load_recipe(recipe, options.settings or [])
+    folder = options.run or Path("runs") / loaded.name
+    if options.dry_run:
+        show_estimate(loaded, folder, options.as_json)
         return
     again = shlex.join(["famcli", "train", str(recipe), "--run", str(folder)])
-    follow(loaded, folder, report, jsonl, f"{again}, and the same --set")
+    follow(loaded, folder, report, options.jsonl, f"{again}, and the same --set")
 
 
 def follow(
@@ -228,3 +215,54 @@ class _Watch:
             raise KeyboardInterrupt
         self._stop = True
         self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")
+
+
+def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str | None = None) -> None:
+    """Measure, and print on stdout. goes_to: where what is made will be copied to, in words."""
+    from famcli.training.estimate import estimate, expected_vocab_size
+
+    found = estimate(recipe, expected_vocab_size(recipe))
+    output = Output()
+    if as_json:
+        output.json({"run": str(run_folder), "estimate": asdict(found), "recipe": recipe.to_json()})
+        return
+    made = "adapter" if recipe.trains_updates else "checkpoint"
+    for name, text in [*_lines(found, recipe, run_folder), *([] if goes_to is None else [(made, goes_to)])]:
+        output.write(f"{name:<14}", "bold")
+        output.line(text)
+
+
+def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str, str]]:
+    schedule = recipe.schedule
+    limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
+    distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
+    what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
+    total = found.fixed_bytes + found.step_bytes
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else total
+    too_much = f"; more than the {describe_bytes(there)} of this machine" if total > there else ""
+    return [
+        ("recipe", f"{recipe.name}, {recipe.path}"),
+        ("run", str(run_folder)),
+        (
+            "parameters",
+            f"{found.parameters:,}"
+            + ("" if found.trained == found.parameters else f", of which {found.trained:,} are trained"),
+        ),
+        ("steps", f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}"),
+        ("tokens", f"{found.tokens:,}"),
+        ("distance", distance),
+        ("operations", f"{found.flops_per_token:.3g} a token, {found.flops_per_token * found.tokens:.3g} in all"),
+        (
+            "memory",
+            f"{describe_bytes(total)}: {describe_bytes(found.fixed_bytes)} weights and optimiser, "
+            f"{describe_bytes(found.step_bytes)} the longest step{too_much}",
+        ),
+        ("speed", f"{found.tokens_per_second:,.0f} tokens/s, {found.peak_share:.0%} of this machine's peak"),
+        ("time", f"{describe_seconds(found.seconds)}, checks not counted"),
+        (
+            "disk",
+            f"{describe_bytes(found.export_bytes)} {what} while training "
+            f"{describe_bytes(found.checkpoint_bytes)}, twice that for a moment",
+        ),
+        ("measured", found.measured),
+    ]

@@ -100,12 +100,15 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
         assert run("ask", *options, "--model", tiny).exit_code == 2
     for options in (["--load", "x.fam", "--question-first"], ["--top", 0], ["--threshold", 2]):
         assert run("ask", "Who?", *options).exit_code == 2
-    file_as_question = run("ask", "Who?", story, "--model", tiny, input="")
-    assert file_as_question.exit_code == 2
-    assert f"write --file {story}" in file_as_question.stderr
-    hinted = run("ask", "Who?", story, "--file", story, "--model", tiny)
-    assert hinted.exit_code == 0
-    assert f"famcli: '{story}' is given as a question, and is a file: to read it, write --file {story}" in hinted.stderr
+    assert run("ask", story, "--model", tiny, input="").exit_code == 2  # a text, and no question
+
+
+def test_the_path_of_a_file_is_a_text(run, tiny: Path, story: Path) -> None:
+    by_option = json.loads(run("ask", "Who?", "--file", story, "--model", tiny, "--json").stdout)
+    by_path = json.loads(run("ask", "Who?", story, "--model", tiny, "--json").stdout)
+    assert by_path["answers"] == by_option["answers"]
+    as_question = json.loads(run("ask", "-q", story, "--file", story, "--model", tiny, "--json").stdout)
+    assert [answer["question"] for answer in as_question["answers"]] == [str(story)]
 
 
 def test_questions_from_options_and_files(run, tiny: Path, story: Path, tmp_path: Path) -> None:
@@ -146,21 +149,21 @@ def test_the_second_question_comes_from_the_earlier_reading(run, tiny: Path, sto
 def test_the_cache_can_be_seen_and_cleared(
     run, tiny: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run("cache").stdout == f"0 readings, 0 B of 1.0 GB, in {tmp_path / 'readings'}\n"
+    assert run("readings").stdout == f"0 readings, 0 B of 1.0 GB, in {tmp_path / 'readings'}\n"
     monkeypatch.chdir(tmp_path)
     run("ask", "Who?", "-f", story.name, "-m", tiny)
-    shown = run("cache").stdout.splitlines()
+    shown = run("readings").stdout.splitlines()
     assert shown[0] == str(story)  # though it was called otherwise
     assert re.search(rf"kB read by {tiny}, memory on, 20\d\d-.* last asked 20\d\d-.*; takes ", shown[1])
     assert shown[2].startswith("1 reading, ")
-    values = json.loads(run("cache", "--json").stdout)
+    values = json.loads(run("readings", "--json").stdout)
     assert values["readings"][0]["num_bytes"] == story.stat().st_size
     assert values["size"] == values["readings"][0]["size"]
-    events = [json.loads(line)["event"] for line in run("cache", "--jsonl").stdout.splitlines()]
+    events = [json.loads(line)["event"] for line in run("readings", "--jsonl").stdout.splitlines()]
     assert events == ["reading", "result"]
-    assert run("cache", "--clear").stdout == f"Removed 1 reading from {tmp_path / 'readings'}.\n"
-    assert json.loads(run("cache", "--json").stdout)["readings"] == []
-    assert "nothing is kept" in run("cache", "--readings-limit", 0).stdout
+    assert run("readings", "--clear").stdout == f"Removed 1 reading from {tmp_path / 'readings'}.\n"
+    assert json.loads(run("readings", "--json").stdout)["readings"] == []
+    assert "nothing is kept" in run("readings", "--readings-limit", 0).stdout
 
 
 def test_top_says_how_many_passages_are_cited(run, tiny: Path, story: Path) -> None:

@@ -85,7 +85,7 @@ def test_names_that_are_no_unicode_are_names_like_others(
         ["summarize", NAME, "other.txt", "--format", "markdown", "--progress", "json"],
         ["summarize", NAME, "--html", os.fsdecode(b"pa\xffge.html")],
         ["ppl", NAME],
-        ["cache"],
+        ["readings"],
         ["read", NAME, "--save", "story.fam", "--append"],
     ):
         stdout, stderr, code = started(*arguments, **utf8)

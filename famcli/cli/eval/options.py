@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -30,6 +30,8 @@ LengthsOption = Annotated[
 class ControlOptions:
     """What is read beside the checkpoint, and a picture of it all."""
 
+    PANEL: ClassVar = "Control"
+
     twin: Annotated[
         str | None,
         typer.Option("--twin", metavar="PATH|NAME", help="A second checkpoint to compare with; same tokenizer."),
@@ -42,6 +44,8 @@ class ControlOptions:
 @dataclass(frozen=True)
 class StreamOptions:
     """The streams that sentences are hidden in."""
+
+    PANEL: ClassVar = "Streams"
 
     streams: Annotated[int, typer.Option("--streams", min=1, help="Streams at each length (and of each task).")] = 20
     filler: Annotated[

@@ -67,6 +67,8 @@ class AdaptPlan:
         Raises UsageError for options that are missing or mean nothing, RecipeError or CheckpointError for what cannot
         be adapted.
         """
+        if self.fam_length == 0:
+            raise UsageError("fam_length is 0: there would be no memory to adapt; leave it out, or give 1 or more")
         if not self.data:
             raise UsageError("--data is missing: give .jsonl(.zst), text files, or a folder of .txt to learn from")
         if unknown := [name for name in self.targets or () if name not in TARGETS]:
