@@ -213,8 +213,8 @@ def _strings(node: ast.AST) -> str:
 
 
 def frame_rows(book: Path) -> list[tuple[str, str]]:
-    """Python frames of famcli from the command to a matrix product, for `ppl` and `ask` on the checkpoint that ships."""
-    with_question = ("ask", "Who is Gregory?", "--file", str(book), "--no-cache")
+    """Python frames of famcli from a command to a matrix product, on the checkpoint that ships."""
+    with_question = ("ask", "Who is Gregory?", "--file", str(book), "--readings-limit", "0")
     return [
         (f"frames from `famcli {words[0]}` to a kernel: fewest / most", _frames(words))
         for words in (("ppl", str(book)), with_question)
@@ -232,7 +232,7 @@ def _frames(words: tuple[str, ...]) -> str:
         count, each = 0, frame
         while each is not None:  # type: ignore[redundant-expr]
             inside = "/famcli/" in each.f_code.co_filename
-            if inside and each.f_code.co_name not in ("main", "invoke", "guarded"):
+            if inside and each.f_code.co_name not in ("main", "invoke", "guarded", "expanded"):
                 count += 1
             each = each.f_back  # type: ignore[assignment]
         deepest.append(count)
