@@ -1,7 +1,7 @@
 """The chat template of an instruction-following checkpoint: messages become token ids.
 
-A template is a Jinja program in the checkpoint's folder. It runs in a sandbox (chat_program.py) and sees stand-ins for
-what is said; what it puts around them becomes ids with its control tokens, and what is said becomes ids as any text
+A template is a Jinja program in the checkpoint's folder. It runs in a sandbox (chat_program.py) and sees placeholders
+for the messages. What it puts around them becomes ids with its control tokens; the messages become ids as any text
 does. So nothing in a document can open or close a turn, and a template never sees a document.
 """
 
@@ -18,27 +18,29 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from famcli.errors import CheckpointError, FamcliError
-from famcli.tokens.added import CONFIG_FILE, named, parse_object, read_bytes
+from famcli.checkpoint.jsonfile import read_json_object
+from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
-from famcli.tokens.prompt import PromptPart, encode_prompt
 from famcli.tokens.tokenizer import Tokenizer
+from famcli.tokens.tokenizer_config import CONFIG_FILE, MAX_BYTES, read_bytes, token_name
 
 TEMPLATE_FILE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 _PROGRAM = Path(__file__).with_name("chat_program.py")
-# Of the process that renders: processor time, memory, and characters it may write. The clock is for where the system
-# cannot bound the first.
+# Limits of the process that renders: processor time, memory, and characters it may write. The clock is for systems
+# that cannot bound the first.
 _LIMITS = {"seconds": 5, "bytes": 1 << 30, "chars": 1 << 20}
 _CLOCK_SECONDS = 60
-_MAX_TIMES = 8  # that a template may write what one side says
+_MAX_TIMES = 8  # that a template may write one message
 _ENDLESS = "it takes too long, or too much memory"
-_EDGE = "\u2003"  # a space that no template writes: where it is gone, the template strips what is said
-_STAND_IN = re.compile(f"({_EDGE}?)\ue0fa([0-9]{{1,6}})\ue0fb({_EDGE}?)")
+# Each message is rendered as a placeholder between two spaces that no template writes: where such a space is gone, the
+# template strips the message on that side.
+_EDGE = "\u2003"
+_PLACEHOLDER = re.compile(f"({_EDGE}?)\ue0fa([0-9]{{1,6}})\ue0fb({_EDGE}?)")
 
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says. role: "system", "user" or "assistant", as the template knows them."""
+    """One turn of a conversation. role: "system", "user" or "assistant", as the template knows them."""
 
     role: str
     content: str
@@ -46,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template, ready to use. path: the file it was found in. names: bos_token, eos_token and the like, as text."""
+    """A chat template. path: the file it was found in. names: the text of bos_token, eos_token and the like."""
 
     path: Path
     source: str
@@ -56,26 +58,24 @@ class ChatTemplate:
     def encode(self, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
         """The ids of a conversation; with `answer` up to where the answer to its last message begins.
 
-        Raises CheckpointError when the template cannot be used, refuses the order of the roles, or leaves out what
-        somebody says.
+        Raises CheckpointError when the template cannot be used, refuses the order of the roles, or leaves a message
+        out.
         """
-        said = [f"{_EDGE}\ue0fa{index}\ue0fb{_EDGE}" for index in range(len(messages))]
-        conversation = tuple(zip((one.role for one in messages), said, strict=True))
+        placeholders = [f"{_EDGE}\ue0fa{index}\ue0fb{_EDGE}" for index in range(len(messages))]
+        conversation = tuple(zip((one.role for one in messages), placeholders, strict=True))
         rendered = _rendered(self.path, self.source, tuple(self.names.items()), conversation, answer)
-        parts, place, times = [], 0, [0] * len(messages)
-        for found in _STAND_IN.finditer(rendered):
+        parts: list[tuple[str, bool]] = []
+        place, times = 0, [0] * len(messages)
+        for found in _PLACEHOLDER.finditer(rendered):
             index = int(found[2])
-            if index >= len(messages):  # the template's own
+            if index >= len(messages):  # the template's own text
                 continue
             text = messages[index].content
             text = text if found[1] else text.lstrip()
-            parts += [
-                PromptPart(rendered[place : found.start()]),
-                PromptPart(text if found[3] else text.rstrip(), True),
-            ]
+            parts += [(rendered[place : found.start()], False), (text if found[3] else text.rstrip(), True)]
             place = found.end()
             times[index] += 1
-        parts.append(PromptPart(rendered[place:]))
+        parts.append((rendered[place:], False))
         for one, count in zip(messages, times, strict=True):
             if not 0 < count <= _MAX_TIMES:
                 does = "leaves out" if count == 0 else f"writes {count:,} times"
@@ -85,14 +85,49 @@ class ChatTemplate:
         return encode_prompt(self.tokenizer, parts)
 
     def around(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        """The ids of a turn of the user that says `text`, to follow what was read: nothing begins a text anew."""
+        """The ids of a user's turn that says `text`, to follow what was read: without a BOS."""
         ids = self.encode([Message("user", text)])
         return ids[1:] if ids and ids[0] == tokenizer.bos_id else ids
 
 
+def encode_prompt(tokenizer: Tokenizer, parts: Sequence[tuple[str, bool]]) -> list[int]:
+    """The ids of (text, is_message) parts one after the other.
+
+    Only in a template's own text does the name of a control token become that token: a message stays text, whatever it
+    spells. Between two control tokens text is encoded as one, template and message together, as the tokenizer's own
+    library does it. White space that belongs to a control token goes with it.
+    """
+    tokens = tokenizer.control_tokens
+    names = sorted(filter(None, tokens), key=len, reverse=True)
+    pattern = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
+    ids: list[int] = []
+    text, after_control, strip = "", False, False
+
+    def close(right: bool) -> None:
+        """Encode the text gathered since the last control token."""
+        nonlocal text
+        text = text.lstrip() if strip else text
+        text = text.rstrip() if right else text
+        opening = tokenizer.section_opening(text) if after_control else tokenizer.opening(text)
+        ids.extend(tokenizer.encode(opening + text) if text else ())
+        text = ""
+
+    for part, is_message in parts:
+        for piece in [part] if is_message or pattern is None else pattern.split(part):
+            token = None if is_message else tokens.get(piece)
+            if token is None:
+                text += piece
+                continue
+            close(token.lstrip)
+            ids.append(token.id)
+            after_control, strip = True, token.rstrip
+    close(False)
+    return ids
+
+
 def has_chat_template(folder: Path) -> bool:
-    """Whether the checkpoint in `folder` has a chat template: it was made to follow instructions."""
-    return _found(folder) is not None
+    """True if the checkpoint in `folder` has a chat template: it was made to follow instructions."""
+    return _find(folder) is not None
 
 
 def open_chat_template(folder: Path, tokenizer: Tokenizer) -> ChatTemplate | None:
@@ -100,7 +135,7 @@ def open_chat_template(folder: Path, tokenizer: Tokenizer) -> ChatTemplate | Non
 
     Raises CheckpointError for one that cannot be used at all.
     """
-    found = _found(folder)
+    found = _find(folder)
     if found is None:
         return None
     template = ChatTemplate(*found, _names(folder, tokenizer), tokenizer)
@@ -108,7 +143,7 @@ def open_chat_template(folder: Path, tokenizer: Tokenizer) -> ChatTemplate | Non
     return template
 
 
-def _found(folder: Path) -> tuple[Path, str] | None:
+def _find(folder: Path) -> tuple[Path, str] | None:
     """The file that holds the template, and the template: a file of its own goes before a key of a file."""
     if is_gguf(folder):
         text = read_gguf(folder).value("tokenizer.chat_template", str, "")
@@ -117,7 +152,7 @@ def _found(folder: Path) -> tuple[Path, str] | None:
     if path.is_file():
         return path, read_bytes(path).decode("utf-8", errors="replace")
     for path in (folder / TEMPLATE_JSON, folder / CONFIG_FILE):
-        source = _object(path).get("chat_template")
+        source = _json_object(path).get("chat_template")
         if isinstance(source, list):  # several, by name
             by_name = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
             source = by_name.get("default")
@@ -127,31 +162,29 @@ def _found(folder: Path) -> tuple[Path, str] | None:
 
 
 def _names(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
-    """What the template may write as bos_token, eos_token and whatever else tokenizer_config.json names so."""
-    config = {} if is_gguf(folder) else _object(folder / CONFIG_FILE)
-    by_id = {index: name for name, index in tokenizer.control_ids.items()}
+    """What the template may write as bos_token, eos_token and the other tokens that tokenizer_config.json names."""
+    config = {} if is_gguf(folder) else _json_object(folder / CONFIG_FILE)
+    by_id = {token.id: name for name, token in tokenizer.control_tokens.items()}
     own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
     names = {key: by_id.get(-1 if index is None else index, "") for key, index in own.items()}
-    given = {key: named(config, key) for key in config if key.endswith("_token")}
+    given = {key: token_name(config, key) for key in config if key.endswith("_token")}
     return names | {key: name for key, name in given.items() if name is not None}
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _json_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file, empty where there is none."""
-    try:
-        return parse_object(read_bytes(path), path) if path.is_file() else {}
-    except FamcliError as error:
-        raise CheckpointError(str(error)) from error
+    return read_json_object(path, max_bytes=MAX_BYTES) if path.is_file() else {}
 
 
+# What a template sees depends on the roles alone, so each kind of conversation is rendered once: a process takes a
+# tenth of a second.
 @lru_cache(maxsize=64)
 def _rendered(
     path: Path, source: str, names: tuple[tuple[str, str], ...], conversation: tuple[tuple[str, str], ...], answer: bool
 ) -> str:
     """What the template of `path` makes of (role, content) pairs. Raises CheckpointError.
 
-    A process of its own renders it, since nothing in this one could stop a loop or a string of gigabytes. What a
-    template sees depends on the roles alone, so each kind of conversation is rendered once.
+    A process of its own renders it, since nothing in this one could stop a loop or a string of gigabytes.
     """
     if find_spec("jinja2") is None:
         raise CheckpointError(f"the chat template in {path} needs the package jinja2: install famcli[hf]")

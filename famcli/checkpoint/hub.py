@@ -16,7 +16,7 @@ from typing import Any
 
 from famcli.checkpoint.locate import HubName, cached_path, hub_cache, is_whole
 from famcli.errors import CheckpointError
-from famcli.tokens.bytes import BYTES_FILE
+from famcli.tokens.tokenizer import BYTES_FILE
 
 OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf
-from famcli.tokens.open_tokenizer import holds_tokenizer
+from famcli.tokens.tokenizer import holds_tokenizer
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
 CACHE_VARIABLE = "FAMCLI_CACHE"

@@ -121,7 +121,7 @@ def _parts(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
     place = 0
     while place < len(text):
         window = text[place : place + _CHARACTERS]
-        end = tokenizer.safe_cut(window, final=len(window) < _CHARACTERS) or len(window)
+        end = len(window) if len(window) < _CHARACTERS else tokenizer.safe_cut(window) or len(window)
         yield np.array(tokenizer.encode(window[:end]), dtype=np.int32)
         place += end
 

@@ -17,6 +17,7 @@ from famcli.nn.state import State
 from famcli.reading.engine import Tokens, as_batch, check_finite, read_any
 from famcli.reading.sampling import GenerationConfig, choose
 from famcli.tokens.stream import StreamDecoder
+from famcli.tokens.tokenizer import control_ids
 
 __all__ = ["GeneratedText", "GenerationConfig", "GenerationEnd", "StopReason", "generate"]
 
@@ -103,7 +104,7 @@ def _logits(model: Model, hidden: Tensor, forbidden: Tensor) -> Tensor:
 def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
     """Ids that are never drawn: control tokens, and rows of the embedding that no token uses."""
     tokenizer, size = model.tokenizer, model.network.config.vocab_size
-    ids = {*tokenizer.control_ids.values(), *range(tokenizer.vocab_size, size)}
+    ids = {*control_ids(tokenizer), *range(tokenizer.vocab_size, size)}
     ids |= {special for special in (tokenizer.bos_id, tokenizer.eos_id) if special is not None}
     if not config.ignore_end:
         ids -= model.end_ids

@@ -1,9 +1,8 @@
 """Text to token ids and back, as streams, with spans of source bytes."""
 
 from famcli.tokens.bytes import ByteTokenizer
-from famcli.tokens.open_tokenizer import open_tokenizer
 from famcli.tokens.stream import StreamDecoder, StreamEncoder, TokenRun, encode_text
-from famcli.tokens.tokenizer import Tokenizer
+from famcli.tokens.tokenizer import Tokenizer, open_tokenizer
 
 __all__ = [
     "ByteTokenizer",

@@ -1,18 +1,17 @@
-"""The tokenizer that needs no file: one token per UTF-8 byte, and one that begins a text.
+"""A tokenizer without a vocabulary file: one token per UTF-8 byte, and one that begins a text.
 
 For tests and random checkpoints. Every place between two characters is a safe cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from famcli.tokens.tokenizer import ControlToken, Ids, Offsets, control_tokens, fingerprint_of, without_surrogates
+from famcli.tokens.tokenizer import BYTES_FILE, AddedToken, Ids, Offsets, fingerprint_of, without_surrogates
 
-BYTES_FILE = "tokenizer.bytes"
 _CONTENT = b"256 bytes, then bos\n"
 
 
@@ -23,24 +22,9 @@ class ByteTokenizer:
     bos_id: int | None = 256
     eos_id: int | None = None
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
-
-    @property
-    def control_ids(self) -> Mapping[str, int]:
-        return {"<s>": 256}
-
-    @property
-    def control_tokens(self) -> Mapping[str, ControlToken]:
-        return control_tokens(self.control_ids)
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint_of(_CONTENT)
-
-    @property
-    def files(self) -> list[Path]:
-        return [] if self._path is None else [self._path]
+    def __init__(self) -> None:
+        self.control_tokens = {"<s>": AddedToken("<s>", 256)}
+        self.fingerprint = fingerprint_of(_CONTENT)
 
     def encode(self, text: str) -> list[int]:
         """One id per UTF-8 byte."""
@@ -55,9 +39,7 @@ class ByteTokenizer:
         """Nothing is put before a text."""
         return ""
 
-    def section_opening(self, text: str) -> str:
-        """Nothing either."""
-        return ""
+    section_opening = opening
 
     def decode(self, ids: Sequence[int]) -> str:
         """The bytes as UTF-8, invalid ones as U+FFFD."""
@@ -67,10 +49,10 @@ class ByteTokenizer:
         """The byte itself; nothing for the token that begins a text."""
         return bytes([token]) if token < 256 else b""
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """The end of the text: no token spans two characters."""
-        return len(text) if final or len(text) > low else 0
+        return len(text) if len(text) > low else 0
 
     def save(self, folder: Path) -> None:
-        """Write a file that says that this is the tokenizer."""
+        """Write the marker file of this tokenizer."""
         (folder / BYTES_FILE).write_bytes(_CONTENT)

@@ -15,7 +15,6 @@ from famcli.tokens.tokenizer_json import GPT2, LLAMA3, O200K, QWEN2
 
 _KEY = "tokenizer.ggml."
 _DIGITS = {"type": "Digits", "individual_digits": True}
-_NFC = {"type": "NFC"}
 
 
 def _split(pattern: str) -> dict[str, Any]:
@@ -23,21 +22,18 @@ def _split(pattern: str) -> dict[str, Any]:
 
 
 _LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
-# llama.cpp's names for ways to split a text into words: pre-tokenizers, a normaliser, and whether a word that is a
-# token itself is taken without merging.
-_WAYS: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any] | None, bool]] = {
-    **dict.fromkeys(("default", "gpt-2", "phi-2", "olmo"), ([_split(GPT2)], None, False)),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "codeshell"), ([_DIGITS, _split(GPT2)], None, False)),
-    **dict.fromkeys(_LLAMA3, ([_split(LLAMA3)], None, True)),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), ([_split(LLAMA3)], None, False)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), ([_split(QWEN2)], _NFC, False)),
-    "gpt-4o": ([_split(O200K)], None, False),
+# llama.cpp's names for ways to split a text into words, and the pre-tokenizers that do the same.
+_SPLITTERS: Mapping[str, tuple[dict[str, Any], ...]] = {
+    **dict.fromkeys(("default", "gpt-2", "phi-2", "olmo"), (_split(GPT2),)),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "codeshell"), (_DIGITS, _split(GPT2))),
+    **dict.fromkeys((*_LLAMA3, "dbrx", "smaug-bpe"), (_split(LLAMA3),)),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), (_split(QWEN2),)),
+    "gpt-4o": (_split(O200K),),
 }
 
 
 def open_gguf_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer that the file holds. Raises TokenizerError for kinds that are not read here, and CheckpointError
-    for a damaged file."""
+    """The tokenizer in a GGUF file. Raises TokenizerError for unknown kinds, CheckpointError for a damaged file."""
     file = read_gguf(path)
     kind = file.value(_KEY + "model", str, "")
     tokens = file.strings(_KEY + "tokens")
@@ -50,15 +46,11 @@ def open_gguf_tokenizer(path: Path) -> Tokenizer:
 
 
 def _types(file: GgufFile, count: int) -> list[PieceType]:
-    found = file.metadata.get(_KEY + "token_type")
-    types = [PieceType.NORMAL] * count if found is None else [_kind(int(each)) for each in found]
+    known, found = set(PieceType), file.metadata.get(_KEY + "token_type", [PieceType.NORMAL] * count)
+    types = [PieceType(int(each)) if int(each) in known else PieceType.NORMAL for each in found]
     if not count or len(types) != count:
         raise TokenizerError(f"{file.path} has no whole tokenizer; fetch the file again")
     return types
-
-
-def _kind(number: int) -> PieceType:
-    return PieceType(number) if number in set(PieceType) else PieceType.NORMAL
 
 
 def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: list[PieceType]) -> Tokenizer:
@@ -67,12 +59,11 @@ def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: list[PieceType]
     scores = file.metadata.get(_KEY + "scores")
     if scores is None or len(scores) != len(tokens):
         raise TokenizerError(f"{file.path} has a tokenizer without scores; convert the model again")
-    unknown = _id(file, "unknown")
-    if PieceType.UNKNOWN not in types:  # the library wants one
-        types[unknown if unknown is not None else 0] = PieceType.UNKNOWN
+    if PieceType.UNKNOWN not in types:  # the library requires one
+        unknown = _id(file, "unknown") or 0
+        types[unknown if 0 <= unknown < len(types) else 0] = PieceType.UNKNOWN
     special = {"unk": types.index(PieceType.UNKNOWN)}
-    for name, key in (("bos", "bos"), ("eos", "eos")):
-        index = _begin_id(file) if name == "bos" else _id(file, key)
+    for name, index in (("bos", _bos_id(file)), ("eos", _id(file, "eos"))):
         if index is not None and index < len(types):
             types[index] = PieceType.CONTROL
             special[name] = index
@@ -82,7 +73,7 @@ def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: list[PieceType]
 
 
 def _unique(pieces: Sequence[tuple[str, float, PieceType]]) -> list[tuple[str, float, PieceType]]:
-    """Pieces as the library takes them: none twice and none empty; what no text can become keeps its id by a name."""
+    """The pieces with a placeholder for each that is empty or repeated, both of which the library refuses."""
     seen: set[str] = set()
     made = []
     for index, (text, score, kind) in enumerate(pieces):
@@ -97,13 +88,11 @@ def _byte_level(file: GgufFile, tokens: Sequence[str], types: Sequence[PieceType
     from famcli.tokens.huggingface import HuggingFaceTokenizer
 
     way = file.value(_KEY + "pre", str, "default")
-    if way not in _WAYS:
-        shown = way[:40]
+    if way not in _SPLITTERS:
         raise TokenizerError(
-            f"{file.path} splits words in the way '{shown}', which this famcli does not know (known: "
-            f"{', '.join(_WAYS)}); open the folder that the file was made from"
+            f"{file.path} splits words in the way '{way[:40]}', which this famcli does not know (known: "
+            f"{', '.join(_SPLITTERS)}); open the folder that the file was made from"
         )
-    splitters, normalizer, whole_words = _WAYS[way]
     added = [
         {"id": index, "content": token, "special": kind is PieceType.CONTROL, "normalized": False, "single_word": False}
         for index, (token, kind) in enumerate(zip(tokens, types, strict=True))
@@ -112,17 +101,18 @@ def _byte_level(file: GgufFile, tokens: Sequence[str], types: Sequence[PieceType
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     data = {
         "added_tokens": added,
-        "normalizer": normalizer,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splitters, byte_level]},
+        "normalizer": {"type": "NFC"} if "qwen" in way else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*_SPLITTERS[way], byte_level]},
         "decoder": byte_level,
         "model": {
             "type": "BPE",
             "vocab": {token: index for index, token in enumerate(tokens)},
             "merges": file.strings(_KEY + "merges"),
-            "ignore_merges": whole_words,
+            # Llama 3 takes a word that is a token itself without merging.
+            "ignore_merges": way in _LLAMA3,
         },
     }
-    names = {"bos_token": _begin_id(file), "eos_token": _id(file, "eos")}
+    names = {"bos_token": _bos_id(file), "eos_token": _id(file, "eos")}
     config = {key: tokens[index] for key, index in names.items() if index is not None and index < len(tokens)}
     return HuggingFaceTokenizer(file.path, (json.dumps(data).encode(), json.dumps(config).encode()))
 
@@ -132,7 +122,7 @@ def _id(file: GgufFile, name: str) -> int | None:
     return file.value(key, int, 0) if key in file.metadata else None
 
 
-def _begin_id(file: GgufFile) -> int | None:
-    """The token that begins a text, unless the file says that none does."""
+def _bos_id(file: GgufFile) -> int | None:
+    """The token that begins a text, unless the file says that none does. The default is llama.cpp's."""
     default = file.value(_KEY + "model", str, "") == "llama" or file.value(_KEY + "pre", str, "") in _LLAMA3
     return _id(file, "bos") if file.value(_KEY + "add_bos_token", bool, default) else None

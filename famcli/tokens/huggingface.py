@@ -15,52 +15,37 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import TokenizerError
-from famcli.tokens.added import CONFIG_FILE, named, parse_object, read_bytes
-from famcli.tokens.tokenizer import (
-    ControlToken,
-    Ids,
-    Offsets,
-    control_tokens,
-    copy_files,
-    fingerprint_of,
-    without_surrogates,
-)
+from famcli.tokens.tokenizer import JSON_FILE, AddedToken, Ids, Offsets, copy_files, fingerprint_of, without_surrogates
+from famcli.tokens.tokenizer_config import CONFIG_FILE, parse_object, read_bytes, token_name
 from famcli.tokens.tokenizer_json import StreamingJson, prepare
 
 
 class HuggingFaceTokenizer:
     """A byte-level or sentencepiece-like tokenizer.json.
 
-    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. `made`: the contents of both files,
-    where they were made of another one, `path`. Raises TokenizerError when the file is missing, damaged, of another
+    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. converted: the contents of both files,
+    when they were made from another one, `path`. Raises TokenizerError when the file is missing, damaged, of another
     kind, or the `tokenizers` package is not installed.
     """
 
-    def __init__(self, path: str | os.PathLike[str], made: tuple[bytes, bytes] | None = None) -> None:
-        self._path, self._made = Path(path), made
-        library = _library(self._path)
-        contents = list(made) if made is not None else _read_all(self._path)
-        data = parse_object(contents[0], self._path)
-        self._json: StreamingJson = prepare(data, str(self._path))
+    def __init__(self, path: str | os.PathLike[str], converted: tuple[bytes, bytes] | None = None) -> None:
+        self.path, self._converted = Path(path), converted
+        library = _library(self.path)
+        contents = converted or tuple(read_bytes(each) for each in _files(self.path))
+        self._json: StreamingJson = prepare(parse_object(contents[0], self.path), str(self.path))
         try:
             self._tokenizer = library.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
         except Exception as error:  # the library raises Exception itself
             reason = " ".join(str(error).split())[:200]
-            raise TokenizerError(f"{self._path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
+            raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         self._tokenizer.encode_special_tokens = True
         self.vocab_size: int = max(self._json.token_bytes, default=-1) + 1
-        self.control_ids: Mapping[str, int] = self._json.control_ids
+        self.control_tokens: Mapping[str, AddedToken] = self._json.control_tokens
         self.fingerprint = fingerprint_of(*contents)
-        self.control_tokens: Mapping[str, ControlToken] = control_tokens(self.control_ids, self._json.added)
-        config = parse_object(contents[1], self._path.with_name(CONFIG_FILE)) if len(contents) > 1 else {}
-        self.bos_id: int | None = self.control_ids.get(named(config, "bos_token") or "")
-        self.eos_id: int | None = self.control_ids.get(named(config, "eos_token") or "")
-
-    @property
-    def files(self) -> list[Path]:
-        if self._made is not None:
-            return [self._path]
-        return [path for path in (self._path, self._path.with_name(CONFIG_FILE)) if path.is_file()]
+        config = parse_object(contents[1], self.path.with_name(CONFIG_FILE)) if len(contents) > 1 else {}
+        ids = {name: token.id for name, token in self.control_tokens.items()}
+        self.bos_id: int | None = ids.get(token_name(config, "bos_token") or "")
+        self.eos_id: int | None = ids.get(token_name(config, "eos_token") or "")
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text."""
@@ -93,10 +78,10 @@ class HuggingFaceTokenizer:
         return b"".join(self.token_bytes(token) for token in ids).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
-        """UTF-8 bytes of one id; empty for control tokens, and for ids that stand for nothing."""
+        """UTF-8 bytes of one id; empty for control tokens, and for unused ids."""
         return self._json.token_bytes.get(token, b"")
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """The last space after a visible ASCII character, in tokenizers known to split there.
 
         Proof. What the normalisers known here make of a character does not depend on a space beside it, and nothing
@@ -108,8 +93,6 @@ class HuggingFaceTokenizer:
         `SentencePieceTokenizer.safe_cut`). The same holds for a newline after a letter or digit under the patterns;
         after punctuation it does not. Any other tokenizer is given no cut.
         """
-        if final:
-            return len(text)
         if not self._json.cuts_before_spaces:
             return 0
         newlines = self._json.cuts_before_newlines
@@ -123,10 +106,10 @@ class HuggingFaceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Copy the files into `folder`."""
-        if self._made is None:
-            copy_files(self.files, folder)
+        if self._converted is None:
+            copy_files(_files(self.path), folder)
             return
-        for name, content in zip(("tokenizer.json", CONFIG_FILE), self._made, strict=True):
+        for name, content in zip((JSON_FILE, CONFIG_FILE), self._converted, strict=True):
             (folder / name).write_bytes(content)
 
 
@@ -138,7 +121,7 @@ def _library(path: Path) -> Any:
     return tokenizers
 
 
-def _read_all(path: Path) -> list[bytes]:
-    """The file's content, and that of the configuration beside it if there is one."""
+def _files(path: Path) -> list[Path]:
+    """The file, and the configuration beside it if there is one."""
     config = path.with_name(CONFIG_FILE)
-    return [read_bytes(each) for each in (path, config) if each == path or each.is_file()]
+    return [path, config] if config.is_file() else [path]

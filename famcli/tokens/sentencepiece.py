@@ -8,85 +8,82 @@ longer one, so that streams can be cut: the proof stands at `SentencePieceTokeni
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
 
 from famcli.errors import TokenizerError
-from famcli.tokens.added import Surroundings, named, read_bytes, read_surroundings
-from famcli.tokens.sentencepiece_model import ModelType, PieceType, SentencePieceModel, parse_model
+from famcli.tokens.sentencepiece_model import PieceType, SentencePieceModel, parse_model
 from famcli.tokens.tokenizer import (
-    ControlToken,
+    MODEL_FILE,
+    AddedToken,
     Ids,
     Offsets,
-    control_tokens,
     copy_files,
     fingerprint_of,
     without_surrogates,
 )
+from famcli.tokens.tokenizer_config import read_bytes, read_config, token_name
 
 SPACE = "\u2581"
-_REPLACEMENT = "\ufffd".encode()
 
 
 class SentencePieceTokenizer:
     """A tokenizer.model: byte-pair or unigram, with or without byte fallback and normalisation.
 
     Added tokens of the files beside it are control tokens: text never becomes one. `bos_id` and `eos_id` are those
-    that tokenizer_config.json names, else the model's own. `content`: of the model, where it is not the file `path`
-    itself. Raises TokenizerError when a file is missing, damaged, or of another kind of model.
+    that tokenizer_config.json names, else the model's own. converted: the model, when it was made from another file,
+    `path`. Raises TokenizerError when a file is missing, damaged, or of another kind of model.
     """
 
-    def __init__(self, path: str | os.PathLike[str], content: bytes | None = None) -> None:
-        self._path = Path(path)
-        self._made = content  # not from a file of its own
-        beside = Surroundings((), (), {}, ()) if content is not None else read_surroundings(self._path.parent)
-        content = read_bytes(self._path) if content is None else content
-        model = parse_model(content, str(self._path))
+    def __init__(self, path: str | os.PathLike[str], converted: bytes | None = None) -> None:
+        self.path, self._converted = Path(path), converted
+        config, beside, files = ({}, (), ()) if converted is not None else read_config(self.path.parent)
+        self._files = [self.path, *files]
+        content = read_bytes(self.path) if converted is None else converted
+        model = parse_model(content, str(self.path))
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model.streaming)
         except RuntimeError as error:
-            raise TokenizerError(f"{self._path} is no sentencepiece model: fetch or copy the file again") from error
-        added = [token for token in beside.added if token.id >= len(model.pieces)]
+            raise TokenizerError(f"{self.path} is no sentencepiece model: fetch or copy the file again") from error
+        added = [token for token in beside if token.id >= len(model.pieces)]
         self.vocab_size: int = max([len(model.pieces), *(token.id + 1 for token in added)])
-        self.control_ids: Mapping[str, int] = model.control_ids | {token.content: token.id for token in added}
-        self.control_tokens: Mapping[str, ControlToken] = control_tokens(self.control_ids, beside.added)
-        self.bos_id: int | None = self._named(beside, "bos_token", self._processor.bos_id())
-        self.eos_id: int | None = self._named(beside, "eos_token", self._processor.eos_id())
         self.fingerprint = fingerprint_of(content, *(repr(token).encode() for token in added))
-        self._beside = beside.files
-        self._dummy_prefix = model.add_dummy_prefix
-        self._unigram = model.model_type is ModelType.UNIGRAM
-        self._bytes = [_piece_bytes(piece.text, piece.type) for piece in model.pieces]
+        self.control_tokens: Mapping[str, AddedToken] = _control_tokens(model, beside, added)
+        self.bos_id: int | None = self._named(config, "bos_token", self._processor.bos_id())
+        self.eos_id: int | None = self._named(config, "eos_token", self._processor.eos_id())
+        self._dummy_prefix, self._is_unigram = model.add_dummy_prefix, model.is_unigram
+        self._bytes = [_piece_bytes(*piece) for piece in model.pieces]
         self._bytes += [b""] * (self.vocab_size - len(self._bytes))
         for token in added:
             self._bytes[token.id] = b"" if token.special else token.content.encode()
         self._lengths = np.array([len(content) for content in self._bytes], dtype=np.int64)
-        self._space_bytes = _byte_ids(model, SPACE.encode())
-        # With byte fallback, a piece for the space and no normalisation, every id stands for exactly its bytes.
-        self._exact = not model.normalises and self._space_bytes is not None and _has_space(model)
-        self._normalises = model.normalises
+        byte_ids = model.ids(PieceType.BYTE)
+        self._space_bytes = None if len(byte_ids) < 256 else [byte_ids[f"<0x{byte:02X}>"] for byte in SPACE.encode()]
+        # With byte fallback, a piece for the space and no normalisation, every id stands for exactly its bytes. Without
+        # that piece a space would be spelled by the bytes of U+2581.
+        has_space = any(text == SPACE and kind is not PieceType.CONTROL for text, kind in model.pieces)
+        self._exact = not model.normalises and self._space_bytes is not None and has_space
         self._is_byte = np.zeros(self.vocab_size, dtype=bool)
-        self._is_byte[: len(model.pieces)] = [piece.type is PieceType.BYTE for piece in model.pieces]
+        self._is_byte[list(byte_ids.values())] = True
         self._joined = _joined_pairs(model)
         self._openers = {pair[0] for pair in self._joined}
 
-    @property
-    def files(self) -> list[Path]:
-        return [self._path, *self._beside]
-
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text; a literal U+2581 becomes its three bytes."""
-        text = without_surrogates(text)
-        if self._space_bytes is None or SPACE not in text:
-            return self._encode_plain(text)
         ids: list[int] = []
-        for index, part in enumerate(text.split(SPACE)):
-            if index:
+        for part in self._parts(without_surrogates(text)):
+            if part == SPACE and self._space_bytes is not None:
                 ids += self._space_bytes
-            ids += self._encode_plain(part)
+            elif self._is_unigram:
+                ids += [token for atom in self._processor.encode(self._atoms(part)) for token in atom]
+            else:
+                ids += self._processor.encode(part)
         return ids
 
     def encode_offsets(self, text: str) -> tuple[Ids, Offsets]:
@@ -106,7 +103,7 @@ class SentencePieceTokenizer:
         return " " if self._dummy_prefix and text else ""
 
     def section_opening(self, text: str) -> str:
-        """Nothing: a text has one beginning."""
+        """Nothing: sentencepiece puts the space at the beginning of a text only."""
         return ""
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -117,7 +114,7 @@ class SentencePieceTokenizer:
         """UTF-8 bytes of one id; empty for control tokens."""
         return self._bytes[token]
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """The last place where no piece can span the two characters beside it.
 
         Proof for byte-pair encoding. A token is one symbol of the text or the merge of two adjacent ones into a piece
@@ -133,84 +130,64 @@ class SentencePieceTokenizer:
         Without byte fallback the library merges neighbouring unknown characters, and with a normaliser it maps
         sequences of characters: there, only a space after an ASCII letter or digit counts.
         """
-        length = len(text)
-        if final:
-            return length
-        if self._exact:
-            if length > low and text[-1] not in self._openers:
-                return length
-            joined = self._joined
-            for place in range(length - 1, low, -1):
-                if text[place - 1 : place + 1] not in joined:
-                    return place
-            return 0
-        for place in range(length - 1, low, -1):
-            if text[place] == " " and _ascii_word(before := text[place - 1]) and before + " " not in self._joined:
-                return place
-        return 0
+        if self._exact and len(text) > low and text[-1] not in self._openers:
+            return len(text)
+        return self._last_cut(text, len(text), low)
 
     def save(self, folder: Path) -> None:
         """Copy the model, and what stands beside it, into `folder`."""
-        if self._made is not None:
-            (folder / "tokenizer.model").write_bytes(self._made)
+        if self._converted is None:
+            copy_files(self._files, folder)
         else:
-            copy_files(self.files, folder)
+            (folder / MODEL_FILE).write_bytes(self._converted)
 
-    def _named(self, beside: Surroundings, key: str, own: int) -> int | None:
-        name = named(beside.config, key)
-        return self.control_ids.get(name, _control(own)) if name is not None else _control(own)
+    def _named(self, config: Mapping[str, Any], key: str, own: int) -> int | None:
+        """The id of the token that the configuration names; without a name the model's own, below 0 if it has none."""
+        name = token_name(config, key)
+        token = None if name is None else self.control_tokens.get(name)
+        return token.id if token is not None else own if own >= 0 else None
 
-    def _encode_plain(self, text: str) -> list[int]:
-        if not self._unigram:
-            return list(self._processor.encode(text))
-        return [token for ids in self._processor.encode(self._atoms(text)) for token in ids]
+    def _last_cut(self, text: str, end: int, low: int) -> int:
+        """The last safe place between two characters with low < place < end, 0 if there is none."""
+        joined, exact = self._joined, self._exact
+        for place in range(end - 1, low, -1):
+            pair = text[place - 1 : place + 1]
+            if pair not in joined and (exact or (pair[1] == " " and pair[0].isascii() and pair[0].isalnum())):
+                return place
+        return 0
 
     def _atoms(self, text: str) -> list[str]:
         """The text cut at every safe place."""
-        atoms = []
-        end = len(text)
-        while end > 0:
-            # Places up to end - 1 only: the end itself is a cut already.
-            begin = self._cut_before(text, end)
-            atoms.append(text[begin:end])
-            end = begin
-        return atoms[::-1]
+        places = [len(text)]
+        while places[-1] > 0:
+            places.append(self._last_cut(text, places[-1], 0))
+        places.reverse()
+        return [text[begin:end] for begin, end in pairwise(places)]
 
-    def _cut_before(self, text: str, end: int) -> int:
-        for place in range(end - 1, 0, -1):
-            pair = text[place - 1 : place + 1]
-            if pair not in self._joined and (self._exact or (pair[1] == " " and _ascii_word(pair[0]))):
-                return place
-        return 0
+    def _parts(self, text: str) -> list[str]:
+        """The text around each literal U+2581, and these, where the model can spell them in bytes."""
+        if self._space_bytes is None or SPACE not in text:
+            return [text]
+        return re.split(f"({SPACE})", text)
 
     def _encode_mapped(self, text: str) -> tuple[Ids, Offsets]:
         """Offsets where ids do not spell the text: taken from the library, atom by atom."""
         ids: list[int] = []
         ends: list[int] = []
         offset = 0
-        for atom in self._atoms(text) if self._unigram else [text]:
-            for part, literal in self._literals(atom):
-                if literal:
-                    ids += self._space_bytes or []
-                    ends += [offset + 1] * len(self._space_bytes or [])
+        for atom in self._atoms(text) if self._is_unigram else [text]:
+            for part in self._parts(atom):
+                if part == SPACE and self._space_bytes is not None:
+                    ids += self._space_bytes
+                    ends += [offset + 1] * len(self._space_bytes)
                 else:
                     mapping = self._processor.EncodeAsOffsetMapping(part)
                     ids += mapping["ids"]
                     ends += [offset + end for _, end in mapping["offsets"]]
                 offset += len(part)
-        return self._settle(np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64), len(text))
+        return self._widen_bytes(np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64), len(text))
 
-    def _literals(self, text: str) -> list[tuple[str, bool]]:
-        if self._space_bytes is None or SPACE not in text:
-            return [(text, False)]
-        parts: list[tuple[str, bool]] = []
-        for index, part in enumerate(text.split(SPACE)):
-            if index:
-                parts.append((SPACE, True))
-            parts.append((part, False))
-        return parts
-
-    def _settle(self, ids: Ids, ends: Offsets, length: int) -> tuple[Ids, Offsets]:
+    def _widen_bytes(self, ids: Ids, ends: Offsets, length: int) -> tuple[Ids, Offsets]:
         """Byte pieces but the last of a character have no width in the library: give them the character's end."""
         if not len(ids):
             return ids, ends
@@ -222,42 +199,30 @@ class SentencePieceTokenizer:
         return ids, np.maximum.accumulate(ends[last])
 
 
-def _control(token: int) -> int | None:
-    return token if token >= 0 else None
-
-
-def _ascii_word(character: str) -> bool:
-    return character.isascii() and character.isalnum()
+def _control_tokens(
+    model: SentencePieceModel, beside: Sequence[AddedToken], added: Sequence[AddedToken]
+) -> dict[str, AddedToken]:
+    """The model's control pieces, as the files beside it describe them, and the tokens that these add."""
+    described = {token.id: token for token in beside}
+    ids = model.ids(PieceType.CONTROL) | {token.content: token.id for token in added}
+    return {name: described.get(index, AddedToken(name, index)) for name, index in ids.items()}
 
 
 def _piece_bytes(piece: str, kind: PieceType) -> bytes:
     if kind is PieceType.CONTROL:
         return b""
     if kind is PieceType.UNKNOWN:
-        return _REPLACEMENT
+        return "\ufffd".encode()
     if kind is PieceType.BYTE:
         return bytes([int(piece[3:5], 16)])
     return piece.replace(SPACE, " ").encode()
 
 
-def _has_space(model: SentencePieceModel) -> bool:
-    """Whether a space is a piece; else it would be spelled by the bytes of U+2581, which is what stands for it."""
-    return any(piece.text == SPACE and piece.type is not PieceType.CONTROL for piece in model.pieces)
-
-
-def _byte_ids(model: SentencePieceModel, content: bytes) -> list[int] | None:
-    """The byte-fallback ids that spell `content`, None in a model without them."""
-    table = {piece.text: index for index, piece in enumerate(model.pieces) if piece.type is PieceType.BYTE}
-    if len(table) < 256:
-        return None
-    return [table[f"<0x{byte:02X}>"] for byte in content]
-
-
 def _joined_pairs(model: SentencePieceModel) -> frozenset[str]:
     """All pairs of neighbouring characters inside pieces that text can become, with U+2581 as the space it is."""
     pairs: set[str] = set()
-    for piece in model.pieces:
-        if piece.type in (PieceType.NORMAL, PieceType.USER_DEFINED, PieceType.UNUSED):
-            text = piece.text.replace(SPACE, " ")
+    for piece, kind in model.pieces:
+        if kind in (PieceType.NORMAL, PieceType.USER_DEFINED, PieceType.UNUSED):
+            text = piece.replace(SPACE, " ")
             pairs.update(text[index : index + 2] for index in range(len(text) - 1))
     return frozenset(pairs)

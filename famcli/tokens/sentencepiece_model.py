@@ -1,7 +1,8 @@
-"""Read what a sentencepiece model file says about itself, and prepare it for streams.
+"""Read and write sentencepiece model files, and prepare them for streams.
 
-The file is a protocol buffer of a few fields; reading them here spares the core a dependency on protobuf. Fields are
-numbered as in sentencepiece_model.proto.
+The file is a protocol buffer of a few fields; reading them here spares the core a dependency on protobuf. The library's
+own accessors do not suffice: they neither tell user-defined symbols from other pieces nor let a type be changed. Fields
+are numbered as in sentencepiece_model.proto.
 """
 
 from __future__ import annotations
@@ -27,34 +28,26 @@ class PieceType(IntEnum):
     BYTE = 6
 
 
-class ModelType(IntEnum):
-    """TrainerSpec.ModelType, those that make tokens of parts of words."""
-
-    UNIGRAM = 1
-    BPE = 2
-
-
-@dataclass(frozen=True)
-class ModelPiece:
-    """One entry of the vocabulary, at its id."""
-
-    text: str
-    type: PieceType
+_UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType, those that make tokens of parts of words
 
 
 @dataclass(frozen=True)
 class SentencePieceModel:
-    """What a model says, and `streaming`: the model changed so that it encodes parts of a text as they stand.
+    """A parsed model. pieces: text and type of each id. is_unigram: else byte-pair encoding.
 
-    There, no space is put in front, none is removed, and user-defined symbols that look like control tokens are ones.
+    streaming: the file changed so that it encodes parts of a text as they stand. No space is put in front, none is
+    removed, and user-defined symbols that look like control tokens are control tokens.
     """
 
-    pieces: list[ModelPiece]
-    model_type: ModelType
+    pieces: list[tuple[str, PieceType]]
+    is_unigram: bool
     add_dummy_prefix: bool
     normalises: bool
-    control_ids: dict[str, int]
     streaming: bytes
+
+    def ids(self, kind: PieceType) -> dict[str, int]:
+        """The ids of the pieces of one type, by their text."""
+        return {text: index for index, (text, own) in enumerate(self.pieces) if own is kind}
 
 
 def parse_model(content: bytes, name: str) -> SentencePieceModel:
@@ -68,50 +61,44 @@ def parse_model(content: bytes, name: str) -> SentencePieceModel:
 
 
 def _parse(content: bytes, name: str) -> SentencePieceModel:
-    pieces: list[ModelPiece] = []
+    pieces: list[tuple[str, PieceType]] = []
     streaming = bytearray()
     # Defaults of the proto: unigram, a dummy prefix, no character map.
-    model_type, dummy_prefix, character_map = 1, True, b""
+    model_type, dummy_prefix, character_map = _UNIGRAM, 1, b""
     for number, value in _fields(content):
-        if number == 1 and isinstance(value, bytes):
-            piece = _piece(value)
-            if piece.type is PieceType.USER_DEFINED and not _is_text(piece.text):
-                piece = ModelPiece(piece.text, PieceType.CONTROL)
-                value += bytes([0x18, PieceType.CONTROL])  # the last value of a field counts
-            pieces.append(piece)
-        elif number == 2 and isinstance(value, bytes):
+        if not isinstance(value, bytes):
+            continue
+        if number == 1:
+            text, kind = _piece(value)
+            if kind is PieceType.USER_DEFINED and not _is_text(text):
+                kind = PieceType.CONTROL
+                value += bytes([0x18, kind])  # the last value of a field counts
+            pieces.append((text, kind))
+        elif number == 2:
             model_type = _integer(dict(_fields(value)).get(3), model_type)
-        elif number == 3 and isinstance(value, bytes):
+        elif number == 3:
             spec = dict(_fields(value))
-            dummy_prefix = bool(_integer(spec.get(3), int(dummy_prefix)))
+            dummy_prefix = _integer(spec.get(3), dummy_prefix)
             found = spec.get(2, b"")
             character_map = found if isinstance(found, bytes) else b""
-        if isinstance(value, bytes):
-            streaming += bytes([number << 3 | _BYTES]) + _varint(len(value)) + value
+        streaming += _field(number, value)
     if not pieces:
         raise TokenizerError(f"{name} is no sentencepiece model: it holds no pieces; fetch or copy the file again")
-    if model_type not in (ModelType.UNIGRAM, ModelType.BPE):
+    if model_type not in (_UNIGRAM, _BPE):
         raise TokenizerError(
             f"{name} is a sentencepiece model of words or characters: only BPE and unigram can be read"
         )
-    streaming += bytes([0x1A, 4, 0x18, 0, 0x20, 0])  # normalizer_spec: no add_dummy_prefix, no remove_extra_whitespaces
-    controls = {piece.text: index for index, piece in enumerate(pieces) if piece.type is PieceType.CONTROL}
-    return SentencePieceModel(
-        pieces=pieces,
-        model_type=ModelType(model_type),
-        add_dummy_prefix=dummy_prefix,
-        normalises=bool(character_map),
-        control_ids=controls,
-        streaming=bytes(streaming),
-    )
+    # normalizer_spec, merged into the one before: no add_dummy_prefix, no remove_extra_whitespaces
+    streaming += _field(3, bytes([3 << 3, 0, 4 << 3, 0]))
+    return SentencePieceModel(pieces, model_type == _UNIGRAM, bool(dummy_prefix), bool(character_map), bytes(streaming))
 
 
-def _piece(message: bytes) -> ModelPiece:
+def _piece(message: bytes) -> tuple[str, PieceType]:
     fields = dict(_fields(message))
     text = fields.get(1, b"")
     if not isinstance(text, bytes):
         raise ValueError("a piece without text")
-    return ModelPiece(text.decode(), PieceType(_integer(fields.get(3), PieceType.NORMAL)))
+    return text.decode(), PieceType(_integer(fields.get(3), PieceType.NORMAL))
 
 
 def _is_text(symbol: str) -> bool:
@@ -176,7 +163,7 @@ def build_model(pieces: Sequence[tuple[str, float, PieceType]], special_ids: Map
     for text, score, kind in pieces:
         piece = _field(1, text.encode()) + bytes([2 << 3 | _FIXED32]) + struct.pack("<f", score)
         content += _field(1, piece + bytes([3 << 3 | _VARINT, kind]))
-    trainer = bytes([3 << 3 | _VARINT, ModelType.BPE])
+    trainer = bytes([3 << 3 | _VARINT, _BPE])
     for name, number in (("unk", 40), ("bos", 41), ("eos", 42)):
         index = special_ids.get(name, -1)
         trainer += _varint(number << 3 | _VARINT) + _varint(index & (1 << 64) - 1)

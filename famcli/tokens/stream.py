@@ -1,9 +1,9 @@
 """Tokens as a stream: text comes in pieces of any size, token ids with spans of source bytes go out.
 
 The tokens do not depend on where the pieces end. Text is encoded up to the last place where the tokenizer provably
-joins nothing (`Tokenizer.safe_cut`); the rest waits for more. Where a text has no such place for `MAX_UNCUT` characters
-it is cut there, counted from the last cut: a rule of the text alone, so it too is the same for every reading.
-`encode_text` is the whole text under the same rule.
+joins nothing (`Tokenizer.safe_cut`); the rest waits for more. A text without such a place for `MAX_UNCUT` characters is
+cut there, counted from the last cut: a rule of the text alone, so it too is the same for every reading. `encode_text`
+is the whole text under the same rule.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from famcli.tokens.tokenizer import Ids, Offsets, Tokenizer
 
+# Bounds what is pending, and the tokenizers' time, which grows with the square of the length of an uncut text in some.
 MAX_UNCUT = 8192
 _CHUNK = 1 << 16  # characters encoded in one call
 
@@ -54,10 +55,8 @@ class TokenRun:
     @staticmethod
     def join(runs: Sequence[TokenRun]) -> TokenRun:
         """The runs one after the other."""
-        if len(runs) == 1:
-            return runs[0]
-        if not runs:
-            return TokenRun.empty()
+        if len(runs) <= 1:
+            return runs[0] if runs else TokenRun.empty()
         return TokenRun(
             np.concatenate([run.ids for run in runs]),
             np.concatenate([run.starts for run in runs]),
@@ -71,80 +70,71 @@ class TokenRun:
 class StreamEncoder:
     """Encodes one text that comes in pieces.
 
-    `start`: source offset where the text begins, or goes on. `begun`: whether tokens of this text came before (so
-    nothing opens it any more); by default that is so when `start` is not 0. `max_uncut`: see the module.
+    start: source offset where the text begins or continues. begun: True if tokens of this text came before, so that
+    nothing opens it any more; by default that is so when `start` is not 0.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, start: int = 0, *, begun: bool | None = None, max_uncut: int = MAX_UNCUT
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: int = 0, *, begun: bool | None = None) -> None:
         self._tokenizer = tokenizer
         self._begun = start > 0 if begun is None else begun
-        self._max_uncut = max_uncut
         self._text = ""
         self._offsets: Offsets = np.array([start], dtype=np.int64)
         self._span_start = start  # where the span of the next token begins
 
     @property
-    def pending_text(self) -> str:
-        """Text that was fed but whose tokens are not settled yet; at most `max_uncut` characters."""
-        return self._text
-
-    @property
     def pending_start(self) -> int:
-        """Source offset of the first pending character: where a later encoder goes on."""
+        """Source offset of the first character whose tokens are not settled: where a later encoder continues."""
         return int(self._offsets[0])
 
     @property
     def begun(self) -> bool:
-        """Whether any tokens went out, or the text had begun before: for a later encoder that goes on."""
+        """True once tokens of the text went out: for a later encoder that continues."""
         return self._begun
 
     def copy(self) -> StreamEncoder:
         """An independent encoder in the same state: flush it to see how the text would end here."""
-        twin = StreamEncoder(self._tokenizer, begun=self._begun, max_uncut=self._max_uncut)
+        twin = StreamEncoder(self._tokenizer, begun=self._begun)
         twin._text, twin._offsets, twin._span_start = self._text, self._offsets, self._span_start
         return twin
 
     def feed(self, piece: TextPiece) -> TokenRun:
         """The tokens that are settled once `piece` is read. Pieces must follow one another in the source."""
-        low = max(0, len(self._text) - 1)  # up to here it is known that there is no cut
-        offsets = piece.char_offsets()
-        if not self._text:
-            if offsets[0] > self._offsets[0]:  # a byte-order mark was skipped
-                self._span_start = int(offsets[0])
-            text = piece.text
-        else:
-            assert offsets[0] == self._offsets[-1], "pieces must follow one another"
-            offsets = np.concatenate((self._offsets[:-1], offsets))
-            text = self._text + piece.text
-        runs = []
-        begin = place = 0  # text[begin:place] is settled, and not encoded yet
-        while place < len(text):
-            window = text[place : place + self._max_uncut]
-            cut = self._tokenizer.safe_cut(window, low=low)
-            low = 0
-            forced = not cut and len(window) == self._max_uncut
-            if not cut and not forced:
-                break
-            place += cut or len(window)
-            if forced or place - begin >= _CHUNK:
-                runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
-                begin = place
-        if place > begin:
-            runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
-        self._text = text[place:]
-        self._offsets = offsets[place:].copy() if place else offsets
-        return TokenRun.join(runs)
+        return self._feed(piece.text, piece.char_offsets())
 
     def flush(self) -> TokenRun:
         """The tokens of what is pending, now that nothing follows."""
         if not self._text:
             return TokenRun.empty()
         run = self._encode(self._text, self._offsets)
-        self._text = ""
-        self._offsets = self._offsets[-1:].copy()
+        self._text, self._offsets = "", self._offsets[-1:].copy()
         return run
+
+    def _feed(self, text: str, offsets: Offsets) -> TokenRun:
+        low = max(0, len(self._text) - 1)  # up to here it is known that there is no cut
+        if self._text:
+            assert offsets[0] == self._offsets[-1], "pieces must follow one another"
+            offsets = np.concatenate((self._offsets[:-1], offsets))
+            text = self._text + text
+        elif offsets[0] > self._offsets[0]:  # a byte-order mark was skipped
+            self._span_start = int(offsets[0])
+        runs = []
+        begin = place = 0  # text[begin:place] is settled, and not encoded yet
+        while place < len(text):
+            window = text[place : place + MAX_UNCUT]
+            cut, low = self._tokenizer.safe_cut(window, low=low), 0
+            forced = not cut and len(window) == MAX_UNCUT
+            if not cut and not forced:
+                break
+            place += cut or len(window)
+            # What lies before a forced cut must not be encoded together with what follows: the tokens would differ.
+            if forced or place - begin >= _CHUNK:
+                runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
+                begin = place
+        if place > begin:
+            runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
+        # A view would keep the whole piece's offsets alive.
+        self._text, self._offsets = text[place:], offsets[place:].copy() if place else offsets
+        return TokenRun.join(runs)
 
     def _encode(self, text: str, offsets: Offsets) -> TokenRun:
         opening = "" if self._begun else self._tokenizer.opening(text)
@@ -163,7 +153,7 @@ class StreamEncoder:
 
 
 class StreamDecoder:
-    """Turns ids into text one by one, giving out whole characters only. Bytes that are no UTF-8 become U+FFFD."""
+    """Turns ids into text one by one, giving out whole characters only. Invalid UTF-8 becomes U+FFFD."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -178,17 +168,10 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
-@dataclass(frozen=True)
-class _Whole:
-    text: str
-
-    def char_offsets(self) -> Offsets:
-        codes = np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-        return np.concatenate((np.zeros(1, np.int64), np.cumsum(widths, dtype=np.int64)))
-
-
-def encode_text(tokenizer: Tokenizer, text: str, *, max_uncut: int = MAX_UNCUT) -> TokenRun:
+def encode_text(tokenizer: Tokenizer, text: str) -> TokenRun:
     """Tokens of a whole text, with spans in its UTF-8 bytes: what any stream of it gives too."""
-    encoder = StreamEncoder(tokenizer, max_uncut=max_uncut)
-    return TokenRun.join([encoder.feed(_Whole(text)), encoder.flush()])
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    encoder = StreamEncoder(tokenizer)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(widths, dtype=np.int64)))
+    return TokenRun.join([encoder._feed(text, offsets), encoder.flush()])

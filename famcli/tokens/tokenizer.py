@@ -1,13 +1,14 @@
-"""What every tokenizer must offer, so that streams, the engine and checkpoints need not know which one they hold.
+"""The contract that every tokenizer meets, and the tokenizer of a checkpoint by the files it holds.
 
-Text in a document is text: no tokenizer here ever turns it into a control token. Where a tokenizer would change the
-text it is given (a space in front of the first word, say), that is said by `opening` and added once, at the start of a
-stream, so that the parts of a stream can be encoded one by one.
+Text in a document stays text: no tokenizer here turns it into a control token. A tokenizer that changes the text it is
+given (puts a space before the first word, say) declares that in `opening`; it is added once, at the start of a stream,
+so that the parts of a stream can be encoded one by one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,17 +19,30 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from famcli.tokens.added import AddedToken
+from famcli.errors import TokenizerError
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
 
+MODEL_FILE, JSON_FILE, BYTES_FILE = "tokenizer.model", "tokenizer.json", "tokenizer.bytes"
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# The last code point of all, for private use: no vocabulary holds it.
+_OUTSIDE_VOCABULARY = "\U0010fffd"
+
+
+# The repr of added tokens is part of a tokenizer's fingerprint: renaming the class or a field would make every memory
+# file look as if it belonged to another model.
 @dataclass(frozen=True)
-class ControlToken:
-    """A control token's id, and whether white space before (lstrip) or after it (rstrip) belongs to it in a prompt."""
+class AddedToken:
+    """A token beside the vocabulary: a control token, or (in a file, `special` false) a symbol that stands for text.
 
+    lstrip, rstrip: in a prompt, white space before or after it belongs to it.
+    """
+
+    content: str
     id: int
+    special: bool = True
     lstrip: bool = False
     rstrip: bool = False
 
@@ -38,9 +52,8 @@ class Tokenizer(Protocol):
 
     vocab_size: ids are 0 to vocab_size - 1.
     bos_id, eos_id: the control tokens that begin and end a text, if there are any.
-    control_ids, control_tokens: every control token by its name, for prompts that are built from them.
+    control_tokens: every control token by its name, for prompts that are built from them.
     fingerprint: hexadecimal sha256 of what defines the tokenizer.
-    files: the files it was opened from, which a checkpoint has to hold.
     """
 
     @property
@@ -50,13 +63,9 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int | None: ...
     @property
-    def control_ids(self) -> Mapping[str, int]: ...
-    @property
-    def control_tokens(self) -> Mapping[str, ControlToken]: ...
+    def control_tokens(self) -> Mapping[str, AddedToken]: ...
     @property
     def fingerprint(self) -> str: ...
-    @property
-    def files(self) -> list[Path]: ...
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text: nothing added in front, no BOS, no EOS, no control tokens."""
@@ -79,20 +88,19 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`: control tokens are empty, bytes that are no UTF-8 become U+FFFD."""
+        """The text of `ids`. Control tokens are empty, invalid UTF-8 becomes U+FFFD."""
         ...
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that `token` stands for; a text is their concatenation."""
         ...
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """The last place low < p <= len(text) where a stream may be cut, 0 if none is known.
 
         At such a p, encode(text[:p]) + encode(text[p:] + more) == encode(text + more) whatever `more` is. A place is
         judged by the characters beside it alone, text[p - 1] and text[p] (or by text[p - 1] alone at the end), so it
-        does not matter where the text before it was cut. `final`: nothing follows, so p is len(text). `low`: places up
-        to there are known to be none.
+        does not matter where the text before it was cut. `low`: places up to there are known to be none.
         """
         ...
 
@@ -101,29 +109,57 @@ class Tokenizer(Protocol):
         ...
 
 
+def holds_tokenizer(folder: Path) -> bool:
+    """True if `folder` has a file that `open_tokenizer` opens."""
+    return any((folder / name).is_file() for name in (MODEL_FILE, JSON_FILE, BYTES_FILE))
+
+
+def open_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
+    """Open `tokenizer.model`, else `tokenizer.json` (needs the `hf` extra), else the byte tokenizer's marker file; or
+    the tokenizer inside a GGUF file.
+
+    Raises TokenizerError when there is none, when it is damaged, or when the extra is missing.
+    """
+    from famcli.tokens.gguf_file import is_gguf
+
+    folder = Path(folder)
+    if is_gguf(folder):
+        from famcli.tokens.gguf_tokenizer import open_gguf_tokenizer
+
+        return open_gguf_tokenizer(folder)
+    # The sentencepiece model goes first: it needs no extra, and old tokenizer.json files beside one were converted
+    # from it, not always faithfully.
+    if (folder / MODEL_FILE).is_file():
+        from famcli.tokens.sentencepiece import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(folder / MODEL_FILE)
+    if (folder / JSON_FILE).is_file():
+        from famcli.tokens.huggingface import HuggingFaceTokenizer
+
+        return HuggingFaceTokenizer(folder / JSON_FILE)
+    if (folder / BYTES_FILE).is_file():
+        from famcli.tokens.bytes import ByteTokenizer
+
+        return ByteTokenizer()
+    raise TokenizerError(
+        f"no tokenizer in {folder}: it needs a {MODEL_FILE} or a {JSON_FILE}; copy one from the original checkpoint"
+    )
+
+
+def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """The ids of all control tokens."""
+    return frozenset(token.id for token in tokenizer.control_tokens.values())
+
+
 def unknown_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """The ids that characters outside the vocabulary become, each of which stands for any of them; none where such
-    characters are spelled in bytes."""
-    ids = tokenizer.encode(_UNHEARD_OF)
+    """The ids that characters outside the vocabulary become; empty where such characters are spelled in bytes."""
+    ids = tokenizer.encode(_OUTSIDE_VOCABULARY)
     return frozenset(each for each in ids if tokenizer.token_bytes(each) == "\ufffd".encode())
-
-
-def control_tokens(ids: Mapping[str, int], added: Sequence[AddedToken] = ()) -> dict[str, ControlToken]:
-    """The control tokens `ids`, with what `added` says of white space around them."""
-    strips = {token.id: token for token in added}
-    tokens = {}
-    for name, index in ids.items():
-        token = strips.get(index)
-        tokens[name] = ControlToken(index) if token is None else ControlToken(index, token.lstrip, token.rstrip)
-    return tokens
 
 
 def fingerprint_of(*contents: bytes) -> str:
     """The sha256 of the contents one after the other, in hexadecimal."""
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()
+    return hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def copy_files(files: Sequence[Path], folder: Path) -> None:
@@ -137,7 +173,3 @@ def copy_files(files: Sequence[Path], folder: Path) -> None:
 def without_surrogates(text: str) -> str:
     """`text` with each lone surrogate, which no encoding can hold, replaced by U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNHEARD_OF = "\U0010fffd"  # for private use, the last of all

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from famcli.errors import TokenizerError
-from famcli.tokens.added import AddedToken, added_token
+from famcli.tokens.tokenizer import AddedToken
+from famcli.tokens.tokenizer_config import added_token
 
-SPACE = "\u2581"
+SPACE = "\u2581"  # what sentencepiece writes for a space
 
 # Split patterns of widely used byte-level tokenizers, for which the proof in HuggingFaceTokenizer.safe_cut holds.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -43,18 +43,16 @@ _KNOWN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"}
 
 @dataclass(frozen=True)
 class StreamingJson:
-    """The rearranged file, and what was taken out of it.
+    """The rearranged file `data`, and what was taken out of it.
 
-    token_bytes: UTF-8 bytes of every id. added: the added tokens as the file had them. opens_with_space: a text is
-    preceded by a space, unless (opens_unless_space) it begins with one; opens_each: so is every part of a prompt.
-    cuts_before_spaces: a space after a visible ASCII character is a safe cut; cuts_before_newlines: so is a newline
-    after a letter or digit.
+    token_bytes: UTF-8 bytes of every id. control_tokens: by name. opens_with_space: a text is preceded by a space,
+    unless (opens_unless_space) it begins with one; opens_each: so is every part of a prompt. cuts_before_spaces: a
+    space after a visible ASCII character is a safe cut; cuts_before_newlines: so is a newline after a letter or digit.
     """
 
     data: dict[str, Any]
     token_bytes: dict[int, bytes]
-    control_ids: dict[str, int]
-    added: tuple[AddedToken, ...]
+    control_tokens: dict[str, AddedToken]
     opens_with_space: bool
     opens_unless_space: bool
     opens_each: bool
@@ -75,7 +73,7 @@ def prepare(data: dict[str, Any], name: str) -> StreamingJson:
 
 
 def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
-    model = data["model"]
+    model, added = data["model"], data.get("added_tokens") or []
     byte_level = any(part["type"] == "ByteLevel" for part in _parts(data.get("decoder"), "decoders"))
     vocabulary = _vocabulary(model)
     sentencepiece_like = any(token.startswith(SPACE) for token in vocabulary)
@@ -83,19 +81,17 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
         raise TokenizerError(f"{name} is neither a byte-level nor a sentencepiece-like tokenizer: it cannot be read")
     spell = _spell_byte_level if byte_level else _spell_sentencepiece
     token_bytes = {index: spell(token) for token, index in vocabulary.items()}
-    controls = {token["content"]: token["id"] for token in data.get("added_tokens") or [] if _is_control(token)}
-    added = tuple(added_token(token, token["id"]) for token in data.get("added_tokens") or [])
-    for token in data.get("added_tokens") or []:
+    for token in added:
         token_bytes[token["id"]] = b"" if token["special"] else token["content"].encode()
     if (unknown := _unknown_id(model, vocabulary)) is not None:
         token_bytes[unknown] = "\ufffd".encode()
-    data["added_tokens"] = [token for token in data.get("added_tokens") or [] if not _is_control(token)]
+    controls = {token["content"]: added_token(token, token["id"]) for token in added if _is_control(token)}
+    data["added_tokens"] = [token for token in added if not _is_control(token)]
     _rename_controls(model, vocabulary, set(controls))
     data["post_processor"] = data["truncation"] = data["padding"] = None
+    # Merges left out at random would make the same text other tokens each time.
     model["dropout"] = None
-    opens, unless, each = _take_opening(data)
-    cuts, newlines = _cuts(data)
-    return StreamingJson(data, token_bytes, controls, added, opens, unless, each, cuts, newlines)
+    return StreamingJson(data, token_bytes, controls, *_take_opening(data), *_cuts(data))
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
@@ -112,7 +108,7 @@ def _unknown_id(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None
 
 
 def _is_control(token: dict[str, Any]) -> bool:
-    """Added tokens are control tokens, but for runs of whitespace, which some vocabularies hold that way."""
+    """True for all added tokens but runs of whitespace, which some vocabularies hold that way."""
     return bool(token["special"] or not token["content"].isspace())
 
 
@@ -144,12 +140,10 @@ def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
 
 
 def _take_opening(data: dict[str, Any]) -> tuple[bool, bool, bool]:
-    """Take out whatever puts a space in front of a text: (there was one, it is left out before a space, it is put
-    before each part)."""
+    """Take out what puts a space in front of a text. Returns opens_with_space, opens_unless_space and opens_each."""
     opens = unless = each = False
-    normalizers = _parts(data.get("normalizer"), "normalizers")
     kept = []
-    for part in normalizers:
+    for part in _parts(data.get("normalizer"), "normalizers"):
         if part["type"] == "Prepend" and part["prepend"] in (SPACE, " "):
             opens = each = True
         else:
@@ -169,7 +163,7 @@ def _take_opening(data: dict[str, Any]) -> tuple[bool, bool, bool]:
 
 
 def _cuts(data: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether the proof in HuggingFaceTokenizer.safe_cut holds for this tokenizer: for spaces, for newlines."""
+    """True where the proof in HuggingFaceTokenizer.safe_cut holds for this tokenizer: for spaces, for newlines."""
     normalizers = _parts(data.get("normalizer"), "normalizers")
     splitters = _parts(data.get("pre_tokenizer"), "pretokenizers")
     if any(_replaces_spaces(part) for part in normalizers):  # splitting at a space splits nothing then
@@ -199,34 +193,29 @@ def _is_known_splitter(part: dict[str, Any]) -> bool:
 
 
 def _is_word_pattern(part: dict[str, Any]) -> bool:
-    """Whether this pre-tokenizer matches words and runs of whitespace, as GPT-2 and its successors do."""
+    """True if this pre-tokenizer matches words and runs of whitespace, as GPT-2 and its successors do."""
     if part["type"] == "ByteLevel":
         return bool(part.get("use_regex", True))
     return bool(part["type"] == "Split" and r"\s+(?!\S)" in part["pattern"].get("Regex", ""))
 
 
 def _ends_words(part: dict[str, Any]) -> bool:
-    """Whether this pre-tokenizer ends a part between a visible character and a space."""
+    """True if this pre-tokenizer ends a part between a visible character and a space."""
     if part["type"] == "Metaspace":
         return bool(part.get("split", True))
     return bool(part["type"] == "Split" and part["pattern"] == {"String": " "})
 
 
 def _no_merge_joins_words(model: dict[str, Any]) -> bool:
-    """Whether byte-pair encoding without pre-tokenizer treats what ends before a space as if the text ended there."""
+    """True if byte-pair encoding without pre-tokenizer treats what ends before a space as if the text ended there."""
     if model.get("type", "BPE") != "BPE" or model.get("ignore_merges") or model.get("end_of_word_suffix"):
         return False
     if model.get("continuing_subword_prefix"):
         return False
     vocabulary = _vocabulary(model)
-    knows_space = SPACE in vocabulary or "\u0120" in vocabulary  # or unknown characters could fuse across it
-    return knows_space and not any(_joins_words(token) for token in vocabulary)
-
-
-def _joins_words(token: str) -> bool:
-    """Whether a piece holds a space after something else."""
-    words = token.replace("\u0120", SPACE).lstrip(SPACE)
-    return SPACE in words
+    # Without a piece for the space, unknown characters could fuse across it.
+    knows_space = SPACE in vocabulary or "\u0120" in vocabulary
+    return knows_space and not any(SPACE in token.replace("\u0120", SPACE).lstrip(SPACE) for token in vocabulary)
 
 
 def _spell_sentencepiece(token: str) -> bytes:
@@ -239,15 +228,8 @@ def _spell_byte_level(token: str) -> bytes:
     return b"".join(_BYTE_OF.get(character, character.encode()) for character in token)
 
 
-def _byte_alphabet() -> Iterator[tuple[str, bytes]]:
-    """GPT-2's printable stand-ins: visible Latin-1 is itself, the other bytes follow from U+0100 on."""
-    num_moved = 0
-    for byte in range(256):
-        if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte <= 255:
-            yield chr(byte), bytes([byte])
-        else:
-            yield chr(256 + num_moved), bytes([byte])
-            num_moved += 1
-
-
-_BYTE_OF = dict(_byte_alphabet())
+# GPT-2's printable stand-ins: visible Latin-1 is itself, the other bytes follow from U+0100 on.
+_VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_MOVED = [byte for byte in range(256) if byte not in _VISIBLE]
+_BYTE_OF = {chr(byte): bytes([byte]) for byte in _VISIBLE}
+_BYTE_OF |= {chr(256 + place): bytes([byte]) for place, byte in enumerate(_MOVED)}

@@ -11,13 +11,14 @@ import io
 import os
 import random
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import sentencepiece
 
 from famcli.errors import TokenizerError
+from famcli.tokens.tokenizer import MODEL_FILE
 
-MODEL_FILE = "tokenizer.model"
 _MAX_LINE_BYTES = 1 << 16
 
 
@@ -37,13 +38,14 @@ def train_sentencepiece(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lines = _lines(texts)
-    first = next(lines, None)
-    if first is None:
+    # Checked here, because the trainer's own error for an empty corpus does not say that it is empty.
+    first = list(islice(lines, 1))
+    if not first:
         raise TokenizerError("cannot train a tokenizer on no text at all: give it at least one line")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_chain(first, lines),
+            sentence_iterator=chain(first, lines),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -90,8 +92,3 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
         for line in text.replace("\u2581", " ").split("\n"):
             for start in range(0, len(line), _MAX_LINE_BYTES // 4):
                 yield line[start : start + _MAX_LINE_BYTES // 4]
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest

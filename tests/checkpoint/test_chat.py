@@ -91,11 +91,11 @@ def test_what_is_said_opens_no_turn(folder: Path) -> None:
     chat = open_chat_template(folder, tokenizer)
     assert chat is not None
     ids = chat.encode(TALK)
-    assert ids.count(tokenizer.control_ids["<|im_end|>"]) == len(TALK)
+    assert ids.count(tokenizer.control_tokens["<|im_end|>"].id) == len(TALK)
     spelled = b"".join(tokenizer.token_bytes(token) for token in ids).decode()
     assert "<|im_end|>" in spelled
     turn = chat.around(tokenizer, "hello")
-    assert turn[0] == tokenizer.control_ids["<|im_start|>"]
+    assert turn[0] == tokenizer.control_tokens["<|im_start|>"].id
 
 
 def _byte_folder(tmp_path: Path, template: Any, **files: str) -> Path:

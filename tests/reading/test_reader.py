@@ -247,8 +247,8 @@ class LineTokenizer(ByteTokenizer):
         ends = ends if text.endswith("\n") or not text else np.append(ends, len(text))
         return np.full(len(ends), 7, np.int32), ends.astype(np.int64)
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
-        return len(text) if final else text.rfind("\n") + 1
+    def safe_cut(self, text: str, low: int = 0) -> int:
+        return text.rfind("\n") + 1
 
 
 class LongPipe(io.RawIOBase):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from famcli.tokens.tokenizer import Ids, Offsets
+from famcli.tokens.tokenizer import AddedToken, Ids, Offsets
 
 _WORD = re.compile("[a-c]{1,4}|\r\n", re.ASCII)
 _FIRST_WORD = 257
@@ -25,8 +25,7 @@ class WordTokenizer:
     bos_id: int | None = 256
     eos_id: int | None = None
     fingerprint = "words"
-    files: list[Path] = []  # noqa: RUF012  # the protocol's
-    control_ids: Mapping[str, int] = {"<s>": 256}
+    control_tokens: Mapping[str, AddedToken] = {"<s>": AddedToken("<s>", 256)}
 
     def __init__(self) -> None:
         words = [""]
@@ -66,10 +65,8 @@ class WordTokenizer:
             return bytes([token])
         return b"" if token == 256 else self._words[token - _FIRST_WORD].encode()
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """Beside whatever is no word: a word's letters are counted from its beginning."""
-        if final:
-            return len(text)
         for place in range(len(text), low, -1):
             before, after = text[place - 1], text[place : place + 1]
             if before == "\r" and after in ("", "\n"):

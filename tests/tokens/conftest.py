@@ -123,7 +123,7 @@ def llama2_json(metaspace: HuggingFaceTokenizer, tmp_path_factory: pytest.TempPa
     """As Llama 2 was converted: no pre-tokenizer, spaces replaced and one prepended by the normaliser."""
     import tokenizers as hf
 
-    data = json.loads(metaspace.files[0].read_text())
+    data = json.loads(metaspace.path.read_text())
     data["pre_tokenizer"] = None
     tokenizer = hf.Tokenizer.from_str(json.dumps(data))
     tokenizer.normalizer = hf.normalizers.Sequence(

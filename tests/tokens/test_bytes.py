@@ -24,4 +24,4 @@ def test_saving_and_opening_again(tmp_path: Path) -> None:
     again = open_tokenizer(tmp_path)
     assert isinstance(again, ByteTokenizer)
     assert again.fingerprint == ByteTokenizer().fingerprint
-    assert [path.name for path in again.files] == ["tokenizer.bytes"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.bytes"]

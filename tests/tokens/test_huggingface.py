@@ -12,6 +12,7 @@ from hypothesis import given
 from famcli.errors import TokenizerError
 from famcli.tokens import encode_text, open_tokenizer
 from famcli.tokens.huggingface import HuggingFaceTokenizer
+from famcli.tokens.tokenizer import control_ids
 from famcli.tokens.tokenizer_json import KNOWN_PATTERNS
 from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, plain_texts, stream, texts
 
@@ -19,7 +20,7 @@ from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, plain_te
 def _library(tokenizer: HuggingFaceTokenizer) -> object:
     import tokenizers as hf
 
-    return hf.Tokenizer.from_file(str(tokenizer.files[0]))
+    return hf.Tokenizer.from_file(str(tokenizer.path))
 
 
 @given(text=plain_texts)
@@ -44,21 +45,21 @@ def test_no_text_becomes_a_control_token(
     byte_level: HuggingFaceTokenizer, metaspace: HuggingFaceTokenizer, text: str
 ) -> None:
     for tokenizer in (byte_level, metaspace):
-        assert not set(tokenizer.encode(text)) & set(tokenizer.control_ids.values())
+        assert not set(tokenizer.encode(text)) & control_ids(tokenizer)
 
 
 def test_control_tokens_are_known_by_name(byte_level: HuggingFaceTokenizer) -> None:
-    assert {"<s>", "</s>", "<|user|>"} <= byte_level.control_ids.keys()
-    assert byte_level.bos_id == byte_level.control_ids["<s>"]
-    assert byte_level.eos_id == byte_level.control_ids["</s>"]
-    assert byte_level.decode([byte_level.control_ids["<s>"]]) == ""
+    assert {"<s>", "</s>", "<|user|>"} <= byte_level.control_tokens.keys()
+    assert byte_level.bos_id == byte_level.control_tokens["<s>"].id
+    assert byte_level.eos_id == byte_level.control_tokens["</s>"].id
+    assert byte_level.decode([byte_level.control_tokens["<s>"].id]) == ""
     assert byte_level.decode(byte_level.encode("<s><|user|>")) == "<s><|user|>"
 
 
 def test_runs_of_spaces_among_the_added_tokens_are_text(byte_level: HuggingFaceTokenizer) -> None:
     (four_spaces,) = byte_level.encode("    ")
     assert byte_level.token_bytes(four_spaces) == b"    "
-    assert "    " not in byte_level.control_ids
+    assert "    " not in byte_level.control_tokens
 
 
 def test_normalised_characters_have_spans_of_the_source(metaspace: HuggingFaceTokenizer) -> None:
@@ -82,7 +83,7 @@ def test_openings(
 
 
 def _with(tokenizer: HuggingFaceTokenizer, folder: Path, **changes: object) -> HuggingFaceTokenizer:
-    data = {**json.loads(tokenizer.files[0].read_text()), **changes}
+    data = {**json.loads(tokenizer.path.read_text()), **changes}
     (folder / "tokenizer.json").write_text(json.dumps(data))
     return HuggingFaceTokenizer(folder / "tokenizer.json")
 
@@ -122,7 +123,7 @@ def test_every_known_pattern_is_cut_safely(patterned: HuggingFaceTokenizer, text
 
 def test_merges_over_spaces_leave_no_cut(llama2_json: HuggingFaceTokenizer, tmp_path: Path) -> None:
     assert llama2_json.safe_cut("the times was") == 9
-    model = json.loads(llama2_json.files[0].read_text())["model"]
+    model = json.loads(llama2_json.path.read_text())["model"]
     model["vocab"]["e\u2581"] = max(model["vocab"].values()) + 1
     model["merges"].append(["e", "\u2581"])
     assert _with(llama2_json, tmp_path, model=model).safe_cut("the times was") == 0
@@ -138,7 +139,7 @@ def test_saving_and_opening_again(byte_level: HuggingFaceTokenizer, tmp_path: Pa
 def test_without_the_extra(byte_level: HuggingFaceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(TokenizerError, match=r"install famcli\[hf\]"):
-        open_tokenizer(byte_level.files[0].parent)
+        open_tokenizer(byte_level.path.parent)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def pieces_of(cut: Cut, start: int = 0) -> list[Piece]:
     return pieces
 
 
-def stream(tokenizer: Tokenizer, pieces: list[Piece], **options: int) -> TokenRun:
+def stream(tokenizer: Tokenizer, pieces: list[Piece]) -> TokenRun:
     """All tokens of the pieces."""
-    encoder = StreamEncoder(tokenizer, **options)
+    encoder = StreamEncoder(tokenizer)
     runs = [encoder.feed(piece) for piece in pieces]
     return TokenRun.join([*runs, encoder.flush()])
 

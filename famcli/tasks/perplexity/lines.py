@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.tokens.tokenizer import ControlToken, Ids, Offsets, Tokenizer
+from famcli.tokens.tokenizer import AddedToken, Ids, Offsets, Tokenizer
 
 MAX_LINE_TEXT = 4096
 """Characters of a line's text that are kept to be shown."""
@@ -45,12 +45,7 @@ class LineTokenizer:
         return self._tokenizer.eos_id
 
     @property
-    def control_ids(self) -> Mapping[str, int]:
-        """As the tokenizer's."""
-        return self._tokenizer.control_ids
-
-    @property
-    def control_tokens(self) -> Mapping[str, ControlToken]:
+    def control_tokens(self) -> Mapping[str, AddedToken]:
         """As the tokenizer's."""
         return self._tokenizer.control_tokens
 
@@ -58,11 +53,6 @@ class LineTokenizer:
     def fingerprint(self) -> str:
         """As the tokenizer's: the ids mean the same."""
         return self._tokenizer.fingerprint
-
-    @property
-    def files(self) -> list[Path]:
-        """As the tokenizer's."""
-        return self._tokenizer.files
 
     def encode(self, text: str) -> list[int]:
         """The ids of each line, one after the other."""
@@ -94,10 +84,8 @@ class LineTokenizer:
         """As the tokenizer's."""
         return self._tokenizer.token_bytes(token)
 
-    def safe_cut(self, text: str, final: bool = False, low: int = 0) -> int:
+    def safe_cut(self, text: str, low: int = 0) -> int:
         """After the last newline, or where the tokenizer may be cut after that."""
-        if final:
-            return len(text)
         newline = text.rfind("\n", low) + 1
         return self._tokenizer.safe_cut(text, low=max(low, newline)) or newline
 

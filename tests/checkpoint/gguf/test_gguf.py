@@ -231,7 +231,7 @@ def test_a_sentencepiece_vocabulary_reads_as_its_model(tmp_path: Path, llama: Pa
 def test_a_byte_level_vocabulary_reads_as_its_json(way: str, tmp_path: Path, llama: Path) -> None:
     import tokenizers as hf
 
-    from famcli.tokens.gguf_tokenizer import _WAYS
+    from famcli.tokens.gguf_tokenizer import _SPLITTERS
     from famcli.tokens.tokenizer_json import GPT2
 
     trained = hf.Tokenizer(hf.models.BPE())
@@ -265,7 +265,7 @@ def test_a_byte_level_vocabulary_reads_as_its_json(way: str, tmp_path: Path, lla
     assert list(encode_text(found, text).ids) == found.encode(text)
     assert found.eos_id == 1
     assert found.bos_id == (None if way == "qwen2" else 0)
-    assert _WAYS["gpt-2"][0][0]["pattern"]["Regex"] == GPT2
+    assert _SPLITTERS["gpt-2"][0]["pattern"]["Regex"] == GPT2
     saved = tmp_path / "saved"
     saved.mkdir()
     found.save(saved)

@@ -24,6 +24,7 @@ from famcli.tasks.common import Advance, Notice
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.read import ReadConfig, read
 from famcli.tasks.summarize.summarize import summarize
+from famcli.tokens.tokenizer import control_ids
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, without_bos, write
 
@@ -387,7 +388,7 @@ def test_instructions_in_the_document_are_read_as_text(hostile: str, style: str,
     assert result.answers[0].kind == ("written" if style == "write" else "extracted")
     assert not result.answers[1].found
     check_citations(result, path.read_bytes())
-    assert not set(model.tokenizer.encode(hostile)) & set(model.tokenizer.control_ids.values())
+    assert not set(model.tokenizer.encode(hostile)) & control_ids(model.tokenizer)
     assert task._answerer is not None
     asked, evidence = Question.parse(QUESTION), task._answerer.weighed([Question.parse(QUESTION)])[0][:1]
     prompt = model.tokenizer.decode(task._answerer._prompt(asked, evidence))

@@ -17,6 +17,7 @@ from famcli.tasks.summarize import write as summarize_write
 from famcli.tasks.summarize.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length
 from famcli.tasks.summarize.summary_result import Quote
 from famcli.tasks.summarize.write import check_written
+from famcli.tokens.tokenizer import control_ids
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
 
 CONFIG = SummarizeConfig(mode="write", length=parse_length("20w"), max_note_tokens=12)
@@ -131,5 +132,5 @@ def test_instructions_in_the_text_change_nothing_in_the_control_flow(
     events = list(Summarizer(writing, CONFIG).events([write(tmp_path, text)]))
     plain = list(Summarizer(writing, CONFIG).events([write(tmp_path, "n" * len(text))]))
     assert len(collect(events, Note)) == len(collect(plain, Note))
-    control = set(writing.tokenizer.control_ids.values())
+    control = set(control_ids(writing.tokenizer))
     assert all(not control.intersection(encode(prompt)) for prompt in prompts)
