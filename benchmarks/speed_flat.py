@@ -33,14 +33,14 @@ def cpu_per_block(model_path: Path, text: Path, score: bool) -> list[float]:
     import torch
 
     from famcli.checkpoint.open import open_model
-    from famcli.documents.document import open_document
+    from famcli.documents.opening import open_source
     from famcli.reading.events import BlockEvent
     from famcli.reading.reader import Reader
 
     torch.set_num_threads(1)
     reader = Reader(open_model(model_path, device="cpu"), score=score)
     taken, before = [], time.process_time()
-    for event in reader.read([open_document(text)]):
+    for event in reader.read([open_source(text)]):
         now = time.process_time()
         if isinstance(event, BlockEvent) and event.closed:
             taken.append(now - before)

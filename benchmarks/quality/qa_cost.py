@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.nn import MemoryMode
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.ask import Ask, AskConfig
@@ -58,7 +58,7 @@ def measure_cost(
             count, again = kind
             processor, clock = time.process_time(), time.perf_counter()
             if not count:
-                for _ in Reader(model, memory_mode=mode).read([open_document(path)]):
+                for _ in Reader(model, memory_mode=mode).read([open_source(path)]):
                     pass
             else:
                 task = Ask(model, questions[:count], AskConfig(memory_mode=mode), cache if again else None)

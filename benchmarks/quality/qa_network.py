@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent
 from famcli.reading.reader import Reader
@@ -32,7 +32,7 @@ def block_gains(
     likelihood = QuestionLikelihood(model, questions, memory_mode)
     reader, before = Reader(model, memory_mode=memory_mode), np.array(likelihood.at_start)
     ends, gains = list[int](), list[NDArray[np.float64]]()
-    for event in reader.read([open_document(path, encoding="utf-8")]):
+    for event in reader.read([open_source(path, encoding="utf-8")]):
         if isinstance(event, BlockEvent):
             on_tokens(event.num_tokens)
             after = np.array(likelihood.after(reader.state, reader.last_hidden))

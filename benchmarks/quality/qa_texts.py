@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality.qa_sets import Item, PlacedDocument, filler_texts, place
-from famcli.documents.document import open_document
-from famcli.documents.piece import utf8_widths
+from famcli.documents.opening import open_source
+from famcli.documents.source import utf8_widths
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.text.passages import PassageBuilder
 from famcli.tokens.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ def placed_documents(
 def index_without_network(path: Path) -> PassageIndex:
     """The passages of a file, as a reading indexes them."""
     index, builder = PassageIndex(), PassageBuilder(0)
-    with open_document(path, encoding="utf-8") as document:
+    with open_source(path, encoding="utf-8") as document:
         for piece in document.pieces():
             builder.feed(piece)
             for passage in builder.take(piece.end):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from benchmarks.quality.summary_peers import Ranking
 from benchmarks.quality.summary_sets import SummaryItem
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
+from famcli.documents.text_source import TextSource
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap
 from famcli.nn import MemoryMode
@@ -175,7 +175,7 @@ def _summarize(
 ) -> list[tuple[int, str]]:
     """Where the sentences that famcli chooses begin, and their text."""
     raw = item.text.encode("utf-8", "replace")
-    document = Document(io.BytesIO(raw), item.id, None, len(raw), 0)
+    document = TextSource(io.BytesIO(raw), item.id, None, len(raw))
     config = SummarizeConfig(
         mode="extract", length=Length(budget=budget), focus=item.question, memory_mode=mode, sections=False
     )

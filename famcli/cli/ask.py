@@ -173,9 +173,9 @@ def _listed(path: Path | None) -> list[str]:
     """The questions of a file: lines that are not blank."""
     if path is None:
         return []
-    from famcli.documents.document import open_document
+    from famcli.documents.opening import open_source
 
-    with open_document(path) as document:
+    with open_source(path) as document:
         text = "".join(piece.text for piece in document.pieces())
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:

@@ -54,12 +54,12 @@ class Work:
 
     def check_documents(self, files: Sequence[str], documents: DocumentOptions) -> list[str]:
         """`files`, or stdin when there are none; what cannot be read is refused before any work is done."""
-        from famcli.documents.document import open_document
+        from famcli.documents.opening import open_source
 
         for file in files:
             special = os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))
             if file != "-" and not special:  # a named pipe can be opened only once
-                open_document(file, encoding=documents.encoding).close()
+                open_source(file, encoding=documents.encoding).close()
         if (not files or "-" in files) and sys.stdin.isatty():
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
         return list(files) or ["-"]

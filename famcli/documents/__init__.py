@@ -1,8 +1,6 @@
-"""Bytes to text with places, in constant memory."""
+"""Sources: documents of any kind as text with places, in constant memory; and the one way that files are written."""
 
-from famcli.documents.document import Document, hash_prefix, open_document
-from famcli.documents.lines import LineCounter
-from famcli.documents.piece import Piece
-from famcli.documents.places import quote
+from famcli.documents.opening import hash_prefix, open_source, quote
+from famcli.documents.source import Piece, Place, Source
 
-__all__ = ["Document", "LineCounter", "Piece", "hash_prefix", "open_document", "quote"]
+__all__ = ["Piece", "Place", "Source", "hash_prefix", "open_source", "quote"]

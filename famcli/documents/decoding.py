@@ -1,68 +1,60 @@
-"""Bytes to characters in steps, with the number of source bytes that each character took.
+"""Bytes to characters in steps, with the number of bytes that each character took.
 
-Invalid sequences become U+FFFD and are counted; its width is what it replaced.
+An invalid sequence becomes U+FFFD and is counted; its width is what it replaced.
 """
 
 from __future__ import annotations
 
 import codecs
 import threading
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from famcli.documents.piece import code_points
+from famcli.documents.source import Offsets, code_points, utf8_widths
 
-Widths = npt.NDArray[np.int64]
-_MARK = "\udfff"  # stands for an invalid sequence until the widths are known: no decoder yields it
+# Stands for an invalid sequence until the widths are known. No decoder yields a surrogate, and U+FFFD itself may be in
+# the text.
+_MARK = "\udfff"
 _HANDLER = "famcli.mark-invalid"
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """`text` took the first `consumed` bytes; widths [len(text)] as in Piece."""
 
     text: str
-    widths: Widths | None
+    widths: Offsets | None
     consumed: int
     num_replaced: int
 
 
-class Decoder(Protocol):
-    """Decodes what it can of `data`; the caller gives the rest again, with more behind it, the next time."""
-
-    def decode(self, data: bytes, final: bool) -> Decoded: ...
+Decoder = Callable[[bytes, bool], Decoded]
+"""Decodes what it can of the bytes; what is left comes again, with more behind it. The flag: nothing follows."""
 
 
 def decoder_for(encoding: str) -> Decoder:
     """The decoder for a Python codec's normalised name."""
     if encoding in _UNICODE:
-        return _UnicodeDecoder(encoding)
+        return partial(_decode_unicode, encoding)
     if not is_stateful(encoding) and len(bytes(range(256)).decode(encoding, "replace")) == 256:
-        return _CharmapDecoder(encoding)
+        return partial(_decode_charmap, encoding)
     return _StepDecoder(encoding)
 
 
 def is_stateful(encoding: str) -> bool:
-    """Whether what a byte means depends on escapes far before it, so that reading cannot start in the middle."""
+    """True if the meaning of a byte depends on escapes far before it, so that reading cannot start in the middle."""
     return encoding.startswith(("iso2022", "hz"))
 
 
-class _Invalid(threading.local):
-    """The widths of the invalid sequences of the decoding that runs in this thread."""
-
-    def __init__(self) -> None:
-        self.widths: list[int] = []
-
-
-_invalid = _Invalid()
+# An error handler has no other way to hand over what it saw; readers in several threads must not mix theirs.
+_seen = threading.local()
 
 
 def _mark_invalid(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
-    _invalid.widths.append(error.end - error.start)
+    _seen.widths.append(error.end - error.start)
     return _MARK, error.end
 
 
@@ -77,52 +69,39 @@ _UNICODE = {
 }
 
 
-class _UnicodeDecoder:
+def _decode_unicode(encoding: str, data: bytes, final: bool) -> Decoded:
     """UTF-8, -16 and -32: a character's width follows from its code point."""
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
-        self._decode = _UNICODE[encoding]
-
-    def decode(self, data: bytes, final: bool) -> Decoded:
-        _invalid.widths.clear()
-        text, consumed = self._decode(data, _HANDLER, final)
-        invalid = _invalid.widths
-        if not invalid and self._encoding == "utf-8":
+    _seen.widths = invalid = list[int]()
+    text, consumed = _UNICODE[encoding](data, _HANDLER, final)
+    if encoding == "utf-8":
+        if not invalid:
             return Decoded(text, None, consumed, 0)
-        codes = code_points(text)
-        if self._encoding == "utf-8":
-            widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
-        elif self._encoding.startswith("utf-16"):
-            widths = 2 + 2 * (codes >= 0x10000).astype(np.int64)
-        else:
-            widths = np.full(len(text), 4, dtype=np.int64)
-        if invalid:
-            widths[codes == ord(_MARK)] = invalid
-            text = text.replace(_MARK, "\ufffd")
-        return Decoded(text, widths, consumed, len(invalid))
+        widths = utf8_widths(text)
+    elif encoding.startswith("utf-16"):
+        widths = 2 + 2 * (code_points(text) >= 0x10000).astype(np.int64)
+    else:
+        widths = np.full(len(text), 4, dtype=np.int64)
+    if invalid:
+        widths[code_points(text) == ord(_MARK)] = invalid
+        text = text.replace(_MARK, "\ufffd")
+    return Decoded(text, widths, consumed, len(invalid))
 
 
-class _CharmapDecoder:
+def _decode_charmap(encoding: str, data: bytes, final: bool) -> Decoded:
     """One byte, one character."""
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
-
-    def decode(self, data: bytes, final: bool) -> Decoded:
-        _invalid.widths.clear()
-        text = data.decode(self._encoding, _HANDLER).replace(_MARK, "\ufffd")
-        return Decoded(text, np.ones(len(text), dtype=np.int64), len(data), len(_invalid.widths))
+    _seen.widths = list[int]()
+    text = data.decode(encoding, _HANDLER).replace(_MARK, "\ufffd")
+    return Decoded(text, np.ones(len(text), dtype=np.int64), len(data), len(_seen.widths))
 
 
 class _StepDecoder:
-    """Any other codec, byte by byte: what has been read when a character comes out is its width."""
+    """Any other codec, byte by byte: a character is as wide as what was read when it comes out."""
 
     def __init__(self, encoding: str) -> None:
         self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         self._num_fed = 0  # bytes at the head of the next data that the codec holds already
 
-    def decode(self, data: bytes, final: bool) -> Decoded:
+    def __call__(self, data: bytes, final: bool) -> Decoded:
         parts: list[str] = []
         widths: list[int] = []
         waiting = self._num_fed
@@ -136,7 +115,6 @@ class _StepDecoder:
         if final and (out := self._decoder.decode(b"", True)):
             parts.append(out)
             widths += _share(waiting, len(out))
-            waiting = 0
         if final:  # a closing escape sequence is no character
             waiting = 0
         self._num_fed = waiting

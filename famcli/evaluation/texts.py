@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.documents.records import holds_records, read_records
 from famcli.errors import DocumentError
 from famcli.synthetic.filler import Filler
@@ -128,7 +128,7 @@ def _parts(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
 
 def _file(path: Path, tokenizer: Tokenizer) -> Iterator[Ids]:
     encoder = StreamEncoder(tokenizer)
-    with open_document(path) as document:
+    with open_source(path) as document:
         for piece in document.pieces():
             yield encoder.feed(piece).ids
     yield encoder.flush().ids

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from famcli.documents.document import Document, hash_prefix, open_document, shown_path
+from famcli.documents.opening import hash_prefix, open_source, shown_path
+from famcli.documents.source import Source
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.bookmark import Bookmark
 
@@ -18,7 +19,7 @@ _AGAIN = "read it again, with --force instead of --append"
 
 def open_append(
     mark: Bookmark, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
-) -> tuple[Document, bool]:
+) -> tuple[Source, bool]:
     """The document that `file` adds to what was read up to `mark`, and whether it continues the last source.
 
     The last source given again, as a whole and grown, is read on where reading stopped, once its old part is seen to
@@ -26,12 +27,12 @@ def open_append(
     new source. Use: `document, continues = open_append(...)`, then `reader.read([document], continues=continues)`.
 
     Raises MemoryFileError if the old part changed or cannot be checked, or an earlier source is given again;
-    DocumentError as `open_document` does.
+    DocumentError as `open_source` does.
     """
     last = mark.sources[-1]
     if os.fspath(file) == "-":
         stream = _Chained(mark.tail[mark.next_byte - mark.tail_start :], stdin or sys.stdin.buffer)
-        return open_document("-", encoding=last.encoding, start=mark.next_byte, stdin=cast(BinaryIO, stream)), True
+        return open_source("-", encoding=last.encoding, start=mark.next_byte, stdin=cast(BinaryIO, stream)), True
     path = str(Path(file).resolve())
     if path != last.path:
         if any(path == source.path for source in mark.sources):
@@ -42,9 +43,9 @@ def open_append(
         if last.path is None and last.name == shown_path(file):
             raise MemoryFileError(f"{file} was read already and went on through a pipe: pipe what is new, or {_AGAIN}")
         _refuse_moved(mark, file)
-        return open_document(file, encoding=encoding), False
+        return open_source(file, encoding=encoding), False
     _check_old_part(mark, file)
-    return open_document(file, encoding=last.encoding, start=mark.next_byte), True
+    return open_source(file, encoding=last.encoding, start=mark.next_byte), True
 
 
 def _refuse_moved(mark: Bookmark, file: str | os.PathLike[str]) -> None:

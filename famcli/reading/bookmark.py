@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.document import Document, open_document
+from famcli.documents.opening import open_source
+from famcli.documents.source import Source
 from famcli.tokens.stream import TokenRun
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ class Bookmark:
         return sum(source.num_bytes for source in self.sources)
 
 
-def tail_document(mark: Bookmark, start: int, end: int | None = None) -> Document:
+def tail_document(mark: Bookmark, start: int, end: int | None = None) -> Source:
     """The part [start, end) of a bookmark's tail as a document, at its place in the source."""
     first = mark.tail_start
     part = mark.tail[start - first : None if end is None else end - first]
-    return open_document("-", encoding=mark.sources[-1].encoding, start=start, stdin=io.BytesIO(part))
+    return open_source("-", encoding=mark.sources[-1].encoding, start=start, stdin=io.BytesIO(part))

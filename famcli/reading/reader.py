@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document, hash_prefix
-from famcli.documents.piece import Piece
+from famcli.documents.opening import hash_prefix
+from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn.state import State
 from famcli.reading.block_reader import BlockReader, Place, SourceInReading
@@ -62,7 +62,7 @@ class Reader:
         self.memory_mode = _checked_mode(model, memory_mode, resume)
         self._blocks = BlockReader(model.network, score, attention, keep_text, blocks_per_call)
         self._resume = resume  # until text that follows it was fed
-        self._document: Document | None = None  # the one that is being read, or was read last
+        self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
         self._warned: set[str] = set()
@@ -118,7 +118,7 @@ class Reader:
     # ------------------------------------------------------------------------------------------------ reading
 
     def read(
-        self, documents: Iterable[Document], *, names: bool | None = None, continues: bool = False
+        self, documents: Iterable[Source], *, names: bool | None = None, continues: bool = False
     ) -> Iterator[Event]:
         """Read one document after the other as one stream; yields SourceStart, BlockEvents and SourceEnd for each.
 
@@ -198,7 +198,7 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------ one source
 
-    def _begin(self, document: Document, named: bool) -> SourceInReading:
+    def _begin(self, document: Source, named: bool) -> SourceInReading:
         """A new source: what the last one held back is read for good, then what stands before the new one."""
         self.finish()
         place, records = self._view, self._records(hashed=True)
@@ -213,7 +213,7 @@ class Reader:
         self._at = (replace(place, encoder=StreamEncoder(tokenizer), fed=0, source_tokens=0, source_blocks=0), None)
         return self._source()
 
-    def _continue(self, document: Document, named: bool) -> SourceInReading:
+    def _continue(self, document: Source, named: bool) -> SourceInReading:
         """The last source goes on: its text that is not certain yet comes once more, at the head of `document`."""
         if not self._sources:
             raise UsageError("there is no source to go on with: nothing was read yet")
@@ -237,7 +237,7 @@ class Reader:
         before = sum(source.num_bytes for source in self._sources[:-1])
         return SourceInReading(self._sources[-1].name, index, before, self._window)
 
-    def _read_source(self, document: Document, source: SourceInReading) -> Iterator[Event]:
+    def _read_source(self, document: Source, source: SourceInReading) -> Iterator[Event]:
         tentative, self._num_unknown = None, 0
         for piece in document.pieces():
             if piece.tentative:
@@ -286,7 +286,7 @@ class Reader:
             self._at = (place, None)
             yield from self._checked(event)
 
-    def _read_end(self, document: Document, source: SourceInReading, tentative: Piece | None) -> Iterator[Event]:
+    def _read_end(self, document: Source, source: SourceInReading, tentative: Piece | None) -> Iterator[Event]:
         """What is certain only if nothing follows, on a fork: the place stays where the source can grow from."""
         place = self._at[0]
         if tentative is None and not place.fed:  # nothing at all, or a byte-order mark alone
@@ -314,8 +314,8 @@ class Reader:
         sha256 = None
         if hashed and document.start == 0 and document.bytes_read == num_bytes:
             sha256 = document.digest()
-        elif hashed and document.source is not None:
-            sha256 = hash_prefix(document.source, num_bytes)
+        elif hashed and document.path is not None:
+            sha256 = hash_prefix(document.path, num_bytes)
         last = replace(
             self._sources[-1],
             num_bytes=num_bytes,
@@ -379,5 +379,5 @@ def _heading(name: str, first: bool) -> str:
     return f"[{name}]\n\n" if first else f"\n\n[{name}]\n\n"
 
 
-def _path(document: Document) -> str | None:
-    return None if document.source is None else str(document.source.resolve())
+def _path(document: Source) -> str | None:
+    return None if document.path is None else str(document.path.resolve())

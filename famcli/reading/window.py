@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.piece import Piece, code_points
+from famcli.documents.source import Piece, code_points
 
 
 class TextWindow:

@@ -9,13 +9,13 @@ from os import PathLike
 from typing import Any, cast
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document, open_document
-from famcli.documents.piece import Piece
+from famcli.documents.opening import open_source
+from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
 
-Documents = Iterable[Document | str | PathLike[str]]
+Documents = Iterable[Source | str | PathLike[str]]
 FEW_BYTES = 1.5
 """Bytes a token below which a text is not what a tokenizer is made for; judged after `_TOKENS_TO_JUDGE`."""
 
@@ -127,14 +127,14 @@ class Ledger:
         self._judges = vocab_size >= _VOCABULARY_TO_JUDGE
         self._started = time.monotonic()
         self._sources: list[SourceRead] = []
-        self._document: Document | None = None
+        self._document: Source | None = None
         self._start = self._bytes = self._tokens = 0  # of the open source: where reading began and is, its tokens
         self._num_blocks = 0
         self._resumed: tuple[int, int, int] | None = None
         self._has_text = False  # whether the open source has more than white space
         self.warnings: list[str] = []
 
-    def watch(self, document: Document, on_piece: Callable[[Piece], None] | None = None) -> Document:
+    def watch(self, document: Source, on_piece: Callable[[Piece], None] | None = None) -> Source:
         """`document`, to be read in its place: its pieces are shown to `on_piece` before they are read."""
 
         def see(piece: Piece) -> None:
@@ -142,7 +142,7 @@ class Ledger:
             if on_piece is not None:
                 on_piece(piece)
 
-        return cast(Document, _Watched(document, self._open, see))
+        return cast(Source, _Watched(document, self._open, see))
 
     def go_on(self, start: int, num_tokens: int, num_blocks: int) -> None:
         """The source that comes next was read up to its byte `start` by another run, which counted so many of the
@@ -235,7 +235,7 @@ class Ledger:
     def _see(self, piece: Piece) -> None:
         self._has_text = self._has_text or not piece.text.isspace()
 
-    def _open(self, document: Document) -> None:
+    def _open(self, document: Source) -> None:
         self._document = document
 
     def _close(self) -> None:
@@ -252,9 +252,7 @@ class Ledger:
 class _Watched:
     """A document whose pieces are seen on their way."""
 
-    def __init__(
-        self, document: Document, opened: Callable[[Document], None], on_piece: Callable[[Piece], None]
-    ) -> None:
+    def __init__(self, document: Source, opened: Callable[[Source], None], on_piece: Callable[[Piece], None]) -> None:
         self._document, self._opened, self._on_piece = document, opened, on_piece
 
     def __enter__(self) -> _Watched:
@@ -275,10 +273,10 @@ class _Watched:
         return getattr(self._document, name)
 
 
-def open_documents(documents: Documents, encoding: str | None = None) -> Iterator[Document]:
+def open_documents(documents: Documents, encoding: str | None = None) -> Iterator[Source]:
     """The documents, each opened when its turn comes; paths and "-" (stdin) are opened here."""
     for document in documents:
-        yield document if isinstance(document, Document) else open_document(document, encoding=encoding)
+        yield document if isinstance(document, Source) else open_source(document, encoding=encoding)
 
 
 def chosen_memory_mode(model: Model, mode: MemoryMode | None) -> MemoryMode:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document, open_document
+from famcli.documents.opening import open_source
+from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.append import open_append
@@ -195,7 +196,7 @@ class Read:
             stopped=self._growth is not None and self._growth.stopped,
         )
 
-    def _read(self, documents: list[Document | str | PathLike[str]]) -> Iterator[Event]:
+    def _read(self, documents: list[Source | str | PathLike[str]]) -> Iterator[Event]:
         last = len(documents) - 1
         if not self.config.append:
             yield from self._reader.read(
@@ -211,11 +212,11 @@ class Read:
                 self._ledger.go_on(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
-    def _open(self, document: Document | str | PathLike[str], is_last: bool) -> Document:
-        if not isinstance(document, Document):
-            document = open_document(document, encoding=self.config.encoding)
+    def _open(self, document: Source | str | PathLike[str], is_last: bool) -> Source:
+        if not isinstance(document, Source):
+            document = open_source(document, encoding=self.config.encoding)
         if self.config.follow and is_last:
-            if document.size is None or document.source is None:
+            if document.size is None or document.path is None:
                 raise UsageError(f"--follow waits for a file to grow; {document.name} is read while it is open anyway")
             document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
         return self._ledger.watch(document)
@@ -232,10 +233,10 @@ class _Growth:
     Ctrl-C ends the wait (`stopped`): all that is there was read then, and the text ends here. problem: why there
     will be no more, if that is not what was asked for."""
 
-    def __init__(self, document: Document, meanwhile: Callable[[], None]) -> None:
-        assert document.source is not None
-        self._document, self._source, self._meanwhile = document, document.source, meanwhile
-        self._file = document.source.stat()
+    def __init__(self, document: Source, meanwhile: Callable[[], None]) -> None:
+        assert document.path is not None
+        self._document, self._source, self._meanwhile = document, document.path, meanwhile
+        self._file = document.path.stat()
         self.stopped, self.problem = False, ""
 
     def __call__(self) -> bool:
@@ -265,9 +266,9 @@ def read(model: Model, documents: Documents, config: ReadConfig | None = None) -
     return task.result()
 
 
-def _given(document: Document | str | PathLike[str]) -> str | PathLike[str]:
+def _given(document: Source | str | PathLike[str]) -> str | PathLike[str]:
     """What `document` was opened from: to go on with it, it has to be opened anew where the old text ends."""
-    if not isinstance(document, Document):
+    if not isinstance(document, Source):
         return document
     document.close()
-    return document.source or "-"
+    return document.path or "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.text.sentences import Sentence, SentenceSplitter
 
 MAX_CHARACTERS = 600

@@ -10,7 +10,8 @@ import torch
 
 from famcli.checkpoint.model import Fingerprints, Model, config_fingerprint
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.documents.document import Document, open_document
+from famcli.documents.opening import open_source
+from famcli.documents.source import Source
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.reading.events import BlockEvent, Event
 from famcli.reading.reader import Reader
@@ -34,9 +35,9 @@ def tiny_model(
     return Model(network, tokenizer, sidecar, Path("tiny"), f"tiny-{seed}", prints)
 
 
-def pipe(data: bytes, *, sizes: list[int] | None = None, encoding: str | None = "utf-8") -> Document:
+def pipe(data: bytes, *, sizes: list[int] | None = None, encoding: str | None = "utf-8") -> Source:
     """A document that arrives through a pipe, in reads of at most `sizes` bytes (the last size repeats)."""
-    return open_document("-", encoding=encoding, stdin=SlowPipe(data, sizes or [1 << 16]))  # type: ignore[arg-type]
+    return open_source("-", encoding=encoding, stdin=SlowPipe(data, sizes or [1 << 16]))  # type: ignore[arg-type]
 
 
 class SlowPipe(io.RawIOBase):

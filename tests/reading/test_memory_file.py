@@ -21,7 +21,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import FamConfig
 from famcli.reading import memory_file
@@ -46,7 +46,7 @@ def read_in_two(
     path.write_bytes(data[:cut])
     first = Reader(MODEL, score=True)
     stdin = io.BytesIO(data[:cut])
-    events = list(first.read([open_document(path if source == "file" else "-", encoding=encoding, stdin=stdin)]))
+    events = list(first.read([open_source(path if source == "file" else "-", encoding=encoding, stdin=stdin)]))
     save_memory(saved, first)
     mark = load_memory(saved, MODEL)
     known = mark.num_tokens
@@ -135,7 +135,7 @@ def test_a_block_larger_than_a_document_keeps(tmp_path: Path) -> None:
 
     reader = Reader(model)
     with pytest.raises(KeyboardInterrupt):
-        list(reader.read([open_document("-", encoding="utf-8", stdin=Interrupted(data))]))
+        list(reader.read([open_source("-", encoding="utf-8", stdin=Interrupted(data))]))
     save_memory(tmp_path / "x.fam", reader)
     mark = load_memory(tmp_path / "x.fam", model)
     assert (mark.unread.ids.astype(np.uint8).tobytes(), mark.tail, mark.num_tokens) == (data, data, 0)
@@ -147,9 +147,9 @@ def test_saved_in_the_middle(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(TEXT)
     whole = Reader(MODEL, score=True, keep_text=True)
-    events = list(whole.read([open_document(path)]))
+    events = list(whole.read([open_source(path)]))
     reader, seen = Reader(MODEL, score=True), []
-    for event in reader.read([open_document(path)]):
+    for event in reader.read([open_source(path)]):
         seen.append(event)
         if reader.num_tokens > cut:
             break
@@ -189,9 +189,9 @@ def test_another_source_after_loading(tmp_path: Path) -> None:
     for name, data in (("a.txt", b"abc ab"), ("b.txt", b"cab abc ac")):
         (tmp_path / name).write_bytes(data)
     whole = Reader(MODEL)
-    list(whole.read([open_document(tmp_path / "a.txt"), open_document(tmp_path / "b.txt")], names=True))
+    list(whole.read([open_source(tmp_path / "a.txt"), open_source(tmp_path / "b.txt")], names=True))
     first = Reader(MODEL)
-    list(first.read([open_document(tmp_path / "a.txt")], names=True))
+    list(first.read([open_source(tmp_path / "a.txt")], names=True))
     save_memory(tmp_path / "x.fam", first)
     mark = load_memory(tmp_path / "x.fam", MODEL)
     document, continues = open_append(mark, tmp_path / "b.txt")
@@ -263,7 +263,7 @@ def test_a_changed_source_is_not_continued(tmp_path: Path) -> None:
     path = tmp_path / "log.txt"
     path.write_bytes(b"abc cab\n")
     reader = Reader(MODEL)
-    list(reader.read([open_document(path)]))
+    list(reader.read([open_source(path)]))
     mark = reader.bookmark()
     path.write_bytes(b"abc bab\nmore")
     with pytest.raises(MemoryFileError, match=r"first 8 bytes of .* are not those that were read"):

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from famcli.reading.engine import legal_cuts, read_any, start_state
@@ -172,7 +172,7 @@ def test_what_a_tokenizer_does_not_know_is_counted(text: str, told: list[str]) -
 def test_several_sources_with_their_names_between(tmp_path: Path) -> None:
     (tmp_path / "one.txt").write_bytes(b"first text")
     (tmp_path / "two.txt").write_bytes(b"second")
-    documents = [open_document(tmp_path / name) for name in ("one.txt", "two.txt")]
+    documents = [open_source(tmp_path / name) for name in ("one.txt", "two.txt")]
     reader = Reader(BYTES)
     events = list(reader.read(documents))
     assert bytes(tokens_of(events)) == b"first textsecond"
@@ -185,7 +185,7 @@ def test_several_sources_with_their_names_between(tmp_path: Path) -> None:
     last = blocks(events)[-1]
     assert (last.source, last.span[1], last.total_bytes) == (str(tmp_path / "two.txt"), 6, 16)
     plain = Reader(BYTES)
-    list(plain.read([open_document(tmp_path / "one.txt"), open_document(tmp_path / "two.txt")], names=False))
+    list(plain.read([open_source(tmp_path / "one.txt"), open_source(tmp_path / "two.txt")], names=False))
     assert int(plain.state.position[0]) == 17
 
 
@@ -267,7 +267,7 @@ def test_memory_does_not_grow_with_the_text() -> None:
     model = tiny_model(LineTokenizer(), fam=FamConfig(block_size=512, memory_segments=1, fam_length=8))
 
     def peak(num_bytes: int) -> int:
-        document = open_document("-", encoding="utf-8", stdin=LongPipe(num_bytes))  # type: ignore[arg-type]
+        document = open_source("-", encoding="utf-8", stdin=LongPipe(num_bytes))  # type: ignore[arg-type]
         tracemalloc.start()
         try:
             for event in Reader(model, keep_text=True, score=True).read([document]):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.errors import DocumentError
 from famcli.tasks.ask import passage_index
 from famcli.tasks.ask.passage_index import PassageIndex

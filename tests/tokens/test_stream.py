@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.tokens import ByteTokenizer, StreamDecoder, StreamEncoder, Tokenizer, TokenRun, encode_text
 from famcli.tokens.tokenizer import unknown_ids
 from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, stream, texts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.tokens import StreamEncoder, Tokenizer, TokenRun
 
 NASTY = [

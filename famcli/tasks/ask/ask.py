@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document, open_document
+from famcli.documents.opening import open_source
+from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
 from famcli.nn import MemoryMode
 from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
@@ -184,7 +185,7 @@ class Ask:
         self._reading = TextReader(self.model, self.config.memory_mode, index, self._recorder)
         first = self.questions if self.config.question_first else ()
         opened = (
-            one if isinstance(one, Document) else open_document(one, encoding=self.config.encoding) for one in documents
+            one if isinstance(one, Source) else open_source(one, encoding=self.config.encoding) for one in documents
         )
         yield from self._reading.events(opened, first)
         self._text = self._reading.text
@@ -253,7 +254,7 @@ def _of_a_part(answer: Answer) -> Answer:
     return replace(answer, text=NOT_FOUND_SO_FAR) if answer.text == NOTHING_FOUND else answer
 
 
-def _regular_files(documents: Sequence[Document | str | PathLike[str]]) -> list[Path]:
+def _regular_files(documents: Sequence[Source | str | PathLike[str]]) -> list[Path]:
     """The documents as paths of regular files; none where one of them is something else."""
-    paths = [Path(one) for one in documents if not isinstance(one, Document) and str(one) != "-"]
+    paths = [Path(one) for one in documents if not isinstance(one, Source) and str(one) != "-"]
     return paths if len(paths) == len(documents) and all(path.is_file() for path in paths) else []

@@ -17,8 +17,8 @@ from pathlib import Path
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document, open_document
-from famcli.documents.piece import Piece
+from famcli.documents.opening import open_source
+from famcli.documents.source import Piece, Source
 from famcli.nn import MemoryMode
 from famcli.nn.state import State
 from famcli.reading.bookmark import Bookmark, SourceRecord
@@ -97,8 +97,8 @@ class TextReader:
         self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
         self._asked_mode = memory_mode
         self._ledger = Ledger(model.tokenizer.vocab_size)
-        self._coming: deque[Document] = deque()  # opened, and not begun
-        self._documents: list[Document] = []
+        self._coming: deque[Source] = deque()  # opened, and not begun
+        self._documents: list[Source] = []
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex(index_path)
         self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
@@ -150,10 +150,10 @@ class TextReader:
         """Questions as text of their own, before the documents: they belong to no source that is cited."""
         text = "".join(fill(QUESTION_FIRST, {"question": question}) for question in questions)
         stream = io.BytesIO(text.encode("utf-8", "replace"))
-        for _ in self.reader.read([open_document("-", encoding="utf-8", stdin=stream)], names=False):
+        for _ in self.reader.read([open_source("-", encoding="utf-8", stdin=stream)], names=False):
             pass
 
-    def _watch(self, documents: Documents) -> Iterator[Document]:
+    def _watch(self, documents: Documents) -> Iterator[Source]:
         for document in open_documents(documents):
             self._coming.append(document)
             yield self._ledger.watch(document, self._see)
@@ -256,6 +256,6 @@ def counts_of(mark: Bookmark) -> ReadCounts:
     return ReadCounts(mark.seen.num_bytes, mark.seen.num_tokens, mark.seen.num_blocks, sources, 0.0)
 
 
-def _place(document: Document) -> SourcePlace:
-    path = None if document.source is None or document.size is None else str(document.source)
+def _place(document: Source) -> SourcePlace:
+    path = None if document.path is None or document.size is None else str(document.path)
     return SourcePlace(document.name, path, document.encoding)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import hash_prefix, shown_path
+from famcli.documents.opening import hash_prefix, shown_path
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.memory_file import load_memory, save_memory

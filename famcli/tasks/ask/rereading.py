@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from famcli.documents.document import hash_prefix, open_document
-from famcli.documents.piece import Piece
-from famcli.documents.places import quote
+from famcli.documents.opening import hash_prefix, open_source, quote
 from famcli.errors import DocumentError
 from famcli.reading.bookmark import SourceRecord
 from famcli.text.passages import Passage, PassageBuilder
@@ -57,22 +53,12 @@ def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage
     """
     assert record.path is not None, "a pipe cannot be read again"
     builder, taken = PassageBuilder(source), 0
-    with open_document(record.path, encoding=record.encoding) as document:
+    with open_source(record.path, encoding=record.encoding) as document:
         for piece in document.pieces():
-            read = _up_to(piece, record.num_bytes)
+            read = piece.up_to(record.num_bytes)
             builder.feed(read)
             yield builder.take(read.end), read.end - taken
             taken = read.end
             if piece.end >= record.num_bytes:
                 break
     yield builder.take(None), record.num_bytes - taken
-
-
-def _up_to(piece: Piece, end: int) -> Piece:
-    """The characters of `piece` that end at or before source byte `end`."""
-    if piece.end <= end:
-        return piece
-    offsets = piece.char_offsets()
-    count = max(0, int(np.searchsorted(offsets, end, side="right")) - 1)
-    widths = np.diff(offsets[: count + 1])
-    return Piece(piece.text[:count], piece.start, int(offsets[count]), widths)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import Document
+from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent
@@ -171,7 +171,7 @@ class Perplexity:
             partial=not self._finished,
         )
 
-    def _score(self, document: Document) -> Iterator[PerplexityEvent]:
+    def _score(self, document: Source) -> Iterator[PerplexityEvent]:
         by_line = self.config.per == "line"
         model = replace(self.model, tokenizer=LineTokenizer(self.model.tokenizer)) if by_line else self.model
         eager = document.size is None and self.config.per in ("line", "token")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent
 from famcli.tasks.perplexity.alert import Alert, AlertRule

@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.document import open_document
-from famcli.documents.piece import Piece
+from famcli.documents.opening import open_source
+from famcli.documents.source import Piece
 from famcli.tasks.report.heat import Heat
 
 HEAT = np.dtype([("start", "<i8"), ("end", "<i8"), ("value", "<f4")])
@@ -121,13 +121,10 @@ class FileText:
 
     def chunks(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """As `RecordedText.chunks`, up to the end of what was read."""
-        with open_document(self.path, encoding=self.encoding) as document:
+        with open_source(self.path, encoding=self.encoding) as document:
             for piece in document.pieces():
-                offsets = piece.char_offsets()
-                count = int(np.searchsorted(offsets, self.size, side="right")) - 1
-                count = min(max(count, 0), len(piece.text))
-                if count:
-                    yield piece.text[:count], offsets[: count + 1]
+                if (read := piece.up_to(self.size)).text:
+                    yield read.text, read.char_offsets()
                 if piece.end >= self.size:
                     return
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.checkpoint.model import Model
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.nn import MemoryMode
 from famcli.reading.engine import start_state
 from famcli.reading.events import BlockEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.tasks.summarize.salience import Average, TokenValues
 from famcli.text.sentences import Sentence, SentenceSplitter
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.piece import Piece
+from famcli.documents.source import Piece
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart
 from famcli.reading.reader import Reader
 from famcli.tasks.common import Advance, Documents, Ledger, Notice, Stage, chosen_memory_mode, open_documents

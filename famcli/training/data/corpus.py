@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.documents.records import Record, holds_records, read_records
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
@@ -96,7 +96,7 @@ def read_documents(path: Path, on_guess: OnGuess = lambda path, encoding: None) 
         raise RecipeError(f"{path}: no .txt files in this folder; give a folder of texts or a .jsonl file")
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        with open_document(file) as document:
+        with open_source(file) as document:
             text = "".join(piece.text for piece in document.pieces())
             if document.is_guessed:
                 on_guess(file, document.encoding)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText
@@ -85,7 +85,7 @@ def test_it_finds_a_planted_sentence_and_quotes_it(place: float, tmp_path: Path)
 def test_places_are_right_in_any_encoding(encoding: str, newline: str, tmp_path: Path) -> None:
     raw = planted().replace("\n", newline).encode(encoding)
     path = write(tmp_path, raw)
-    result = ask(byte_model(LARGE), QUESTION, [open_document(path, encoding=encoding)])
+    result = ask(byte_model(LARGE), QUESTION, [open_source(path, encoding=encoding)])
     assert FACT.removesuffix(".") in result.answers[0].text
     check_citations(result, raw, encoding)
 

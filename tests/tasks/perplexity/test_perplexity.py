@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from famcli.checkpoint.model import Model
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.errors import DocumentError, UsageError
 from famcli.nn import FamConfig
 from famcli.tasks.common import Advance, Notice, Stage
@@ -111,7 +111,7 @@ def test_a_line_is_reported_as_soon_as_its_newline_has_come() -> None:
             return next(self.reads, b"")
 
     source = Watched()
-    document = open_document("-", encoding="utf-8", stdin=source)  # type: ignore[arg-type]
+    document = open_source("-", encoding="utf-8", stdin=source)  # type: ignore[arg-type]
     task = Perplexity(tiny_model(), PerplexityConfig(per="line"))
     for event in task.events([document]):
         if isinstance(event, UnitScore):
@@ -200,7 +200,7 @@ def test_an_empty_file_scores_nothing(tmp_path: Path) -> None:
 
 def test_invalid_bytes_are_counted_and_reported(tmp_path: Path) -> None:
     task, path = Perplexity(byte_model()), write(tmp_path, b"good \xff\xfe bad \xc3")
-    notices = collect(task.events([open_document(path, encoding="utf-8")]), Notice)
+    notices = collect(task.events([open_source(path, encoding="utf-8")]), Notice)
     result = task.result()
     assert result.counts.num_replaced == 3
     assert len(notices) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from famcli.documents.document import open_document
+from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.tasks.report import document_html as report_text
 from famcli.tasks.report.document_html import LEVELS, Mark, text_html
@@ -131,7 +131,7 @@ def summary_page(folder: Path, extra: str = "", name: str = "text.txt") -> tuple
     path = folder / "report.html"
     with Recorder() as recorder:
         task = Summarizer(byte_model(LARGE), SummarizeConfig(sections=True), recorder)
-        for _ in task.events([open_document(source)]):
+        for _ in task.events([open_source(source)]):
             pass
         result = task.result()
         write_report(path, report_of(result, "Summary", ("a fact",)), recorder.texts, recorder.histogram)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.documents import Document, Piece, hash_prefix, open_document, quote
+from famcli.documents import Piece, Source, hash_prefix, open_source, quote
 from famcli.documents.encodings import detect
 from famcli.errors import DocumentError, UsageError
 
@@ -57,7 +57,7 @@ class Trickle(io.RawIOBase):
         return self._portions.pop(0) if self._portions else b""
 
 
-def read(document: Document) -> tuple[str, list[Piece]]:
+def read(document: Source) -> tuple[str, list[Piece]]:
     """The whole text, and the pieces, which must follow one another and cover what was read."""
     pieces = list(document.pieces())
     end = pieces[0].start if pieces else 0
@@ -71,8 +71,8 @@ def read(document: Document) -> tuple[str, list[Piece]]:
     return "".join(piece.text for piece in pieces), pieces
 
 
-def piped(content: bytes, portions: list[int] | None = None, **options: object) -> Document:
-    return open_document("-", stdin=Trickle(content, portions or []), **options)
+def piped(content: bytes, portions: list[int] | None = None, **options: object) -> Source:
+    return open_source("-", stdin=Trickle(content, portions or []), **options)
 
 
 def offsets_of(pieces: list[Piece]) -> list[int]:
@@ -112,17 +112,19 @@ def test_reading_goes_on_at_any_character(encoding: str, data: st.DataObject, tm
     content = (name * 3).encode(encoding)
     path = tmp_path_factory.mktemp("resume") / "text"
     path.write_bytes(content)
-    with open_document(path, encoding=encoding) as document:
+    with open_source(path, encoding=encoding) as document:
         text, pieces = read(document)
         assert text == name * 3
     offsets = offsets_of(pieces)
     place = data.draw(st.integers(0, len(text) - 1))
-    with open_document(path, encoding=encoding, start=offsets[place]) as document:
+    with open_source(path, encoding=encoding, start=offsets[place]) as document:
         rest, pieces = read(document)
         assert (rest, offsets_of(pieces)) == (text[place:], offsets[place:])
         assert document.bytes_read == len(content) - offsets[place]
     last = data.draw(st.integers(place, len(text) - 1))
     assert quote(path, (offsets[place], offsets[last]), encoding) == text[place:last]
+    with open_source(path, encoding=encoding) as document:
+        assert document.place(offsets[place]) == (1 + text[:place].count("\n"), 1, offsets[place])
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_legacy_encodings_are_detected(tmp_path: Path, text: str, encoding: str)
     content = text.encode(encoding)
     path = tmp_path / "text"
     path.write_bytes(content)
-    for document in (open_document(path), piped(content)):
+    for document in (open_source(path), piped(content)):
         with document:
             assert read(document)[0] == text
             assert document.encoding.replace("_", "-") == encoding
@@ -175,7 +177,7 @@ def test_languages_tell_encodings_of_the_same_bytes_apart(encoding: str, text: s
 def test_utf8_with_a_few_bad_bytes_stays_utf8(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(GERMAN.encode() + b"\xff" + GERMAN.encode())
-    with open_document(path) as document:
+    with open_source(path) as document:
         text, pieces = read(document)
     assert text == GERMAN + "\ufffd" + GERMAN
     assert (document.encoding, document.num_replaced) == ("utf-8", 1)
@@ -198,11 +200,11 @@ def test_binary_data_is_refused_unless_the_encoding_is_named(tmp_path: Path, nam
     path = tmp_path / "data"
     path.write_bytes(content)
     with pytest.raises(DocumentError, match=r"data is binary data.*--encoding"):
-        open_document(path)
+        open_source(path)
     with pytest.raises(DocumentError, match=r"standard input is binary data.*--encoding"):
         read(piped(content, [100]) if name != "noise after a title" else piped(content))
     for encoding in ("utf-8", "latin-1"):
-        with open_document(path, encoding=encoding) as document:
+        with open_source(path, encoding=encoding) as document:
             text, _ = read(document)
             assert text == content.decode(encoding, "replace")
             assert document.num_replaced == text.count("\ufffd")
@@ -223,7 +225,7 @@ def test_a_little_noise_in_a_text_is_replaced_and_counted(noise: bytes, place: i
 def test_nul_bytes_are_ordinary_input(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text"
     path.write_bytes(content)
-    for document in (open_document(path), piped(content)):
+    for document in (open_source(path), piped(content)):
         with document:
             assert read(document)[0] == content.decode("utf-8", "replace")
 
@@ -234,7 +236,7 @@ def test_utf16_without_a_mark(tmp_path: Path, text: str, encoding: str) -> None:
     content = text.encode(encoding)
     path = tmp_path / "text"
     path.write_bytes(content)
-    for document in (open_document(path), piped(content), piped(content, [4, 20, 3])):
+    for document in (open_source(path), piped(content), piped(content, [4, 20, 3])):
         with document:
             assert read(document)[0] == text
             assert (document.encoding, document.num_replaced, document.bytes_read) == (encoding, 0, len(content))
@@ -245,10 +247,10 @@ def test_memory_files_and_weights_are_refused_with_what_reads_them(tmp_path: Pat
     path = tmp_path / "book.fam"
     path.write_bytes(content)
     with pytest.raises(DocumentError, match=r"famcli ask --load FILE.*famcli inspect FILE"):
-        open_document(path)
+        open_source(path)
     with pytest.raises(DocumentError, match="famcli ask --load"):
         piped(content)
-    with open_document(path, encoding="latin-1") as document:
+    with open_source(path, encoding="latin-1") as document:
         assert document.encoding == "iso8859-1"
 
 
@@ -276,7 +278,7 @@ def test_newlines_and_nul_stay_as_they_are() -> None:
 def test_empty_inputs(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "mark").write_bytes(codecs.BOM_UTF8)
-    for document in (open_document(tmp_path / "empty"), open_document(tmp_path / "mark"), piped(b"")):
+    for document in (open_source(tmp_path / "empty"), open_source(tmp_path / "mark"), piped(b"")):
         with document:
             assert read(document) == ("", [])
     assert document.digest() == hashlib.sha256(b"").hexdigest()
@@ -286,7 +288,7 @@ def test_a_pipe_gives_what_has_arrived() -> None:
     source, sink = os.pipe()
     with os.fdopen(source, "rb") as stdin, os.fdopen(sink, "wb", buffering=0) as writer:
         writer.write(b"first line\n")
-        pieces = open_document("-", stdin=stdin).pieces()
+        pieces = open_source("-", stdin=stdin).pieces()
         assert next(pieces).text == "first line\n"  # would wait for ever if it wanted more
         threading.Timer(0.05, lambda: (writer.write("zweite größe\n".encode()), writer.close())).start()
         assert "".join(piece.text for piece in pieces) == "zweite größe\n"
@@ -295,14 +297,14 @@ def test_a_pipe_gives_what_has_arrived() -> None:
 def test_large_files_come_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_text("wörter und mehr\n" * 40_000, encoding="utf-8")
-    with open_document(path) as document:
+    with open_source(path) as document:
         text, pieces = read(document)
     assert text == "wörter und mehr\n" * 40_000
     assert max(piece.end - piece.start for piece in pieces) <= 1 << 17
 
 
 def test_the_rest_of_a_pipe_keeps_its_place() -> None:
-    document = open_document("-", stdin=io.BytesIO("é rest".encode()), start=7, encoding="utf-8")
+    document = open_source("-", stdin=io.BytesIO("é rest".encode()), start=7, encoding="utf-8")
     _, pieces = read(document)
     assert (pieces[0].start, pieces[-1].end, document.start, document.bytes_read) == (7, 14, 7, 7)
 
@@ -328,6 +330,24 @@ def test_quotes_are_cut_from_the_source(tmp_path: Path) -> None:
         quote(tmp_path / "other", (0, 1), "utf-8")
 
 
+def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("\ufeffone\r\ntwo\fthree\né".encode("utf-16-le"))
+    with open_source(path) as source:
+        _, pieces = read(source)
+        offsets = offsets_of(pieces)
+        assert [source.place(offsets[index]) for index in (0, 5, 9, 15)] == [
+            *((1, 1, 2), (2, 1, 12), (2, 2, 20)),
+            (3, 2, 32),
+        ]
+        assert source.text((offsets[5], offsets[8])) == "two"
+    with pytest.raises(DocumentError, match="is a pipe, which cannot be read again"):
+        piped(b"text").text((0, 1))
+    path.unlink()
+    with pytest.raises(DocumentError, match=r"cannot quote from .*; has it moved"):
+        source.place(2)
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
@@ -342,24 +362,24 @@ def test_known_binaries_are_refused_with_the_way_to_convert(tmp_path: Path, cont
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(DocumentError, match=what):
-        open_document(path)
+        open_source(path)
     with pytest.raises(DocumentError, match=what):
         piped(content, [1, 1, 1])
 
 
 def test_what_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="does not exist"):
-        open_document(tmp_path / "missing")
+        open_source(tmp_path / "missing")
     with pytest.raises(DocumentError, match=r"is a directory: name the files in it$"):
-        open_document(tmp_path)
+        open_source(tmp_path)
     with pytest.raises(DocumentError, match="cannot open"):
-        open_document("nul\0byte")
+        open_source("nul\0byte")
     (tmp_path / "text").write_bytes(b"12345")
     with pytest.raises(DocumentError, match="byte 6"):
-        open_document(tmp_path / "text", start=6)
+        open_source(tmp_path / "text", start=6)
     for name in ("klingon", "rot13", "idna", "hex", "utf-7", ""):
         with pytest.raises(UsageError, match="unknown encoding"):
-            open_document(tmp_path / "text", encoding=name)
+            open_source(tmp_path / "text", encoding=name)
 
 
 def test_a_document_is_named_by_its_plain_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +389,7 @@ def test_a_document_is_named_by_its_plain_path(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "text").touch()
     (tmp_path / "a" / "text").touch()
     for path, name in (("./a/../text", "text"), ("link/../text", "link/../text"), (tmp_path / "text", None)):
-        with open_document(path) as document:
+        with open_source(path) as document:
             assert document.name == (name or str(path))
 
 
@@ -379,7 +399,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(DocumentError, match="Permission denied"):
-        open_document(tmp_path / "text")
+        open_source(tmp_path / "text")
 
 
 def test_a_disk_that_fails_while_reading() -> None:
@@ -388,4 +408,4 @@ def test_a_disk_that_fails_while_reading() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(DocumentError, match="Input/output error"):
-        open_document("-", stdin=Broken())
+        open_source("-", stdin=Broken())

@@ -1,0 +1,126 @@
+"""The Source contract: what everything outside `documents/` knows of a document.
+
+A source gives its text once, front to back, as pieces. Every character has an offset; spans [start, end) of offsets
+name parts of the text everywhere in famcli. What an offset counts is the source's affair: text in any encoding counts
+the bytes of its own file, so that spans need no map back, in a pipe neither. `open_source` opens one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Offsets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The text of the offsets [start, end).
+
+    widths: how many offsets each character takes, int64 [len(text)]; their sum is end - start. None where each
+    character takes the bytes of its UTF-8 encoding. tentative: the input ended inside this character; more input would
+    make it another one. raw: the bytes of the original.
+    """
+
+    text: str
+    start: int
+    end: int
+    widths: Offsets | None = None
+    tentative: bool = False
+    raw: bytes = b""
+
+    def char_offsets(self) -> Offsets:
+        """The offset of every character, and of the end: int64 [len(text) + 1]."""
+        if self.widths is None and self.end - self.start == len(self.text):
+            return np.arange(self.start, self.end + 1, dtype=np.int64)  # ASCII: one byte each
+        widths = utf8_widths(self.text) if self.widths is None else self.widths
+        offsets = np.empty(len(self.text) + 1, dtype=np.int64)
+        offsets[0] = self.start
+        np.cumsum(widths, out=offsets[1:])
+        offsets[1:] += self.start
+        return offsets
+
+    def up_to(self, end: int) -> Piece:
+        """The characters that end at or before the offset `end`."""
+        if self.end <= end:
+            return self
+        offsets = self.char_offsets()
+        count = max(0, int(np.searchsorted(offsets, end, side="right")) - 1)
+        # What is left out begins at offsets[count]: a file's offsets are its bytes, so `raw` is cut there too.
+        raw = self.raw[: int(offsets[count]) - self.start]
+        return Piece(self.text[:count], self.start, int(offsets[count]), np.diff(offsets[: count + 1]), raw=raw)
+
+
+class Place(NamedTuple):
+    """Where an offset is found by a person. line, page: from 1. byte: of the original; None if it has no bytes."""
+
+    line: int
+    page: int
+    byte: int | None
+
+
+class Source(ABC):
+    """A document that is read once from front to back, in constant memory.
+
+    name: what to call it. path: None for standard input. size: bytes of the original, None for a pipe. start: the
+    offset reading began at. encoding: how its bytes become text (a Python codec), to open it the same way again.
+    is_guessed: the bytes suggest this encoding and do not prove it. num_replaced: invalid sequences so far, each read
+    as U+FFFD. bytes_read: bytes of the original taken in since `start`. wait_for_more: asked at the end of the input;
+    True to try once more (a file that grows is followed by what waits here).
+    """
+
+    name: str
+    path: Path | None
+    size: int | None
+    start: int
+    encoding: str
+    is_guessed: bool
+    num_replaced: int
+    bytes_read: int
+    wait_for_more: Callable[[], bool]
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """The text from where reading stands. Raises DocumentError if the input cannot be read.
+
+        An unfinished character at the end of the input comes last, as a tentative piece of its own.
+        """
+
+    @abstractmethod
+    def text(self, span: tuple[int, int]) -> str:
+        """The text at `span`, cut from the original once more. Raises DocumentError if it is gone or has changed."""
+
+    @abstractmethod
+    def place(self, offset: int) -> Place:
+        """Where `offset` is, found in the original once more. Raises DocumentError as `text` does."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Hexadecimal sha256 of the original from `start` to the end of the last piece."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the file; standard input stays open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def utf8_widths(text: str) -> Offsets:
+    """Bytes that each character takes in UTF-8, int64 [len(text)]."""
+    codes = code_points(text)
+    return 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The code point of each character, uint32 [len(text)]."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
