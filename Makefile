@@ -1,4 +1,4 @@
-# Targets: demo, test, test-slow, lint, bench, docs, clean. Each makes .venv first if it has to.
+# Targets: demo, test, test-slow, lint, site, bench, docs, clean. Each makes .venv first if it has to.
 # Without a GPU, set PIP_EXTRA_INDEX_URL to PyTorch's CPU index to leave the GPU packages out.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,12 +6,12 @@ PIP := $(BIN)/python -m pip install -q -c constraints.txt
 BENCHMARKS := start_up opening fam_cost near_the_machine speed_flat memory_flat int8_storage peers
 BOOK := examples/the-man-who-was-thursday.txt
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow lint site bench docs clean
 
 demo: .venv/core.stamp
 	$(BIN)/famcli summarize $(BOOK)
 
-test: lint
+test: lint site
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/dev.stamp
@@ -21,6 +21,9 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+site: .venv/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 bench: .venv/bench.stamp
 	set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
