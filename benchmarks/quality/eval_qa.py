@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.cli.eval.options import check_files, modes_of, parse_lengths
-from famcli.cli.options import JudgeModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -72,7 +72,7 @@ def qa(
     cost: Annotated[
         int, typer.Option("--cost", metavar="ROUNDS", min=0, help="Only time one and eight questions, so often.")
     ] = 0,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws documents and places.")] = 0,
     machine: MachineOptions,
     output: OutputOptions,

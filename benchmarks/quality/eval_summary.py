@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.eval.options import modes_of
-from famcli.cli.options import JudgeModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.render import describe_seconds, plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
@@ -41,7 +41,7 @@ def summary(
         typer.Option("--focused", help="Records with a question of their own, which is the focus; else those without."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws texts.")] = 0,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     machine: MachineOptions,
     output: OutputOptions,
     report: ReportOptions,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from famcli.cli.options import BlockOptions, CacheOption
+from famcli.cli.options import BlockOptions, CacheOption, JsonOption, QuietOption
 
 
 def enable(
@@ -30,8 +30,8 @@ def enable(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier fam.json and fam.safetensors.")] = False,
     blocks: BlockOptions,
     cache: CacheOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Give a pretrained checkpoint folder a memory.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.checkpoint.jsonfile import shown
-from famcli.cli.options import CacheOption
+from famcli.cli.options import CacheOption, JsonOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
 
@@ -32,7 +32,7 @@ def inspect(
         ),
     ] = None,
     cache: CacheOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the facts as one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show what a checkpoint, an adapter or a memory file holds.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from famcli.cli.options import CacheOption, OfflineOption
+from famcli.cli.options import CacheOption, JsonOption, OfflineOption
 
 
 def merge(
@@ -16,7 +16,7 @@ def merge(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; empty, or not there yet.")],
     cache: CacheOption = None,
     offline: OfflineOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Make an adapter part of a checkpoint's weights.
 

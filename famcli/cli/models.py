@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from famcli.cli.options import CacheOption
+from famcli.cli.options import CacheOption, JsonOption
 
 if TYPE_CHECKING:
     from famcli.checkpoint.listing import ListedModel
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
 
 def models(
     cache: CacheOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the list as one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List the checkpoints that --model can name.
 

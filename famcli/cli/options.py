@@ -33,21 +33,31 @@ MemoryModeOption = Annotated[
         rich_help_panel="Reading",
     ),
 ]
-ScoreModeOption = Annotated[
+CompareModeOption = Annotated[
     Literal["on", "frozen", "none", "compare"] | None,
     typer.Option(
         "--memory-mode",
-        help=f"{_MODES}; compare: on and frozen over one pass. Default: on, or none where the memory is not trained.",
+        help=f"{_MODES}; compare: on and frozen over the same tokens. Default: on, or none where the memory is not "
+        "trained.",
         rich_help_panel="Reading",
     ),
 ]
-JudgeModeOption = Annotated[
-    Literal["on", "frozen", "none", "compare"] | None,
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel="Output")
+]
+QuietOption = Annotated[
+    bool,
     typer.Option(
-        "--memory-mode",
-        help=f"{_MODES}; compare: on, then frozen over the same tokens. Default: on, or none where the memory is not "
-        "trained.",
-        rich_help_panel="Reading",
+        "--quiet", help="Nothing on stderr but errors: no progress, notes or warnings.", rich_help_panel="Output"
+    ),
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write a page too: the result beside the text, with links to its places.",
+        rich_help_panel="Output",
     ),
 ]
 FilesArgument = Annotated[
@@ -153,9 +163,7 @@ class ReportOptions:
             help="How to show progress on stderr. Default: bar on a terminal, else none.",
         ),
     ] = None
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Nothing on stderr but errors: no progress, notes or warnings.")
-    ] = False
+    quiet: QuietOption = False
 
     @property
     def progress_mode(self) -> Literal["none", "bar", "json"]:
@@ -173,7 +181,7 @@ class OutputOptions:
 
     PANEL: ClassVar = "Output"
 
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False
+    json: JsonOption = False
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per event, as it happens.")] = False
 
     @property

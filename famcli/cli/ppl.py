@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.options import (
+    CompareModeOption,
     DocumentOptions,
     FilesArgument,
     MachineOptions,
     OutputOptions,
     ReportOptions,
-    ScoreModeOption,
 )
 from famcli.cli.render import plural
 from famcli.cli.work import Work
@@ -40,7 +40,7 @@ def ppl(
             "absolute deviation of the last 1,000 lines; implies --per line.",
         ),
     ] = None,
-    memory_mode: ScoreModeOption = None,
+    memory_mode: CompareModeOption = None,
     machine: MachineOptions,
     documents: DocumentOptions,
     output: OutputOptions,

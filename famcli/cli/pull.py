@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from famcli.cli.options import CacheOption, OfflineOption
+from famcli.cli.options import CacheOption, JsonOption, OfflineOption, QuietOption
 
 
 def pull(
@@ -20,8 +20,8 @@ def pull(
     ],
     cache: CacheOption = None,
     offline: OfflineOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print what was fetched as one JSON object.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Fetch a checkpoint from the Hugging Face hub.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from famcli.cli.options import CacheOption, OfflineOption
+from famcli.cli.options import CacheOption, JsonOption, OfflineOption
 
 
 def quantize(
@@ -20,7 +20,7 @@ def quantize(
     ] = "int8",
     cache: CacheOption = None,
     offline: OfflineOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print what was done as one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Write a checkpoint with its matrices in int8 or int4.
 

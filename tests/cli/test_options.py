@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from famcli.cli.main import COMMANDS, load_command
 from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
 from famcli.errors import UsageError
 
@@ -64,3 +65,23 @@ def test_progress_is_a_bar_only_on_terminals(monkeypatch: pytest.MonkeyPatch) ->
     assert ReportOptions().progress_mode == "bar"
     assert ReportOptions(progress="json").progress_mode == "json"
     assert ReportOptions(progress="json", quiet=True).progress_mode == "none"
+
+
+SAME_IN_KIND = {"--dtype", "--force", "--json", "--jsonl", "--memory-mode", "--seed"}
+"""Options whose help names what is special in one command (which types, which file); their meaning is one."""
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    texts: dict[str, set[str]] = {}
+    letters: dict[str, set[str]] = {}
+    for name in COMMANDS:
+        command = load_command(name)
+        for each in getattr(command, "commands", {name: command}).values():
+            for parameter in each.params:
+                long = [option for option in parameter.opts if option.startswith("--")]
+                for option in long:
+                    texts.setdefault(option, set()).add(parameter.help)
+                for option in set(parameter.opts) - set(long) if long else ():
+                    letters.setdefault(option, set()).add(long[0])
+    assert {option for option, found in texts.items() if len(found) > 1} <= SAME_IN_KIND
+    assert all(len(found) == 1 for found in letters.values()), letters

@@ -20,7 +20,7 @@ from famcli.cli.eval.options import (
     parse_lengths,
     parse_shares,
 )
-from famcli.cli.options import JudgeModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -45,7 +45,7 @@ def passkey(
         typer.Option("--depth", metavar="D", help="Where the key is: random, start, or a share of the stream (0.25)."),
     ] = "random",
     digits: Annotated[int, typer.Option("--digits", min=1, max=20, help="Digits of the key.")] = 5,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
     machine: MachineOptions,
@@ -76,7 +76,7 @@ def needle(
         int,
         typer.Option("--needles", min=1, help="Values in each stream, all asked for; they take turns at the depths."),
     ] = 1,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
     machine: MachineOptions,
@@ -108,7 +108,7 @@ def babi(
     facts: Annotated[
         int | None, typer.Option("--facts", metavar="N", help="Sentences of each story. Default: 2 to 10, drawn.")
     ] = None,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
     machine: MachineOptions,
@@ -136,7 +136,7 @@ def ppl(
     max_tokens: Annotated[
         str | None, typer.Option("--max-tokens", metavar="N", help="Score only so many tokens of each document.")
     ] = None,
-    memory_mode: JudgeModeOption = None,
+    memory_mode: CompareModeOption = None,
     control: ControlOptions,
     machine: MachineOptions,
     output: OutputOptions,
