@@ -34,7 +34,7 @@ from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import score_documents, token_num_bytes
 from famcli.evaluation.texts import Texts, TokenText, read_texts
 from famcli.evaluation.trials import passkey_trials, score_trials
-from famcli.nn.state import MemoryMode
+from famcli.nn import MemoryMode
 from famcli.training.data.corpus import pack
 from famcli.training.loop.events import PasskeyDone, StepDone, TrainEvent
 from famcli.training.loop.loop import train

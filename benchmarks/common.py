@@ -158,13 +158,13 @@ def has_fam_tiny() -> bool:
 def _write_checkpoint(folder: str, spec: dict[str, Any]) -> None:
     from famcli.checkpoint.save import save_checkpoint
     from famcli.checkpoint.sidecar import Sidecar
-    from famcli.nn import Decoder, DecoderConfig, FamConfig
+    from famcli.nn import DecoderConfig, FamConfig, make_network
     from famcli.tokens import open_tokenizer
     from famcli.tokens.bytes import ByteTokenizer
 
     tokenizer = ByteTokenizer() if spec["tokenizer"] is None else open_tokenizer(Path(spec["tokenizer"]))
     fam = FamConfig(**spec["fam"])
-    network = Decoder(DecoderConfig(**spec["shape"]), fam)
+    network = make_network(DecoderConfig(**spec["shape"]), fam)
     network.reset_parameters(0)
     save_checkpoint(folder, network, tokenizer, Sidecar(fam=fam, memory_trained=True))
 

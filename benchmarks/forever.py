@@ -32,7 +32,7 @@ from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import token_num_bytes
 from famcli.evaluation.texts import Texts
-from famcli.nn import Decoder, State
+from famcli.nn import Network, State
 from famcli.synthetic.episodes import passkey
 from famcli.synthetic.streams import layout, question_ids
 from famcli.training.data.data import open_data
@@ -134,7 +134,7 @@ def judge(checkpoint: Path) -> dict[str, Any]:
     return on | {"bits_per_byte_frozen": frozen["bits_per_byte"]}
 
 
-def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[str, list[Any]]:
+def _read_on(network: Network, tokenizer: Any, texts: Texts, mode: Any) -> dict[str, list[Any]]:
     """STREAMS streams with a key in their first block: the memory, the keys and the text that follows, by length.
 
     With the memory frozen, what was read before the last blocks changes nothing, and is not read.
@@ -159,7 +159,7 @@ def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[
                 done += count
                 if mode == "on" or done == blocks:
                     _, state = network.read(tokens, state)
-            found["memory_rms"].append([_rms(layer.memory) for layer in state.layers])
+            found["memory_rms"].append([_rms(memory) for memory in state.memories])
             found["first_key"].append(_known(network, state, asked))
             found["recent_key"].append(_knows_recent(network, tokenizer, texts, state, blocks))
             tokens = _next(streams, SCORED_BLOCKS * block_size)
@@ -172,7 +172,7 @@ def _read_on(network: Decoder, tokenizer: Any, texts: Texts, mode: Any) -> dict[
     return found
 
 
-def _knows_recent(network: Decoder, tokenizer: Any, texts: Texts, state: State, blocks: int) -> float:
+def _knows_recent(network: Network, tokenizer: Any, texts: Texts, state: State, blocks: int) -> float:
     """Share of the streams that know a key, read after `state`, RECENT_BLOCKS blocks later, on forks."""
     pieces, asked = [], []
     for number in range(STREAMS):
@@ -208,7 +208,7 @@ def _rms(memory: Tensor) -> float:
     return float(memory.square().mean().sqrt())
 
 
-def _known(network: Decoder, state: State, asked: Sequence[tuple[Any, Any]]) -> float:
+def _known(network: Network, state: State, asked: Sequence[tuple[Any, Any]]) -> float:
     """Share of the streams that answer their question with every digit right, on forks."""
     right = 0
     for row, (question, answer) in zip(state.split(), asked, strict=True):

@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import FAM_100M, SHAPE_100M
-from famcli.nn import Decoder, DecoderConfig, FamConfig, State
+from famcli.nn import DecoderConfig, FamConfig, Network, State, make_network
 from famcli.nn.kernels.attention import attend, joined
 
 Part = tuple[Tensor, Tensor]
 
 
-def network_100m(dtype: torch.dtype, **fam: int) -> Decoder:
+def network_100m(dtype: torch.dtype, **fam: int) -> Network:
     """The 100M shape with random weights, for inference. Options override block size, segments and memory length."""
     with torch.inference_mode(False):
-        network = Decoder(DecoderConfig(**SHAPE_100M), FamConfig(**(FAM_100M | fam)))
+        network = make_network(DecoderConfig(**SHAPE_100M), FamConfig(**(FAM_100M | fam)))
         network.reset_parameters(0)
         return network.to(dtype).requires_grad_(False).eval()
 
 
-def filled_state(network: Decoder, num_blocks: int) -> State:
+def filled_state(network: Network, num_blocks: int) -> State:
     """The state after so many random blocks."""
     state = network.start()
     for _ in range(num_blocks):
@@ -32,7 +32,7 @@ def filled_state(network: Decoder, num_blocks: int) -> State:
     return state
 
 
-def random_tokens(network: Decoder, n: int) -> Tensor:
+def random_tokens(network: Network, n: int) -> Tensor:
     return torch.randint(0, network.config.vocab_size, (1, n))
 
 

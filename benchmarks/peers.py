@@ -200,11 +200,11 @@ def write_checkpoint(folder: Path, dtype: str) -> None:
     """Random weights whose attention is far from uniform, so that a wrong rotation or head order shows."""
     from famcli.checkpoint.save import save_checkpoint
     from famcli.checkpoint.sidecar import Sidecar
-    from famcli.nn import Decoder, DecoderConfig, FamConfig, RopeConfig
+    from famcli.nn import DecoderConfig, FamConfig, RopeConfig, make_network
     from famcli.tokens.bytes import ByteTokenizer
 
     fam = FamConfig(**FAM_100M)
-    network = Decoder(DecoderConfig(**SHAPE_100M, rope=RopeConfig(max_position=2 * LONG)), fam)
+    network = make_network(DecoderConfig(**SHAPE_100M, rope=RopeConfig(max_position=2 * LONG)), fam)
     network.reset_parameters(0)
     with torch.no_grad():
         for parameter_name, parameter in network.named_parameters():

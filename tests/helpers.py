@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from famcli.checkpoint.families.pretrained import llama_json
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.nn import Decoder, DecoderConfig, FamConfig, RopeConfig
+from famcli.nn import DecoderConfig, FamConfig, Network, RopeConfig, make_network
 from famcli.tokens.bytes import ByteTokenizer
 
 TINY_CONFIG = DecoderConfig(
@@ -58,9 +58,9 @@ def make_random_checkpoint(
     return folder
 
 
-def random_network(config: DecoderConfig, fam: FamConfig, *, seed: int = 0, gain: float = 10.0) -> Decoder:
+def random_network(config: DecoderConfig, fam: FamConfig, *, seed: int = 0, gain: float = 10.0) -> Network:
     """A network with random weights and norms near 1, for inference."""
-    network = Decoder(config, fam)
+    network = make_network(config, fam)
     network.reset_parameters(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

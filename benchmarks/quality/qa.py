@@ -20,8 +20,7 @@ from benchmarks.quality.qa_scores import best_f1, exact_match
 from benchmarks.quality.qa_sets import PlacedDocument, is_right
 from benchmarks.quality.qa_texts import byte_spans
 from famcli.checkpoint.model import Model
-from famcli.nn import MemoryMode
-from famcli.nn.state import State
+from famcli.nn import MemoryMode, State
 from famcli.reading.engine import read_any, start_state
 from famcli.tasks.ask.answering import Answerer, AnswerStyle, AskConfig
 from famcli.tasks.ask.answers import Answer

@@ -11,7 +11,7 @@ from famcli.checkpoint.adapters.adapter import Adapter
 from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.generation import GenerationDefaults
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.nn import Decoder, MemoryMode
+from famcli.nn import MemoryMode, Network
 from famcli.tokens.tokenizer import Tokenizer
 
 __all__ = ["Fingerprints", "Model", "config_fingerprint"]
@@ -26,7 +26,7 @@ class Model:
     that was added to its weights. warnings: what its user should know, a line each.
     """
 
-    network: Decoder
+    network: Network
     tokenizer: Tokenizer
     sidecar: Sidecar
     path: Path

@@ -36,7 +36,7 @@ from famcli.checkpoint.quantize import check_quantization
 from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
 from famcli.errors import UsageError
-from famcli.nn import Decoder, DecoderConfig, FamConfig
+from famcli.nn import DecoderConfig, FamConfig, Network, make_network
 from famcli.nn.lora import LowRank
 
 
@@ -100,7 +100,7 @@ def load_network(
     dtype: torch.dtype,
     quantize: str = "none",
     updates: Mapping[str, LowRank] | None = None,
-) -> Decoder:
+) -> Network:
     """The network with its stored weights in `dtype`, the memory prompt in float32. `stored` was checked before.
 
     updates: an adapter's, by parameter.
@@ -125,9 +125,9 @@ def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) ->
     return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
 
 
-def _empty_network(config: DecoderConfig, fam: FamConfig) -> Decoder:
+def _empty_network(config: DecoderConfig, fam: FamConfig) -> Network:
     with torch.device("meta"):
-        return Decoder(config, fam)
+        return make_network(config, fam)
 
 
 def _overridden(

@@ -21,7 +21,7 @@ from famcli.checkpoint.int8 import quantized
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import INDEX_FILE, PROMPT_FILE, PROMPT_NAME, SCALE_SUFFIX, WEIGHTS_FILE
 from famcli.errors import CheckpointError
-from famcli.nn import Decoder
+from famcli.nn import Network
 from famcli.tokens.tokenizer import Tokenizer
 
 _HEADER_BYTES = 160  # of one tensor's entry in a safetensors header, besides its name
@@ -29,7 +29,7 @@ _HEADER_BYTES = 160  # of one tensor's entry in a safetensors header, besides it
 
 def save_checkpoint(
     folder: str | os.PathLike[str],
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     sidecar: Sidecar,
     dtype: torch.dtype = torch.float32,
@@ -67,7 +67,7 @@ def save_checkpoint(
     return target
 
 
-def _prepared(network: Decoder, dtype: torch.dtype, storage: str) -> tuple[dict[str, Tensor], Tensor | None]:
+def _prepared(network: Network, dtype: torch.dtype, storage: str) -> tuple[dict[str, Tensor], Tensor | None]:
     """The weights by their stored names, as they are to lie on disk, and the memory prompt."""
     tensors = {name: parameter.detach().cpu() for name, parameter in network.named_parameters()}
     prompt = tensors.pop(PROMPT_NAME, None)
@@ -113,7 +113,7 @@ def _size(name: str, tensor: Tensor) -> int:
     return tensor.nbytes + len(name) + _HEADER_BYTES
 
 
-def _config_json(network: Decoder, tokenizer: Tokenizer, dtype: torch.dtype, storage: str) -> dict[str, object]:
+def _config_json(network: Network, tokenizer: Tokenizer, dtype: torch.dtype, storage: str) -> dict[str, object]:
     return llama_json(network.config, str(dtype).removeprefix("torch."), storage) | _special_tokens(tokenizer)
 
 

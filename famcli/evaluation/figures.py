@@ -19,8 +19,7 @@ from famcli.evaluation.positions import (
     score_documents,
     token_num_bytes,
 )
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode
+from famcli.nn import MemoryMode, Network
 from famcli.tokens.tokenizer import Tokenizer
 
 _BATCH = 8
@@ -31,7 +30,7 @@ class Subject:
     """What is judged: a network by its name, in one memory mode."""
 
     name: str
-    network: Decoder
+    network: Network
     memory_mode: MemoryMode
 
 

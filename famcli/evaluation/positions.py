@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode, State
+from famcli.nn import MemoryMode, Network, State
 from famcli.reading.engine import check_finite
 from famcli.reading.scoring import cross_entropy
 from famcli.tokens.tokenizer import Tokenizer
@@ -56,7 +55,7 @@ def bucket_starts(block_size: int, num_tokens: int) -> tuple[int, ...]:
 
 
 def score_documents(
-    network: Decoder,
+    network: Network,
     documents: Sequence[Document],
     num_bytes: NDArray[np.int64],
     bos_id: int | None,
@@ -111,7 +110,7 @@ def _inputs_targets(tokens: NDArray[np.integer], bos_id: int | None) -> tuple[Te
 
 
 def _score_rows(
-    network: Decoder,
+    network: Network,
     rows: list[tuple[Tensor, Tensor]],
     starts: Sequence[int],
     num_bytes: NDArray[np.int64],

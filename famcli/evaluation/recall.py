@@ -16,8 +16,7 @@ from torch import Tensor
 
 from famcli.errors import UsageError
 from famcli.evaluation.texts import Texts
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode, State
+from famcli.nn import MemoryMode, Network, State
 from famcli.reading.engine import check_finite, legal_cuts
 from famcli.synthetic.episodes import Episode, Question
 from famcli.synthetic.streams import layout, num_statement_tokens, question_ids
@@ -70,7 +69,7 @@ class Answer:
 
 
 def run_trials(
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     texts: Texts,
     trials: Sequence[Trial],
@@ -132,7 +131,7 @@ class _Row:
 
 
 def _run_group(
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     rows: Sequence[_Row],
     memory_mode: MemoryMode,
@@ -161,7 +160,7 @@ def _run_group(
 
 
 def _ask(
-    network: Decoder, tokenizer: Tokenizer, state: State, asked: Sequence[list[tuple[Ids, Ids]]]
+    network: Network, tokenizer: Tokenizer, state: State, asked: Sequence[list[tuple[Ids, Ids]]]
 ) -> list[_Verdict | None]:
     """At most one question of each row, with its answer, on a fork of `state`.
 
@@ -191,7 +190,7 @@ def _ask(
     return verdicts
 
 
-def _judge(network: Decoder, tokenizer: Tokenizer, hidden: Tensor, answer: Ids) -> _Verdict:
+def _judge(network: Network, tokenizer: Tokenizer, hidden: Tensor, answer: Ids) -> _Verdict:
     """`Answer.right` and what follows it, from the hidden rows [n, d] that predict the tokens of `answer` [n]."""
     wanted = torch.from_numpy(answer.astype(np.int64))
     log_p = network.logits(hidden[None])[0].float().log_softmax(-1).cpu()

@@ -12,8 +12,7 @@ from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap, wilson
 from famcli.evaluation.recall import Answer, Trial, run_trials
 from famcli.evaluation.texts import Texts
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode
+from famcli.nn import MemoryMode, Network
 from famcli.synthetic.episodes import Episode, Question, Statement, needles, passkey
 from famcli.synthetic.facts import TASKS, facts
 from famcli.tokens.tokenizer import Tokenizer
@@ -133,7 +132,7 @@ def babi_trials(
 def score_trials(
     trials: Sequence[Trial],
     model: str,
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     texts: Texts,
     *,

@@ -9,24 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from famcli.nn.call import Probe
-    from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
-    from famcli.nn.decoder import Decoder
-    from famcli.nn.shapes import MEMORY_MODES, MemoryMode
-    from famcli.nn.state import State
+    from famcli.nn.config import MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode, RopeConfig
+    from famcli.nn.network import AttentionRecorder, Network, State, make_network
 
 _MODULES = {
+    "AttentionRecorder": "network",
     "DecoderConfig": "config",
     "FamConfig": "config",
+    "MEMORY_MODES": "config",
+    "MemoryMode": "config",
+    "Network": "network",
     "RopeConfig": "config",
-    "Decoder": "decoder",
-    "Probe": "call",
-    "MEMORY_MODES": "shapes",
-    "MemoryMode": "shapes",
-    "State": "state",
+    "State": "network",
+    "make_network": "network",
 }
 
-__all__ = ["MEMORY_MODES", "Decoder", "DecoderConfig", "FamConfig", "MemoryMode", "Probe", "RopeConfig", "State"]
+__all__ = [
+    "MEMORY_MODES",
+    "AttentionRecorder",
+    "DecoderConfig",
+    "FamConfig",
+    "MemoryMode",
+    "Network",
+    "RopeConfig",
+    "State",
+    "make_network",
+]
 
 
 def __getattr__(name: str) -> Any:

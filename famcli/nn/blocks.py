@@ -92,8 +92,7 @@ def _read_one_block(layer: Layer, x: Tensor, before: LayerState, call: Call) -> 
     sinks = _sinks(layer, before, call, keys, values)
     block_rows = (turns.tokens(keys), values)
     memory_queries = turns.memory(1)(memory_queries)
-    if call.probe is not None:
-        call.probe.observe(layer, memory_queries, [memory_rows, block_rows])
+    call.record(layer, memory_queries, [memory_rows, block_rows])
     compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
     keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
     parts = _visible_sinks(sinks, layer, call, 0)

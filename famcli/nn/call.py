@@ -1,9 +1,8 @@
-"""What one call of `Decoder.read` shares between its layers: rotations, the caller's probe, rows on their way up."""
+"""What one call of `Decoder.read` shares between its layers: rotations, the caller's recorder, rows on their way up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,41 +10,17 @@ from torch import Tensor
 from famcli.nn.config import FamConfig
 from famcli.nn.kernels.attention import attention_received
 from famcli.nn.layers import Layer
-from famcli.nn.state import State
+from famcli.nn.network import AttentionRecorder
+from famcli.nn.state import DecoderState
 
 KeysValues = tuple[Tensor, Tensor]
 Turn = Callable[[Tensor], Tensor]
 
 
-@dataclass
-class Probe:
-    """What a caller wants to see of a read beside its result.
-
-    memory_attention: [b, k] float32 after the read, for the k tokens of the blocks that closed in it: how much of the
-    memory's attention each token received, a mean over layers, heads and memory rows. None if no block closed, or if
-    the memory is not updated.
-    """
-
-    memory_attention: Tensor | None = None
-    _received: list[Tensor] = field(default_factory=list)
-
-    def observe(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:
-        attention = layer.self_attn
-        self._received.append(attention_received(queries, parts, scale=attention.scale, softcap=attention.softcap))
-
-    def collect(self, num_blocks: int) -> None:
-        self.memory_attention = None
-        if self._received:  # layer by layer (those with a memory), and within a layer block by block: [l * t, b, c]
-            received = torch.stack(self._received)
-            received = received.view(-1, num_blocks, *received.shape[1:]).mean(0)
-            self.memory_attention = received.transpose(0, 1).flatten(1)
-        self._received = []
-
-
 class Turns:
     """One call's rotations of one kind, each made once when it is first needed. Blocks are counted within the call."""
 
-    def __init__(self, rotate: Callable[[Tensor], Turn], fam: FamConfig, state: State, n: int) -> None:
+    def __init__(self, rotate: Callable[[Tensor], Turn], fam: FamConfig, state: DecoderState, n: int) -> None:
         self._rotate, self._fam = rotate, fam
         self._start = (state.position - state.fill)[:, None]
         self._made: dict[tuple[str, int], Turn] = {}
@@ -67,7 +42,7 @@ class Turns:
 
 
 class Call:
-    """One call: how the text is read, the state before it, its probe, and its rotations by the layer's kind.
+    """One call: how the text is read, the state before it, its recorder, and its rotations by the layer's kind.
 
     initial: [b] bool, the rows whose memory gets its first update; None if none does.
     rising: memory rows [b, f, d] on their way up the layers beside block 0, for `prompt_with_first_block` alone.
@@ -77,16 +52,23 @@ class Call:
         self,
         rotate: Callable[[str | None, Tensor], Turn],
         fam: FamConfig,
-        state: State,
+        state: DecoderState,
         n: int,
-        probe: Probe | None,
+        recorder: AttentionRecorder | None,
     ) -> None:
         self._rotate, self._n = rotate, n
-        self.fam, self.state, self.probe = fam, state, probe
+        self.fam, self.state, self.recorder = fam, state, recorder
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
         self.rising: Tensor | None = None
         self._turns: dict[str | None, Turns] = {}
+
+    def record(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:
+        """Keep the attention that a layer's memory queries [b, h, f, e] give to a block, if the caller asked for it."""
+        if self.recorder is not None:
+            attention = layer.self_attn
+            received = attention_received(queries, parts, scale=attention.scale, softcap=attention.softcap)
+            self.recorder.by_layer.append(received)
 
     def turns(self, layer: Layer) -> Turns:
         """The rotations of the layer's queries and keys."""

@@ -15,6 +15,13 @@ MemoryUpdate = Literal["additive", "gated"]
 
 MEMORY_UPDATES: tuple[MemoryUpdate, ...] = get_args(MemoryUpdate)
 
+MemoryMode = Literal["on", "frozen", "none"]
+"""How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
+
+MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
+
+ARCHITECTURES = {"fam": "famcli.nn.decoder:Decoder"}
+"""The class of each network that a checkpoint may name; a string, because what is declared is checked without torch."""
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 NormKind = Literal["rms", "rms_plus_one", "layer"]
@@ -170,6 +177,7 @@ class FamConfig:
     _: KW_ONLY
     local_memory: bool = False
     gate_threshold: float = 0.5
+    architecture: str = "fam"
 
     def __post_init__(self) -> None:
         if self.block_size < 1:

@@ -7,30 +7,30 @@ window attention; with as many segments as there are blocks, full causal attenti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from famcli.nn.blocks import read_blocks, read_open
-from famcli.nn.call import Call, Probe, Turn, unrotated
-from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
+from famcli.nn.call import Call, Turn, unrotated
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode, RopeConfig
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import run_prompt
+from famcli.nn.network import AttentionRecorder, Network, State
 from famcli.nn.rope import Rotation, rope_frequencies, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers
-from famcli.nn.state import LayerState, MemoryMode, OpenRows, State
+from famcli.nn.state import DecoderState, LayerState, OpenRows
 
 
-class Decoder(nn.Module):
-    """A decoder of any family that streams. Shapes: b batch, n tokens, d width, v vocabulary, f memory rows.
+class Decoder(Network):
+    """A decoder of any family that streams."""
 
-    checkpoint_gradients: in training, keep only the layers' inputs and compute the rest again in the backward pass.
-    """
+    state_class = DecoderState
 
     def __init__(self, config: DecoderConfig, fam: FamConfig) -> None:
         super().__init__()
@@ -45,7 +45,6 @@ class Decoder(nn.Module):
             raise ValueError("prompt_with_first_block needs a memory in every layer: set local_memory")
         self._ropes = {"global": self._frequencies(config.rope), "local": self._frequencies(config.local_rope)}
         self._initial: tuple[object, list[Tensor]] | None = None
-        self.checkpoint_gradients = False
         self.rotate = rotate_halves  # how `Rotation` is applied: training may compile it
 
     @property
@@ -58,7 +57,6 @@ class Decoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The compute type: that of the weights."""
         return self.model.embed_tokens.weight.dtype
 
     def reset_parameters(self, seed: int) -> None:
@@ -75,36 +73,36 @@ class Decoder(nn.Module):
                     deviation = 0.02 * (shrink if "o_proj" in name or "down_proj" in name else 1.0)
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
 
+    def compile_parts(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Norms, rotations and what each layer does after attention: output, norm, feed-forward.
+
+        Attention and the memory's recurrence stay as they are: their shapes change from call to call.
+        """
+        self.rotate = compiled(self.rotate)
+        for layer in self.layers:
+            for name in ("normed", "finish", "finish_both"):
+                setattr(layer, name, compiled(getattr(layer, name)))
+
     # ------------------------------------------------------------------------------------------------ the contract
 
-    def start(self, batch: int = 1, memory_mode: MemoryMode = "on", memory: State | None = None) -> State:
-        """The state before the first token: nothing read, each layer's memory as the memory prompt makes it.
-
-        With `memory` (of as many rows) its memories go on, without gradient, into a new document: random state
-        passing (section 3.3 of the paper). They are not initial: their next update keeps its residual.
-        """
+    def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> DecoderState:
         config, device, dtype = self.config, self.device, self.dtype
         remembering = () if memory_mode == "none" else memory_layers(config, self.fam)
-        memories = [torch.zeros(1, 0, config.hidden_size, device=device)] * config.num_layers
-        if remembering and memory is not None:
-            memories = [layer.memory.detach().to(device) for layer in memory.layers]
-        elif remembering:
-            made = self._initial_memories()
-            memories = [made[i] if i in remembering else none for i, none in enumerate(memories)]
+        made = self._initial_memories() if remembering else []
+        none = torch.zeros(1, 0, config.hidden_size, device=device)
+        memories = [made[i] if i in remembering else none for i in range(config.num_layers)]
         rows = torch.empty(batch, config.num_key_value_heads, 0, config.head_dim, device=device, dtype=dtype)
         layers = tuple(
             LayerState(memory.expand(batch, -1, -1), rows, rows, OpenRows(rows, rows), rows, rows)
             for memory in memories
         )
-        position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), memory is None)
-        return State(layers, position, 0, 0, initial, memory_mode)
+        position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
+        return DecoderState(position, 0, 0, initial, memory_mode, layers)
 
-    def read(self, tokens: Tensor, state: State, probe: Probe | None = None) -> tuple[Tensor, State]:
-        """Read `tokens` [b, n] after `state`: their hidden rows [b, n, d] before the final norm, and the next state.
-
-        A call either stays inside the open block (fill + n <= block_size; it closes the block if it fills it) or
-        begins at fill 0 and holds whole blocks. Raises ValueError for any other n, and for a batch that differs.
-        """
+    def read(
+        self, tokens: Tensor, state: State, recorder: AttentionRecorder | None = None
+    ) -> tuple[Tensor, DecoderState]:
+        assert isinstance(state, DecoderState)
         batch, n = tokens.shape
         block_size = self.fam.block_size
         if batch != state.batch:
@@ -116,7 +114,7 @@ class Decoder(nn.Module):
                 "of the block, or whole blocks at its start"
             )
         num_blocks = n // block_size if whole else 1
-        call = Call(self._rotation, self.fam, state, n, probe)
+        call = Call(self._rotation, self.fam, state, n, recorder)
         if self.fam.prompt_with_first_block and call.initial is not None and self.fam.fam_length:
             call.rising = self._embedded_prompt().expand(batch, -1, -1)
         x = self._scaled(self.model.embed_tokens(tokens))
@@ -128,8 +126,8 @@ class Decoder(nn.Module):
             else:
                 x, after = layer(step, x, before, call)
             layers.append(after)
-        if probe is not None:
-            probe.collect(num_blocks)
+        if recorder is not None:
+            recorder.finish(num_blocks)
         closed = num_blocks if whole else (state.fill + n) // block_size
         updated = closed > 0 and state.memory_mode == "on"
         return x, replace(
@@ -142,7 +140,6 @@ class Decoder(nn.Module):
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Final norm and head: [b, k, d] to [b, k, v]. Ask only for the rows that are wanted."""
         normed = self.model.norm(hidden)
         if self.config.tie_embeddings:
             logits = linear(normed, self.model.embed_tokens.weight, packed=self._tied_head)

@@ -13,7 +13,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from famcli.nn.decoder import Decoder
 from famcli.nn.kernels.linear import Linear
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -100,7 +99,7 @@ class LoraLinear(Linear):
         return made + nn.functional.linear(inner, self.lora_b.to(x.dtype)) * self.scale
 
 
-def add_lora(network: Decoder, config: LoraConfig, seed: int) -> None:
+def add_lora(network: nn.Module, config: LoraConfig, seed: int) -> None:
     """Freeze `network`, all but its memory prompt, and give its target matrices updates, drawn from `seed`.
 
     Raises ValueError where it has none of the targets.

@@ -46,8 +46,7 @@ def next_memory(
         memory = torch.where(initial[:, None, None], call.rising, memory)
         parts = [memory_keys_values(layer, memory, turns.memory(t)), parts[1]]
     queries = turns.memory(t + 1)(attention.queries(layer.normed(memory)))
-    if call.probe is not None:
-        call.probe.observe(layer, queries, parts)
+    call.record(layer, queries, parts)
     attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
     after = layer.finish(kept, attended, gate, memory)
     if call.rising is not None and initial is not None:

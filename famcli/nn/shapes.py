@@ -6,12 +6,9 @@ What a file declares is compared with them before memory is taken, and before to
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 from famcli.nn.config import DecoderConfig, FamConfig, NormPlace
-
-MemoryMode = Literal["on", "frozen", "none"]
-MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 
 Shape = tuple[int, ...]
 
@@ -33,6 +30,11 @@ def memory_layers(config: DecoderConfig, fam: FamConfig) -> tuple[int, ...]:
     if not fam.fam_length:
         return ()
     return tuple(i for i in range(config.num_layers) if fam.local_memory or config.window(i) is None)
+
+
+def memory_shape(config: DecoderConfig, fam: FamConfig) -> Shape:
+    """[l, f, d] of the memories of a state of batch one, stacked: `State.memories`."""
+    return (len(memory_layers(config, fam)), fam.fam_length, config.hidden_size)
 
 
 def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: int) -> int:

@@ -6,16 +6,14 @@ A state is never changed by reading from it: reading returns another one. Two st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from famcli.nn.shapes import MEMORY_MODES, MemoryMode, state_shapes
-
-__all__ = ["MEMORY_MODES", "LayerState", "MemoryMode", "OpenRows", "State", "state_shapes"]
+from famcli.nn.network import State
 
 _FIRST_CAPACITY = 64
 
@@ -117,49 +115,56 @@ _NAMES = (*_PLAIN, "open_keys", "open_values")
 
 
 @dataclass(frozen=True)
-class State:
-    """Everything a decoder knows of what it read. The batch's rows share all but position and memory_is_initial.
-
-    position: [b] int64 on the CPU, the next token's. fill: tokens in the open block, 0 to C - 1. num_closed: blocks
-    closed so far, counted no further than memory_segments + 1. memory_is_initial: [b] bool on the CPU, of each row
-    whether no update was made yet.
-    """
+class DecoderState(State):
+    """The state of a `Decoder`: of each layer its memory, closed blocks, open block and sinks."""
 
     layers: tuple[LayerState, ...]
-    position: Tensor
-    fill: int
-    num_closed: int
-    memory_is_initial: Tensor
-    memory_mode: MemoryMode
+
+    architecture = "fam"
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            f"layers.{index}.{name}": tensor
+            for index, layer in enumerate(self.layers)
+            for name, tensor in layer.tensors().items()
+        }
+
+    @classmethod
+    def parts(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        num_layers = sum(name.endswith(".memory") for name in tensors)
+        layers = (
+            LayerState.from_tensors({name: tensors[f"layers.{index}.{name}"] for name in _NAMES})
+            for index in range(num_layers)
+        )
+        return {"layers": tuple(layers)}
 
     @property
-    def batch(self) -> int:
-        return len(self.position)
+    def kind(self) -> tuple[object, ...]:
+        """Fill, memory mode, the rows that each layer keeps of closed blocks (after training steps without segments
+        fewer than were closed), and where there are sinks, how many blocks were closed."""
+        rows = tuple(layer.segment_keys.shape[2] for layer in self.layers)
+        sinks = tuple(layer.sink_keys.shape[2] for layer in self.layers)
+        return (self.fill, self.memory_mode, rows, sinks, self.num_closed if any(sinks) else 0)
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes of all tensors in it (spare room for the open block not counted)."""
-        return sum(tensor.nbytes for tensor in self.to_tensors()[0].values())
+    def memories(self) -> tuple[Tensor, ...]:
+        return tuple(layer.memory for layer in self.layers if layer.memory.shape[1])
 
-    def fork(self) -> State:
-        """A state to read on from while this one stays: states are values, so it is this one."""
-        return self
+    def memory_squares(self) -> Tensor:
+        none = torch.zeros(self.batch, device=self.layers[0].memory.device)
+        squares = (layer.memory.square().mean((1, 2)) if layer.memory.shape[1] else none for layer in self.layers)
+        return torch.stack(tuple(squares))
 
-    def detach(self) -> State:
-        """The same numbers without their gradients, and without what is derived from weights."""
-        return self._map(Tensor.detach)
+    def with_memories(self, memories: Sequence[Tensor]) -> DecoderState:
+        left = iter(memories)
+        # What was derived from the old memory goes with it.
+        layers = (
+            replace(layer, memory=next(left), memory_rows=None, past=()) if layer.memory.shape[1] else layer
+            for layer in self.layers
+        )
+        return replace(self, layers=tuple(layers))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> State:
-        """Moved, and with keys and values in `dtype`. The memory stays float32."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device=device, dtype=dtype)
-
-        return self._map(move, lambda memory: memory.to(device=device))
-
-    def without_segments(self) -> State:
-        """The same memory and open block, with no closed block in sight."""
-
+    def without_segments(self) -> DecoderState:
         def layer(old: LayerState) -> LayerState:
             none = old.segment_keys[:, :, :0]
             opened = OpenRows(old.open.keys, old.open.values)
@@ -167,85 +172,22 @@ class State:
 
         return replace(self, layers=tuple(layer(old) for old in self.layers))
 
-    @staticmethod
-    def stack(states: Sequence[State]) -> State:
-        """One state whose batch holds the rows of all. Raises ValueError where their `kind` differs."""
-        first = states[0]
-        if any(state.kind != first.kind for state in states):
-            raise ValueError(f"states of different kinds cannot be stacked: {sorted({str(s.kind) for s in states})}")
-        layers = []
-        for parts in zip(*(state.layers for state in states), strict=True):
-            tensors = [part.tensors() for part in parts]
-            layers.append(LayerState.from_tensors({name: torch.cat([t[name] for t in tensors]) for name in _NAMES}))
-        return replace(
-            first,
-            layers=tuple(layers),
-            position=torch.cat([state.position for state in states]),
-            memory_is_initial=torch.cat([state.memory_is_initial for state in states]),
-        )
+    def memory_alone(self) -> DecoderState:
+        def layer(old: LayerState) -> LayerState:
+            # New and empty, not a view: a view would keep the storage of all closed blocks.
+            none = torch.empty_like(old.segment_keys[:, :, :0])
+            return LayerState(old.memory.detach().clone(), none, none, OpenRows(none, none), none, none)
 
-    @property
-    def kind(self) -> tuple[object, ...]:
-        """What states must share to be stacked: fill, memory mode, what rows each layer keeps of closed blocks (after
-        training steps without segments, fewer than were closed), and where there are sinks, how many blocks closed.
-        """
-        rows = tuple(layer.segment_keys.shape[2] for layer in self.layers)
-        sinks = tuple(layer.sink_keys.shape[2] for layer in self.layers)
-        return (self.fill, self.memory_mode, rows, sinks, self.num_closed if any(sinks) else 0)
+        return replace(
+            self,
+            layers=tuple(layer(old) for old in self.layers),
+            position=torch.zeros_like(self.position),
+            fill=0,
+            num_closed=0,
+            memory_is_initial=torch.zeros_like(self.memory_is_initial),
+        )
 
     @property
     def is_memory_alone(self) -> bool:
-        """Whether it holds nothing of what was read but its memory: so documents begin."""
         rows = (part for layer in self.layers for part in (layer.segment_keys, layer.sink_keys))
         return not self.fill and not any(part.shape[2] for part in rows)
-
-    def split(self) -> list[State]:
-        """One state for each row of the batch."""
-        return [self._row(row) for row in range(self.batch)]
-
-    def _row(self, row: int) -> State:
-        rows = slice(row, row + 1)
-        alone = self._map(lambda tensor: tensor[rows])
-        return replace(alone, position=self.position[rows], memory_is_initial=self.memory_is_initial[rows])
-
-    def _map(self, change: Callable[[Tensor], Tensor], memory: Callable[[Tensor], Tensor] | None = None) -> State:
-        def layer(old: LayerState) -> LayerState:
-            tensors = old.tensors()
-            new = {name: change(tensor) for name, tensor in tensors.items()}
-            return LayerState.from_tensors(new | {"memory": (memory or change)(tensors["memory"])})
-
-        return replace(self, layers=tuple(layer(old) for old in self.layers))
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, int | str | list[bool]]]:
-        """Named tensors, and what is needed beside them to make the state again, as plain values."""
-        tensors = {"position": self.position}
-        for index, layer in enumerate(self.layers):
-            tensors |= {f"layers.{index}.{name}": tensor for name, tensor in layer.tensors().items()}
-        meta: dict[str, int | str | list[bool]] = {
-            "fill": self.fill,
-            "num_closed": self.num_closed,
-            "memory_is_initial": self.memory_is_initial.tolist(),
-            "memory_mode": self.memory_mode,
-        }
-        return tensors, meta
-
-    @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> State:
-        """The state that `to_tensors` took apart. KeyError for what is missing; check shapes with `state_shapes`."""
-        num_layers = sum(name.endswith(".memory") for name in tensors)
-        layers = (
-            LayerState.from_tensors({name: tensors[f"layers.{index}.{name}"] for name in _NAMES})
-            for index in range(num_layers)
-        )
-        mode = next((known for known in MEMORY_MODES if known == meta["memory_mode"]), None)
-        if mode is None:
-            raise ValueError(f"memory_mode is {meta['memory_mode']!r}, it must be one of {', '.join(MEMORY_MODES)}")
-        initial = torch.tensor(meta["memory_is_initial"])  # a single value in what older training runs saved
-        return State(
-            layers=tuple(layers),
-            position=tensors["position"],
-            fill=int(meta["fill"]),
-            num_closed=int(meta["num_closed"]),
-            memory_is_initial=initial.expand(len(tensors["position"])),
-            memory_mode=mode,
-        )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.reading.engine import legal_cuts
 from famcli.reading.events import BlockEvent
 from famcli.reading.lane import Lane, Measured, step
@@ -60,7 +60,7 @@ class SourceInReading:
 class BlockReader:
     """Reads what is unread at a place. The options are those of `Reader`."""
 
-    network: Decoder
+    network: Network
     score: bool = False
     attention: bool = False
     keep_text: bool = False

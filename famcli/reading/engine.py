@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.errors import CheckpointError
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode, State
+from famcli.nn import MemoryMode, Network, State
 
 Tokens = Sequence[int] | NDArray[np.int32] | Tensor
 
@@ -34,7 +33,7 @@ def legal_cuts(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> 
         yield n
 
 
-def as_batch(tokens: Tokens, network: Decoder) -> Tensor:
+def as_batch(tokens: Tokens, network: Network) -> Tensor:
     """[1, n] (or [b, n] as it is) int64 on the network's device."""
     made = torch.as_tensor(np.asarray(tokens, dtype=np.int64) if not isinstance(tokens, Tensor) else tokens)
     return (made if made.dim() == 2 else made[None]).to(device=network.device, dtype=torch.int64)
@@ -50,14 +49,14 @@ def check_finite(values: Tensor) -> None:
 
 
 @torch.inference_mode()
-def start_state(network: Decoder, memory_mode: MemoryMode = "on") -> State:
+def start_state(network: Network, memory_mode: MemoryMode = "on") -> State:
     """The state before the first token, for a batch of one."""
     return network.start(1, memory_mode)
 
 
 @torch.inference_mode()
 def read_any(
-    network: Decoder, tokens: Tokens, state: State, *, blocks_per_call: int = 1
+    network: Network, tokens: Tokens, state: State, *, blocks_per_call: int = 1
 ) -> tuple[Tensor | None, State]:
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
-from famcli.nn.state import State
+from famcli.nn import State
 from famcli.reading.engine import Tokens, as_batch, check_finite, read_any
 from famcli.reading.sampling import GenerationConfig, choose
 from famcli.tokens.stream import StreamDecoder

@@ -12,9 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from famcli.nn.call import Probe
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn import AttentionRecorder, Network, State
 from famcli.reading.engine import as_batch, check_finite
 from famcli.reading.scoring import cross_entropy
 
@@ -44,23 +42,22 @@ class Measured:
 
 @torch.inference_mode()
 def step(
-    network: Decoder, lane: Lane, ids: NDArray[np.int32], *, score: bool = False, attention: bool = False
+    network: Network, lane: Lane, ids: NDArray[np.int32], *, score: bool = False, attention: bool = False
 ) -> tuple[Lane, Measured]:
     """Read `ids` [n] in one call, which must be a legal one. Raises CheckpointError for what is not a number."""
     tokens, n, fill = as_batch(ids, network), len(ids), lane.state.fill
-    probe = (
-        Probe() if attention and lane.state.memory_mode == "on" and (fill + n) % network.fam.block_size == 0 else None
-    )
-    hidden, state = network.read(tokens, lane.state, probe)
+    closes = (fill + n) % network.fam.block_size == 0
+    recorder = AttentionRecorder() if attention and closes and lane.state.memory_mode == "on" else None
+    hidden, state = network.read(tokens, lane.state, recorder)
     check_finite(hidden)
     nll, correct = _score(network, lane.last_hidden, hidden, tokens) if score else (None, None)
-    received = None if probe is None or probe.memory_attention is None else probe.memory_attention[0, -n:].float().cpu()
+    received = None if recorder is None or recorder.received is None else recorder.received[0, -n:].float().cpu()
     if network.device.type == "cuda":
         torch.cuda.synchronize(network.device)  # so that the time measured around this is the network's
     return Lane(state, hidden[:, -1:].clone()), Measured(nll, correct, received)
 
 
-def _score(network: Decoder, last_hidden: Tensor | None, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def _score(network: Network, last_hidden: Tensor | None, hidden: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     if last_hidden is not None:
         nll, correct = cross_entropy(network, torch.cat((last_hidden, hidden[:, :-1]), 1), tokens)
         return nll[0], correct[0]

@@ -19,7 +19,7 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.documents.target import replacing
 from famcli.errors import MemoryFileError, UsageError
-from famcli.nn.state import State
+from famcli.nn import State
 from famcli.reading.bookmark import Bookmark
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.lane import Lane
@@ -48,7 +48,7 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     """
     mark = reader.bookmark()
     state = mark.lane.state
-    if kind == "memory" and (state.memory_mode != "on" or not any(layer.memory.shape[1] for layer in state.layers)):
+    if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, mark, kind)
     tensors = {name: _alone(tensor) for name, tensor in _tensors(mark, kind).items()}
@@ -117,7 +117,7 @@ def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
     if mark.lane.last_hidden is not None:
         tensors["last_hidden"] = mark.lane.last_hidden
     if kind == "memory":
-        return tensors | {"memory": torch.cat([layer.memory for layer in state.layers if layer.memory.shape[1]])}
+        return tensors | {"memory": torch.cat(state.memories)}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
 
 
@@ -153,7 +153,6 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
     if info.kind == "full":
         named = {name.removeprefix("state."): tensor for name, tensor in tensors.items() if name.startswith("state.")}
         state = State.from_tensors(named, info.state_meta).to(network.device, network.dtype)
-        state = replace(state, position=named["position"])
     else:
         state = start_state(network, info.memory_mode)
     hidden = tensors.get("last_hidden")
@@ -184,11 +183,8 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
 def _read_again(mark: Bookmark, info: MemoryFileInfo, memory: Tensor, model: Model) -> Bookmark:
     """A bookmark of kind "memory" with its state: the open block is read again behind the memory, without segments."""
     start = mark.lane.state
-    rows = iter(torch.split(memory.to(model.device), 1))
-    layers = tuple(replace(layer, memory=next(rows)) if layer.memory.shape[1] else layer for layer in start.layers)
     state = replace(
-        start,
-        layers=layers,
+        start.with_memories(torch.split(memory.to(model.device), 1)),
         position=torch.tensor([info.position - info.fill]),
         memory_is_initial=torch.tensor([info.memory_is_initial]),
     )

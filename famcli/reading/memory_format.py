@@ -25,8 +25,9 @@ from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
 from famcli.documents.target import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError
+from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
-from famcli.nn.shapes import MEMORY_MODES, MemoryMode, memory_layers, state_shapes
+from famcli.nn.shapes import memory_shape, state_shapes
 from famcli.reading.bookmark import Seen, SourceRecord
 
 if TYPE_CHECKING:
@@ -253,8 +254,7 @@ def _wanted(
         "tail": (("U8",), (-1,)),
     }
     if info.kind == "memory":
-        remembering = len(memory_layers(config, info.fam))
-        return wanted | {"memory": (("F32",), (remembering, info.fam_length, config.hidden_size))}
+        return wanted | {"memory": (("F32",), memory_shape(config, info.fam))}
     for name, shape in shapes.items():
         memory = name.endswith(".memory")
         wanted[f"state.{name}"] = (("I64",) if name == "position" else ("F32",) if memory else _COMPUTE, shape)

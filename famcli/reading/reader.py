@@ -18,7 +18,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import hash_prefix
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
-from famcli.nn.state import State
+from famcli.nn import State
 from famcli.reading.block_reader import BlockReader, Place, SourceInReading
 from famcli.reading.bookmark import Bookmark, Seen, SourceRecord, tail_document
 from famcli.reading.engine import start_state

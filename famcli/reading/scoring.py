@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn import Network, State
 from famcli.reading.engine import Tokens, as_batch, check_finite, legal_cuts
 
 SLICE = 256
@@ -17,7 +16,7 @@ SLICE = 256
 
 
 @torch.inference_mode()
-def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy(network: Network, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood (nats) of `targets` [b, n], each predicted from its row of `hidden` [b, n, d].
 
     Returns nll [b, n] float32 and whether the most likely token was the right one [b, n] bool, both on the CPU.
@@ -38,7 +37,7 @@ def cross_entropy(network: Decoder, hidden: Tensor, targets: Tensor) -> tuple[Te
 
 
 @torch.inference_mode()
-def score_continuation(network: Decoder, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None) -> Tensor:
+def score_continuation(network: Network, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None) -> Tensor:
     """Negative log-likelihood (nats) of each of `tokens` ([n], or [b, n] with a state of batch b) read after `state`.
 
     `last_hidden` [b, 1, d] of the token before them predicts the first one; without it the first is NaN. `state` stays
@@ -61,7 +60,7 @@ def score_continuation(network: Decoder, state: State, tokens: Tokens, *, last_h
 
 @torch.inference_mode()
 def score_continuations(
-    network: Decoder, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
+    network: Network, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
 ) -> list[Tensor]:
     """`score_continuation` for several runs of different lengths after one state of batch one, in one batch.
 

@@ -20,8 +20,8 @@ from famcli.checkpoint.loading import assign_weights
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, opened, weights_fingerprint
 from famcli.errors import RecipeError
+from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig
-from famcli.nn.decoder import Decoder
 from famcli.nn.lora import LoraConfig, add_lora, lora_updates
 from famcli.training.recipe.adapt import AdaptRecipe, base_folder
 from famcli.training.recipe.recipe import Recipe
@@ -50,10 +50,10 @@ class Base:
         """Of its weights: a run goes on only with those it began with."""
         return weights_fingerprint(self.stored)
 
-    def network(self, fam: FamConfig, dtype: torch.dtype) -> Decoder:
+    def network(self, fam: FamConfig, dtype: torch.dtype) -> Network:
         """Its network on the CPU, reading as `fam` says; with memory rows, their prompt has no values yet."""
         with torch.device("meta"):
-            network = Decoder(self.config.decoder, fam)
+            network = make_network(self.config.decoder, fam)
         assign_weights(network, self.stored, torch.device("cpu"), dict.fromkeys(self.stored, dtype))
         return network
 
@@ -66,7 +66,7 @@ class Base:
         return draw_prompt(self.stored[EMBEDDING], length, seed)
 
 
-def adapted_network(recipe: Recipe, fam: FamConfig) -> Decoder:
+def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
     """The network that [adapt] trains, on the CPU: with `lora` its weights in the compute type and frozen.
 
     Raises CheckpointError for a checkpoint that does not open, RecipeError for targets that it has not.
@@ -94,7 +94,7 @@ def lora_config(adapt: AdaptRecipe) -> LoraConfig:
     return LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
 
 
-def teacher_of(recipe: Recipe, network: Decoder) -> Decoder | None:
+def teacher_of(recipe: Recipe, network: Network) -> Network | None:
     """The unadapted network with full attention over the length it was trained for, frozen; None without `distill`.
 
     It is read block by block and sees as many whole blocks before its own as that length holds. With `lora` it shares
@@ -112,7 +112,7 @@ def teacher_of(recipe: Recipe, network: Decoder) -> Decoder | None:
         teacher = base.network(fam, getattr(torch, recipe.hardware.dtype)).to(network.device)
     else:
         with torch.device("meta"):
-            teacher = Decoder(network.config, fam)
+            teacher = make_network(network.config, fam)
         given = dict(network.named_parameters())
         for name, _ in list(teacher.named_parameters()):
             owner, _, last = name.rpartition(".")
@@ -120,7 +120,7 @@ def teacher_of(recipe: Recipe, network: Decoder) -> Decoder | None:
     return teacher.requires_grad_(False)
 
 
-def export_adapted(folder: Path, network: Decoder, recipe: Recipe, validated_tokens: int | None) -> Path:
+def export_adapted(folder: Path, network: Network, recipe: Recipe, validated_tokens: int | None) -> Path:
     """Write what was trained: an adapter's folder, or with `full` a checkpoint in the base's own layout and types.
 
     Raises CheckpointError when writing fails.

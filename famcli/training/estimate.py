@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from famcli.checkpoint.device import select_device
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.tokens.tokenizer import holds_tokenizer, open_tokenizer
 from famcli.training.flops import flops_per_token, machine_flops
 from famcli.training.loop.network import build_network, compile_layers, copy_of, trained
@@ -110,7 +110,7 @@ def expected_vocab_size(recipe: Recipe) -> int:
 
 
 def _measure(
-    recipe: Recipe, network: Decoder, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
+    recipe: Recipe, network: Network, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
 ) -> tuple[float, int]:
     """Seconds of one step of `lanes` times `blocks` drawn blocks, the second of two, and the bytes it added."""
     compute = network if network.dtype == dtype else copy_of(network, dtype)

@@ -9,7 +9,7 @@ import torch
 
 from famcli.checkpoint.save import save_checkpoint
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapting import export_adapted
 from famcli.training.recipe.recipe import Recipe
@@ -17,7 +17,7 @@ from famcli.training.recipe.recipe import Recipe
 
 def export_checkpoint(
     folder: Path,
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     recipe: Recipe,
     validated_tokens: int | None,

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from famcli.checkpoint.save import save_checkpoint
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.nn import Decoder
+from famcli.nn import make_network
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, make_random_checkpoint, read_json, write_json
 
@@ -48,7 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 100 MB of bfloat16 in four files."""
     with torch.device("meta"):
-        network = Decoder(CONFIG, TINY_FAM)
+        network = make_network(CONFIG, TINY_FAM)
     network = network.to_empty(device="cpu")
     with torch.no_grad():
         for parameter in network.parameters():

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.open import load_network
-from famcli.nn import Decoder, FamConfig
+from famcli.nn import FamConfig
+from famcli.nn.decoder import Decoder
 
 LENGTH = 64
 SHAPE: dict[str, Any] = {

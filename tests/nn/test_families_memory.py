@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from famcli.nn import Decoder, DecoderConfig, FamConfig, MemoryMode
+from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.config import ExpertConfig, RopeConfig
+from famcli.nn.decoder import Decoder, MemoryMode
 from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import Layer
 from famcli.nn.rope import rope_frequencies, rotation

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from famcli.nn import Decoder
+from famcli.nn.decoder import Decoder
 from famcli.nn.lora import LoraConfig, LoraLinear, add_lora, lora_updates
 from tests.helpers import TINY_CONFIG, TINY_FAM, random_network
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from famcli.nn import Decoder, DecoderConfig, FamConfig
+from famcli.nn import DecoderConfig, FamConfig, State
+from famcli.nn.decoder import Decoder
 from famcli.nn.memory import memory_gate
 from famcli.nn.rope import rope_frequencies, rotation
-from famcli.nn.state import State
 from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of
 
 GATED = FamConfig(8, 1, 3, memory_update="gated")
@@ -113,7 +113,7 @@ def test_a_passed_on_memory_begins_a_document(update: str) -> None:
     """It stands where the initial memory would, its residual is kept, and no gradient reaches what made it."""
     network = make(FamConfig(8, 1, 3, memory_update=update))  # type: ignore[arg-type]
     _, ended = network.read(tokens_of(2, 24), network.start(2))
-    start = network.start(2, memory=ended)
+    start = ended.memory_alone()
     assert start.memory_is_initial.tolist() == [False, False]
     assert start.num_closed == start.fill == 0
     assert start.position.tolist() == [0, 0]
@@ -143,7 +143,7 @@ def test_rows_that_begin_and_rows_that_go_on_are_read_together(fam: FamConfig, b
     """A first update is one row's own affair: each row, and the prompt's gradient, is what it is alone."""
     network = make(fam)
     with torch.no_grad():
-        passed = network.start(1, memory=network.read(tokens_of(1, 24), network.start())[1])
+        passed = network.read(tokens_of(1, 24), network.start())[1].memory_alone()
         far = network.read(tokens_of(1, 40), passed)[1].without_segments()
     tokens = tokens_of(4, 8 * blocks, seed=2)
 

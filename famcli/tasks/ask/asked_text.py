@@ -19,8 +19,7 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.documents.source import Piece, Source
-from famcli.nn import MemoryMode
-from famcli.nn.state import State
+from famcli.nn import MemoryMode, State
 from famcli.reading.bookmark import Bookmark, SourceRecord
 from famcli.reading.events import BlockEvent, SourceEnd, SourceStart
 from famcli.reading.memory_file import load_memory

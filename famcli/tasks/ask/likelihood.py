@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.nn import MemoryMode
-from famcli.nn.state import State
+from famcli.nn import MemoryMode, State
 from famcli.reading.engine import as_batch, legal_cuts, read_any, start_state
 from famcli.reading.scoring import cross_entropy, score_continuations
 from famcli.tasks.prompts import QUESTION_OPENING

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.nn.state import State
+from famcli.nn import State
 from famcli.reading.engine import read_any
 
 

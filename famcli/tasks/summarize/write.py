@@ -17,7 +17,7 @@ from torch import Tensor
 from famcli.checkpoint.chat import open_chat_template
 from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
-from famcli.nn.state import State
+from famcli.nn import State
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generate import GeneratedText, generate
 from famcli.reading.sampling import GenerationConfig

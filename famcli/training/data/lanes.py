@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from famcli.errors import RecipeError
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import LayerState, OpenRows, State
+from famcli.nn import Network, State
 from famcli.training.data.sampler import Mixture
 from famcli.training.data.sources import Source, TrainingDocument
 from famcli.training.recipe.objectives import ObjectiveRecipe
@@ -164,10 +163,10 @@ class Lanes:
             lane.state = after.detach() if after is not None else None
             lane.teacher = (teacher or {}).get(number)
             whole = before if number in plan.partial else lane.state  # after whole blocks only
-            if number == 0 and self._schedule.state_passing == "batch" and whole is not None:
-                self._first_memory = _memory_alone(whole)
-            if number in plan.ended and whole is not None:
-                lane.memory = _memory_alone(whole)
+            if number == 0 and self._schedule.state_passing == "batch" and whole is not None and whole.has_memory:
+                self._first_memory = whole.memory_alone()
+            if number in plan.ended and whole is not None and whole.has_memory:
+                lane.memory = whole.memory_alone()
         # In an order of its own each time: whoever chooses last gets what is least behind, mostly long documents.
         order = np.random.default_rng([self._seed, plan.step, 1]).permutation(len(self._lanes)).tolist()
         self._begin([number for number in order if number in plan.ended])
@@ -279,27 +278,8 @@ class Lanes:
         self._first_memory = restore("first.", saved["first_memory"]) if "first_memory" in saved else None
 
 
-def start_state(network: Decoder, group: LaneGroup) -> State:
+def start_state(network: Network, group: LaneGroup) -> State:
     """The state a group reads from: what its lanes carry, or a document's start (with gradient to the prompt)."""
     carried = [start for start in group.starts if start is not None]
     fresh = len(group.starts) - len(carried)
     return State.stack([*([network.start(fresh)] if fresh else []), *carried])
-
-
-def _memory_alone(state: State) -> State | None:
-    """A copy of the memory of `state`, detached, in a state that has nothing else; None without memory rows."""
-    if not any(layer.memory.shape[1] for layer in state.layers):
-        return None
-
-    def layer(old: LayerState) -> LayerState:
-        none = old.segment_keys.new_empty(state.batch, old.segment_keys.shape[1], 0, old.segment_keys.shape[3])
-        return LayerState(old.memory.detach().clone(), none, none, OpenRows(none, none), none, none)
-
-    return replace(
-        state,
-        layers=tuple(layer(old) for old in state.layers),
-        position=torch.zeros_like(state.position),
-        fill=0,
-        num_closed=0,
-        memory_is_initial=torch.zeros_like(state.memory_is_initial),
-    )

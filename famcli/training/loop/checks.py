@@ -13,8 +13,7 @@ from famcli.evaluation.positions import DocumentScore, bits_per_byte, bucket_sta
 from famcli.evaluation.recall import trial_tokens
 from famcli.evaluation.texts import Texts
 from famcli.evaluation.trials import passkey_trials, score_trials
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import MemoryMode
+from famcli.nn import MemoryMode, Network
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.corpus import PackedCorpus, TokenDocument
 from famcli.training.loop.events import CheckDone, PasskeyDone
@@ -33,13 +32,13 @@ def choose_validation(corpora: Sequence[PackedCorpus], count: int, num_tokens: i
     return chosen
 
 
-def check_modes(network: Decoder) -> tuple[MemoryMode, ...]:
+def check_modes(network: Network) -> tuple[MemoryMode, ...]:
     """The memory modes that checks compare."""
     return ("on", "frozen") if network.fam.fam_length else ("on",)
 
 
 def check_documents(
-    network: Decoder, validation: Sequence[PackedCorpus], tokenizer: Tokenizer, checks: ChecksRecipe, step: int
+    network: Network, validation: Sequence[PackedCorpus], tokenizer: Tokenizer, checks: ChecksRecipe, step: int
 ) -> CheckDone | None:
     """Bits per byte of the recipe's validation documents after `step` steps; None without documents long enough."""
     began = time.monotonic()
@@ -66,7 +65,7 @@ def check_documents(
 
 
 def check_passkeys(
-    network: Decoder,
+    network: Network,
     validation: Sequence[PackedCorpus],
     tokenizer: Tokenizer,
     distances: Sequence[int],

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup
 from famcli.training.loop.objective import Lesson
 
@@ -17,7 +16,7 @@ _TOKENS_AT_ONCE = 4096  # of all lanes of a group
 
 
 @torch.no_grad()
-def teach(teacher: Decoder, group: LaneGroup) -> tuple[Lesson, State]:
+def teach(teacher: Network, group: LaneGroup) -> tuple[Lesson, State]:
     """What the teacher makes of a group's inputs, and its state after them."""
     state = group.teacher if group.teacher is not None else teacher.start(len(group.lanes))
     tokens, size = group.inputs.to(teacher.device), teacher.fam.block_size

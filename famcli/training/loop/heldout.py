@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.evaluation.figures import Subject, document_figures
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.corpus import OnProgress, PackedCorpus, pack
 from famcli.training.loop.checks import check_modes
@@ -23,7 +23,7 @@ def open_heldout(
 
 
 def heldout_figures(
-    network: Decoder,
+    network: Network,
     tokenizer: Tokenizer,
     path: Path,
     cache: Path,

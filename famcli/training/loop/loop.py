@@ -22,7 +22,7 @@ from torch import Tensor
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.evaluation.positions import token_num_bytes
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.training.adapting import Base, teacher_of
 from famcli.training.data.data import make_lanes, open_data
 from famcli.training.data.lanes import StepPlan
@@ -295,7 +295,7 @@ class Trainer:
             if event is not None:
                 self._tell(event)
 
-    def _whole_network(self, network: Decoder) -> Decoder:
+    def _whole_network(self, network: Network) -> Network:
         """`network`, or where it is divided over the processes (which must all ask) a copy on this one's CPU."""
         if not isinstance(self._gradients, ShardedGradients):
             return network

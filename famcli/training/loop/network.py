@@ -12,8 +12,8 @@ from torch import nn
 
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
+from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate, RopeConfig
-from famcli.nn.decoder import Decoder
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapting import adapted_network
 from famcli.training.recipe.recipe import Recipe
@@ -27,7 +27,7 @@ def trained(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 
-def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Decoder:
+def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
     """The network that a run begins with, on the CPU: what is trained of it is float32.
 
     Raises RecipeError or CheckpointError where a checkpoint that the recipe names is damaged or does not fit.
@@ -38,7 +38,7 @@ def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Decoder:
     return network
 
 
-def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
+def build_network(recipe: Recipe, vocab_size: int) -> Network:
     """The recipe's network, float32, with its initial weights; with [adapt] the checkpoint's, with its own."""
     shape = recipe.network
     if recipe.adapt is not None:
@@ -56,7 +56,7 @@ def build_network(recipe: Recipe, vocab_size: int) -> Decoder:
         rope=RopeConfig(theta=shape.rope_theta, max_position=window),
         tie_embeddings=shape.tie_embeddings,
     )
-    network = Decoder(config, _fam_of(recipe))
+    network = make_network(config, _fam_of(recipe))
     network.reset_parameters(recipe.schedule.seed)
     return network
 
@@ -75,7 +75,7 @@ def _fam_of(recipe: Recipe) -> FamConfig:
     )
 
 
-def start_from_checkpoint(network: Decoder, name: str | Path, tokenizer: Tokenizer) -> None:
+def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:
     """Give `network` the weights of the checkpoint that `name` means (a folder or a name, see `famcli models`).
 
     Block size, segments and the memory's update may differ. A memory prompt of another length, or none, leaves the
@@ -98,26 +98,19 @@ def start_from_checkpoint(network: Decoder, name: str | Path, tokenizer: Tokeniz
             parameter.copy_(given[key])
 
 
-def copy_of(network: Decoder, dtype: torch.dtype) -> Decoder:
+def copy_of(network: Network, dtype: torch.dtype) -> Network:
     """A second network with the same weights in `dtype`."""
     with torch.device("meta"):
-        copy = Decoder(replace(network.config), network.fam)
+        copy = make_network(replace(network.config), network.fam)
     copy = copy.to_empty(device=network.device).to(dtype)
     copy.load_state_dict(network.state_dict())
     return copy
 
 
-def compile_layers(network: Decoder) -> None:
-    """Have torch compile norms, rotations and what each layer does after attention: output, norm, feed-forward.
-
-    Attention and the memory's recurrence stay as they are: their shapes change from call to call.
-    """
+def compile_layers(network: Network) -> None:
+    """Have torch compile the parts of a network that are worth it."""
     torch._dynamo.config.recompile_limit = 64  # one lane or several, first layer or later, memory rows or tokens, ...
-    network.rotate = _compiled_in_training(network.rotate)
-    for layer in network.layers:
-        layer.normed = _compiled_in_training(layer.normed)  # type: ignore[method-assign]
-        layer.finish = _compiled_in_training(layer.finish)  # type: ignore[method-assign]
-        layer.finish_both = _compiled_in_training(layer.finish_both)  # type: ignore[method-assign]
+    network.compile_parts(_compiled_in_training)
 
 
 def _compiled_in_training(plain: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.training.data.lanes import LaneGroup
 
 _ROWS = 1024
@@ -29,7 +29,7 @@ TALLY = ("text_nats", "text_tokens", "text_bytes", "answer_nats", "answer_tokens
 class Lesson:
     """What a teacher would say: `hidden` [b, n, d] are its rows for the same tokens, before its final norm."""
 
-    teacher: Decoder
+    teacher: Network
     hidden: Tensor
 
 
@@ -59,7 +59,7 @@ class ObjectiveLoss:
 
 
 def language_model_gradient(
-    network: Decoder,
+    network: Network,
     hidden: Tensor,
     targets: Tensor,
     weights: Tensor,
@@ -112,7 +112,7 @@ def language_model_gradient(
 
 
 def _head_gradient(
-    network: Decoder, rows: Tensor, wanted: Tensor, shares: Tensor, judged: Tensor, wished: Tensor | None
+    network: Network, rows: Tensor, wanted: Tensor, shares: Tensor, judged: Tensor, wished: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backward through the head for `rows` [k, d], each times its share [k]: their nats [k], whether the likeliest
     token was the wanted one [k] (only told of the rows `judged` [j]), and their losses [k].

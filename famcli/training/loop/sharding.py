@@ -19,8 +19,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from famcli.errors import RecipeError
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan
 from famcli.training.loop.distributed import Processes
 from famcli.training.loop.network import trained
@@ -43,7 +42,7 @@ def check_shardable(recipe: Recipe, processes: Processes) -> None:
             raise RecipeError(f"{recipe.path}: hardware.shard {message}")
 
 
-def shard(network: Decoder, dtype: torch.dtype, processes: Processes) -> None:
+def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
     """Divide `network` (on the CPU) over the processes, each share on its process's device; products are in `dtype`.
 
     Raises RecipeError for a mixture of experts.
@@ -69,7 +68,7 @@ class ShardedGradients(Gradients):
 
     always = True
 
-    def _prepare(self, dtype: torch.dtype) -> Decoder:
+    def _prepare(self, dtype: torch.dtype) -> Network:
         return self._network
 
     def _clear(self) -> None:
@@ -88,9 +87,8 @@ class ShardedGradients(Gradients):
         if any(start is None for start in group.starts):
             return state
         fresh = self.compute.start(len(group.starts))
-        layers = zip(state.layers, fresh.layers, strict=True)
-        tied = tuple(replace(own, memory=own.memory + 0.0 * other.memory) for own, other in layers)
-        return replace(state, layers=tied)
+        pairs = zip(state.memories, fresh.memories, strict=True)
+        return state.with_memories([own + 0.0 * other for own, other in pairs])
 
     @contextmanager
     def _slices(self) -> Iterator[None]:
@@ -120,7 +118,7 @@ class ShardedGradients(Gradients):
     def refresh(self) -> None:
         """Nothing is copied: the network computes itself."""
 
-    def whole(self, make: Callable[[], Decoder]) -> Decoder:
+    def whole(self, make: Callable[[], Network]) -> Network:
         """A network on this process's CPU alone, as `make` makes it, with what was trained of all processes."""
         network = make()
         own = trained(self._network)

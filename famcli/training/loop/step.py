@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from famcli.nn.decoder import Decoder
-from famcli.nn.state import State
+from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan, start_state
 from famcli.training.loop.distill import teach
 from famcli.training.loop.distributed import Processes
@@ -78,13 +77,13 @@ class Gradients:
 
     def __init__(
         self,
-        network: Decoder,
+        network: Network,
         dtype: torch.dtype,
         processes: Processes,
         token_bytes: NDArray[np.int64],
         num_objectives: int,
         max_rows: int,
-        teacher: Decoder | None = None,
+        teacher: Network | None = None,
     ) -> None:
         self._network, self._processes, self._max_rows = network, processes, max_rows
         self._token_bytes, self._num_objectives = token_bytes, num_objectives
@@ -92,7 +91,7 @@ class Gradients:
         self.compute = self._prepare(dtype)
         self._fam = self.compute.fam
 
-    def _prepare(self, dtype: torch.dtype) -> Decoder:
+    def _prepare(self, dtype: torch.dtype) -> Network:
         """Make room for the gradient; the network that computes it."""
         network = self._network
         parameters = list(trained(network).values())
@@ -190,9 +189,5 @@ def _rows(value: Any, first: int, last: int) -> Any:
 
 def _memory_squares(states: dict[int, State]) -> NDArray[np.float64]:
     """By layer, the sum over lanes of the mean square of the carried memory; 0 without memory rows."""
-    num_layers = len(next(iter(states.values())).layers)
-    squares = []
-    for layer in range(num_layers):
-        memories = torch.cat([state.layers[layer].memory for state in states.values()])
-        squares.append(memories.square().mean((1, 2)).sum() if memories.numel() else torch.zeros(()))
-    return torch.stack(squares).double().cpu().numpy()
+    squares = torch.stack([state.memory_squares().sum(1) for state in states.values()])
+    return squares.sum(0).double().cpu().numpy()

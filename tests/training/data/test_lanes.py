@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from famcli.errors import RecipeError
-from famcli.nn import Decoder, DecoderConfig, FamConfig
-from famcli.nn.state import State
+from famcli.nn import DecoderConfig, FamConfig, Network, State
 from famcli.training.data.corpus import PackedCorpus
 from famcli.training.data.lanes import IGNORE, Lanes, StepPlan, start_state
 from famcli.training.data.sampler import Mixture
@@ -57,11 +56,11 @@ def make_lanes(
     return Lanes(sources or [books()], [TEXT, ASKING], schedule, BLOCK, bos, 0, own)
 
 
-def network(fam_length: int = 2, segments: int = 1) -> Decoder:
+def network(fam_length: int = 2, segments: int = 1) -> Network:
     return random_network(CONFIG, FamConfig(BLOCK, segments, fam_length))
 
 
-def read(decoder: Decoder, plan: StepPlan) -> tuple[dict[int, torch.Tensor], dict[int, State]]:
+def read(decoder: Network, plan: StepPlan) -> tuple[dict[int, torch.Tensor], dict[int, State]]:
     """{lane: hidden rows [n, d]} and {lane: state}."""
     rows, states = {}, {}
     for group in plan.groups:
@@ -71,7 +70,7 @@ def read(decoder: Decoder, plan: StepPlan) -> tuple[dict[int, torch.Tensor], dic
     return rows, states
 
 
-def run(lanes: Lanes, decoder: Decoder, steps: int, first: int = 0) -> Places:
+def run(lanes: Lanes, decoder: Network, steps: int, first: int = 0) -> Places:
     """{(lane, nth document of the lane): [(input, target, hidden row)]} of the places that are no padding."""
     found: Places = defaultdict(list)
     count: dict[int, int] = defaultdict(int)
@@ -215,7 +214,7 @@ def test_without_bos_made_documents_have_a_token_more_and_no_padding() -> None:
     assert all((group.targets != IGNORE).all() and group.targets.shape[1] == 8 for group in plan.groups)
 
 
-def memories(lanes: Lanes, decoder: Decoder, steps: int) -> list[tuple[dict[int, bool], dict[int, State]]]:
+def memories(lanes: Lanes, decoder: Network, steps: int) -> list[tuple[dict[int, bool], dict[int, State]]]:
     """Of each step: by lane whose document begins, whether a memory was passed on; and the states after it."""
     told = []
     for step in range(steps):
@@ -240,11 +239,11 @@ def test_a_document_starts_from_the_memory_with_which_the_last_one_ended() -> No
             state = start_state(decoder, group)
             if state.is_memory_alone and step:
                 assert not state.memory_is_initial
-                assert state.kind == decoder.start(memory=last).kind
+                assert state.kind == last.memory_alone().kind
                 assert state.position.tolist() == [0]
                 assert state.layers[0].segment_keys.shape[2] == 0
-                for old, new in zip(last.layers, state.layers, strict=True):
-                    assert torch.equal(old.memory, new.memory)
+                for old, new in zip(last.memories, state.memories, strict=True):
+                    assert torch.equal(old, new)
             else:
                 assert bool(state.memory_is_initial) == (step == 0)
             states = read(decoder, plan)[1]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from famcli.nn import Decoder, DecoderConfig, FamConfig
+from famcli.nn import DecoderConfig, FamConfig
+from famcli.nn.decoder import Decoder
 from famcli.tokens.bytes import ByteTokenizer
 from famcli.training.data.corpus import PackedCorpus
 from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation

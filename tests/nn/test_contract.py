@@ -1,0 +1,66 @@
+"""Outside famcli/nn the networks are known by their contract alone, and the contract holds for each of them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from famcli.nn import FamConfig, Network, State, make_network
+from famcli.nn.config import ARCHITECTURES
+from famcli.nn.shapes import memory_shape, state_shapes
+from tests.nn.test_decoder import CONFIG, tokens_of
+
+PACKAGE = Path(__file__).parents[2] / "famcli"
+CONTRACT = {"famcli.nn", "famcli.nn.config", "famcli.nn.network", "famcli.nn.shapes"}
+# Adapters and quantized matrices replace a network's weights, whatever network it is; frequencies know no network.
+WEIGHTS = {"famcli.nn.lora", "famcli.nn.kernels.quantized", "famcli.nn.rope", "famcli.nn.frequencies"}
+OUTSIDE = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "nn")
+
+
+@pytest.mark.parametrize("file", OUTSIDE, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_nothing_outside_knows_a_network_behind_its_contract(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("famcli.nn"):
+            assert node.module in CONTRACT | WEIGHTS, f"line {node.lineno} imports {node.module}"
+        # A network's `layers` are part of the contract (sharding divides them), an adapter's are numbers.
+        if isinstance(node, ast.Attribute) and node.attr == "layers" and isinstance(node.value, ast.Name):
+            assert node.value.id in ("network", "adapter"), f"line {node.lineno} opens {node.value.id}.layers"
+        assert not isinstance(node, ast.Name) or node.id not in ("LayerState", "OpenRows", "DecoderState")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@torch.no_grad()
+def test_every_architecture_keeps_the_contract(architecture: str) -> None:
+    fam = FamConfig(block_size=8, memory_segments=2, fam_length=3, architecture=architecture)
+    network = make_network(CONFIG, fam)
+    network.reset_parameters(seed=0)
+    assert isinstance(network, Network)
+    hidden, state = network.read(tokens_of(2, 8), network.start(2))
+    assert hidden.shape == (2, 8, CONFIG.hidden_size)
+    assert network.logits(hidden[:, -1:]).shape == (2, 1, CONFIG.vocab_size)
+    assert isinstance(state, State)
+    assert isinstance(state, network.state_class)
+    tensors, meta = state.to_tensors()
+    assert meta["architecture"] == architecture
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == state_shapes(CONFIG, fam, meta, batch=2)
+    assert type(State.from_tensors(tensors, meta)) is type(state)
+    assert torch.cat([row[:1] for row in state.memories]).shape == memory_shape(CONFIG, fam)
+    assert state.memory_squares().shape == (CONFIG.num_layers, 2)
+
+
+@torch.no_grad()
+def test_other_memories_stand_where_the_old_ones_stood_even_while_a_block_is_open() -> None:
+    network = make_network(CONFIG, FamConfig(block_size=8, memory_segments=1, fam_length=3))
+    network.reset_parameters(seed=0)
+    _, state = network.read(tokens_of(1, 8), network.start())
+    _, other = network.read(tokens_of(1, 8, seed=1), network.start())
+    _, opened = network.read(tokens_of(1, 3, seed=2), state)  # keeps keys that are made from its memory
+    swapped = opened.with_memories(other.memories)
+    expected = State.from_tensors(*swapped.to_tensors())
+    token = tokens_of(1, 1, seed=3)
+    assert torch.equal(network.read(token, swapped)[0], network.read(token, expected)[0])
+    assert not torch.equal(network.read(token, swapped)[0], network.read(token, opened)[0])
+    assert all(map(torch.equal, swapped.memories, other.memories))
