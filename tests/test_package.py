@@ -69,7 +69,8 @@ def test_the_wheel_holds_the_checkpoints(tmp_path: Path) -> None:
     shipped = {path.relative_to(ROOT) for path in (ROOT / "models").glob("*/*") if path.is_file()}
     assert shipped
     assert {f"famcli/{path.as_posix()}" for path in shipped} <= held
-    assert {"famcli/py.typed", "famcli/examples/the-man-who-was-thursday.txt"} <= held
+    files = {"famcli/py.typed", "famcli/tasks/report/page.html", "famcli/examples/the-man-who-was-thursday.txt"}
+    assert files <= held
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(unpacked)
     code = (

@@ -153,7 +153,7 @@ def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) 
     facts += ["Partial: interrupted before the end of the input."] * result.partial
     facts += ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
-    write_report(path, report, texts_of(task.text, recorder), recorder.histogram)
+    write_report(path, report, texts_of(task.text, recorder), recorder)
 
 
 def _divided(words: list[str], files: list[str]) -> tuple[list[str], list[str]]:

@@ -207,4 +207,4 @@ def _write_report(path: Path, result: SummaryResult, recorder: Recorder) -> None
     names = ", ".join(source.name for source in result.counts.sources)
     facts = [describe_counts(result.counts), f"{result.model}, memory {result.memory_mode}"]
     facts += ["Partial: interrupted before the end of the input."] * result.partial
-    write_report(path, report_of(result, f"Summary of {names}", tuple(facts)), recorder.texts, recorder.histogram)
+    write_report(path, report_of(result, f"Summary of {names}", tuple(facts)), recorder.texts, recorder)

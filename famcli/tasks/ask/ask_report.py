@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.ask import AskResult
 from famcli.tasks.ask.asked_text import AskedText
-from famcli.tasks.report.document_html import Text
+from famcli.tasks.ask.rereading import pieces_until
 from famcli.tasks.report.page import Cited, Item, Report
-from famcli.tasks.report.record import FileText, Recorder
+from famcli.tasks.report.record import Recorder, ShownText
 
 
 def report_of(result: AskResult, facts: Sequence[str], has_heat: bool) -> Report:
@@ -34,13 +35,13 @@ def place_of(answer: Answer, number: int) -> str:
     return f"{cited.source}, {answer.place(number)}, confidence {cited.confidence:.2f}"
 
 
-def texts_of(text: AskedText, recorder: Recorder) -> list[Text]:
+def texts_of(text: AskedText, recorder: Recorder) -> list[ShownText]:
     """The documents: as they were recorded in this run, or from the files that an earlier run has read. What can no
     longer be read is left out."""
     if recorder.texts:
         return list(recorder.texts)
     return [
-        FileText(place.name, place.path, place.encoding, source.num_bytes)
+        ShownText(place.name, source.num_bytes, partial(pieces_until, place.path, place.encoding, source.num_bytes))
         for place, source in zip(text.places, text.counts.sources, strict=True)
         if place.path is not None and text.readable
     ]

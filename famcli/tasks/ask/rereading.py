@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.documents.opening import hash_prefix, open_source, quote
+from famcli.documents.source import Piece
 from famcli.errors import DocumentError
 from famcli.reading.bookmark import SourceRecord
 from famcli.text.passages import Passage, PassageBuilder
@@ -53,12 +54,17 @@ def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage
     """
     assert record.path is not None, "a pipe cannot be read again"
     builder, taken = PassageBuilder(source), 0
-    with open_source(record.path, encoding=record.encoding) as document:
-        for piece in document.pieces():
-            read = piece.up_to(record.num_bytes)
-            builder.feed(read)
-            yield builder.take(read.end), read.end - taken
-            taken = read.end
-            if piece.end >= record.num_bytes:
-                break
+    for piece in pieces_until(record.path, record.encoding, record.num_bytes):
+        builder.feed(piece)
+        yield builder.take(piece.end), piece.end - taken
+        taken = piece.end
     yield builder.take(None), record.num_bytes - taken
+
+
+def pieces_until(path: str, encoding: str, end: int) -> Iterator[Piece]:
+    """The text of a file up to the offset `end`: what was read of it, where it has grown since."""
+    with open_source(path, encoding=encoding) as source:
+        for piece in source.pieces():
+            yield piece.up_to(end)
+            if piece.end >= end:
+                return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
-from itertools import pairwise
-from typing import Protocol
+from itertools import pairwise, tee
 
 import numpy as np
 from numpy.typing import NDArray
+
+from famcli.documents.source import Piece
+from famcli.tasks.report.heat import colour_levels, heat_of_characters
+from famcli.tasks.report.record import ShownText
 
 SHOWN_WHOLE = 4_000_000
 """Source bytes up to which a document is shown as a whole; of a longer one, what surrounds its citations."""
@@ -18,52 +20,12 @@ SHOWN_WHOLE = 4_000_000
 AROUND = 4_000
 """Source bytes shown before and after each citation of a longer document."""
 
-LEVELS = (0.5, 0.65, 0.78, 0.88, 0.95)
-"""Shares of words below which there is no colour, the first colour, and so on."""
+Mark = tuple[int, tuple[int, int]]
+"""A cited place: its number, from 1, and its source bytes."""
 
-_WORD = re.compile(r"\S+\s*|\s+")
+# What would move the cursor, ring a bell or turn the writing direction of the page around it.
 _HARMFUL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-class Text(Protocol):
-    """A source that can be shown: see `record.RecordedText` and `record.FileText`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    def chunks(self) -> Iterator[tuple[str, NDArray[np.int64]]]: ...
-
-    def hot(self) -> Iterator[NDArray[np.void]]: ...
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A cited place. number: from 1, as it is shown. span: source bytes."""
-
-    number: int
-    span: tuple[int, int]
-
-
-def text_html(text: Text, marks: Sequence[Mark], thresholds: NDArray[np.float64]) -> Iterator[str]:
-    """The document in pieces of HTML. Each mark has the id `c` + number; what is left out is said where it is."""
-    marks = sorted(marks, key=lambda mark: mark.span)
-    heat, shown = _HotTokens(text.hot()), _shown(text.size, marks)
-    hidden = 0
-    for chunk, offsets in text.chunks():
-        for first, last, is_shown in _stretches(offsets, shown):
-            if not is_shown:
-                hidden += int(offsets[last] - offsets[first])
-                continue
-            if hidden:
-                yield _left_out(hidden)
-                hidden = 0
-            part, places = chunk[first:last], offsets[first : last + 1]
-            yield "".join(_part_html(part, places, marks, heat.of(places), thresholds))
-    if hidden:
-        yield _left_out(hidden)
+_CHUNK = 1 << 16  # characters
 
 
 def safe(text: str) -> str:
@@ -71,76 +33,69 @@ def safe(text: str) -> str:
     return escape(_HARMFUL.sub("\ufffd", text))
 
 
-class _HotTokens:
-    """The heat of characters, asked for from the beginning to the end."""
-
-    def __init__(self, rows: Iterator[NDArray[np.void]]) -> None:
-        self._rows, self._held = rows, np.empty(0, np.dtype([("start", "<i8"), ("end", "<i8"), ("value", "<f4")]))
-
-    def of(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """For characters at these source bytes [n + 1]: values [n], NaN where there are none."""
-        held = self._held[self._held["end"] > places[0]]
-        while not len(held) or held["end"][-1] < places[-1]:
-            more = next(self._rows, None)
-            if more is None:
-                break
-            held = np.concatenate((held, more[more["end"] > places[0]]))
-        self._held = held
-        if not len(held):
-            return np.full(len(places) - 1, np.nan)
-        index = np.minimum(np.searchsorted(held["end"], places[:-1], side="right"), len(held) - 1)
-        inside = (held["start"][index] <= places[:-1]) & (places[:-1] < held["end"][index])
-        return np.where(inside, held["value"][index].astype(np.float64), np.nan)
+def text_html(text: ShownText, marks: Sequence[Mark], thresholds: NDArray[np.float64]) -> Iterator[str]:
+    """The document in pieces of HTML. Each mark has the id `c` + number; what is left out is said where it is."""
+    marks = sorted(marks, key=lambda mark: mark[1])
+    hidden = 0
+    chunks, again = tee(_chunks(text.pieces()))
+    heat = heat_of_characters((offsets for _, offsets in again), text.heat())
+    for (chunk, offsets), values in zip(chunks, heat, strict=True):
+        for first, last, is_shown in _stretches(text.size, marks, offsets):
+            if not is_shown:
+                hidden += int(offsets[last] - offsets[first])
+                continue
+            if hidden:
+                yield _left_out(hidden)
+                hidden = 0
+            part, levels = chunk[first:last], colour_levels(chunk[first:last], values[first:last], thresholds)
+            yield "".join(_part_html(part, offsets[first : last + 1], marks, levels))
+    if hidden:
+        yield _left_out(hidden)
 
 
-def _shown(size: int, marks: Sequence[Mark]) -> list[tuple[int, int]] | None:
-    """Which source bytes are shown, as ranges that do not touch; None for all."""
-    if size <= SHOWN_WHOLE:
-        return None
-    ranges: list[tuple[int, int]] = []
-    for start, end in [(0, AROUND), *((mark.span[0] - AROUND, mark.span[1] + AROUND) for mark in marks)]:
-        if ranges and start <= ranges[-1][1]:
-            ranges[-1] = (ranges[-1][0], max(ranges[-1][1], end))
-        else:
-            ranges.append((start, end))
-    return ranges
+def _chunks(pieces: Iterator[Piece]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """The text in parts, each with the source bytes of its characters and of its end [n + 1].
+
+    A pipe may bring a few characters at a time: they are joined, so that words stay whole.
+    """
+    held, length = list[Piece](), 0
+    for piece in pieces:
+        held.append(piece)
+        length += len(piece.text)
+        if length >= _CHUNK:
+            yield _joined(held)
+            held, length = [], 0
+    if held:
+        yield _joined(held)
 
 
-def _stretches(offsets: NDArray[np.int64], shown: list[tuple[int, int]] | None) -> Iterator[tuple[int, int, bool]]:
-    """Stretches of the characters at `offsets`, each shown as a whole or not at all."""
-    count = len(offsets) - 1
-    if shown is None:
-        yield 0, count, True
-        return
-    at = 0
-    for start, end in shown:
-        first = min(max(int(np.searchsorted(offsets[:-1], start)), at), count)
-        last = min(max(int(np.searchsorted(offsets[:-1], end)), first), count)
-        if first > at:
-            yield at, first, False
-        if last > first:
-            yield first, last, True
-        at = max(at, last)
-    if at < count:
-        yield at, count, False
+def _joined(pieces: list[Piece]) -> tuple[str, NDArray[np.int64]]:
+    offsets = [piece.char_offsets()[:-1] for piece in pieces]
+    return "".join(piece.text for piece in pieces), np.concatenate([*offsets, [pieces[-1].end]])
+
+
+def _stretches(size: int, marks: Sequence[Mark], offsets: NDArray[np.int64]) -> Iterator[tuple[int, int, bool]]:
+    """Stretches of the characters at `offsets`, each shown as a whole or not at all. size: of the whole document."""
+    shown = np.full(len(offsets) - 1, size <= SHOWN_WHOLE)
+    if size > SHOWN_WHOLE:
+        for start, end in [(0, AROUND), *((start - AROUND, end + AROUND) for _, (start, end) in marks)]:
+            first, last = np.searchsorted(offsets[:-1], (start, end))
+            shown[first:last] = True
+    for first, last in pairwise(sorted({0, len(shown), *(np.flatnonzero(np.diff(shown)) + 1).tolist()})):
+        yield first, last, bool(shown[first])
 
 
 def _part_html(
-    text: str,
-    places: NDArray[np.int64],
-    marks: Sequence[Mark],
-    heat: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
+    text: str, offsets: NDArray[np.int64], marks: Sequence[Mark], levels: NDArray[np.int64]
 ) -> Iterator[str]:
-    """Runs of one look each: as hot as their words on average, cited or not."""
-    levels = _levels(text, heat, thresholds)
+    """Runs of characters with the same colour, cited or not."""
     cited = np.zeros(len(text), bool)
     labels: dict[int, list[int]] = {}
-    for mark in marks:
-        first, last = np.searchsorted(places[:-1], mark.span)
+    for number, span in marks:
+        first, last = np.searchsorted(offsets[:-1], span)
         cited[first:last] = True
-        if places[0] <= mark.span[0] < places[-1]:
-            labels.setdefault(int(first), []).append(mark.number)
+        if offsets[0] <= span[0] < offsets[-1]:
+            labels.setdefault(int(first), []).append(number)
     look = levels * 2 + cited
     cuts = sorted({0, len(text), *labels, *(np.flatnonzero(np.diff(look)) + 1).tolist()})
     for first, last in pairwise(cuts):
@@ -149,18 +104,6 @@ def _part_html(
         names = [f"h{levels[first]}"] * bool(levels[first]) + ["cited"] * bool(cited[first])
         words = safe(text[first:last])
         yield f'<span class="{" ".join(names)}">{words}</span>' if names else words
-
-
-def _levels(text: str, heat: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    levels = np.zeros(len(text), np.int64)
-    if not len(thresholds) or np.isnan(heat).all():
-        return levels
-    for word in _WORD.finditer(text):
-        values = heat[word.start() : word.end()]
-        values = values[~np.isnan(values)]
-        if len(values):
-            levels[word.start() : word.end()] = np.searchsorted(thresholds, values.mean())
-    return levels
 
 
 def _left_out(num_bytes: int) -> str:

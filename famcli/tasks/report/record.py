@@ -1,133 +1,109 @@
-"""The text of documents and the heat of its words, kept on disk while a reading goes on: a pipe comes only once."""
+"""What a report shows beside its result: documents and the heat of their words, kept on disk while they are read."""
 
 from __future__ import annotations
 
+import pickle
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import IO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.opening import open_source
 from famcli.documents.source import Piece
-from famcli.tasks.report.heat import Heat
+from famcli.tasks.report.heat import HEAT
 
-HEAT = np.dtype([("start", "<i8"), ("end", "<i8"), ("value", "<f4")])
-"""A token's source bytes, and how hot it is: any number, the more the hotter; NaN where nobody knows."""
+# Heat is a log ratio or nats, and lies well inside; clipping the rest keeps the histogram small.
+_LOWEST, _HIGHEST, _BINS = -12.0, 24.0, 720
+_TEXT, _HEAT = 0, 1
 
-_CHUNK = 1 << 16  # characters, and tokens
+
+@dataclass(frozen=True)
+class ShownText:
+    """A document that a report shows.
+
+    size: its source bytes, as far as it was read. pieces: gives its text, in order. heat: gives rows of `HEAT`.
+    """
+
+    name: str
+    size: int
+    pieces: Callable[[], Iterator[Piece]]
+    heat: Callable[[], Iterator[NDArray[np.void]]] = lambda: iter(())
 
 
 class Recorder:
-    """Keeps what a reading is given and what is found hot in it. Nothing of it stays in memory.
+    """Keeps the text that is read and the heat of its tokens. Nothing of it stays in memory.
 
-    A context manager: what it keeps is gone when it is closed.
+    A pipe comes only once, and a report is written after the reading. A context manager: its files are temporary.
     """
 
     def __init__(self) -> None:
-        self.histogram = Heat()
-        self._texts: list[RecordedText] = []
+        # One file of text and one of heat for all sources: with a file for each, a few hundred sources would need more
+        # than a process may open. Values are written in the order of the sources.
+        self._files = [tempfile.TemporaryFile() for _ in (_TEXT, _HEAT)]  # noqa: SIM115 (closed by `__exit__`)
+        self._places: tuple[dict[int, int], dict[int, int]] = ({}, {})  # where the values of a source begin
+        self._names: list[str] = []
+        self._sizes: list[int] = []
+        self._histogram = np.zeros(_BINS, np.int64)
 
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for text in self._texts:
-            text.close()
+        for file in self._files:
+            file.close()
 
     @property
-    def texts(self) -> list[RecordedText]:
+    def texts(self) -> list[ShownText]:
         """One for each source, in their order."""
-        return list(self._texts)
+        return [
+            ShownText(name, size, partial(self._kept, _TEXT, number), partial(self._kept, _HEAT, number))
+            for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True))
+        ]
 
     def begin(self, name: str) -> None:
         """A source begins."""
-        self._texts.append(RecordedText(name))
+        self._names.append(name)
+        self._sizes.append(0)
 
     def see(self, piece: Piece) -> None:
         """Text of the last source."""
-        self._texts[-1].see(piece)
+        self._sizes[-1] = piece.end
+        self._keep(_TEXT, len(self._names) - 1, replace(piece, raw=b""))
 
     def heat(
         self, source: int, starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.float64]
     ) -> None:
-        """The next tokens of a source [n] and their heat."""
-        self.histogram.add(values)
-        self._texts[source].add_heat(starts, ends, values)
-
-
-class RecordedText:
-    """One source: characters, the source bytes of each, and hot tokens, in three temporary files."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.size = name, 0
-        self._start: int | None = None
-        self._files = ExitStack()
-        self._text, self._widths, self._heat = (self._temporary() for _ in range(3))
-
-    def _temporary(self) -> IO[bytes]:
-        return self._files.enter_context(tempfile.TemporaryFile())
-
-    def close(self) -> None:
-        """Delete the files."""
-        self._files.close()
-
-    def see(self, piece: Piece) -> None:
-        """The next text."""
-        self._start = piece.start if self._start is None else self._start
-        self.size = piece.end
-        self._text.write(piece.text.encode("utf-32-le", "surrogatepass"))
-        self._widths.write(np.diff(piece.char_offsets()).astype("<i4").tobytes())
-
-    def add_heat(self, starts: NDArray[np.int64], ends: NDArray[np.int64], values: NDArray[np.float64]) -> None:
-        """The next tokens."""
+        """The next tokens of a source [n] and their heat, sources in their order; NaN where it is unknown."""
+        known = values[~np.isnan(values)]
+        self._histogram += np.histogram(np.clip(known, _LOWEST, _HIGHEST), _BINS, (_LOWEST, _HIGHEST))[0]
         rows = np.empty(len(starts), HEAT)
         rows["start"], rows["end"], rows["value"] = starts, ends, values
-        self._heat.write(rows.tobytes())
+        self._keep(_HEAT, source, rows)
 
-    def chunks(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """The text in parts, each with the source bytes where its characters begin, and that of its end."""
-        self._text.seek(0)
-        self._widths.seek(0)
-        start = self._start or 0
-        while raw := self._text.read(4 * _CHUNK):
-            text = raw.decode("utf-32-le", "surrogatepass")
-            widths = np.frombuffer(self._widths.read(4 * len(text)), "<i4")
-            offsets = start + np.concatenate(([0], np.cumsum(widths, dtype=np.int64)))
-            yield text, offsets
-            start = int(offsets[-1])
+    def thresholds(self, shares: tuple[float, ...]) -> NDArray[np.float64]:
+        """The values that these shares of all heat lie below, so that colours go by rank; none where there is none."""
+        total = self._histogram.sum()
+        if not total:
+            return np.empty(0)
+        edges = np.linspace(_LOWEST, _HIGHEST, _BINS + 1)[1:]
+        places = np.searchsorted(np.cumsum(self._histogram) / total, np.asarray(shares))
+        return np.asarray(edges[np.minimum(places, _BINS - 1)])
 
-    def hot(self) -> Iterator[NDArray[np.void]]:
-        """The tokens in parts, as rows of `HEAT`."""
-        self._heat.seek(0)
-        while raw := self._heat.read(HEAT.itemsize * _CHUNK):
-            yield np.frombuffer(raw, HEAT)
+    def _keep(self, kind: int, source: int, value: Any) -> None:
+        file = self._files[kind]
+        self._places[kind].setdefault(source, file.seek(0, 2))
+        pickle.dump((source, value), file, pickle.HIGHEST_PROTOCOL)
 
-
-@dataclass(frozen=True)
-class FileText:
-    """A source that can be read again, without heat: what a result that was kept from an earlier reading is about.
-
-    size: how much of it was read.
-    """
-
-    name: str
-    path: str
-    encoding: str
-    size: int
-
-    def chunks(self) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """As `RecordedText.chunks`, up to the end of what was read."""
-        with open_source(self.path, encoding=self.encoding) as document:
-            for piece in document.pieces():
-                if (read := piece.up_to(self.size)).text:
-                    yield read.text, read.char_offsets()
-                if piece.end >= self.size:
-                    return
-
-    def hot(self) -> Iterator[NDArray[np.void]]:
-        """Nothing."""
-        return iter(())
+    def _kept(self, kind: int, source: int) -> Iterator[Any]:
+        file, place = self._files[kind], self._places[kind].get(source)
+        end = file.seek(0, 2)
+        while place is not None and place < end:
+            file.seek(place)  # something else may have been read in between
+            found, value = pickle.load(file)
+            place = file.tell()
+            if found != source:
+                return
+            yield value

@@ -15,11 +15,12 @@ import pytest
 
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
+from famcli.tasks.ask.rereading import pieces_until
 from famcli.tasks.report import document_html as report_text
-from famcli.tasks.report.document_html import LEVELS, Mark, text_html
-from famcli.tasks.report.heat import AttentionProfile, Heat
+from famcli.tasks.report.document_html import text_html
+from famcli.tasks.report.heat import LEVELS, AttentionProfile
 from famcli.tasks.report.page import Cited, Item, Report, report_html, write_report
-from famcli.tasks.report.record import FileText, RecordedText, Recorder
+from famcli.tasks.report.record import Recorder, ShownText
 from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
 from famcli.tasks.summarize.summary_format import report_of
 from tests.reading.support import pipe
@@ -28,12 +29,18 @@ from tests.tasks.support import LARGE, byte_model, prose, write
 TEXT = "Zwölf <b>Boxkämpfer</b> jagen.\nViktor & Co. quer \u202eüber\x07 den Deich.\n" * 3
 
 
-def recorded(text: str, encoding: str = "utf-8") -> Iterator[RecordedText]:
-    with Recorder() as recorder, pipe(text.encode(encoding), sizes=[5, 100, 3]) as document:
+def recorded(text: str, heat: tuple[np.ndarray, ...] = ()) -> Iterator[ShownText]:
+    with Recorder() as recorder, pipe(text.encode(), sizes=[5, 100, 3]) as document:
         recorder.begin("x")
         for piece in document.pieces():
             recorder.see(piece)
+        if heat:
+            recorder.heat(0, *heat)
         yield recorder.texts[0]
+
+
+def file_text(path: Path, size: int) -> ShownText:
+    return ShownText(str(path), size, lambda: pieces_until(str(path), "utf-8", size))
 
 
 def shown(parts: Iterator[str]) -> str:
@@ -44,25 +51,26 @@ def shown(parts: Iterator[str]) -> str:
 
 def test_what_is_recorded_is_the_text_with_its_places() -> None:
     for text in recorded(TEXT):
-        chunks = list(text.chunks())
-        assert "".join(chunk for chunk, _ in chunks) == TEXT
+        pieces = list(text.pieces())
+        assert "".join(piece.text for piece in pieces) == TEXT
         assert text.size == len(TEXT.encode())
         raw = TEXT.encode()
-        for chunk, offsets in chunks:
-            for character, start, end in zip(chunk, offsets[:-1], offsets[1:], strict=True):
+        for piece in pieces:
+            offsets = piece.char_offsets()
+            for character, start, end in zip(piece.text, offsets[:-1], offsets[1:], strict=True):
                 assert raw[start:end].decode() == character
 
 
 def test_a_file_shows_what_was_read_of_it(tmp_path: Path) -> None:
     path = write(tmp_path, "äöü and more")
-    text = FileText("x", str(path), "utf-8", 4)
-    assert "".join(chunk for chunk, _ in text.chunks()) == "äö"
-    assert list(text.hot()) == []
+    text = file_text(path, 4)
+    assert "".join(piece.text for piece in text.pieces()) == "äö"
+    assert list(text.heat()) == []
 
 
 def test_the_page_shows_the_text_and_nothing_of_it_is_markup() -> None:
     for text in recorded(TEXT):
-        page = "".join(text_html(text, [Mark(1, (0, 10)), Mark(2, (5, 40))], np.empty(0)))
+        page = "".join(text_html(text, [(1, (0, 10)), (2, (5, 40))], np.empty(0)))
         assert shown(iter([page])) == TEXT.replace("\u202e", "\ufffd").replace("\x07", "\ufffd")
         assert "<b>" not in page
         assert page.index('id="c1"') < page.index('id="c2"')
@@ -71,23 +79,23 @@ def test_the_page_shows_the_text_and_nothing_of_it_is_markup() -> None:
 def test_a_citation_is_marked_where_it_stands() -> None:
     start, end = TEXT.encode().index(b"Viktor"), TEXT.encode().index(b"quer")
     for text in recorded(TEXT):
-        page = "".join(text_html(text, [Mark(7, (start, end))], np.empty(0)))
+        page = "".join(text_html(text, [(7, (start, end))], np.empty(0)))
         assert '<a id="c7" class="n" href="#s7">7</a><span class="cited">Viktor &amp; Co. </span>quer' in page
 
 
 def test_words_are_as_hot_as_their_tokens() -> None:
-    for text in recorded("one two three four"):
-        places = np.array([0, 4, 8, 14, 18])
-        text.add_heat(places[:-1], places[1:], np.array([0.0, 5.0, np.nan, 1.0]))
+    places = np.array([0, 4, 8, 14, 18])
+    for text in recorded("one two three four", (places[:-1], places[1:], np.array([0.0, 5.0, np.nan, 1.0]))):
         page = "".join(text_html(text, [], np.array([0.5, 2.0, 3.0, 4.0, 6.0])))
         assert page == 'one <span class="h4">two </span>three <span class="h1">four</span>'
 
 
 def test_colours_are_given_by_rank() -> None:
-    heat = Heat()
-    assert len(heat.thresholds(LEVELS)) == 0
-    heat.add(np.concatenate((np.random.default_rng(0).normal(size=10_000), [np.nan])))
-    assert heat.thresholds((0.5, 0.97)) == pytest.approx([0.0, 1.88], abs=0.1)
+    with Recorder() as recorder:
+        assert len(recorder.thresholds(LEVELS)) == 0
+        values = np.concatenate((np.random.default_rng(0).normal(size=10_000), [np.nan]))
+        recorder.heat(0, np.arange(10_001), np.arange(10_001), values)
+        assert recorder.thresholds((0.5, 0.97)) == pytest.approx([0.0, 1.88], abs=0.1)
 
 
 def test_the_profile_takes_out_where_in_a_block_a_token_stands() -> None:
@@ -109,7 +117,7 @@ def test_of_a_long_text_what_surrounds_citations_is_shown_and_the_rest_is_named(
     monkeypatch.setattr(report_text, "AROUND", 50)
     long = "".join(f"{number:09} " for number in range(1000))
     for text in recorded(long):
-        page = "".join(text_html(text, [Mark(1, (5000, 5010))], np.empty(0)))
+        page = "".join(text_html(text, [(1, (5000, 5010))], np.empty(0)))
         left_out = [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) bytes of the text", page)]
         kept = re.sub(r'<p class="gap">.*?</p>', "|", page)
         assert shown(iter([kept])) == f"{long[:50]}|{long[4950:5060]}|"
@@ -134,7 +142,7 @@ def summary_page(folder: Path, extra: str = "", name: str = "text.txt") -> tuple
         for _ in task.events([open_source(source)]):
             pass
         result = task.result()
-        write_report(path, report_of(result, "Summary", ("a fact",)), recorder.texts, recorder.histogram)
+        write_report(path, report_of(result, "Summary", ("a fact",)), recorder.texts, recorder)
     return path, [quote.text for quote in result.sentences]
 
 
@@ -199,7 +207,7 @@ def test_an_answer_can_be_shown_from_a_file(tmp_path: Path) -> None:
     source = write(tmp_path, "The key lay under the mat. Nobody knew it.")
     places = (Cited(str(source), (0, 26), "line 1", "The key lay under the mat."),)
     report = Report("Where is the key?", (), (Item("Under the mat.", (1,), "Answer", quotes=True),), places)
-    page = "".join(report_html(report, [FileText(str(source), str(source), "utf-8", 42)]))
+    page = "".join(report_html(report, [file_text(source, 42)]))
     assert "<h3>Answer</h3>" in page
     assert '<blockquote dir="auto">The key lay under the mat. <a href="#c1">line 1</a></blockquote>' in page
     assert '<span class="cited">The key lay under the mat.</span> Nobody knew it.' in page
