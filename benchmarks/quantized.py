@@ -92,8 +92,8 @@ def speed(folder: Path, threads: int, prompt: int, rounds: int) -> list[dict[str
 def bits_per_byte(num_bytes: int) -> dict[str, float]:
     """Of the first bytes of the example, by the checkpoint that ships, in bfloat16 and in fewer bits."""
     from famcli.checkpoint.open import open_model
-    from famcli.tasks.common import open_documents
     from famcli.tasks.perplexity.perplexity import Perplexity
+    from famcli.tasks.task import open_documents
 
     found = {}
     with tempfile.TemporaryDirectory() as made:

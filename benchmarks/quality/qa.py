@@ -27,7 +27,7 @@ from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import FEATURES, Weighed, weigh
-from famcli.tasks.common import Advance
+from famcli.tasks.task import Advance
 from famcli.text.passages import Passage
 
 RANKS = (1, 5, 10)

@@ -19,9 +19,9 @@ from famcli.documents.text_source import TextSource
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap
 from famcli.nn import MemoryMode
-from famcli.tasks.common import Advance
 from famcli.tasks.summarize.candidates import Budget, Candidate
 from famcli.tasks.summarize.summarize import Length, SummarizeConfig, Summarizer
+from famcli.tasks.task import Advance
 from famcli.text.quality import is_quotable, num_words
 from famcli.text.sentences import Sentence, SentenceSplitter
 

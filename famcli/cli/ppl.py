@@ -62,8 +62,8 @@ def ppl(
         names = work.check_documents(files or [], documents)
         model = work.open_model(machine)
 
-        from famcli.tasks.common import open_documents
         from famcli.tasks.perplexity.perplexity import Perplexity, PerplexityConfig
+        from famcli.tasks.task import open_documents
 
         config = PerplexityConfig(memory_mode=memory_mode, per="line" if alert is not None else per, alert=alert)
         task = Perplexity(model, config)

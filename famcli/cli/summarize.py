@@ -116,9 +116,9 @@ def _summarize(
     html: Path | None,
 ) -> SummaryResult:
     """Summarize the files of a group as one text, and show what comes of it."""
-    from famcli.tasks.common import open_documents
     from famcli.tasks.report.record import Recorder
     from famcli.tasks.summarize.summarize import Summarizer
+    from famcli.tasks.task import open_documents
 
     heading = group[0] if each else None
     with ExitStack() as stack:

@@ -27,7 +27,7 @@ _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located
     from famcli.checkpoint.model import Model
-    from famcli.tasks.common import ReadCounts
+    from famcli.tasks.task import ReadCounts
 
 
 class Work:
@@ -102,7 +102,7 @@ class Work:
 
     def follow(self, events: Iterable[Any], on_event: Callable[[Any], None] = lambda event: None) -> None:
         """Show a task's shared events and hand on the others, to the end or to Ctrl-C."""
-        from famcli.tasks.common import Advance, Notice, Stage
+        from famcli.tasks.task import Advance, Notice, Stage
 
         try:
             for event in events:

@@ -63,7 +63,6 @@ class BlockReader:
     network: Network
     score: bool = False
     attention: bool = False
-    keep_text: bool = False
     blocks_per_call: int = 1
 
     def read_aside(self, place: Place, ids: NDArray[np.int32]) -> Place:
@@ -90,7 +89,7 @@ class BlockReader:
 
     def read_silently(self, place: Place) -> Place:
         """Read all that is unread, without measuring anything: the place after it."""
-        plain = replace(self, score=False, attention=False, keep_text=False)
+        plain = replace(self, score=False, attention=False)
         for after, _ in plain.read_blocks(place, SourceInReading("", 0, 0, TextWindow()), everything=True):
             place = after
         return place
@@ -138,7 +137,6 @@ class BlockReader:
                 tokens=part.ids,
                 token_starts=part.starts,
                 token_ends=part.ends,
-                text=source.window.text(start, end) if self.keep_text else "",
                 nll=on.nll,
                 correct=on.correct,
                 nll_frozen=frozen[0].nll if frozen else None,

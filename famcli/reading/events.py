@@ -1,7 +1,8 @@
 """What a `Reader` reports while it reads, as frozen values.
 
-A source is a document that was asked for. Its tokens arrive in `BlockEvent`s; what the network reads besides (the
-begin-of-stream token, the names between several files) belongs to no source and is in no event.
+A source is a document that was asked for. Its text arrives in `TextEvent`s and its tokens in `BlockEvent`s, each
+text before the tokens it becomes; what the network reads besides (the begin-of-stream token, the names between several
+files) belongs to no source and is in no event.
 """
 
 from __future__ import annotations
@@ -12,22 +13,39 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from famcli.documents.source import Piece, Source
+
 Span = tuple[int, int]
 """A half-open range of source bytes: byte-order mark and original encoding included."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourceStart:
     """A source begins, or goes on after it has grown.
 
-    index: which source of this reading, from 0. size: bytes, None for a pipe. start: the byte at which reading
-    begins (0 unless it goes on).
+    index: which source of this reading, from 0. start: the byte at which reading begins (0 unless it goes on).
     """
 
-    name: str
+    source: Source
     index: int
-    size: int | None
     start: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the source is called."""
+        return self.source.name
+
+
+@dataclass(frozen=True, eq=False)
+class TextEvent:
+    """A piece of a source's text, as it stands there; pieces come in order and without gaps.
+
+    Its tokens follow in `BlockEvent`s, perhaps together with those of later pieces. A source that goes on gives only
+    the text from `SourceStart.start` on; the tokens that were waiting for their block are of text before it.
+    """
+
+    source_index: int
+    piece: Piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +59,7 @@ class BlockEvent:
     index: of the block in the stream, from 0. source, source_index: whose tokens. num_tokens: n, at least 1.
     span: source bytes of all n tokens. line: of its first byte, from 1. seconds: spent in the network.
     tokens [n] int32; token_starts, token_ends [n] int64: each token's source bytes; the byte tokens of one character
-    all carry that character's span. text: what `span` holds, decoded, with `keep_text`; else "".
+    all carry that character's span.
     nll: [n] float32 on the CPU, nats, with `score`; NaN for a first token that nothing predicts (no begin-of-stream
     token). correct: [n] bool, the most likely token was the right one (False where nll is NaN). nll_frozen,
     correct_frozen: the same with the memory frozen, in memory mode "compare"; else None.
@@ -61,7 +79,6 @@ class BlockEvent:
     tokens: NDArray[np.int32]
     token_starts: NDArray[np.int64]
     token_ends: NDArray[np.int64]
-    text: str
     nll: Tensor | None
     correct: Tensor | None
     nll_frozen: Tensor | None
@@ -103,4 +120,4 @@ class ReadingWarning:
     details: dict[str, int | str] = field(default_factory=dict)
 
 
-Event = SourceStart | BlockEvent | SourceEnd | ReadingWarning
+Event = SourceStart | TextEvent | BlockEvent | SourceEnd | ReadingWarning

@@ -22,7 +22,7 @@ from famcli.nn import State
 from famcli.reading.block_reader import BlockReader, Place, SourceInReading
 from famcli.reading.bookmark import Bookmark, Seen, SourceRecord, tail_document
 from famcli.reading.engine import start_state
-from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
+from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
 from famcli.reading.lane import Lane
 from famcli.reading.window import TextWindow
 from famcli.tokens.stream import StreamEncoder, TokenRun
@@ -37,7 +37,7 @@ class Reader:
 
     memory_mode: the model's default if None; "compare" reads with the memory on and frozen side by side. score:
     measure each token's negative log-likelihood. attention: report how much the memory attended to each token.
-    keep_text: put each block's text into its event. eager: read what is there instead of waiting for whole blocks
+    eager: read what is there instead of waiting for whole blocks
     (slower; for pipes that are watched). blocks_per_call: whole blocks a call of the network may hold; more than one
     is faster for small blocks, but `state` then moves on by that many. resume: go on from a bookmark (a memory file).
 
@@ -51,7 +51,6 @@ class Reader:
         memory_mode: ReadingMode | None = None,
         score: bool = False,
         attention: bool = False,
-        keep_text: bool = False,
         eager: bool = False,
         blocks_per_call: int = 1,
         resume: Bookmark | None = None,
@@ -60,7 +59,7 @@ class Reader:
             raise UsageError(f"blocks_per_call is {blocks_per_call}, it must be at least 1")
         self.model, self.eager = model, eager
         self.memory_mode = _checked_mode(model, memory_mode, resume)
-        self._blocks = BlockReader(model.network, score, attention, keep_text, blocks_per_call)
+        self._blocks = BlockReader(model.network, score, attention, blocks_per_call)
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
@@ -120,7 +119,7 @@ class Reader:
     def read(
         self, documents: Iterable[Source], *, names: bool | None = None, continues: bool = False
     ) -> Iterator[Event]:
-        """Read one document after the other as one stream; yields SourceStart, BlockEvents and SourceEnd for each.
+        """Read one document after the other as one stream; yields SourceStart, TextEvents, BlockEvents and SourceEnd.
 
         names: the network reads each document's name before it (None: where there is more than one document, or
         something was read before). continues: the first document is the rest of the last source, from the byte that
@@ -135,7 +134,7 @@ class Reader:
                 with document:
                     begin = self._continue if continues and number == 0 else self._begin
                     source = begin(document, names)
-                    yield SourceStart(source.name, source.index, document.size, self._at[0].fed)
+                    yield SourceStart(document, source.index, self._at[0].fed)
                     yield from self._read_source(document, source)
         finally:
             for document in first:  # one may not have had its turn
@@ -244,7 +243,10 @@ class Reader:
                 tentative = piece
                 break
             self._feed(piece)
+            yield TextEvent(source.index, piece)
             yield from self._read_blocks(source, everything=self.eager)
+        if tentative is not None:
+            yield TextEvent(source.index, tentative)
         yield from self._read_blocks(source, everything=True)
         yield from self._read_end(document, source, tentative)
         view, record = self._view, self._records(hashed=True)[-1]

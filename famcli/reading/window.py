@@ -1,4 +1,4 @@
-"""The part of a source between what was reported and what was fed: for blocks' text and lines, and to keep."""
+"""The part of a source between what was reported and what was fed: for the lines of blocks, and to keep."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from famcli.documents.source import Piece, code_points
 
 
 class TextWindow:
-    """Text with its source offsets, forgotten from the front. `line` is the number of the line at its first byte."""
+    """Bytes of text with their line numbers, forgotten from the front. `line`: the number of its first one."""
 
     def __init__(self, start: int = 0, line: int = 1) -> None:
-        self._text, self._raw = "", b""
+        self._raw = b""
         self._offsets: NDArray[np.int64] = np.array([start], dtype=np.int64)
         self._line = line
         self._line_starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -22,14 +22,9 @@ class TextWindow:
         self._forget(keep_from)
         offsets = piece.char_offsets()
         starts = line_starts(piece.text, offsets)
-        self._text, self._raw = self._text + piece.text, self._raw + piece.raw
+        self._raw += piece.raw
         self._offsets = np.concatenate((self._offsets[:-1], offsets))
         self._line_starts = np.concatenate((self._line_starts, starts))
-
-    def text(self, start: int, end: int) -> str:
-        """The characters of the source bytes [start, end)."""
-        first, last = np.searchsorted(self._offsets, (start, end))
-        return self._text[first:last]
 
     @property
     def start(self) -> int:
@@ -48,7 +43,7 @@ class TextWindow:
         first = int(np.searchsorted(self._offsets, offset))
         passed = int(np.searchsorted(self._line_starts, offset, side="right"))
         self._raw = self.tail(int(self._offsets[first]))
-        self._text, self._offsets = self._text[first:], self._offsets[first:].copy()
+        self._offsets = self._offsets[first:].copy()
         self._line, self._line_starts = self._line + passed, self._line_starts[passed:].copy()
 
 

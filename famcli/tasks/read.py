@@ -15,13 +15,14 @@ from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
+from famcli.plain import to_json
 from famcli.reading.append import open_append
 from famcli.reading.bookmark import Seen
 from famcli.reading.events import BlockEvent, Event
 from famcli.reading.memory_file import MemoryKind, inspect_memory_file, load_memory, save_memory
 from famcli.reading.memory_format import check_save
 from famcli.reading.reader import Reader
-from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, Stage, chosen_memory_mode
+from famcli.tasks.task import Advance, Documents, Notice, ReadCounts, ReadingTracker, Stage, chosen_memory_mode, run
 
 POLL_SECONDS = 0.5
 
@@ -106,7 +107,7 @@ class ReadResult:
             "model": self.model,
             "memory_mode": self.memory_mode,
             "saved": None if self.saved is None else self.saved.to_json(),
-            "read": self.counts.to_json(),
+            "read": to_json(self.counts),
             "total": {"bytes": self.total_bytes, "tokens": self.total_tokens, "blocks": self.total_blocks},
             "warnings": list(self.warnings),
             "partial": self.partial,
@@ -126,7 +127,7 @@ class Read:
         """Raises UsageError when the memory file is there and neither `append` nor `force` is given, and
         MemoryFileError when it cannot be gone on with, before anything is read."""
         self.model, self.config = model, config or ReadConfig()
-        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._saved: Saved | None = None
         self._last_save = time.monotonic()
         self._finished = False
@@ -151,16 +152,16 @@ class Read:
     def events(self, documents: Documents) -> Iterator[ReadEvent]:
         """Read the documents, saving every few minutes and at the end."""
         if not self.config.append:
-            yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
+            yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
         self._last_save = time.monotonic()
         for event in self._read(list(documents)):
-            yield from self._ledger.record(event)
+            yield from self._tracker.record(event)
             is_due = time.monotonic() - self._last_save >= self.config.save_every
             if isinstance(event, BlockEvent) and is_due and (saved := self.save()):
                 yield saved
         self._finished = True
         if self._growth is not None and self._growth.problem:
-            yield from self._ledger.warn(f"{self._growth.problem}: following has ended with what was read until then")
+            yield from self._tracker.warn(f"{self._growth.problem}: following has ended with what was read until then")
         if saved := self.save():
             yield saved
 
@@ -178,7 +179,7 @@ class Read:
         """What was read so far; partial until `events` is exhausted."""
         seen, before = self._reader.seen, self._before
         counts = replace(
-            self._ledger.counts(),
+            self._tracker.counts(),
             num_bytes=max(0, seen.num_bytes - before.num_bytes),
             num_tokens=max(0, seen.num_tokens - before.num_tokens),
             num_blocks=max(0, seen.num_blocks - before.num_blocks),
@@ -191,7 +192,7 @@ class Read:
             total_bytes=seen.num_bytes,
             total_tokens=seen.num_tokens,
             total_blocks=seen.num_blocks,
-            warnings=tuple(self._ledger.warnings),
+            warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
             stopped=self._growth is not None and self._growth.stopped,
         )
@@ -209,7 +210,7 @@ class Read:
             if continues:
                 seen = mark.seen
                 start = mark.end_byte - seen.bytes_unread
-                self._ledger.go_on(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
+                self._tracker.resume_source(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
     def _open(self, document: Source | str | PathLike[str], is_last: bool) -> Source:
@@ -219,7 +220,7 @@ class Read:
             if document.size is None or document.path is None:
                 raise UsageError(f"--follow waits for a file to grow; {document.name} is read while it is open anyway")
             document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
-        return self._ledger.watch(document)
+        return document
 
     def _save_if_due(self) -> None:
         saved = self._saved
@@ -260,10 +261,7 @@ class _Growth:
 
 def read(model: Model, documents: Documents, config: ReadConfig | None = None) -> ReadResult:
     """Read `documents` (paths, "-" for stdin, or opened ones) to their end, and save what `config` says."""
-    task = Read(model, config)
-    for _ in task.events(documents):
-        pass
-    return task.result()
+    return run(Read(model, config), documents)
 
 
 def _given(document: Source | str | PathLike[str]) -> str | PathLike[str]:

@@ -13,7 +13,7 @@ from famcli.checkpoint.sidecar import Sidecar
 from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.nn import DecoderConfig, FamConfig
-from famcli.reading.events import BlockEvent, Event
+from famcli.reading.events import BlockEvent, Event, TextEvent
 from famcli.reading.reader import Reader
 from famcli.tokens.tokenizer import Tokenizer
 from tests.helpers import random_network
@@ -62,6 +62,10 @@ def blocks(events: list[Event]) -> list[BlockEvent]:
 
 def tokens_of(events: list[Event]) -> list[int]:
     return [int(token) for event in blocks(events) for token in event.tokens]
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.piece.text for event in events if isinstance(event, TextEvent))
 
 
 def nll_of(events: list[Event]) -> torch.Tensor:

@@ -29,7 +29,7 @@ from famcli.reading.append import open_append
 from famcli.reading.memory_file import inspect_memory_file, load_memory, save_memory
 from famcli.reading.reader import Reader
 from famcli.tokens.bytes import ByteTokenizer
-from tests.reading.support import nll_of, pipe, same_reading, tiny_model, tokens_of
+from tests.reading.support import nll_of, pipe, same_reading, text_of, tiny_model, tokens_of
 from tests.reading.test_reader import text_bytes
 
 MODEL = tiny_model()
@@ -146,7 +146,7 @@ def test_saved_in_the_middle(tmp_path: Path, cut: int) -> None:
     """Between any two events, with tokens that wait for their block: nothing is lost, nothing comes twice."""
     path = tmp_path / "text.txt"
     path.write_bytes(TEXT)
-    whole = Reader(MODEL, score=True, keep_text=True)
+    whole = Reader(MODEL, score=True)
     events = list(whole.read([open_source(path)]))
     reader, seen = Reader(MODEL, score=True), []
     for event in reader.read([open_source(path)]):
@@ -157,14 +157,14 @@ def test_saved_in_the_middle(tmp_path: Path, cut: int) -> None:
     mark = load_memory(tmp_path / "text.fam", MODEL)
     document, continues = open_append(mark, path)
     assert continues
-    second = Reader(MODEL, score=True, keep_text=True, resume=mark)
+    second = Reader(MODEL, score=True, resume=mark)
     rest = list(second.read([document], continues=True))
     assert tokens_of(seen) + tokens_of(rest) == tokens_of(events)
     torch.testing.assert_close(torch.cat((nll_of(seen), nll_of(rest))), nll_of(events))
+    assert text_of(rest) == TEXT[mark.next_byte :].decode()
     lines = {event.span[0]: event.line for event in events if hasattr(event, "span")}
     for event in rest:
         if hasattr(event, "span"):
-            assert event.text == TEXT[event.span[0] : event.span[1]].decode()
             assert event.line == TEXT[: event.span[0]].count(b"\n") + 1
     assert lines
     same_reading(whole, second)

@@ -17,12 +17,12 @@ from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from famcli.reading.engine import legal_cuts, read_any, start_state
-from famcli.reading.events import BlockEvent, ReadingWarning, SourceEnd, SourceStart
+from famcli.reading.events import BlockEvent, ReadingWarning, SourceEnd, SourceStart, TextEvent
 from famcli.reading.reader import Reader
 from famcli.tokens.bytes import ByteTokenizer
 from famcli.tokens.stream import encode_text
 from famcli.tokens.tokenizer import Ids, Offsets
-from tests.reading.support import blocks, nll_of, pipe, same_reading, spans_cover, tiny_model, tokens_of
+from tests.reading.support import blocks, nll_of, pipe, same_reading, spans_cover, text_of, tiny_model, tokens_of
 
 C, M = 8, 1
 MODEL = tiny_model()
@@ -61,13 +61,13 @@ def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool, pe
 def test_events_at_the_edges(length: int, per_call: int) -> None:
     """One event for each block, closed where it ends, and the reference's numbers across every edge."""
     data = bytes(np.random.default_rng(0).integers(97, 123, length, dtype=np.uint8))
-    reader = Reader(BYTES, score=True, keep_text=True, blocks_per_call=per_call)
+    reader = Reader(BYTES, score=True, blocks_per_call=per_call)
     events = list(reader.read([pipe(data)]))
     found = blocks(events)
     assert isinstance(events[0], SourceStart)
     assert isinstance(events[-1], SourceEnd)
     assert (events[-1].num_bytes, events[-1].num_tokens, reader.num_tokens) == (length, length, length)
-    assert "".join(event.text for event in found).encode() == data
+    assert text_of(events).encode() == data
     # The begin-of-stream token takes the first place of the first block.
     sizes = [event.num_tokens for event in found]
     assert sizes == ([min(C - 1, length)] if length else []) + [
@@ -107,7 +107,6 @@ def test_nothing_is_measured_unless_asked(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(type(MODEL.network), "logits", no_logits)
     for event in blocks(list(Reader(MODEL).read([pipe(b"abc " * 20)]))):
         assert event.nll is event.correct is event.attention is event.nll_frozen is None
-        assert event.text == ""
 
 
 @pytest.mark.parametrize("per_call", [1, 3])
@@ -133,10 +132,17 @@ def test_compare_is_two_readings_in_one_pass() -> None:
 
 def test_lines_and_text_and_spans() -> None:
     data = "\ufeffeins\r\nzwei é\n\ndrei\r\n".encode() + b"\xff vier\n" + b"fuenf " * 5
-    events = list(Reader(BYTES, keep_text=True).read([pipe(data, sizes=[5], encoding="utf-8")]))
+    events = list(Reader(BYTES).read([pipe(data, sizes=[5], encoding="utf-8")]))
+    assert text_of(events) == data.decode("utf-8", "replace").removeprefix("\ufeff")
+    fed = 0
+    for event in events:
+        if isinstance(event, TextEvent):
+            assert event.piece.text == data[event.piece.start : event.piece.end].decode("utf-8", "replace")
+            fed = event.piece.end
+        if isinstance(event, BlockEvent):
+            assert event.span[1] <= fed, "text comes before its tokens"
     for event in blocks(events):
         start, end = event.span
-        assert event.text == data[start:end].decode("utf-8", "replace").removeprefix("\ufeff")
         assert event.line == data[:start].count(b"\n") + 1
         assert event.bytes_read == event.total_bytes == end
     end = events[-1]
@@ -270,7 +276,7 @@ def test_memory_does_not_grow_with_the_text() -> None:
         document = open_source("-", encoding="utf-8", stdin=LongPipe(num_bytes))  # type: ignore[arg-type]
         tracemalloc.start()
         try:
-            for event in Reader(model, keep_text=True, score=True).read([document]):
+            for event in Reader(model, score=True).read([document]):
                 assert not isinstance(event, SourceEnd) or event.num_tokens == event.num_bytes // 421
             return tracemalloc.get_traced_memory()[1]
         finally:

@@ -14,8 +14,8 @@ from famcli.reading.bookmark import Seen
 from famcli.reading.events import BlockEvent
 from famcli.reading.memory_file import inspect_memory_file
 from famcli.tasks import read as read_module
-from famcli.tasks.common import Advance, Ledger, Notice
 from famcli.tasks.read import Read, ReadConfig, Saved, read
+from famcli.tasks.task import Advance, Notice, ReadingTracker
 from tests.reading.support import pipe, same_reading, tiny_model
 from tests.tasks.support import byte_model, collect, prose, write
 
@@ -250,7 +250,7 @@ def test_nothing_new_is_said(tmp_path: Path) -> None:
 
 
 def test_a_text_of_few_bytes_a_token_is_explained() -> None:
-    ledger = Ledger(vocab_size=4096)
+    tracker = ReadingTracker(vocab_size=4096)
     said = []
     for number in range(1, 9):
         event = BlockEvent(
@@ -265,7 +265,6 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
             tokens=np.zeros(1000, np.int32),
             token_starts=np.zeros(1000, np.int64),
             token_ends=np.zeros(1000, np.int64),
-            text="",
             nll=None,
             correct=None,
             nll_frozen=None,
@@ -275,10 +274,10 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
             total_tokens=0,
             total_bytes=0,
         )
-        said += [(number, event.text) for event in collect(ledger.record(event), Notice)]
+        said += [(number, event.text) for event in collect(tracker.record(event), Notice)]
     assert [number for number, _ in said] == [5]
     assert "dna.txt has few bytes a token (1.2)" in said[0][1]
-    assert ledger.counts().num_blocks == 8
+    assert tracker.counts().num_blocks == 8
 
 
 def test_a_pipe_cannot_be_followed() -> None:

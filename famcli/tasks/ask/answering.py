@@ -25,8 +25,8 @@ from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import NUM_WEIGHED, THRESHOLD, Weighed, best_sentence, ranked_by_network, weigh
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
-from famcli.tasks.common import Notice
 from famcli.tasks.prompts import NOT_SAID, prompt
+from famcli.tasks.task import Notice
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import variants

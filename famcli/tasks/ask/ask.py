@@ -18,13 +18,14 @@ from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
 from famcli.nn import MemoryMode
+from famcli.plain import to_json
 from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, Citation
 from famcli.tasks.ask.asked_text import AskedText, MemoryFileReader, TextReader
 from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.reading_cache import ReadingCache, index_path, text_key
-from famcli.tasks.common import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
 from famcli.tasks.report.record import Recorder
+from famcli.tasks.task import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
 from famcli.text.passages import Passage
 
 __all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "EarlierReading", "ask"]
@@ -55,7 +56,7 @@ class AskResult:
             "memory_file": self.memory_file,
             "cached": self.cached,
             "answers": [answer.to_json() for answer in self.answers],
-            "read": self.counts.to_json(),
+            "read": to_json(self.counts),
             "warnings": list(self.warnings),
             "partial": self.partial,
         }

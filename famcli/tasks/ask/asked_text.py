@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import shlex
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,28 +17,28 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
-from famcli.documents.source import Piece, Source
+from famcli.documents.source import Source
 from famcli.nn import MemoryMode, State
 from famcli.reading.bookmark import Bookmark, SourceRecord
-from famcli.reading.events import BlockEvent, SourceEnd, SourceStart
+from famcli.reading.events import BlockEvent, SourceEnd, SourceStart, TextEvent
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.rereading import SourcePlace, read_again, why_not_readable
-from famcli.tasks.common import (
+from famcli.tasks.prompts import QUESTION_FIRST, fill
+from famcli.tasks.report.heat import AttentionProfile
+from famcli.tasks.report.record import Recorder
+from famcli.tasks.task import (
     Advance,
     Documents,
-    Ledger,
     Notice,
     ReadCounts,
-    SourceRead,
+    ReadingTracker,
+    SourceCounts,
     Stage,
     chosen_memory_mode,
     open_documents,
 )
-from famcli.tasks.prompts import QUESTION_FIRST, fill
-from famcli.tasks.report.heat import AttentionProfile
-from famcli.tasks.report.record import Recorder
 from famcli.text.passages import PassageBuilder
 
 ReadingEvent = Stage | Advance | Notice
@@ -95,8 +94,7 @@ class TextReader:
         the index cannot be written."""
         self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
         self._asked_mode = memory_mode
-        self._ledger = Ledger(model.tokenizer.vocab_size)
-        self._coming: deque[Source] = deque()  # opened, and not begun
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._documents: list[Source] = []
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex(index_path)
@@ -105,30 +103,35 @@ class TextReader:
 
     def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
         """Read the documents. first: questions that the network reads before them (`--question-first`)."""
-        yield from self._ledger.warn_untrained(self.model, self._asked_mode)
+        yield from self._tracker.warn_untrained(self.model, self._asked_mode)
         names = None
         if first:
             documents = list(documents)
             names = len(documents) > 1
             self._read_first(first)
-        for event in self.reader.read(self._watch(documents), names=names):
+        for event in self.reader.read(open_documents(documents), names=names):
             if isinstance(event, SourceStart):
-                self._documents.append(self._coming.popleft())
+                self._documents.append(event.source)
                 self._builder = PassageBuilder(len(self._documents) - 1)
                 if self._recorder is not None:
                     self._recorder.begin(event.name)
+            elif isinstance(event, TextEvent):
+                assert self._builder is not None, "a source begins before its text"
+                self._builder.feed(event.piece)
+                if self._recorder is not None:
+                    self._recorder.see(event.piece)
             elif isinstance(event, BlockEvent) and event.closed:
                 self._add(event.span[1])
                 self._record(event)
             elif isinstance(event, SourceEnd):
                 self._add(None)
                 self._builder = None
-            yield from self._ledger.record(event)
+            yield from self._tracker.record(event)
 
     @property
     def text(self) -> AskedText:
         """What was read so far, to be asked."""
-        counts = self._ledger.counts()
+        counts = self._tracker.counts()
         if self._builder is not None and len(counts.sources) == len(self._documents):
             # interrupted: what was read of the open source counts
             for passage in self._builder.take(counts.sources[-1].num_bytes, last=True):
@@ -142,7 +145,7 @@ class TextReader:
             last_hidden=self.reader.last_hidden,
             places=tuple(_place(document) for document in self._documents),
             counts=counts,
-            warnings=tuple(self._ledger.warnings),
+            warnings=tuple(self._tracker.warnings),
         )
 
     def _read_first(self, questions: Sequence[str]) -> None:
@@ -151,17 +154,6 @@ class TextReader:
         stream = io.BytesIO(text.encode("utf-8", "replace"))
         for _ in self.reader.read([open_source("-", encoding="utf-8", stdin=stream)], names=False):
             pass
-
-    def _watch(self, documents: Documents) -> Iterator[Source]:
-        for document in open_documents(documents):
-            self._coming.append(document)
-            yield self._ledger.watch(document, self._see)
-
-    def _see(self, piece: Piece) -> None:
-        assert self._builder is not None, "a source begins before its text"
-        self._builder.feed(piece)
-        if self._recorder is not None:
-            self._recorder.see(piece)
 
     def _record(self, event: BlockEvent) -> None:
         if self._recorder is not None and event.attention is not None:
@@ -184,7 +176,7 @@ class MemoryFileReader:
 
     def __init__(self, model: Model, path: str | PathLike[str]) -> None:
         """Raises MemoryFileError for a file that is damaged or of another model."""
-        self._ledger, self._path = Ledger(), str(path)
+        self._tracker, self._path = ReadingTracker(), str(path)
         self._mark = load_memory(path, model)
         self.model = model
         self.index = PassageIndex()
@@ -198,7 +190,7 @@ class MemoryFileReader:
             reason = why_not_readable(record)
             if reason is not None:
                 self._searched = False
-                yield from self._ledger.warn(f"{reason}: nothing of it can be quoted")
+                yield from self._tracker.warn(f"{reason}: nothing of it can be quoted")
                 continue
             self._readable = True
             for passages, num_bytes in read_again(record, number):
@@ -213,14 +205,14 @@ class MemoryFileReader:
         if record.path is not None and (more := Path(record.path).stat().st_size - record.num_bytes) > 0:
             command = shlex.join(["famcli", "read", record.path, "--save", self._path, "--append"])
             unread = f"{record.name} goes on for {more:,} bytes that were not read"
-            yield from self._ledger.warn(f"{unread}; to read on: {command}")
+            yield from self._tracker.warn(f"{unread}; to read on: {command}")
 
     @property
     def text(self) -> AskedText:
         """What the file keeps, to be asked."""
         places = [SourcePlace(record.name, record.path, record.encoding) for record in self._mark.sources]
         text = resumed_text(self.model, self._mark, self.index, places, "memory file", counts_of(self._mark))
-        warnings = tuple(self._ledger.warnings)
+        warnings = tuple(self._tracker.warnings)
         return replace(text, warnings=warnings, readable=self._readable, searched=self._searched)
 
 
@@ -250,9 +242,16 @@ def resumed_text(
 def counts_of(mark: Bookmark) -> ReadCounts:
     """What those who made a memory file have read."""
     sources = tuple(
-        SourceRead(record.name, record.encoding, record.num_bytes, None, record.num_replaced) for record in mark.sources
+        SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in mark.sources
     )
-    return ReadCounts(mark.seen.num_bytes, mark.seen.num_tokens, mark.seen.num_blocks, sources, 0.0)
+    return ReadCounts(
+        num_bytes=mark.seen.num_bytes,
+        num_tokens=mark.seen.num_tokens,
+        num_blocks=mark.seen.num_blocks,
+        num_replaced=sum(each.num_replaced for each in sources),
+        seconds=0.0,
+        sources=sources,
+    )
 
 
 def _place(document: Source) -> SourcePlace:

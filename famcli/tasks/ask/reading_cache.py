@@ -23,11 +23,12 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import hash_prefix, shown_path
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
+from famcli.plain import to_json
 from famcli.reading.memory_file import load_memory, save_memory
 from famcli.tasks.ask.asked_text import AskedText, TextReader, resumed_text
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.rereading import SourcePlace
-from famcli.tasks.common import ReadCounts, SourceRead
+from famcli.tasks.task import ReadCounts, SourceCounts
 
 DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
@@ -149,7 +150,7 @@ class ReadingCache:
             "names": [os.path.abspath(source.name) for source in text.counts.sources],
             "model": text.model.name,
             "memory_mode": text.memory_mode,
-            "read": text.counts.to_json(),
+            "read": to_json(text.counts),
             "warnings": list(text.warnings),
             "created": time.time(),
         }
@@ -228,10 +229,17 @@ def index_path(folder: Path) -> Path:
 
 def _counts(values: dict[str, Any]) -> ReadCounts:
     sources = tuple(
-        SourceRead(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"])
+        SourceCounts(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"])
         for one in values["sources"]
     )
-    return ReadCounts(values["bytes"], values["tokens"], values["blocks"], sources, 0.0)
+    return ReadCounts(
+        num_bytes=values["bytes"],
+        num_tokens=values["tokens"],
+        num_blocks=values["blocks"],
+        num_replaced=sum(source.num_replaced for source in sources),
+        seconds=0.0,
+        sources=sources,
+    )
 
 
 def _size(folder: Path) -> int:

@@ -15,13 +15,24 @@ from famcli.checkpoint.model import Model
 from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.reading.events import BlockEvent
+from famcli.plain import to_json
+from famcli.reading.events import BlockEvent, TextEvent
 from famcli.reading.reader import READING_MODES, Reader, ReadingMode
-from famcli.tasks.common import Advance, Documents, Ledger, Notice, ReadCounts, SourceRead, Stage, open_documents
 from famcli.tasks.perplexity.alert import AlertRule
 from famcli.tasks.perplexity.lines import LineTokenizer
 from famcli.tasks.perplexity.scores import Batches, Difference, Score, Tally
 from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
+from famcli.tasks.task import (
+    Advance,
+    Documents,
+    Notice,
+    ReadCounts,
+    ReadingTracker,
+    SourceCounts,
+    Stage,
+    open_documents,
+    run,
+)
 
 __all__ = [
     "FileScore",
@@ -67,7 +78,7 @@ class FileScore:
     scores: one, or in compare mode those of `on` and `frozen`. difference: in compare mode.
     """
 
-    source: SourceRead
+    source: SourceCounts
     scores: tuple[Score, ...]
     difference: Difference | None
     partial: bool
@@ -75,7 +86,7 @@ class FileScore:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "source": self.source.to_json(),
+            "source": to_json(self.source),
             "scores": [score.to_json() for score in self.scores],
             "difference": None if self.difference is None else self.difference.to_json(),
             "partial": self.partial,
@@ -104,7 +115,7 @@ class PerplexityResult:
             "total": [score.to_json() for score in self.total],
             "difference": None if self.difference is None else self.difference.to_json(),
             "alerts": self.num_alerts,
-            "read": self.counts.to_json(),
+            "read": to_json(self.counts),
             "definition": self.definition,
             "warnings": list(self.warnings),
             "partial": self.partial,
@@ -127,7 +138,7 @@ class Perplexity:
             raise UsageError(f"{model.name} has no memory (fam_length is 0) to compare with: leave the memory mode out")
         self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
         self._mode: ReadingMode = mode
-        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._files: list[FileScore] = []
         self._total = tuple(Tally(mode) for mode in self.memory_modes)
         self._differences = Batches()
@@ -143,7 +154,7 @@ class Perplexity:
 
     def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
         """Read and score. With per="line" a line's event comes as soon as its newline has come."""
-        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
+        yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
         for document in open_documents(documents):
             yield from self._score(document)
         self._finished = True
@@ -151,7 +162,7 @@ class Perplexity:
     def result(self) -> PerplexityResult:
         """What was scored so far; partial until `events` is exhausted."""
         files, total, differences = list(self._files), self._total, self._differences
-        counts = self._ledger.counts()
+        counts = self._tracker.counts()
         if self._current is not None and len(counts.sources) > len(files):  # interrupted: what was read counts
             files.append(self._file_score(self._current, counts.sources[len(files)], partial=True))
             total = tuple(Tally(mode) for mode in self.memory_modes)
@@ -167,7 +178,7 @@ class Perplexity:
             num_alerts=None if self._rule is None else self._num_alerts,
             counts=counts,
             definition=self.definition,
-            warnings=tuple(self._ledger.warnings),
+            warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
         )
 
@@ -177,14 +188,15 @@ class Perplexity:
         eager = document.size is None and self.config.per in ("line", "token")
         reader = Reader(model, memory_mode=self._mode, score=True, eager=eager)
         scorer = SourceScorer(model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
-        watched = self._ledger.watch(document, scorer.see if by_line else None)
         self._current = scorer
-        for event in reader.read([watched]):
+        for event in reader.read([document]):
+            if by_line and isinstance(event, TextEvent):
+                scorer.see(event.piece)
             units = self._counted(scorer.add(event)) if isinstance(event, BlockEvent) else []
-            yield from self._ledger.record(event)
+            yield from self._tracker.record(event)
             yield from units
         yield from self._counted(scorer.finish())
-        file = self._file_score(scorer, self._ledger.counts().sources[-1], partial=False)
+        file = self._file_score(scorer, self._tracker.counts().sources[-1], partial=False)
         self._current = None
         self._files.append(file)
         _merge(self._total, self._differences, scorer.tallies, scorer.differences)
@@ -195,17 +207,14 @@ class Perplexity:
         self._num_alerts += sum(unit.alert is not None for unit in found)
         return found
 
-    def _file_score(self, scorer: SourceScorer, source: SourceRead, partial: bool) -> FileScore:
+    def _file_score(self, scorer: SourceScorer, source: SourceCounts, partial: bool) -> FileScore:
         scores = tuple(tally.score() for tally in scorer.tallies)
         return FileScore(source, scores, _difference(scores, scorer.differences), partial)
 
 
 def perplexity(model: Model, documents: Documents, config: PerplexityConfig | None = None) -> PerplexityResult:
     """Score `documents` (paths, "-" for stdin, or opened ones) to their end."""
-    task = Perplexity(model, config)
-    for _ in task.events(documents):
-        pass
-    return task.result()
+    return run(Perplexity(model, config), documents)
 
 
 def define(model: Model, mode: ReadingMode, per: Per | None) -> str:

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.source import Piece
-from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart
+from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
 from famcli.reading.reader import Reader
-from famcli.tasks.common import Advance, Documents, Ledger, Notice, Stage, chosen_memory_mode, open_documents
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.summary_result import (
@@ -24,6 +22,7 @@ from famcli.tasks.summarize.summary_result import (
     parse_length,
 )
 from famcli.tasks.summarize.write import Note, Writer, WrittenText
+from famcli.tasks.task import Advance, Documents, Notice, ReadingTracker, Stage, chosen_memory_mode, open_documents, run
 from famcli.text.quality import MAX_WORDS, num_words
 
 __all__ = [
@@ -81,7 +80,7 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._recorder = recorder
-        self._ledger = Ledger(model.tokenizer.vocab_size)
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         on_values = None if recorder is None else recorder.heat
         self._extraction = Extraction(model, self.memory_mode, self.config.focus, on_values)
         self._writer: Writer | None = None
@@ -107,27 +106,26 @@ class Summarizer:
 
     def events(self, documents: Documents) -> Iterator[SummaryEvent]:
         """Read the documents, with notes on the way in mode "write", where the summary is then written."""
-        yield from self._ledger.warn_untrained(self.model, self.config.memory_mode)
+        yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
         if self._writer is not None and (reason := self._writer.doubt) is not None:
-            yield from self._ledger.warn(reason)
+            yield from self._tracker.warn(reason)
         by_attention = self.signal == "attention"
         reader = Reader(self.model, memory_mode=self.memory_mode, score=not by_attention, attention=by_attention)
-        watched = (self._ledger.watch(document, self._see) for document in open_documents(documents))
-        for event in reader.read(watched):
+        for event in reader.read(open_documents(documents)):
             self._mind(event)
-            yield from self._ledger.record(event)
+            yield from self._tracker.record(event)
             yield from self._news()
             if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
                 yield from self._writer.after_block(reader.state, reader.last_hidden, len(self._extraction.parts))
         self._extraction.settle()
         if self._extraction.has_only_lines:
-            yield from self._ledger.warn("no sentence of the text can stand alone: what is quoted are lines of it")
+            yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
         if self._focus_is_missing():
-            yield from self._ledger.warn(f"no sentence has enough of the words of '{self.config.focus}'")
+            yield from self._tracker.warn(f"no sentence has enough of the words of '{self.config.focus}'")
         if self._writer is not None:
             yield from self._write(reader)
         else:
-            self._quotes, self._sections = self._extract(self._ledger.counts().num_tokens)
+            self._quotes, self._sections = self._extract(self._tracker.counts().num_tokens)
             yield from self._warn_of_length()
         self._finished = True
 
@@ -135,7 +133,7 @@ class Summarizer:
         """The summary of what was read so far; partial until `events` is exhausted."""
         if not self._finished:
             self._extraction.settle()
-        counts, extraction, written = self._ledger.counts(), self._extraction, self._written
+        counts, extraction, written = self._tracker.counts(), self._extraction, self._written
         quotes, sections = self._quotes, self._sections
         if not self._finished and written is None:
             quotes, sections = self._extract(counts.num_tokens)
@@ -151,7 +149,7 @@ class Summarizer:
             num_sentences_seen=extraction.num_seen,
             num_quotable=extraction.num_quotable,
             counts=counts,
-            warnings=tuple(self._ledger.warnings),
+            warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
             text=None if written is None else written.text,
             cited=() if written is None else written.cited,
@@ -161,17 +159,16 @@ class Summarizer:
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def _see(self, piece: Piece) -> None:
-        self._extraction.see(piece)
-        if self._recorder is not None:
-            self._recorder.see(piece)
-
     def _mind(self, event: Event) -> None:
         """Tell those who gather of an event."""
         if isinstance(event, SourceStart):
             self._extraction.begin_source(event.name)
             if self._recorder is not None:
                 self._recorder.begin(event.name)
+        elif isinstance(event, TextEvent):
+            self._extraction.see(event.piece)
+            if self._recorder is not None:
+                self._recorder.see(event.piece)
         elif isinstance(event, BlockEvent):
             self._extraction.add(event)
         elif isinstance(event, SourceEnd):
@@ -194,7 +191,7 @@ class Summarizer:
 
     def _write(self, reader: Reader) -> Iterator[SummaryEvent]:
         assert self._writer is not None
-        counts = self._ledger.counts()
+        counts = self._tracker.counts()
         length = self.config.length
         budget = length.sentences(counts.num_tokens, self._extraction.num_seen)
         self._quotes = tuple(self._extraction.chooser().of_all(budget))
@@ -207,7 +204,7 @@ class Summarizer:
             else:
                 self._written = part
         for text in () if self._written is None else self._written.unverified:
-            yield from self._ledger.warn(f"the summary quotes what is not among the quotes it was given: {text}")
+            yield from self._tracker.warn(f"the summary quotes what is not among the quotes it was given: {text}")
 
     # ------------------------------------------------------------------------------------------------ extracting
 
@@ -227,7 +224,7 @@ class Summarizer:
             has = f"sentences are quoted whole, {words} words in all"
         if has is not None:
             wanted = f"{asked.count} {asked.unit} were" if asked.count > 1 else f"1 {asked.unit.removesuffix('s')} was"
-            yield from self._ledger.warn(f"{wanted} asked for; {has}")
+            yield from self._tracker.warn(f"{wanted} asked for; {has}")
 
     def _extract(self, num_tokens: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         extraction, length, chooser = self._extraction, self.config.length, self._extraction.chooser()
@@ -235,7 +232,7 @@ class Summarizer:
             return tuple(chooser.of_all(length.sentences(num_tokens, extraction.num_seen))), ()
         parts, has_titles = extraction.parts.all(), extraction.parts.has_headings
         if not has_titles and len(extraction.parts) < 2:
-            blocks = self._ledger.counts().num_blocks
+            blocks = self._tracker.counts().num_blocks
             parts = chooser.equal_parts(max(1, min(MAX_EQUAL_PARTS, blocks)))
         whole = max(1, sum(part.num_sentences for part in parts))
         quotes, sections = list[Quote](), list[Section]()
@@ -253,7 +250,4 @@ class Summarizer:
 
 def summarize(model: Model, documents: Documents, config: SummarizeConfig | None = None) -> SummaryResult:
     """Summarize `documents` (paths, "-" for stdin, or opened ones), read one after the other as one text."""
-    task = Summarizer(model, config)
-    for _ in task.events(documents):
-        pass
-    return task.result()
+    return run(Summarizer(model, config), documents)

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.tasks.common import ReadCounts
+from famcli.plain import to_json
 from famcli.tasks.summarize.candidates import Budget
+from famcli.tasks.task import ReadCounts
 
 Signal = Literal["attention", "surprise"]
 SummaryMode = Literal["extract", "write"]
@@ -191,7 +192,7 @@ class SummaryResult:
             "sections": [section.to_json() for section in self.sections],
             "sentences_seen": self.num_sentences_seen,
             "sentences_quotable": self.num_quotable,
-            "read": self.counts.to_json(),
+            "read": to_json(self.counts),
             "warnings": list(self.warnings),
             "partial": self.partial,
         }

@@ -20,10 +20,10 @@ from famcli.tasks.ask.likelihood import QuestionLikelihood
 from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import weigh
 from famcli.tasks.ask.spans import copy_span
-from famcli.tasks.common import Advance, Notice
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.read import ReadConfig, read
 from famcli.tasks.summarize.summarize import summarize
+from famcli.tasks.task import Advance, Notice
 from famcli.tokens.tokenizer import control_ids
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, without_bos, write

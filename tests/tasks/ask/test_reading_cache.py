@@ -10,7 +10,7 @@ from famcli.errors import UsageError
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.ask import Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.reading_cache import ReadingCache, text_key
-from famcli.tasks.common import Advance
+from famcli.tasks.task import Advance
 from tests.reading.support import pipe
 from tests.tasks.ask.test_ask import FACT, OTHER, QUESTION, check_citations, planted
 from tests.tasks.support import LARGE, byte_model, collect, write

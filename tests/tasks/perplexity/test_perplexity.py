@@ -14,9 +14,10 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import DocumentError, UsageError
 from famcli.nn import FamConfig
-from famcli.tasks.common import Advance, Notice, Stage
+from famcli.plain import to_json
 from famcli.tasks.perplexity.perplexity import FileScore, Perplexity, PerplexityConfig, UnitScore, perplexity
 from famcli.tasks.perplexity.scores import Batches
+from famcli.tasks.task import Advance, Notice, Stage
 from tests.reading.support import pipe, tiny_model
 from tests.tasks.support import byte_model, collect, with_sidecar, without_bos, write
 
@@ -290,5 +291,5 @@ def test_events_and_results_are_json(tmp_path: Path) -> None:
     for per in ("line", "block", "token"):
         task = Perplexity(byte_model(), PerplexityConfig(per=per, memory_mode="compare"))  # type: ignore[arg-type]
         for number, event in zip(count(), task.events([write(tmp_path, TEXT)]), strict=False):
-            assert json.dumps(event.to_json(), allow_nan=False), number
+            assert json.dumps(to_json(event), allow_nan=False), number
         assert json.dumps(task.result().to_json(), allow_nan=False)

@@ -9,12 +9,12 @@ import pytest
 
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
-from famcli.tasks.common import Advance
 from famcli.tasks.summarize.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
 from famcli.tasks.summarize.chooser import Chooser
 from famcli.tasks.summarize.salience import Average, TokenValues
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summarize import Length, SummarizeConfig, Summarizer, parse_length, summarize
+from famcli.tasks.task import Advance
 from famcli.text.quality import is_line, is_quotable, is_spoken, leaning, num_words, said, similarity, word_set
 from famcli.text.sentences import Sentence, SentenceSplitter
 from tests.reading.support import pipe

@@ -11,12 +11,12 @@ import pytest
 from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
 from famcli.reading.generate import GeneratedText
-from famcli.tasks.common import Advance
 from famcli.tasks.prompts import fill
 from famcli.tasks.summarize import write as summarize_write
 from famcli.tasks.summarize.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length
 from famcli.tasks.summarize.summary_result import Quote
 from famcli.tasks.summarize.write import check_written
+from famcli.tasks.task import Advance
 from famcli.tokens.tokenizer import control_ids
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
 

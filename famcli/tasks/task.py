@@ -1,26 +1,55 @@
-"""What all tasks share: progress events, what was read, warnings, and opening documents one after the other."""
+"""The contract of a task, and what all tasks share: progress events, counts of what was read, warnings.
+
+A task is given what a `Reader` reports (`famcli.reading.events`), in one stream: `SourceStart`, then each piece of text
+(`TextEvent`) before the tokens and values that it becomes (`BlockEvent`), then `SourceEnd`. There is no other way for
+text to reach a task.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, cast
+from typing import Protocol, TypeVar
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
-from famcli.documents.source import Piece, Source
+from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
-from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart
+from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
 
 Documents = Iterable[Source | str | PathLike[str]]
 FEW_BYTES = 1.5
 """Bytes a token below which a text is not what a tokenizer is made for; judged after `_TOKENS_TO_JUDGE`."""
 
+Result = TypeVar("Result", covariant=True)
+
 _TOKENS_TO_JUDGE = 4096
 _VOCABULARY_TO_JUDGE = 1024  # a smaller one has no words: few bytes a token are its nature
+
+
+class Task(Protocol[Result]):
+    """What somebody wants of documents: a summary, figures, answers, a memory file. One object serves one run."""
+
+    def events(self, documents: Documents) -> Iterator[object]:
+        """Read the documents; yields `Stage`, `Advance`, `Notice` and the task's own events.
+
+        May be left at any event, and interrupted (KeyboardInterrupt) between two.
+        """
+        ...
+
+    def result(self) -> Result:
+        """What was found so far; marked partial until `events` is exhausted."""
+        ...
+
+
+def run(task: Task[Result], documents: Documents) -> Result:
+    """The result of a task once it has read the documents to their end."""
+    for _ in task.events(documents):
+        pass
+    return task.result()
 
 
 @dataclass(frozen=True)
@@ -29,10 +58,6 @@ class Stage:
 
     name: str
     total_bytes: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"name": self.name, "total_bytes": self.total_bytes}
 
 
 @dataclass(frozen=True)
@@ -47,10 +72,6 @@ class Advance:
     num_tokens: int
     memory_share: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"bytes": self.num_bytes, "tokens": self.num_tokens, "memory_share": self.memory_share}
-
 
 @dataclass(frozen=True)
 class Notice:
@@ -58,13 +79,9 @@ class Notice:
 
     text: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"text": self.text}
-
 
 @dataclass(frozen=True)
-class SourceRead:
+class SourceCounts:
     """One document, as far as it was read. num_replaced: invalid byte sequences that became U+FFFD.
 
     num_tokens: None where it was read earlier, by another run.
@@ -76,49 +93,25 @@ class SourceRead:
     num_tokens: int | None
     num_replaced: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "name": self.name,
-            "encoding": self.encoding,
-            "bytes": self.num_bytes,
-            "tokens": self.num_tokens,
-            "replaced": self.num_replaced,
-        }
-
 
 @dataclass(frozen=True)
 class ReadCounts:
     """All that a task has read: every result says so, because nothing may be truncated silently.
 
-    num_blocks: full blocks; the one that was being filled at the end is not counted. seconds: since reading began.
+    num_blocks: full blocks; the one that was being filled at the end is not counted. num_replaced: invalid byte
+    sequences that became U+FFFD. seconds: since reading began.
     """
 
     num_bytes: int
     num_tokens: int
     num_blocks: int
-    sources: tuple[SourceRead, ...]
+    num_replaced: int
     seconds: float
-
-    @property
-    def num_replaced(self) -> int:
-        """Invalid byte sequences that became U+FFFD."""
-        return sum(source.num_replaced for source in self.sources)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "bytes": self.num_bytes,
-            "tokens": self.num_tokens,
-            "blocks": self.num_blocks,
-            "replaced": self.num_replaced,
-            "seconds": self.seconds,
-            "sources": [source.to_json() for source in self.sources],
-        }
+    sources: tuple[SourceCounts, ...]
 
 
-class Ledger:
-    """Keeps count of what a reading reports, and turns its events into those of a task.
+class ReadingTracker:
+    """Counts what a `Reader` reports, collects warnings, and turns the reader's events into those of a task.
 
     vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement.
     """
@@ -126,7 +119,7 @@ class Ledger:
     def __init__(self, vocab_size: int = 0) -> None:
         self._judges = vocab_size >= _VOCABULARY_TO_JUDGE
         self._started = time.monotonic()
-        self._sources: list[SourceRead] = []
+        self._sources: list[SourceCounts] = []
         self._document: Source | None = None
         self._start = self._bytes = self._tokens = 0  # of the open source: where reading began and is, its tokens
         self._num_blocks = 0
@@ -134,17 +127,7 @@ class Ledger:
         self._has_text = False  # whether the open source has more than white space
         self.warnings: list[str] = []
 
-    def watch(self, document: Source, on_piece: Callable[[Piece], None] | None = None) -> Source:
-        """`document`, to be read in its place: its pieces are shown to `on_piece` before they are read."""
-
-        def see(piece: Piece) -> None:
-            self._see(piece)
-            if on_piece is not None:
-                on_piece(piece)
-
-        return cast(Source, _Watched(document, self._open, see))
-
-    def go_on(self, start: int, num_tokens: int, num_blocks: int) -> None:
+    def resume_source(self, start: int, num_tokens: int, num_blocks: int) -> None:
         """The source that comes next was read up to its byte `start` by another run, which counted so many of the
         tokens and blocks that are going to come."""
         self._resumed = start, num_tokens, num_blocks
@@ -152,11 +135,15 @@ class Ledger:
     def record(self, event: Event) -> Iterator[Stage | Advance | Notice]:
         """What a task says of an event of a `Reader`."""
         if isinstance(event, SourceStart):
+            self._document = event.source
             self._start, known_tokens, known_blocks = self._resumed or (event.start, 0, 0)
             self._resumed, self._has_text = None, False
             self._bytes, self._tokens = self._start, -known_tokens
             self._num_blocks -= known_blocks
-            yield Stage(event.name, None if event.size is None else max(0, event.size - self._start))
+            size = event.source.size
+            yield Stage(event.name, None if size is None else max(0, size - self._start))
+        elif isinstance(event, TextEvent):
+            self._has_text = self._has_text or not event.piece.text.isspace()
         elif isinstance(event, BlockEvent):
             self._num_blocks += event.closed
             num_bytes = max(0, event.bytes_read - self._bytes)
@@ -202,8 +189,9 @@ class Ledger:
             num_bytes=sum(source.num_bytes for source in sources),
             num_tokens=sum(source.num_tokens or 0 for source in sources),
             num_blocks=self._num_blocks,
-            sources=sources,
+            num_replaced=sum(source.num_replaced for source in sources),
             seconds=time.monotonic() - self._started,
+            sources=sources,
         )
 
     def _judge(self, name: str) -> Iterator[Notice]:
@@ -232,45 +220,15 @@ class Ledger:
             return f"{name} holds nothing but white space" if self._start == 0 else None
         return f"nothing to read: {name} {'has nothing new' if self._start else 'is empty'}"
 
-    def _see(self, piece: Piece) -> None:
-        self._has_text = self._has_text or not piece.text.isspace()
-
-    def _open(self, document: Source) -> None:
-        self._document = document
-
     def _close(self) -> None:
         self._sources += self._open_source()
         self._document = None
 
-    def _open_source(self) -> list[SourceRead]:
+    def _open_source(self) -> list[SourceCounts]:
         document, num_bytes = self._document, self._bytes - self._start
         if document is None:
             return []
-        return [SourceRead(document.name, document.encoding, num_bytes, max(0, self._tokens), document.num_replaced)]
-
-
-class _Watched:
-    """A document whose pieces are seen on their way."""
-
-    def __init__(self, document: Source, opened: Callable[[Source], None], on_piece: Callable[[Piece], None]) -> None:
-        self._document, self._opened, self._on_piece = document, opened, on_piece
-
-    def __enter__(self) -> _Watched:
-        self._document.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._document.__exit__(*error)
-
-    def pieces(self) -> Iterator[Piece]:
-        """The document's."""
-        self._opened(self._document)
-        for piece in self._document.pieces():
-            self._on_piece(piece)
-            yield piece
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._document, name)
+        return [SourceCounts(document.name, document.encoding, num_bytes, max(0, self._tokens), document.num_replaced)]
 
 
 def open_documents(documents: Documents, encoding: str | None = None) -> Iterator[Source]:
