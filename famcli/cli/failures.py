@@ -1,11 +1,14 @@
 """What a user sees when something goes wrong: one line on stderr and an exit code, never a traceback.
 
+Also the signals that interrupt a command, and standard streams that are closed or cannot hold a text.
+
 Usage errors of the parser are typer's; this file is for what happens while a command runs.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -141,3 +144,28 @@ def _discard_stdout() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, descriptor)
     os.close(devnull)
+
+
+class _Closed(io.StringIO):
+    """Standard output, where there is none."""
+
+    def write(self, text: str) -> int:
+        """Raises OSError."""
+        raise OSError(errno.EBADF, "it is closed", STANDARD_OUTPUT)
+
+
+def mend_streams() -> None:
+    """Make the three standard streams fit for use.
+
+    A closed one becomes the null device: else the next file that is opened would get its number, and what is printed.
+    Printing to a closed standard output, where a result would be lost, is an error.
+    What standard output cannot hold in its encoding is written as escapes, as Python does on standard error; bytes of
+    standard input that are no text become U+FFFD. Documents are read from its bytes, and do not mind.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = open(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, _Closed() if name == "stdout" else null)
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)

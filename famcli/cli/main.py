@@ -16,9 +16,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from famcli.cli.failures import guarded, interrupts_end_at_once
+from famcli.cli.failures import guarded, interrupts_end_at_once, mend_streams
 from famcli.cli.options import expand_option_groups
-from famcli.cli.streams import mend_streams
 
 # name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py.
 COMMANDS = {

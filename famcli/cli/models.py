@@ -23,31 +23,18 @@ def models(
     from famcli.checkpoint.listing import list_models
     from famcli.cli.render import Output, describe_bytes
     from famcli.cli.work import cache_environment
+    from famcli.plain import to_json
 
     found = list_models(cache_environment(cache))
     output = Output()
     if json:
-        output.json({"models": [_values(model) for model in found]})
+        output.json({"models": [to_json(model) | {"enabled": model.enabled} for model in found]})
         return
     cells = [(model.name, model.family or "?", describe_bytes(model.num_bytes), model.where) for model in found]
     widths = [max((len(row[column]) for row in cells), default=0) for column in range(4)]
     for model, row in zip(found, cells, strict=True):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         output.line(f"{line}  {_memory(model)}")
-
-
-def _values(model: ListedModel) -> dict[str, object]:
-    return {
-        "name": model.name,
-        "path": str(model.path),
-        "where": model.where,
-        "bytes": model.num_bytes,
-        "family": model.family,
-        "known": model.known,
-        "memory": model.memory,
-        "enabled": model.enabled,
-        "whole": model.whole,
-    }
 
 
 def _memory(model: ListedModel) -> str:

@@ -11,9 +11,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Literal, Self, TextIO
+
+if TYPE_CHECKING:
+    from famcli.cli.render import Bar
 
 ProgressMode = Literal["none", "bar", "json"]
 _RATE_WINDOW = 16  # shown values that the rate is taken over
@@ -51,16 +54,6 @@ class Snapshot:
         return self.total_bytes if self.total_tokens is None else self.total_tokens
 
 
-class Display(Protocol):
-    """Something that can show a snapshot."""
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show it."""
-
-    def close(self) -> None:
-        """Stop showing."""
-
-
 class JsonLines:
     """One JSON object per shown snapshot: {"event": "progress", ...the fields of Snapshot}."""
 
@@ -69,9 +62,7 @@ class JsonLines:
 
     def show(self, snapshot: Snapshot) -> None:
         """Print one object on one line."""
-        values = {
-            key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(snapshot).items()
-        }
+        values = {key: round(value, 3) if isinstance(value, float) else value for key, value in vars(snapshot).items()}
         print(json.dumps({"event": "progress", **values}), file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -157,7 +148,7 @@ class Progress:
         self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, *rest))
 
 
-def _open_display(mode: ProgressMode, stream: TextIO) -> Display | None:
+def _open_display(mode: ProgressMode, stream: TextIO) -> JsonLines | Bar | None:
     if mode == "none":
         return None
     if mode == "json":

@@ -35,6 +35,7 @@ def pull(
     from famcli.cli.render import Notes, Output, describe_bytes
     from famcli.cli.work import cache_environment, cache_options
     from famcli.errors import UsageError
+    from famcli.plain import to_json
 
     wanted = HubName.parse(name)
     if wanted is None:
@@ -44,18 +45,7 @@ def pull(
     found = listed(name, done.path, "hub cache")
     output, notes = Output(), Notes(quiet)
     if json:
-        output.json(
-            {
-                "name": done.name,
-                "path": str(done.path),
-                "commit": done.commit,
-                "files": list(done.files),
-                "bytes": done.num_bytes,
-                "checked": done.checked,
-                "family": found.family,
-                "memory": found.memory,
-            }
-        )
+        output.json(to_json(done) | {"family": found.family, "memory": found.memory})
         return
     output.line(f"{done.name}: {describe_bytes(done.num_bytes)} in {done.path}")
     if not done.checked:

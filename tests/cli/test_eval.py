@@ -180,16 +180,16 @@ def test_ctrl_c_prints_what_there_is(spawn: Any, tiny: Path, story: Path) -> Non
 def test_ctrl_c_prints_the_documents_that_were_scored(
     run: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from famcli.cli.eval import ppl as eval_ppl
+    from famcli.evaluation import figures
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         yield next(score_subjects(*arguments, **options))
         raise KeyboardInterrupt
 
-    score_subjects = eval_ppl.score_subjects
+    score_subjects = figures.score_subjects
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": str(n), "text": "abc " * (40 + n)}) + "\n" for n in range(12)))
-    monkeypatch.setattr(eval_ppl, "score_subjects", interrupted)
+    monkeypatch.setattr(figures, "score_subjects", interrupted)
     done = run("eval", "ppl", texts, "--model", tiny)
     assert done.exit_code == 130
     assert "Scored 8 documents" in done.stdout

@@ -25,6 +25,7 @@ from famcli.cli.work import Work
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from famcli.checkpoint.model import Model
     from famcli.evaluation.recall import Trial
     from famcli.evaluation.texts import Texts
 
@@ -152,10 +153,44 @@ def ppl(
         raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
     check_files(files)
     with Work(report, output) as work:
-        from famcli.cli.eval.ppl import score_files
-
         models = open_models(work, control, machine)
-        score_files(work, models, files, limit, memory_mode, control.plot)
+        _score_files(work, models, files, limit, memory_mode, control.plot)
+
+
+def _score_files(
+    work: Work,
+    models: Sequence[Model],
+    files: Sequence[Path],
+    max_tokens: int | None,
+    memory_mode: Literal["on", "frozen", "none", "compare"] | None,
+    plot: Path | None,
+) -> None:
+    """Score the documents in `files` with each model in each of its memory modes, and print what came of it."""
+    from famcli.cli.eval.tables import show_positions
+    from famcli.evaluation.figures import Subject, score_subjects
+    from famcli.evaluation.plots import plot_positions
+    from famcli.evaluation.results import PositionResult
+    from famcli.evaluation.texts import read_texts
+
+    began = time.monotonic()
+    work.progress.stage("tokenizing")
+    tokenizer, read = models[0].tokenizer, partial(work.progress.advance, 0)
+    texts = read_texts(files, tokenizer, max_document_tokens=max_tokens, on_tokens=read)
+    subjects = [Subject(model.name, model.network, mode) for model in models for mode in modes_of(model, memory_mode)]
+    work.progress.stage("scoring", total_tokens=texts.num_tokens * len(subjects))
+    scored = None
+    try:
+        for so_far in score_subjects(subjects, tokenizer, texts.documents(), on_tokens=lambda _, count: read(count)):
+            scored = so_far
+    except KeyboardInterrupt:
+        work.interrupted = True
+    if scored is not None:
+        figures = scored.figures()
+        seconds = time.monotonic() - began
+        show_positions(work, PositionResult(tuple(map(str, files)), figures, seconds, work.interrupted))
+        if plot is not None:
+            plot_positions(figures, plot)
+    work.finish()
 
 
 COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi}
