@@ -9,13 +9,12 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from famcli.training.recipe.recipe import Recipe
-from famcli.training.recipe.tables import type_name
+from famcli.training.recipe.tables import is_required, type_name
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 
@@ -32,12 +31,14 @@ def describe_keys() -> Iterator[tuple[str, str, str, str]]:
             continue
         prefix = section.name + ("[]" if get_origin(hint) is tuple else "")
         for item in dataclasses.fields(inner):
+            if item.metadata.get("internal"):
+                continue
             kind = type_name(get_type_hints(inner)[item.name])
             yield f"{prefix}.{item.name}", kind, _default_text(item), item.metadata["doc"]
 
 
 def _default_text(item: dataclasses.Field[Any]) -> str:
-    if item.default is MISSING:
+    if is_required(item):
         return "required"
     return "none" if item.default is None else json.dumps(item.default, default=str)
 

@@ -29,6 +29,9 @@ from famcli.tokens.tokenizer import Tokenizer
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
+# Switches of ablations that ended. Their names stay in the fingerprint, or no older memory file would fit its model.
+_ENDED = dict.fromkeys(("first_update_residual", "stop_segment_gradient", "prompt_with_first_block"), False)
+
 
 @dataclass(frozen=True)
 class Fingerprints:
@@ -45,12 +48,11 @@ class Fingerprints:
 def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
     """sha256 of all numbers that decide what a state means, as canonical JSON.
 
-    Switches that are at rest are left out, so that a new one changes no older fingerprint.
+    Switches at their defaults are left out, so that a new one changes no older fingerprint.
     """
-    values = {}
-    for name, part in (("decoder", config), ("fam", fam)):
-        resting = {each.name for each in fields(part) if each.kw_only} - set(later_switches(part))
-        values[name] = {key: value for key, value in asdict(part).items() if key not in resting}
+    values = {"fam": fam.to_json() | _ENDED}
+    resting = {each.name for each in fields(config) if each.kw_only} - set(later_switches(config))
+    values["decoder"] = {key: value for key, value in asdict(config).items() if key not in resting}
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -70,7 +72,7 @@ def with_prompt(
 ) -> dict[str, StoredTensor]:
     """The checked `weights` of `folder` and, where `fam` has a memory, the prompt in `prompt_folder`."""
     try:
-        check_ropes(config.decoder, (fam.memory_segments + 1) * fam.block_size)
+        check_ropes(config.decoder, fam.visible_tokens)
     except (ValueError, ArithmeticError) as error:
         raise _impossible(folder, error) from error
     if not fam.fam_length:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS
 from famcli.errors import UsageError
 from famcli.nn.config import DecoderConfig, FamConfig
 
@@ -29,7 +28,6 @@ def choose_fam(
     every layer has a window, all of them get a memory, and a block is no longer than the window: what leaves that
     before its block is full is in sight of nothing. Raises UsageError for numbers that cannot be.
     """
-    _check_limits(block_size, memory_segments)
     trained, notes = decoder.rope.max_position, []
     all_local = len(decoder.local_layers) == decoder.num_layers
     width = _reach(decoder) + 1
@@ -72,13 +70,6 @@ def choose_fam(
 
 
 _WHY_SINKS = "a decoder that was never adapted needs its first tokens in sight"
-
-
-def _check_limits(block_size: int | None, memory_segments: int | None) -> None:
-    given = (("block_size", block_size, MAX_BLOCK_SIZE), ("memory_segments", memory_segments, MAX_SEGMENTS))
-    for name, value, limit in given:
-        if value is not None and value > limit:
-            raise UsageError(f"{name} is {value}, more than the {limit} that can be")
 
 
 def _reach(decoder: DecoderConfig) -> int:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -44,20 +45,17 @@ class Enabled:
 def enable(
     path: str | os.PathLike[str],
     *,
-    block_size: int | None = None,
-    memory_segments: int | None = None,
-    fam_length: int | None = None,
-    sink_tokens: int | None = None,
-    local_memory: bool | None = None,
     seed: int = 0,
     force: bool = False,
+    **settings: Any,
 ) -> Enabled:
     """Write `fam.json` and `fam.safetensors` into the folder of a pretrained decoder.
 
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
-    each dimension. What is not given is chosen (see `choose_fam`), and a checkpoint that has a chat template writes its
-    summaries. Raises CheckpointError when the folder does not hold a decoder famcli can open, or its memory is trained
-    already, UsageError for numbers that cannot be, and when it was enabled before (unless `force`).
+    each dimension. `settings` are those of `FamConfig`; what is None or not given is chosen (see `choose_fam`). A
+    checkpoint that has a chat template writes its summaries. Raises CheckpointError when the folder does not hold a
+    decoder famcli can open, or its memory is trained already, UsageError for numbers that cannot be, and when it was
+    enabled before (unless `force`).
     """
     folder = checkpoint_folder(path)
     targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
@@ -72,14 +70,7 @@ def enable(
     check_links(folder)
     config = read_config(folder)
     refuse_adapter(folder)
-    fam, notes = choose_fam(
-        config.decoder,
-        block_size=block_size,
-        memory_segments=memory_segments,
-        fam_length=fam_length,
-        sink_tokens=sink_tokens,
-        local_memory=local_memory,
-    )
+    fam, notes = choose_fam(config.decoder, **settings)
     stored = checked_weights(folder, config, replace(fam, fam_length=0))
     checked_tokenizer(folder, config.decoder)
     writes = has_chat_template(folder)

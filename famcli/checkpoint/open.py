@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -33,7 +33,7 @@ from famcli.checkpoint.loading import assign_weights
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.quantize import check_quantization
-from famcli.checkpoint.sidecar import MAX_BLOCK_SIZE, MAX_SEGMENTS, Sidecar, read_sidecar
+from famcli.checkpoint.sidecar import Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
 from famcli.errors import UsageError
 from famcli.nn import DecoderConfig, FamConfig, Network, make_network
@@ -45,16 +45,14 @@ def open_model(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    block_size: int | None = None,
-    memory_segments: int | None = None,
-    sink_tokens: int | None = None,
     quantize: str = "none",
     adapter: str | os.PathLike[str] | None = None,
+    **settings: Any,
 ) -> Model:
     """Open the checkpoint that `name` means (see `resolve`), ready to read on `device` and in `dtype`.
 
-    `block_size`, `memory_segments` and `sink_tokens` override the sidecar; `quantize` ("int8", "int4") keeps the
-    matrices in fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if
+    `settings` are those of `FamConfig` that override the sidecar's; `quantize` ("int8", "int4") keeps the matrices in
+    fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if
     famcli made it, its way of reading and its memory prompt take the place of the checkpoint's. Raises CheckpointError
     when files are missing, damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for a device,
     a type or an override that cannot be.
@@ -74,7 +72,7 @@ def open_model(
     else:
         fitted, warnings = fit(added, config, weights, located.name), base_warnings(added, weights, located.name)
     home = added.folder if added is not None and added.sidecar is not None else folder
-    sidecar = _overridden(read_sidecar(home, located.name), block_size, memory_segments, sink_tokens)
+    sidecar = _overridden(read_sidecar(home, located.name), settings)
     stored = with_prompt(weights, folder, config, sidecar.fam, home)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
@@ -130,16 +128,8 @@ def _empty_network(config: DecoderConfig, fam: FamConfig) -> Network:
         return make_network(config, fam)
 
 
-def _overridden(
-    sidecar: Sidecar, block_size: int | None, memory_segments: int | None, sink_tokens: int | None
-) -> Sidecar:
-    given = {"block_size": block_size, "memory_segments": memory_segments, "sink_tokens": sink_tokens}
-    changes = {key: value for key, value in given.items() if value is not None}
-    limits = {"block_size": MAX_BLOCK_SIZE, "memory_segments": MAX_SEGMENTS, "sink_tokens": MAX_BLOCK_SIZE}
-    for key, value in changes.items():
-        if value > limits[key]:
-            raise UsageError(f"{key} is {value}, more than the {limits[key]} that can be")
+def _overridden(sidecar: Sidecar, settings: Mapping[str, Any]) -> Sidecar:
     try:
-        return replace(sidecar, fam=replace(sidecar.fam, **cast(dict[str, Any], changes)))
+        return replace(sidecar, fam=replace(sidecar.fam, **settings))
     except ValueError as error:
         raise UsageError(f"the options do not fit this checkpoint: {error}") from error

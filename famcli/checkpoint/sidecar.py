@@ -10,41 +10,22 @@ import difflib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.folder import beside
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
-from famcli.nn.config import MEMORY_UPDATES, FamConfig
+from famcli.nn.config import ARCHITECTURES, FamConfig
 
 SIDECAR_FILE = "fam.json"
 FORMAT = 1
-ARCHITECTURE = "fam"
 
-# Beyond any use, and low enough that no file can ask for terabytes.
-MAX_BLOCK_SIZE = 1 << 20
-MAX_SEGMENTS = 1 << 20
-MAX_FAM_LENGTH = 1 << 14
-MAX_TOKENS = 1 << 60
+MAX_TOKENS = 1 << 60  # beyond any use, and no number that a file can make slow to read
 
-_KEYS = (
-    "format",
-    "architecture",
-    "block_size",
-    "memory_segments",
-    "fam_length",
-    "sink_tokens",
-    "memory_update",
-    "gate_threshold",
-    "local_memory",
-    "memory_trained",
-    "validated_tokens",
-    "tasks",
-    "prompts",
-    "base_weights",
-)
+_FAM_KEYS = tuple(each.name for each in fields(FamConfig))
+_KEYS = ("format", *_FAM_KEYS, "memory_trained", "validated_tokens", "tasks", "prompts", "base_weights")
 
 
 @dataclass(frozen=True)
@@ -68,14 +49,8 @@ class Sidecar:
         """The object that `fam.json` holds."""
         return {
             "format": FORMAT,
-            "architecture": ARCHITECTURE,
-            "block_size": self.fam.block_size,
-            "memory_segments": self.fam.memory_segments,
-            "fam_length": self.fam.fam_length,
-            "sink_tokens": self.fam.sink_tokens,
-            "memory_update": self.fam.memory_update,
-            **({"gate_threshold": threshold} if (threshold := self.fam.gate_threshold) != 0.5 else {}),
-            **({"local_memory": True} if self.fam.local_memory else {}),
+            "architecture": self.fam.architecture,
+            **self.fam.to_json(),
             "memory_trained": self.memory_trained,
             "validated_tokens": self.validated_tokens,
             "tasks": dict(self.tasks),
@@ -107,8 +82,8 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
     if number != FORMAT:
         raise fields.wrong("format", f"is {number}, this famcli reads format {FORMAT}", "use a newer famcli")
     architecture = fields.string("architecture")
-    if architecture != ARCHITECTURE:
-        raise fields.wrong("architecture", f"is '{shown(architecture)}', this famcli knows '{ARCHITECTURE}'")
+    if architecture not in ARCHITECTURES:  # before its keys, which are another architecture's
+        raise fields.wrong("architecture", f"is '{shown(architecture)}', this famcli knows {', '.join(ARCHITECTURES)}")
     _refuse_unknown(fields)
     validated = values.get("validated_tokens")
     return Sidecar(
@@ -122,20 +97,13 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
 
 
 def _fam_config(fields: Fields) -> FamConfig:
-    block_size = fields.integer("block_size", low=1, high=MAX_BLOCK_SIZE)
-    written = fields.string("memory_update", "additive")  # checkpoints of before the key are of the paper's form
-    update = next((known for known in MEMORY_UPDATES if known == written), None)
-    if update is None:
-        raise fields.wrong("memory_update", f"is '{shown(written)}', it must be one of {', '.join(MEMORY_UPDATES)}")
-    return FamConfig(
-        block_size=block_size,
-        memory_segments=fields.integer("memory_segments", low=0, high=MAX_SEGMENTS),
-        fam_length=fields.integer("fam_length", low=0, high=min(block_size, MAX_FAM_LENGTH)),
-        sink_tokens=fields.integer("sink_tokens", 0, low=0, high=block_size),
-        memory_update=update,
-        gate_threshold=fields.number("gate_threshold", 0.5, low=0.0, high=0.999),
-        local_memory=fields.boolean("local_memory", False),
-    )
+    given = {key: value for key, value in fields.values.items() if key in _FAM_KEYS}
+    try:
+        return FamConfig.from_json(given)
+    except KeyError as error:
+        raise fields.wrong(error.args[0], "is missing", f"add it to {fields.path.name}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{fields.path}: {error}") from error
 
 
 def _refuse_unknown(fields: Fields) -> None:

@@ -154,7 +154,7 @@ def _plan(model: str, updates: UpdateOptions, blocks: BlockOptions, compute: Com
 
     given = vars(updates) | {"data": tuple(updates.data or ())}
     given["targets"] = tuple(updates.targets) if updates.targets else None
-    return AdaptPlan(model=model, **given, **blocks.chosen(), **vars(compute))
+    return AdaptPlan(model=model, **given, network=blocks.chosen(), **vars(compute))
 
 
 def _check_writable(out: Path) -> None:

@@ -131,9 +131,8 @@ def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
 def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     size, seen = path.stat().st_size, info.seen
     unread = f" (and {plural(seen.bytes_unread, 'byte')} not read yet)" if seen.bytes_unread else ""
-    values = {"path": str(path), "file_size": size} | {
-        "memory_kind" if key == "kind" else key: value for key, value in asdict(info).items()
-    }
+    values: dict[str, Any] = {"path": str(path), "file_size": size, **asdict(info)}
+    values |= {"memory_kind": values.pop("kind")} | values.pop("fam")
     sizes = [f", {plural(part.num_bytes, 'byte')}" if len(info.sources) > 1 else "" for part in info.sources]
     lines = [
         ("memory file", f"{path}, {describe_bytes(size)}, kind {info.kind}"),

@@ -23,7 +23,7 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     """The layer's output for whole blocks [b, t * C, d], and its state after them."""
     fam, block_size = call.fam, call.fam.block_size
     num_blocks = x.shape[1] // block_size
-    if num_blocks == 1 and before.memory.shape[1] and call.state.memory_mode == "on" and call.rising is None:
+    if num_blocks == 1 and before.memory.shape[1] and call.state.memory_mode == "on":
         return _read_one_block(layer, x, before, call)
     turns = call.turns(layer)
     queries, keys, values = layer.self_attn.queries_keys_values(layer.normed(x))
@@ -59,8 +59,6 @@ def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) 
     *past, own = pieces
     reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
     past = past[-reach:] if reach else []
-    if fam.stop_segment_gradient:
-        past = [(keys.detach(), values.detach()) for keys, values in past]
     return [*past, own] if layer.window is None else [joined([*past, own])]
 
 

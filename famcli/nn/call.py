@@ -1,4 +1,4 @@
-"""What one call of `Decoder.read` shares between its layers: rotations, the caller's recorder, rows on their way up."""
+"""What one call of `Decoder.read` shares between its layers: rotations, the caller's recorder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ class Call:
     """One call: how the text is read, the state before it, its recorder, and its rotations by the layer's kind.
 
     initial: [b] bool, the rows whose memory gets its first update; None if none does.
-    rising: memory rows [b, f, d] on their way up the layers beside block 0, for `prompt_with_first_block` alone.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class Call:
         self.fam, self.state, self.recorder = fam, state, recorder
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
-        self.rising: Tensor | None = None
         self._turns: dict[str | None, Turns] = {}
 
     def record(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:

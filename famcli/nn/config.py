@@ -4,10 +4,13 @@
 time it is opened (the reductions of FAM are choices of it: fam_length 0 is block sliding window attention).
 """
 
+# ruff: noqa: RUF009 - `_setting` is dataclasses.field with its documentation
+
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 MemoryUpdate = Literal["additive", "gated"]
@@ -139,55 +142,114 @@ class DecoderConfig:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has nothing that a Llama has not."""
+        """True if the config uses only Llama features."""
         return not later_switches(self)
 
 
 def later_switches(config: object) -> dict[str, Any]:
-    """The keyword-only fields of a configuration that are not at rest: what an older famcli did not know."""
+    """The keyword-only fields of a configuration that differ from their defaults: what an older famcli did not know."""
     later = [each for each in fields(config) if each.kw_only]  # type: ignore[arg-type]
     return {each.name: value for each in later if (value := getattr(config, each.name)) != each.default}
 
 
+def _setting(default: Any, doc: str, **more: Any) -> Any:
+    """A field of `FamConfig`. low, high: bounds of a number, inclusive. choices: the strings that are allowed.
+
+    in_block: at most block_size too. required: files must say it, whatever the default here is. internal: recipes have
+    no such key.
+    """
+    return field(default=default, metadata={"doc": doc, **more})
+
+
 @dataclass(frozen=True)
 class FamConfig:
-    """How a decoder reads a stream (arXiv 2404.09173, section 2).
+    """How a network reads a stream (arXiv 2404.09173, section 2): one value, checked whenever it is made.
 
-    block_size: tokens a block (C). memory_segments: closed blocks still visible as keys (m). fam_length: memory rows
-    a layer (f); 0 is block sliding window attention. sink_tokens: first tokens of the stream that stay visible for
-    ever (s), for decoders that were never adapted to streaming. memory_update: how a memory takes in a block,
-    "additive" (the paper's form) or "gated" (docs/decisions.md). gate_threshold: the share of a gated row's attention
-    that a block must get before the row changes. local_memory: whether layers with a sliding window have a memory too;
-    they keep their window among tokens either way.
-
-    Three switches are for the paper's ablations in training only (its section 3.4 and figure 5), and are not stored in
-    a checkpoint: first_update_residual keeps the residual of the first update, stop_segment_gradient lets no gradient
-    through the segments (Transformer-XL's way), prompt_with_first_block makes the first memory of rows that go up the
-    layers together with block 0.
+    `fam.json`, memory files and recipes embed it through `to_json` and `from_json`. Keyword-only fields came later:
+    they are stored only where they differ from their defaults, which older files mean. Raises ValueError for a value
+    of another type or out of bounds.
     """
 
-    block_size: int = 1024
-    memory_segments: int = 3
-    fam_length: int = 64
-    sink_tokens: int = 0
-    memory_update: MemoryUpdate = "additive"
-    first_update_residual: bool = False
-    stop_segment_gradient: bool = False
-    prompt_with_first_block: bool = False
+    block_size: int = _setting(1024, "tokens in a block, C", low=1, high=1 << 20, required=True)
+    memory_segments: int = _setting(3, "closed blocks a token still sees, m", low=0, high=1 << 20, required=True)
+    fam_length: int = _setting(
+        64,
+        "rows of the feedback memory, f; 0 is block sliding window attention (the BSWA twin)",
+        low=0,
+        high=1 << 14,
+        in_block=True,
+        required=True,
+    )
+    # For decoders that were never adapted to streaming (arXiv 2309.17453): training has no use for it.
+    sink_tokens: int = _setting(
+        0, "first tokens of the stream that stay visible for ever, s", low=0, high=1 << 20, in_block=True, internal=True
+    )
+    memory_update: MemoryUpdate = _setting(
+        "additive", "how a memory takes in a block: additive (the paper's form) or gated", choices=MEMORY_UPDATES
+    )
     _: KW_ONLY
-    local_memory: bool = False
-    gate_threshold: float = 0.5
-    architecture: str = "fam"
+    # Which layers have a window is the checkpoint's affair, so recipes derive this from it.
+    local_memory: bool = _setting(
+        False, "whether layers with a sliding window have a memory too; they keep their window", internal=True
+    )
+    gate_threshold: float = _setting(
+        0.5,
+        "gated: the share of a row's attention that a block must get before the row changes",
+        low=0,
+        high=0.999,
+    )
+    architecture: str = _setting("fam", "the network's class", choices=tuple(ARCHITECTURES), internal=True)
 
     def __post_init__(self) -> None:
-        if self.block_size < 1:
-            raise ValueError(f"block_size is {self.block_size}, it must be at least 1")
-        if self.memory_segments < 0:
-            raise ValueError(f"memory_segments is {self.memory_segments}, it cannot be negative")
-        for name in ("fam_length", "sink_tokens"):
-            if not 0 <= getattr(self, name) <= self.block_size:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be between 0 and block_size")
-        if self.memory_update not in MEMORY_UPDATES:
-            raise ValueError(f"memory_update is {self.memory_update!r}, it must be one of {', '.join(MEMORY_UPDATES)}")
-        if not 0 <= self.gate_threshold < 1:
-            raise ValueError(f"gate_threshold is {self.gate_threshold}, it must be at least 0 and below 1")
+        for each in fields(FamConfig):
+            if problem := self._problem(each):
+                raise ValueError(f"'{each.name}' must be {problem}, it is {_spelled(getattr(self, each.name))}")
+
+    def _problem(self, each: Field[Any]) -> str | None:
+        """What a field must be and is not."""
+        value, kind, metadata = getattr(self, each.name), type(each.default), each.metadata
+        accepted = (int, float) if kind is float else kind
+        if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+            return _KINDS[kind]
+        if "choices" in metadata and value not in metadata["choices"]:
+            return f"one of {', '.join(metadata['choices'])}"
+        if "low" not in metadata:
+            return None
+        low, high = metadata["low"], metadata["high"]
+        if metadata.get("in_block"):
+            high = min(high, self.block_size)
+        return None if low <= value <= high else f"between {low} and {high}"
+
+    @property
+    def visible_tokens(self) -> int:
+        """Tokens that are visible at once: the closed blocks and the open one."""
+        return (self.memory_segments + 1) * self.block_size
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as they are stored."""
+        settings = fields(FamConfig)
+        return {each.name: getattr(self, each.name) for each in settings if not each.kw_only} | later_switches(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FamConfig:
+        """What `to_json` wrote, of this version or an older one. A key that is null counts as absent.
+
+        Raises KeyError for a required key that is absent, ValueError for a value that cannot be, TypeError for an
+        unknown key.
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        for each in fields(FamConfig):
+            if each.metadata.get("required") and each.name not in given:
+                raise KeyError(each.name)
+            if type(each.default) is float and type(given.get(each.name)) is int:
+                given[each.name] = float(given[each.name])  # JSON writes 0.0 as 0 in some languages
+        return cls(**given)
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+
+
+def _spelled(value: object) -> str:
+    """A value for a message, as JSON spells it, on one line and shortened."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

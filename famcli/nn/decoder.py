@@ -41,8 +41,6 @@ class Decoder(Network):
         self._tied_head = PackedWeight()
         if fam.fam_length:
             self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
-        if fam.prompt_with_first_block and len(memory_layers(config, fam)) < config.num_layers:
-            raise ValueError("prompt_with_first_block needs a memory in every layer: set local_memory")
         self._ropes = {"global": self._frequencies(config.rope), "local": self._frequencies(config.local_rope)}
         self._initial: tuple[object, list[Tensor]] | None = None
         self.rotate = rotate_halves  # how `Rotation` is applied: training may compile it
@@ -115,8 +113,6 @@ class Decoder(Network):
             )
         num_blocks = n // block_size if whole else 1
         call = Call(self._rotation, self.fam, state, n, recorder)
-        if self.fam.prompt_with_first_block and call.initial is not None and self.fam.fam_length:
-            call.rising = self._embedded_prompt().expand(batch, -1, -1)
         x = self._scaled(self.model.embed_tokens(tokens))
         layers = []
         for layer, before in zip(self.layers, state.layers, strict=True):
@@ -165,7 +161,7 @@ class Decoder(Network):
         """Fixed once, by the largest distance at which a token can see another."""
         if rope is None:
             return None
-        return rope_frequencies(rope, self.config.rotated_dim, (self.fam.memory_segments + 1) * self.fam.block_size)
+        return rope_frequencies(rope, self.config.rotated_dim, self.fam.visible_tokens)
 
     def _rotation(self, kind: str | None, positions: Tensor) -> Turn:
         """Angles are computed on the CPU, in float64 (some devices have none), and moved once."""

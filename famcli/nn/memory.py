@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from famcli.nn.call import Call, KeysValues, Turn
@@ -42,17 +41,10 @@ def next_memory(
 ) -> Tensor:
     """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t], for block t of a call. initial: see `compress`."""
     turns, attention = call.turns(layer), layer.self_attn
-    if call.rising is not None and initial is not None:
-        memory = torch.where(initial[:, None, None], call.rising, memory)
-        parts = [memory_keys_values(layer, memory, turns.memory(t)), parts[1]]
     queries = turns.memory(t + 1)(attention.queries(layer.normed(memory)))
     call.record(layer, queries, parts)
     attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
-    after = layer.finish(kept, attended, gate, memory)
-    if call.rising is not None and initial is not None:
-        call.rising = layer.finish(memory, attended)
-        after = torch.where(initial[:, None, None], call.rising, after)
-    return after
+    return layer.finish(kept, attended, gate, memory)
 
 
 def compress(
@@ -64,7 +56,7 @@ def compress(
     initial: [b] bool, where it is the first update, which keeps nothing (section 3.2 of the paper): a gated one whose
     gate is 1; None if it is nowhere.
     """
-    initial, attention = None if fam.first_update_residual else initial, layer.self_attn
+    attention = layer.self_attn
     if fam.memory_update == "additive":
         kept = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
         return attention.attend(queries, parts, causal=False), kept, None

@@ -73,7 +73,7 @@ def load_memory(path: str | os.PathLike[str], model: Model) -> Bookmark:
 
 
 def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
-    state, fam, fingerprints = mark.lane.state, model.network.fam, model.fingerprints
+    state, fingerprints = mark.lane.state, model.fingerprints
     return MemoryFileInfo(
         kind=kind,
         model=model.name,
@@ -81,13 +81,7 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         config=fingerprints.config,
         tokenizer=fingerprints.tokenizer,
         memory_mode=state.memory_mode,
-        block_size=fam.block_size,
-        memory_segments=fam.memory_segments,
-        fam_length=fam.fam_length,
-        sink_tokens=fam.sink_tokens,
-        memory_update=fam.memory_update,
-        gate_threshold=fam.gate_threshold,
-        local_memory=fam.local_memory,
+        fam=model.network.fam,
         sources=mark.sources,
         num_bytes=mark.num_bytes,
         num_tokens=mark.num_tokens,

@@ -26,7 +26,7 @@ from famcli.documents.encodings import begins_safetensors
 from famcli.documents.target import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
-from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate
+from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.shapes import memory_shape, state_shapes
 from famcli.reading.bookmark import Seen, SourceRecord
 
@@ -46,10 +46,11 @@ _FIRST_BYTES = 10
 class MemoryFileInfo:
     """What a memory file says of itself.
 
-    weights, config, tokenizer: fingerprints of the model that read. num_bytes, num_tokens, num_blocks: read, over all
-    sources; bytes_unread: of these bytes, at the end, those whose tokens were not read yet; seen_tokens, seen_blocks:
-    with what only the end of the text made certain (see `Seen`). position: of the next token. next_byte, begun, line,
-    num_closed, memory_is_initial, fill: see `Bookmark` and `State`.
+    weights, config, tokenizer: fingerprints of the model that read. fam: how it read; in the file its keys lie among
+    the others. num_bytes, num_tokens, num_blocks: read, over all sources; bytes_unread: of these bytes, at the end,
+    those whose tokens were not read yet; seen_tokens, seen_blocks: with what only the end of the text made certain (see
+    `Seen`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Bookmark`
+    and `State`.
     """
 
     kind: MemoryKind
@@ -58,13 +59,7 @@ class MemoryFileInfo:
     config: str
     tokenizer: str
     memory_mode: MemoryMode
-    block_size: int
-    memory_segments: int
-    fam_length: int
-    sink_tokens: int
-    memory_update: MemoryUpdate
-    gate_threshold: float
-    local_memory: bool
+    fam: FamConfig
     sources: tuple[SourceRecord, ...]
     num_bytes: int
     num_tokens: int
@@ -81,17 +76,6 @@ class MemoryFileInfo:
     line: int
 
     @property
-    def fam(self) -> FamConfig:
-        """How the text was read."""
-        numbers = (self.block_size, self.memory_segments, self.fam_length, self.sink_tokens)
-        return FamConfig(
-            *numbers,
-            memory_update=self.memory_update,
-            gate_threshold=self.gate_threshold,
-            local_memory=self.local_memory,
-        )
-
-    @property
     def seen(self) -> Seen:
         """How much was read."""
         return Seen(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
@@ -104,7 +88,9 @@ class MemoryFileInfo:
 
     def dumps(self) -> str:
         """The JSON object in the file's metadata."""
-        return json.dumps(asdict(self), sort_keys=True)  # ASCII: a file may have a name that is no Unicode
+        values = asdict(self) | self.fam.to_json()
+        del values["fam"]
+        return json.dumps(values, sort_keys=True)  # ASCII: a file may have a name that is no Unicode
 
 
 def check_save(
@@ -221,9 +207,8 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
     """Raise MemoryFileError naming both sides unless the model `name`, which reads as `fam` says, wrote the file."""
     changed = f"{name} has changed since, go back to what it was"
     other = changed if info.model == name else f"choose it with --model {shlex.quote(info.model)}"
-    sizes = ("block_size", "memory_segments", "fam_length", "sink_tokens")
-    for number in (*sizes, "memory_update", "gate_threshold", "local_memory"):
-        there, here = getattr(info, number), getattr(fam, number)
+    for number in (each.name for each in fields(FamConfig)):
+        there, here = getattr(info.fam, number), getattr(fam, number)
         if there != here:
             raise MemoryFileError(
                 f"{path} was written with {info.model} ({number} {there}), the model here is {name} "
@@ -266,10 +251,11 @@ def _wanted(
 
 def _parse_info(path: Path, text: str) -> MemoryFileInfo:
     try:
-        values = {"local_memory": False, "gate_threshold": 0.5} | json.loads(text)  # files of before these keys
+        values = json.loads(text)
+        settings = {each.name for each in fields(FamConfig)} & set(values)
+        fam = FamConfig.from_json({name: values.pop(name) for name in settings})
         sources = tuple(SourceRecord(**_checked(SourceRecord, one)) for one in values.pop("sources"))
-        info = MemoryFileInfo(**_checked(MemoryFileInfo, values | {"sources": sources}))
-        _ = info.fam
+        info = MemoryFileInfo(**_checked(MemoryFileInfo, values | {"sources": sources, "fam": fam}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MemoryFileError(f"{path}: its description cannot be understood ({error}); {_DAMAGED}") from error
     if info.bytes_unread > info.num_bytes:
@@ -282,9 +268,9 @@ def _parse_info(path: Path, text: str) -> MemoryFileInfo:
 def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` if they have the types that the fields of `kind` declare, and no number is negative."""
     allowed: dict[str, tuple[type, ...]] = {"int": (int,), "bool": (bool,), "float": (int, float)}
-    allowed["str | None"] = (str, type(None))
+    allowed |= {"str | None": (str, type(None)), "tuple[SourceRecord, ...]": (tuple,), "FamConfig": (FamConfig,)}
     for each in fields(kind):
-        value, types = values[each.name], allowed.get(str(each.type), (tuple,) if each.name == "sources" else (str,))
+        value, types = values[each.name], allowed.get(str(each.type), (str,))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise ValueError(f"{each.name} is {str(value)[:40]!r}")
         if isinstance(value, int) and not 0 <= value < 1 << 62:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from famcli.checkpoint.checks import config_fingerprint
 from famcli.checkpoint.sidecar import Sidecar, parse_sidecar, read_sidecar
 from famcli.errors import CheckpointError
-from famcli.nn import FamConfig
+from famcli.nn import DecoderConfig, FamConfig
 from tests.helpers import change_json
 
 FULL = Sidecar(
@@ -68,3 +70,11 @@ def test_what_is_wrong_is_named(checkpoint: Path, changes: dict[str, object], ex
     assert "fam.json" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_fingerprints_of_older_versions_still_hold() -> None:
+    """Memory files keep them: a setting that comes or goes must not change what a configuration's fingerprint is."""
+    decoder = DecoderConfig(61, 32, 48, 3, 4, 2, 8)
+    plain, gated = FamConfig(8, 2, 3), FamConfig(8, 2, 3, 1, memory_update="gated", gate_threshold=0.65)
+    assert config_fingerprint(decoder, plain).startswith("f2341fddc636d3b4")
+    assert config_fingerprint(decoder, replace(gated, local_memory=True)).startswith("54b54683d148510d")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.config import ExpertConfig, RopeConfig
-from famcli.nn.decoder import Decoder, MemoryMode
+from famcli.nn.decoder import MemoryMode
 from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import Layer
 from famcli.nn.rope import rope_frequencies, rotation
@@ -201,13 +201,6 @@ def test_a_window_is_kept_beside_a_memory() -> None:
             a, _ = read(network, tokens_of(1, 32), network.start(), [])
             b, _ = read(network, other, network.start(), [])
         assert torch.equal(a[:, 8:], b[:, 8:]) != reaches
-
-
-def test_rows_rise_with_block_0_only_where_every_layer_has_a_memory() -> None:
-    config = replace(ONE, sliding_window=4, local_layers=(0,))
-    with pytest.raises(ValueError, match="set local_memory"):
-        Decoder(config, replace(FAM, prompt_with_first_block=True))
-    Decoder(config, replace(FAM, prompt_with_first_block=True, local_memory=True))
 
 
 def test_gradients_reach_every_parameter() -> None:

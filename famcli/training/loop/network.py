@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch import nn
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
-from famcli.nn.config import DecoderConfig, FamConfig, MemoryUpdate, RopeConfig
+from famcli.nn.config import DecoderConfig, RopeConfig
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapting import adapted_network
 from famcli.training.recipe.recipe import Recipe
@@ -42,8 +42,8 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
     """The recipe's network, float32, with its initial weights; with [adapt] the checkpoint's, with its own."""
     shape = recipe.network
     if recipe.adapt is not None:
-        return adapted_network(recipe, _fam_of(recipe))
-    window = (shape.memory_segments + 1) * shape.block_size  # no key was ever further away in training
+        return adapted_network(recipe, shape.fam)
+    # No key was ever further away in training than the visible tokens.
     config = DecoderConfig(
         vocab_size=vocab_size,
         hidden_size=shape.hidden_size,
@@ -53,26 +53,12 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
         num_key_value_heads=shape.num_key_value_heads,
         head_dim=shape.head_dim,
         norm_eps=shape.norm_eps,
-        rope=RopeConfig(theta=shape.rope_theta, max_position=window),
+        rope=RopeConfig(theta=shape.rope_theta, max_position=shape.visible_tokens),
         tie_embeddings=shape.tie_embeddings,
     )
-    network = make_network(config, _fam_of(recipe))
+    network = make_network(config, shape.fam)
     network.reset_parameters(recipe.schedule.seed)
     return network
-
-
-def _fam_of(recipe: Recipe) -> FamConfig:
-    shape = recipe.network
-    return FamConfig(
-        block_size=shape.block_size,
-        memory_segments=shape.memory_segments,
-        fam_length=shape.fam_length,
-        memory_update=cast(MemoryUpdate, shape.memory_update),
-        gate_threshold=shape.gate_threshold,
-        first_update_residual=shape.first_update_residual,
-        stop_segment_gradient=shape.stop_segment_gradient,
-        prompt_with_first_block=shape.prompt_with_first_block,
-    )
 
 
 def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:

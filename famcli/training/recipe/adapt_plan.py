@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from famcli.checkpoint.choose import choose_fam
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import RecipeError, UsageError
+from famcli.nn.config import FamConfig
 from famcli.training.recipe.adapt import TARGETS, base_folder
 
 # What taught fam-tiny's memory (docs/experiments.md): most documents ask for something, once each; steps without
@@ -40,7 +41,10 @@ _MINUTES = 60.0
 
 @dataclass(frozen=True)
 class AdaptPlan:
-    """What `famcli adapt` is asked for; None: chosen here. data: corpora, as recipes name them (docs/training.md)."""
+    """What `famcli adapt` is asked for; None: chosen here.
+
+    data: corpora, as recipes name them (docs/training.md). network: settings of `FamConfig` by name.
+    """
 
     model: str
     data: tuple[Path, ...]
@@ -53,9 +57,7 @@ class AdaptPlan:
     minutes: float | None = None
     lanes: int = 4
     learning_rate: float | None = None
-    block_size: int | None = None
-    memory_segments: int | None = None
-    fam_length: int | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "bfloat16"
     threads: int | None = None
@@ -67,7 +69,7 @@ class AdaptPlan:
         Raises UsageError for options that are missing or mean nothing, RecipeError or CheckpointError for what cannot
         be adapted.
         """
-        if self.fam_length == 0:
+        if self.network.get("fam_length") == 0:
             raise UsageError("fam_length is 0: there would be no memory to adapt; leave it out, or give 1 or more")
         if not self.data:
             raise UsageError("--data is missing: give .jsonl(.zst), text files, or a folder of .txt to learn from")
@@ -109,13 +111,13 @@ class AdaptPlan:
     def _network(self) -> dict[str, Any]:
         """How it will read: by the options, else as its fam.json says, else as `famcli enable` would choose."""
         folder = base_folder(self.model)
-        given = {name: getattr(self, name) for name in ("block_size", "memory_segments", "fam_length")}
+        given = {name: value for name, value in self.network.items() if value is not None}
         if (folder / SIDECAR_FILE).exists():
             fam = read_sidecar(folder).fam
         else:
-            fam, _ = choose_fam(read_config(folder).decoder, **given, sink_tokens=0)
-        numbers = {name: getattr(fam, name) if value is None else value for name, value in given.items()}
-        return {**numbers, "memory_update": "gated", "gate_threshold": fam.gate_threshold}
+            fam, _ = choose_fam(read_config(folder).decoder, **given)
+        settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
+        return {name: getattr(fam, name) for name in settings} | given | {"memory_update": "gated"}
 
     def _corpora(self) -> list[dict[str, Any]]:
         corpora: list[dict[str, Any]] = []

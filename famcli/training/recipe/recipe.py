@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import RecipeError
-from famcli.nn.config import MEMORY_UPDATES
+from famcli.nn.config import FamConfig
 from famcli.training.recipe.adapt import AdaptRecipe, with_base
 from famcli.training.recipe.objectives import LANGUAGE_MODELLING, ObjectiveRecipe
 from famcli.training.recipe.tables import apply_override, key, parse_table
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
-    """The shape of the decoder and of its memory; names as in `DecoderConfig` and `FamConfig`."""
+@dataclass(frozen=True, kw_only=True)
+class NetworkRecipe(FamConfig):
+    """How the network reads (the keys of `FamConfig`), and the decoder's shape, with names as in `DecoderConfig`."""
 
     hidden_size: int = key("model width d", low=1)
     num_layers: int = key("number of layers", low=1)
@@ -34,21 +34,14 @@ class NetworkRecipe:
     num_key_value_heads: int = key("key and value heads; divides num_heads", low=1)
     head_dim: int = key("width of one head, even", low=2)
     intermediate_size: int = key("width of the gated feed-forward", low=1)
-    block_size: int = key("tokens in a block, C", low=1)
-    memory_segments: int = key("closed blocks a token still sees, m", low=0)
-    fam_length: int = key("rows of the feedback memory, f; 0 trains the BSWA twin", low=0)
     tie_embeddings: bool = key("share the embedding with the output head", True)
     rope_theta: float = key("base of the rotary angles", 10000.0, low=1.0)
     norm_eps: float = key("epsilon of the RMS norms", 1e-5, low=0.0)
-    memory_update: str = key(
-        "how a memory takes in a block: additive (the paper's form) or gated", "additive", choices=MEMORY_UPDATES
-    )
-    gate_threshold: float = key(
-        "gated: the share of a row's attention that a block must get before the row changes", 0.5, low=0.0, high=0.999
-    )
-    first_update_residual: bool = key("ablation: the first update keeps the initial memory", False)
-    stop_segment_gradient: bool = key("ablation: no gradient through the segments", False)
-    prompt_with_first_block: bool = key("ablation: the first memory's rows go up the layers with block 0", False)
+
+    @property
+    def fam(self) -> FamConfig:
+        """How the network reads, alone."""
+        return FamConfig(**{each.name: getattr(self, each.name) for each in dataclasses.fields(FamConfig)})
 
 
 @dataclass(frozen=True)
@@ -300,7 +293,11 @@ def _without_defaults(value: Any) -> Any:
     if not dataclasses.is_dataclass(value):
         return value
     pairs = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-    return {item.name: _without_defaults(given) for item, given in pairs if given != item.default}
+    return {
+        item.name: _without_defaults(given)
+        for item, given in pairs
+        if given != item.default or item.metadata.get("required")
+    }
 
 
 def load_recipe(path: Path | str, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -364,7 +361,6 @@ def _check_whole(recipe: Recipe) -> None:
     problems = [
         (network.num_heads % network.num_key_value_heads != 0, "network.num_key_value_heads must divide num_heads"),
         (network.head_dim % 2 != 0, "network.head_dim must be even"),
-        (network.fam_length > network.block_size, "network.fam_length must be at most block_size"),
         (
             recipe.tokenizer.path is None and recipe.tokenizer.vocab_size is None,
             "tokenizer needs path or vocab_size; add one",

@@ -11,7 +11,7 @@ import tomllib
 from dataclasses import MISSING, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from famcli.errors import RecipeError
 
@@ -24,6 +24,11 @@ def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: flo
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
+def is_required(item: dataclasses.Field[Any]) -> bool:
+    """True if a recipe must have the key: it has no default, or one that serves others than recipes."""
+    return item.default is MISSING or bool(item.metadata.get("required"))
+
+
 def type_name(hint: Any) -> str:
     """What a type is called in the documentation and in errors."""
     if get_origin(hint) in (UnionType, Union):
@@ -32,6 +37,8 @@ def type_name(hint: Any) -> str:
         return f"list of {type_name(get_args(hint)[0])}"
     if get_origin(hint) is dict:
         return "table of strings"
+    if get_origin(hint) is Literal:
+        return "string"
     return {int: "integer", float: "number", bool: "true or false", str: "string", Path: "path"}[hint]
 
 
@@ -81,11 +88,14 @@ def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any
     for name, item in fields.items():
         if name in table:
             values[name] = _parse_value(hints[name], table[name], item, file, prefix + name)
-        elif item.default is MISSING:
+        elif is_required(item):
             doc = item.metadata["doc"]
             remedy = f"add the section [{prefix}{name}]" if doc == "section" else f"it is the {doc}"
             raise RecipeError(f"{file}: {prefix}{name} is missing; {remedy}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:  # FamConfig checks itself, whoever makes it
+        raise RecipeError(f"{file}: {prefix.rstrip('.')}: {error}") from error
 
 
 def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str, name: str) -> Any:
@@ -102,6 +112,7 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
         if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
             raise RecipeError(f"{file}: {name} must be a table of strings; it is {value!r}")
         return value
+    hint = str if get_origin(hint) is Literal else hint  # its strings are the choices, checked below
     accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise RecipeError(f"{file}: {name} must be of type {type_name(hint)}; it is {value!r}")

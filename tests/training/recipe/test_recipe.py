@@ -43,7 +43,7 @@ def test_the_recipe_that_ships_is_valid_and_keeps_out_what_must_be_kept_out() ->
         ("steps = 6", "", "schedule needs steps or max_minutes"),
         ("weight = 3", "weight = 'much'", "corpora[0].weight must be of type number"),
         ('name = "notes"', 'name = "tales"', "different names"),
-        ("fam_length = 2", "fam_length = 9", "at most block_size"),
+        ("fam_length = 2", "fam_length = 9", "'fam_length' must be between 0 and 8, it is 9"),
         ("num_key_value_heads = 1", "num_key_value_heads = 3", "must divide num_heads"),
         ('dtype = "float32"', 'dtype = "int8"', "hardware.dtype must be one of float32, bfloat16"),
         ("seed = 3", "seed = -1", "data.seed must be at least 0"),
