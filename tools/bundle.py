@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from famcli.documents.atomic import put_in_place
 from famcli.errors import FamcliError, RecipeError
 from famcli.training.data.corpus import EncodingGuessed, OnProgress, PackProgress
 from famcli.training.data.data import open_data
@@ -67,8 +67,7 @@ def unpack_bundle(folder: Path, cache: Path) -> None:
             with tarfile.open(fileobj=cast(IO[bytes], _PartReader(parts)), mode="r|bz2") as tar:
                 tar.extractall(made, filter="data")
             for entry in Path(made).iterdir():
-                shutil.rmtree(cache / entry.name, ignore_errors=True)
-                entry.rename(cache / entry.name)
+                put_in_place(entry, cache / entry.name)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise RecipeError(f"{folder}: a part is damaged ({error}), or the disk is full; carry them again") from error
 

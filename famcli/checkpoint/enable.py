@@ -7,7 +7,6 @@ decoder runs as sliding blocks with attention sinks (arXiv 2309.17453).
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from famcli.checkpoint.loading import read_rows
 from famcli.checkpoint.save import save_prompt
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
+from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError, UsageError
 
 _ROWS_AT_ONCE = 4096
@@ -112,20 +112,15 @@ def _statistics(embedding: StoredTensor) -> tuple[Tensor, Tensor]:
 
 
 def _write(folder: Path, sidecar: Sidecar, prompt: Tensor | None) -> tuple[Path, ...]:
-    """Write both files elsewhere first; `fam.json`, which makes the folder an enabled one, is moved in last."""
-    written = []
+    """Write both files, or `fam.json` alone, which makes the folder an enabled one; returns what was written."""
     try:
         prompt_file, sidecar_file = beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE)
-        with tempfile.TemporaryDirectory(prefix=".enabling-", dir=sidecar_file.parent) as made:
+        with atomic_files(sidecar_file.parent) as made:
             if prompt is not None:
-                save_prompt(Path(made) / PROMPT_FILE, prompt)
-                os.replace(Path(made) / PROMPT_FILE, prompt_file)
-                written.append(prompt_file)
+                save_prompt(made / prompt_file.name, prompt)
             else:
                 prompt_file.unlink(missing_ok=True)
-            (Path(made) / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
-            os.replace(Path(made) / SIDECAR_FILE, sidecar_file)
-            written.append(sidecar_file)
+            (made / sidecar_file.name).write_text(sidecar.dumps(), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be written to ({error}); free space, or copy the folder") from error
-    return tuple(written)
+    return (sidecar_file,) if prompt is None else (prompt_file, sidecar_file)

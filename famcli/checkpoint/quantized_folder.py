@@ -7,9 +7,7 @@ time, so no more than a file of them is ever in memory.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
@@ -29,6 +27,7 @@ from famcli.checkpoint.quantize import bits_of
 from famcli.checkpoint.save import save_tensors
 from famcli.checkpoint.sidecar import SIDECAR_FILE
 from famcli.checkpoint.weights import INDEX_FILE, PROMPT_FILE, SCALE_SUFFIX, StoredTensor, opened
+from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError
 from famcli.nn.config import FamConfig
 from famcli.tokens.gguf_file import is_gguf, read_gguf
@@ -55,14 +54,11 @@ def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes:
     stored = checked_weights(folder, config, FamConfig(fam_length=0))
     tokenizer = checked_tokenizer(folder, config.decoder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".quantizing-", dir=target) as made:
-            _write_weights(Path(made), stored, to, shard_bytes)
-            tokenizer.save(Path(made))
-            _copy_along(folder, Path(made))
-            _write_json(Path(made) / CONFIG_FILE, _config(folder) | {"quantization_config": STORAGES[to]})
-            for path in sorted(Path(made).iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-                os.replace(path, target / path.name)
+        with atomic_files(target) as made:
+            _write_weights(made, stored, to, shard_bytes)
+            tokenizer.save(made)
+            _copy_along(folder, made)
+            _write_json(made / CONFIG_FILE, _config(folder) | {"quantization_config": STORAGES[to]})
     except (OSError, SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise

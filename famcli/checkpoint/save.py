@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from famcli.checkpoint.families.pretrained import CONFIG_FILE, llama_json
 from famcli.checkpoint.int8 import quantized
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import INDEX_FILE, PROMPT_FILE, PROMPT_NAME, SCALE_SUFFIX, WEIGHTS_FILE
+from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError
 from famcli.nn import Network
 from famcli.tokens.tokenizer import Tokenizer
@@ -47,18 +47,14 @@ def save_checkpoint(
     assert storage in ("float", "int8")
     target = Path(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=target) as made:
+        with atomic_files(target) as made:
             weights, prompt = _prepared(network, dtype, storage)
-            _write_weights(Path(made), weights, shard_bytes)
+            _write_weights(made, weights, shard_bytes)
             if prompt is not None:
-                save_prompt(Path(made) / PROMPT_FILE, prompt)
-            _write_json(Path(made) / CONFIG_FILE, _config_json(network, tokenizer, dtype, storage))
-            _write_others(Path(made), tokenizer, sidecar)
-            names = {path.name for path in Path(made).iterdir()}
-            # Weights first: a folder is opened by its config.json and fam.json, which therefore come last.
-            for name in sorted(names, key=lambda name: (name.endswith(".json"), name)):
-                os.replace(Path(made) / name, target / name)
+                save_prompt(made / PROMPT_FILE, prompt)
+            _write_json(made / CONFIG_FILE, _config_json(network, tokenizer, dtype, storage))
+            _write_others(made, tokenizer, sidecar)
+            names = {path.name for path in made.iterdir()}
         _remove_old_weights(target, names)
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(

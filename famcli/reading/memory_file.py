@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.target import replacing
+from famcli.documents.atomic import atomic_file
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import State
 from famcli.reading.bookmark import Bookmark
@@ -123,9 +123,8 @@ def _alone(tensor: Tensor) -> Tensor:
 
 def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
     try:
-        with replacing(path) as beside:
+        with atomic_file(path, private=True) as beside:
             save_file(tensors, beside, metadata(info, tensors))
-            beside.chmod(0o600)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         untouched = "; what was there before is untouched" if path.exists() else ""

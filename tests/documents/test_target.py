@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.documents.target import check_page, check_target, replacing
+from famcli.documents.target import check_page, check_target
 from famcli.errors import UsageError
 
 PAGE = "<!DOCTYPE html>\n<p>old</p>"
@@ -64,23 +64,3 @@ def test_a_text_that_is_read_is_not_replaced(tmp_path: Path) -> None:
         check_page(tmp_path / "link", [tmp_path / "page.html"])
     with pytest.raises(UsageError, match="is there already and is no poem"):
         check_target(tmp_path / "page.html", "poem", lambda first: first.startswith(b"Roses"))
-
-
-def test_it_takes_its_place_whole_or_not_at_all_and_links_stay(tmp_path: Path) -> None:
-    make(tmp_path)
-    before = sorted(tmp_path.iterdir())
-
-    def fail() -> None:
-        with replacing(tmp_path / "link") as beside:
-            beside.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert (tmp_path / "page.html").read_text() == PAGE
-    with replacing(tmp_path / "link") as beside:
-        beside.write_text("whole")
-        assert (tmp_path / "page.html").read_text() == PAGE
-    assert (tmp_path / "page.html").read_text() == "whole"
-    assert (tmp_path / "link").is_symlink()
-    assert sorted(tmp_path.iterdir()) == before

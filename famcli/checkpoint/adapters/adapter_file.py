@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from famcli.checkpoint.families.weight_names import Rows
 from famcli.checkpoint.save import save_prompt, save_tensors
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, opened, weights_fingerprint
+from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError
 from famcli.nn.lora import LoraConfig, LowRank
 
@@ -54,17 +53,12 @@ def save_adapter(
     sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as made:
-            save_tensors(Path(made) / ADAPTER_WEIGHTS, tensors)
+        with atomic_files(folder) as made:
+            save_tensors(made / ADAPTER_WEIGHTS, tensors)
             if prompt is not None:
-                save_prompt(Path(made) / PROMPT_FILE, prompt)
-            (Path(made) / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
-            (Path(made) / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            for path in sorted(Path(made).iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(path, folder / path.name)
+                save_prompt(made / PROMPT_FILE, prompt)
+            (made / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
+            (made / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if prompt is None:
             (folder / PROMPT_FILE).unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:

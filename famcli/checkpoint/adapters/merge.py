@@ -6,9 +6,7 @@ They are read, changed and written one file at a time.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ from famcli.checkpoint.folder import check_links, check_new_folder, checkpoint_f
 from famcli.checkpoint.save import save_prompt, save_tensors
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, opened, stored_prompt, weight_files
+from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError
 from famcli.nn.config import FamConfig
 from famcli.tokens.gguf_file import is_gguf
@@ -83,19 +82,14 @@ def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None,
     folder = _source(source)
     config = read_config(folder)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".merging-", dir=target) as made:
+        with atomic_files(target) as made:
             for path in weight_files(folder):
-                save_tensors(Path(made) / path.name, _changed(path, config, change))
-            _copy_along(folder, Path(made), sidecar is None)
+                save_tensors(made / path.name, _changed(path, config, change))
+            _copy_along(folder, made, sidecar is None)
             if sidecar is not None:
-                (Path(made) / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
+                (made / SIDECAR_FILE).write_text(sidecar.dumps(), encoding="utf-8")
             if prompt is not None:
-                save_prompt(Path(made) / PROMPT_FILE, prompt)
-            for path in sorted(Path(made).iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(path, target / path.name)
+                save_prompt(made / PROMPT_FILE, prompt)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{target}: the checkpoint could not be written ({error}); free space, retry") from error
     return target

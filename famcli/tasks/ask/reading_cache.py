@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
+from famcli.documents.atomic import put_in_place
 from famcli.documents.opening import hash_prefix, shown_path
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
@@ -156,10 +157,12 @@ class ReadingCache:
         }
         (folder / _ENTRY).write_text(json.dumps(values), encoding="utf-8")
         text.index.close()  # an open file cannot be moved everywhere
-        place = folder
-        if _size(folder) <= self.limit:
-            with contextlib.suppress(OSError):  # another process may have been faster
-                place = folder.rename(self.folder / key.digest)
+        place, entry = folder, self.folder / key.digest
+        # Another process may have been faster; its entry may be open, and is as good.
+        if _size(folder) <= self.limit and not entry.exists():
+            with contextlib.suppress(OSError):
+                put_in_place(folder, entry)
+                place = entry
                 self._shrink()
         return replace(text, index=PassageIndex(index_path(place), must_exist=True))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.target import check_page, replacing
+from famcli.documents.atomic import atomic_file
+from famcli.documents.target import check_page
 from famcli.errors import UsageError
 from famcli.tasks.report.document_html import safe, text_html
 from famcli.tasks.report.heat import LEVELS
@@ -66,10 +67,9 @@ def write_report(
     check_page(target)
     thresholds = None if recorder is None else recorder.thresholds(LEVELS)
     try:
-        with replacing(target) as beside:
-            with beside.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(report_html(report, texts, thresholds))
-            beside.chmod(0o644)
+        with atomic_file(target) as beside, beside.open("w", encoding="utf-8", newline="
+") as file:
+            file.writelines(report_html(report, texts, thresholds))
     except OSError as error:
         raise UsageError(f"cannot write the report to {target}: {error.strerror}; name another file") from error
 

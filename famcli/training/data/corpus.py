@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.documents.atomic import atomic_folder
 from famcli.documents.opening import open_source
 from famcli.documents.records import Record, holds_records, read_records
 from famcli.errors import RecipeError
@@ -187,35 +186,29 @@ def write_packed(
 
     source: the file they come from, whose time and size are kept with them. files: more files by name, as they are.
     """
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
     stamps = _stamps(source)
     offsets, num_bytes, ids = [0], [], []
     done, reported = 0, 0
-    with (temporary / "tokens.bin").open("wb") as file:
-        for name, text in texts:
-            tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)
-            file.write(tokens.tobytes())
-            offsets.append(offsets[-1] + len(tokens))
-            num_bytes.append(len(text.encode("utf-8")))
-            ids.append(name)
-            done += len(text)
-            if done - reported >= _PROGRESS_CHARACTERS:
-                on_progress(done)
-                reported = done
-        on_progress(done)
-        file.flush()
-        os.fsync(file.fileno())
-    np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
-    np.save(temporary / "num_bytes.npy", np.array(num_bytes, dtype=np.int64))
-    for name, content in files.items():
-        (temporary / name).write_text(content, encoding="utf-8")
-    meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids, "source": stamps}
-    (temporary / "meta.json").write_text(json.dumps(meta))
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with atomic_folder(folder) as made:
+        with (made / "tokens.bin").open("wb") as file:
+            for name, text in texts:
+                tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)
+                file.write(tokens.tobytes())
+                offsets.append(offsets[-1] + len(tokens))
+                num_bytes.append(len(text.encode("utf-8")))
+                ids.append(name)
+                done += len(text)
+                if done - reported >= _PROGRESS_CHARACTERS:
+                    on_progress(done)
+                    reported = done
+            on_progress(done)
+        np.save(made / "offsets.npy", np.array(offsets, dtype=np.int64))
+        np.save(made / "num_bytes.npy", np.array(num_bytes, dtype=np.int64))
+        for name, content in files.items():
+            (made / name).write_text(content, encoding="utf-8")
+        meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids, "source": stamps}
+        (made / "meta.json").write_text(json.dumps(meta))
 
 
 def is_current(folder: Path, source: Path) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from famcli.documents.atomic import atomic_folder
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
 from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
@@ -30,11 +30,8 @@ def recipe_tokenizer(recipe: Recipe, cache: Path, on_progress: OnProgress = lamb
     key = cache_key(vocab_size, recipe.tokenizer.characters, recipe.data.seed, rules)
     folder = cache / f"tokenizer-{key}"
     if not holds_tokenizer(folder):
-        temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        train_sentencepiece(_sample(recipe, on_progress), vocab_size, temporary, num_threads=os.cpu_count() or 1)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with atomic_folder(folder) as made:
+            train_sentencepiece(_sample(recipe, on_progress), vocab_size, made, num_threads=os.cpu_count() or 1)
     return open_tokenizer(folder)
 
 

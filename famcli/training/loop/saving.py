@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from famcli.documents.atomic import atomic_folder
 from famcli.errors import RecipeError
 
 _PREFIX = "checkpoint-"
@@ -59,24 +60,19 @@ def running_alone(run_folder: Path) -> Iterator[None]:
 def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
     """Write a training checkpoint and remove older ones; returns its folder. Raises RecipeError when writing fails."""
     final = run_folder / f"{_PREFIX}{step:08d}"
-    temporary = run_folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    # A process that was killed while it wrote left a large folder of no use.
+    for left in run_folder.glob(f".{_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        temporary.mkdir(parents=True)
-        save_file(whole, temporary / "tensors.safetensors")
-        (temporary / "state.json").write_text(json.dumps(values), encoding="utf-8")
-        for file in temporary.iterdir():
-            _flush(file)
+        with atomic_folder(final) as made:
+            save_file(whole, made / "tensors.safetensors")
+            (made / "state.json").write_text(json.dumps(values), encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise RecipeError(
             f"{run_folder}: a training checkpoint cannot be written ({error}); make room, and give the same command "
             "again: it goes on from the checkpoint before"
         ) from error
-    shutil.rmtree(final, ignore_errors=True)  # there only if a run was started again from an older one
-    temporary.rename(final)
-    _flush(run_folder)
     for other in _checkpoints(run_folder):
         if other != final:
             shutil.rmtree(other, ignore_errors=True)
@@ -120,11 +116,3 @@ def merge_lanes(parts: Sequence[SavedLanes]) -> SavedLanes:
 
 def _checkpoints(run_folder: Path) -> list[Path]:
     return sorted(path for path in run_folder.glob(f"{_PREFIX}*") if path.is_dir())
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
