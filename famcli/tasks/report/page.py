@@ -67,8 +67,7 @@ def write_report(
     check_page(target)
     thresholds = None if recorder is None else recorder.thresholds(LEVELS)
     try:
-        with atomic_file(target) as beside, beside.open("w", encoding="utf-8", newline="
-") as file:
+        with atomic_file(target) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(report_html(report, texts, thresholds))
     except OSError as error:
         raise UsageError(f"cannot write the report to {target}: {error.strerror}; name another file") from error

@@ -70,20 +70,20 @@ def on_event(event):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 KILL_WHILE_SAVING = """
-flush, flushed = saving._flush, []
+flush, flushed = atomic._flush, []
 def flush_or_die(path):
-    flushed.append(path)
+    flushed.extend([path] if "checkpoint-" in str(path) else [])
     if len(flushed) == 14:
         os.kill(os.getpid(), signal.SIGKILL)
     flush(path)
-saving._flush = flush_or_die
+atomic._flush = flush_or_die
 def on_event(event):
     pass
 """
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from famcli.training.loop import saving
+from famcli.documents import atomic
 from famcli.training.loop.loop import train
 from famcli.training.recipe.recipe import load_recipe
 %s
