@@ -19,8 +19,8 @@ from famcli.documents.text_source import TextSource
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap
 from famcli.nn import MemoryMode
-from famcli.tasks.summarize.candidates import Budget, Candidate
-from famcli.tasks.summarize.summarize import Length, SummarizeConfig, Summarizer
+from famcli.tasks.summarize.candidates import Budget
+from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
 from famcli.tasks.task import Advance
 from famcli.text.quality import is_quotable, num_words
 from famcli.text.sentences import Sentence, SentenceSplitter
@@ -176,9 +176,7 @@ def _summarize(
     """Where the sentences that famcli chooses begin, and their text."""
     raw = item.text.encode("utf-8", "replace")
     document = TextSource(io.BytesIO(raw), item.id, None, len(raw))
-    config = SummarizeConfig(
-        mode="extract", length=Length(budget=budget), focus=item.question, memory_mode=mode, sections=False
-    )
+    config = SummarizeConfig(mode="extract", length=budget, focus=item.question, memory_mode=mode)
     task = Summarizer(model, config)
     for event in task.events([document]):
         if isinstance(event, Advance):
@@ -190,7 +188,7 @@ def _within(order: Sequence[int], sentences: Sequence[Sentence], budget: Budget)
     """The first of a ranking whose words come nearest to the budget, in the order of the text."""
     taken, used = list[int](), 0
     for number in order:
-        cost = budget.cost(Candidate(sentences[number], "", 0, 0.0))
+        cost = budget.cost(sentences[number].text)
         if taken and used + cost - budget.count > budget.count - used:
             break
         taken.append(number)

@@ -22,6 +22,7 @@ from famcli.cli.options import (
 from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line
 from famcli.errors import UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
@@ -71,9 +72,9 @@ def summarize(
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
 
-    Sentences are chosen while the text is read, by how often the text has their words, by where they stand and by the
-    memory's attention, less what repeats others, spread over the text. The text may be of any length; memory use does
-    not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
+    Sentences are chosen by how often the text uses their words, by what they share with others, by where they stand
+    and by whether they stand alone. Repetitions are left out, and the choice is spread over the text. The text may be
+    of any length; memory use does not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
     """
     from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 
@@ -100,7 +101,7 @@ def summarize(
             if work.interrupted:
                 break
         if work.form == "json":
-            objects = [result.to_json() for result in results]
+            objects = [to_json(result) for result in results]
             work.output.json({"files": objects} if each else objects[0])
         work.finish(sum(result.num_sentences_seen for result in results))
 
@@ -127,7 +128,8 @@ def _summarize(
         work.follow(task.events(open_documents(group, encoding)), stream.event)
         result = task.result()
         if recorder is not None and html is not None:
-            _write_report(html, result, recorder)
+            heat = "the memory's attention to each word" if task.shows_attention else "how surprising each word was"
+            _write_report(html, result, recorder, heat)
         if work.form != "json":
             _show(work, result, form, heading, stream.begun)
         chosen = {quote.source for quote in result.sentences}
@@ -154,7 +156,7 @@ class _Stream:
             self._work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
         elif self._work.form == "jsonl":
             name = "note" if isinstance(event, Note) else "text"
-            self._work.output.json({"event": name, **event.to_json()})
+            self._work.output.json({"event": name, **to_json(event)})
         elif isinstance(event, Note):
             self._work.progress.advance(0, 0)
         elif isinstance(event, SummaryText) and self._work.form == "text":
@@ -175,36 +177,36 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         return
     if heading is not None and not is_shown:
         work.output.line(f"== {heading}", "bold")
-    lines = list(format_summary(result, "bullets" if form == "json" else form))
+    written, lines = result.written, list(format_summary(result, "bullets" if form == "json" else form))
     if is_shown:  # as it was written
         work.output.line()
-        lines = lines[len((result.text or "").splitlines()) :]
+        lines = lines[len(written.text.splitlines()) if written is not None else 0 :]
     for mark, text in lines:
         work.output.write(mark, "cyan" if text else "bold")
         work.output.line(text)
     work.output.line()
-    if result.text is not None:
-        how = f"Written by the checkpoint from {plural(result.num_notes, 'note')}. "
+    if written is not None:
+        how = f"Written by the checkpoint from {plural(written.num_notes, 'note')}. "
     elif result.sentences:
-        by = ", by surprise" * (result.signal == "surprise")  # not by the memory
-        how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}{by}. "
+        how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}. "
     else:
         how = ""
     work.show_counts(result.counts, result.partial, how)
 
 
 def _show_lines(work: Work, result: SummaryResult) -> None:
-    values: dict[str, Any] = result.to_json()
+    values: dict[str, Any] = to_json(result)
     for sentence in values.pop("sentences"):
         work.output.json({"event": "sentence", **sentence})
     work.output.json({"event": "result", **values})
 
 
-def _write_report(path: Path, result: SummaryResult, recorder: Recorder) -> None:
+def _write_report(path: Path, result: SummaryResult, recorder: Recorder, heat: str) -> None:
     from famcli.tasks.report.page import write_report
     from famcli.tasks.summarize.summary_format import report_of
 
     names = ", ".join(source.name for source in result.counts.sources)
     facts = [describe_counts(result.counts), f"{result.model}, memory {result.memory_mode}"]
     facts += ["Partial: interrupted before the end of the input."] * result.partial
-    write_report(path, report_of(result, f"Summary of {names}", tuple(facts)), recorder.texts, recorder)
+    report = report_of(result, f"Summary of {names}", tuple(facts), heat)
+    write_report(path, report, recorder.texts, recorder)

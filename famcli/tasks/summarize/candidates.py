@@ -1,12 +1,15 @@
-"""A bounded choice of sentences, spread over a document whose length is not known beforehand."""
+"""Candidate sentences of a summary: the best few of each stretch of a document whose length is not known beforehand,
+and the final choice among them."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, repeat
 from typing import Literal
+
+import numpy as np
 
 from famcli.text.quality import num_words, said, similarity, word_set
 from famcli.text.sentences import Sentence
@@ -14,200 +17,158 @@ from famcli.text.sentences import Sentence
 MAX_BINS = 64
 PER_BIN = 8
 _FIRST_LENGTH = 1024  # bytes of a bin until the document outgrows MAX_BINS of them
-_REDUNDANCY = 1.0  # how many standard deviations of the score full redundancy costs
 _MAX_SIMILARITY = 0.6
+# In standard deviations of the score, at full similarity. 0.5 and 1.5 have the same ROUGE (docs/decisions.md).
+_REDUNDANCY = 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A sentence of a source. place: bytes of text before it over all sources, in UTF-8. score: the higher, the better,
-    by what was known when it was read. salience: of its tokens alone. opens: it begins a paragraph, and not a speech.
+    """A sentence that a summary may quote.
+
+    source: name of its document. place: UTF-8 bytes of text before it, over all documents. score: by what was known
+    when it was read; higher is better. opens: it begins a paragraph and is not direct speech.
     """
 
     sentence: Sentence
     source: str
     place: int
     score: float
-    salience: float = 0.0
     opens: bool = False
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """What likeness is judged by."""
+        """The words that similarity is computed from."""
         return word_set(self.sentence.text)
 
     @cached_property
-    def said(self) -> str:
-        """The same for sentences with the same words."""
+    def normalized(self) -> str:
+        """The text in a form in which repetitions are equal."""
         return said(self.sentence.text)
 
-    def likeness(self, other: Candidate) -> float:
-        """How much it says the same as another one, 0 to 1."""
-        return 1.0 if self.said == other.said else similarity(self.words, other.words)
+    def similarity(self, other: Candidate) -> float:
+        """How much two sentences say the same, 0 to 1."""
+        return 1.0 if self.normalized == other.normalized else similarity(self.words, other.words)
 
     def repeats(self, other: Candidate) -> bool:
-        """Whether it says nearly the same as another one."""
-        return self.likeness(other) > _MAX_SIMILARITY
+        """True if the two sentences say nearly the same."""
+        return self.similarity(other) > _MAX_SIMILARITY
 
 
-class Heap:
-    """The best few candidates that were pushed, and of those that repeat one another only the best."""
+def keep_best(kept: list[Candidate], candidate: Candidate, size: int = PER_BIN) -> None:
+    """Add `candidate` to the best `size` ones in `kept`; of sentences that repeat each other only the best stays."""
+    rival = next((one for one in kept if candidate.repeats(one)), None)
+    if rival is None and len(kept) == size:
+        rival = min(kept, key=_rank)
+    if rival is None:
+        kept.append(candidate)
+    elif _rank(candidate) > _rank(rival):
+        kept[kept.index(rival)] = candidate
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: list[tuple[float, int, Candidate]] = []
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def push(self, candidate: Candidate) -> None:
-        """Keep it, if it is good enough."""
-        entry = (candidate.score, -candidate.place, candidate)
-        for index, kept in enumerate(self._entries):
-            if candidate.repeats(kept[2]):
-                if entry > kept:
-                    self._entries[index] = entry
-                    heapq.heapify(self._entries)
-                return
-        if len(self._entries) < self._size:
-            heapq.heappush(self._entries, entry)
-        else:
-            heapq.heappushpop(self._entries, entry)
-
-    def merge(self, other: Heap) -> None:
-        """Push all of another one's."""
-        for candidate in other.all():
-            self.push(candidate)
-
-    def forget(self, place: int) -> None:
-        """Forget those from `place` on."""
-        self._entries = [entry for entry in self._entries if entry[2].place < place]
-        heapq.heapify(self._entries)
-
-    def all(self) -> list[Candidate]:
-        """Those that are kept, in the order of the document."""
-        return sorted((entry[2] for entry in self._entries), key=_place)
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    # Of equal scores the first sentence wins, so that a summary does not depend on the order of comparisons.
+    return candidate.score, -candidate.place
 
 
 class Candidates:
     """The best `PER_BIN` sentences of each of at most `MAX_BINS` equal stretches of the document.
 
-    When the document outgrows the bins, each two become one: what is held never grows.
+    When the document outgrows the bins, every two of them become one, so memory stays constant.
     """
 
     def __init__(self) -> None:
         self._length = _FIRST_LENGTH
-        self._bins: dict[int, Heap] = {}
+        self._bins: dict[int, list[Candidate]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._bins.values()))
 
     def add(self, candidate: Candidate) -> None:
-        """Keep it, if it is good enough for its bin."""
+        """Keep the candidate if it is among the best of its bin."""
         while candidate.place // self._length >= MAX_BINS:
-            self._double()
-        self._bins.setdefault(candidate.place // self._length, Heap(PER_BIN)).push(candidate)
+            self._merge_bins()
+        keep_best(self._bins.setdefault(candidate.place // self._length, []), candidate)
 
     def best_of_last(self) -> Candidate | None:
-        """The best one of the last stretch that has any."""
-        last = max((index for index, kept in self._bins.items() if len(kept)), default=None)
-        return None if last is None else max(self._bins[last].all(), key=lambda candidate: candidate.score)
+        """The best candidate of the last bin that has any."""
+        last = max((index for index, kept in self._bins.items() if kept), default=None)
+        return None if last is None else max(self._bins[last], key=_rank)
 
     def forget(self, place: int) -> None:
-        """Forget those from `place` on."""
-        for kept in self._bins.values():
-            kept.forget(place)
+        """Remove the candidates from `place` on."""
+        for index, kept in self._bins.items():
+            self._bins[index] = [one for one in kept if one.place < place]
 
     def all(self) -> list[Candidate]:
-        """Those that are kept, in the order of the document."""
-        return sorted((candidate for kept in self._bins.values() for candidate in kept.all()), key=_place)
+        """All candidates in the order of the document."""
+        return sorted((one for kept in self._bins.values() for one in kept), key=_place)
 
-    def _double(self) -> None:
+    def _merge_bins(self) -> None:
         self._length *= 2
-        merged: dict[int, Heap] = {}
+        merged: dict[int, list[Candidate]] = {}
         for index, kept in self._bins.items():
-            merged.setdefault(index // 2, Heap(PER_BIN)).merge(kept)
+            for candidate in kept:
+                keep_best(merged.setdefault(index // 2, []), candidate)
         self._bins = merged
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may be chosen: a number of sentences, or of words (the sentence that comes closest to it ends it)."""
+    """How much a summary may hold: so many sentences, or words (it ends with the sentence that comes closest)."""
 
     count: int
     unit: Literal["sentences", "words"] = "sentences"
 
-    def cost(self, candidate: Candidate) -> int:
-        """What a sentence takes of it."""
-        return 1 if self.unit == "sentences" else max(1, num_words(candidate.sentence.text))
-
-    def parts(self, candidates: Sequence[Candidate]) -> int:
-        """About how many sentences it is enough for."""
-        mean = sum(map(self.cost, candidates)) / max(1, len(candidates))
-        return max(1, round(self.count / max(1.0, mean)))
+    def cost(self, text: str) -> int:
+        """How much of the budget a sentence takes."""
+        return 1 if self.unit == "sentences" else max(1, num_words(text))
 
 
-def choose(
-    candidates: Iterable[Candidate], budget: Budget, value: Callable[[Candidate], float] | None = None
-) -> list[Candidate]:
-    """What fits the budget, in the order of the document: one from each of as many equal parts as there will be
-    sentences, the best parts first, the rest from anywhere; each time the one with the best value (None: its score)
-    less its likeness to those chosen (maximal marginal relevance, Carbonell and Goldstein 1998). Near repetitions are
-    left out.
+def choose(candidates: Iterable[Candidate], scores: Mapping[Candidate, float], budget: Budget) -> list[Candidate]:
+    """The candidates that make up a summary within the budget, in the order of the document.
+
+    The document is cut into as many equal parts as the summary will have sentences. Each part gives one sentence, the
+    part with the best sentence first; what is left of the budget is filled from anywhere. Each time the candidate with
+    the highest score less its similarity to those already chosen is taken (maximal marginal relevance, Carbonell and
+    Goldstein 1998). Near repetitions and candidates without a score are left out.
     """
-    waiting = list(candidates)
-    if not waiting or budget.count < 1:
+    waiting = [one for one in candidates if one in scores]
+    penalty = _REDUNDANCY * (np.std([scores[one] for one in waiting]) or 1.0) if waiting else 0.0
+    redundancy = dict.fromkeys(waiting, 0.0)  # similarity to the most similar one of those chosen
+    chosen, left = list[Candidate](), budget.count
+    for pool in chain(_equal_parts(waiting, scores, budget), repeat(waiting)):
+        new = [one for one in pool if redundancy[one] <= _MAX_SIMILARITY]
+        if left <= 0 or (pool is waiting and not new):
+            break
+        if not new:
+            continue
+        best = max(new, key=lambda one: scores[one] - penalty * redundancy[one])
+        cost = budget.cost(best.sentence.text)
+        if chosen and cost - left > left:  # further from the budget with it than without
+            break
+        chosen.append(best)
+        waiting.remove(best)
+        left -= cost
+        for other in waiting:
+            redundancy[other] = max(redundancy[other], best.similarity(other))
+    return sorted(chosen, key=_place)
+
+
+def _equal_parts(
+    candidates: Sequence[Candidate], scores: Mapping[Candidate, float], budget: Budget
+) -> list[list[Candidate]]:
+    """The candidates of each of as many equal stretches as there will be sentences, best stretch first."""
+    if not candidates:
         return []
-    return _Choice(waiting, budget, value or (lambda candidate: candidate.score)).made()
-
-
-class _Choice:
-    """One run of `choose`."""
-
-    def __init__(self, waiting: list[Candidate], budget: Budget, value: Callable[[Candidate], float]) -> None:
-        self._waiting, self._budget = waiting, budget
-        self._values = {id(candidate): value(candidate) for candidate in waiting}
-        self._likeness = dict.fromkeys(self._values, 0.0)  # to the one among those chosen that is most alike
-        self._cost = _REDUNDANCY * (_deviation(list(self._values.values())) or 1.0)
-        self._chosen: list[Candidate] = []
-        self._used = 0
-
-    def made(self) -> list[Candidate]:
-        """The candidates that are chosen."""
-        first, last = min(map(_place, self._waiting)), max(map(_place, self._waiting))
-        count = self._budget.parts(self._waiting)
-        parts: dict[int, list[Candidate]] = {}
-        for candidate in self._waiting:
-            parts.setdefault((candidate.place - first) * count // (last - first + 1), []).append(candidate)
-        by_best = sorted(parts.values(), key=lambda part: -max(self._values[id(one)] for one in part))
-        for part in by_best:
-            self._take(part)
-        while self._take(self._waiting):
-            pass
-        return sorted(self._chosen, key=_place)
-
-    def _take(self, pool: list[Candidate]) -> bool:
-        """Choose the best of `pool` that is no repetition; False where there is none, or the budget is used up."""
-        pool = [candidate for candidate in pool if self._likeness[id(candidate)] <= _MAX_SIMILARITY]
-        if not pool or self._used >= self._budget.count:
-            return False
-        best = max(pool, key=lambda one: self._values[id(one)] - self._cost * self._likeness[id(one)])
-        cost, left = self._budget.cost(best), self._budget.count - self._used
-        if self._chosen and cost - left > left:  # further from the budget with it than without
-            self._used = self._budget.count
-            return False
-        self._chosen.append(best)
-        self._waiting.remove(best)
-        self._used += cost
-        for candidate in self._waiting:
-            self._likeness[id(candidate)] = max(self._likeness[id(candidate)], best.likeness(candidate))
-        return True
+    first, last = min(map(_place, candidates)), max(map(_place, candidates))
+    mean_cost = sum(budget.cost(one.sentence.text) for one in candidates) / len(candidates)
+    count = max(1, round(budget.count / mean_cost))
+    parts: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        parts.setdefault((candidate.place - first) * count // (last - first + 1), []).append(candidate)
+    return sorted(parts.values(), key=lambda part: -max(scores[one] for one in part))
 
 
 def _place(candidate: Candidate) -> int:
     return candidate.place
-
-
-def _deviation(values: list[float]) -> float:
-    mean = sum(values) / len(values)
-    return float((sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5)

@@ -1,217 +1,175 @@
-"""What a reading gathers for a summary: sentences as candidates, and the parts of the document, in bounded memory."""
+"""What a reading gathers for a summary, in bounded memory: candidate sentences, and the parts of the text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from itertools import chain
 
-import numpy as np
-from numpy.typing import NDArray
-
-from famcli.checkpoint.model import Model
 from famcli.documents.source import Piece
-from famcli.nn import MemoryMode
-from famcli.reading.engine import start_state
-from famcli.reading.events import BlockEvent
-from famcli.reading.scoring import score_continuation
-from famcli.tasks.report.heat import AttentionProfile
-from famcli.tasks.summarize.candidates import Candidate, Candidates
-from famcli.tasks.summarize.chooser import Chooser
-from famcli.tasks.summarize.focus import Focus
-from famcli.tasks.summarize.parts import Parts
-from famcli.tasks.summarize.salience import Average
+from famcli.tasks.summarize.candidates import Budget, Candidate, Candidates, choose
+from famcli.tasks.summarize.document_parts import DocumentPart, DocumentParts
 from famcli.tasks.summarize.sentence_score import Scorer
-from famcli.tasks.summarize.source_sentences import SourceSentences
-from famcli.tasks.summarize.summary_result import Signal
+from famcli.tasks.summarize.summary_result import Length, Quote, Section, section_budget
 from famcli.text.headings import heading
 from famcli.text.quality import frame_marker, is_line, is_quotable
-from famcli.text.sentences import Sentence
+from famcli.text.sentences import Sentence, SentenceSplitter
 
-Values = Callable[[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]], None]
+MAX_EQUAL_PARTS = 10
+_LONGEST_HEADER = 32 << 10
+"""Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
 
 
 class Extraction:
-    """What one reading gathers for a summary. Feed it what a `Reader` is given and reports.
+    """Gathers sentences while documents are read one after the other, and chooses among them in the end.
 
-    on_values: is told the salience of tokens (index of the source, starts, ends, values), for a heat map.
+    Text is fed as it is decoded; its sentences count from when the network has read them (`advance`), so that an
+    interrupted summary quotes only what was read.
     """
 
-    def __init__(
-        self, model: Model, memory_mode: MemoryMode, focus: str | None = None, on_values: Values | None = None
-    ) -> None:
-        self.model, self.memory_mode = model, memory_mode
-        self.why_surprise = _why_surprise(model, memory_mode)
-        self.parts = Parts()
-        self.num_seen = self.num_quotable = self._num_sources = self._num_bytes = 0
-        self._scorer = Scorer(focus=None if focus is None else Focus(focus))
-        self._on_values = on_values
-        self._profile, self._average = AttentionProfile(), Average()
+    def __init__(self, focus: str | None = None) -> None:
+        self.parts = DocumentParts()
+        self.num_seen = self.num_quotable = 0
+        self._scorer = Scorer(focus)
         self._candidates = Candidates()
-        self._lines = Candidates()  # what may stand for sentences where there are none
-        self._sources: list[SourceSentences] = []  # the open one, and those that wait with it for a block to close
+        self._lines = Candidates()  # quoted where nothing is a sentence
         self._with_pages: set[str] = set()
-        self._held: list[tuple[SourceSentences, BlockEvent]] | None = [] if self.signal == "attention" else None
-
-    @property
-    def signal(self) -> Signal:
-        """What the network says of sentences."""
-        return "surprise" if self.why_surprise else "attention"
+        self._begin_source("", 0)
 
     @property
     def has_only_lines(self) -> bool:
-        """Whether no sentence can be quoted, but lines can."""
+        """True if no sentence can be quoted, but lines can."""
         return not self.num_quotable and len(self._lines) > 0
-
-    @property
-    def scored_by(self) -> str:
-        """All that scores a sentence, in words."""
-        by = _BY_ATTENTION if not self.why_surprise else f"{_BY_SURPRISE} (because {self.why_surprise})"
-        focus = ", and above all how many of the focus's words it has" if self._scorer.focus is not None else ""
-        return (
-            "how often the text has its words, what it shares with others, where it stands, whether it stands alone, "
-            f"and {by}{focus}"
-        )
 
     # ------------------------------------------------------------------------------------------------ reading
 
     def begin_source(self, name: str) -> None:
-        """A source begins."""
-        self._sources.append(SourceSentences(name, self._num_sources, self._num_bytes, self._average))
-        self._num_sources += 1
-        self.parts.begin_source(name, self._num_bytes)
+        """Begin a document."""
+        self._begin_source(name, self._source_place + self._splitter.place)
+        self.parts.begin_source(name, self._source_place)
 
-    def see(self, piece: Piece) -> None:
-        """Text that is going to be read."""
-        self._sources[-1].feed(piece)
+    def feed(self, piece: Piece) -> None:
+        """Take text that is about to be read."""
+        self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
+        self._mind_pages()
 
-    def add(self, event: BlockEvent) -> None:
-        """Tokens were read."""
-        source = self._sources[-1]
-        if self._held is None:
-            self._put(source, event, self._values(event))
-            self._take(source)
-            return
-        self._held.append((source, event))
-        if event.closed:
-            self._release([self._values(held) for _, held in self._held])
+    def advance(self, num_bytes: int) -> None:
+        """Take in the sentences within the first `num_bytes` source bytes: they were read."""
+        while self._waiting and self._waiting[0].end <= num_bytes:
+            self._take(self._waiting.popleft())
 
     def end_source(self) -> None:
-        """The source was read to its end."""
-        self._sources[-1].end()
-        self._num_bytes += self._sources[-1].num_bytes
-        if self._held is None:
-            for source in self._sources:
-                self._take(source)
-            self._sources.clear()
+        """Take in what is left: the document was read to its end, so its last sentence is complete too."""
+        self._waiting += self._splitter.flush()
+        self._mind_pages()
+        while self._waiting:
+            self._take(self._waiting.popleft())
 
-    def settle(self) -> None:
-        """Nothing more comes: what ended within the first block has no attention and is scored by surprise."""
-        if self._held:
-            self.why_surprise = f"the text ended within the first block of {self.model.sidecar.fam.block_size} tokens"
-            self._release(_surprise(self.model, self.memory_mode, [event for _, event in self._held]))
+    def _begin_source(self, name: str, place: int) -> None:
+        # Places are counted in UTF-8, so that a summary does not depend on how its documents are encoded.
+        self._source, self._source_place = name, place
+        self._splitter, self._waiting = SentenceSplitter(), deque[Sentence]()
+        self._num_quotable_before = self.num_quotable
+        self._is_framed = self._is_over = False  # a mark of a book's own text was read; the book has ended
 
-    def best_of_last(self) -> Candidate | None:
-        """The best of what was read last, by what is known so far; the choice at the end may be another."""
-        return self._quoted.best_of_last()
+    def _mind_pages(self) -> None:
+        if self._splitter.page > 1:
+            self._with_pages.add(self._source)
 
-    def chooser(self) -> Chooser:
-        """What chooses among all that was gathered so far."""
-        return Chooser(self._scorer, self._quoted.all(), self.parts.all(), self._with_pages)
+    def _take(self, sentence: Sentence) -> None:
+        self.num_seen += 1
+        if self._is_frame(sentence):
+            return
+        place = self._source_place + sentence.place
+        found = heading(sentence)
+        if found is not None:
+            self.parts.begin(found, sentence.line, place)
+        self._scorer.read(sentence.text)
+        if found is None and is_quotable(sentence):
+            self.num_quotable += 1
+            candidate = self._scorer.candidate(sentence, self._source, place)
+            self._candidates.add(candidate)
+            self.parts.add(candidate)
+        elif not self.num_quotable and is_line(sentence):
+            self._lines.add(self._scorer.candidate(sentence, self._source, place))
 
-    # ------------------------------------------------------------------------------------------------ sentences
+    def _is_frame(self, sentence: Sentence) -> bool:
+        """True if a sentence is not a book's own text, which lies between two marks of Project Gutenberg.
 
-    @property
-    def _quoted(self) -> Candidates:
-        return self._candidates if self.num_quotable else self._lines
-
-    def _values(self, event: BlockEvent) -> NDArray[np.float64]:
-        """Of an event's tokens [n]: log attention against the usual, or nats of surprise; NaN where not known."""
-        if self.signal == "surprise":
-            assert event.nll is not None, "the reader must score"
-            return np.asarray(event.nll.double().numpy())
-        if event.attention is None:
-            return np.full(event.num_tokens, np.nan)
-        block_size = self.model.sidecar.fam.block_size
-        attention = np.asarray(event.attention.double().numpy())
-        return self._profile.salience(attention, block_size - event.num_tokens, block_size)
-
-    def _put(self, source: SourceSentences, event: BlockEvent, values: NDArray[np.float64]) -> None:
-        source.values.add(event.token_starts, event.token_ends, values)
-        if self._on_values is not None:
-            self._on_values(source.index, event.token_starts, event.token_ends, values)
-
-    def _release(self, values: list[NDArray[np.float64]]) -> None:
-        assert self._held is not None
-        for (source, event), its_values in zip(self._held, values, strict=True):
-            self._put(source, event, its_values)
-        self._held = None
-        for source in self._sources:
-            self._take(source)
-
-    def _take(self, source: SourceSentences) -> None:
-        for sentence in source.take():
-            self.num_seen += 1
-            if self._is_frame(sentence, source):
-                continue
-            place = source.place + sentence.place
-            found = heading(sentence)
-            if found is not None:
-                self.parts.begin(found, sentence, place)
-            self._scorer.read(sentence.text)
-            if found is None and is_quotable(sentence):
-                self._keep(sentence, source, place)
-            elif not self.num_quotable and is_line(sentence):
-                salience = source.values.salience(sentence.start, sentence.end)
-                self._lines.add(self._scorer.keep(sentence, source.name, place, salience))
-        if source.has_pages:
-            self._with_pages.add(source.name)
-
-    def _is_frame(self, sentence: Sentence, source: SourceSentences) -> bool:
-        """Whether this is not a book's own text, which lies between two marks: what came before the first is forgotten.
-
-        Several books may come in one stream, and a mark may be missing. Only what came before the very first mark is
-        forgotten, and only as much as a header can hold.
+        What came before the first mark is forgotten. Several books may come in one stream, and a mark may be missing,
+        so only what came before the very first mark is forgotten, and only as much as a header can hold.
         """
         marker = frame_marker(sentence)
         if marker is None:
-            return source.is_over
-        if marker == "start" and not source.is_framed and sentence.place <= _LONGEST_HEADER:
-            self._candidates.forget(source.place)
-            self._lines.forget(source.place)
-            self.parts.begin_again(source.place, sentence.line)
-            self.num_quotable -= source.num_quotable
-        source.is_framed = True
-        source.is_over = marker == "end"
+            return self._is_over
+        if marker == "start" and not self._is_framed and sentence.place <= _LONGEST_HEADER:
+            self._candidates.forget(self._source_place)
+            self._lines.forget(self._source_place)
+            self.parts.begin_again(sentence.line)
+            self.num_quotable = self._num_quotable_before
+        self._is_framed, self._is_over = True, marker == "end"
         return True
 
-    def _keep(self, sentence: Sentence, source: SourceSentences, place: int) -> None:
-        self.num_quotable += 1
-        source.num_quotable += 1
-        salience = source.values.salience(sentence.start, sentence.end)
-        candidate = self._scorer.keep(sentence, source.name, place, salience)
-        self._candidates.add(candidate)
-        self.parts.add(candidate)
+    # ------------------------------------------------------------------------------------------------ choosing
 
+    def best_of_last(self) -> Candidate | None:
+        """The best of what was read last, by what is known so far; the final choice may be another."""
+        return self._quotable.best_of_last()
 
-_LONGEST_HEADER = 32 << 10
-"""Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
+    def misses_focus(self) -> bool:
+        """True if sentences can be quoted, but none is about the focus."""
+        return self.num_quotable > 0 and not any(map(self._is_about_focus, self._candidates.all()))
 
-_BY_ATTENTION = "how much the memory attended to it while it compressed its block"
-_BY_SURPRISE = "how surprising it was"
+    def summary(self, budget: Budget) -> tuple[Quote, ...]:
+        """The best sentences of the whole text; only ones about the focus, where there are any."""
+        scores = self._final_scores()
+        chosen = choose(self._quotable.all(), scores, budget)
+        return tuple(self._quote(one, scores[one], None) for one in chosen)
 
+    def sections(self, length: Length, num_blocks: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+        """The best sentences of each part of the text, in order, and the sections that they make up.
 
-def _why_surprise(model: Model, memory_mode: MemoryMode) -> str:
-    """Why attention cannot score sentences; nothing if it can."""
-    if not model.sidecar.fam.fam_length:
-        return "the checkpoint has no memory"
-    if memory_mode != "on":
-        return f"the memory mode is '{memory_mode}'"
-    return "" if model.sidecar.memory_trained else "the checkpoint's memory is not trained"
+        A single document without headings is cut into equal parts, no more than it has blocks.
+        """
+        parts, has_titles = self.parts.all(), self.parts.has_headings
+        if not has_titles and len(parts) < 2:
+            parts = self._equal_parts(max(1, min(MAX_EQUAL_PARTS, num_blocks)))
+        scores, num_sentences = self._final_scores(), max(1, sum(part.num_sentences for part in parts))
+        chosen, quotes, sections = list[Candidate](), list[Quote](), list[Section]()
+        for number, part in enumerate(parts, start=1):
+            new = [one for one in part.candidates if not any(map(one.repeats, chosen))]
+            found = choose(new, scores, section_budget(length, part.num_sentences / num_sentences))
+            if not found:
+                continue
+            nameless = f"Part {number} of {len(parts)}" if len(parts) > 1 else "The whole text"
+            title = part.title or (part.source if has_titles else nameless)
+            numbers = tuple(range(len(quotes), len(quotes) + len(found)))
+            sections.append(Section(title, max(1, part.level), part.source, part.line, numbers))
+            quotes += [self._quote(one, scores[one], title) for one in found]
+            chosen += found
+        return tuple(quotes), tuple(sections)
 
+    @property
+    def _quotable(self) -> Candidates:
+        return self._candidates if self.num_quotable else self._lines
 
-def _surprise(model: Model, memory_mode: MemoryMode, events: list[BlockEvent]) -> list[NDArray[np.float64]]:
-    """Nats of surprise for the tokens of each event: together at most one block, read once more."""
-    bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-    ids = np.concatenate([np.array(bos, np.int32), *(event.tokens for event in events)])
-    nll = score_continuation(model.network, start_state(model.network, memory_mode), ids)
-    values = np.asarray(nll.double().numpy())[len(bos) :]
-    return np.split(values, np.cumsum([event.num_tokens for event in events])[:-1])
+    def _is_about_focus(self, candidate: Candidate) -> bool:
+        return self._scorer.is_about_focus(candidate.sentence.text)
+
+    def _final_scores(self) -> dict[Candidate, float]:
+        of_parts = chain.from_iterable(part.candidates for part in self.parts.all())
+        scores = self._scorer.final_scores(list(dict.fromkeys((*self._quotable.all(), *of_parts))))
+        return {one: score for one, score in scores.items() if self._is_about_focus(one)} or scores
+
+    def _equal_parts(self, count: int) -> list[DocumentPart]:
+        candidates = self._candidates.all()
+        size = max((one.place for one in candidates), default=0) + 1
+        found: dict[int, DocumentPart] = {}
+        for one in candidates:
+            part = DocumentPart(None, 1, one.place, one.source, 0, one.sentence.line)
+            found.setdefault(one.place * count // size, part).add(one)
+        return list(found.values())
+
+    def _quote(self, candidate: Candidate, score: float, title: str | None) -> Quote:
+        sentence, source = candidate.sentence, candidate.source
+        page = sentence.page if source in self._with_pages else None
+        return Quote(source, sentence.line, page, (sentence.start, sentence.end), sentence.text, score, title)

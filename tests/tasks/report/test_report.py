@@ -142,7 +142,8 @@ def summary_page(folder: Path, extra: str = "", name: str = "text.txt") -> tuple
         for _ in task.events([open_source(source)]):
             pass
         result = task.result()
-        write_report(path, report_of(result, "Summary", ("a fact",)), recorder.texts, recorder)
+        report = report_of(result, "Summary", ("a fact",), "the memory's attention to each word")
+        write_report(path, report, recorder.texts, recorder)
     return path, [quote.text for quote in result.sentences]
 
 

@@ -1,0 +1,155 @@
+"""The parts of a document that its headings begin: found while it is read, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from famcli.tasks.summarize.candidates import Candidate, keep_best
+from famcli.text.headings import PLAIN, Heading
+
+MAX_PARTS = 64
+"""Parts that are kept. Of a text with more, the finest headings are left out, then neighbours joined; parts of
+different documents are joined only when nothing else makes room."""
+
+_TO = " \u2026 "
+
+
+@dataclass
+class DocumentPart:
+    """A part of a document.
+
+    title: None before the first heading. source, source_index: the document it begins in. place: as of `Candidate`.
+    line: of its beginning, from 1. num_sentences: that can be quoted. candidates: the best of them.
+    """
+
+    title: str | None
+    level: int
+    place: int
+    source: str
+    source_index: int
+    line: int
+    num_sentences: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def add(self, candidate: Candidate) -> None:
+        """Count a sentence, and keep it if it is among the best."""
+        self.num_sentences += 1
+        keep_best(self.candidates, candidate)
+
+    def take_in(self, other: DocumentPart) -> None:
+        """Join the part that follows with this one."""
+        self.num_sentences += other.num_sentences
+        for candidate in other.candidates:
+            keep_best(self.candidates, candidate)
+
+
+class DocumentParts:
+    """The parts of one or several documents in their order: at most `MAX_PARTS`."""
+
+    def __init__(self) -> None:
+        self._parts: list[DocumentPart] = []
+        self._source, self._source_index, self._source_place = "", -1, 0  # of the open document
+        self._deepest = PLAIN  # level of heading that still begins a part
+        self._has_marked = False  # whether the open document has headings that are more than a short line
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @property
+    def has_headings(self) -> bool:
+        """True if any heading was found."""
+        return any(part.title is not None for part in self._parts)
+
+    def begin_source(self, name: str, place: int) -> None:
+        """Begin a document, and a part with it."""
+        self._source, self._source_index, self._source_place = name, self._source_index + 1, place
+        self._has_marked = False
+        if self._parts and not self._parts[-1].num_sentences:
+            self._parts.pop()
+        self._append(None, 0, place, 1)
+
+    def begin(self, heading: Heading, line: int, place: int) -> None:
+        """Begin a part with a heading, unless the heading is too fine to begin one."""
+        if heading.level < PLAIN and not self._has_marked:
+            self._has_marked = True
+            self._drop(PLAIN, self._source_index)
+        if heading.level > self._deepest or (self._has_marked and heading.level == PLAIN):
+            return
+        last = self._parts[-1]
+        is_empty = not last.num_sentences and last.source_index == self._source_index
+        if is_empty and last.title is not None and last.level < heading.level:
+            # A chapter's number above its name, or the heading of a book above that of its first chapter.
+            last.title = f"{last.title} \u00b7 {heading.title}"
+            last.level = max(last.level, min(heading.level, 2))
+            return
+        if is_empty:
+            self._parts.pop()  # an entry in a table of contents, or nothing before the first heading
+        self._append(heading.title, heading.level, place, line)
+
+    def add(self, candidate: Candidate) -> None:
+        """Add a sentence that can be quoted to the open part."""
+        self._parts[-1].add(candidate)
+
+    def begin_again(self, line: int) -> None:
+        """Forget what was read of the open document: its own text begins only now, on this line."""
+        self._parts = [part for part in self._parts if part.source_index < self._source_index]
+        for part in self._parts:
+            part.candidates = [one for one in part.candidates if one.place < self._source_place]
+        self._append(None, 0, self._source_place, line)
+
+    def all(self) -> list[DocumentPart]:
+        """The parts with sentences. The first heading of a document, its title, gets the highest level of its parts."""
+        found, titled = [part for part in self._parts if part.num_sentences], set[int]()
+        for index, part in enumerate(found):
+            if part.title is not None and part.source_index not in titled:
+                titled.add(part.source_index)
+                same = [one for one in found if one.source_index == part.source_index and one.title is not None]
+                found[index] = replace(part, level=min(one.level for one in same))
+        return found
+
+    def _append(self, title: str | None, level: int, place: int, line: int) -> None:
+        self._parts.append(DocumentPart(title, level, place, self._source, self._source_index, line))
+        while len(self._parts) > MAX_PARTS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        # The first part of a document has none before it to be joined with.
+        later = [part for before, part in pairwise(self._parts) if part.source_index == before.source_index]
+        levels = {part.level for part in later}
+        if len(levels) > 1:
+            self._deepest = max(levels) - 1
+            self._drop(max(levels))
+        else:
+            self._join_neighbours(across_sources=not levels)
+
+    def _drop(self, level: int, source_index: int | None = None) -> None:
+        """Let headings of this level and finer begin no part any more, in one document or all."""
+        kept: list[DocumentPart] = []
+        for part in self._parts:
+            is_meant = source_index in (None, part.source_index) and part.level >= level
+            if is_meant and kept and kept[-1].source_index == part.source_index:
+                kept[-1].take_in(part)
+            else:
+                kept.append(part)
+        self._parts = kept
+
+    def _join_neighbours(self, across_sources: bool) -> None:
+        """Join every two parts that follow each other."""
+        joined, is_single = list[DocumentPart](), False
+        for part in self._parts:
+            is_joined = is_single and (across_sources or joined[-1].source_index == part.source_index)
+            if is_joined:
+                joined[-1].title = _joined_title(joined[-1].title, part.title)
+                joined[-1].take_in(part)
+            else:
+                joined.append(part)
+            is_single = not is_joined
+        self._parts = joined
+
+
+def _joined_title(first: str | None, second: str | None) -> str | None:
+    """`A to D` of `A to B` and `C to D`."""
+    if first is None or second is None:
+        return first or second
+    return first.split(_TO)[0] + _TO + second.split(_TO)[-1]
