@@ -20,10 +20,11 @@ from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap
 from famcli.nn import MemoryMode
 from famcli.tasks.summarize.candidates import Budget
+from famcli.tasks.summarize.quotable import is_quotable
 from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
 from famcli.tasks.task import Advance
-from famcli.text.quality import is_quotable, num_words
 from famcli.text.sentences import Sentence, SentenceSplitter
+from famcli.text.words import num_words
 
 MEASURES = ("rouge1", "rouge2", "rougeLsum")
 QUARTERS = 4

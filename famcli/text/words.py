@@ -1,4 +1,4 @@
-"""Words as lexical evidence compares them, and BM25.
+"""Words: how texts are compared by them, and BM25.
 
 BM25 is that of Robertson and Zaragoza (2009), equation 3.15, with k1 = 1.2 and b = 0.75.
 """
@@ -10,11 +10,17 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+COMPOUND = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+"""A word as people count them: "well-known" is one."""
+
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _BEGINS_SENTENCE = re.compile(r"(?:^|[.?!:])[^\w]*$")
+# Compared by pairs of characters: Chinese and Japanese put no space between words, Korean writes particles onto them.
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_QUOTATION_MARK = re.compile("[\u201c\u201d]")
 _ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
 _FUNCTION_WORDS = """
 a about after all an and any are as at be because been before being but by can could did do does doing for from had has
@@ -25,8 +31,14 @@ while who whom whose why will with would you your happens happen happened
 _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
+def num_words(text: str) -> int:
+    """How many words there are; two Chinese or Japanese characters count as one."""
+    unspaced = len(_UNSPACED.findall(text))
+    return len(COMPOUND.findall(_UNSPACED.sub(" ", text))) + (unspaced + 1) // 2
+
+
 def terms(text: str) -> list[str]:
-    """The words of `text`, without case and English endings; East Asian words as pairs of characters."""
+    """The words of `text` without case and English endings; East Asian words as pairs of characters."""
     found = []
     for match in _WORD.finditer(text.casefold().replace("\u2019", "'")):
         word = match[0]
@@ -38,15 +50,30 @@ def terms(text: str) -> list[str]:
 
 
 def content_terms(text: str) -> list[str]:
-    """`terms` without English function words; all of them if nothing else is there."""
+    """`terms` without English function words; all terms if there are only function words."""
     return [term for word in _content_words(text) or [text] for term in terms(word)]
 
 
-def names_in(text: str) -> list[str]:
-    """The names in a question and its numbers of three digits or more, each once.
+def has_content(text: str) -> bool:
+    """True if any word is more than an English function word."""
+    return bool(_content_words(text))
 
-    A name is a word with a capital letter that neither begins a sentence nor is a function word. Where function words
-    have capitals or all words have, as in titles, none can be told.
+
+def word_set(text: str) -> frozenset[str]:
+    """What `similarity` compares."""
+    return frozenset(content_terms(text))
+
+
+def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+    """Cosine of two sets of words, 0 to 1."""
+    return len(one & other) / (len(one) * len(other)) ** 0.5 if one and other else 0.0
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a question, and its numbers of three digits or more, each once.
+
+    A name is a capitalised word that does not begin a sentence and is not a function word. In titles, where function
+    words or all words are capitalised, names cannot be told, and only numbers are returned.
     """
     inner = [match for match in _WORD.finditer(text) if not _BEGINS_SENTENCE.search(text[: match.start()])]
     capital = [match[0] for match in inner if match[0] != match[0].lower() and not _EAST_ASIAN.search(match[0])]
@@ -59,15 +86,40 @@ def names_in(text: str) -> list[str]:
 
 
 def variants(name: str) -> list[list[str]]:
-    """The terms of a name or number in each way that it may stand in a text: whole, without what is elided before an
-    apostrophe, without separators of thousands."""
+    """The terms of a name or number in each way a text may write it: whole, without an elided article before an
+    apostrophe ("l'Opéra"), without separators of thousands."""
     ways = [name, re.split("['\u2019]", name)[-1], name.replace(",", "")]
     return [terms(way) for way in dict.fromkeys(ways) if way]
 
 
-def has_content(text: str) -> bool:
-    """Whether any word is more than an English function word."""
-    return bool(_content_words(text))
+def quotes_are_balanced(text: str) -> bool:
+    """True if every quotation mark that opens is closed, and none closes that was not opened."""
+    depth = 0
+    for mark in _QUOTATION_MARK.findall(text):
+        depth += 1 if mark == "\u201c" else -1
+        if depth < 0:
+            return False
+    return depth == 0 and text.count('"') % 2 == 0
+
+
+def term_weights(frequencies: NDArray[np.int64], num_passages: int) -> NDArray[np.float64]:
+    """log(1 + (N - n + 1/2) / (n + 1/2)) for terms in n of N passages [t]: never negative."""
+    return np.log1p((num_passages - frequencies + 0.5) / (frequencies + 0.5))
+
+
+def bm25_share(
+    counts: NDArray[np.int64], lengths: NDArray[np.int64], weights: NDArray[np.float64], mean_length: float
+) -> NDArray[np.float64]:
+    """BM25 of n passages [n], divided by its limit for endless repetition of all terms: 0 to 1.
+
+    counts [t, n]: of each term; lengths [n]: words; weights [t]: of `term_weights`.
+    """
+    total = weights.sum()
+    if not total:
+        return np.zeros(len(lengths))
+    norm = _K1 * (1 - _B + _B * lengths / mean_length)
+    share: NDArray[np.float64] = weights @ (counts / (counts + norm)) / total
+    return share
 
 
 def _content_words(text: str) -> list[str]:
@@ -80,23 +132,3 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
-
-
-def term_weights(frequencies: NDArray[np.int64], num_passages: int) -> NDArray[np.float64]:
-    """log(1 + (N - n + 1/2) / (n + 1/2)) for terms in n of N passages [t]: never negative."""
-    return np.log1p((num_passages - frequencies + 0.5) / (frequencies + 0.5))
-
-
-def bm25_share(
-    counts: NDArray[np.int64], lengths: NDArray[np.int64], weights: NDArray[np.float64], mean_length: float
-) -> NDArray[np.float64]:
-    """BM25 of n passages [n], as a share of what endless repetition of all terms would give: 0 to 1.
-
-    counts [t, n]: of each term; lengths [n]: words; weights [t]: of `term_weights`.
-    """
-    total = weights.sum()
-    if not total:
-        return np.zeros(len(lengths))
-    norm = _K1 * (1 - _B + _B * lengths / mean_length)
-    share: NDArray[np.float64] = weights @ (counts / (counts + norm)) / total
-    return share

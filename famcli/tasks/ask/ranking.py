@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.question import Question
 from famcli.text.passages import Passage
-from famcli.text.quality import quotes_are_balanced
-from famcli.text.words import bm25_share, term_weights, terms
+from famcli.text.words import bm25_share, quotes_are_balanced, term_weights, terms
 
 NUM_CANDIDATES = 40
 """Passages a question that are looked at closely."""

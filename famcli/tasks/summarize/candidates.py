@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from famcli.text.quality import num_words, said, similarity, word_set
+from famcli.tasks.summarize.quotable import repetition_key
 from famcli.text.sentences import Sentence
+from famcli.text.words import num_words, similarity, word_set
 
 MAX_BINS = 64
 PER_BIN = 8
@@ -44,7 +45,7 @@ class Candidate:
     @cached_property
     def normalized(self) -> str:
         """The text in a form in which repetitions are equal."""
-        return said(self.sentence.text)
+        return repetition_key(self.sentence.text)
 
     def similarity(self, other: Candidate) -> float:
         """How much two sentences say the same, 0 to 1."""

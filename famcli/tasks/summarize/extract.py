@@ -8,10 +8,10 @@ from itertools import chain
 from famcli.documents.source import Piece
 from famcli.tasks.summarize.candidates import Budget, Candidate, Candidates, choose
 from famcli.tasks.summarize.document_parts import DocumentPart, DocumentParts
+from famcli.tasks.summarize.quotable import frame_marker, is_line, is_quotable
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summary_result import Length, Quote, Section, section_budget
 from famcli.text.headings import heading
-from famcli.text.quality import frame_marker, is_line, is_quotable
 from famcli.text.sentences import Sentence, SentenceSplitter
 
 MAX_EQUAL_PARTS = 10

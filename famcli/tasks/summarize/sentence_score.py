@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.tasks.summarize.candidates import Candidate
-from famcli.text.quality import is_spoken, leaning
+from famcli.tasks.summarize.quotable import context_dependence, is_spoken
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, term_weights, terms
 
@@ -102,7 +102,7 @@ class Scorer:
     def _own_score(self, text: str, place: int, opens: bool) -> float:
         """What does not depend on other sentences."""
         shortness = max(0.0, 1 - len(set(topical_terms(text))) / FULL_LENGTH)
-        score = OPENING_WEIGHT * opens - leaning(text) - SHORTNESS_WEIGHT * shortness
+        score = OPENING_WEIGHT * opens - context_dependence(text) - SHORTNESS_WEIGHT * shortness
         return score - POSITION_WEIGHT * math.log(1 + place / _POSITION_UNIT) + FOCUS_WEIGHT * self._coverage(text)
 
     def _coverage(self, text: str) -> float:

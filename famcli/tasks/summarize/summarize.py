@@ -12,6 +12,7 @@ from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.tasks.summarize.summary_result import (
     Length,
     Quote,
@@ -35,7 +36,7 @@ from famcli.tasks.task import (
     open_documents,
     run,
 )
-from famcli.text.quality import MAX_WORDS, num_words
+from famcli.text.words import num_words
 
 __all__ = [
     "Budget",

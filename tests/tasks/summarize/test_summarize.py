@@ -11,12 +11,13 @@ from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from famcli.plain import to_json
 from famcli.tasks.summarize.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
+from famcli.tasks.summarize.quotable import context_dependence, is_line, is_quotable, is_spoken, repetition_key
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer, parse_length, summarize
 from famcli.tasks.summarize.summary_result import sentence_budget
 from famcli.tasks.task import Advance
-from famcli.text.quality import is_line, is_quotable, is_spoken, leaning, num_words, said, similarity, word_set
 from famcli.text.sentences import Sentence, SentenceSplitter
+from famcli.text.words import num_words, similarity, word_set
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, prose, write
 
@@ -139,7 +140,7 @@ def test_code_is_not_quoted() -> None:
     ],
 )
 def test_a_sentence_that_stands_alone_leans_on_nothing(better: str, worse: str) -> None:
-    assert leaning(better) == 0 < leaning(worse)
+    assert context_dependence(better) == 0 < context_dependence(worse)
 
 
 def test_a_term_in_quotation_marks_is_no_speech() -> None:
@@ -215,7 +216,7 @@ def test_repetitions_are_chosen_once() -> None:
     ],
 )
 def test_what_is_said_is_told_by_the_words(one: str, other: str, same: bool) -> None:
-    assert (said(one) == said(other)) is same
+    assert (repetition_key(one) == repetition_key(other)) is same
 
 
 def test_the_same_words_are_chosen_once_whoever_says_them() -> None:

@@ -1,21 +1,18 @@
-"""Which sentences may stand in a summary, and how alike two sentences are: plain rules, no model."""
+"""Which sentences may be quoted in a summary: plain rules, no model."""
 
 from __future__ import annotations
 
 import re
 
 from famcli.text.sentences import Sentence
-from famcli.text.words import content_terms
+from famcli.text.words import COMPOUND, num_words, quotes_are_balanced
 
 MIN_WORDS, MAX_WORDS = 8, 60
 MIN_LETTERS = 0.72
 MAX_CAPITALS = 0.3
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _LEAD_IN = re.compile(r"(?:[\W\d_]|t(?=\d))*(?:\w+(?:\W{1,3}\w+){0,2}\W{0,2}[:>\])]+\s+)?", re.I)
-_ENOUGH_SAID = 3  # words that must be left without what stands before them
-_QUOTATION_MARK = re.compile("[\u201c\u201d]")
-_EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_ENOUGH_WORDS = 3  # must be left when the lead-in is removed
 _BOILERPLATE = re.compile(
     r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright|all rights reserved|project gutenberg|\bisbn\b|\be-?book\b|"
     r"permission is hereby|provided [\"\u201c]?as is\b|without warrant|licensed under|terms of (?:use|service)|"
@@ -55,11 +52,11 @@ _BOOK_ENDS = re.compile(
 
 
 def is_quotable(sentence: Sentence) -> bool:
-    """Whether a sentence can stand alone as a line of a summary.
+    """True if a sentence can stand alone as a line of a summary.
 
-    It is whole and ends with an end mark, has 8 to 60 words (two East Asian characters count as one), is mostly
-    letters, not mostly capitals, closes the quotation marks it opens, is no code and no row of a table, and has no
-    address, copyright, licence or e-book notice.
+    It is whole, ends with an end mark and has 8 to 60 words (see `num_words`). It is mostly letters, not mostly
+    capitals, and closes the quotation marks it opens. It is not code or a row of a table, and has no address,
+    copyright, licence or e-book notice.
     """
     text = sentence.text
     if not sentence.is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
@@ -73,20 +70,21 @@ def is_quotable(sentence: Sentence) -> bool:
 
 
 def is_line(sentence: Sentence) -> bool:
-    """Whether something that is no sentence may be quoted where there are none: a whole line of 3 to 60 words with
-    letters, no row of a table or notice."""
+    """True if a line may be quoted in a document without sentences: whole, 3 to 60 words, with letters, not a row of a
+    table or a notice."""
     text = sentence.text
     if not sentence.whole or not 3 <= num_words(text) <= MAX_WORDS or _TABLE_ROW.search(text):
         return False
     return 4 * sum(map(str.isalpha, text)) >= len(text) and not _BOILERPLATE.search(text)
 
 
-def leaning(text: str) -> float:
-    """How much a sentence leans on those around it, from 0: what somebody says, asks, or goes on about, and pronouns
-    whose nouns stand elsewhere (English ones; in other languages only what is said and asked counts).
+def context_dependence(text: str) -> float:
+    """How much a sentence needs those around it, from 0: speech, questions, continuations, and pronouns whose nouns are
+    elsewhere (English ones; in other languages only speech and questions count).
 
-    Weights are in standard deviations of the score (`summarize_score`): as high as ROUGE on training texts allowed.
+    The unit is the standard deviation of a sentence's score (see `sentence_score`).
     """
+    # The weights are as high as they can be without a loss of ROUGE on the training texts.
     pronouns = len(_PRONOUN.findall(text)) / max(1, num_words(text))
     return (
         1.8 * is_spoken(text)
@@ -99,45 +97,21 @@ def leaning(text: str) -> float:
 
 
 def is_spoken(text: str) -> bool:
-    """Whether somebody in the text says this, or part of it."""
+    """True if somebody in the text says this, or part of it."""
     return _SPOKEN.search(text) is not None
 
 
-def quotes_are_balanced(text: str) -> bool:
-    """Whether every quotation mark that opens is closed, and none closes that was not opened."""
-    depth = 0
-    for mark in _QUOTATION_MARK.findall(text):
-        depth += 1 if mark == "\u201c" else -1
-        if depth < 0:
-            return False
-    return depth == 0 and text.count('"') % 2 == 0
-
-
-def num_words(text: str) -> int:
-    """Words; two East Asian characters count as one."""
-    east_asian = len(_EAST_ASIAN.findall(text))
-    return len(_WORD.findall(_EAST_ASIAN.sub(" ", text))) + (east_asian + 1) // 2
-
-
 def frame_marker(sentence: Sentence) -> str | None:
-    """ "start" or "end" if this is the line with which Project Gutenberg frames a book's own text, else None."""
+    """ "start" or "end" for the lines with which Project Gutenberg frames a book's own text, else None."""
     if _BOOK_STARTS.search(sentence.text):
         return "start"
     return "end" if _BOOK_ENDS.search(sentence.text) else None
 
 
-def said(text: str) -> str:
-    """The words of a sentence, without case, marks, and a time or name before it: what may be quoted only once."""
-    rest = text[_LEAD_IN.match(text).end() :]  # type: ignore[union-attr]
-    words = _WORD.findall((rest if num_words(rest) >= _ENOUGH_SAID else text).casefold())
+def repetition_key(text: str) -> str:
+    """The same for two sentences of which only one may be quoted: the words without case, marks, and a time or name
+    before them."""
+    lead_in = _LEAD_IN.match(text)
+    rest = text[lead_in.end() :] if lead_in else text
+    words = COMPOUND.findall((rest if num_words(rest) >= _ENOUGH_WORDS else text).casefold())
     return " ".join(words) or text
-
-
-def similarity(one: frozenset[str], other: frozenset[str]) -> float:
-    """Cosine of two sets of words, 0 to 1."""
-    return len(one & other) / (len(one) * len(other)) ** 0.5 if one and other else 0.0
-
-
-def word_set(text: str) -> frozenset[str]:
-    """What `similarity` compares."""
-    return frozenset(content_terms(text))
