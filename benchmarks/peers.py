@@ -70,7 +70,7 @@ class Famcli:
         hidden, state = self.after
         for _ in range(n):
             with torch.inference_mode():
-                token = int(self.network.logits(hidden)[0, -1].float().argmax())  # as famcli.reading.generate
+                token = int(self.network.logits(hidden)[0, -1].float().argmax())  # as famcli.reading.generating
             hidden, state = read_any(self.network, torch.tensor([token]), state)
 
 

@@ -129,7 +129,7 @@ def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
 
 
 def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    size, seen = path.stat().st_size, info.seen
+    size, seen = path.stat().st_size, info.progress
     unread = f" (and {plural(seen.bytes_unread, 'byte')} not read yet)" if seen.bytes_unread else ""
     values: dict[str, Any] = {"path": str(path), "file_size": size, **asdict(info)}
     values |= {"memory_kind": values.pop("kind")} | values.pop("fam")

@@ -17,7 +17,8 @@ from torch import Tensor
 from famcli.errors import UsageError
 from famcli.evaluation.texts import Texts
 from famcli.nn import MemoryMode, Network, State
-from famcli.reading.engine import check_finite, legal_cuts
+from famcli.reading.batch import read_side_by_side
+from famcli.reading.engine import call_lengths, check_finite
 from famcli.synthetic.episodes import Episode, Question
 from famcli.synthetic.streams import layout, num_statement_tokens, question_ids
 from famcli.tokens.tokenizer import Ids, Tokenizer
@@ -145,7 +146,7 @@ def _run_group(
     with torch.no_grad():
         state = network.start(len(rows), memory_mode)
         for index, stop in enumerate(rows[0].stops):
-            for n in legal_cuts(stop - done, state.fill, block_size, blocks_per_call):
+            for n in call_lengths(stop - done, state.fill, block_size, blocks_per_call):
                 tokens = torch.from_numpy(np.stack([row.take(n) for row in rows]).astype(np.int64))
                 hidden, state = network.read(tokens.to(network.device), state)
                 check_finite(hidden)
@@ -165,29 +166,18 @@ def _ask(
     """At most one question of each row, with its answer, on a fork of `state`.
 
     The right answer is read with its question, and each of its tokens must be the most likely one: greedy decoding
-    writes exactly the answer if and only if that holds. Shorter rows are filled up behind their end, where nothing of
-    theirs can see it, and the fork is dropped.
+    writes exactly the answer if and only if that holds.
     """
     runs = [np.concatenate(pairs[0]) if pairs else np.empty(0, np.int32) for pairs in asked]
-    tokens = torch.zeros(len(runs), max(map(len, runs)), dtype=torch.int64)
-    for row, run in enumerate(runs):
-        tokens[row, : len(run)] = torch.from_numpy(run.astype(np.int64))
-    tokens = tokens.to(network.device)
-    parts, place = list[Tensor](), 0
-    for n in legal_cuts(tokens.shape[1], state.fill, network.fam.block_size):
-        read, state = network.read(tokens[:, place : place + n], state)
-        parts.append(read)
-        place += n
-    hidden = torch.cat(parts, 1)
-    verdicts = list[_Verdict | None]()
-    for row, pairs in enumerate(asked):
-        if not pairs:
-            verdicts.append(None)
-            continue
-        ((question, answer),) = pairs
-        first = len(question) - 1  # the row that predicts the answer's first token
-        verdicts.append(_judge(network, tokenizer, hidden[row, first : first + len(answer)], answer))
-    return verdicts
+    # The row of the question's last token predicts the answer's first one, and the answer's last row nothing.
+    wanted = [
+        range(len(pairs[0][0]) - 1, len(run) - 1) if pairs else range(0) for pairs, run in zip(asked, runs, strict=True)
+    ]
+    found = read_side_by_side(network, state, runs, wanted)
+    return [
+        _judge(network, tokenizer, hidden, pairs[0][1]) if pairs else None
+        for hidden, pairs in zip(found, asked, strict=True)
+    ]
 
 
 def _judge(network: Network, tokenizer: Tokenizer, hidden: Tensor, answer: Ids) -> _Verdict:

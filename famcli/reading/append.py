@@ -12,13 +12,13 @@ from typing import BinaryIO, cast
 from famcli.documents.opening import hash_prefix, open_source, shown_path
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, MemoryFileError
-from famcli.reading.bookmark import Bookmark
+from famcli.reading.cursor import Cursor
 
 _AGAIN = "read it again, with --force instead of --append"
 
 
 def open_append(
-    mark: Bookmark, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
+    mark: Cursor, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
 ) -> tuple[Source, bool]:
     """The document that `file` adds to what was read up to `mark`, and whether it continues the last source.
 
@@ -48,7 +48,7 @@ def open_append(
     return open_source(file, encoding=last.encoding, start=mark.next_byte), True
 
 
-def _refuse_moved(mark: Bookmark, file: str | os.PathLike[str]) -> None:
+def _refuse_moved(mark: Cursor, file: str | os.PathLike[str]) -> None:
     """Raise MemoryFileError for a file that was moved since it was read."""
     if not Path(file).is_file():  # a pipe can be read only once
         return
@@ -63,7 +63,7 @@ def _refuse_moved(mark: Bookmark, file: str | os.PathLike[str]) -> None:
                 )
 
 
-def _check_old_part(mark: Bookmark, file: str | os.PathLike[str]) -> None:
+def _check_old_part(mark: Cursor, file: str | os.PathLike[str]) -> None:
     last = mark.sources[-1]
     if last.sha256 is None:
         raise MemoryFileError(f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}")

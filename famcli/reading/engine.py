@@ -1,7 +1,7 @@
-"""Runs of tokens of any length through a network, in calls that it allows.
+"""Runs of tokens of any length through a network, in the calls that it allows.
 
-A call either stays inside the open block or holds whole blocks; everything here cuts accordingly and runs in
-inference mode, so states that come out of it must be read on with it too.
+A call either stays inside the open block or holds whole blocks. `read_calls` is the one loop that cuts a run so. What
+runs here runs in inference mode (`read_calls` in its caller's), so states that come out of it are read on with in it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from famcli.nn import MemoryMode, Network, State
 Tokens = Sequence[int] | NDArray[np.int32] | Tensor
 
 
-def legal_cuts(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> Iterator[int]:
+def call_lengths(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> Iterator[int]:
     """The lengths of the calls that read `n` tokens after `fill` tokens of the open block: their sum is n."""
     if fill and n:
         first = min(n, block_size - fill)
@@ -40,11 +40,11 @@ def as_batch(tokens: Tokens, network: Network) -> Tensor:
 
 
 def check_finite(values: Tensor) -> None:
-    """Raise CheckpointError where a network gives what is not a number: whatever is made of it would mean nothing."""
+    """Raise CheckpointError for NaN or infinity: nothing made from them would mean anything."""
     if not torch.isfinite(values).all():
         raise CheckpointError(
-            "the network gives values that are not numbers: its weights are damaged, or too large for their type "
-            "(--dtype float32)"
+            "the network gives values that are not numbers: its weights are damaged, or too large for their type",
+            remedy={"dtype": "float32"},
         )
 
 
@@ -54,19 +54,31 @@ def start_state(network: Network, memory_mode: MemoryMode = "on") -> State:
     return network.start(1, memory_mode)
 
 
+def read_calls(
+    network: Network, tokens: Tensor, state: State, *, blocks_per_call: int = 1
+) -> Iterator[tuple[Tensor, Tensor, State]]:
+    """Read `tokens` [b, n], any n, after `state`. Yields for each call its tokens [b, k], their hidden rows [b, k, d]
+    before the final norm, and the state after it. Raises CheckpointError for hidden rows that are not finite."""
+    first = 0
+    for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size, blocks_per_call):
+        ids = tokens[:, first : first + n]
+        hidden, state = network.read(ids, state)
+        check_finite(hidden)
+        yield ids, hidden, state
+        first += n
+
+
 @torch.inference_mode()
 def read_any(
     network: Network, tokens: Tokens, state: State, *, blocks_per_call: int = 1
 ) -> tuple[Tensor | None, State]:
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 
-    Returns the hidden row of its last token [b, 1, d] (what `network.logits` predicts the next token from; None for
-    an empty run) and the state after it. Holds the hidden rows of one call at a time. Raises CheckpointError for what
-    is not a number.
+    Returns the hidden row of its last token [b, 1, d] (`network.logits` predicts the next token from it; None for an
+    empty run) and the state after it. Raises CheckpointError for hidden rows that are not finite.
     """
-    last, place, batch = None, 0, as_batch(tokens, network)
-    for n in legal_cuts(batch.shape[1], state.fill, network.fam.block_size, blocks_per_call):
-        hidden, state = network.read(batch[:, place : place + n], state)
-        check_finite(hidden)
-        last, place = hidden[:, -1:].clone(), place + n
-    return last, state
+    last, after = None, state
+    for _, hidden, after in read_calls(network, as_batch(tokens, network), state, blocks_per_call=blocks_per_call):  # noqa: B007
+        # A view would keep the hidden rows of the whole call alive.
+        last = hidden[:, -1:].clone()
+    return last, after

@@ -7,7 +7,7 @@ files) belongs to no source and is in no event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,8 @@ class BlockEvent:
     in pieces). `closed` says that the block ended with this event's last token. The tokens at the end of a source that
     only the end made certain are reported like all others.
 
-    index: of the block in the stream, from 0. source, source_index: whose tokens. num_tokens: n, at least 1.
-    span: source bytes of all n tokens. line: of its first byte, from 1. seconds: spent in the network.
+    index: of the block in the stream, from 0. source, source_index: whose tokens. span: source bytes of all n tokens,
+    n at least 1. line: of its first byte, from 1.
     tokens [n] int32; token_starts, token_ends [n] int64: each token's source bytes; the byte tokens of one character
     all carry that character's span.
     nll: [n] float32 on the CPU, nats, with `score`; NaN for a first token that nothing predicts (no begin-of-stream
@@ -65,17 +65,14 @@ class BlockEvent:
     correct_frozen: the same with the memory frozen, in memory mode "compare"; else None.
     attention: [n] float32 on the CPU, with `attention` and where the block closed: the share of the memory's attention
     each token received while the block was compressed; None while the block is open, or if the memory is not updated.
-    bytes_read: of this source, up to the end of `span`. total_tokens, total_bytes: of all sources, up to here.
     """
 
     index: int
     source: str
     source_index: int
-    num_tokens: int
     span: Span
     line: int
     closed: bool
-    seconds: float
     tokens: NDArray[np.int32]
     token_starts: NDArray[np.int64]
     token_ends: NDArray[np.int64]
@@ -84,9 +81,11 @@ class BlockEvent:
     nll_frozen: Tensor | None
     correct_frozen: Tensor | None
     attention: Tensor | None
-    bytes_read: int
-    total_tokens: int
-    total_bytes: int
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens the event has."""
+        return len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,6 @@ class ReadingWarning:
 
     code: str
     message: str
-    details: dict[str, int | str] = field(default_factory=dict)
 
 
 Event = SourceStart | TextEvent | BlockEvent | SourceEnd | ReadingWarning

@@ -20,9 +20,8 @@ from famcli.checkpoint.model import Model
 from famcli.documents.atomic import atomic_file
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import State
-from famcli.reading.bookmark import Bookmark
+from famcli.reading.cursor import Cursor
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.lane import Lane
 from famcli.reading.memory_format import (
     MemoryFileInfo,
     MemoryKind,
@@ -46,8 +45,8 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     "compare", and for kind "memory" where there is none. A process killed while it saves may leave a hidden file
     `.NAME.*.tmp` beside the old one.
     """
-    mark = reader.bookmark()
-    state = mark.lane.state
+    mark = reader.cursor()
+    state = mark.state
     if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, mark, kind)
@@ -56,7 +55,7 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     return info
 
 
-def load_memory(path: str | os.PathLike[str], model: Model) -> Bookmark:
+def load_memory(path: str | os.PathLike[str], model: Model) -> Cursor:
     """Where the reading that `path` keeps goes on: `Reader(model, resume=load_memory(path, model))`.
 
     Raises MemoryFileError if the file is damaged, or was written with another model or other settings.
@@ -65,15 +64,15 @@ def load_memory(path: str | os.PathLike[str], model: Model) -> Bookmark:
     info = opened.info
     check_model(opened.path, info, model.name, model.network.fam, model.fingerprints)
     tensors = opened.tensors(model.network.config)
-    mark = _checked_bookmark(opened, tensors, model)
+    mark = _checked_cursor(opened, tensors, model)
     return mark if info.kind == "full" else _read_again(mark, info, tensors["memory"], model)
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
-    state, fingerprints = mark.lane.state, model.fingerprints
+def _describe(model: Model, mark: Cursor, kind: MemoryKind) -> MemoryFileInfo:
+    state, fingerprints = mark.state, model.fingerprints
     return MemoryFileInfo(
         kind=kind,
         model=model.name,
@@ -86,9 +85,9 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
         num_bytes=mark.num_bytes,
         num_tokens=mark.num_tokens,
         num_blocks=mark.num_blocks,
-        bytes_unread=mark.seen.bytes_unread,
-        seen_tokens=mark.seen.num_tokens,
-        seen_blocks=mark.seen.num_blocks,
+        bytes_unread=mark.progress.bytes_unread,
+        seen_tokens=mark.progress.num_tokens,
+        seen_blocks=mark.progress.num_blocks,
         position=int(state.position[0]),
         fill=state.fill,
         num_closed=state.num_closed,
@@ -99,8 +98,8 @@ def _describe(model: Model, mark: Bookmark, kind: MemoryKind) -> MemoryFileInfo:
     )
 
 
-def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
-    state = mark.lane.state
+def _tensors(mark: Cursor, kind: MemoryKind) -> dict[str, Tensor]:
+    state = mark.state
     tensors = {
         "open_tokens": torch.tensor(mark.open_tokens),
         "unread_ids": torch.tensor(mark.unread.ids),
@@ -108,8 +107,8 @@ def _tensors(mark: Bookmark, kind: MemoryKind) -> dict[str, Tensor]:
         "unread_ends": torch.tensor(mark.unread.ends),
         "tail": torch.tensor(np.frombuffer(mark.tail, dtype=np.uint8)),
     }
-    if mark.lane.last_hidden is not None:
-        tensors["last_hidden"] = mark.lane.last_hidden
+    if mark.last_hidden is not None:
+        tensors["last_hidden"] = mark.last_hidden
     if kind == "memory":
         return tensors | {"memory": torch.cat(state.memories)}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
@@ -136,8 +135,8 @@ def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
-def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Bookmark:
-    """The bookmark in a file of kind "full"; of kind "memory", with a state that is still to be made."""
+def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Cursor:
+    """The cursor in a file of kind "full"; of kind "memory", with a state that is still to be made."""
     info, network = opened.info, model.network
     ids, starts, ends = (tensors[f"unread_{part}"].numpy() for part in ("ids", "starts", "ends"))
     for tokens in (ids, tensors["open_tokens"].numpy()):
@@ -149,8 +148,9 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
     else:
         state = start_state(network, info.memory_mode)
     hidden = tensors.get("last_hidden")
-    mark = Bookmark(
-        lane=Lane(state, None if hidden is None else hidden.to(network.device, network.dtype)),
+    mark = Cursor(
+        state=state,
+        last_hidden=None if hidden is None else hidden.to(network.device, network.dtype),
         open_tokens=tensors["open_tokens"].numpy(),
         unread=TokenRun(ids, starts, ends),
         next_byte=info.next_byte,
@@ -160,7 +160,7 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
         sources=info.sources,
         num_tokens=info.num_tokens,
         num_blocks=info.num_blocks,
-        seen=info.seen,
+        progress=info.progress,
     )
     position = tensors["state.position"][0] if info.kind == "full" else info.position
     if not len(ids) == len(starts) == len(ends) or int(position) != info.position or info.position < info.fill:
@@ -173,13 +173,13 @@ def _checked_bookmark(opened: OpenedMemoryFile, tensors: dict[str, Tensor], mode
     return mark
 
 
-def _read_again(mark: Bookmark, info: MemoryFileInfo, memory: Tensor, model: Model) -> Bookmark:
-    """A bookmark of kind "memory" with its state: the open block is read again behind the memory, without segments."""
-    start = mark.lane.state
+def _read_again(mark: Cursor, info: MemoryFileInfo, memory: Tensor, model: Model) -> Cursor:
+    """A cursor of kind "memory" with its state: the open block is read again behind the memory, without segments."""
+    start = mark.state
     state = replace(
         start.with_memories(torch.split(memory.to(model.device), 1)),
         position=torch.tensor([info.position - info.fill]),
         memory_is_initial=torch.tensor([info.memory_is_initial]),
     )
     last_hidden, state = read_any(model.network, mark.open_tokens, state)
-    return replace(mark, lane=Lane(state, mark.lane.last_hidden if last_hidden is None else last_hidden))
+    return replace(mark, state=state, last_hidden=mark.last_hidden if last_hidden is None else last_hidden)

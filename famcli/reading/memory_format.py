@@ -3,7 +3,7 @@
 One safetensors file. Its metadata holds `format`, `info` (a JSON object, see `MemoryFileInfo`) and `sha256` (over the
 info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] of the
 layers that have one (kind "memory"); `last_hidden` [1, 1, d]; `open_tokens`, `unread_ids` int32, `unread_starts`,
-`unread_ends` int64 and `tail` uint8 as in `Bookmark`.
+`unread_ends` int64 and `tail` uint8 as in `Cursor`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.shapes import memory_shape, state_shapes
-from famcli.reading.bookmark import Seen, SourceRecord
+from famcli.reading.cursor import Progress, SourceRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class MemoryFileInfo:
     weights, config, tokenizer: fingerprints of the model that read. fam: how it read; in the file its keys lie among
     the others. num_bytes, num_tokens, num_blocks: read, over all sources; bytes_unread: of these bytes, at the end,
     those whose tokens were not read yet; seen_tokens, seen_blocks: with what only the end of the text made certain (see
-    `Seen`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Bookmark`
+    `Progress`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Cursor`
     and `State`.
     """
 
@@ -76,9 +76,9 @@ class MemoryFileInfo:
     line: int
 
     @property
-    def seen(self) -> Seen:
+    def progress(self) -> Progress:
         """How much was read."""
-        return Seen(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
+        return Progress(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
 
     @property
     def state_meta(self) -> dict[str, int | str | list[bool]]:

@@ -12,36 +12,40 @@ from itertools import chain, islice
 from typing import Literal, get_args
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import hash_prefix
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
-from famcli.nn import State
-from famcli.reading.block_reader import BlockReader, Place, SourceInReading
-from famcli.reading.bookmark import Bookmark, Seen, SourceRecord, tail_document
-from famcli.reading.engine import start_state
+from famcli.nn import AttentionRecorder, State
+from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
+from famcli.reading.engine import as_batch, call_lengths, check_finite, read_any, start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
-from famcli.reading.lane import Lane
-from famcli.reading.window import TextWindow
+from famcli.reading.scoring import score_call
 from famcli.tokens.stream import StreamEncoder, TokenRun
 from famcli.tokens.tokenizer import unknown_ids
 
 ReadingMode = Literal["on", "frozen", "none", "compare"]
 READING_MODES: tuple[ReadingMode, ...] = get_args(ReadingMode)
 
+# nll [n] float32, correct [n] bool and attention [n] float32 of the tokens of a call, on the CPU; None for what was not
+# asked for (`BlockEvent` says what each is).
+_Values = tuple[Tensor | None, Tensor | None, Tensor | None]
+
 
 class Reader:
     """Reads documents with a model and reports block by block.
 
     memory_mode: the model's default if None; "compare" reads with the memory on and frozen side by side. score:
-    measure each token's negative log-likelihood. attention: report how much the memory attended to each token.
-    eager: read what is there instead of waiting for whole blocks
-    (slower; for pipes that are watched). blocks_per_call: whole blocks a call of the network may hold; more than one
-    is faster for small blocks, but `state` then moves on by that many. resume: go on from a bookmark (a memory file).
+    measure each token's negative log-likelihood. attention: report how much the memory attended to each token. eager:
+    read what is there instead of waiting for whole blocks (slower; for pipes that are watched). cut_lines: no token
+    reaches across a newline. blocks_per_call: whole blocks a call of the network may hold; more than one is faster for
+    small blocks, but `state` then moves on by that many. resume: continue from a cursor (a memory file).
 
-    Raises UsageError for a mode that does not exist, or is not the bookmark's.
+    Raises UsageError for a mode that does not exist, or is not the cursor's.
     """
 
     def __init__(
@@ -52,23 +56,26 @@ class Reader:
         score: bool = False,
         attention: bool = False,
         eager: bool = False,
+        cut_lines: bool = False,
         blocks_per_call: int = 1,
-        resume: Bookmark | None = None,
+        resume: Cursor | None = None,
     ) -> None:
         if blocks_per_call < 1:
             raise UsageError(f"blocks_per_call is {blocks_per_call}, it must be at least 1")
-        self.model, self.eager = model, eager
-        self.memory_mode = _checked_mode(model, memory_mode, resume)
-        self._blocks = BlockReader(model.network, score, attention, blocks_per_call)
+        self.model, self.memory_mode = model, _checked_mode(model, memory_mode, resume)
+        self._score, self._attention, self._eager = score, attention, eager
+        self._cut_after = "\n" if cut_lines else None
+        self._blocks_per_call, self._block_size = blocks_per_call, model.network.fam.block_size
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
         self._warned: set[str] = set()
         self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
-        place = Place(_starts(model, self.memory_mode)) if resume is None else _resumed(resume, model)
-        # The place, and the one after what is certain only because the source ended: changed together.
-        self._at: tuple[Place, Place | None] = (place, None)
+        # The snapshot, and the one after what is certain only because the source ended: changed together, so that
+        # an interruption never leaves one without the other.
+        self._at: tuple[Snapshot, Snapshot | None] = (self._first_snapshot(resume), None)
+        self._before_source = self._at[0]
 
     # ------------------------------------------------------------------------------------------------ where it stands
 
@@ -76,14 +83,14 @@ class Reader:
     def state(self) -> State:
         """After the last token that was reported. In memory mode "compare": the one with the memory on.
 
-        It was made in inference mode: read on from it with `engine`, `scoring` and `generate`.
+        It was made in inference mode: read on from it with `engine`, `scoring` and `generating`.
         """
-        return self._view.lanes[0].state
+        return self._view.states[0]
 
     @property
     def last_hidden(self) -> Tensor | None:
-        """[1, 1, d] of the last token read: what predicts the next one. None if nothing was read."""
-        return self._view.lanes[0].last_hidden
+        """[1, 1, d] of the last token read: it predicts the next one. None if nothing was read."""
+        return self._view.last_hidden[0]
 
     @property
     def num_tokens(self) -> int:
@@ -101,17 +108,21 @@ class Reader:
         return sum(source.num_bytes for source in self._records())
 
     @property
-    def seen(self) -> Seen:
-        """How much was read, and what was taken in besides."""
-        return self._bookmark().seen if self._sources else Seen(0, 0, 0)
+    def num_sources(self) -> int:
+        """Sources begun so far."""
+        return len(self._sources)
 
     @property
+    def progress(self) -> Progress:
+        """How much was read, and what was taken in besides."""
+        return self._cursor().progress if self._sources else Progress(0, 0, 0)
+
     def sources(self) -> tuple[SourceRecord, ...]:
-        """All sources as far as they were read, with their hashes."""
+        """All sources as far as they were read, with their hashes; a file read in part is read again for its hash."""
         return self._records(hashed=True)
 
     @property
-    def _view(self) -> Place:
+    def _view(self) -> Snapshot:
         return self._at[1] or self._at[0]
 
     # ------------------------------------------------------------------------------------------------ reading
@@ -123,19 +134,37 @@ class Reader:
 
         names: the network reads each document's name before it (None: where there is more than one document, or
         something was read before). continues: the first document is the rest of the last source, from the byte that
-        `bookmark().next_byte` names (see `append.open_append`). Documents are taken one by one, one ahead, and closed.
+        `cursor().next_byte` names (see `append.open_append`). Documents are taken one by one, one ahead, and closed.
         """
         waiting = iter(documents)
         first = list(islice(waiting, 2))
         if names is None:
             names = len(first) > 1 or bool(self._sources)
+        # One loop in one frame: what lies between a command and the network's products is kept short.
         try:
             for number, document in enumerate(chain(first, waiting)):
                 with document:
-                    begin = self._continue if continues and number == 0 else self._begin
-                    source = begin(document, names)
-                    yield SourceStart(document, source.index, self._at[0].fed)
-                    yield from self._read_source(document, source)
+                    if continues and number == 0:
+                        self._continue(document)
+                    else:
+                        self._begin(document, names)
+                    index, tentative, self._num_unknown = len(self._sources) - 1, None, 0
+                    self._before_source = self._at[0]
+                    yield SourceStart(document, index, self._at[0].fed)
+                    for piece in document.pieces():
+                        if piece.tentative:  # always the last one
+                            tentative = piece
+                        else:
+                            self._feed(piece)
+                        yield TextEvent(index, piece)
+                        while events := self._read_call(everything=self._eager):
+                            yield from events
+                    while events := self._read_call(everything=True):
+                        yield from events
+                    self._feed_end(document, tentative)
+                    while events := self._read_call(everything=True, at_end=True):
+                        yield from events
+                    yield from self._end_events()
         finally:
             for document in first:  # one may not have had its turn
                 document.close()
@@ -143,168 +172,193 @@ class Reader:
     def finish(self) -> State:
         """Read what is known to follow but was not read yet, as if the source ended here; the state after it.
 
-        What may still change when the source grows is read on a fork: a bookmark stays what it was.
+        What may still change when the source grows is read on a fork: a cursor stays what it was.
         """
-        place, ended = self._at
+        certain, ended = self._at
         if ended is None and self._sources:
-            mark = self._bookmark()
-            encoder = StreamEncoder(self.model.tokenizer, mark.next_byte, begun=mark.begun)
-            pieces = tail_document(mark, mark.next_byte).pieces()
-            runs = [place.unread, *(encoder.feed(piece) for piece in pieces), encoder.flush()]
-            last = replace(place, unread=TokenRun.join(runs), fed=mark.end_byte)
-            self._at = (place, self._blocks.read_silently(last))
+            cursor = self._cursor()
+            encoder = self._encoder(cursor.next_byte, cursor.begun)
+            pieces = cursor.tail_source(cursor.next_byte).pieces()
+            run = TokenRun.join([certain.unread, *(encoder.feed(piece) for piece in pieces), encoder.flush()])
+            after = self._read_unreported(certain, run.ids)
+            ended = replace(
+                after,
+                unread=TokenRun.empty(),
+                fed=cursor.end_byte,
+                num_tokens=certain.num_tokens + len(run),
+            )
+            self._at = (certain, ended)
         return self.state
 
-    def bookmark(self) -> Bookmark:
-        """Where reading can go on from, later or elsewhere; valid between any two events.
+    def cursor(self) -> Cursor:
+        """Where reading can continue, later or elsewhere; valid between any two events.
 
         Raises UsageError in memory mode "compare", which has two states, and before anything was read.
         """
-        if len(self._at[0].lanes) > 1:
+        if len(self._at[0].states) > 1:
             raise UsageError("what is read with memory mode 'compare' cannot be kept; choose one memory mode")
         if not self._sources:
             raise UsageError("nothing was read yet, so there is nothing to keep")
-        return self._bookmark(hashed=True)
+        return self._cursor(hashed=True)
 
-    def _bookmark(self, hashed: bool = False) -> Bookmark:
-        place, view = self._at[0], self._view
-        next_byte = max(place.next_byte, self._window.start)  # behind a byte-order mark that nothing follows yet
-        start = int(place.unread.starts[0]) if len(place.unread) else next_byte
-        if self._resume is not None:
-            next_byte, tail, line = self._resume.next_byte, self._resume.tail, self._resume.line
+    def _cursor(self, hashed: bool = False) -> Cursor:
+        at, view, resume = self._at[0], self._view, self._resume
+        next_byte = max(at.next_byte, self._window.start)  # behind a byte-order mark that nothing follows yet
+        start = int(at.unread.starts[0]) if len(at.unread) else next_byte
+        if resume is not None:
+            next_byte, tail, line = resume.next_byte, resume.tail, resume.line
         else:
             tail, line = self._window.tail(start)[: view.fed - start], self._window.line(start)
         records = self._records(hashed)
-        if self._resume is not None and self._at[1] is None:
-            seen = self._resume.seen
+        if resume is not None and self._at[1] is None:
+            progress = resume.progress
         else:
             unread = 0 if self._at[1] is not None else len(tail)
             num_bytes = sum(record.num_bytes for record in records) - unread
-            seen = Seen(num_bytes, view.num_tokens, view.num_blocks, unread)
-        return Bookmark(
-            lane=place.lanes[0],
-            open_tokens=place.open_tokens,
-            unread=place.unread,
+            progress = Progress(num_bytes, view.num_tokens, view.num_blocks, unread)
+        return Cursor(
+            state=at.states[0],
+            last_hidden=at.last_hidden[0],
+            open_tokens=at.open_tokens,
+            unread=at.unread,
             next_byte=next_byte,
-            begun=place.encoder is not None and place.encoder.begun,
+            begun=at.encoder is not None and at.encoder.begun,
             tail=tail,
             line=line,
             sources=records,
-            num_tokens=place.num_tokens,
-            num_blocks=place.num_blocks,
-            seen=seen,
+            num_tokens=at.num_tokens,
+            num_blocks=at.num_blocks,
+            progress=progress,
         )
 
     # ------------------------------------------------------------------------------------------------ one source
 
-    def _begin(self, document: Source, named: bool) -> SourceInReading:
+    def _begin(self, document: Source, named: bool) -> None:
         """A new source: what the last one held back is read for good, then what stands before the new one."""
         self.finish()
-        place, records = self._view, self._records(hashed=True)
+        at, records = self._view, self._records(hashed=True)
         tokenizer, ids = self.model.tokenizer, list[int]()
-        if place.lanes[0].last_hidden is None and tokenizer.bos_id is not None:
+        if at.last_hidden[0] is None and tokenizer.bos_id is not None:
             ids.append(tokenizer.bos_id)
         if named:
             ids += tokenizer.encode(_heading(document.name, first=not records))
-        place = self._blocks.read_aside(place, np.array(ids, dtype=np.int32))
+        at = self._read_unreported(at, np.array(ids, dtype=np.int32))
         self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
         self._sources = (*records, SourceRecord(document.name, _path(document), document.encoding, 0, None))
-        self._at = (replace(place, encoder=StreamEncoder(tokenizer), fed=0, source_tokens=0, source_blocks=0), None)
-        return self._source()
+        self._at = (replace(at, encoder=self._encoder(), fed=0), None)
 
-    def _continue(self, document: Source, named: bool) -> SourceInReading:
-        """The last source goes on: its text that is not certain yet comes once more, at the head of `document`."""
+    def _continue(self, document: Source) -> None:
+        """The last source continues: its text that is not certain yet comes once more, at the head of `document`."""
         if not self._sources:
             raise UsageError("there is no source to go on with: nothing was read yet")
-        mark, last = self._bookmark(hashed=True), self._sources[-1]
-        self._window = TextWindow(mark.tail_start, mark.line)
-        for piece in tail_document(mark, mark.tail_start, mark.next_byte).pieces():
-            self._window.add(piece, mark.tail_start)
-        held_back = tail_document(mark, mark.next_byte)
+        cursor, last = self._cursor(hashed=True), self._sources[-1]
+        self._window = TextWindow(cursor.tail_start, cursor.line)
+        for piece in cursor.tail_source(cursor.tail_start, cursor.next_byte).pieces():
+            self._window.add(piece, cursor.tail_start)
+        # Invalid bytes that are going to come again must not be counted twice.
+        held_back = cursor.tail_source(cursor.next_byte)
         for _ in held_back.pieces():
             pass
-        self._replaced_before = mark.sources[-1].num_replaced - held_back.num_replaced
-        self._document, self._resume = document, mark
+        self._replaced_before = cursor.sources[-1].num_replaced - held_back.num_replaced
+        self._document, self._resume = document, cursor
         self._sources = (*self._sources[:-1], replace(last, path=_path(document)))
-        encoder = StreamEncoder(self.model.tokenizer, mark.next_byte, begun=mark.begun)
-        place = replace(self._at[0], encoder=encoder, fed=mark.next_byte, source_tokens=0, source_blocks=0)
-        self._at = (place, None)
-        return self._source()
-
-    def _source(self) -> SourceInReading:
-        index = len(self._sources) - 1
-        before = sum(source.num_bytes for source in self._sources[:-1])
-        return SourceInReading(self._sources[-1].name, index, before, self._window)
-
-    def _read_source(self, document: Source, source: SourceInReading) -> Iterator[Event]:
-        tentative, self._num_unknown = None, 0
-        for piece in document.pieces():
-            if piece.tentative:
-                tentative = piece
-                break
-            self._feed(piece)
-            yield TextEvent(source.index, piece)
-            yield from self._read_blocks(source, everything=self.eager)
-        if tentative is not None:
-            yield TextEvent(source.index, tentative)
-        yield from self._read_blocks(source, everything=True)
-        yield from self._read_end(document, source, tentative)
-        view, record = self._view, self._records(hashed=True)[-1]
-        if record.num_replaced:
-            yield from self._warn(
-                "invalid-bytes",
-                f"{record.name}: {record.num_replaced:,} byte sequence{'' if record.num_replaced == 1 else 's'} not "
-                f"valid in {record.encoding} read as U+FFFD; if there are many, name the encoding",
-            )
-        if self._num_unknown:
-            yield from self._warn(
-                "unknown-tokens",
-                f"{record.name}: {self._num_unknown:,} token{'' if self._num_unknown == 1 else 's'} unknown to the "
-                "tokenizer; their text is lost to the network, and bits per byte come out too low",
-            )
-        yield SourceEnd(
-            name=record.name,
-            index=source.index,
-            num_bytes=record.num_bytes,
-            num_tokens=view.source_tokens,
-            num_blocks=view.source_blocks,
-            num_replaced=record.num_replaced,
-            sha256=record.sha256,
-            encoding=record.encoding,
-        )
+        encoder = self._encoder(cursor.next_byte, cursor.begun)
+        self._at = (replace(self._at[0], encoder=encoder, fed=cursor.next_byte), None)
 
     def _feed(self, piece: Piece) -> None:
-        place = self._at[0]
-        assert place.encoder is not None
-        self._window.add(piece, int(place.unread.starts[0]) if len(place.unread) else place.next_byte)
-        encoder = place.encoder.copy()
+        at = self._at[0]
+        assert at.encoder is not None
+        self._window.add(piece, int(at.unread.starts[0]) if len(at.unread) else at.next_byte)
+        encoder = at.encoder.copy()
         run = encoder.feed(piece)
-        unread = TokenRun.join([place.unread, run]) if len(place.unread) else run
-        self._at = (replace(place, encoder=encoder, unread=unread, fed=piece.end), None)
+        unread = TokenRun.join([at.unread, run]) if len(at.unread) else run
+        self._at = (replace(at, encoder=encoder, unread=unread, fed=piece.end), None)
         self._resume = None
 
-    def _read_blocks(self, source: SourceInReading, everything: bool) -> Iterator[Event]:
-        for place, event in self._blocks.read_blocks(self._at[0], source, everything):
-            self._at = (place, None)
-            yield from self._checked(event)
-
-    def _read_end(self, document: Source, source: SourceInReading, tentative: Piece | None) -> Iterator[Event]:
-        """What is certain only if nothing follows, on a fork: the place stays where the source can grow from."""
-        place = self._at[0]
-        if tentative is None and not place.fed:  # nothing at all, or a byte-order mark alone
-            place = replace(place, fed=document.bytes_read)
+    def _feed_end(self, document: Source, tentative: Piece | None) -> None:
+        """What is certain only if nothing follows, on a fork: the snapshot stays where the source can grow from."""
+        at = self._at[0]
+        if tentative is None and not at.fed:  # nothing at all, or a byte-order mark alone
+            at = replace(at, fed=document.bytes_read)
             self._window = TextWindow(document.bytes_read)
-        assert place.encoder is not None
-        encoder, run, fed = place.encoder.copy(), TokenRun.empty(), place.fed
+        assert at.encoder is not None
+        encoder, run, fed = at.encoder.copy(), TokenRun.empty(), at.fed
         if tentative is not None:
-            self._window.add(tentative, place.next_byte)
+            self._window.add(tentative, at.next_byte)
             run, fed = encoder.feed(tentative), tentative.end
-        last = replace(place, unread=TokenRun.join([run, encoder.flush()]), fed=fed)
-        self._at = (place, replace(last, unread=TokenRun.empty()))
+        self._at = (at, replace(at, unread=TokenRun.join([run, encoder.flush()]), fed=fed))
         self._resume = None
-        for ended, event in self._blocks.read_blocks(last, source, everything=True):
-            self._at = (place, ended)
-            yield from self._checked(event)
+
+    def _read_call(self, everything: bool, at_end: bool = False) -> list[Event]:
+        """Read what is unread in one call: whole blocks, or with `everything` what is left too. Empty if there is none.
+
+        at_end: of the fork that `_feed_end` made. With several blocks in a call, `state` is that after the call at
+        each of their events.
+        """
+        certain, ended = self._at
+        before = ended if at_end else certain
+        assert before is not None
+        fill = before.states[0].fill
+        n = next(call_lengths(len(before.unread), fill, self._block_size, self._blocks_per_call), 0)
+        closes = (fill + n) % self._block_size == 0
+        if not n or not (closes or everything):
+            return []
+        run, network = before.unread[:n], self.model.network
+        ids, values, read = as_batch(run.ids, network), list[_Values](), list[tuple[Tensor, State]]()
+        with torch.inference_mode():
+            for state, last_hidden in zip(before.states, before.last_hidden, strict=True):
+                is_recorded = self._attention and closes and state.memory_mode == "on"
+                recorder = AttentionRecorder() if is_recorded else None
+                hidden, after_call = network.read(ids, state, recorder)
+                check_finite(hidden)
+                scores = score_call(network, last_hidden, hidden, ids) if self._score else None
+                values.append(_values(scores, recorder, n))
+                # A view would keep the hidden rows of the whole call alive.
+                read.append((hidden[:, -1:].clone(), after_call))
+        after = before.after(run.ids, read, self._block_size)
+        after = replace(after, unread=before.unread[n:], num_tokens=before.num_tokens + n)
+        self._at = (certain, after) if at_end else (after, None)
+        events = list[Event]()
+        for event in self._block_events(before, run, values):
+            events += (event, *self._judged(event))
+        return events
+
+    def _block_events(self, before: Snapshot, run: TokenRun, values: list[_Values]) -> Iterator[BlockEvent]:
+        """One event for each block of a call that began at `before`."""
+        first, fill, index = 0, before.states[0].fill, before.num_blocks
+        while first < len(run):
+            last = min(len(run), first + self._block_size - fill)
+            part = run[first:last]
+            start, end = int(part.starts[0]), int(part.ends[-1])
+            on, *frozen = ([None if each is None else each[first:last] for each in one] for one in values)
+            yield BlockEvent(
+                index=index,
+                source=self._sources[-1].name,
+                source_index=len(self._sources) - 1,
+                span=(start, end),
+                line=self._window.line(start),
+                closed=fill + last - first == self._block_size,
+                tokens=part.ids,
+                token_starts=part.starts,
+                token_ends=part.ends,
+                nll=on[0],
+                correct=on[1],
+                nll_frozen=frozen[0][0] if frozen else None,
+                correct_frozen=frozen[0][1] if frozen else None,
+                attention=on[2],
+            )
+            first, fill, index = last, 0, index + 1
+
+    def _read_unreported(self, at: Snapshot, ids: NDArray[np.int32]) -> Snapshot:
+        """Read tokens for which there is no event. `at.unread` stays: it is the caller's affair."""
+        if not len(ids):
+            return at
+        read = list[tuple[Tensor, State]]()
+        for state in at.states:
+            hidden, after = read_any(self.model.network, ids, state, blocks_per_call=self._blocks_per_call)
+            assert hidden is not None
+            read.append((hidden, after))
+        return at.after(ids, read, self._block_size)
 
     # ------------------------------------------------------------------------------------------------ reports
 
@@ -327,8 +381,33 @@ class Reader:
         )
         return (*self._sources[:-1], last)
 
-    def _checked(self, event: BlockEvent) -> Iterator[Event]:
-        yield event
+    def _end_events(self) -> Iterator[Event]:
+        """What is said once a source was read to its end."""
+        view, record = self._view, self._records(hashed=True)[-1]
+        if record.num_replaced:
+            yield from self._warn(
+                "invalid-bytes",
+                f"{record.name}: {record.num_replaced:,} byte sequence{'' if record.num_replaced == 1 else 's'} not "
+                f"valid in {record.encoding} read as U+FFFD; if there are many, name the encoding",
+            )
+        if self._num_unknown:
+            yield from self._warn(
+                "unknown-tokens",
+                f"{record.name}: {self._num_unknown:,} token{'' if self._num_unknown == 1 else 's'} unknown to the "
+                "tokenizer; their text is lost to the network, and bits per byte come out too low",
+            )
+        yield SourceEnd(
+            name=record.name,
+            index=len(self._sources) - 1,
+            num_bytes=record.num_bytes,
+            num_tokens=view.num_tokens - self._before_source.num_tokens,
+            num_blocks=view.num_blocks - self._before_source.num_blocks,
+            num_replaced=record.num_replaced,
+            sha256=record.sha256,
+            encoding=record.encoding,
+        )
+
+    def _judged(self, event: BlockEvent) -> Iterator[ReadingWarning]:
         if self._unknown_ids:
             self._num_unknown += int(np.isin(event.tokens, self._unknown_ids).sum())
         limit, position = self.model.sidecar.validated_tokens, int(self.state.position[0])
@@ -339,41 +418,50 @@ class Reader:
                 "results past that length are not covered by its evaluation",
             )
 
-    def _warn(self, code: str, message: str) -> Iterator[Event]:
+    def _warn(self, code: str, message: str) -> Iterator[ReadingWarning]:
         if code not in self._warned:
             self._warned.add(code)
             yield ReadingWarning(code, message)
 
+    # ------------------------------------------------------------------------------------------------ beginnings
 
-def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Bookmark | None) -> ReadingMode:
+    def _encoder(self, start: int = 0, begun: bool | None = None) -> StreamEncoder:
+        return StreamEncoder(self.model.tokenizer, start, begun=begun, cut_after=self._cut_after)
+
+    def _first_snapshot(self, resume: Cursor | None) -> Snapshot:
+        if resume is None:
+            modes: tuple[Literal["on", "frozen", "none"], ...]
+            modes = ("on", "frozen") if self.memory_mode == "compare" else (self.memory_mode,)
+            states = tuple(start_state(self.model.network, mode) for mode in modes)
+            return Snapshot(states, (None,) * len(states))
+        return Snapshot(
+            states=(resume.state,),
+            last_hidden=(resume.last_hidden,),
+            open_tokens=resume.open_tokens,
+            unread=resume.unread,
+            encoder=self._encoder(resume.next_byte, resume.begun),
+            fed=resume.next_byte,
+            num_tokens=resume.num_tokens,
+            num_blocks=resume.num_blocks,
+        )
+
+
+def _values(scores: tuple[Tensor, Tensor] | None, recorder: AttentionRecorder | None, n: int) -> _Values:
+    received = None if recorder is None or recorder.received is None else recorder.received[0, -n:].float().cpu()
+    return (None, None, received) if scores is None else (scores[0][0], scores[1][0], received)
+
+
+def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | None) -> ReadingMode:
     if wanted is not None and wanted not in READING_MODES:
         raise UsageError(f"memory mode is '{wanted}', it must be one of {', '.join(READING_MODES)}")
     if resume is None:
         return wanted or model.default_memory_mode
-    if wanted not in (None, resume.lane.state.memory_mode):
+    if wanted not in (None, resume.state.memory_mode):
         raise UsageError(
-            f"the text was read with memory mode '{resume.lane.state.memory_mode}' so far, it cannot go on with "
+            f"the text was read with memory mode '{resume.state.memory_mode}' so far, it cannot go on with "
             f"'{wanted}'; leave the memory mode out, or read the text again"
         )
-    return resume.lane.state.memory_mode
-
-
-def _starts(model: Model, mode: ReadingMode) -> tuple[Lane, ...]:
-    if mode == "compare":
-        return (*_starts(model, "on"), *_starts(model, "frozen"))
-    return (Lane(start_state(model.network, mode)),)
-
-
-def _resumed(mark: Bookmark, model: Model) -> Place:
-    return Place(
-        lanes=(mark.lane,),
-        open_tokens=mark.open_tokens,
-        unread=mark.unread,
-        encoder=StreamEncoder(model.tokenizer, mark.next_byte, begun=mark.begun),
-        fed=mark.next_byte,
-        num_tokens=mark.num_tokens,
-        num_blocks=mark.num_blocks,
-    )
+    return resume.state.memory_mode
 
 
 def _heading(name: str, first: bool) -> str:

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from famcli.nn import Network, State
-from famcli.reading.engine import Tokens, as_batch, check_finite, legal_cuts
+from famcli.reading.batch import copies, pad_runs
+from famcli.reading.engine import Tokens, as_batch, check_finite, read_calls
 
 SLICE = 256
 """Positions whose logits are held at once."""
@@ -21,7 +22,7 @@ def cross_entropy(network: Network, hidden: Tensor, targets: Tensor) -> tuple[Te
 
     Returns nll [b, n] float32 and whether the most likely token was the right one [b, n] bool, both on the CPU.
     Computed in float32, at most 256 positions x vocabulary at a time for each row of the batch. Raises CheckpointError
-    for what is not a number.
+    for values that are not finite.
     """
     nll = torch.empty(targets.shape, dtype=torch.float32)
     correct = torch.empty(targets.shape, dtype=torch.bool)
@@ -31,9 +32,23 @@ def cross_entropy(network: Network, hidden: Tensor, targets: Tensor) -> tuple[Te
             logits = network.logits(hidden[row : row + 1, part])[0].float()
             wanted = targets[row, part]
             nll[row, part] = functional.cross_entropy(logits, wanted, reduction="none").cpu()
-            correct[row, part] = (logits.max(-1).indices == wanted).cpu()  # argmax takes twice as long
+            # `argmax` takes twice as long as the index of `max`.
+            correct[row, part] = (logits.max(-1).indices == wanted).cpu()
     check_finite(nll)
     return nll, correct
+
+
+def score_call(network: Network, last_hidden: Tensor | None, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """`cross_entropy` of the tokens `ids` [b, n] of one call, whose hidden rows are `hidden` [b, n, d].
+
+    last_hidden: [b, 1, d] of the token before them, which predicts the first one. Without it the first has NaN and
+    False.
+    """
+    if last_hidden is not None:
+        return cross_entropy(network, torch.cat((last_hidden, hidden[:, :-1]), 1), ids)
+    nll, correct = cross_entropy(network, hidden[:, :-1], ids[:, 1:])
+    unknown = torch.full((len(ids), 1), torch.nan)
+    return torch.cat((unknown, nll), 1), torch.cat((torch.zeros_like(unknown, dtype=torch.bool), correct), 1)
 
 
 @torch.inference_mode()
@@ -43,19 +58,13 @@ def score_continuation(network: Network, state: State, tokens: Tokens, *, last_h
     `last_hidden` [b, 1, d] of the token before them predicts the first one; without it the first is NaN. `state` stays
     as it is. Returns float32 on the CPU, of the shape of `tokens`.
     """
-    batch, flat = as_batch(tokens, network), len(getattr(tokens, "shape", (0,))) == 1
-    parts, first = [torch.empty(batch.shape[0], 0)], 0
-    for n in legal_cuts(batch.shape[1], state.fill, network.fam.block_size):
-        ids = batch[:, first : first + n]
-        hidden, state = network.read(ids, state)
-        if last_hidden is None:
-            parts.append(torch.full((batch.shape[0], 1), torch.nan))
-            parts.append(cross_entropy(network, hidden[:, :-1], ids[:, 1:])[0])
-        else:
-            parts.append(cross_entropy(network, torch.cat((last_hidden, hidden[:, :-1]), 1), ids)[0])
-        last_hidden, first = hidden[:, -1:], first + n
+    batch, is_flat = as_batch(tokens, network), len(getattr(tokens, "shape", (0,))) == 1
+    parts = [torch.empty(batch.shape[0], 0)]
+    for ids, hidden, _ in read_calls(network, batch, state):
+        parts.append(score_call(network, last_hidden, hidden, ids)[0])
+        last_hidden = hidden[:, -1:]
     nll = torch.cat(parts, 1)
-    return nll[0] if flat else nll
+    return nll[0] if is_flat else nll
 
 
 @torch.inference_mode()
@@ -64,16 +73,10 @@ def score_continuations(
 ) -> list[Tensor]:
     """`score_continuation` for several runs of different lengths after one state of batch one, in one batch.
 
-    Shorter runs are filled up behind their end, where nothing can see it, and no state is kept. Costs len(runs) copies
-    of the state.
+    Costs len(runs) copies of the state, which are not kept.
     """
     if not runs:
         return []
-    lengths = [len(run) for run in runs]
-    filled = torch.zeros(len(runs), max(lengths), dtype=torch.int64, device=network.device)
-    for row, run in enumerate(runs):
-        filled[row, : lengths[row]] = as_batch(run, network)[0]
-    stacked = state if len(runs) == 1 else State.stack([state] * len(runs))
     before = None if last_hidden is None else last_hidden.expand(len(runs), -1, -1)
-    nll = score_continuation(network, stacked, filled, last_hidden=before)
-    return [nll[row, :length] for row, length in enumerate(lengths)]
+    nll = score_continuation(network, copies(state, len(runs)), pad_runs(network, runs), last_hidden=before)
+    return [row[: len(run)] for row, run in zip(nll, runs, strict=True)]

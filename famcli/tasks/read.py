@@ -17,7 +17,7 @@ from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.plain import to_json
 from famcli.reading.append import open_append
-from famcli.reading.bookmark import Seen
+from famcli.reading.cursor import Progress
 from famcli.reading.events import BlockEvent, Event
 from famcli.reading.memory_file import MemoryKind, inspect_memory_file, load_memory, save_memory
 from famcli.reading.memory_format import check_save
@@ -61,7 +61,7 @@ class ReadConfig:
 class Saved:
     """An event: what was read so far is in the memory file. The numbers are of all that it holds.
 
-    num_bytes, num_tokens, num_blocks: read (see `Seen`). bytes_unread: kept as text that is still to be read.
+    num_bytes, num_tokens, num_blocks: read (see `Progress`). bytes_unread: kept as text that is still to be read.
     """
 
     path: Path
@@ -131,13 +131,13 @@ class Read:
         self._saved: Saved | None = None
         self._last_save = time.monotonic()
         self._finished = False
-        self._before = Seen(0, 0, 0)
+        self._before = Progress(0, 0, 0)
         self._growth: _Growth | None = None
         if self.config.save is not None:
             check_save(self.config.save, self.config.append, self.config.force)
         if self.config.append and self.config.save is not None:
             resume = load_memory(self.config.save, model)
-            self._before = resume.seen
+            self._before = resume.progress
             self._kind: MemoryKind = self.config.kind or inspect_memory_file(self.config.save).kind
             self._reader = Reader(model, memory_mode=self.config.memory_mode, resume=resume)
         else:
@@ -167,17 +167,17 @@ class Read:
 
     def save(self) -> Saved | None:
         """Write the memory file now; None if there is none to write, or nothing was read yet."""
-        if self.config.save is None or not self._reader.sources:
+        if self.config.save is None or not self._reader.num_sources:
             return None
         info = save_memory(self.config.save, self._reader, self._kind)
         self._last_save = time.monotonic()
-        seen, size = info.seen, self.config.save.stat().st_size
+        seen, size = info.progress, self.config.save.stat().st_size
         self._saved = Saved(self.config.save, seen.num_bytes, seen.num_tokens, seen.num_blocks, seen.bytes_unread, size)
         return self._saved
 
     def result(self) -> ReadResult:
         """What was read so far; partial until `events` is exhausted."""
-        seen, before = self._reader.seen, self._before
+        seen, before = self._reader.progress, self._before
         counts = replace(
             self._tracker.counts(),
             num_bytes=max(0, seen.num_bytes - before.num_bytes),
@@ -205,10 +205,10 @@ class Read:
             )
             return
         for index, document in enumerate(documents):
-            mark = self._reader.bookmark()
+            mark = self._reader.cursor()
             added, continues = open_append(mark, _given(document), encoding=self.config.encoding)
             if continues:
-                seen = mark.seen
+                seen = mark.progress
                 start = mark.end_byte - seen.bytes_unread
                 self._tracker.resume_source(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
             yield from self._reader.read([self._open(added, index == last)], continues=continues)

@@ -146,8 +146,9 @@ class ReadingTracker:
             self._has_text = self._has_text or not event.piece.text.isspace()
         elif isinstance(event, BlockEvent):
             self._num_blocks += event.closed
-            num_bytes = max(0, event.bytes_read - self._bytes)
-            self._bytes, self._tokens = max(self._bytes, event.bytes_read), self._tokens + event.num_tokens
+            # A source that continues reports tokens again of which an earlier run had told.
+            num_bytes = max(0, event.span[1] - self._bytes)
+            self._bytes, self._tokens = max(self._bytes, event.span[1]), self._tokens + event.num_tokens
             share = None if event.attention is None else float(event.attention.sum())
             yield Advance(num_bytes, event.num_tokens, share)
             yield from self._judge(event.source)

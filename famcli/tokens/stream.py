@@ -71,11 +71,14 @@ class StreamEncoder:
     """Encodes one text that comes in pieces.
 
     start: source offset where the text begins or continues. begun: True if tokens of this text came before, so that
-    nothing opens it any more; by default that is so when `start` is not 0.
+    nothing opens it any more; by default that is so when `start` is not 0. cut_after: a character after which no token
+    continues; each part up to it is encoded as a text of its own.
     """
 
-    def __init__(self, tokenizer: Tokenizer, start: int = 0, *, begun: bool | None = None) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Tokenizer, start: int = 0, *, begun: bool | None = None, cut_after: str | None = None
+    ) -> None:
+        self._tokenizer, self._cut_after = tokenizer, cut_after
         self._begun = start > 0 if begun is None else begun
         self._text = ""
         self._offsets: Offsets = np.array([start], dtype=np.int64)
@@ -93,7 +96,7 @@ class StreamEncoder:
 
     def copy(self) -> StreamEncoder:
         """An independent encoder in the same state: flush it to see how the text would end here."""
-        twin = StreamEncoder(self._tokenizer, begun=self._begun)
+        twin = StreamEncoder(self._tokenizer, begun=self._begun, cut_after=self._cut_after)
         twin._text, twin._offsets, twin._span_start = self._text, self._offsets, self._span_start
         return twin
 
@@ -121,7 +124,7 @@ class StreamEncoder:
         begin = place = 0  # text[begin:place] is settled, and not encoded yet
         while place < len(text):
             window = text[place : place + MAX_UNCUT]
-            cut, low = self._tokenizer.safe_cut(window, low=low), 0
+            cut, low = self._safe_cut(window, low), 0
             forced = not cut and len(window) == MAX_UNCUT
             if not cut and not forced:
                 break
@@ -136,10 +139,29 @@ class StreamEncoder:
         self._text, self._offsets = text[place:], offsets[place:].copy() if place else offsets
         return TokenRun.join(runs)
 
+    def _safe_cut(self, text: str, low: int) -> int:
+        if self._cut_after is None:
+            return self._tokenizer.safe_cut(text, low=low)
+        ended = text.rfind(self._cut_after, low) + 1
+        return self._tokenizer.safe_cut(text, low=max(low, ended)) or ended
+
+    def _encode_parts(self, text: str) -> tuple[Ids, Offsets]:
+        """`Tokenizer.encode_offsets`, under the cut rule."""
+        if self._cut_after is None or self._cut_after not in text[:-1]:
+            return self._tokenizer.encode_offsets(text)
+        *whole, rest = text.split(self._cut_after)
+        ids, ends, place = list[Ids](), list[Offsets](), 0
+        for part in (*(each + self._cut_after for each in whole), rest):
+            part_ids, part_ends = self._tokenizer.encode_offsets(part)
+            ids.append(part_ids)
+            ends.append(part_ends + place)
+            place += len(part)
+        return np.concatenate(ids), np.concatenate(ends)
+
     def _encode(self, text: str, offsets: Offsets) -> TokenRun:
         opening = "" if self._begun else self._tokenizer.opening(text)
         self._begun = True
-        ids, char_ends = self._tokenizer.encode_offsets(opening + text)
+        ids, char_ends = self._encode_parts(opening + text)
         if not len(ids):  # a normaliser dropped it all: the next token's span begins here
             return TokenRun.empty()
         if opening:

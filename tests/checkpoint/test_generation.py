@@ -9,8 +9,7 @@ import pytest
 from famcli.checkpoint.generation import GenerationDefaults, read_generation
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError
-from famcli.reading.generate import GenerationConfig, GenerationEnd, generate
-from famcli.reading.sampling import default_config
+from famcli.reading.generating import GenerationConfig, GenerationEnd, default_config, generate
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import write_json
 

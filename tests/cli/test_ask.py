@@ -304,7 +304,7 @@ def test_a_closed_pipe_in_the_middle_of_the_answers_ends_it_in_silence(tiny: Pat
 def test_ctrl_c_in_the_middle_of_an_answer_quotes_instead(
     run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from famcli.reading.generate import GeneratedText
+    from famcli.reading.generating import GeneratedText
 
     def interrupted(*_: object, **__: object):
         yield GeneratedText(" It was ")

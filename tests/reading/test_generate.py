@@ -13,11 +13,10 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
-from famcli.reading import generate as module
+from famcli.reading import generating as module
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.generate import GeneratedText, GenerationConfig, GenerationEnd, generate
+from famcli.reading.generating import GeneratedText, GenerationConfig, GenerationEnd, choose, generate
 from famcli.reading.reader import Reader
-from famcli.reading.sampling import choose
 from famcli.tokens.bytes import ByteTokenizer
 from tests.reading.support import pipe, tiny_model
 

@@ -73,9 +73,9 @@ def test_read_and_append_is_read_whole(tmp_path: Path, data: bytes, where: float
         reader.num_bytes,
         reader.num_blocks,
     )
-    assert whole.sources[0].num_replaced == reader.sources[0].num_replaced
+    assert whole.sources()[0].num_replaced == reader.sources()[0].num_replaced
     if source == "file":
-        assert whole.sources[0].sha256 == reader.sources[0].sha256
+        assert whole.sources()[0].sha256 == reader.sources()[0].sha256
 
 
 @pytest.mark.parametrize("source", ["file", "pipe"])
@@ -199,7 +199,7 @@ def test_another_source_after_loading(tmp_path: Path) -> None:
     second = Reader(MODEL, resume=mark)
     list(second.read([document], continues=continues))
     same_reading(whole, second)
-    assert [source.name for source in second.sources] == [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    assert [source.name for source in second.sources()] == [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
     save_memory(tmp_path / "x.fam", second)
     with pytest.raises(MemoryFileError, match="only the last source can grow"):
         open_append(load_memory(tmp_path / "x.fam", MODEL), tmp_path / "a.txt")
@@ -213,11 +213,11 @@ def test_kind_memory_keeps_the_memory_and_the_open_block(tmp_path: Path) -> None
     save_memory(tmp_path / "small.fam", reader, "memory")
     assert (tmp_path / "small.fam").stat().st_size < (tmp_path / "full.fam").stat().st_size / 4
     mark = load_memory(tmp_path / "small.fam", model)
-    for one, other in zip(mark.lane.state.layers, reader.state.layers, strict=True):
+    for one, other in zip(mark.state.layers, reader.state.layers, strict=True):
         torch.testing.assert_close(one.memory, other.memory)
         assert one.segment_keys.shape[2] == 0
-    assert mark.lane.state.fill == reader.state.fill
-    assert torch.equal(mark.lane.state.position, reader.state.position)
+    assert mark.state.fill == reader.state.fill
+    assert torch.equal(mark.state.position, reader.state.position)
     again = Reader(model, resume=mark)
     list(again.read([pipe(b" more")], continues=False))
     assert again.num_bytes == 605
@@ -264,7 +264,7 @@ def test_a_changed_source_is_not_continued(tmp_path: Path) -> None:
     path.write_bytes(b"abc cab\n")
     reader = Reader(MODEL)
     list(reader.read([open_source(path)]))
-    mark = reader.bookmark()
+    mark = reader.cursor()
     path.write_bytes(b"abc bab\nmore")
     with pytest.raises(MemoryFileError, match=r"first 8 bytes of .* are not those that were read"):
         open_append(mark, path)
@@ -338,8 +338,8 @@ def test_every_changed_byte_is_found(saved: Path, data: st.DataObject) -> None:
         assert "\n" not in message
     else:
         expected = load_memory(saved, BYTES)
-        for name, tensor in expected.lane.state.to_tensors()[0].items():
-            assert torch.equal(tensor, mark.lane.state.to_tensors()[0][name])
+        for name, tensor in expected.state.to_tensors()[0].items():
+            assert torch.equal(tensor, mark.state.to_tensors()[0][name])
         assert mark.sources == expected.sources
 
 

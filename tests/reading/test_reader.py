@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
-from famcli.reading.engine import legal_cuts, read_any, start_state
+from famcli.reading.engine import call_lengths, read_any, start_state
 from famcli.reading.events import BlockEvent, ReadingWarning, SourceEnd, SourceStart, TextEvent
 from famcli.reading.reader import Reader
 from famcli.tokens.bytes import ByteTokenizer
@@ -144,7 +144,7 @@ def test_lines_and_text_and_spans() -> None:
     for event in blocks(events):
         start, end = event.span
         assert event.line == data[:start].count(b"\n") + 1
-        assert event.bytes_read == event.total_bytes == end
+        assert event.num_tokens == len(event.tokens)
     end = events[-1]
     assert isinstance(end, SourceEnd)
     assert end.num_replaced == 1
@@ -189,7 +189,7 @@ def test_several_sources_with_their_names_between(tmp_path: Path) -> None:
     torch.testing.assert_close(reader.last_hidden, expected[0], rtol=1e-3, atol=1e-3)
     assert reader.num_tokens == reader.num_bytes == 16
     last = blocks(events)[-1]
-    assert (last.source, last.span[1], last.total_bytes) == (str(tmp_path / "two.txt"), 6, 16)
+    assert (last.source, last.source_index, last.span[1]) == (str(tmp_path / "two.txt"), 1, 6)
     plain = Reader(BYTES)
     list(plain.read([open_source(tmp_path / "one.txt"), open_source(tmp_path / "two.txt")], names=False))
     assert int(plain.state.position[0]) == 17
@@ -237,8 +237,8 @@ def test_modes_are_checked() -> None:
 
 
 @given(st.integers(0, 50), st.integers(0, C - 1), st.integers(1, 4))
-def test_legal_cuts(n: int, fill: int, per_call: int) -> None:
-    cuts = list(legal_cuts(n, fill, C, per_call))
+def test_call_lengths(n: int, fill: int, per_call: int) -> None:
+    cuts = list(call_lengths(n, fill, C, per_call))
     assert sum(cuts) == n
     for cut in cuts:
         assert (fill == 0 and cut % C == 0 and cut <= per_call * C) or 0 < cut <= C - fill

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from famcli.errors import MemoryFileError, UsageError
-from famcli.reading.bookmark import Seen
+from famcli.reading.cursor import Progress
 from famcli.reading.events import BlockEvent
 from famcli.reading.memory_file import inspect_memory_file
 from famcli.tasks import read as read_module
@@ -99,7 +99,7 @@ def test_an_interrupted_reading_can_be_saved_and_gone_on_with(tmp_path: Path) ->
     assert (saved.num_bytes, saved.num_tokens) == (first.counts.num_bytes, first.counts.num_tokens)
     assert saved.num_bytes == saved.num_tokens == num_bytes
     assert saved.bytes_unread == len(TEXT) - num_bytes  # it came in one piece
-    assert inspect_memory_file(memory).seen == Seen(num_bytes, num_bytes, saved.num_blocks, saved.bytes_unread)
+    assert inspect_memory_file(memory).progress == Progress(num_bytes, num_bytes, saved.num_blocks, saved.bytes_unread)
     rest = read(model, [path], ReadConfig(save=memory, append=True))
     assert rest.counts.num_bytes == saved.bytes_unread
     assert rest.total_blocks == saved.num_blocks + rest.counts.num_blocks
@@ -225,7 +225,7 @@ def test_an_interruption_ends_the_wait_for_more(tmp_path: Path, monkeypatch: pyt
     memory = tmp_path / "text.fam"
     result = read(byte_model(), [write(tmp_path, TEXT)], ReadConfig(save=memory, follow=True))
     assert (result.stopped, result.partial, result.counts.num_bytes) == (True, False, len(TEXT))
-    assert inspect_memory_file(memory).seen.bytes_unread == 0
+    assert inspect_memory_file(memory).progress.bytes_unread == 0
 
 
 def test_what_two_runs_read_adds_up_where_the_end_was_tentative(tmp_path: Path) -> None:
@@ -257,11 +257,9 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
             index=number - 1,
             source="dna.txt",
             source_index=0,
-            num_tokens=1000,
             span=(0, 1200 * number),
             line=1,
             closed=True,
-            seconds=0.1,
             tokens=np.zeros(1000, np.int32),
             token_starts=np.zeros(1000, np.int64),
             token_ends=np.zeros(1000, np.int64),
@@ -270,9 +268,6 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
             nll_frozen=None,
             correct_frozen=None,
             attention=None,
-            bytes_read=1200 * number,
-            total_tokens=0,
-            total_bytes=0,
         )
         said += [(number, event.text) for event in collect(tracker.record(event), Notice)]
     assert [number for number, _ in said] == [5]

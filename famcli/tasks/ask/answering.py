@@ -9,8 +9,7 @@ from typing import Any, Literal
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any
-from famcli.reading.generate import GeneratedText, generate
-from famcli.reading.sampling import GenerationConfig
+from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
     NOTHING_FOUND,
     NOTHING_READ,

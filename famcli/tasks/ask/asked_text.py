@@ -19,7 +19,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.nn import MemoryMode, State
-from famcli.reading.bookmark import Bookmark, SourceRecord
+from famcli.reading.cursor import Cursor, SourceRecord
 from famcli.reading.events import BlockEvent, SourceEnd, SourceStart, TextEvent
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
@@ -180,7 +180,7 @@ class MemoryFileReader:
         self._mark = load_memory(path, model)
         self.model = model
         self.index = PassageIndex()
-        self.memory_mode = self._mark.lane.state.memory_mode
+        self.memory_mode = self._mark.state.memory_mode
         self._readable, self._searched = False, True
 
     def events(self) -> Iterator[ReadingEvent]:
@@ -218,7 +218,7 @@ class MemoryFileReader:
 
 def resumed_text(
     model: Model,
-    mark: Bookmark,
+    mark: Cursor,
     index: PassageIndex,
     places: Sequence[SourcePlace],
     origin: str,
@@ -229,7 +229,7 @@ def resumed_text(
     state = reader.finish()
     return AskedText(
         model=model,
-        memory_mode=mark.lane.state.memory_mode,
+        memory_mode=mark.state.memory_mode,
         index=index,
         state=state,
         last_hidden=reader.last_hidden,
@@ -239,15 +239,15 @@ def resumed_text(
     )
 
 
-def counts_of(mark: Bookmark) -> ReadCounts:
+def counts_of(mark: Cursor) -> ReadCounts:
     """What those who made a memory file have read."""
     sources = tuple(
         SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in mark.sources
     )
     return ReadCounts(
-        num_bytes=mark.seen.num_bytes,
-        num_tokens=mark.seen.num_tokens,
-        num_blocks=mark.seen.num_blocks,
+        num_bytes=mark.progress.num_bytes,
+        num_tokens=mark.progress.num_tokens,
+        num_blocks=mark.progress.num_blocks,
         num_replaced=sum(each.num_replaced for each in sources),
         seconds=0.0,
         sources=sources,

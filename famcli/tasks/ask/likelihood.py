@@ -9,7 +9,8 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.nn import MemoryMode, State
-from famcli.reading.engine import as_batch, legal_cuts, read_any, start_state
+from famcli.reading.batch import copies, read_side_by_side
+from famcli.reading.engine import as_batch, read_any, start_state
 from famcli.reading.scoring import cross_entropy, score_continuations
 from famcli.tasks.prompts import QUESTION_OPENING
 
@@ -52,24 +53,12 @@ class QuestionLikelihood:
 
     @torch.inference_mode()
     def _means(self, runs: list[list[int]], tails: list[int]) -> list[float]:
-        """Mean log-likelihood of the last `tails` tokens of each run, read from the start; the logits of no others.
-
-        Shorter runs are filled up behind their end, where nothing can see it.
-        """
-        network, count = self._model.network, len(runs)
-        filled = torch.zeros(count, max(map(len, runs)), dtype=torch.int64, device=network.device)
-        for row, run in enumerate(runs):
-            filled[row, : len(run)] = as_batch(run, network)[0]
-        state = self._start if count == 1 else State.stack([self._start] * count)
-        wanted, place = list[list[Tensor]]([] for _ in runs), 0
-        for n in legal_cuts(filled.shape[1], state.fill, network.fam.block_size):
-            hidden, state = network.read(filled[:, place : place + n], state)
-            for row, run in enumerate(runs):  # the row of a token predicts the next one
-                first, last = len(run) - tails[row] - 1, len(run) - 1
-                wanted[row].append(hidden[row, max(first, place) - place : max(last, place) - place].clone())
-            place += n
-        means = list[float]()
-        for row, (parts, run, tail) in enumerate(zip(wanted, runs, tails, strict=True)):
-            targets = filled[row : row + 1, len(run) - tail : len(run)]
-            means.append(-float(cross_entropy(network, torch.cat(parts)[None], targets)[0].mean()))
-        return means
+        """Mean log-likelihood of the last `tails` tokens of each run, read from the start; the logits of no others."""
+        network = self._model.network
+        # The row of a token predicts the next one.
+        wanted = [range(len(run) - tail - 1, len(run) - 1) for run, tail in zip(runs, tails, strict=True)]
+        found = read_side_by_side(network, copies(self._start, len(runs)), runs, wanted)
+        return [
+            -float(cross_entropy(network, hidden[None], as_batch(run[-tail:], network))[0].mean())
+            for hidden, run, tail in zip(found, runs, tails, strict=True)
+        ]

@@ -143,7 +143,7 @@ class ReadingCache:
         Nothing is kept of files that were changed while they were read, nor what is larger than the limit. Raises
         DocumentError or MemoryFileError where it cannot be written.
         """
-        if tuple(source.sha256 for source in reading.reader.sources) != key.hashes:
+        if tuple(source.sha256 for source in reading.reader.sources()) != key.hashes:
             return text
         save_memory(folder / _STATE, reading.reader)
         values = {

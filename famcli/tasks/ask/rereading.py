@@ -9,7 +9,7 @@ from pathlib import Path
 from famcli.documents.opening import hash_prefix, open_source, quote
 from famcli.documents.source import Piece
 from famcli.errors import DocumentError
-from famcli.reading.bookmark import SourceRecord
+from famcli.reading.cursor import SourceRecord
 from famcli.text.passages import Passage, PassageBuilder
 
 

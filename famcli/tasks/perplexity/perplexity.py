@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from famcli.checkpoint.model import Model
@@ -19,7 +19,6 @@ from famcli.plain import to_json
 from famcli.reading.events import BlockEvent, TextEvent
 from famcli.reading.reader import READING_MODES, Reader, ReadingMode
 from famcli.tasks.perplexity.alert import AlertRule
-from famcli.tasks.perplexity.lines import LineTokenizer
 from famcli.tasks.perplexity.scores import Batches, Difference, Score, Tally
 from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
 from famcli.tasks.task import (
@@ -184,10 +183,9 @@ class Perplexity:
 
     def _score(self, document: Source) -> Iterator[PerplexityEvent]:
         by_line = self.config.per == "line"
-        model = replace(self.model, tokenizer=LineTokenizer(self.model.tokenizer)) if by_line else self.model
         eager = document.size is None and self.config.per in ("line", "token")
-        reader = Reader(model, memory_mode=self._mode, score=True, eager=eager)
-        scorer = SourceScorer(model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
+        reader = Reader(self.model, memory_mode=self._mode, score=True, eager=eager, cut_lines=by_line)
+        scorer = SourceScorer(self.model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
         self._current = scorer
         for event in reader.read([document]):
             if by_line and isinstance(event, TextEvent):

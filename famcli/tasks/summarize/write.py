@@ -18,8 +18,7 @@ from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
 from famcli.nn import State
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.generate import GeneratedText, generate
-from famcli.reading.sampling import GenerationConfig
+from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.prompts import ABOUT, fill, prompt
 from famcli.tasks.summarize.summary_result import Quote, SummarizeConfig, WrittenSummary
 

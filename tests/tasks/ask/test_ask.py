@@ -10,7 +10,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.generate import GeneratedText
+from famcli.reading.generating import GeneratedText
 from famcli.reading.scoring import score_continuation
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, SOURCE_GONE

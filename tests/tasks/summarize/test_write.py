@@ -10,7 +10,7 @@ import pytest
 
 from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
-from famcli.reading.generate import GeneratedText
+from famcli.reading.generating import GeneratedText
 from famcli.tasks.prompts import fill
 from famcli.tasks.summarize import write as summarize_write
 from famcli.tasks.summarize.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length

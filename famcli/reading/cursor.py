@@ -1,0 +1,174 @@
+"""Where a reading stands, as a value: what a memory file keeps and a `Reader` continues from."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from famcli.documents.opening import open_source
+from famcli.documents.source import Piece, Source, code_points
+from famcli.nn import State
+from famcli.tokens.stream import StreamEncoder, TokenRun
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """A source, as far as it was read.
+
+    path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None where they can no longer be
+    had (a pipe read in several runs). num_replaced: invalid byte sequences so far.
+    """
+
+    name: str
+    path: str | None
+    encoding: str
+    num_bytes: int
+    sha256: str | None
+    num_replaced: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much was read, over all sources: what every result and every look at a memory file says.
+
+    num_bytes: of the tokens that were read. num_tokens: with those that only the end of the text made certain.
+    num_blocks: full blocks; the open one is not counted. bytes_unread: taken in after `num_bytes`, their tokens not
+    read yet (reading was interrupted; they are read before the state is used, or when reading continues).
+    """
+
+    num_bytes: int
+    num_tokens: int
+    num_blocks: int
+    bytes_unread: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cursor:
+    """A place between two tokens of a stream, from which reading continues with the same tokens and numbers.
+
+    state: after the last token read; last_hidden: [1, 1, d] of that token. open_tokens: ids of the open block, as many
+    as the state's fill. unread: tokens that are certain and were not read yet, with spans in the last source.
+    next_byte: of the last source, where the text begins whose tokens are not certain yet. begun: True if any of the
+    last source's text became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` (that
+    of the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens,
+    num_blocks: read so far, over all sources. progress: the same for people, tokens counted that are not certain yet.
+    """
+
+    state: State
+    last_hidden: Tensor | None
+    open_tokens: NDArray[np.int32]
+    unread: TokenRun
+    next_byte: int
+    begun: bool
+    tail: bytes
+    line: int
+    sources: tuple[SourceRecord, ...]
+    num_tokens: int
+    num_blocks: int
+    progress: Progress
+
+    @property
+    def tail_start(self) -> int:
+        """The source byte that `tail` begins at."""
+        return int(self.unread.starts[0]) if len(self.unread) else self.next_byte
+
+    @property
+    def end_byte(self) -> int:
+        """How far the last source was read."""
+        return self.tail_start + len(self.tail)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes read, over all sources."""
+        return sum(source.num_bytes for source in self.sources)
+
+    def tail_source(self, start: int, end: int | None = None) -> Source:
+        """The part [start, end) of the tail as a source of its own, at its place in the original."""
+        first = self.tail_start
+        part = self.tail[start - first : None if end is None else end - first]
+        return open_source("-", encoding=self.sources[-1].encoding, start=start, stdin=io.BytesIO(part))
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Where a reading stands inside a `Reader`: after every token that was reported.
+
+    states, last_hidden: the network's, two each in memory mode "compare". open_tokens: ids of the open block. unread:
+    tokens that wait for their block to be full. encoder: holds the text that is not tokens yet; copies of it are fed,
+    never itself. fed: source byte up to which text was fed. num_tokens, num_blocks: in the stream, of sources only and
+    closed ones.
+    """
+
+    states: tuple[State, ...]
+    last_hidden: tuple[Tensor | None, ...]
+    open_tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    unread: TokenRun = field(default_factory=TokenRun.empty)
+    encoder: StreamEncoder | None = None
+    fed: int = 0
+    num_tokens: int = 0
+    num_blocks: int = 0
+
+    @property
+    def next_byte(self) -> int:
+        """The source byte at which the text begins that is not tokens yet."""
+        return self.fed if self.encoder is None else self.encoder.pending_start
+
+    def after(self, ids: NDArray[np.int32], read: list[tuple[Tensor, State]], block_size: int) -> Snapshot:
+        """The snapshot once `ids` were read: of each state the last hidden row and the state after them."""
+        opened = np.concatenate((self.open_tokens, ids))
+        closed, fill = divmod(len(opened), block_size)
+        return replace(
+            self,
+            states=tuple(state for _, state in read),
+            last_hidden=tuple(hidden for hidden, _ in read),
+            open_tokens=opened[len(opened) - fill :].copy(),
+            num_blocks=self.num_blocks + closed,
+        )
+
+
+class TextWindow:
+    """The raw bytes and line starts between what was reported and what was fed, forgotten from the front.
+
+    line: the number of the line that the window's first byte is in.
+    """
+
+    def __init__(self, start: int = 0, line: int = 1) -> None:
+        self._raw = b""
+        self._offsets: NDArray[np.int64] = np.array([start], dtype=np.int64)
+        self._line = line
+        self._line_starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def add(self, piece: Piece, keep_from: int) -> None:
+        """Append `piece`; nothing before the offset `keep_from` will be asked for again."""
+        self._forget(keep_from)
+        offsets = piece.char_offsets()
+        self._raw += piece.raw
+        self._offsets = np.concatenate((self._offsets[:-1], offsets))
+        # A line begins behind each LF, so that CRLF counts once.
+        starts = offsets[1:][code_points(piece.text) == ord("\n")] if "\n" in piece.text else self._line_starts[:0]
+        self._line_starts = np.concatenate((self._line_starts, starts))
+
+    @property
+    def start(self) -> int:
+        """The first offset it holds: behind the byte-order mark, once that was read."""
+        return int(self._offsets[0])
+
+    def tail(self, start: int) -> bytes:
+        """The source bytes from `start` on."""
+        return self._raw[start - self.start :]
+
+    def line(self, offset: int) -> int:
+        """The number of the line that `offset` lies in."""
+        return self._line + int(np.searchsorted(self._line_starts, offset, side="right"))
+
+    def _forget(self, offset: int) -> None:
+        first = int(np.searchsorted(self._offsets, offset))
+        passed = int(np.searchsorted(self._line_starts, offset, side="right"))
+        self._raw = self.tail(int(self._offsets[first]))
+        # Copies: views would keep the arrays of all earlier pieces alive.
+        self._offsets = self._offsets[first:].copy()
+        self._line, self._line_starts = self._line + passed, self._line_starts[passed:].copy()
