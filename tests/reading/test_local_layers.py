@@ -35,7 +35,7 @@ def test_what_was_read_is_kept_and_read_on(folder: Path, kind: str, tmp_path: Pa
     list(reader.read([pipe(TEXT)]))
     saved = tmp_path / "x.fam"
     save_memory(saved, reader, kind)  # type: ignore[arg-type]
-    assert inspect_memory_file(saved).local_memory == model.network.fam.local_memory
+    assert inspect_memory_file(saved).fam.local_memory == model.network.fam.local_memory
     state = load_memory(saved, model).state
     for one, other in zip(state.layers, reader.state.layers, strict=True):
         torch.testing.assert_close(one.memory, other.memory)
