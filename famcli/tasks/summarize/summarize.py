@@ -161,7 +161,7 @@ class Summarizer:
         elif isinstance(event, TextEvent):
             self._extraction.feed(event.piece)
         elif isinstance(event, BlockEvent):
-            self._extraction.advance(event.bytes_read)
+            self._extraction.advance(event.span[1])
         elif isinstance(event, SourceEnd):
             self._extraction.end_source()
 
