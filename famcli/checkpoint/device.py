@@ -1,6 +1,6 @@
 """Which device and number format a network runs with.
 
-`auto` means what this machine does well; whatever is asked for by name is used or refused, never replaced.
+`auto` is what this machine does well; a device or type that is asked for by name is used or refused, never replaced.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def select_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda was asked for, but torch sees no CUDA device here; use --device cpu")
+        raise UsageError("device cuda was asked for, but torch sees no CUDA device here", remedy={"device": "cpu"})
     if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device mps was asked for, but torch sees no Apple GPU here; use --device cpu")
+        raise UsageError("device mps was asked for, but torch sees no Apple GPU here", remedy={"device": "cpu"})
     return torch.device(name)
 
 
@@ -47,20 +47,17 @@ def select_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.
     if name not in DTYPES:
         raise UsageError(f"dtype '{name}' is not known; choose one of auto, {', '.join(DTYPES)}")
     if name == "float16" and device.type == "cpu":
-        raise UsageError("dtype float16 does not run well on a CPU; use --dtype float32 or bfloat16")
+        raise UsageError("dtype float16 does not run well on a CPU", remedy={"dtype": "float32"})
     return DTYPES[name]
 
 
 def cpu_gains_from_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 products (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
+    """True if this CPU has instructions for bfloat16 products (AVX-512 BF16 or AMX on x86, BF16 on Arm)."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-    return any(bool(capabilities.get(name)) for name in names) if capabilities else _onednn_has_bfloat16()
-
-
-def _onednn_has_bfloat16() -> bool:
-    # torch before 2.9 lists no capabilities; oneDNN says whether bfloat16 runs at all, with AVX-512 as the least.
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not capabilities:
+        # torch before 2.9 lists none; oneDNN tells whether bfloat16 runs at all, which needs at least AVX-512.
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def set_threads(num_threads: int | None) -> None:

@@ -1,7 +1,7 @@
 """Give a pretrained decoder's folder what it needs to read streams: `fam.json` and a memory prompt.
 
-No file that was there is written to. The memory is not trained by this, and the sidecar says so: until it is, the
-decoder runs as sliding blocks with attention sinks (arXiv 2309.17453).
+No existing file is changed. The memory is not trained by this, and the sidecar says so: until it is, the decoder runs
+as sliding blocks with attention sinks (arXiv 2309.17453).
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from famcli.checkpoint.chat import has_chat_template
-from famcli.checkpoint.checks import checked_tokenizer, checked_weights, refuse_adapter
-from famcli.checkpoint.choose import choose_fam
-from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
+from famcli.checkpoint.checks import check_folder
+from famcli.checkpoint.folder import beside, checkpoint_folder
 from famcli.checkpoint.loading import read_rows
-from famcli.checkpoint.save import save_prompt
+from famcli.checkpoint.save import save_prompt, write_json, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
-from famcli.documents.atomic import atomic_files
 from famcli.errors import CheckpointError, UsageError
+from famcli.nn.config import DecoderConfig, FamConfig
 
+DEFAULT_BLOCK_SIZE = 1024
+DEFAULT_SEGMENTS = 3
+DEFAULT_FAM_LENGTH = 64
+DEFAULT_SINKS = 4
+_MOST_SEGMENTS = 8  # that are chosen so that a sliding window of the decoder's own fits
 _ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Enabled:
-    """What `enable` did. notes: one line for each number it chose itself, and for each that looks unwise."""
+    """The result of `enable`. notes: a line for each number that it chose, and for each that looks unwise."""
 
     path: Path
     sidecar: Sidecar
@@ -52,9 +54,9 @@ def enable(
     """Write `fam.json` and `fam.safetensors` into the folder of a pretrained decoder.
 
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
-    each dimension. `settings` are those of `FamConfig`; what is None or not given is chosen (see `choose_fam`). A
-    checkpoint that has a chat template writes its summaries. Raises CheckpointError when the folder does not hold a
-    decoder famcli can open, or its memory is trained already, UsageError for numbers that cannot be, and when it was
+    each dimension. `settings` are those of `FamConfig`; those that are None or not given are chosen (see `choose_fam`).
+    A checkpoint with a chat template writes its summaries. Raises CheckpointError when the folder does not hold a
+    decoder famcli can open, or its memory is trained already, UsageError for impossible numbers, and when it was
     enabled before (unless `force`).
     """
     folder = checkpoint_folder(path)
@@ -66,24 +68,23 @@ def enable(
             f"remove {SIDECAR_FILE} and {PROMPT_FILE} from the copy"
         )
     if existing and not force:
-        raise UsageError(f"{existing[0]} is there already: the folder was enabled before; --force replaces it")
-    check_links(folder)
-    config = read_config(folder)
-    refuse_adapter(folder)
-    fam, notes = choose_fam(config.decoder, **settings)
-    stored = checked_weights(folder, config, replace(fam, fam_length=0))
-    checked_tokenizer(folder, config.decoder)
+        raise UsageError(
+            f"{existing[0]} exists already: the folder was enabled before; force replaces it", remedy={"force": ""}
+        )
+    checked = check_folder(folder)
+    fam, notes = choose_fam(checked.config.decoder, **settings)
+    stored = checked.weights_and_prompt(replace(fam, fam_length=0))
     writes = has_chat_template(folder)
     if writes:
-        notes = (*notes, "summaries will be written: the checkpoint has a chat template; --mode extract quotes instead")
+        notes = (*notes, "summaries will be written: the checkpoint has a chat template; mode extract quotes instead")
     sidecar = Sidecar(fam=fam, memory_trained=False, tasks={"summarize": "write"} if writes else {})
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
     files = _write(folder, sidecar, prompt)
-    return Enabled(folder, sidecar, files, config.max_positions, seed, notes)
+    return Enabled(folder, sidecar, files, checked.config.max_positions, seed, notes)
 
 
 def _has_trained_memory(folder: Path) -> bool:
-    """Whether a folder that was enabled before says so; what cannot be read says nothing."""
+    """True if the folder's `fam.json` says so; False for one that cannot be read."""
     try:
         return read_sidecar(folder).memory_trained
     except CheckpointError:
@@ -112,15 +113,118 @@ def _statistics(embedding: StoredTensor) -> tuple[Tensor, Tensor]:
 
 
 def _write(folder: Path, sidecar: Sidecar, prompt: Tensor | None) -> tuple[Path, ...]:
-    """Write both files, or `fam.json` alone, which makes the folder an enabled one; returns what was written."""
+    """Write `fam.json`, which makes the folder an enabled one, and the prompt if there is one; return the files."""
+    prompt_file, sidecar_file = beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE)
+    with writing(sidecar_file.parent, "memory") as made:
+        if prompt is not None:
+            save_prompt(made / prompt_file.name, prompt)
+        write_json(made / sidecar_file.name, sidecar.to_json())
+    if prompt is None:
+        prompt_file.unlink(missing_ok=True)
+        return (sidecar_file,)
+    return prompt_file, sidecar_file
+
+
+# -------------------------------------------------------------------------------------------- the choice of a FamConfig
+
+
+def choose_fam(
+    decoder: DecoderConfig,
+    *,
+    block_size: int | None = None,
+    memory_segments: int | None = None,
+    fam_length: int | None = None,
+    sink_tokens: int | None = None,
+    local_memory: bool | None = None,
+) -> tuple[FamConfig, tuple[str, ...]]:
+    """A FamConfig for `decoder`, in which given settings are kept, and a line for each choice and each unwise number.
+
+    The visible tokens, (memory_segments + 1) * block_size, stay within the length that was trained for, and hold the
+    sliding window of local layers where possible. Sinks and memories are for the layers without a window; where every
+    layer has a window, all of them get a memory, and a block is no longer than the window, since tokens that leave it
+    before their block is full are seen by nothing. Raises UsageError for impossible numbers.
+    """
+    trained, notes = decoder.rope.max_position, []
+    all_local = len(decoder.local_layers) == decoder.num_layers
+    width = _reach(decoder) + 1
+    if block_size is None:
+        segments = DEFAULT_SEGMENTS if memory_segments is None else max(memory_segments, 0)
+        block_size = max(1, min(DEFAULT_BLOCK_SIZE, trained // (segments + 1)))
+        reason = f"the decoder was trained on {trained:,} tokens"
+        if all_local and width < block_size:
+            block_size, reason = width, f"no layer sees further than {width:,} tokens"
+        notes.append(f"block_size {block_size} was chosen: {reason}")
+    if memory_segments is None:
+        memory_segments = _segments(decoder, block_size, all_local)
+        seen = f"with the block that is read {(memory_segments + 1) * block_size:,} tokens are visible"
+        if all_local and memory_segments * block_size >= width - 1:
+            seen = "as many as hold the sliding window"
+        notes.append(f"memory_segments {memory_segments} was chosen: {seen}")
+    visible = (memory_segments + 1) * block_size
+    if visible > trained and not all_local:
+        notes.append(f"{visible:,} tokens are visible at once, more than the {trained:,} the decoder was trained on")
+    length = min(DEFAULT_FAM_LENGTH, block_size) if fam_length is None else fam_length
+    notes += _window_notes(decoder, visible - block_size, length, local_memory)
+    if local_memory is None:
+        local_memory = all_local and length > 0
+    if local_memory and decoder.local_layers and length and block_size > width:
+        notes.append(
+            f"a block of {block_size:,} tokens is longer than the window: what leaves that is out of sight until the "
+            "memory takes the block in, at its end"
+        )
+    if sink_tokens is None:
+        sink_tokens = 0 if all_local else min(DEFAULT_SINKS, block_size)
+        notes += [f"sink_tokens {sink_tokens} was chosen: {_WHY_SINKS}"] if sink_tokens else []
+    elif sink_tokens and all_local:
+        notes.append("sink_tokens has no effect: every layer has a sliding window")
+    notes += _rope_notes(decoder, visible)
     try:
-        prompt_file, sidecar_file = beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE)
-        with atomic_files(sidecar_file.parent) as made:
-            if prompt is not None:
-                save_prompt(made / prompt_file.name, prompt)
-            else:
-                prompt_file.unlink(missing_ok=True)
-            (made / sidecar_file.name).write_text(sidecar.dumps(), encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be written to ({error}); free space, or copy the folder") from error
-    return (sidecar_file,) if prompt is None else (prompt_file, sidecar_file)
+        fam = FamConfig(block_size, memory_segments, length, sink_tokens, local_memory=local_memory)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return fam, tuple(notes)
+
+
+_WHY_SINKS = "a decoder that was never adapted must see the first tokens"
+
+
+def _reach(decoder: DecoderConfig) -> int:
+    """How many tokens before itself a token of a local layer sees; 0 without such layers."""
+    return decoder.sliding_window - 1 if decoder.local_layers and decoder.sliding_window is not None else 0
+
+
+def _segments(decoder: DecoderConfig, block_size: int, all_local: bool) -> int:
+    """Enough segments for a sliding window, within reason and within what the decoder was trained for."""
+    size = max(block_size, 1)
+    wanted = max(0 if all_local else DEFAULT_SEGMENTS, min(_MOST_SEGMENTS, -(-_reach(decoder) // size)))
+    return max(0, min(wanted, decoder.rope.max_position // size - 1))
+
+
+def _window_notes(decoder: DecoderConfig, segments: int, fam_length: int, local_memory: bool | None) -> list[str]:
+    """Notes on the layers with a sliding window. segments: tokens of closed blocks that are visible."""
+    count, width = len(decoder.local_layers), decoder.sliding_window
+    if not count:
+        return ["local_memory has no effect: no layer has a sliding window"] if local_memory is not None else []
+    notes = [f"{count} of {decoder.num_layers} layers keep their sliding window of {width:,} tokens, without sinks"]
+    if (cut := _reach(decoder) - segments) > 0:
+        notes.append(f"at a block's start such a window is cut short by {cut:,} tokens: memory_segments says how far")
+    if fam_length and local_memory is None:
+        if count < decoder.num_layers:
+            notes.append("those layers get no memory: the others see further; local_memory gives them one")
+        else:
+            notes.append("local_memory was chosen: without it no layer would have a memory")
+    elif fam_length and count == decoder.num_layers and not local_memory:
+        notes.append("no layer has a memory: every one has a sliding window, and local_memory is off")
+    return notes
+
+
+def _rope_notes(decoder: DecoderConfig, visible: int) -> list[str]:
+    """Notes on a scaling that depends on a length: on which side of its switch it is fixed."""
+    scaling = decoder.rope.scaling or {}
+    kind, trained = scaling.get("rope_type"), scaling.get("original_max_position_embeddings")
+    if kind == "dynamic":
+        trained = decoder.rope.max_position
+    elif kind != "longrope" or not isinstance(trained, int | float):
+        return []
+    side = "past" if visible > trained else "within"
+    return [f"rotary positions ({kind}) are fixed for the {visible:,} visible tokens, {side} their {trained:,}"]

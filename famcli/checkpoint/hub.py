@@ -7,6 +7,7 @@ stay where they are.
 from __future__ import annotations
 
 import fnmatch
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.locate import HubName, cached_path, hub_cache, is_whole
+from famcli.checkpoint.locate import HubName, cached_path, hub_cache, is_complete
 from famcli.errors import CheckpointError
 from famcli.tokens.tokenizer import BYTES_FILE
 
@@ -27,8 +28,8 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class Pulled:
-    """What was fetched, or was there already. num_bytes: of the files that were asked for. commit: what the revision
-    meant. checked: the hub was asked whether that is the newest."""
+    """What was fetched, or was there already. num_bytes: of the files that were asked for. commit: of the revision.
+    checked: the hub was asked whether that is the newest."""
 
     name: str
     path: Path
@@ -39,28 +40,28 @@ class Pulled:
 
 
 def can_fetch() -> bool:
-    """Whether the library is installed."""
+    """True if the `huggingface_hub` package is installed."""
     return find_spec("huggingface_hub") is not None
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
-    """Whether one of the variables that forbid the network is set."""
+    """True if one of the variables that forbid the network is set."""
     return any(environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"} for name in OFFLINE_VARIABLES)
 
 
 def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -> Pulled:
     """Fetch what `name` means into the hub's cache. Files that are there already are not fetched again.
 
-    What is whole in the cache is given as it is there when the hub cannot be asked. progress: the library shows bars on
+    When the hub cannot be asked, a complete copy in the cache is returned as it is. progress: the library shows bars on
     stderr. Raises CheckpointError: offline, no such repository or revision, no right to it, nothing in it that famcli
-    reads, a connection that breaks, a full disk.
+    reads, a broken connection, a full disk.
     """
     full = name.repo if name.file is None else f"{name.repo}/{name.file}"
     here, info = _in_cache(full, name, environ), None
     if here is not None and (is_offline(environ) or not can_fetch()):
         return here
     if is_offline(environ):
-        raise CheckpointError(f"{full} cannot be fetched: this is offline (--offline or a variable); leave that out")
+        raise CheckpointError(f"{full} cannot be fetched: offline is set, or one of {', '.join(OFFLINE_VARIABLES)}")
     hub = _library(full)
     cache = hub_cache(environ)
     try:
@@ -69,7 +70,7 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
         files = wanted_files(name, list(sizes))
         hub.snapshot_download(
-            name.repo, revision=name.revision, cache_dir=cache, allow_patterns=[_literally(file) for file in files]
+            name.repo, revision=name.revision, cache_dir=cache, allow_patterns=[glob.escape(file) for file in files]
         )
     except CheckpointError:
         raise
@@ -84,9 +85,9 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
 
 
 def _in_cache(full: str, name: HubName, environ: Mapping[str, str]) -> Pulled | None:
-    """What is whole in the cache already."""
+    """The complete copy in the cache, if there is one."""
     path = cached_path(name, environ)
-    if path is None or not is_whole(path):
+    if path is None or not is_complete(path):
         return None
     files = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if each.is_file()]
     size, commit = sum(each.stat().st_size for each in files), (path.parent if path.is_file() else path).name
@@ -94,14 +95,14 @@ def _in_cache(full: str, name: HubName, environ: Mapping[str, str]) -> Pulled | 
 
 
 def wanted_files(name: HubName, files: Sequence[str]) -> list[str]:
-    """Those of a repository's `files` that famcli reads. Raises CheckpointError when there is nothing to read."""
+    """The files of a repository that famcli reads. Raises CheckpointError if there are none."""
     if name.file is not None:
         if name.file not in files:
             raise CheckpointError(f"{name.repo} has no file {name.file}; {_offer(name.repo, files)}")
         return [name.file]
     root = [file for file in files if "/" not in file and not _matches(file, _UNWANTED)]
-    if "config.json" not in root or not _matches_any(root, "*.safetensors"):
-        if _matches_any(files, "*.gguf"):
+    if "config.json" not in root or not fnmatch.filter(root, "*.safetensors"):
+        if fnmatch.filter(files, "*.gguf"):
             raise CheckpointError(f"{name.repo} holds GGUF files; choose one: {_offer(name.repo, files)}")
         if any(_matches(file, _PICKLES) for file in root):
             raise CheckpointError(
@@ -122,15 +123,6 @@ def _matches(file: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
 
 
-def _matches_any(files: Sequence[str], pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(file, pattern) for file in files)
-
-
-def _literally(file: str) -> str:
-    """A pattern that matches `file` alone."""
-    return "".join(f"[{character}]" if character in "*?[" else character for character in file)
-
-
 def _library(name: str) -> Any:
     try:
         import huggingface_hub
@@ -145,7 +137,7 @@ def _show_progress(shown: bool) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the hub has answered: that there is no such thing, or none that may be seen."""
+    """True if the hub has answered that there is no such thing, or none that this user may see."""
     from huggingface_hub import errors
 
     return isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)

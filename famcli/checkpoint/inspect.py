@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, from its headers and JSON alone: no weight is loaded."""
+"""The facts of a checkpoint, from its headers and JSON alone: no weight is loaded, nor torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from famcli.checkpoint.checks import (
-    Fingerprints,
-    checked_tokenizer,
-    checked_weights,
-    config_fingerprint,
-    refuse_adapter,
-)
-from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.folder import beside, check_links, checkpoint_folder
+from famcli.checkpoint.checks import Fingerprints, check_folder, config_fingerprint
+from famcli.checkpoint.folder import beside
 from famcli.checkpoint.locate import Located, resolve
-from famcli.checkpoint.quantize import memory_bytes
+from famcli.checkpoint.quantize import GROUP_COLUMNS, QUANTIZATIONS, bits_of
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import ITEM_BYTES, PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
+from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
 from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.shapes import state_shapes
+from famcli.nn.shapes import parameter_shapes, state_shapes
 
 
 @dataclass(frozen=True)
@@ -31,11 +24,11 @@ class CheckpointInfo:
     """A checkpoint's facts.
 
     sidecar: None for a plain decoder that was not enabled. num_parameters: without the memory prompt, tied ones once.
-    storage: float, or int8 or int4 for matrices that are turned back to bfloat16 on loading. dtypes: parameters stored
+    storage: float, or int8 or int4 for matrices that are dequantized to bfloat16 on loading. dtypes: parameters stored
     in each type. files: name and bytes of each file. weights_bytes: of all stored weights and their scales.
-    state_bytes: of the largest state of one stream (every segment there, one token short of a full block, keys and
-    values in the stored type, memory on) and of a plain decoder None. memory_bytes: of the weights in memory, by the
-    type or the `quantize` they are opened with. max_positions: tokens it was pretrained on.
+    state_bytes: of the largest state of one stream (all segments, one token short of a full block, keys and values in
+    the stored type, memory on); None for a plain decoder. memory_bytes: of the weights in memory, by the type or the
+    `quantize` they are opened with. max_positions: tokens it was pretrained on.
     """
 
     path: Path
@@ -59,16 +52,12 @@ class CheckpointInfo:
 def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> CheckpointInfo:
     """The facts of the checkpoint that `name` means. Raises CheckpointError and TokenizerError as opening it would."""
     located = name if isinstance(name, Located) else resolve(name)
-    folder = checkpoint_folder(located.path)
-    check_links(folder)
-    config = read_config(folder)
-    refuse_adapter(folder)
+    checked = check_folder(located.path)
+    folder, config = checked.path, checked.config
     sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
     fam = sidecar.fam if sidecar else FamConfig(fam_length=0)
-    stored = checked_weights(folder, config, fam)
-    tokenizer = checked_tokenizer(folder, config.decoder)
-    prompt = stored.get(PROMPT_NAME)
-    weights = [tensor for key, tensor in stored.items() if key != PROMPT_NAME]
+    stored = checked.weights_and_prompt(fam)
+    prompt, weights = stored.get(PROMPT_NAME), list(checked.weights.values())
     return CheckpointInfo(
         path=folder,
         name=located.name,
@@ -86,7 +75,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
         memory_bytes=memory_bytes(config.decoder, fam),
         fingerprints=Fingerprints(
-            weights_fingerprint(stored), config_fingerprint(config.decoder, fam), tokenizer.fingerprint
+            weights_fingerprint(stored), config_fingerprint(config.decoder, fam), checked.tokenizer.fingerprint
         ),
     )
 
@@ -96,9 +85,24 @@ def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: str) -> int:
     meta = {"fill": fam.block_size - 1, "num_closed": fam.memory_segments + 1, "memory_mode": "on"}
     total = 0
     for name, shape in state_shapes(config, fam, meta).items():
-        itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else ITEM_BYTES[dtype]
+        itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else 4 if dtype == "float32" else 2
         total += prod(shape) * itemsize
     return total
+
+
+def memory_bytes(config: DecoderConfig, fam: FamConfig) -> dict[str, int]:
+    """Bytes of all weights in memory: in float32, in bfloat16, and quantized with the rest in bfloat16."""
+    shapes = parameter_shapes(config, fam)
+    count = sum(map(prod, shapes.values()))
+    quantized = {to: sum(_bytes(name, shape, to) for name, shape in shapes.items()) for to in QUANTIZATIONS[1:]}
+    return {"float32": 4 * count, "bfloat16": 2 * count, **quantized}
+
+
+def _bytes(parameter: str, shape: tuple[int, ...], quantize: str) -> int:
+    bits = bits_of(parameter, shape, quantize)
+    if bits is None:
+        return 2 * prod(shape)
+    return prod(shape) * bits // 8 + 4 * (shape[0] if bits == 8 else prod(shape) // GROUP_COLUMNS)
 
 
 def _files(folder: Path) -> tuple[tuple[str, int], ...]:

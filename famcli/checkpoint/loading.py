@@ -1,8 +1,8 @@
-"""Weights from safetensors files into a network. What is read here was checked before (weights.py).
+"""Read weights from their files into a network. Their names, types and shapes were checked before (weights.py).
 
-A weight that is used as it is stored is a piece of the mapped file. One that is not (another type or device, rows that
-lie apart, fewer bits) is made from a copy of that tensor alone: had it been mapped, its pages would stay in memory
-beside what was made of them for as long as any other tensor of the file is used.
+A weight that is used as it is stored is a piece of the mapped file. One that must be converted (to another type or
+device, from rows that lie apart, to fewer bits) is made from a copy of that tensor alone: if it were mapped, its pages
+would stay in memory beside the converted tensor for as long as any other tensor of the file is used.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from famcli.checkpoint import int4, int8
 from famcli.checkpoint.device import DTYPES
 from famcli.checkpoint.jsonfile import shown
-from famcli.checkpoint.quantize import bits_of, quantized_matrix
+from famcli.checkpoint.quantize import bits_of, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.weights import StoredTensor, opened
 from famcli.errors import CheckpointError
 from famcli.nn.kernels.quantized import QuantizedMatrix
@@ -42,11 +41,11 @@ def assign_weights(
 ) -> None:
     """Give every parameter of `network` named in `dtypes` its stored values, on `device` and in that type.
 
-    Where nothing needs converting the parameter is the mapped file itself: pages are read when they are used, and
-    writing to them (training) changes private copies, never the file. What does need it is copied tensor by tensor, in
-    the order of the files: no second copy of a checkpoint is ever there. `quantize` keeps matrices in fewer bits
-    (quantize.py); without it int8 matrices are turned back to numbers of that type here, once. `updates` (an adapter's)
-    are added to their matrices first. Raises CheckpointError.
+    A parameter that needs no conversion is the mapped file itself: pages are read when they are used, and writing to
+    them (training) changes private copies, never the file. The others are copied tensor by tensor, in the order of the
+    files, so that there is never a second copy of a checkpoint. `quantize` keeps matrices in fewer bits (quantize.py);
+    without it stored int8 and int4 matrices are dequantized here, once. `updates` (an adapter's) are added to their
+    matrices first. Raises CheckpointError.
     """
     files: dict[Path, list[str]] = {}
     for parameter in sorted(dtypes, key=lambda name: stored[name].start):
@@ -73,14 +72,14 @@ class _Source:
 
     def __init__(self, path: Path, file: Any) -> None:
         self._path, self._file = path, file
-        self._last: tuple[str, Tensor] | None = None  # what was copied last, of which other parameters are rows too
+        self._last: tuple[str, Tensor] | None = None  # the last copy, which other parameters may be rows of too
         if hasattr(os, "posix_fadvise") and not is_gguf(path):
             threading.Thread(target=_read_ahead, args=(path,), daemon=True).start()
 
     def values(self, declared: StoredTensor, mapped: bool) -> Tensor:
-        """A parameter's values, those in few bits as float32. mapped: they will be used as they are stored."""
+        """A parameter's values, quantized ones as float32. mapped: they will be used as they are stored."""
         if declared.scale is not None:
-            return _turned_back(declared, self._rows(declared, False), self._rows(declared.scale, False))
+            return _dequantized(declared, self._rows(declared, False), self._rows(declared.scale, False))
         return self._rows(declared, mapped)
 
     def _rows(self, declared: StoredTensor, mapped: bool) -> Tensor:
@@ -95,22 +94,23 @@ class _Source:
             tensor: Tensor = self._file.get_tensor(declared.name)
             return tensor
         if self._last is None or self._last[0] != declared.name:
-            self._last = None
+            self._last = None  # freed first: two large tensors need not be there at once
             self._last = (declared.name, _copied(declared))
         return self._last[1]
 
 
 def _read_ahead(path: Path) -> None:
-    """Ask the system for all of a file, so that the disk need not wait for what is done with each tensor."""
+    """Ask the system to read all of a file, so that the disk need not wait for the work on each tensor."""
     with suppress(OSError), path.open("rb") as file:
         for start in range(0, path.stat().st_size, _ASKED_AT_ONCE):
             os.posix_fadvise(file.fileno(), start, _ASKED_AT_ONCE, os.POSIX_FADV_WILLNEED)
 
 
 def _copied(declared: StoredTensor) -> Tensor:
-    """A whole stored tensor in memory of its own, which goes back to the system with it. Raises CheckpointError."""
+    """A copy of a whole stored tensor. Raises CheckpointError."""
     shape = declared.shape if declared.rows is None else (declared.rows.total, *declared.shape[1:])
-    room, filled = mmap.mmap(-1, declared.stored_bytes), 0
+    # malloc would keep the memory of freed tensors for later ones; a map of its own goes back to the system.
+    room, filled = mmap.mmap(-1, declared.size), 0
     with declared.file.open("rb", buffering=0) as file, memoryview(room) as view:
         file.seek(declared.start)
         while filled < len(view):
@@ -138,14 +138,17 @@ def _place(network: nn.Module, parameter: str, matrix: QuantizedMatrix) -> None:
 def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:
     """Rows `start` to `stop` of a stored tensor, without reading the others. Raises CheckpointError."""
     with opened(tensor.file, "pt") as file:
-        rows: Tensor = file.get_slice(tensor.name)[start:stop]
+        if is_gguf(tensor.file):
+            rows: Tensor = file.get_rows(tensor.name, slice(start, stop))
+            return rows
+        rows = file.get_slice(tensor.name)[start:stop]
         if tensor.scale is None:
             return rows
-        return _turned_back(tensor, rows, file.get_slice(tensor.scale.name)[start:stop])
+        return _dequantized(tensor, rows, file.get_slice(tensor.scale.name)[start:stop])
 
 
-def _turned_back(stored: StoredTensor, values: Tensor, scale: Tensor) -> Tensor:
+def _dequantized(stored: StoredTensor, values: Tensor, scale: Tensor) -> Tensor:
     steps = scale if stored.dtype == "int8" else scale[..., 0]
     if not bool(scale.isfinite().all() & (steps >= 0).all()):
         raise CheckpointError(f"{stored.file}: the scale of '{shown(stored.name)}' holds numbers no scale can be")
-    return int8.dequantize(values, scale) if stored.dtype == "int8" else int4.dequantize(values, scale)
+    return from_int8(values, scale) if stored.dtype == "int8" else from_int4(values, scale)

@@ -1,7 +1,7 @@
-"""Which checkpoint a name means, without opening it: no torch, and no network but through what a caller gives.
+"""Find the checkpoint that a name means, and list those that have a name. No torch; nothing is fetched by itself.
 
 A name is looked up as a folder or a GGUF file, then in the hub's cache on this machine, then among the checkpoints that
-ship; a name of the hub that is nowhere is fetched, where the caller lets it be.
+ship. A name of the hub that is found nowhere is fetched, if the caller passes a function for that.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.errors import CheckpointError
-from famcli.tokens.gguf_file import is_gguf
+from famcli.checkpoint.families.table import FAMILIES
+from famcli.checkpoint.folder import beside
+from famcli.checkpoint.gguf import ARCHITECTURES
+from famcli.checkpoint.jsonfile import read_json_object, shown
+from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
+from famcli.errors import CheckpointError, FamcliError
+from famcli.tokens.gguf_file import is_gguf, read_gguf
 from famcli.tokens.tokenizer import holds_tokenizer
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
@@ -34,8 +39,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Located:
     """A checkpoint's folder, or its GGUF file.
 
-    name: how to show it. chosen_by: who asked for it ("--model", "FAMCLI_MODEL", "default"). where: what the name
-    turned out to be ("folder", "GGUF file", "hub cache", "ships with famcli").
+    name: how to show it. chosen_by: the setting that named it ("model", "FAMCLI_MODEL"), or "default". where: "folder",
+    "GGUF file", "hub cache" or "ships with famcli".
     """
 
     path: Path
@@ -54,7 +59,7 @@ class HubName:
 
     @classmethod
     def parse(cls, name: str) -> HubName | None:
-        """None for what cannot be a name of the hub."""
+        """None if `name` cannot be a name of the hub."""
         path, _, revision = name.partition("@")
         repo, file = "/".join(path.split("/")[:2]), "/".join(path.split("/")[2:])
         if not _REPO.fullmatch(repo) or (file and not _FILE.fullmatch(file)) or not _is_revision(revision or "main"):
@@ -66,13 +71,13 @@ def resolve(
     name: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     *,
-    asked_by: str = "--model",
+    asked_by: str = "model",
     fetch: Fetch | None = None,
 ) -> Located:
-    """The checkpoint that `name` means, which `asked_by` gave; without one FAMCLI_MODEL, else the one that ships.
+    """The checkpoint that `name` means; without one the one that FAMCLI_MODEL names, else the one that ships.
 
-    fetch: called for a name of the hub that is not in its cache, or not whole there. Raises CheckpointError when there
-    is none, with the places that were searched.
+    asked_by: the caller's word for the setting that gave the name, for messages. fetch: called for a name of the hub
+    that is not in its cache, or not complete there. Raises CheckpointError, with the places that were searched.
     """
     environ = os.environ if environ is None else environ
     if name is not None:
@@ -81,7 +86,9 @@ def resolve(
         return _named(environ[MODEL_VARIABLE], MODEL_VARIABLE, environ, fetch)
     shipped = shipped_models()
     if not shipped:
-        raise CheckpointError(f"no checkpoint ships with this famcli; give one with --model or {MODEL_VARIABLE}")
+        raise CheckpointError(
+            f"no checkpoint ships with this famcli; name one, or set {MODEL_VARIABLE}", remedy={"model": "NAME"}
+        )
     chosen = DEFAULT_MODEL if DEFAULT_MODEL in shipped else min(shipped)
     return Located(shipped[chosen], chosen, "default", "ships with famcli")
 
@@ -111,14 +118,14 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
         return Located(folder, name, chosen_by, "GGUF file")
     wanted = HubName.parse(name)
     cached = None if wanted is None else cached_path(wanted, environ)
-    if wanted and fetch and not folder.exists() and (cached is None or not is_whole(cached)):
+    if wanted and fetch and not folder.exists() and (cached is None or not is_complete(cached)):
         fetch(wanted, environ)
         cached = cached_path(wanted, environ)
     if cached is not None:
-        if not is_whole(cached):
+        if not is_complete(cached):
             raise CheckpointError(
-                f"{name} is not whole in the hub's cache ({hub_cache(environ)}): it lacks weights or a tokenizer that "
-                f"famcli reads; `famcli pull {name}` fetches what is missing, or says why there is none"
+                f"{name} is not complete in the hub's cache ({hub_cache(environ)}): it lacks weights or a tokenizer "
+                f"that famcli reads; `famcli pull {name}` fetches what is missing, or says why there is none"
             )
         return Located(cached, name, chosen_by, "hub cache")
     shipped = shipped_models()
@@ -140,9 +147,11 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     )
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the tokenizer and the weights of a cached folder are all there: a download that was broken off leaves
-    some of its files, and tools that wanted the configuration alone leave that."""
+def is_complete(path: Path) -> bool:
+    """True if the tokenizer and all weights of a cached folder are there.
+
+    An interrupted download leaves some of the files, and tools that wanted the configuration alone leave only that.
+    """
     index = path / "model.safetensors.index.json"
     if path.is_file():
         return True
@@ -169,10 +178,9 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
 
 
 def cached_path(name: HubName, environ: Mapping[str, str]) -> Path | None:
-    """The folder (or the GGUF file in it) that `name` means in the hub's cache, if it is there.
-
-    The cache's layout is public and stable, so it is read directly: no package is needed, and no network touched.
-    """
+    """The folder (or the GGUF file in it) that `name` means in the hub's cache, if it is there."""
+    # The cache's layout is public and stable, and read directly: the core has no huggingface_hub, and importing it
+    # would slow the start of every command.
     snapshot = _snapshot(hub_cache(environ) / f"models--{name.repo.replace('/', '--')}", name.revision)
     if snapshot is None:
         return None
@@ -209,3 +217,64 @@ def cached_models(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
             yield name, snapshot
         for path in sorted(snapshot.glob("*.gguf")):
             yield f"{name}/{path.name}", path
+
+
+# ----------------------------------------------------------------------------------------------------------- listing
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A checkpoint that has a name.
+
+    where: "ships with famcli" or "hub cache". num_bytes: of all its files. family: its `model_type`, or a GGUF file's
+    architecture; None if that cannot be read. known: famcli opens that family. memory: "trained", "untrained", or None
+    for a plain decoder that was not enabled. whole: weights and tokenizer are there.
+    """
+
+    name: str
+    path: Path
+    where: str
+    num_bytes: int
+    family: str | None
+    known: bool
+    memory: str | None
+    whole: bool = True
+
+    @property
+    def enabled(self) -> bool:
+        """True if it can read streams."""
+        return self.memory is not None
+
+
+def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
+    """The checkpoints that ship, then those in the hub's cache."""
+    environ = os.environ if environ is None else environ
+    found = [listed(name, path, "ships with famcli") for name, path in sorted(shipped_models().items())]
+    return found + [listed(name, path, "hub cache") for name, path in cached_models(environ)]
+
+
+def listed(name: str, path: Path, where: str) -> ListedModel:
+    """The facts of the checkpoint at `path`."""
+    family = _family(path)
+    known = family in (ARCHITECTURES if is_gguf(path) else FAMILIES)
+    files = [path] if is_gguf(path) else [each for each in path.rglob("*") if each.is_file()]
+    size = sum(each.stat().st_size for each in files)
+    return ListedModel(name, path, where, size, family, known, _memory(path), is_complete(path))
+
+
+def _family(path: Path) -> str | None:
+    # The cache may hold anything: what cannot be read is listed all the same.
+    try:
+        family = read_gguf(path).architecture if is_gguf(path) else read_json_object(path / "config.json")["model_type"]
+    except (FamcliError, KeyError):
+        return None
+    return shown(family) if isinstance(family, str) and family else None
+
+
+def _memory(path: Path) -> str | None:
+    if not beside(path, SIDECAR_FILE).is_file():
+        return None
+    try:
+        return "trained" if read_sidecar(path).memory_trained else "untrained"
+    except FamcliError:
+        return None

@@ -16,18 +16,9 @@ from typing import Any
 import torch
 
 from famcli.checkpoint.adapters.adapter import ADAPTER_WEIGHTS, Adapter, FittedUpdate, base_warnings, fit, read_adapter
-from famcli.checkpoint.adapters.adapter_file import load_updates
-from famcli.checkpoint.checks import (
-    Fingerprints,
-    checked_tokenizer,
-    checked_weights,
-    config_fingerprint,
-    refuse_adapter,
-    with_prompt,
-)
+from famcli.checkpoint.adapters.merge import load_updates
+from famcli.checkpoint.checks import Fingerprints, check_folder, config_fingerprint
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
-from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.folder import check_links, checkpoint_folder
 from famcli.checkpoint.generation import read_generation
 from famcli.checkpoint.loading import assign_weights
 from famcli.checkpoint.locate import Located, resolve
@@ -52,41 +43,45 @@ def open_model(
     """Open the checkpoint that `name` means (see `resolve`), ready to read on `device` and in `dtype`.
 
     `settings` are those of `FamConfig` that override the sidecar's; `quantize` ("int8", "int4") keeps the matrices in
-    fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if
-    famcli made it, its way of reading and its memory prompt take the place of the checkpoint's. Raises CheckpointError
-    when files are missing, damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for a device,
-    a type or an override that cannot be.
+    fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if famcli made
+    it, its FamConfig and its memory prompt replace the checkpoint's. Raises CheckpointError when files are missing,
+    damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for an impossible device, type or
+    override.
     """
     check_quantization(quantize)
     located = name if isinstance(name, Located) else resolve(name)
-    folder = checkpoint_folder(located.path)
-    check_links(folder)
     added = None if adapter is None else read_adapter(Path(adapter))
-    config = read_config(folder)
-    weights = checked_weights(folder, config, FamConfig(fam_length=0))
-    tokenizer = checked_tokenizer(folder, config.decoder)
+    checked = check_folder(located.path, ignore_adapter=added is not None)
+    decoder, shown = checked.config.decoder, located.name
     fitted: dict[str, FittedUpdate] = {}
     warnings: tuple[str, ...] = ()
-    if added is None:
-        refuse_adapter(folder)
-    else:
-        fitted, warnings = fit(added, config, weights, located.name), base_warnings(added, weights, located.name)
-    home = added.folder if added is not None and added.sidecar is not None else folder
+    if added is not None:
+        fitted = fit(added, checked.config, checked.weights, located.name)
+        warnings = base_warnings(added, checked.weights, located.name)
+        shown = f"{located.name} with {added.folder}"
+    home = added.folder if added is not None and added.sidecar is not None else checked.path
     sidecar = _overridden(read_sidecar(home, located.name), settings)
-    stored = with_prompt(weights, folder, config, sidecar.fam, home)
+    stored = checked.weights_and_prompt(sidecar.fam, home)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
-    fingerprints = Fingerprints(  # first: the pages that this reads are given back before those that stay are taken
+    # First, because the pages that hashing reads are given back before those that stay are taken.
+    fingerprints = Fingerprints(
         weights=_fingerprint(stored, added),
-        config=config_fingerprint(config.decoder, sidecar.fam),
-        tokenizer=tokenizer.fingerprint,
+        config=config_fingerprint(decoder, sidecar.fam),
+        tokenizer=checked.tokenizer.fingerprint,
     )
     updates = {} if added is None else load_updates(added, fitted)
-    network = load_network(config.decoder, sidecar.fam, stored, chosen, compute, quantize, updates)
-    generation = read_generation(folder, tokenizer)
-    shown = located.name if added is None else f"{located.name} with {added.folder}"
     return Model(
-        network, tokenizer, sidecar, folder, shown, fingerprints, located.chosen_by, generation, added, warnings
+        network=load_network(decoder, sidecar.fam, stored, chosen, compute, quantize, updates),
+        tokenizer=checked.tokenizer,
+        sidecar=sidecar,
+        path=checked.path,
+        name=shown,
+        fingerprints=fingerprints,
+        chosen_by=located.chosen_by,
+        generation=read_generation(checked.path, checked.tokenizer),
+        adapter=added,
+        warnings=warnings,
     )
 
 
@@ -99,13 +94,14 @@ def load_network(
     quantize: str = "none",
     updates: Mapping[str, LowRank] | None = None,
 ) -> Network:
-    """The network with its stored weights in `dtype`, the memory prompt in float32. `stored` was checked before.
+    """The network with its checked weights `stored` in `dtype`, the memory prompt in float32.
 
     updates: an adapter's, by parameter.
     """
     # Tensors made in inference mode could never be trained, nor tell when they change.
     with torch.inference_mode(False):
-        network = _empty_network(config, fam)
+        with torch.device("meta"):
+            network = make_network(config, fam)
         names = [name for name, _ in network.named_parameters()]
         dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
         assign_weights(network, stored, device, dtypes, quantize, updates)
@@ -113,7 +109,7 @@ def load_network(
 
 
 def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) -> str:
-    """Of the weights, and of the adapter that is added to them."""
+    """The fingerprint of the weights and of the adapter that is added to them."""
     weights = weights_fingerprint(stored)
     if adapter is None:
         return weights
@@ -121,11 +117,6 @@ def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) ->
         added = hashlib.file_digest(file, "sha256").hexdigest()
     scales = sorted((module, update.scale) for module, update in adapter.updates.items())
     return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
-
-
-def _empty_network(config: DecoderConfig, fam: FamConfig) -> Network:
-    with torch.device("meta"):
-        return make_network(config, fam)
 
 
 def _overridden(sidecar: Sidecar, settings: Mapping[str, Any]) -> Sidecar:

@@ -1,7 +1,7 @@
-"""What safetensors files declare of a checkpoint's weights: compared with the configuration before one is read.
+"""The weights that a checkpoint's files declare, compared with the configuration before any is read.
 
-Neither torch is loaded here nor memory taken for weights; nothing is ever unpickled. safetensors itself checks that a
-file is as long as its header says, so a file cannot lie about its size.
+This neither loads torch nor takes memory for weights; nothing is ever unpickled. safetensors itself checks that a file
+is as long as its header says, so a file cannot lie about its size.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import RawIOBase
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from famcli.checkpoint.families.pretrained import PretrainedConfig
-from famcli.checkpoint.families.weight_names import Piece, Rows
+from famcli.checkpoint.families.table import Piece, Rows
 from famcli.checkpoint.folder import beside, inside, named_file
-from famcli.checkpoint.gguf.tensors import declared_tensors, gguf_name, open_tensors
-from famcli.checkpoint.gguf.values import GGUF_TYPES
+from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.documents.target import is_utf8
 from famcli.errors import CheckpointError
@@ -41,8 +39,6 @@ _DTYPES_BY_STORAGE = {
     "int8": _DTYPES | {"I8": "int8"},
     "int4": _DTYPES | {"I8": "int8", "U8": "int4"},
 }
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
-_GROUP_BYTES = {name: (size, count) for name, size, count in GGUF_TYPES.values() if count > 1} | {"int4": (1, 2)}
 SCALE_SUFFIX = "_scale"
 # Of matrices in few bits: the type of their scales, and columns that share one (0: a whole row does). In int4 a zero
 # follows each scale.
@@ -58,35 +54,32 @@ _READ_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """What a safetensors header declares of one tensor. dtype: a key of ITEM_BYTES. start: byte of the file.
+    """One tensor, as a file's header declares it.
 
-    scale: of an int8 or int4 matrix [rows, columns], the tensor in the same file that turns it back (int8.py, int4.py):
-    float32 [rows], or bfloat16 [rows, columns / 32, 2].
-    rows: those of the stored tensor that are meant where it holds several parameters; shape is theirs.
+    dtype: "float32", "bfloat16", "float16", "int8", "int4", or a type of GGUF's. start, size: its bytes in the file.
+    scale: of an int8 or int4 matrix [rows, columns], the tensor in the same file that turns it back (quantize.py):
+    float32 [rows], or bfloat16 [rows, columns / 32, 2]. rows: where a stored tensor holds several parameters, the rows
+    of this one; shape is theirs.
     """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
-    start: int = 0
+    start: int
+    size: int
     scale: StoredTensor | None = None
     rows: Rows | None = None
 
     @property
-    def stored_bytes(self) -> int:
-        """Of the whole stored tensor."""
-        return self.num_bytes if self.rows is None else self.num_bytes // self.rows.count * self.rows.total
-
-    @property
     def num_bytes(self) -> int:
-        size, group = _GROUP_BYTES.get(self.dtype) or (ITEM_BYTES[self.dtype], 1)
-        return prod(self.shape) // group * size
+        """Of the parameter's own rows."""
+        return self.size if self.rows is None else self.size // self.rows.total * self.rows.count
 
 
 @contextmanager
 def opened(path: Path, framework: str = "np") -> Iterator[Any]:
-    """A weight file, by memory map; its tensors are torch's for the framework "pt". Raises CheckpointError."""
+    """An open, memory-mapped weight file; its tensors are torch's for the framework "pt". Raises CheckpointError."""
     if is_gguf(path):
         yield open_tensors(path)
         return
@@ -124,9 +117,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTensor]:
-    """What the folder's weight files declare, by the name of the network's parameter. Raises CheckpointError.
+    """The tensors that the folder's weight files declare, by the network's parameters. Raises CheckpointError.
 
-    In the storages "int8" and "int4" some of them are matrices of such numbers, each with its scale.
+    In the storages "int8" and "int4" some of them are quantized matrices, each with its scale.
     """
     stored: dict[str, StoredTensor] = {}
     dtypes = _DTYPES_BY_STORAGE[config.storage]
@@ -149,43 +142,41 @@ def _pieces(name: str, config: PretrainedConfig) -> tuple[Piece, ...]:
 
 
 def _cut(tensor: StoredTensor, piece: Piece) -> StoredTensor:
-    """The rows of a stored tensor that one parameter is. Raises CheckpointError for another number of rows in all."""
+    """The rows of a stored tensor that one parameter is. Raises CheckpointError when it has another number of rows."""
     if piece.rows is None:
         return tensor
-    total = piece.rows.total
-    check_shape(tensor, (total, *tensor.shape[1:]))
+    check_shape(tensor, (piece.rows.total, *tensor.shape[1:]))
     return replace(tensor, shape=(piece.rows.count, *tensor.shape[1:]), rows=piece.rows)
 
 
 def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Every quantized matrix with its scale, which leaves the list of weights. Raises CheckpointError."""
-    joined = {}
-    for name, tensor in stored.items():
-        owner = stored.get(name.removesuffix(SCALE_SUFFIX)) if name.endswith(SCALE_SUFFIX) else None
-        if owner is not None and owner.dtype in _SCALE_OF:
-            continue
-        if tensor.dtype in _SCALE_OF:
-            scale = stored.get(name + SCALE_SUFFIX)
-            if scale is None or scale.file != tensor.file:
-                raise CheckpointError(
-                    f"{tensor.file}: '{shown(tensor.name)}' is {tensor.dtype} and has no scale beside it"
-                )
-            dtype, columns = _SCALE_OF[tensor.dtype]
-            shape = tensor.shape[:1] if columns == 0 else (tensor.shape[0], tensor.shape[-1] // columns, 2)
-            uneven = columns and tensor.shape[-1] % columns
-            if len(tensor.shape) != 2 or uneven or (scale.dtype, scale.shape) != (dtype, shape):
-                per = f"two bfloat16 numbers for each {columns} columns" if columns else "a float32 number for each row"
-                raise CheckpointError(
-                    f"{tensor.file}: '{shown(scale.name)}' is {shown(list(scale.shape))} in {scale.dtype}, an "
-                    f"{tensor.dtype} matrix of {shown(list(tensor.shape))} needs {per}"
-                )
-            tensor = replace(tensor, scale=scale)
-        joined[name] = tensor
-    return joined
+    quantized = {name for name, tensor in stored.items() if tensor.dtype in _SCALE_OF}
+    scales = {name + SCALE_SUFFIX for name in quantized}
+    return {
+        name: _with_scale(tensor, stored.get(name + SCALE_SUFFIX)) if name in quantized else tensor
+        for name, tensor in stored.items()
+        if name not in scales
+    }
+
+
+def _with_scale(tensor: StoredTensor, scale: StoredTensor | None) -> StoredTensor:
+    if scale is None or scale.file != tensor.file:
+        raise CheckpointError(f"{tensor.file}: '{shown(tensor.name)}' is {tensor.dtype} and has no scale beside it")
+    dtype, columns = _SCALE_OF[tensor.dtype]
+    shape = tensor.shape[:1] if columns == 0 else (tensor.shape[0], tensor.shape[-1] // columns, 2)
+    uneven = columns and tensor.shape[-1] % columns
+    if len(tensor.shape) != 2 or uneven or (scale.dtype, scale.shape) != (dtype, shape):
+        per = f"two bfloat16 numbers for each {columns} columns" if columns else "a float32 number for each row"
+        raise CheckpointError(
+            f"{tensor.file}: '{shown(scale.name)}' is {shown(list(scale.shape))} in {scale.dtype}, an {tensor.dtype} "
+            f"matrix of {shown(list(tensor.shape))} needs {per}"
+        )
+    return replace(tensor, scale=scale)
 
 
 def stored_prompt(folder: Path) -> StoredTensor:
-    """What `fam.safetensors` declares of the memory prompt. Raises CheckpointError."""
+    """The memory prompt that `fam.safetensors` declares. Raises CheckpointError."""
     path = beside(folder, PROMPT_FILE)
     if not path.exists() and not path.is_symlink():
         raise CheckpointError(f"{path} is missing: it holds the memory prompt that fam.json needs; copy it again")
@@ -198,52 +189,46 @@ def stored_prompt(folder: Path) -> StoredTensor:
 def headers(
     path: Path, dtypes: Mapping[str, str] = _DTYPES, wanted: Callable[[str], bool] = lambda name: True
 ) -> Iterator[StoredTensor]:
-    """What one weight file declares, tensor by tensor. Raises CheckpointError for a type that is not in `dtypes`.
+    """The tensors that one weight file declares. Raises CheckpointError for a type that is not in `dtypes`.
 
     Tensors that are not `wanted` may be of any type: Pythia's files hold attention masks as bytes.
     """
     if is_gguf(path):
-        for name, kind, tensor in declared_tensors(path):
-            yield StoredTensor(path, name, kind, tensor.shape, tensor.start)
+        for name, kind, size, tensor in declared_tensors(path):
+            yield StoredTensor(path, name, kind, tensor.shape, tensor.start, size)
         return
-    with opened(path) as file:  # which checks the header
-        starts = _starts(path)
-        for name in filter(wanted, file.keys()):
-            view = file.get_slice(name)
-            dtype = dtypes.get(view.get_dtype())
-            if dtype is None:
-                known = ", ".join(dtypes)
-                raise CheckpointError(f"{path}: '{shown(name)}' is stored as {view.get_dtype()}; known are {known}")
-            shape = tuple(view.get_shape())
-            if dtype == "int4" and shape:  # two numbers in a byte
-                shape = (*shape[:-1], 2 * shape[-1])
-            yield StoredTensor(path, name, dtype, shape, starts[name])
-
-
-def _starts(path: Path) -> dict[str, int]:
-    """Where each tensor begins in a file whose header safetensors has checked."""
-    with path.open("rb") as file:
+    # Opening lets safetensors check the header; its own interface does not tell where a tensor lies.
+    with opened(path), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
+    for name in sorted(filter(wanted, header.keys() - {"__metadata__"})):
+        entry = header[name]
+        dtype, shape = dtypes.get(entry["dtype"]), tuple(entry["shape"])
+        if dtype is None:
+            known = ", ".join(dtypes)
+            raise CheckpointError(f"{path}: '{shown(name)}' is stored as {entry['dtype']}; known are {known}")
+        if dtype == "int4" and shape:  # two numbers in a byte
+            shape = (*shape[:-1], 2 * shape[-1])
+        first, last = entry["data_offsets"]
+        yield StoredTensor(path, name, dtype, shape, 8 + length + first, last - first)
 
 
 def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
-    """Compare what is stored with the `shapes` the network wants. Raises CheckpointError that names the tensors.
+    """Compare the stored tensors with the `shapes` of the network. Raises CheckpointError that names the tensors.
 
-    A tied head that is stored all the same is accepted and not used.
+    A head that is stored although it is tied is accepted and not used.
     """
     config = "the metadata" if is_gguf(folder) else "config.json"
     missing = [name for name in shapes if name not in stored]
     if missing:
         hint = f"; if the head is tied, {config} must say so" if missing == ["lm_head.weight"] else ""
         raise CheckpointError(
-            f"{folder}: the weights lack {_some(_own(folder, missing))}, which {config} asks for{hint}"
+            f"{folder}: the weights lack {_some(_file_names(folder, missing))}, which {config} asks for{hint}"
         )
     extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
     if extra:
         raise CheckpointError(
-            f"{folder}: the weights have {_some(_own(folder, extra))}, which {config} does not ask for"
+            f"{folder}: the weights have {_some(_file_names(folder, extra))}, which {config} does not ask for"
         )
     for name, shape in shapes.items():
         check_shape(stored[name], shape)
@@ -253,20 +238,20 @@ def check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     """Raise CheckpointError when `tensor` is not declared with `shape`."""
     if tensor.shape != shape:
         found, wanted = list(tensor.shape), list(shape)
-        [name] = _own(tensor.file, [tensor.name])
+        [name] = _file_names(tensor.file, [tensor.name])
         raise CheckpointError(f"{tensor.file}: '{name}' is {shown(found)}, the configuration asks for {wanted}")
 
 
-def _own(path: Path, names: list[str]) -> list[str]:
-    """The names that a file has for tensors: another one's, where it is GGUF."""
+def _file_names(path: Path, names: list[str]) -> list[str]:
+    """The names that the file itself has for tensors: GGUF renames them."""
     return [gguf_name(path, name) for name in names] if is_gguf(path) else names
 
 
 def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
-    """sha256 of the weights as they are stored: names, types, shapes and values, however they lie in files.
+    """sha256 of the weights as they are stored: names, types, shapes and values, whatever files they lie in.
 
     Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor (its beginning, middle and
-    end): seconds would pass otherwise, and training changes every tensor all over.
+    end): hashing more would take seconds, and training changes all of a tensor.
     """
     scales = {name + SCALE_SUFFIX: tensor.scale for name, tensor in stored.items() if tensor.scale is not None}
     stored = {**stored, **scales}
@@ -290,7 +275,7 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
 
 
 def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
-    """The type most of the stored weights have, by bytes (the prompt's does not count); bfloat16 for quantized ones."""
+    """The type of most stored weights, by bytes and without the prompt; bfloat16 for quantized ones."""
     sizes: Counter[str] = Counter()
     for name, tensor in stored.items():
         if name != PROMPT_NAME:
@@ -300,7 +285,7 @@ def main_dtype(stored: Mapping[str, StoredTensor]) -> str:
 
 
 def _tensor_digest(file: RawIOBase, tensor: StoredTensor, whole: bool) -> bytes:
-    start, size, digest = tensor.start, tensor.stored_bytes, hashlib.sha256()
+    start, size, digest = tensor.start, tensor.size, hashlib.sha256()
     pieces = [(start, size)]
     if not whole and size > 3 * _SAMPLE_BYTES:
         pieces = [(start + place, _SAMPLE_BYTES) for place in (0, (size - _SAMPLE_BYTES) // 2, size - _SAMPLE_BYTES)]

@@ -30,13 +30,13 @@ def merge(
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
-    merged = merge_folders(located.path, adapter, target.expanduser(), located.name)
-    for warning in merged.warnings:
+    made = target.expanduser()
+    warnings = merge_folders(located.path, adapter, made, located.name)
+    for warning in warnings:
         Notes().warn(warning)
-    made = merged.path
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
     if json:
         done = {"model": located.name, "adapter": str(adapter), "path": str(made), "weights_bytes": size}
-        Output().json({**done, "warnings": list(merged.warnings)})
+        Output().json({**done, "warnings": list(warnings)})
     else:
         Output().line(f"wrote {describe_bytes(size)} of weights in {made}")

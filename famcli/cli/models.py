@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from famcli.cli.options import CacheOption, JsonOption
 
 if TYPE_CHECKING:
-    from famcli.checkpoint.listing import ListedModel
+    from famcli.checkpoint.locate import ListedModel
 
 
 def models(
@@ -20,7 +20,7 @@ def models(
     whether its memory is trained. A cached checkpoint can be read with once `famcli enable` has given it a memory. Any
     folder and any GGUF file can be named by its path as well.
     """
-    from famcli.checkpoint.listing import list_models
+    from famcli.checkpoint.locate import list_models
     from famcli.cli.render import Output, describe_bytes
     from famcli.cli.work import cache_environment
     from famcli.plain import to_json

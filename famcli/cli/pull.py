@@ -29,8 +29,7 @@ def pull(
     famcli reads is fetched: safetensors or GGUF, JSON, tokenizers and chat templates, never pickles or code.
     """
     from famcli.checkpoint.hub import pull as pull_from_hub
-    from famcli.checkpoint.listing import listed
-    from famcli.checkpoint.locate import HubName
+    from famcli.checkpoint.locate import HubName, listed
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output, describe_bytes
     from famcli.cli.work import cache_environment, cache_options

@@ -27,7 +27,7 @@ def quantize(
     A half of bfloat16 on disk, or about a third; norms and the memory prompt stay as they are. The folder opens like
     any other, and --quantize keeps the same numbers in memory too. Tokenizer, chat template and fam.json go along.
     """
-    from famcli.checkpoint.quantized_folder import save_quantized
+    from famcli.checkpoint.save import save_quantized
     from famcli.cli.failures import interrupts_raise
     from famcli.cli.render import Notes, Output, describe_bytes
     from famcli.cli.work import cache_environment, find_model

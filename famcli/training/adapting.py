@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from famcli.checkpoint.adapters.adapter_file import save_adapter
-from famcli.checkpoint.adapters.merge import replacing, rewrite
+from famcli.checkpoint.adapters.merge import replacing, rewrite, save_adapter
 from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.enable import draw_prompt
@@ -43,7 +42,7 @@ class Base:
         folder = base_folder(adapt.model)
         check_links(folder)
         config = read_config(folder)
-        return cls(folder, config, checked_weights(folder, config, FamConfig(fam_length=0)))
+        return cls(folder, config, checked_weights(folder, config))
 
     @property
     def fingerprint(self) -> str:

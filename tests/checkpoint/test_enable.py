@@ -9,8 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.choose import choose_fam
-from famcli.checkpoint.enable import enable
+from famcli.checkpoint.enable import choose_fam, enable
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.errors import CheckpointError, FamcliError, UsageError
@@ -65,8 +64,9 @@ def test_the_seed_decides_the_prompt(plain: Path) -> None:
 def test_enabling_twice_needs_force(plain: Path) -> None:
     enable(plain, block_size=32)
     before = _contents(plain)
-    with pytest.raises(UsageError, match="enabled before; --force"):
+    with pytest.raises(UsageError, match="enabled before; force") as caught:
         enable(plain, block_size=16)
+    assert caught.value.remedy == {"force": ""}
     assert _contents(plain) == before
     enable(plain, block_size=16, fam_length=0, force=True)
     assert read_sidecar(plain).fam.block_size == 16
@@ -120,7 +120,7 @@ def _decoder(
     ("positions", "width", "local", "given", "expected", "told"),
     [
         # Gemma 2 and 3, Mistral 7B, one block less than there could be, a window too wide, and what is asked for.
-        (8192, 4096, (0, 2), {}, FamConfig(1024, 4, 64, 4), "those layers get no memory: .* --local-memory"),
+        (8192, 4096, (0, 2), {}, FamConfig(1024, 4, 64, 4), "those layers get no memory: .* local_memory"),
         (32768, 512, (0, 1, 2), {}, FamConfig(1024, 3, 64, 4), "3 of 4 layers keep their sliding window of 512"),
         (32768, 4096, (0, 1, 2, 3), {}, FamConfig(1024, 4, 64, 0, local_memory=True), "local_memory was chosen"),
         (4096, 3500, (0, 1), {}, FamConfig(1024, 3, 64, 4), "cut short by 427 tokens"),

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.checks import checked_weights
+from famcli.checkpoint.checks import check_visible, checked_weights
 from famcli.checkpoint.enable import enable
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.inspect import inspect_checkpoint
@@ -299,7 +299,8 @@ def test_strange_rope_scalings(checkpoint: Path) -> None:
                 message = ""
                 try:
                     config = read_config(checkpoint)
-                    checked_weights(checkpoint, config, fam)
+                    checked_weights(checkpoint, config)
+                    check_visible(config, fam, checkpoint)
                 except FamcliError as error:
                     message = str(error)
                 assert "\n" not in message

@@ -14,8 +14,7 @@ import pytest
 from huggingface_hub import errors
 
 from famcli.checkpoint.hub import is_offline, pull, wanted_files
-from famcli.checkpoint.listing import list_models
-from famcli.checkpoint.locate import HubName, resolve
+from famcli.checkpoint.locate import HubName, list_models, resolve
 from famcli.errors import CheckpointError
 from tests.checkpoint.gguf_files import write_gguf
 from tests.helpers import make_random_checkpoint

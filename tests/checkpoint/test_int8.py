@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from famcli.checkpoint.enable import enable
 from famcli.checkpoint.inspect import inspect_checkpoint
-from famcli.checkpoint.int8 import dequantize, quantize
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.quantize import from_int8, to_int8
 from famcli.checkpoint.save import save_checkpoint
 from famcli.errors import CheckpointError
 from tests.helpers import change_json, read_json, write_json
@@ -50,16 +50,16 @@ def _rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) ->
 def test_numbers_come_back_within_half_a_step() -> None:
     matrix = torch.randn(7, 50, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 3, 7)[:, None]
     matrix[3] = 0
-    values, scale = quantize(matrix)
+    values, scale = to_int8(matrix)
     assert values.dtype == torch.int8
     assert torch.equal(scale, matrix.abs().amax(1) / 127)
-    assert bool(((dequantize(values, scale) - matrix).abs() <= 0.501 * scale[:, None]).all())
-    assert torch.equal(quantize(dequantize(values, scale))[0], values)
+    assert bool(((from_int8(values, scale) - matrix).abs() <= 0.501 * scale[:, None]).all())
+    assert torch.equal(to_int8(from_int8(values, scale))[0], values)
 
 
 def test_what_is_not_finite_is_not_made_int8() -> None:
     with pytest.raises(ValueError, match="not finite"):
-        quantize(torch.tensor([[1.0, torch.inf]]))
+        to_int8(torch.tensor([[1.0, torch.inf]]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -69,7 +69,7 @@ def test_int8_weights_are_turned_back_on_loading(checkpoint: Path, int8: Path, d
         found = second.get_parameter(name)
         assert found.dtype == parameter.dtype
         if parameter.dim() == 2 and name != "memory_prompt":
-            kept = dequantize(*quantize(open_model(checkpoint, device="cpu").network.get_parameter(name)))
+            kept = from_int8(*to_int8(open_model(checkpoint, device="cpu").network.get_parameter(name)))
             assert torch.equal(found, kept.to(parameter.dtype)), name
         else:
             assert torch.equal(found, parameter.bfloat16().to(parameter.dtype) if "norm" in name else parameter), name

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from famcli.checkpoint import locate
-from famcli.checkpoint.listing import ListedModel, list_models
-from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.locate import ListedModel, list_models, resolve
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError
 from tests.helpers import make_random_checkpoint
@@ -56,7 +55,7 @@ def test_without_a_name_the_shipped_one_is_chosen(shipped: Path) -> None:
 def test_the_option_beats_the_variable_beats_the_shipped(shipped: Path, pristine: Path) -> None:
     environ = {"FAMCLI_MODEL": "fam-other"}
     assert (resolve(None, environ).path, resolve(None, environ).chosen_by) == (shipped / "fam-other", "FAMCLI_MODEL")
-    assert (resolve(pristine, environ).path, resolve(pristine, environ).chosen_by) == (pristine, "--model")
+    assert (resolve(pristine, environ).path, resolve(pristine, environ).chosen_by) == (pristine, "model")
 
 
 def test_a_folder_beats_the_cache_beats_the_shipped(
@@ -85,7 +84,7 @@ def test_an_unrelated_folder_does_not_hide_a_shipped_name(
 def test_what_is_not_whole_in_the_cache_is_told_of(cache: Path, missing: str) -> None:
     environ = {"HF_HUB_CACHE": str(cache)}
     (resolve("someone/tiny-llama", environ).path / missing).unlink()
-    with pytest.raises(CheckpointError, match=r"is not whole in the hub's cache .* `famcli pull someone/tiny-llama`"):
+    with pytest.raises(CheckpointError, match=r"not complete in the hub's cache .* `famcli pull someone/tiny-llama`"):
         resolve("someone/tiny-llama", environ)
 
 
@@ -162,6 +161,6 @@ def test_list_of_models(shipped: Path, cache: Path) -> None:
 
 
 def test_finding_a_model_imports_no_torch() -> None:
-    code = "import sys, famcli.checkpoint.listing as l; l.list_models({}); sys.exit('torch' in sys.modules)"
+    code = "import sys, famcli.checkpoint.locate as l; l.list_models({}); sys.exit('torch' in sys.modules)"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0

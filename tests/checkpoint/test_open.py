@@ -50,7 +50,7 @@ def test_the_network_is_the_one_that_was_stored(pristine: Path) -> None:
     for name, parameter in expected.named_parameters():
         assert torch.equal(model.network.get_parameter(name), parameter), name
     assert not model.network.training
-    assert (model.path, model.chosen_by) == (pristine, "--model")
+    assert (model.path, model.chosen_by) == (pristine, "model")
     assert model.tokenizer.vocab_size <= TINY_CONFIG.vocab_size
     torch.testing.assert_close(_logits(model), _logits(replace(model, network=expected)), atol=1e-5, rtol=0)
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint import int4
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.quantized_folder import save_quantized
+from famcli.checkpoint.quantize import to_int4, to_int8
+from famcli.checkpoint.save import save_quantized
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn.kernels import quantized as quantized_module
 from famcli.nn.kernels.linear import linear
 from famcli.nn.kernels.quantized import Int4Matrix, Int8Matrix, QuantizedMatrix, unpack
-from tests.checkpoint.gguf.test_gguf import random_family
 from tests.checkpoint.gguf_files import write_gguf
+from tests.checkpoint.test_gguf import random_family
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
 
 SHAPE = replace(TINY_CONFIG, vocab_size=320, hidden_size=64, intermediate_size=128, head_dim=16)
@@ -87,11 +87,9 @@ def test_broken_int4_folders_are_refused(folder: Path, tmp_path: Path, change: A
 def test_products_are_those_of_the_whole_matrix(rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
     matrix, x = torch.randn(64, 96, generator=generator), torch.randn(2, rows, 96, generator=generator)
-    from famcli.checkpoint.int8 import quantize as to_int8
-
     made: list[tuple[QuantizedMatrix, float]] = [
         (Int8Matrix(*to_int8(matrix), torch.float32), 0.02),
-        (Int4Matrix(*int4.quantize(matrix), torch.float32), 0.01),
+        (Int4Matrix(*to_int4(matrix), torch.float32), 0.01),
     ]
     for quantized, error in made:
         whole = quantized.whole(torch.float32)
@@ -133,21 +131,21 @@ def test_joined_matrices_keep_their_biases(quantize: str, tmp_path: Path) -> Non
 
 def test_int4_is_within_half_a_step() -> None:
     matrix = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
-    nibbles, scale, zero = int4.quantize(matrix)
+    nibbles, scale, zero = to_int4(matrix)
     numbers = unpack(nibbles).float().view(7, 2, 32)
     back = (numbers - 8) * scale.float()[..., None] + zero.float()[..., None]
     slack = 0.5 * scale.float() + 0.02 * matrix.view(7, 2, 32).abs().amax(2)  # scale and zero are rounded themselves
     assert bool(((back - matrix.view(7, 2, 32)).abs() <= slack[..., None]).all())
     assert len(numbers.unique()) == 16
     constant = torch.full((2, 32), 0.25)
-    nibbles, scale, zero = int4.quantize(constant)
+    nibbles, scale, zero = to_int4(constant)
     assert bool((((unpack(nibbles).float() - 8) * scale.float() + zero.float()) == 0.25).all())
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 32), (96, 64), (40, 32)])
 def test_every_shape_keeps_its_numbers_in_torchs_layout(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    nibbles, scale, zero = int4.quantize(matrix)
+    nibbles, scale, zero = to_int4(matrix)
     expected = (unpack(nibbles).float().view(shape[0], -1, 32) - 8) * scale.float()[..., None] + zero.float()[..., None]
     torch.testing.assert_close(
         Int4Matrix(nibbles, scale, zero, torch.float32).whole(torch.float32), expected.view(shape)

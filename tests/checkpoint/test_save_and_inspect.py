@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(save_module, "_write_json", full)
+    monkeypatch.setattr(save_module, "write_json", full)
     with pytest.raises(CheckpointError, match="No space left"):
         save_checkpoint(checkpoint, random_network(TINY_CONFIG, model.network.fam), model.tokenizer, model.sidecar)
     assert {path.name: path.read_bytes() for path in checkpoint.iterdir()} == before

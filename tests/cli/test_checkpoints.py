@@ -168,7 +168,7 @@ def test_models_lists_the_cache(run, tmp_path: Path, plain: Path, story: Path, m
     assert shipped.endswith("memory trained")
     for command in (("ppl", story, "--model"), ("enable",), ("inspect",)):
         half, odd = (run(*command, f"someone/{name}", "--cache", cache).stderr for name in ("half", "odd"))
-        assert "someone/half is not whole in the hub's cache" in half
+        assert "someone/half is not complete in the hub's cache" in half
         assert "famcli pull someone/half" in half
         assert "'model_type' is 'gpt2'" in odd
         assert "famcli enable" not in half + odd

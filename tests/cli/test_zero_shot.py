@@ -38,7 +38,7 @@ def test_enable_says_what_it_chose_and_why(instruct: Path, run: Run) -> None:
     for expected in (
         "block_size 128 was chosen: the decoder was trained on 512 tokens",
         "memory_segments 3 was chosen: with the block that is read 512 tokens are visible",
-        "sink_tokens 4 was chosen: a decoder that was never adapted needs its first tokens in sight",
+        "sink_tokens 4 was chosen: a decoder that was never adapted must see the first tokens",
         "1 of 2 layers keep their sliding window of 100 tokens, without sinks",
         "summaries will be written: the checkpoint has a chat template",
     ):

@@ -72,7 +72,7 @@ class Case:
 def ours(folder: Path, fam: FamConfig = WHOLE) -> Decoder:
     """The network in a folder, with a memory prompt drawn here if it is to have one."""
     config = read_config(folder)
-    stored = checked_weights(folder, config, replace(fam, fam_length=0))
+    stored = checked_weights(folder, config)
     network = load_network(config.decoder, replace(fam, fam_length=0), stored, torch.device("cpu"), torch.float32)
     if not fam.fam_length:
         return network

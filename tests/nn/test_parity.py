@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.families.pretrained import FAMILIES, read_config
+from famcli.checkpoint.families.pretrained import read_config
+from famcli.checkpoint.families.table import FAMILIES
 from famcli.nn import FamConfig
 from tests.helpers import change_json, read_json, write_json
 from tests.nn.families import CASES, LENGTH, LONG, NO_HEAD_DIM, SHAPE, Case, ours, tokens_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from famcli.checkpoint.families.pretrained import FAMILIES
+from famcli.checkpoint.families.table import FAMILIES
 from famcli.nn import MEMORY_MODES, FamConfig, MemoryMode
 from tests.nn.families import CASES, ours, tokens_of
 from tests.nn.test_decoder import assert_same_state, read

@@ -1,8 +1,8 @@
-"""LoRA adapters in PEFT's file layout: what a folder declares, and whether it fits a checkpoint. No torch.
+"""LoRA adapters in PEFT's file layout: read an adapter's folder, and check that it fits a checkpoint. No torch.
 
 `adapter_config.json` and `adapter_model.safetensors` are PEFT's own, so that either side opens what the other wrote.
-What famcli adds lies beside them in files that PEFT passes over: `fam.json` says how the adapted network reads a
-stream, and which weights it was made for; `fam.safetensors` holds its memory prompt.
+famcli adds files that PEFT ignores: `fam.json` says how the adapted network reads a stream and which weights it was
+made for, `fam.safetensors` holds its memory prompt. (The `peft` package is no dependency: it brings transformers.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.families.pretrained import PretrainedConfig
-from famcli.checkpoint.families.weight_names import Rows
+from famcli.checkpoint.families.table import Rows
 from famcli.checkpoint.folder import check_links, inside
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
@@ -28,7 +28,7 @@ _PICKLE = "adapter_model.bin"
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MAX_RANK = 1 << 14
 _SHOWN = 3
-# What a LoRA of PEFT's may have that is not the plain update; at rest where it has not.
+# Features of PEFT's LoRA beyond the plain update; false or null in an adapter without them.
 _FEATURES = (
     "use_dora",
     "lora_bias",
@@ -46,25 +46,21 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "loraga", "lora_ga")
 
 @dataclass(frozen=True)
 class StoredUpdate:
-    """Where the update of one stored matrix lies: A [rank, i] and B [o, rank], both of one module, and its scale."""
+    """The stored update of one module: A [rank, i], B [o, rank] and its scale."""
 
     module: str
     a: StoredTensor
     b: StoredTensor
     scale: float
 
-    @property
-    def rank(self) -> int:
-        return self.a.shape[0]
-
 
 @dataclass(frozen=True)
 class Adapter:
     """An adapter's folder, read and checked by itself.
 
-    updates: by the name of the module that each belongs to, as the checkpoint's own folder calls it. targets: of the
-    configuration, None where that is a pattern. base: the checkpoint it says it was made for. sidecar: how the adapted
-    network reads, None for an adapter that famcli did not make.
+    updates: by the name of their module in the checkpoint's own folder. targets: the configuration's target_modules,
+    None where that is a pattern. base: the checkpoint it says it was made for. sidecar: its `fam.json`, None for an
+    adapter that famcli did not make.
     """
 
     folder: Path
@@ -79,20 +75,20 @@ class Adapter:
 
     @property
     def num_parameters(self) -> int:
-        """Of all updates; the memory prompt is not counted."""
+        """Parameters of all updates; the memory prompt is not counted."""
         return sum(sum(tensor.shape[0] * tensor.shape[1] for tensor in (u.a, u.b)) for u in self.updates.values())
 
 
 @dataclass(frozen=True)
 class FittedUpdate:
-    """The update of one parameter. rows: those of B that are meant, where the module holds several parameters."""
+    """The update of one parameter. rows: its rows of B, where the module holds several parameters."""
 
     update: StoredUpdate
     rows: Rows | None
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether `folder` holds an adapter and no checkpoint."""
+    """True if `folder` holds an adapter and no checkpoint."""
     return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
 
 
@@ -111,14 +107,13 @@ def read_adapter(path: Path) -> Adapter:
     _refuse_others(fields)
     rank = fields.integer("r", low=1, high=_MAX_RANK)
     alpha = fields.number("lora_alpha", low=1e-9, high=1e9)
-    targets = _names(fields, "target_modules") if isinstance(fields.values.get("target_modules"), list) else None
     base = fields.values.get("base_model_name_or_path")
     return Adapter(
         folder=folder,
         rank=rank,
         alpha=alpha,
-        targets=targets,
-        excluded=_names(fields, "exclude_modules") if isinstance(fields.values.get("exclude_modules"), list) else (),
+        targets=_names(fields, "target_modules"),
+        excluded=_names(fields, "exclude_modules") or (),
         layers=_layers(fields),
         base=base if isinstance(base, str) and base else None,
         updates=_updates(folder, fields, rank, alpha),
@@ -131,32 +126,27 @@ def fit(
 ) -> dict[str, FittedUpdate]:
     """The adapter's updates by the network's parameters, once all of them fit the checkpoint called `name`.
 
-    stored: what the checkpoint's files declare. Raises CheckpointError that names the first that does not fit, or the
-    matrices that the adapter says it has and has not.
+    stored: the checkpoint's weights. Raises CheckpointError that names the first update that does not fit, or the
+    matrices in which the adapter's two files disagree.
     """
+    wrong, made_for = f"{adapter.folder} is for another checkpoint:", _made_for(adapter)
     fitted: dict[str, FittedUpdate] = {}
     for module, update in adapter.updates.items():
         for piece in config.family.pieces(f"{module}.weight", config.decoder):
             base = stored.get(piece.parameter)
             if base is None:
-                raise CheckpointError(
-                    f"{adapter.folder} is for another checkpoint: {name} has no '{shown(module)}'" + _made_for(adapter)
-                )
-            rows = base.shape[0] if piece.rows is None else piece.rows.total
-            if (update.b.shape[0], update.a.shape[1]) != (rows, base.shape[1]):
-                raise CheckpointError(
-                    f"{adapter.folder} is for another checkpoint: its '{shown(module)}' is "
-                    f"[{update.b.shape[0]}, {update.a.shape[1]}], in {name} it is [{rows}, {base.shape[1]}]"
-                    + _made_for(adapter)
-                )
+                raise CheckpointError(f"{wrong} {name} has no '{shown(module)}'{made_for}")
+            shape = [base.shape[0] if piece.rows is None else piece.rows.total, base.shape[1]]
+            own = [update.b.shape[0], update.a.shape[1]]
+            if own != shape:
+                raise CheckpointError(f"{wrong} its '{shown(module)}' is {own}, in {name} it is {shape}{made_for}")
             fitted[piece.parameter] = FittedUpdate(update, piece.rows)
     _refuse_missing(adapter, stored, name)
     return fitted
 
 
 def base_warnings(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> tuple[str, ...]:
-    """What there is to warn of when `adapter` fits the weights `stored` of the checkpoint `name`: that it says it was
-    made for others."""
+    """A warning if `adapter` says that it was made for other weights than `stored`, those of the checkpoint `name`."""
     made_for = adapter.sidecar and adapter.sidecar.base_weights
     if made_for is None or made_for == weights_fingerprint(stored):
         return ()
@@ -169,7 +159,7 @@ def _made_for(adapter: Adapter) -> str:
 
 
 def _refuse_others(fields: Fields) -> None:
-    """Raise CheckpointError for an adapter that is no LoRA, or a LoRA with something that would be left out."""
+    """Raise CheckpointError for an adapter that is no LoRA, or a LoRA with a feature that would be ignored."""
     kind = fields.string("peft_type")
     if kind != "LORA":
         raise fields.wrong("peft_type", f"is '{shown(kind)}'; famcli reads LORA adapters")
@@ -225,11 +215,11 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor], name: object) -> None:
-    """Raise CheckpointError for matrices that the targets name and the file has not, and the other way round."""
+    """Raise CheckpointError for matrices that the targets name and the file lacks, and the reverse."""
     if adapter.targets is None:
         return
     matrices = {t.name.removesuffix(".weight") for t in stored.values() if len(t.shape) == 2}
-    named = {module for module in matrices if _names_it(module, adapter)}
+    named = {module for module in matrices if _is_target(module, adapter)}
     missing, extra = sorted(named - set(adapter.updates)), sorted(set(adapter.updates) - named)
     for modules, problem in ((missing, "has no update for"), (extra, "does not target, but has an update for,")):
         if modules:
@@ -241,8 +231,8 @@ def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor], name: 
             )
 
 
-def _names_it(module: str, adapter: Adapter) -> bool:
-    """Whether the targets name a module: whole, or by the end of its name (PEFT's rule)."""
+def _is_target(module: str, adapter: Adapter) -> bool:
+    """True if the targets name a module: whole, or by the end of its name (PEFT's rule)."""
     assert adapter.targets is not None
     layer = re.search(r"\.(?:layers|h|blocks)\.(\d+)\.", module)
     if adapter.layers is not None and (layer is None or int(layer[1]) not in adapter.layers):
@@ -254,8 +244,11 @@ def _ends_with(module: str, names: tuple[str, ...]) -> bool:
     return any(module == name or module.endswith(f".{name}") for name in names)
 
 
-def _names(fields: Fields, key: str) -> tuple[str, ...]:
-    values = fields.values[key]
+def _names(fields: Fields, key: str) -> tuple[str, ...] | None:
+    """A list of names, None when absent or a pattern."""
+    values = fields.values.get(key)
+    if not isinstance(values, list):
+        return None
     if not all(isinstance(value, str) for value in values):
         raise fields.wrong(key, "must be a list of names")
     return tuple(values)

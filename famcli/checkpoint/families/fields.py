@@ -1,4 +1,4 @@
-"""What many families' `config.json` have in common: sizes, rotary positions and their scalings, sliding windows."""
+"""Keys that the `config.json` of many families share: sizes, rotary positions and their scalings, sliding windows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from famcli.checkpoint.jsonfile import Fields, shown
 from famcli.nn.config import Activation, RopeConfig
 
-# Beyond any decoder there is, and low enough that a hostile file cannot make us take memory before its weights,
-# which cannot lie about their size, are compared with it.
+# Larger than in any existing decoder, and small enough that a hostile file cannot make us take memory before it is
+# compared with its weights, which cannot lie about their size.
 _MAX_VOCAB = 1 << 23
 _MAX_WIDTH = 1 << 17
 _MAX_FEED_FORWARD = 1 << 20
@@ -53,7 +53,7 @@ def sizes(fields: Fields) -> dict[str, Any]:
 
 
 def experts(fields: Fields, count: str, size: str) -> dict[str, Any]:
-    """How many experts there are, how many a token goes through, and how wide they are."""
+    """The fields of an ExpertConfig: how many experts there are, how many a token uses, and their width."""
     return {
         "num_experts": fields.integer(count, low=1, high=_MAX_EXPERTS),
         "per_token": fields.integer("num_experts_per_tok", low=1, high=_MAX_EXPERTS),
@@ -82,7 +82,7 @@ def softcap(fields: Fields, key: str) -> float | None:
 
 
 def layer_numbers(fields: Fields, key: str) -> tuple[int, ...]:
-    """A list of layers' numbers, none when absent."""
+    """A list of layer indices, empty when absent."""
     value = fields.values.get(key) or []
     if not isinstance(value, list) or any(type(each) is not int or not 0 <= each < MAX_LAYERS for each in value):
         raise fields.wrong(key, "must be a list of layers' numbers")
@@ -92,39 +92,35 @@ def layer_numbers(fields: Fields, key: str) -> tuple[int, ...]:
 # ----------------------------------------------------------------------------------------------------------- windows
 
 
-def window(fields: Fields) -> int | None:
-    """`sliding_window`, or None for none, and for one as wide as what was trained on, which never closed."""
-    if fields.values.get("sliding_window") is None:
-        return None
-    width = fields.integer("sliding_window", low=1, high=_MAX_POSITION)
-    return width if width < max_position(fields) else None
+def window_everywhere(fields: Fields, *, used: bool = True) -> dict[str, Any]:
+    """The switches of a sliding window in all layers, none unless it is `used`."""
+    return _windows(fields, tuple(range(num_layers(fields)))) if used else {}
 
 
-def local(layers: tuple[int, ...], width: int | None) -> dict[str, Any]:
-    """The switches of layers with a sliding window."""
-    return {"sliding_window": width, "local_layers": layers} if width is not None and layers else {}
-
-
-def everywhere(fields: Fields, width: int | None) -> dict[str, Any]:
-    """A window in all layers."""
-    return local(tuple(range(num_layers(fields))), width)
-
-
-def by_layer(fields: Fields, width: int | None, default: tuple[int, ...]) -> dict[str, Any]:
-    """A window in the layers that `layer_types` names, or, where it is absent, in those of `default`."""
-    types = fields.values.get("layer_types")
+def window_by_layer(fields: Fields, default: tuple[int, ...], *, used: bool = True) -> dict[str, Any]:
+    """The switches of a sliding window in the layers that `layer_types` names, or in those of `default`."""
+    types, count = fields.values.get("layer_types"), num_layers(fields)
     if types is None:
-        return local(default, width)
-    if not isinstance(types, list) or len(types) != num_layers(fields):
-        raise fields.wrong("layer_types", f"must name the type of each of the {num_layers(fields)} layers")
+        return _windows(fields, default) if used else {}
+    if not isinstance(types, list) or len(types) != count:
+        raise fields.wrong("layer_types", f"must name the type of each of the {count} layers")
     for each in types:
         if each not in ("full_attention", "sliding_attention"):
             raise fields.wrong("layer_types", f"has '{shown(each)}', known are full_attention and sliding_attention")
-    return local(tuple(i for i, each in enumerate(types) if each == "sliding_attention"), width)
+    layers = tuple(i for i, each in enumerate(types) if each == "sliding_attention")
+    return _windows(fields, layers) if used else {}
+
+
+def _windows(fields: Fields, layers: tuple[int, ...]) -> dict[str, Any]:
+    if fields.values.get("sliding_window") is None:
+        return {}
+    width = fields.integer("sliding_window", low=1, high=_MAX_POSITION)
+    # A window as wide as what was trained on never closed.
+    return {"sliding_window": width, "local_layers": layers} if layers and width < max_position(fields) else {}
 
 
 def num_layers(fields: Fields) -> int:
-    """How many layers there are."""
+    """The number of layers."""
     return fields.integer("num_hidden_layers", low=1, high=MAX_LAYERS)
 
 
@@ -132,18 +128,18 @@ def num_layers(fields: Fields) -> int:
 
 
 def max_position(fields: Fields) -> int:
-    """Tokens that the checkpoint was trained for."""
+    """The length, in tokens, that the checkpoint was trained for."""
     return fields.integer("max_position_embeddings", 2048, low=1, high=_MAX_POSITION)
 
 
 def rope(fields: Fields, default_theta: float = 10000.0) -> RopeConfig:
-    """Both ways a `config.json` says it: `rope_theta` with `rope_scaling`, or one `rope_parameters`."""
+    """The rotary positions, from `rope_theta` with `rope_scaling` (older files) or from `rope_parameters`."""
     key = "rope_parameters" if fields.values.get("rope_parameters") is not None else "rope_scaling"
     return one_rope(fields, Fields(fields.path, fields.mapping(key) or {}), default_theta)
 
 
 def one_rope(fields: Fields, inner: Fields, default_theta: float) -> RopeConfig:
-    """A scaling's object `inner`, of the file `fields`."""
+    """The rotary positions of one scaling object `inner` in the file `fields`."""
     length = max_position(fields)
     holder = inner if inner.values.get("rope_theta") is not None else fields
     theta = holder.number("rope_theta", default_theta, low=1.0, high=1e15)
@@ -164,7 +160,7 @@ _NOT_SCALING = {"type", "rope_theta", "partial_rotary_factor"}
 
 
 def rotary_dim(fields: Fields, head_dim: int, default: float = 1.0) -> int | None:
-    """Dimensions of a head that are rotated, None for all: `partial_rotary_factor`, wherever it stands."""
+    """Dimensions of a head that are rotated, None for all: `partial_rotary_factor`, which has stood in three places."""
     share = default
     for key in ("rope_scaling", "rope_parameters"):
         share = Fields(fields.path, fields.mapping(key) or {}).number("partial_rotary_factor", share, low=0.0, high=1.0)
@@ -173,6 +169,6 @@ def rotary_dim(fields: Fields, head_dim: int, default: float = 1.0) -> int | Non
 
 
 def refuse_partial(fields: Fields) -> None:
-    """For families that rotate whole heads."""
+    """Raise CheckpointError if only a part of each head is rotated, for families that rotate whole heads."""
     if rotary_dim(fields, 1 << 20) is not None:
         raise fields.wrong("partial_rotary_factor", "is below 1, which this family does not have")

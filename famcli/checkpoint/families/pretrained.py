@@ -1,8 +1,4 @@
-"""Families of pretrained decoders: what a `config.json` means, and what a family's weights are called.
-
-A family is an entry of the table (families_table.py): it turns `config.json` into a DecoderConfig, and the name of a
-stored tensor into the parameters that it holds. The network is the same for all.
-"""
+"""Read a pretrained decoder's `config.json`, and write that of a Llama."""
 
 from __future__ import annotations
 
@@ -14,19 +10,16 @@ from typing import Any
 import numpy as np
 
 from famcli.checkpoint.families.table import DIFFERENCES, FAMILIES, Family
-from famcli.checkpoint.gguf.tensors import config_values
+from famcli.checkpoint.gguf import config_values
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, later_switches
 from famcli.nn.frequencies import inverse_frequencies
 from famcli.tokens.gguf_file import is_gguf
 
-__all__ = ["FAMILIES", "Family", "PretrainedConfig", "check_ropes", "llama_json", "read_config"]
-
 CONFIG_FILE = "config.json"
 
-# How weights lie on disk: as numbers of their own type, matrices as int8 with a scale for each row (int8.py), or most
-# of them as int4 with a scale and a zero for each 32 columns (int4.py); and what config.json says of it.
+# The ways in which weights are stored (see quantize.py for int8 and int4), and config.json's `quantization_config`.
 STORAGES: dict[str, dict[str, Any] | None] = {
     "float": None,
     "int8": {"quant_method": "famcli_int8", "format": 1},
@@ -36,8 +29,7 @@ STORAGES: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """What `config.json` says: the network's shape, its family, the length it was trained for in tokens, and the
-    storage of its weights (one of STORAGES)."""
+    """A parsed `config.json`. max_positions: the length it was trained for in tokens. storage: one of STORAGES."""
 
     family: Family
     decoder: DecoderConfig
@@ -63,7 +55,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         )
     try:
         decoder = family.parse(fields)
-        # Only to hear now, with the file's name, what is wrong with the scaling.
+        # Only so that an error in the scaling names the file.
         check_ropes(decoder, decoder.rope.max_position)
     except CheckpointError:
         raise
@@ -73,16 +65,16 @@ def read_config(folder: Path) -> PretrainedConfig:
 
 
 def check_ropes(decoder: DecoderConfig, visible: int) -> None:
-    """Raise ValueError or ArithmeticError when a rotation's settings are no numbers for so many visible tokens."""
+    """Raise ValueError or ArithmeticError if the rotary frequencies are not finite for so many visible tokens."""
     for rope in (decoder.rope, decoder.local_rope):
         if rope is not None:
             frequencies, gain = inverse_frequencies(rope, decoder.rotated_dim, visible)
             if not (bool(np.isfinite(frequencies).all()) and isfinite(gain)):
-                raise ValueError("the rotary positions come out as no numbers; check its rope settings")
+                raise ValueError("the rotary frequencies are not finite; check its rope settings")
 
 
 def _unknown(fields: Fields, name: str) -> CheckpointError:
-    """The error for a family that is not in the table: what differs, where that is known, and what there is."""
+    """The error for a family that is not in the table: how it differs, where that is known, and the known families."""
     problem = f"is '{shown(name)}', a family this famcli does not know"
     inner = fields.values.get("text_config")
     if name in DIFFERENCES:
@@ -95,8 +87,8 @@ def _unknown(fields: Fields, name: str) -> CheckpointError:
 def llama_json(config: DecoderConfig, dtype: str, storage: str = "float") -> dict[str, Any]:
     """The `config.json` that any Llama runtime reads, for weights stored as `dtype` (float32, bfloat16, float16).
 
-    With another `storage` (of STORAGES) it says so, and other runtimes refuse it instead of misreading the weights.
-    Raises ValueError for a network that has what no Llama has.
+    Another `storage` than "float" is declared in it, so that other runtimes refuse the weights instead of misreading
+    them. Raises ValueError for a network with features that Llama lacks.
     """
     if not config.is_plain:
         raise ValueError(f"a network with {', '.join(later_switches(config))} is no Llama")

@@ -1,33 +1,148 @@
-"""The table of families: for each, what its `config.json` switches on in the one network, and its weights' names."""
+"""The table of families: for each, its switches of the one decoder, and its names of the weights.
+
+How a family is added stands in this package's docstring.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from famcli.checkpoint.families import fields as read
-from famcli.checkpoint.families.weight_names import (
-    NameMap,
-    gemma3_names,
-    gpt_neox_names,
-    mixtral_names,
-    phi3_names,
-    same_names,
-)
 from famcli.checkpoint.jsonfile import Fields
 from famcli.nn.config import DecoderConfig, ExpertConfig, RopeConfig
 
 Switches = dict[str, Any]
 
+# ------------------------------------------------------------------------------------------------------ weight names
+# A map takes the name of a stored tensor and gives the parameters in it: the tensor itself under another name, some of
+# its rows each, or nothing for buffers and parts that are not read.
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows r of a stored tensor with start <= r % period < stop; it has `groups` times `period` rows in all."""
+
+    start: int
+    stop: int
+    period: int
+    groups: int = 1
+
+    @property
+    def count(self) -> int:
+        """Number of rows with start <= r % period < stop."""
+        return (self.stop - self.start) * self.groups
+
+    @property
+    def total(self) -> int:
+        """Rows of the stored tensor."""
+        return self.period * self.groups
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One of the network's parameters, and its rows in the stored tensor (None: the whole tensor)."""
+
+    parameter: str
+    rows: Rows | None = None
+
+
+NameMap = Callable[[str, DecoderConfig], tuple[Piece, ...]]
+
+_ROTARY_BUFFER = re.compile(r".*\brotary_emb\.inv_freq")
+
+
+def same_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+    """Llama's names, which are those of the parameters."""
+    # Old files hold rotary buffers too, which are computed here.
+    return () if _ROTARY_BUFFER.fullmatch(name) else (Piece(name),)
+
+
+def phi3_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+    """Queries, keys and values lie one after the other in one tensor, gate and up in another."""
+    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    inner = config.intermediate_size
+    for fused, parts in (
+        ("qkv_proj", (("q_proj", queries), ("k_proj", keys), ("v_proj", keys))),
+        ("gate_up_proj", (("gate_proj", inner), ("up_proj", inner))),
+    ):
+        if f".{fused}." in name:
+            return _consecutive({name.replace(fused, part): rows for part, rows in parts})
+    return same_names(name, config)
+
+
+def gpt_neox_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+    """Pythia's own names. Each head's query, key and value lie one after the other in one tensor."""
+    if name in _NEOX_OUTER:
+        return (Piece(_NEOX_OUTER[name]),)
+    found = re.fullmatch(r"gpt_neox\.(layers\.\d+\.)(.+)", name)
+    if found is None:
+        return same_names(name, config)
+    layer, inner = f"model.{found[1]}", found[2]
+    if inner in {"attention.bias", "attention.masked_bias"} or _ROTARY_BUFFER.fullmatch(name):
+        return ()
+    part, _, kind = inner.rpartition(".")
+    if part == "attention.query_key_value":
+        e, heads = config.head_dim, config.num_heads
+        return tuple(
+            Piece(f"{layer}self_attn.{one}_proj.{kind}", Rows(i * e, (i + 1) * e, 3 * e, heads))
+            for i, one in enumerate("qkv")
+        )
+    return (Piece(f"{layer}{_NEOX_INNER.get(part, part)}.{kind}"),)
+
+
+_NEOX_OUTER = {
+    "gpt_neox.embed_in.weight": "model.embed_tokens.weight",
+    "gpt_neox.final_layer_norm.weight": "model.norm.weight",
+    "gpt_neox.final_layer_norm.bias": "model.norm.bias",
+    "embed_out.weight": "lm_head.weight",
+}
+_NEOX_INNER = {
+    "attention.dense": "self_attn.o_proj",
+    "mlp.dense_h_to_4h": "mlp.up_proj",
+    "mlp.dense_4h_to_h": "mlp.down_proj",
+}
+
+
+def mixtral_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+    """Experts' matrices are numbered: w1 is the gate, w2 down, w3 up."""
+    name = name.replace(".block_sparse_moe.", ".mlp.")
+    if found := re.fullmatch(r"(.+\.experts\.\d+)\.(w[123])\.weight", name):
+        part = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[found[2]]
+        name = f"{found[1]}.{part}.weight"
+    return same_names(name, config)
+
+
+def gemma3_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+    """The text part of a checkpoint that reads images too; the vision part is skipped."""
+    if re.match(r"(model\.)?(vision_tower|multi_modal_projector)\.", name):
+        return ()
+    for prefix, ours in (("language_model.model.", "model."), ("model.language_model.", "model.")):
+        if name.startswith(prefix):
+            return same_names(ours + name.removeprefix(prefix), config)
+    return same_names(name.removeprefix("language_model."), config)
+
+
+def _consecutive(rows: Mapping[str, int]) -> tuple[Piece, ...]:
+    total, start, pieces = sum(rows.values()), 0, []
+    for parameter, count in rows.items():
+        pieces.append(Piece(parameter, Rows(start, start + count, total)))
+        start += count
+    return tuple(pieces)
+
+
+# --------------------------------------------------------------------------------------------------------- families
+
 
 @dataclass(frozen=True)
 class Family:
-    """One entry.
+    """One entry: name is the `model_type` of `config.json`.
 
-    switches: fields of a DecoderConfig where they are not Llama's. pieces: the parameters of a stored tensor. defaults:
-    of `config.json`, for keys that are absent (a null is no default). inner: the key under which a folder that does
-    more than text keeps what is meant here.
+    switches: the fields of DecoderConfig in which the family differs from Llama. pieces: the parameters in a stored
+    tensor. defaults: values of `config.json` keys that are absent (null stays null). inner: the key of the text part's
+    configuration, in checkpoints that read more than text.
     """
 
     name: str
@@ -37,7 +152,7 @@ class Family:
     inner: str | None = None
 
     def parse(self, fields: Fields) -> DecoderConfig:
-        """The network that `config.json` asks for. Raises CheckpointError, and ValueError for sizes that clash."""
+        """The decoder that `config.json` describes. Raises CheckpointError, and ValueError for sizes that clash."""
         values = dict(self.defaults)
         if self.inner is None:
             values |= fields.values
@@ -55,12 +170,12 @@ def _llama(fields: Fields) -> Switches:
 
 
 def _mistral(fields: Fields) -> Switches:
-    return {"rope": read.rope(fields)} | read.everywhere(fields, read.window(fields))
+    return {"rope": read.rope(fields)} | read.window_everywhere(fields)
 
 
 def _mixtral(fields: Fields) -> Switches:
     mixture = ExpertConfig(**read.experts(fields, "num_local_experts", "intermediate_size"))
-    return {"rope": read.rope(fields, 1e6), "experts": mixture} | read.everywhere(fields, read.window(fields))
+    return {"rope": read.rope(fields, 1e6), "experts": mixture} | read.window_everywhere(fields)
 
 
 def _qwen2(fields: Fields) -> Switches:
@@ -70,7 +185,7 @@ def _qwen2(fields: Fields) -> Switches:
         "rope": read.rope(fields),
         "attention_bias": True,
         "output_bias": False,
-    } | read.by_layer(fields, _used_window(fields), upper)
+    } | read.window_by_layer(fields, upper, used=_uses_window(fields))
 
 
 def _qwen3(fields: Fields) -> Switches:
@@ -83,7 +198,7 @@ def _qwen3_moe(fields: Fields) -> Switches:
         "rope": read.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         "query_key_norm": "head",
-    } | read.everywhere(fields, _used_window(fields))
+    } | read.window_everywhere(fields, used=_uses_window(fields))
     count = "num_experts" if fields.values.get("num_experts") is not None else "num_local_experts"
     step = fields.integer("decoder_sparse_step", 1, low=1, high=read.MAX_LAYERS)
     dense = {i for i in range(read.num_layers(fields)) if (i + 1) % step} | set(
@@ -97,8 +212,8 @@ def _qwen3_moe(fields: Fields) -> Switches:
     return switches | {"experts": mixture}
 
 
-def _used_window(fields: Fields) -> int | None:
-    return read.window(fields) if fields.boolean("use_sliding_window", False) else None
+def _uses_window(fields: Fields) -> bool:
+    return fields.boolean("use_sliding_window", False)
 
 
 def _gemma(fields: Fields) -> Switches:
@@ -109,7 +224,8 @@ def _gemma(fields: Fields) -> Switches:
     return {
         "rope": read.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
-        "activation": "gelu_tanh" if act == "gelu" else act,  # the name that the first checkpoints gave it
+        # The first checkpoints say gelu and were trained with its approximation by tanh.
+        "activation": "gelu_tanh" if act == "gelu" else act,
         "norm": "rms_plus_one",
         "embedding_scale": fields.integer("hidden_size", low=1, high=1 << 20) ** 0.5,
     }
@@ -126,7 +242,7 @@ def _gemma2(fields: Fields) -> Switches:
             "attention_softcap": read.softcap(fields, "attn_logit_softcapping"),
             "logits_softcap": read.softcap(fields, "final_logit_softcapping"),
         }
-        | read.by_layer(fields, read.window(fields), evens)
+        | read.window_by_layer(fields, evens)
     )
 
 
@@ -135,15 +251,16 @@ def _gemma3(fields: Fields) -> Switches:
     lower = tuple(i for i in range(read.num_layers(fields)) if (i + 1) % every)
     switches = (
         _gemma2(fields)
-        | {"query_key_norm": "head", "attention_softcap": None}  # which Gemma 3 does not use even where it is given
-        | read.by_layer(fields, read.window(fields), lower)
+        # Gemma 3 does not use the cap, even where the file gives one.
+        | {"query_key_norm": "head", "attention_softcap": None}
+        | read.window_by_layer(fields, lower)
     )
     wide, near = _gemma3_ropes(fields)
     return switches | {"rope": wide} | ({"local_rope": near} if switches.get("local_layers") else {})
 
 
 def _gemma3_ropes(fields: Fields) -> tuple[RopeConfig, RopeConfig]:
-    """Of the layers that see everything, and of those with a window: one object for each, or keys of their own."""
+    """The rotary positions of the global and of the local layers: one object for each, or separate keys."""
     both = fields.mapping("rope_parameters") or {}
     nested = Fields(fields.path, both)
     wide = nested.mapping("full_attention") or fields.mapping("rope_scaling") or {}
@@ -164,7 +281,7 @@ def _phi3(fields: Fields) -> Switches:
         scaling = dict(rope.scaling) | {"rope_type": "longrope", "original_max_position_embeddings": trained}
         rope = replace(rope, scaling=scaling)
     switches: Switches = {"rope": rope, "rotary_dim": read.rotary_dim(fields, head_dim)}
-    return switches | read.everywhere(fields, read.window(fields))
+    return switches | read.window_everywhere(fields)
 
 
 def _smollm3(fields: Fields) -> Switches:
@@ -176,12 +293,8 @@ def _smollm3(fields: Fields) -> Switches:
     if not isinstance(rotated, list) or len(rotated) < count:
         raise fields.wrong("no_rope_layers", f"must say for each of the {count} layers whether it is rotated")
     unrotated = tuple(i for i in range(count) if not rotated[i])
-    width = _used_window(fields)
-    return (
-        _llama(fields)
-        | {"rope": read.rope(fields, 2e6), "unrotated_layers": unrotated}
-        | read.by_layer(fields, width, unrotated)
-    )
+    windows = read.window_by_layer(fields, unrotated, used=_uses_window(fields))
+    return _llama(fields) | {"rope": read.rope(fields, 2e6), "unrotated_layers": unrotated} | windows
 
 
 def _gpt_neox(fields: Fields) -> Switches:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.choose import choose_fam
+from famcli.checkpoint.enable import choose_fam
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import RecipeError, UsageError

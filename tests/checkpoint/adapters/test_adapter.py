@@ -14,13 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from famcli.checkpoint.adapters.adapter import fit, read_adapter
-from famcli.checkpoint.adapters.adapter_file import load_updates, save_adapter
-from famcli.checkpoint.adapters.merge import merge
+from famcli.checkpoint.adapters.merge import load_updates, merge, save_adapter
 from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.jsonfile import shown
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.quantized_folder import save_quantized
+from famcli.checkpoint.save import save_quantized
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.errors import CheckpointError
 from famcli.nn import FamConfig
@@ -57,7 +56,7 @@ def drawn_updates(folder: Path, lora: LoraConfig) -> dict[str, LowRank]:
 
 
 def write_ours(folder: Path, base: Path, lora: LoraConfig, sidecar: Sidecar, prompt: torch.Tensor | None) -> Path:
-    stored = checked_weights(base, read_config(base), FamConfig(fam_length=0))
+    stored = checked_weights(base, read_config(base))
     updates = drawn_updates(base, lora)
     return save_adapter(folder, updates, lora, stored, base=str(base), sidecar=sidecar, prompt=prompt)
 
@@ -156,7 +155,7 @@ def test_matrices_that_a_family_keeps_together(
     folder = write_ours(tmp_path / "ours", base, lora, Sidecar(FULL, memory_trained=True), None)
     torch.testing.assert_close(our_logits(base, folder), their_logits(base, folder), atol=1e-4, rtol=1e-4)
     config = read_config(base)
-    stored = checked_weights(base, config, FULL)
+    stored = checked_weights(base, config)
     read = read_adapter(folder)
     found = load_updates(read, fit(read, config, stored, "fused"))
     for name, update in drawn_updates(base, lora).items():
@@ -203,14 +202,15 @@ def test_an_adapter_for_other_weights_is_told_of(base: Path, adapter: Path, tmp_
     assert open_model(base, adapter=adapter).warnings == open_model(base).warnings == ()
     assert open_model(base, adapter=adapter, quantize="int8").warnings == ()
     other = make_random_checkpoint(tmp_path / "other", fam=FULL, seed=1)
-    merged = merge(base, adapter, tmp_path / "merged").path
+    merged = tmp_path / "merged"
+    merge(base, adapter, merged)
     assert "base_weights" not in read_json(merged / "fam.json")
     for folder in (other, merged, save_quantized(base, tmp_path / "int8")):
         [warning] = open_model(folder, adapter=adapter).warnings
         assert f"was made for other weights than those of {folder}" in warning
         assert warning.endswith(f"it was made for {shown(base)}")
-    assert merge(base, adapter, tmp_path / "again").warnings == ()
-    assert len(merge(other, adapter, tmp_path / "wrong").warnings) == 1
+    assert merge(base, adapter, tmp_path / "again") == ()
+    assert len(merge(other, adapter, tmp_path / "wrong")) == 1
     (adapter / "fam.json").unlink()  # as peft writes it
     assert open_model(other, adapter=adapter).warnings == ()
 
@@ -293,8 +293,9 @@ def test_folders_that_are_no_adapter(base: Path, tmp_path: Path) -> None:
 def test_an_adapter_beside_the_weights_is_applied_when_it_is_named(base: Path, adapter: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copyfile(adapter / name, base / name)
-    with pytest.raises(CheckpointError, match="say which is meant: --adapter"):
+    with pytest.raises(CheckpointError, match=r"LoRA adapter .* beside its weights; say which is meant") as caught:
         open_model(base)
+    assert caught.value.remedy == {"adapter": str(base)}
     torch.testing.assert_close(our_logits(base, base), our_logits(base, adapter))
 
 

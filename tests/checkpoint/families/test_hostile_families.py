@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from famcli.checkpoint.checks import checked_weights
+from famcli.checkpoint.checks import check_visible, checked_weights
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.errors import CheckpointError
 from famcli.nn import DecoderConfig
@@ -30,7 +30,8 @@ def test_every_key_with_every_strange_value(case: str, tmp_path: Path) -> None:
             write_json(path, original | {key: value})
             try:
                 config = read_config(tmp_path)
-                checked_weights(tmp_path, config, WHOLE)
+                checked_weights(tmp_path, config)
+                check_visible(config, WHOLE, tmp_path)
             except CheckpointError as error:
                 refusals.add(str(error))
                 continue

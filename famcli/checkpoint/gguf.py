@@ -1,44 +1,74 @@
-"""GGUF files as checkpoints: what they say as a family's `config.json`, and their tensors as the family's own.
+"""GGUF files as checkpoints: what they declare as a family's `config.json`, and their tensors as the family's own.
 
-The converters of llama.cpp rename tensors, turn some around and leave some settings out; that is undone here, and
-everything after is the same as for a folder. Values are dequantised by the `gguf` package, when they are loaded.
+The converters of llama.cpp rename tensors, permute some and leave some settings out; that is undone here, and
+everything after is the same as for a folder. Values are dequantized by the `gguf` package when they are loaded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from famcli.checkpoint.gguf.values import tensor_bytes, values_of
 from famcli.checkpoint.jsonfile import shown
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import GgufFile, GgufTensor, read_gguf
+
+# ggml's number of each storage type that is read, its name here, and the bytes of a group of so many numbers. Kept here
+# so that a file can be inspected without the `gguf` package.
+GGUF_TYPES: Mapping[int, tuple[str, int, int]] = {
+    0: ("float32", 4, 1),
+    1: ("float16", 2, 1),
+    30: ("bfloat16", 2, 1),
+    2: ("Q4_0", 18, 32),
+    3: ("Q4_1", 20, 32),
+    6: ("Q5_0", 22, 32),
+    7: ("Q5_1", 24, 32),
+    8: ("Q8_0", 34, 32),
+    10: ("Q2_K", 84, 256),
+    11: ("Q3_K", 110, 256),
+    12: ("Q4_K", 144, 256),
+    13: ("Q5_K", 176, 256),
+    14: ("Q6_K", 210, 256),
+    16: ("IQ2_XXS", 66, 256),
+    17: ("IQ2_XS", 74, 256),
+    18: ("IQ3_XXS", 98, 256),
+    19: ("IQ1_S", 50, 256),
+    20: ("IQ4_NL", 18, 32),
+    21: ("IQ3_S", 110, 256),
+    22: ("IQ2_S", 82, 256),
+    23: ("IQ4_XS", 136, 256),
+    29: ("IQ1_M", 56, 256),
+    34: ("TQ1_0", 54, 256),
+    35: ("TQ2_0", 66, 256),
+}
 
 
 @dataclass(frozen=True)
 class Architecture:
     """How files of one `general.architecture` differ from the family's folders.
 
-    family: its `model_type`. turned: the rows of queries and keys are interleaved for llama.cpp's rotation. plus_one:
-    norms have 1 added. feed_norm: what the norm before the feed-forward is called. keys: further settings, by the key
-    of `config.json`. settings: those that must be worked out.
+    family: its `model_type`. interleaved: the rows of queries and keys are interleaved for llama.cpp's rotation.
+    plus_one: norms have 1 added. mlp_norm: the name of the norm before the MLP. keys: further settings, by the key of
+    `config.json`. settings: computed settings.
     """
 
     family: str
-    turned: bool = False
+    interleaved: bool = False
     plus_one: bool = False
-    feed_norm: str = "post_attention_layernorm"
-    keys: Mapping[str, str] = ()  # type: ignore[assignment]
+    mlp_norm: str = "post_attention_layernorm"
+    keys: Mapping[str, str] = field(default_factory=dict)
     settings: Callable[[GgufFile, dict[str, Any]], dict[str, Any]] = lambda file, config: {}
 
 
 def _llama(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
-    """Llama 3's scaling comes as the factors that it gives, one for each frequency."""
+    """Llama 3's scaling is stored as the factors that result, one for each frequency."""
     if "rope_freqs.weight" not in file.tensors:
         return {}
     factors = values_of(file, file.tensors["rope_freqs.weight"]).tolist()
@@ -60,15 +90,15 @@ def _phi3(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _gemma2(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
-    """The scale of the scores is not in the file: the largest of each generation has one of its own."""
+    """The scale of the scores is not in the file; it differs in the largest checkpoint of each generation."""
     largest = {"gemma2": 46, "gemma3": 62}[file.architecture]
     by_width = config["hidden_size"] / config["num_attention_heads"]
     return {"query_pre_attn_scalar": by_width if config["num_hidden_layers"] == largest else config["head_dim"]}
 
 
-_GEMMA: dict[str, Any] = {"plus_one": True, "feed_norm": "pre_feedforward_layernorm"}
+_GEMMA: dict[str, Any] = {"plus_one": True, "mlp_norm": "pre_feedforward_layernorm"}
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture("llama", turned=True, settings=_llama),
+    "llama": Architecture("llama", interleaved=True, settings=_llama),
     "qwen2": Architecture("qwen2"),
     "qwen3": Architecture("qwen3"),
     "phi3": Architecture("phi3", keys={"sliding_window": "attention.sliding_window"}, settings=_phi3),
@@ -89,7 +119,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "olmo2": Architecture("olmo2"),
     "granite": Architecture(
         "granite",
-        turned=True,
+        interleaved=True,
         keys={
             "embedding_multiplier": "embedding_scale",
             "residual_multiplier": "residual_scale",
@@ -109,7 +139,7 @@ _SIZES = {
 
 
 def architecture_of(file: GgufFile) -> Architecture:
-    """The entry for a file. Raises CheckpointError for an architecture that is not read."""
+    """The entry for a file. Raises CheckpointError for an unknown architecture."""
     name = file.architecture
     if name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
@@ -123,7 +153,7 @@ def architecture_of(file: GgufFile) -> Architecture:
 
 
 def config_values(path: Path) -> dict[str, Any]:
-    """What `config.json` of the same network would say. Raises CheckpointError."""
+    """The `config.json` of the same network. Raises CheckpointError."""
     file = read_gguf(path)
     architecture = architecture_of(file)
     config: dict[str, Any] = {"model_type": architecture.family}
@@ -136,24 +166,20 @@ def config_values(path: Path) -> dict[str, Any]:
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
     embedding = file.tensors.get("token_embd.weight")
     config["vocab_size"] = embedding.shape[0] if embedding is not None and embedding.shape else 0
-    config |= {key: value for key, name in dict(architecture.keys).items() if (value := _found(file, name)) is not None}
+    config |= {key: value for key, name in architecture.keys.items() if (value := _found(file, name)) is not None}
     if (theta := _found(file, "rope.freq_base")) is not None:
         config["rope_theta"] = theta
-    config |= _biases(file) | _scaling(file)
+    if "blk.0.attn_q.bias" in file.tensors:
+        config["attention_bias"] = True
+    config |= _scaling(file)
     try:
         return config | architecture.settings(file, config)
     except ZeroDivisionError as error:
         raise CheckpointError(f"{path}: no network can have these sizes; fetch the file again") from error
 
 
-def _biases(file: GgufFile) -> dict[str, bool]:
-    if "blk.0.attn_q.bias" not in file.tensors:
-        return {}
-    return {"attention_bias": True}
-
-
 def _scaling(file: GgufFile) -> dict[str, Any]:
-    """Scalings that need no tensor; "none" is what converters write for those that do."""
+    """Scalings without a tensor; converters write "none" for those that have one."""
     key = f"{file.architecture}.rope.scaling."
     kind = file.value(key + "type", str, "none")
     if kind in ("none", "longrope"):
@@ -175,7 +201,7 @@ def _number(file: GgufFile, name: str, default: Any = None) -> Any:
 
 
 def _found(file: GgufFile, name: str) -> Any:
-    """A number of the architecture's; of a list with one for each layer, the one that all have."""
+    """A number among the architecture's settings; of a list with one for each layer, the one that all share."""
     value = file.metadata.get(f"{file.architecture}.{name}")
     if isinstance(value, np.ndarray):
         if len(set(value.tolist())) != 1:
@@ -208,9 +234,9 @@ _BUFFERS = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 
 
 def tensor_name(file: GgufFile, name: str) -> str | None:
-    """What a folder of the same family calls the tensor; None for settings that are stored as tensors.
+    """The tensor's name in a folder of the same family; None for settings that are stored as tensors.
 
-    An unknown name stays as it is, to be refused with the names that no network asks for.
+    An unknown name stays as it is, to be refused with the names that no network has.
     """
     stem, _, kind = name.rpartition(".")
     if stem in _BUFFERS:
@@ -223,15 +249,15 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
     part = found[2]
     if part in _BUFFERS:
         return None
-    inner = architecture_of(file).feed_norm if part == "ffn_norm" else _INNER.get(part, part)
+    inner = architecture_of(file).mlp_norm if part == "ffn_norm" else _INNER.get(part, part)
     if part == "ffn_up" and f"blk.{found[1]}.ffn_gate.weight" not in file.tensors:
         inner = "mlp.gate_up_proj"
     return f"model.layers.{found[1]}.{inner}.{kind}"
 
 
 def gguf_name(path: Path, name: str) -> str:
-    """What the file calls the tensor that a folder of the same family calls `name`."""
-    parts = {inner: part for part, inner in _INNER.items()} | {architecture_of(read_gguf(path)).feed_norm: "ffn_norm"}
+    """The file's own name of the tensor that is `name` in a folder of the same family."""
+    parts = {inner: part for part, inner in _INNER.items()} | {architecture_of(read_gguf(path)).mlp_norm: "ffn_norm"}
     stem, _, kind = name.rpartition(".")
     outer = {inner: part for part, inner in _OUTER.items()}.get(stem)
     if outer is not None:
@@ -249,7 +275,7 @@ class GgufTensors:
         self._architecture = architecture_of(file)
 
     def get_tensor(self, name: str) -> Any:
-        """A torch tensor."""
+        """A whole tensor of torch's, as the family has it."""
         import torch
 
         tensor = self._by_name[name]
@@ -258,20 +284,21 @@ class GgufTensors:
             values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
         if self._architecture.plus_one and name.endswith("norm.weight"):
             values = values - 1
-        heads = self._turned_heads(name)
+        heads = self._interleaved_heads(name)
         if heads:
             rows, *rest = values.shape
             values = values.view(heads, rows // heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
         return values
 
-    def get_slice(self, name: str) -> Any:
-        """What can be cut: only the rows that are asked for are dequantised."""
-        if self._turned_heads(name) or self._architecture.plus_one:
-            return self.get_tensor(name)
-        return _Rows(self._file, self._by_name[name])
+    def get_rows(self, name: str, rows: slice) -> Any:
+        """Rows of a matrix that is stored as the family has it (the embedding); only they are dequantized."""
+        import torch
 
-    def _turned_heads(self, name: str) -> int:
-        if not self._architecture.turned:
+        assert not self._interleaved_heads(name)
+        return torch.from_numpy(values_of(self._file, self._by_name[name], rows))
+
+    def _interleaved_heads(self, name: str) -> int:
+        if not self._architecture.interleaved:
             return 0
         heads = _number(self._file, "attention.head_count")
         if ".q_proj." in name:
@@ -279,25 +306,48 @@ class GgufTensors:
         return int(_number(self._file, "attention.head_count_kv", heads)) if ".k_proj." in name else 0
 
 
-class _Rows:
-    def __init__(self, file: GgufFile, tensor: GgufTensor) -> None:
-        self._file, self._tensor = file, tensor
-
-    def __getitem__(self, rows: slice) -> Any:
-        import torch
-
-        return torch.from_numpy(values_of(self._file, self._tensor, rows))
-
-
-def declared_tensors(path: Path) -> Iterator[tuple[str, str, GgufTensor]]:
-    """Of each tensor its name in a folder of the family, how it is stored, and its place. Raises CheckpointError."""
+def declared_tensors(path: Path) -> Iterator[tuple[str, str, int, GgufTensor]]:
+    """Each tensor's name in a folder of the family, its type, its bytes, and itself. Raises CheckpointError."""
     file = read_gguf(path)
     for tensor in file.tensors.values():
         name = tensor_name(file, tensor.name)
         if name is not None:
-            yield name, tensor_bytes(tensor, path)[0], tensor
+            yield name, *tensor_bytes(tensor, path), tensor
 
 
 def open_tensors(path: Path) -> GgufTensors:
     """The tensors of a file. Raises CheckpointError."""
     return GgufTensors(read_gguf(path))
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+def tensor_bytes(tensor: GgufTensor, path: Path) -> tuple[str, int]:
+    """A tensor's type and its bytes. Raises CheckpointError for a type that is not read."""
+    if tensor.type not in GGUF_TYPES:
+        known = ", ".join(name for name, _, _ in GGUF_TYPES.values())
+        raise CheckpointError(
+            f"{path}: '{shown(tensor.name)}' is stored as ggml's type {tensor.type}; known are {known}"
+        )
+    name, group_bytes, group = GGUF_TYPES[tensor.type]
+    if not tensor.shape or tensor.shape[-1] % group:
+        raise CheckpointError(f"{path}: '{shown(tensor.name)}' cannot be stored as {name} with its shape")
+    return name, prod(tensor.shape) // group * group_bytes
+
+
+def values_of(file: GgufFile, tensor: GgufTensor, part: slice | None = None) -> npt.NDArray[np.float32]:
+    """The dequantized values of a tensor, or of the rows `part` of a matrix. Raises CheckpointError."""
+    try:
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+    except ImportError as error:
+        raise CheckpointError(f"{file.path} needs the `gguf` package: install famcli[hf]") from error
+    _, size = tensor_bytes(tensor, file.path)
+    if tensor.start + size > file.path.stat().st_size:
+        raise CheckpointError(f"{file.path} is cut short: '{shown(tensor.name)}' lies beyond its end; fetch it again")
+    raw = np.memmap(file.path, mode="r", dtype=np.uint8, offset=tensor.start, shape=(size,))
+    rows = raw.reshape(-1, size // prod(tensor.shape[:-1]))
+    rows = rows if part is None else rows[part]
+    values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)
+    return values.reshape(tensor.shape if part is None else (len(rows), *tensor.shape[1:]))
