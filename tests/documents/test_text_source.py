@@ -199,9 +199,10 @@ def test_binary_data_is_refused_unless_the_encoding_is_named(tmp_path: Path, nam
     content = BINARY[name]
     path = tmp_path / "data"
     path.write_bytes(content)
-    with pytest.raises(DocumentError, match=r"data is binary data.*--encoding"):
+    with pytest.raises(DocumentError, match=r"data is binary data.*name the encoding") as caught:
         open_source(path)
-    with pytest.raises(DocumentError, match=r"standard input is binary data.*--encoding"):
+    assert caught.value.remedy == {"encoding": "NAME"}
+    with pytest.raises(DocumentError, match=r"standard input is binary data.*name the encoding"):
         read(piped(content, [100]) if name != "noise after a title" else piped(content))
     for encoding in ("utf-8", "latin-1"):
         with open_source(path, encoding=encoding) as document:
@@ -246,9 +247,10 @@ def test_memory_files_and_weights_are_refused_with_what_reads_them(tmp_path: Pat
     content = (80).to_bytes(8, "little") + b'{"__metadata__":{}}' + b" " * 61 + NOISE
     path = tmp_path / "book.fam"
     path.write_bytes(content)
-    with pytest.raises(DocumentError, match=r"famcli ask --load FILE.*famcli inspect FILE"):
+    with pytest.raises(DocumentError, match=r"load a memory file to ask it.*famcli inspect FILE") as caught:
         open_source(path)
-    with pytest.raises(DocumentError, match="famcli ask --load"):
+    assert caught.value.remedy == {"load": "FILE"}
+    with pytest.raises(DocumentError, match="load a memory file to ask it"):
         piped(content)
     with open_source(path, encoding="latin-1") as document:
         assert document.encoding == "iso8859-1"
