@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
-from famcli.documents.atomic import put_in_place
+from famcli.documents.writing import put_in_place
 from famcli.errors import FamcliError, RecipeError
 from famcli.training.data.corpus import EncodingGuessed, OnProgress, PackProgress
 from famcli.training.data.data import open_data

@@ -36,7 +36,7 @@ from famcli.checkpoint.weights import (
     StoredTensor,
     opened,
 )
-from famcli.documents.atomic import atomic_files
+from famcli.documents.writing import atomic_files
 from famcli.errors import CheckpointError, FamcliError
 from famcli.nn import Network
 from famcli.tokens.gguf_file import is_gguf, read_gguf

@@ -24,7 +24,7 @@ from famcli.checkpoint.families.table import Piece, Rows
 from famcli.checkpoint.folder import beside, inside, named_file
 from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
-from famcli.documents.target import is_utf8
+from famcli.documents.writing import is_utf8
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf
 

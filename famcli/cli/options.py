@@ -335,7 +335,7 @@ class ReadingsOptions:
 
 def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
     """Refuse a page (--html) that cannot be written. Raises UsageError."""
-    from famcli.documents.target import check_page
+    from famcli.documents.writing import check_page
 
     if str(html) == "-":
         raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")

@@ -36,11 +36,8 @@ Decoder = Callable[[bytes, bool], Decoded]
 
 def decoder_for(encoding: str) -> Decoder:
     """The decoder for a Python codec's normalised name."""
-    if encoding in _UNICODE:
-        return partial(_decode_unicode, encoding)
-    if not is_stateful(encoding) and len(bytes(range(256)).decode(encoding, "replace")) == 256:
-        return partial(_decode_charmap, encoding)
-    return _StepDecoder(encoding)
+    one_byte = not is_stateful(encoding) and len(bytes(range(256)).decode(encoding, "replace")) == 256
+    return partial(_decode_at_once, encoding) if encoding in _UNICODE or one_byte else _StepDecoder(encoding)
 
 
 def is_stateful(encoding: str) -> bool:
@@ -69,10 +66,13 @@ _UNICODE = {
 }
 
 
-def _decode_unicode(encoding: str, data: bytes, final: bool) -> Decoded:
-    """UTF-8, -16 and -32: a character's width follows from its code point."""
+def _decode_at_once(encoding: str, data: bytes, final: bool) -> Decoded:
+    """UTF-8, -16, -32, and encodings of one byte a character: the width follows from the code point."""
     _seen.widths = invalid = list[int]()
-    text, consumed = _UNICODE[encoding](data, _HANDLER, final)
+    if (decode := _UNICODE.get(encoding)) is not None:
+        text, consumed = decode(data, _HANDLER, final)
+    else:
+        text, consumed = data.decode(encoding, _HANDLER), len(data)
     if encoding == "utf-8":
         if not invalid:
             return Decoded(text, None, consumed, 0)
@@ -80,18 +80,11 @@ def _decode_unicode(encoding: str, data: bytes, final: bool) -> Decoded:
     elif encoding.startswith("utf-16"):
         widths = 2 + 2 * (code_points(text) >= 0x10000).astype(np.int64)
     else:
-        widths = np.full(len(text), 4, dtype=np.int64)
+        widths = np.full(len(text), 4 if encoding in _UNICODE else 1, dtype=np.int64)
     if invalid:
         widths[code_points(text) == ord(_MARK)] = invalid
         text = text.replace(_MARK, "\ufffd")
     return Decoded(text, widths, consumed, len(invalid))
-
-
-def _decode_charmap(encoding: str, data: bytes, final: bool) -> Decoded:
-    """One byte, one character."""
-    _seen.widths = list[int]()
-    text = data.decode(encoding, _HANDLER).replace(_MARK, "\ufffd")
-    return Decoded(text, np.ones(len(text), dtype=np.int64), len(data), len(_seen.widths))
 
 
 class _StepDecoder:

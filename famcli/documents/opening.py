@@ -48,16 +48,6 @@ def open_source(
         raise
 
 
-def quote(path: str | os.PathLike[str], span: tuple[int, int], encoding: str) -> str:
-    """`Source.text` of a file that was read before in this encoding."""
-    try:
-        source = open_source(path, encoding=encoding)
-    except DocumentError as error:
-        raise DocumentError(f"cannot quote from {path}: {error}; has it moved?") from error
-    with source:
-        return source.text(span)
-
-
 def shown_path(path: str | os.PathLike[str]) -> str:
     """The name of a source: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link)."""
     plain = os.path.normpath(path)

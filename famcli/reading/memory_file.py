@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.atomic import atomic_file
+from famcli.documents.writing import atomic_file
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import State
 from famcli.reading.cursor import Cursor

@@ -23,7 +23,7 @@ from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.documents.encodings import begins_safetensors
-from famcli.documents.target import check_target, is_utf8
+from famcli.documents.writing import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.nn.config import DecoderConfig, FamConfig

@@ -9,7 +9,7 @@ from famcli.text.boundaries import LEADER
 from famcli.text.sentences import Sentence
 
 PLAIN = 9
-"""The level of a heading that is only a short line by itself; it counts where a document has no other."""
+"""The level of a short line that stands alone. It counts as a heading only if a document has no others."""
 
 _MAX_LENGTH = 100
 _MARKED = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
@@ -20,24 +20,25 @@ _NAMED = re.compile(
     r"\u0433\u043b\u0430\u0432\u0430)|(section|scene|abschnitt))\b",
     re.I,
 )
+# "Chapter" and its like in Chinese and Japanese, with the number inside: part or volume, chapter, section.
 _COUNTED = re.compile(
     "\u7b2c[\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341\u767e\u5343\u96f6\u3007\\d]{1,6}(?:([\u90e8\u5377])|"
     "[\u7ae0\u56de\u7bc7\u8a71\u8bdd]|([\u7bc0\u8282]))"
-)  # "chapter" and its like in Chinese and Japanese
+)
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?\s+[^\W\d]")
 _ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
 
 
 @dataclass(frozen=True)
 class Heading:
-    """title: on one line, without its marks. level: 1 is the highest."""
+    """title: on one line, without its marks. level: from 1, the highest."""
 
     title: str
     level: int
 
 
 def heading(sentence: Sentence) -> Heading | None:
-    """The heading that a sentence is, by its marks or by standing alone; None for text, items and entries."""
+    """The heading that this sentence is, by its marks or by standing alone; None for text, list items and entries."""
     text = sentence.text.strip()
     own_line = sentence.gap is None or "\n" in sentence.gap
     if not own_line or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
@@ -46,6 +47,7 @@ def heading(sentence: Sentence) -> Heading | None:
         return Heading(marked[2], len(marked[1]))
     if (underlined := _UNDERLINED.fullmatch(text)) is not None:
         return Heading(" ".join(underlined[1].split()), 1 if underlined[2][0] == "=" else 2)
+    # Without marks only what stands alone can be a heading; a heading in capitals may take two lines.
     is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
     if not is_apart or ("\n" in text and not text.isupper()):
         return None
@@ -53,6 +55,7 @@ def heading(sentence: Sentence) -> Heading | None:
 
 
 def _unmarked(text: str, is_finished: bool) -> Heading | None:
+    # Three letters, so that an initial or a year with a letter is not a line in capitals.
     is_upper = text.isupper() and sum(map(str.isalpha, text)) >= 3
     if (named := _NAMED.match(text)) is not None and (is_upper or len(text.split()) <= 12):
         if not is_finished or is_upper or len(text.split()) <= 3:

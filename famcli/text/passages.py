@@ -1,4 +1,4 @@
-"""Passages: what a text is cut into to be found again, a few sentences each, verbatim and with their places."""
+"""Passages: the parts of a text that are searched and quoted, a few sentences each, verbatim and with their places."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from famcli.documents.source import Piece
 from famcli.text.sentences import Sentence, SentenceSplitter
 
 MAX_CHARACTERS = 600
-"""A passage that would become longer ends before; a single sentence may be longer."""
+"""A passage ends before it would become longer than this; a single sentence may be longer."""
 
-_ENOUGH = 300  # characters from which a blank line ends a passage
+# Characters from which a blank line ends a passage: before that, short paragraphs (dialogue, lists) stay together.
+_ENOUGH = 300
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Passage:
 
     @property
     def text(self) -> str:
-        """As it stands in the source."""
+        """Verbatim."""
         first, *rest = self.sentences
         return first.text + "".join((s.gap or "") + s.text for s in rest)
 
     @property
     def span(self) -> tuple[int, int]:
-        """Source bytes."""
+        """Its place in the source."""
         return self.sentences[0].start, self.sentences[-1].end
 
     @property
@@ -48,7 +49,7 @@ class Passage:
 
 
 class PassageBuilder:
-    """Cuts one source into passages: every sentence is in exactly one. Holds what was fed and not taken."""
+    """Cuts one source into passages; every sentence is in exactly one. Holds what was fed and not taken."""
 
     def __init__(self, source: int) -> None:
         self._source = source
@@ -58,13 +59,13 @@ class PassageBuilder:
         self._length = 0
 
     def feed(self, piece: Piece) -> None:
-        """Text that is going to be read."""
+        """Add text."""
         self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
 
     def take(self, end: int | None, last: bool = False) -> list[Passage]:
-        """Passages that are complete by source byte `end` (None: the source is over) and were not taken yet.
+        """The passages that are complete at offset `end` (None: the end of the source) and were not taken yet.
 
-        last: nothing is going to follow, so that the open one is complete too.
+        last: nothing follows, so the open passage is complete too.
         """
         if end is None:
             self._waiting += self._splitter.flush()

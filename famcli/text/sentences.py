@@ -1,7 +1,7 @@
-"""Sentences of a stream of text, each with its place in the source, whatever the pieces the text arrives in.
+"""Sentences of a stream of text, each with its place in the source, whatever pieces the text arrives in.
 
-A compact splitter with rules, no model: end marks before a capital, abbreviations and initials, closing quotes, blank
-lines, headings and list items, East Asian full stops; a sentence without an end is cut at `MAX_CHARACTERS`.
+Rules without a model (see `boundaries`): end marks before a capital, abbreviations and initials, closing quotes, blank
+lines, headings and list items, East Asian full stops. A sentence without an end is cut at `MAX_CHARACTERS`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 from famcli.text.boundaries import CANDIDATE, END, FENCE, end_mark_ends, is_code, line_break_ends
 
 MAX_CHARACTERS = 1000
-"""A sentence that is longer is cut at the last white space before, and is not whole."""
+"""A longer sentence is cut at the last white space before, and is not whole."""
 
 MAX_GAP = 64
-"""White space between two sentences that is kept; what is longer separates passages."""
+"""White space between two sentences that is kept. Longer white space separates passages."""
 
 MAX_FENCED = 400
-"""Lines after which code that was fenced in is taken to have been closed."""
+"""Lines after which a code fence counts as closed: one that was never closed must not hide the rest of a document."""
 
 _SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """text: verbatim, line breaks within it included. start, end: its source bytes. line: of its start, from 1.
+    """text: verbatim, with its line breaks. start, end: its span in the source. line, page: of its start, from 1; pages
+    end with form feeds.
 
-    gap: the white space before it in the source, None where that is longer than `MAX_GAP` or the source begins.
-    whole: False for a part of something too long. page: of its start, from 1; pages end with form feeds.
-    is_code: it is a line of code. place: bytes of the text before it in UTF-8, whatever the source is encoded in.
+    gap: the white space before it; None if that is longer than `MAX_GAP`, or the source begins here. whole: False for
+    a part of a sentence that is too long. is_code: it is a line of code. place: UTF-8 bytes of the text before it.
     """
 
     text: str
@@ -44,34 +44,36 @@ class Sentence:
     whole: bool
     page: int = 1
     is_code: bool = False
+    # Unlike `start` it does not depend on the source's encoding, so that neither does what is chosen by it.
     place: int = 0
 
     @property
     def is_finished(self) -> bool:
-        """Whole, and it ends with an end mark: headings and table cells do not."""
+        """True if it is whole and ends with an end mark, which headings and table cells do not."""
         return self.whole and bool(END.search(self.text))
 
 
 class SentenceSplitter:
-    """Feed it text as it comes; the sentences do not depend on where it was cut. Holds about one sentence."""
+    """Takes text as it comes; the sentences do not depend on where it was cut. Holds about one sentence."""
 
     def __init__(self, line: int = 1) -> None:
-        self._text, self._at = "", 0  # `_at`: the first character that is in no sentence yet
+        # `_at`: the first character that is not in a sentence yet; line, page and place are of that character.
+        self._text, self._at = "", 0
         self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
-        self._line, self.page, self.place = line, 1, 0  # of the character at `_at`
+        self._line, self.page, self.place = line, 1, 0
         self._gap: str | None = None
         self._broken = False
         self._fenced = 0  # lines of fenced code that may still come
 
     def feed(self, text: str, offsets: NDArray[np.int64]) -> list[Sentence]:
-        """Sentences that are certain now. `offsets` [len(text) + 1]: where each character lies in the source."""
+        """The sentences that are certain now. offsets [len(text) + 1]: where each character is in the source."""
         kept = self._text[self._at :]
         self._offsets = np.concatenate((self._offsets[self._at : self._at + len(kept)], offsets))
         self._text, self._at = kept + text, 0
         return list(self._cut(final=False))
 
     def flush(self) -> list[Sentence]:
-        """What is left, as the source ends."""
+        """The sentences that are left when the source has ended."""
         return list(self._cut(final=True))
 
     def _cut(self, final: bool) -> Iterator[Sentence]:
@@ -94,7 +96,7 @@ class SentenceSplitter:
             yield self._take(len(self._text))
 
     def _too_long(self, end: int) -> Iterator[Sentence]:
-        """Parts of what runs up to `end`, until the rest is within the limit."""
+        """Cut parts off the text before `end` until the rest is within the limit."""
         while end - self._at > MAX_CHARACTERS:
             limit = self._at + MAX_CHARACTERS
             space = max(self._text.rfind(mark, self._at + 1, limit) for mark in " \n\t")
@@ -137,7 +139,7 @@ class SentenceSplitter:
         self._at = place
 
     def _ends(self, match: re.Match[str], final: bool) -> bool | None:
-        """Whether a sentence ends at this candidate; None if what was read so far does not tell."""
+        """True if a sentence ends at this candidate; None if the text so far does not tell."""
         is_line_break = match[0] == "\n"
         if self._fenced:
             return is_line_break
@@ -147,7 +149,7 @@ class SentenceSplitter:
 
     @property
     def _indent(self) -> str | None:
-        """The blanks before the sentence in the making, where it begins a line."""
+        """The white space before the open sentence on its line; None if it does not begin a line."""
         if self._gap is None:
             return ""
         return self._gap.rpartition("\n")[2] if "\n" in self._gap else None

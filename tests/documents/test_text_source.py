@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from famcli.documents import Piece, Source, hash_prefix, open_source, quote
+from famcli.documents import Piece, Source, hash_prefix, open_source
 from famcli.documents.encodings import detect
 from famcli.errors import DocumentError, UsageError
 
@@ -122,8 +122,8 @@ def test_reading_goes_on_at_any_character(encoding: str, data: st.DataObject, tm
         assert (rest, offsets_of(pieces)) == (text[place:], offsets[place:])
         assert document.bytes_read == len(content) - offsets[place]
     last = data.draw(st.integers(place, len(text) - 1))
-    assert quote(path, (offsets[place], offsets[last]), encoding) == text[place:last]
     with open_source(path, encoding=encoding) as document:
+        assert document.text((offsets[place], offsets[last])) == text[place:last]
         assert document.place(offsets[place]) == (1 + text[:place].count("\n"), 1, offsets[place])
 
 
@@ -324,12 +324,15 @@ def test_hash_prefix(tmp_path: Path) -> None:
 def test_quotes_are_cut_from_the_source(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("a\r\nnaïve \ufffd".encode() + b"\xff.")
-    assert quote(path, (3, 9), "utf-8") == "naïve"
-    assert quote(path, (10, 14), "utf-8") == "\ufffd\ufffd"
+    source = open_source(path)
+    source.close()
+    assert source.text((3, 9)) == "naïve"
+    assert source.text((10, 14)) == "\ufffd\ufffd"
     with pytest.raises(DocumentError, match="changed"):
-        quote(path, (10, 99), "utf-8")
+        source.text((10, 99))
+    path.unlink()
     with pytest.raises(DocumentError, match="moved"):
-        quote(tmp_path / "other", (0, 1), "utf-8")
+        source.text((0, 1))
 
 
 def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.atomic import put_in_place
 from famcli.documents.opening import hash_prefix, shown_path
+from famcli.documents.writing import put_in_place
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.plain import to_json

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.documents.opening import hash_prefix, open_source, quote
+from famcli.documents.opening import hash_prefix, open_source
 from famcli.documents.source import Piece
 from famcli.errors import DocumentError
 from famcli.reading.cursor import SourceRecord
@@ -28,7 +28,8 @@ def is_quoted_right(place: SourcePlace, passage: Passage) -> bool:
     if place.path is None:
         return True
     try:
-        return quote(place.path, passage.span, place.encoding) == passage.text
+        with open_source(place.path, encoding=place.encoding) as source:
+            return source.text(passage.span) == passage.text
     except DocumentError:
         return False
 

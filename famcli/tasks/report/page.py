@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.atomic import atomic_file
-from famcli.documents.target import check_page
+from famcli.documents.writing import atomic_file, check_page
 from famcli.errors import UsageError
 from famcli.tasks.report.document_html import safe, text_html
 from famcli.tasks.report.heat import LEVELS

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.atomic import atomic_folder
 from famcli.documents.opening import open_source
 from famcli.documents.records import Record, holds_records, read_records
+from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
 from famcli.training.recipe.recipe import CorpusRecipe

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from famcli.documents.atomic import atomic_folder
+from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 from famcli.tokens.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
 from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from famcli.documents.atomic import atomic_folder
+from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 
 _PREFIX = "checkpoint-"
