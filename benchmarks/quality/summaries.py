@@ -21,7 +21,8 @@ from famcli.evaluation.intervals import Interval, bootstrap
 from famcli.nn import MemoryMode
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.quotable import is_quotable
-from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
+from famcli.tasks.summarize.summarize import Summarizer
+from famcli.tasks.summarize.summary_result import SummarizeConfig
 from famcli.tasks.task import Advance
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import num_words

@@ -26,7 +26,7 @@ from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
-    from famcli.tasks.summarize.summarize import SummarizeConfig, SummaryResult
+    from famcli.tasks.summarize.summary_result import SummarizeConfig, SummaryResult
 
 Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
@@ -150,7 +150,9 @@ class _Stream:
 
     def event(self, event: Any) -> None:
         """Some more of a summary, a note, or what looks best while it is read."""
-        from famcli.tasks.summarize.summarize import Note, SoFar, SummaryText
+        from famcli.reading.generate import GeneratedText
+        from famcli.tasks.summarize.summarize import SoFar
+        from famcli.tasks.summarize.write import Note
 
         if isinstance(event, SoFar):
             self._work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
@@ -159,7 +161,7 @@ class _Stream:
             self._work.output.json({"event": name, **to_json(event)})
         elif isinstance(event, Note):
             self._work.progress.advance(0, 0)
-        elif isinstance(event, SummaryText) and self._work.form == "text":
+        elif isinstance(event, GeneratedText) and self._work.form == "text":
             if not self.begun:
                 self._work.make_room()
                 if self._heading is not None:

@@ -15,6 +15,8 @@ from famcli.tasks.summarize.quotable import repetition_key
 from famcli.text.sentences import Sentence
 from famcli.text.words import num_words, similarity, word_set
 
+# At most 512 sentences are held. Each stretch keeps its own best ones, since what a sentence is worth changes until the
+# end: one heap for all would fill with sentences of the beginning, which standing early favours.
 MAX_BINS = 64
 PER_BIN = 8
 _FIRST_LENGTH = 1024  # bytes of a bin until the document outgrows MAX_BINS of them
@@ -134,6 +136,8 @@ def choose(candidates: Iterable[Candidate], scores: Mapping[Candidate, float], b
     the highest score less its similarity to those already chosen is taken (maximal marginal relevance, Carbonell and
     Goldstein 1998). Near repetitions and candidates without a score are left out.
     """
+    # Spreading costs 0.1 / 0.4 of ROUGE-1 / 2 on texts below 20,000 words (docs/decisions.md). It stays because longer
+    # texts would be summed up by their beginning.
     waiting = [one for one in candidates if one in scores]
     penalty = _REDUNDANCY * (np.std([scores[one] for one in waiting]) or 1.0) if waiting else 0.0
     redundancy = dict.fromkeys(waiting, 0.0)  # similarity to the most similar one of those chosen

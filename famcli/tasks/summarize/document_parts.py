@@ -71,6 +71,7 @@ class DocumentParts:
 
     def begin(self, heading: Heading, line: int, place: int) -> None:
         """Begin a part with a heading, unless the heading is too fine to begin one."""
+        # A short line by itself may be a heading or anything else: it counts only where a document has no better ones.
         if heading.level < PLAIN and not self._has_marked:
             self._has_marked = True
             self._drop(PLAIN, self._source_index)

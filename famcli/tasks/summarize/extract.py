@@ -83,6 +83,7 @@ class Extraction:
         found = heading(sentence)
         if found is not None:
             self.parts.begin(found, sentence.line, place)
+        # Headings and lines are not quoted, but their words say what the text is about.
         self._scorer.read(sentence.text)
         if found is None and is_quotable(sentence):
             self.num_quotable += 1

@@ -50,6 +50,7 @@ class Scorer:
     """
 
     def __init__(self, focus: str | None = None) -> None:
+        # A dictionary of words would grow with the text.
         self._counts = np.zeros(TABLE_SIZE, np.int64)
         self._focus = [] if focus is None else list(dict.fromkeys(content_terms(focus)))
         self._focus_counts, self._num_sentences = Counter[str](), 0

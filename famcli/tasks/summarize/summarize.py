@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from famcli.checkpoint.model import Model
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
+from famcli.reading.generate import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
@@ -14,7 +15,6 @@ from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.tasks.summarize.summary_result import (
-    Length,
     Quote,
     Section,
     SummarizeConfig,
@@ -22,7 +22,6 @@ from famcli.tasks.summarize.summary_result import (
     SummaryResult,
     WrittenSummary,
     num_written_words,
-    parse_length,
     sentence_budget,
 )
 from famcli.tasks.summarize.write import Note, Writer
@@ -38,29 +37,6 @@ from famcli.tasks.task import (
 )
 from famcli.text.words import num_words
 
-__all__ = [
-    "Budget",
-    "Length",
-    "Note",
-    "Quote",
-    "Section",
-    "SoFar",
-    "SummarizeConfig",
-    "Summarizer",
-    "SummaryEvent",
-    "SummaryResult",
-    "SummaryText",
-    "parse_length",
-    "summarize",
-]
-
-
-@dataclass(frozen=True)
-class SummaryText:
-    """An event: some more of a written summary, as it is generated."""
-
-    text: str
-
 
 @dataclass(frozen=True)
 class SoFar:
@@ -70,7 +46,7 @@ class SoFar:
     text: str
 
 
-SummaryEvent = Stage | Advance | Notice | SoFar | Note | SummaryText
+SummaryEvent = Stage | Advance | Notice | SoFar | Note | GeneratedText
 
 
 class Summarizer:
@@ -208,7 +184,7 @@ class Summarizer:
             if isinstance(piece, WrittenSummary):
                 self._written = piece
             else:
-                yield SummaryText(piece) if isinstance(piece, str) else piece
+                yield piece
         for text in () if self._written is None else self._written.unverified:
             yield from self._tracker.warn(f"the summary quotes what is not among the quotes it was given: {text}")
 

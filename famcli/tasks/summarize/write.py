@@ -74,7 +74,7 @@ class Writer:
 
     def write(
         self, state: State, last_hidden: Tensor | None, quotes: Sequence[Quote], num_words: int
-    ) -> Iterator[str | Note | WrittenSummary]:
+    ) -> Iterator[GeneratedText | Note | WrittenSummary]:
         """The summary in pieces as they are generated, then as a whole; the last notes come before it.
 
         Raises CheckpointError where nothing is written.
@@ -92,7 +92,7 @@ class Writer:
             new = piece if text else piece.lstrip()
             text += new
             if new:
-                yield new
+                yield GeneratedText(new)
         if not text.strip():
             raise CheckpointError(
                 f"{self.model.name} wrote nothing; quote the text instead", remedy={"mode": "extract"}
@@ -143,6 +143,7 @@ class Writer:
         ids = tokenizer.encode(f"\n\n{asked}\n\n") if self._chat is None else self._chat.around(tokenizer, asked)
         # Without a chat template nothing but a blank line says that the answer is over.
         stop = ("\n\n",) if self._chat is None else ()
+        # Small checkpoints repeat themselves in greedy decoding.
         settings = GenerationConfig(max_tokens=max_tokens, stop=stop, repetition_penalty=1.1)
         for event in generate(self.model, state, ids, settings, last_hidden=hidden):
             if isinstance(event, GeneratedText):

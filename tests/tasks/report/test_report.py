@@ -21,8 +21,9 @@ from famcli.tasks.report.document_html import text_html
 from famcli.tasks.report.heat import LEVELS, AttentionProfile
 from famcli.tasks.report.page import Cited, Item, Report, report_html, write_report
 from famcli.tasks.report.record import Recorder, ShownText
-from famcli.tasks.summarize.summarize import SummarizeConfig, Summarizer
+from famcli.tasks.summarize.summarize import Summarizer
 from famcli.tasks.summarize.summary_format import report_of
+from famcli.tasks.summarize.summary_result import SummarizeConfig
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, prose, write
 

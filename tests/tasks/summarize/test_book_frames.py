@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from famcli.tasks.summarize.summarize import SummarizeConfig, summarize
+from famcli.tasks.summarize.summarize import summarize
+from famcli.tasks.summarize.summary_result import SummarizeConfig
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, write
 

@@ -13,9 +13,9 @@ from famcli.errors import CheckpointError
 from famcli.reading.generating import GeneratedText
 from famcli.tasks.prompts import fill
 from famcli.tasks.summarize import write as summarize_write
-from famcli.tasks.summarize.summarize import Note, SummarizeConfig, Summarizer, SummaryText, parse_length
-from famcli.tasks.summarize.summary_result import Quote
-from famcli.tasks.summarize.write import check_written
+from famcli.tasks.summarize.summarize import Summarizer
+from famcli.tasks.summarize.summary_result import Quote, SummarizeConfig, parse_length
+from famcli.tasks.summarize.write import Note, check_written
 from famcli.tasks.task import Advance
 from famcli.tokens.tokenizer import control_ids
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
@@ -45,11 +45,11 @@ def test_notes_are_taken_condensed_and_the_summary_streams(writing: Model, tmp_p
     assert sum(note.level == 0 for note in notes) == -(-result.counts.num_blocks // 3)
     assert result.written is not None
     assert result.written.num_notes == len(notes)
-    assert result.written.text == "".join(event.text for event in collect(events, SummaryText)).strip()
+    assert result.written.text == "".join(event.text for event in collect(events, GeneratedText)).strip()
     assert result.mode == "write"
     assert not result.partial
     assert not any("instructions" in warning for warning in result.warnings)
-    assert [type(event) for event in events].index(Note) < [type(event) for event in events].index(SummaryText)
+    assert [type(event) for event in events].index(Note) < [type(event) for event in events].index(GeneratedText)
 
 
 def test_a_checkpoint_that_writes_nothing_is_an_error(
