@@ -50,7 +50,7 @@ class Extraction:
     def feed(self, piece: Piece) -> None:
         """Take text that is about to be read."""
         self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
-        self._mind_pages()
+        self._note_pages()
 
     def advance(self, num_bytes: int) -> None:
         """Take in the sentences within the first `num_bytes` source bytes: they were read."""
@@ -60,7 +60,7 @@ class Extraction:
     def end_source(self) -> None:
         """Take in what is left: the document was read to its end, so its last sentence is complete too."""
         self._waiting += self._splitter.flush()
-        self._mind_pages()
+        self._note_pages()
         while self._waiting:
             self._take(self._waiting.popleft())
 
@@ -69,9 +69,9 @@ class Extraction:
         self._source, self._source_place = name, place
         self._splitter, self._waiting = SentenceSplitter(), deque[Sentence]()
         self._num_quotable_before = self.num_quotable
-        self._is_framed = self._is_over = False  # a mark of a book's own text was read; the book has ended
+        self._has_frame = self._has_ended = False  # a mark of a book's own text was read; the book has ended
 
-    def _mind_pages(self) -> None:
+    def _note_pages(self) -> None:
         if self._splitter.page > 1:
             self._with_pages.add(self._source)
 
@@ -90,6 +90,7 @@ class Extraction:
             candidate = self._scorer.candidate(sentence, self._source, place)
             self._candidates.add(candidate)
             self.parts.add(candidate)
+        # A log or a list has no sentences at all; where there is one, lines are forgotten.
         elif not self.num_quotable and is_line(sentence):
             self._lines.add(self._scorer.candidate(sentence, self._source, place))
 
@@ -101,13 +102,13 @@ class Extraction:
         """
         marker = frame_marker(sentence)
         if marker is None:
-            return self._is_over
-        if marker == "start" and not self._is_framed and sentence.place <= _LONGEST_HEADER:
+            return self._has_ended
+        if marker == "start" and not self._has_frame and sentence.place <= _LONGEST_HEADER:
             self._candidates.forget(self._source_place)
             self._lines.forget(self._source_place)
             self.parts.begin_again(sentence.line)
             self.num_quotable = self._num_quotable_before
-        self._is_framed, self._is_over = True, marker == "end"
+        self._has_frame, self._has_ended = True, marker == "end"
         return True
 
     # ------------------------------------------------------------------------------------------------ choosing
@@ -137,6 +138,7 @@ class Extraction:
         scores, num_sentences = self._final_scores(), max(1, sum(part.num_sentences for part in parts))
         chosen, quotes, sections = list[Candidate](), list[Quote](), list[Section]()
         for number, part in enumerate(parts, start=1):
+            # Sections are chosen one by one, so what repeats an earlier section must be left out here.
             new = [one for one in part.candidates if not any(map(one.repeats, chosen))]
             found = choose(new, scores, section_budget(length, part.num_sentences / num_sentences))
             if not found:

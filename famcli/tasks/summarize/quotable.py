@@ -8,9 +8,10 @@ from famcli.text.sentences import Sentence
 from famcli.text.words import COMPOUND, num_words, quotes_are_balanced
 
 MIN_WORDS, MAX_WORDS = 8, 60
-MIN_LETTERS = 0.72
-MAX_CAPITALS = 0.3
+MIN_LETTERS = 0.72  # share of what is not white space; rows of figures have fewer
+MAX_CAPITALS = 0.3  # share of letters; headings and mastheads have more
 
+# What stands before the words in chats and logs: a time, and up to three words that name who speaks.
 _LEAD_IN = re.compile(r"(?:[\W\d_]|t(?=\d))*(?:\w+(?:\W{1,3}\w+){0,2}\W{0,2}[:>\])]+\s+)?", re.I)
 _ENOUGH_WORDS = 3  # must be left when the lead-in is removed
 _BOILERPLATE = re.compile(
@@ -42,6 +43,7 @@ _SPOKEN = re.compile(
     '^\\W*["\u201c\u201e\u00ab\u300c\u300e\u2018\']|[,.!?\u2026\u2014]["\u201d\u00bb\u300d\u300f]|\u2014\\W*$'
 )
 _ASKS = re.compile("[?\uff1f]\\W*$")
+# The forms that the frames of real files have had since 1991. Before 2000 the small print ended the header.
 _BOOK_STARTS = re.compile(
     r"\*{2,} ?START (?:OF )?(?:(?:THE|THIS) )?PROJECT GUTENBERG|\*END\*? ?THE SMALL PRINT",
     re.I,

@@ -149,6 +149,8 @@ class Summarizer:
         elif isinstance(event, TextEvent):
             self._recorder.see(event.piece)
         elif isinstance(event, BlockEvent):
+            # Attention is known where a block closes: what a document has of a block that ends in the next one is left
+            # without colour.
             if event.attention is not None:
                 size = self.model.sidecar.fam.block_size
                 attention = event.attention.numpy().astype(float)

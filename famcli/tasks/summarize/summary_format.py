@@ -11,6 +11,7 @@ from famcli.tasks.summarize.summary_result import Quote, SummaryResult, WrittenS
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
 NOTHING = "The input has no sentence to quote."
+# A list item's own mark would stand in the middle of a line here; the quote's text in the result keeps it.
 _ITEM_MARK = re.compile(r"(?:[*+\u2022\u2043>-]|\(?\d{1,3}[.)]) (?=\S)")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
 

@@ -52,7 +52,8 @@ def sentence_budget(length: Length, num_tokens: int, num_sentences: int) -> Budg
 
 def num_written_words(length: Length, num_tokens: int) -> int:
     """About how many words a written summary of a document of so many tokens should have."""
-    budget = sentence_budget(length, num_tokens, 3 * MAX_SENTENCES * 2)
+    # A written summary is not limited to a third of the text's sentences.
+    budget = sentence_budget(length, num_tokens, 3 * 2 * MAX_SENTENCES)
     return budget.count * (1 if budget.unit == "words" else _WORDS_A_SENTENCE)
 
 

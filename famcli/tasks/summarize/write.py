@@ -109,6 +109,7 @@ class Writer:
         self.num_notes += 1
         self._notes.append(note)
         yield note
+        # 3 for the dash and the line break. Two thirds of the window are left for quotes, instruction and answer.
         num_tokens = sum(len(self.model.tokenizer.encode(note.text)) + 3 for note in self._notes)
         if len(self._notes) > 1 and num_tokens > self._window // 3:
             yield from self._condense()
