@@ -150,7 +150,7 @@ class _Stream:
 
     def event(self, event: Any) -> None:
         """Some more of a summary, a note, or what looks best while it is read."""
-        from famcli.reading.generate import GeneratedText
+        from famcli.reading.generating import GeneratedText
         from famcli.tasks.summarize.summarize import SoFar
         from famcli.tasks.summarize.write import Note
 

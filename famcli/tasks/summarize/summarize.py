@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from famcli.checkpoint.model import Model
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
-from famcli.reading.generate import GeneratedText
+from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
