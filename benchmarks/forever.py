@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import famcli.nn.blocks
+import famcli.nn.decoder
 import famcli.nn.memory
 from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
 from benchmarks.common import ROOT, print_table
@@ -113,7 +113,7 @@ def _run(name: str, seed: int) -> None:
 @contextmanager
 def _patched(patches: dict[str, Any]) -> Iterator[None]:
     """The memory's update changed, everywhere it is used."""
-    modules = (famcli.nn.memory, famcli.nn.blocks)
+    modules = (famcli.nn.memory, famcli.nn.decoder)
     old = [(module, name, getattr(module, name)) for module in modules for name in patches if hasattr(module, name)]
     for module, name, _ in old:
         setattr(module, name, patches[name])

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from famcli.nn.config import MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode, RopeConfig
-    from famcli.nn.network import AttentionRecorder, Network, State, make_network
+    from famcli.nn.network import Network, State, make_network
 
 _MODULES = {
-    "AttentionRecorder": "network",
     "DecoderConfig": "config",
     "FamConfig": "config",
     "MEMORY_MODES": "config",
@@ -26,7 +25,6 @@ _MODULES = {
 
 __all__ = [
     "MEMORY_MODES",
-    "AttentionRecorder",
     "DecoderConfig",
     "FamConfig",
     "MemoryMode",

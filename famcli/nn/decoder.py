@@ -1,8 +1,12 @@
-"""A decoder with Feedback Attention Memory (TransformerFAM, arXiv 2404.09173, section 3).
+"""A decoder with Feedback Attention Memory (TransformerFAM, arXiv 2404.09173, section 3), from top to bottom.
 
 Each layer keeps f memory rows. After each block they attend to themselves and to the block, go through the layer's own
-weights, and are what the next block's tokens see beside the last m blocks. Without memory rows this is block sliding
-window attention; with as many segments as there are blocks, full causal attention.
+weights, and are what the next block's tokens see beside the last m blocks (memory.py has the equations). Without memory
+rows this is block sliding window attention; with as many segments as there are blocks, full causal attention.
+
+A layer reads whole blocks at once, one block together with its memory, or tokens of the open block. All three agree to
+rounding. A token sees [sinks ; segments ; memory ; its own block up to itself]; in a layer with a sliding window
+no sinks, and only its window of segments and block together.
 """
 
 from __future__ import annotations
@@ -15,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from famcli.nn.blocks import read_blocks, read_open
-from famcli.nn.call import Call, Turn, unrotated
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode, RopeConfig
+from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
-from famcli.nn.memory import run_prompt
-from famcli.nn.network import AttentionRecorder, Network, State
-from famcli.nn.rope import Rotation, rope_frequencies, rotate_halves, rotation
+from famcli.nn.memory import compress, initial_memories, memory_keys_values, next_memory
+from famcli.nn.network import Network, State
+from famcli.nn.rope import Frequencies, inverse_frequencies
+from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers
 from famcli.nn.state import DecoderState, LayerState, OpenRows
 
@@ -43,7 +47,7 @@ class Decoder(Network):
             self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
         self._ropes = {"global": self._frequencies(config.rope), "local": self._frequencies(config.local_rope)}
         self._initial: tuple[object, list[Tensor]] | None = None
-        self.rotate = rotate_halves  # how `Rotation` is applied: training may compile it
+        self.rotate = rotate_halves  # how rotations are applied: training may compile it
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -56,30 +60,6 @@ class Decoder(Network):
     @property
     def dtype(self) -> torch.dtype:
         return self.model.embed_tokens.weight.dtype
-
-    def reset_parameters(self, seed: int) -> None:
-        """Draw all weights anew: normal with deviation 0.02, less for what is added to the residual (GPT-2's way)."""
-        generator = torch.Generator().manual_seed(seed)
-        shrink = (2 * self.config.num_layers) ** -0.5
-        with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                if name.endswith("bias"):
-                    parameter.zero_()
-                elif "norm" in name:
-                    parameter.fill_(0.0 if self.config.norm == "rms_plus_one" else 1.0)
-                else:
-                    deviation = 0.02 * (shrink if "o_proj" in name or "down_proj" in name else 1.0)
-                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
-
-    def compile_parts(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Norms, rotations and what each layer does after attention: output, norm, feed-forward.
-
-        Attention and the memory's recurrence stay as they are: their shapes change from call to call.
-        """
-        self.rotate = compiled(self.rotate)
-        for layer in self.layers:
-            for name in ("normed", "finish", "finish_both"):
-                setattr(layer, name, compiled(getattr(layer, name)))
 
     # ------------------------------------------------------------------------------------------------ the contract
 
@@ -97,34 +77,34 @@ class Decoder(Network):
         position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
         return DecoderState(position, 0, 0, initial, memory_mode, layers)
 
-    def read(
-        self, tokens: Tensor, state: State, recorder: AttentionRecorder | None = None
-    ) -> tuple[Tensor, DecoderState]:
+    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, DecoderState]:
         assert isinstance(state, DecoderState)
-        batch, n = tokens.shape
-        block_size = self.fam.block_size
-        if batch != state.batch:
-            raise ValueError(f"{batch} rows of tokens were given to a state of {state.batch}")
+        n, block_size = tokens.shape[1], self.fam.block_size
+        if len(tokens) != state.batch:
+            raise ValueError(f"{len(tokens)} rows of tokens were given to a state of {state.batch}")
         whole = n > 0 and state.fill == 0 and n % block_size == 0
         if not whole and not 0 < n <= block_size - state.fill:
             raise ValueError(
                 f"{n} tokens do not fit a block of {block_size} with {state.fill} read: give at most what is left "
                 "of the block, or whole blocks at its start"
             )
-        num_blocks = n // block_size if whole else 1
-        call = Call(self._rotation, self.fam, state, n, recorder)
-        x = self._scaled(self.model.embed_tokens(tokens))
-        layers = []
+        call = Call(self._rotation, self.fam, state, n, None if received is None else [])
+        x, layers = self._scaled(self.model.embed_tokens(tokens)), []
         for layer, before in zip(self.layers, state.layers, strict=True):
-            step = read_blocks if whole else read_open
+            if not whole:
+                step = _read_open
+            elif n == block_size and before.memory.shape[1] and state.memory_mode == "on":
+                step = _read_block_and_memory
+            else:
+                step = _read_blocks
             if self.checkpoint_gradients and torch.is_grad_enabled():
                 x, after = checkpoint(layer, step, x, before, call, use_reentrant=False)
             else:
                 x, after = layer(step, x, before, call)
             layers.append(after)
-        if recorder is not None:
-            recorder.finish(num_blocks)
-        closed = num_blocks if whole else (state.fill + n) // block_size
+        closed = n // block_size if whole else (state.fill + n) // block_size
+        if received is not None and call.received:
+            received.append(call.mean_received(closed))
         updated = closed > 0 and state.memory_mode == "on"
         return x, replace(
             state,
@@ -147,35 +127,12 @@ class Decoder(Network):
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def _scaled(self, embedded: Tensor) -> Tensor:
-        """What enters the first layer. The factor is rounded to the embedding's type, as Gemma was trained."""
+        """What enters the first layer."""
         scale = self.config.embedding_scale
+        # Rounded to the embedding's type, as Gemma was trained.
         return embedded if scale == 1 else embedded * torch.tensor(scale).to(self.dtype).item()
 
-    def _embedded_prompt(self) -> Tensor:
-        """The memory prompt [f, d] as it enters the first layer: as tokens do, in float32."""
-        return self._scaled(self.memory_prompt.float())
-
-    # ------------------------------------------------------------------------------------------- positions
-
-    def _frequencies(self, rope: RopeConfig | None) -> tuple[Tensor, float] | None:
-        """Fixed once, by the largest distance at which a token can see another."""
-        if rope is None:
-            return None
-        return rope_frequencies(rope, self.config.rotated_dim, self.fam.visible_tokens)
-
-    def _rotation(self, kind: str | None, positions: Tensor) -> Turn:
-        """Angles are computed on the CPU, in float64 (some devices have none), and moved once."""
-        rope = None if kind is None else self._ropes[kind]
-        if rope is None:
-            return unrotated
-        if len(positions) > 1 and bool((positions == positions[:1]).all()):
-            positions = positions[:1]
-        device = self.device
-        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.dtype
-        made = rotation(positions, *rope, dtype)
-        return Rotation(made.cos.to(device), made.sin.to(device), self.rotate)
-
-    # ------------------------------------------------------------------------------------------- memory
+    # ------------------------------------------------------------------------------------------------ memory prompt
 
     def _initial_memories(self) -> list[Tensor]:
         """F_0 of each layer [1, f, d]: the prompt's rows go up the layers and attend to one another only."""
@@ -188,6 +145,237 @@ class Decoder(Network):
         return self._initial[1]
 
     def _prompt_memories(self) -> list[Tensor]:
-        places = torch.arange(-self.fam.fam_length, 0)[None]
-        made = {kind: self._rotation(kind, places) for kind in {layer.rope for layer in self.layers}}
-        return run_prompt(self.layers, self._embedded_prompt(), lambda layer: made[layer.rope])
+        positions = torch.arange(-self.fam.fam_length, 0)[None]
+        made = {kind: self._rotation(kind, positions) for kind in {layer.rope for layer in self.layers}}
+        prompt = self._scaled(self.memory_prompt.float())  # it enters the first layer as tokens do
+        return initial_memories(self.layers, prompt, lambda layer: made[layer.rope])
+
+    # ------------------------------------------------------------------------------------------------ positions
+
+    def _frequencies(self, rope: RopeConfig | None) -> tuple[Frequencies, float] | None:
+        """Fixed once, by the largest distance at which a token can see another."""
+        return None if rope is None else inverse_frequencies(rope, self.config.rotated_dim, self.fam.visible_tokens)
+
+    def _rotation(self, kind: str | None, positions: Tensor) -> Rotation:
+        """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]."""
+        rope = None if kind is None else self._ropes[kind]
+        if rope is None:
+            return lambda x: x
+        # Rows at the same positions, which is the usual case, share their angles.
+        if len(positions) > 1 and bool((positions == positions[:1]).all()):
+            positions = positions[:1]
+        device = self.device
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.dtype
+        return rotation(positions, *rope, dtype, device, self.rotate)
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def reset_parameters(self, seed: int) -> None:
+        """Draw all weights anew: normal with deviation 0.02, less for what is added to the residual (GPT-2's way)."""
+        generator = torch.Generator().manual_seed(seed)
+        shrink = (2 * self.config.num_layers) ** -0.5
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name.endswith("bias"):
+                    parameter.zero_()
+                elif "norm" in name:
+                    parameter.fill_(0.0 if self.config.norm == "rms_plus_one" else 1.0)
+                else:
+                    deviation = 0.02 * (shrink if "o_proj" in name or "down_proj" in name else 1.0)
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
+
+    def compile_parts(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Norms, rotations and what each layer does after attention."""
+        # Not attention and the memory's recurrence, whose shapes change from call to call.
+        self.rotate = compiled(self.rotate)
+        for layer in self.layers:
+            for name in ("attention_input", "attention_output_and_mlp", "joint_output_and_mlp"):
+                setattr(layer, name, compiled(getattr(layer, name)))
+
+
+# ----------------------------------------------------------------------------------------------------- whole blocks
+
+
+def _read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for whole blocks [b, t * C, d], and its state after them."""
+    fam, block_size = call.fam, call.fam.block_size
+    num_blocks = x.shape[1] // block_size
+    rotate = call.rotate_tokens(layer)
+    queries, keys, values = layer.self_attn.queries_keys_values(layer.attention_input(x))
+    sinks = _sinks(layer, before, call, keys, values)
+    queries, keys = rotate(queries), rotate(keys)
+    keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
+    pieces = _pieces(keys, values, block_size)
+    first = len(pieces) - num_blocks
+    memory, memory_rows = _memories(layer, before, pieces[first:], call)
+    attended = []
+    for t, own in enumerate(torch.split(queries, block_size, dim=2)):
+        seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
+        parts = [*_visible_sinks(sinks, layer, call, t), *seen[:-1], *memory_rows[t : t + 1], seen[-1]]
+        attended.append(attend(own, parts, causal=True, window=layer.window, **layer.self_attn.scoring))
+    x = layer.attention_output_and_mlp(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
+    """Keys and values of segments and blocks, block by block; what is no whole block comes first.
+
+    By `split`: its gradient is put together once, while each slice's fills a tensor as wide as all blocks.
+    """
+    rest, whole = keys.shape[2] % block_size, keys.shape[2] // block_size
+    sizes = [rest] * (rest > 0) + [block_size] * whole
+    return list(zip(keys.split_with_sizes(sizes, dim=2), values.split_with_sizes(sizes, dim=2), strict=True))
+
+
+def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) -> list[KeysValues]:
+    """What the block that is the last of `pieces` sees of them: its segments and itself, in one part where a window
+    runs over both (of which it may hide the first)."""
+    *past, own = pieces
+    reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
+    past = past[-reach:] if reach else []
+    return [*past, own] if layer.window is None else [joined([*past, own])]
+
+
+def _memories(
+    layer: Layer, before: LayerState, blocks: list[KeysValues], call: Call
+) -> tuple[Tensor, list[KeysValues]]:
+    """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
+    memory = before.memory
+    if not memory.shape[1]:
+        return memory, []
+    if call.state.memory_mode == "frozen":
+        keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
+        return memory, [(call.rotate_memory(layer, t)(keys), values) for t in range(len(blocks))]
+    rows = []
+    for t, block in enumerate(blocks):
+        rows.append(memory_keys_values(layer, memory, call.rotate_memory(layer, t)))
+        memory = next_memory(layer, memory, call.initial if t == 0 else None, [rows[t], block], call, t)
+    return memory, rows
+
+
+def _read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """One block, its memory rows in the same matrix products as its tokens."""
+    memory, f = before.memory, before.memory.shape[1]
+    rotate, attention = call.rotate_tokens(layer), layer.self_attn
+    normed = torch.cat((layer.attention_input(memory), layer.attention_input(x)), dim=1)
+    made = [rows.split_with_sizes([f, x.shape[1]], dim=2) for rows in attention.queries_keys_values(normed)]
+    (memory_queries, memory_keys, memory_values), (queries, keys, values) = zip(*made, strict=True)
+    memory_rows = (call.rotate_memory(layer, 0)(memory_keys), memory_values)
+    sinks = _sinks(layer, before, call, keys, values)
+    block_rows = (rotate(keys), values)
+    memory_queries = call.rotate_memory(layer, 1)(memory_queries)
+    call.record(layer, memory_queries, [memory_rows, block_rows])
+    compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
+    keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
+    parts = _visible_sinks(sinks, layer, call, 0)
+    if layer.window is None:
+        parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
+        parts += [memory_rows, block_rows]
+    else:
+        parts += [memory_rows, (keys, values)]
+    attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
+    memory, x = layer.joint_output_and_mlp(memory, kept, x, torch.cat((compressed, attended), dim=2), gate)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+# --------------------------------------------------------------------------------------------------- the open block
+
+
+def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
+    rotate, attention = call.rotate_tokens(layer), layer.self_attn
+    queries, keys, values = attention.queries_keys_values(layer.attention_input(x))
+    sinks = _sinks(layer, before, call, keys, values)
+    memory_rows = before.memory_rows
+    if memory_rows is None and before.memory.shape[1]:
+        memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
+    past = before.past or _past(layer, before, sinks, memory_rows, call)
+    rows, single = before.open, x.shape[1] == 1 and not torch.is_grad_enabled()
+    if single and not rows.lead:
+        rows, past = _for_single_tokens(layer, rows, past, call)
+    rows = rows.append(rotate(keys), values)
+    parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+    attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
+    x = layer.attention_output_and_mlp(x, attended)
+    if rows.num_rows < call.fam.block_size:
+        kept = (before.segment_keys, before.segment_values)
+        return x, LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
+    memory = before.memory
+    if memory_rows and call.state.memory_mode == "on":
+        parts = [memory_rows, (rows.keys, rows.values)]
+        memory = next_memory(layer, memory, call.initial, parts, call, 0)
+    keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _for_single_tokens(
+    layer: Layer, rows: OpenRows, past: tuple[KeysValues, ...], call: Call
+) -> tuple[OpenRows, tuple[KeysValues, ...]]:
+    """Decoding: the open block's rows and what is seen before them, as one tensor if it stays small and otherwise as
+    two, which is done once for all tokens of the block."""
+    if not past:
+        return rows, past
+    if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+        return rows.behind(past), past
+    return rows, (joined(past),)
+
+
+def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
+    """The open block's rows; in a layer with a window together with what it reaches of the segments."""
+    own, window = (rows.keys, rows.values), layer.window
+    if window is None or not before.segment_keys.shape[2]:
+        return [own]
+    reached = max(0, min(window + n - 1 - rows.num_rows, before.segment_keys.shape[2]))
+    if not reached:
+        return [own]
+    past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
+    return [past, own] if n == 1 else [joined([past, own])]  # a single token sees all of both: nothing is copied
+
+
+def _past(
+    layer: Layer, before: LayerState, sinks: KeysValues, memory_rows: KeysValues | None, call: Call
+) -> tuple[KeysValues, ...]:
+    """What the open block's tokens see before it, the same for all of them: [sinks ; segments ; memory].
+
+    What a window moves over is not the same for all.
+    """
+    parts = _visible_sinks(sinks, layer, call, 0)
+    if layer.window is None and before.segment_keys.shape[2]:
+        parts += [(before.segment_keys, before.segment_values)]
+    return (*parts, memory_rows) if memory_rows else tuple(parts)
+
+
+def _closed(
+    layer: Layer, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call
+) -> LayerState:
+    """A layer at fill 0: of `keys` and `values` [b, hk, k, e], closed blocks all, what is still visible stays."""
+    visible = call.fam.memory_segments * call.fam.block_size
+    if layer.window is not None:
+        visible = min(visible, layer.window - 1)
+    first = max(0, keys.shape[2] - visible)  # copied: products over strided keys copy them at every call
+    keys, values = keys[:, :, first:].contiguous(), values[:, :, first:].contiguous()
+    empty = keys[:, :, :0]
+    return LayerState(memory, keys, values, OpenRows(empty, empty), *sinks)
+
+
+# ------------------------------------------------------------------------------------------------------------ sinks
+
+
+def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: Tensor) -> KeysValues:
+    """The stream's first sink_tokens keys (not rotated) and values, gathered while block 0 is read."""
+    missing = call.fam.sink_tokens - before.sink_keys.shape[2]
+    if call.state.num_closed or missing <= 0 or layer.window is not None:
+        return before.sink_keys, before.sink_values
+    first = slice(None, missing)  # copied: a view would keep the whole block's rows alive
+    return _join(before.sink_keys, keys[:, :, first].clone()), _join(before.sink_values, values[:, :, first].clone())
+
+
+def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[KeysValues]:
+    """What block t of a call sees of the sinks: nothing until block 0 has left the segments."""
+    if not sinks[0].shape[2] or call.state.num_closed + t <= call.fam.memory_segments:
+        return []
+    return [(call.rotate_sinks(layer, t)(sinks[0]), sinks[1])]
+
+
+def _join(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat((first, second), dim=2) if first.shape[2] else second

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
-from famcli.nn.kernels.attention import attend
 from famcli.nn.kernels.linear import JointLinear, Linear
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.shapes import expert_layer
@@ -46,7 +45,7 @@ class RMSNorm(nn.Module):
         return (wide * scale).to(self.weight.dtype) * self.weight
 
     def _of_one(self, row: Tensor) -> Tensor:
-        """Decoding waits for operators to begin: with the scale as a number of Python's there are half as many."""
+        # Decoding waits for operators to begin: with the scale as a Python number there are half as many.
         length: float = torch.linalg.vector_norm(row, dtype=torch.float32).item()
         return row * (length * length / row.numel() + self.eps) ** -0.5 * self.weight  # type: ignore[no-any-return]
 
@@ -73,11 +72,15 @@ def make_norm(config: DecoderConfig, width: int) -> RMSNorm | LayerNorm:
 
 
 class Attention(nn.Module):
-    """The four projections of grouped-query attention; what attends to what is the decoder's business."""
+    """The four projections of grouped-query attention; which keys a query sees is up to the decoder.
+
+    scoring: how scores are made of queries and keys, as the attention kernels take it.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.head_dim, self.scale, self.softcap = config.head_dim, config.attention_scale, config.attention_softcap
+        self.head_dim = config.head_dim
+        self.scoring: dict[str, Any] = {"scale": config.attention_scale, "softcap": config.attention_softcap}
         self.norm_of = config.query_key_norm
         queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         output_bias = config.attention_bias if config.output_bias is None else config.output_bias
@@ -103,16 +106,6 @@ class Attention(nn.Module):
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values alone, for the few rows of a memory."""
         return self._normed(self.k_proj.few(x), "k_norm"), self._heads(self.v_proj.few(x))
-
-    def attend(
-        self, queries: Tensor, parts: list[tuple[Tensor, Tensor]], *, causal: bool, window: int | None = None
-    ) -> Tensor:
-        """`attend`, with the scale and the cap of this network's scores."""
-        return attend(queries, parts, causal=causal, scale=self.scale, window=window, softcap=self.softcap)
-
-    def output(self, attended: Tensor) -> Tensor:
-        """[b, h, n, e] to [b, n, d]."""
-        return self.o_proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _normed(self, x: Tensor, norm: str) -> Tensor:
         if self.norm_of == "none":
@@ -167,7 +160,7 @@ class Experts(nn.Module):
 
 
 class Layer(nn.Module):
-    """One decoder layer's weights, and all of it but what attends to what.
+    """One decoder layer's weights, and all that it computes but the attention itself.
 
     window: tokens that a token sees, None for all. rope: which of the decoder's ways to rotate, None for none.
     """
@@ -177,7 +170,7 @@ class Layer(nn.Module):
         self.window = config.window(index)
         local = self.window is not None and config.local_rope is not None
         self.rope = None if index in config.unrotated_layers else "local" if local else "global"
-        self.place, self.parallel, self._scale = config.norm_place, config.parallel, config.residual_scale
+        self.place, self.parallel, self._residual_scale = config.norm_place, config.parallel, config.residual_scale
         self.self_attn = Attention(config)
         experts = config.experts if expert_layer(config, index) else None
         self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
@@ -189,80 +182,83 @@ class Layer(nn.Module):
         if self.place != "before":
             self.post_feedforward_layernorm = make_norm(config, config.hidden_size)
 
-    def normed(self, x: Tensor) -> Tensor:
-        """What attention reads of the layer's input [b, n, d], in the type of the weights."""
+    def attention_input(self, x: Tensor) -> Tensor:
+        """What attention reads of the layer's input [b, n, d], normed, in the type of the weights."""
         if self.place == "after":
             return x.to(self._dtype)
         return self.input_layernorm(x)  # type: ignore[no-any-return]
 
     def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
-        """`step` with this layer: the one way in, so that whoever divides or watches modules sees the layer read."""
+        """`step(self, *arguments)`."""
+        # All reading of a layer goes through here: FSDP2 gathers the layer's weights in a hook on it, and gradient
+        # checkpoints compute it again.
         return step(self, *arguments)
 
-    def finish(
+    def attention_output_and_mlp(
         self, residual: Tensor, attended: Tensor, gate: Tensor | None = None, inputs: Tensor | None = None
     ) -> Tensor:
-        """A = residual + Wo attended; A + ff(norm2(A)). `attended` is [b, h, n, e]; the sum has the residual's type.
+        """a = residual + Wo attended; a + mlp(norm(a)). `attended` is [b, h, n, e]; the sum has the residual's type.
 
-        `gate` [b, n, 1] scales what is added: both terms. `inputs`: the layer's input where that is not the residual;
-        with parallel terms it is what the feed-forward reads.
+        `gate` [b, n, 1] scales both terms that are added. `inputs`: the layer's input where that is not the residual,
+        which the feed-forward of a parallel layer reads.
         """
-        added = self._after_attention(self.self_attn.output(attended))
+        added = self._after_attention(self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)))
         if self.parallel:
-            added = added + self._feed_forward(self._normed_again(residual if inputs is None else inputs))
-            return residual + _scaled(added, gate)
-        x = residual + _scaled(added, gate)
-        return x + _scaled(self._feed_forward(self._normed_again(x)), gate)
+            added = added + self._after_mlp(self.mlp(self._mlp_input(residual if inputs is None else inputs)))
+            return residual + _gated(added, gate)
+        x = residual + _gated(added, gate)
+        return x + _gated(self._after_mlp(self.mlp(self._mlp_input(x))), gate)
 
-    def finish_both(
-        self, rows: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None = None, inputs: Tensor | None = None
+    def joint_output_and_mlp(
+        self, memory: Tensor, kept: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """`finish` for memory rows [b, f, d] (float32, gated) and tokens [b, n, d] in the same matrix products.
+        """The same for memory rows [b, f, d] and for tokens [b, n, d], in the same matrix products.
 
-        `inputs`: the memory that the rows were made from, where it is not what they keep of it.
+        memory: the rows' input, of which they keep `kept` (float32) as their residual. attended: [b, h, f + n, e].
         """
-        sizes = [rows.shape[1], residual.shape[1]]
-        ours, theirs = self._after_attention(self.self_attn.output(attended)).split_with_sizes(sizes, dim=1)
-        kept, x = rows + _scaled(ours, gate), residual + theirs
-        read = (rows if inputs is None else inputs, residual) if self.parallel else (kept, x)
-        output = self._feed_forward(torch.cat([self._normed_again(each) for each in read], dim=1))
-        ours, theirs = output.split_with_sizes(sizes, dim=1)
-        return kept + _scaled(ours, gate), x + theirs
+        sizes = [kept.shape[1], residual.shape[1]]
+        added = self._after_attention(self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)))
+        added_rows, added_tokens = added.split_with_sizes(sizes, dim=1)
+        rows, x = kept + _gated(added_rows, gate), residual + added_tokens
+        read = (memory, residual) if self.parallel else (rows, x)
+        added = self._after_mlp(self.mlp(torch.cat([self._mlp_input(each) for each in read], dim=1)))
+        added_rows, added_tokens = added.split_with_sizes(sizes, dim=1)
+        return rows + _gated(added_rows, gate), x + added_tokens
 
-    def _after_attention(self, x: Tensor) -> Tensor:
-        return self._shrunk(x if self.place == "before" else self.post_attention_layernorm(x))
-
-    def _normed_again(self, x: Tensor) -> Tensor:
+    def _mlp_input(self, x: Tensor) -> Tensor:
         """What the feed-forward reads."""
         if self.place == "after":
             return x.to(self._dtype)
         norm = self.pre_feedforward_layernorm if self.place == "around" else self.post_attention_layernorm
         return norm(x)  # type: ignore[no-any-return]
 
-    def _feed_forward(self, normed: Tensor) -> Tensor:
-        x = self.mlp(normed)
-        return self._shrunk(x if self.place == "before" else self.post_feedforward_layernorm(x))
+    def _after_attention(self, x: Tensor) -> Tensor:
+        return self._scaled(x if self.place == "before" else self.post_attention_layernorm(x))
 
-    def _shrunk(self, x: Tensor) -> Tensor:
-        return x if self._scale == 1 else x * self._scale
+    def _after_mlp(self, x: Tensor) -> Tensor:
+        return self._scaled(x if self.place == "before" else self.post_feedforward_layernorm(x))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self._residual_scale == 1 else x * self._residual_scale
 
     @property
     def _dtype(self) -> torch.dtype:
         return self.post_attention_layernorm.weight.dtype
 
 
-def _scaled(x: Tensor, gate: Tensor | None) -> Tensor:
+def _gated(x: Tensor, gate: Tensor | None) -> Tensor:
     return x if gate is None else x * gate
 
 
 class Embedding(nn.Embedding):
-    """Without values where it has no memory to draw them in: torch would load its compiler, for seconds, to do that."""
+    """`nn.Embedding` whose weight may be quantized."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         weight: Tensor | QuantizedMatrix = self.weight
         return weight.rows(tokens) if isinstance(weight, QuantizedMatrix) else super().forward(tokens)
 
     def reset_parameters(self) -> None:
+        # To draw values on the meta device torch would load its compiler, which takes seconds.
         if not self.weight.is_meta:
             super().reset_parameters()
 

@@ -1,6 +1,16 @@
-"""Feedback Attention Memory itself: how a layer's memory begins, is seen, and takes in a block.
+"""Feedback Attention Memory: the equations in one place (TransformerFAM, arXiv 2404.09173, section 3).
 
-TransformerFAM, arXiv 2404.09173, section 3. Shapes: b batch, f memory rows, d width, h heads, e width of a head.
+A memory F_t [b, f, d] of each layer follows block t. With K_t, V_t the block's keys and values, and W, norm and MLP the
+layer's own:
+
+    Kf, Vf = Wk norm(F_t-1), Wv norm(F_t-1)          what block t sees of the memory: `memory_keys_values`
+    Qf     = Wq norm(F_t-1)
+    A      = softmax(Qf [Kf ; K_t]^T) [Vf ; V_t]      the memory reads itself and the block: `compress`
+    F'     = F_t-1 + Wo A                             the first update keeps nothing: F' = Wo A
+    F_t    = F' + MLP(norm(F'))                       `next_memory`
+
+F_0 is the memory prompt, run up the layers (`initial_memories`). Gated (`memory_gate`, ours), a row with gate g becomes
+F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')). Shapes: see network.py.
 """
 
 from __future__ import annotations
@@ -9,58 +19,57 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from famcli.nn.call import Call, KeysValues, Turn
 from famcli.nn.config import FamConfig
-from famcli.nn.kernels.attention import attend_with_share
+from famcli.nn.kernels.attention import KeysValues, attend, attend_with_share
 from famcli.nn.layers import Layer
+from famcli.nn.rotary import Call, Rotation
 
 
-def run_prompt(layers: Sequence[Layer], prompt: Tensor, rotate: Callable[[Layer], Turn]) -> list[Tensor]:
+def initial_memories(layers: Sequence[Layer], prompt: Tensor, rotate: Callable[[Layer], Rotation]) -> list[Tensor]:
     """F_0 of each layer [1, f, d]: the prompt's rows [f, d] go up the layers and attend to one another only."""
     rows, memories = prompt.float()[None], []
     for layer in layers:
-        rows = layer(_raise_prompt, rows, rotate(layer))
+        rows = layer(_read_prompt, rows, rotate(layer))
         memories.append(rows)
     return memories
 
 
-def _raise_prompt(layer: Layer, rows: Tensor, turn: Turn) -> Tensor:
-    own = memory_keys_values(layer, rows, turn)
-    queries = turn(layer.self_attn.queries(layer.normed(rows)))
-    return layer.finish(rows, layer.self_attn.attend(queries, [own], causal=False))
+def _read_prompt(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:
+    own = memory_keys_values(layer, rows, rotate)
+    queries = rotate(layer.self_attn.queries(layer.attention_input(rows)))
+    attended = attend(queries, [own], causal=False, **layer.self_attn.scoring)
+    return layer.attention_output_and_mlp(rows, attended)
 
 
-def memory_keys_values(layer: Layer, memory: Tensor, rotate: Turn) -> KeysValues:
+def memory_keys_values(layer: Layer, memory: Tensor, rotate: Rotation) -> KeysValues:
     """Kf, Vf [b, hk, f, e]: the keys and values that tokens and the next memory see."""
-    keys, values = layer.self_attn.keys_values(layer.normed(memory))
+    keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
     return rotate(keys), values
 
 
 def next_memory(
     layer: Layer, memory: Tensor, initial: Tensor | None, parts: list[KeysValues], call: Call, t: int
 ) -> Tensor:
-    """F_t from F_{t-1} [b, f, d] and `parts` [Kf ; K_t], for block t of a call. initial: see `compress`."""
-    turns, attention = call.turns(layer), layer.self_attn
-    queries = turns.memory(t + 1)(attention.queries(layer.normed(memory)))
+    """F_t from F_t-1 [b, f, d] and `parts` [Kf ; K_t], for block t of a call. initial: see `compress`."""
+    # At the last positions of the block that it reads, where it stands for the block after it.
+    queries = call.rotate_memory(layer, t + 1)(layer.self_attn.queries(layer.attention_input(memory)))
     call.record(layer, queries, parts)
     attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
-    return layer.finish(kept, attended, gate, memory)
+    return layer.attention_output_and_mlp(kept, attended, gate, memory)
 
 
 def compress(
     fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What the memory's rows read of [Kf ; K_t] [b, h, f, e], what they keep of themselves [b, f, d], and the gate
-    [b, f, 1] of what is added to that.
+    """A [b, h, f, e], what the rows keep of themselves [b, f, d], and the gate [b, f, 1] of what is added to that.
 
     initial: [b] bool, where it is the first update, which keeps nothing (section 3.2 of the paper): a gated one whose
     gate is 1; None if it is nowhere.
     """
-    attention = layer.self_attn
     if fam.memory_update == "additive":
         kept = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
-        return attention.attend(queries, parts, causal=False), kept, None
-    attended, share = attend_with_share(queries, parts, scale=attention.scale, softcap=attention.softcap)
+        return attend(queries, parts, causal=False, **layer.self_attn.scoring), kept, None
+    attended, share = attend_with_share(queries, parts, **layer.self_attn.scoring)
     gate = memory_gate(share, fam.gate_threshold)
     gate = gate if initial is None else gate.masked_fill(initial[:, None], 1)
     return attended, (1 - gate[..., None]) * memory, gate[..., None]

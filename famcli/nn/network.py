@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -21,27 +21,6 @@ from torch import Tensor, nn
 from famcli.nn.config import ARCHITECTURES, MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode
 
 _S = TypeVar("_S", bound="State")
-
-
-@dataclass
-class AttentionRecorder:
-    """Asks `Network.read` for the attention that the memory gave to the tokens of the blocks that closed in the call.
-
-    received: [b, k] float32 after the read, a mean over layers, heads and memory rows, for the k tokens of those
-    blocks. None if no block closed or the memory is not updated.
-    """
-
-    received: Tensor | None = None
-    by_layer: list[Tensor] = field(default_factory=list, repr=False)
-    """[b, c] for each layer with a memory and, within a layer, for each block: what `received` is made of."""
-
-    def finish(self, num_blocks: int) -> None:
-        """Set `received` at the end of a read."""
-        self.received = None
-        if self.by_layer:
-            stacked = torch.stack(self.by_layer)
-            self.received = stacked.view(-1, num_blocks, *stacked.shape[1:]).mean(0).transpose(0, 1).flatten(1)
-        self.by_layer = []
 
 
 @dataclass(frozen=True)
@@ -208,11 +187,14 @@ class Network(nn.Module, ABC):
         """The state before the first token. The memories are made from the memory prompt, in training with gradient."""
 
     @abstractmethod
-    def read(self, tokens: Tensor, state: State, recorder: AttentionRecorder | None = None) -> tuple[Tensor, State]:
+    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, State]:
         """Read `tokens` [b, n] after `state`: their hidden rows [b, n, d] before the final norm, and the next state.
 
         A call either stays inside the open block (fill + n <= block_size; it closes the block if it fills it) or
         begins at fill 0 and holds whole blocks. Raises ValueError for any other n, and for a batch that differs.
+
+        received: a list that gets, if the memory takes in blocks in this call, how much of its attention each token of
+        those blocks received: [b, k] float32, a mean over layers, heads and memory rows.
         """
 
     @abstractmethod

@@ -1,52 +1,116 @@
-"""Rotary positions (arXiv 2104.09864) whose angles are computed in float64.
-
-Positions of a stream grow without bound: in float32 an angle at position 10^9 would be wrong by whole turns.
-The rotation itself runs in the compute type.
-"""
+"""The frequencies of rotary positions and their scalings, in float64 and without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from famcli.nn.config import RopeConfig
-from famcli.nn.frequencies import inverse_frequencies
+
+Frequencies = npt.NDArray[np.float64]
 
 
-def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama.
+def inverse_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencies, float]:
+    """Frequencies [e/2] in float64, and the factor by which scaled rotations are multiplied.
 
-    With fewer angles than planes the leading dimensions are rotated and the others stay.
+    `head_dim` is e, the dimensions of a head that are rotated. `visible` is the largest distance between a query and a
+    key that can occur; scalings that depend on a length are fixed by it once, for a stream has no length. Raises
+    ValueError for a scaling that is not known or lacks a number.
     """
-    rotated = 2 * cos.shape[-1]
-    if rotated < x.shape[-1]:
-        return torch.cat((rotate_halves(x[..., :rotated], cos, sin), x[..., rotated:]), dim=-1)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    with np.errstate(all="ignore"):  # what comes out as no number is for the caller to refuse
+        return _scaled(config, head_dim, visible)
 
 
-@dataclass(frozen=True)
-class Rotation:
-    """Cosines and sines [b or 1, 1, n, e/2] of the angles of n positions, ready to rotate [b, h, n, e]."""
+def _scaled(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencies, float]:
+    exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+    frequencies: Frequencies = config.theta**-exponents
+    scaling = config.scaling
+    if scaling is None:
+        return frequencies, 1.0
+    kind = str(scaling.get("rope_type", scaling.get("type", "default")))
+    if kind == "default":
+        return frequencies, 1.0
+    if kind == "linear":
+        return frequencies / _number(scaling, "factor"), 1.0
+    if kind == "dynamic":
+        factor, trained = _number(scaling, "factor"), config.max_position
+        stretch = max(1.0, factor * max(visible, trained) / trained - (factor - 1))
+        base = config.theta * stretch ** (head_dim / (head_dim - 2))
+        return base**-exponents, 1.0
+    if kind == "llama3":
+        return _llama3(frequencies, scaling), 1.0
+    if kind == "yarn":
+        return _yarn(frequencies, scaling, config, head_dim)
+    if kind == "longrope":
+        return _longrope(frequencies, scaling, config, visible)
+    raise ValueError(f"rope scaling '{kind}' is not known; known are default, linear, dynamic, llama3, yarn, longrope")
 
-    cos: Tensor
-    sin: Tensor
-    rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = rotate_halves
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.rotate(x, self.cos, self.sin)
-
-
-def rotation(positions: Tensor, frequencies: Tensor, gain: float, dtype: torch.dtype) -> Rotation:
-    """The rotation of `positions` [b or 1, n] (int64) by `frequencies` [e/2] (float64), times `gain`."""
-    angles = positions[:, None, :, None].to(torch.float64) * frequencies
-    return Rotation((angles.cos() * gain).to(dtype), (angles.sin() * gain).to(dtype))
+def _llama3(frequencies: Frequencies, scaling: Mapping[str, object]) -> Frequencies:
+    factor, trained = _number(scaling, "factor"), _number(scaling, "original_max_position_embeddings")
+    low, high = _number(scaling, "low_freq_factor"), _number(scaling, "high_freq_factor")
+    turns = trained * frequencies / (2 * math.pi)
+    keep = np.clip((turns - low) / (high - low), 0, 1)
+    return frequencies * (keep + (1 - keep) / factor)
 
 
-def rope_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Tensor, float]:
-    """Frequencies [e/2] in float64 and the factor of scaled rotations, as tensors: see `inverse_frequencies`."""
-    frequencies, gain = inverse_frequencies(config, head_dim, visible)
-    return torch.from_numpy(frequencies), gain
+def _yarn(
+    frequencies: Frequencies, scaling: Mapping[str, object], config: RopeConfig, head_dim: int
+) -> tuple[Frequencies, float]:
+    """YaRN (arXiv 2309.00071): low frequencies are interpolated, high ones kept, attention is made sharper."""
+    trained = _number(scaling, "original_max_position_embeddings", config.max_position)
+    factor = _number(scaling, "factor", config.max_position / trained)
+
+    def plane(turns: float) -> float:
+        return head_dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(config.theta))
+
+    low, high = plane(_number(scaling, "beta_fast", 32.0)), plane(_number(scaling, "beta_slow", 1.0))
+    if scaling.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    planes = np.arange(len(frequencies), dtype=np.float64)
+    ramp = np.clip((planes - low) / ((high - low) or 0.001), 0, 1)
+    scaled = frequencies / factor * ramp + frequencies * (1 - ramp)
+
+    def sharpen(mscale: float) -> float:
+        return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    if scaling.get("attention_factor") is not None:
+        return scaled, _number(scaling, "attention_factor")
+    if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+        return scaled, sharpen(_number(scaling, "mscale")) / sharpen(_number(scaling, "mscale_all_dim"))
+    return scaled, sharpen(1.0)
+
+
+def _longrope(
+    frequencies: Frequencies, scaling: Mapping[str, object], config: RopeConfig, visible: int
+) -> tuple[Frequencies, float]:
+    """LongRoPE (arXiv 2402.13753): one factor for each frequency, of two sets; the long ones serve past the length that
+    was trained for first."""
+    trained = _number(scaling, "original_max_position_embeddings", config.max_position)
+    factors = _numbers(scaling, "long_factor" if visible > trained else "short_factor", len(frequencies))
+    stretch = _number(scaling, "factor", config.max_position / trained)
+    if scaling.get("attention_factor") is not None:
+        return frequencies / factors, _number(scaling, "attention_factor")
+    if stretch <= 1:
+        return frequencies / factors, 1.0
+    return frequencies / factors, math.sqrt(1 + math.log(stretch) / math.log(trained))
+
+
+def _numbers(scaling: Mapping[str, object], key: str, count: int) -> Frequencies:
+    value = scaling.get(key)
+    if not isinstance(value, list) or len(value) != count:
+        raise ValueError(f"rope scaling needs a list of {count} numbers for '{key}'")
+    return np.array([_number({key: each}, key) for each in value], dtype=np.float64)
+
+
+def _number(scaling: Mapping[str, object], key: str, default: float | None = None) -> float:
+    value = scaling.get(key)
+    if value is None:
+        value = default
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"rope scaling needs a positive number for '{key}', found {value!r}")
+    return float(value)

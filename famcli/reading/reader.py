@@ -20,7 +20,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import hash_prefix
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
-from famcli.nn import AttentionRecorder, State
+from famcli.nn import State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
 from famcli.reading.engine import as_batch, call_lengths, check_finite, read_any, start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
@@ -307,12 +307,11 @@ class Reader:
         ids, values, read = as_batch(run.ids, network), list[_Values](), list[tuple[Tensor, State]]()
         with torch.inference_mode():
             for state, last_hidden in zip(before.states, before.last_hidden, strict=True):
-                is_recorded = self._attention and closes and state.memory_mode == "on"
-                recorder = AttentionRecorder() if is_recorded else None
-                hidden, after_call = network.read(ids, state, recorder)
+                received: list[Tensor] | None = [] if self._attention else None
+                hidden, after_call = network.read(ids, state, received)
                 check_finite(hidden)
                 scores = score_call(network, last_hidden, hidden, ids) if self._score else None
-                values.append(_values(scores, recorder, n))
+                values.append(_values(scores, received, n))
                 # A view would keep the hidden rows of the whole call alive.
                 read.append((hidden[:, -1:].clone(), after_call))
         after = before.after(run.ids, read, self._block_size)
@@ -446,9 +445,9 @@ class Reader:
         )
 
 
-def _values(scores: tuple[Tensor, Tensor] | None, recorder: AttentionRecorder | None, n: int) -> _Values:
-    received = None if recorder is None or recorder.received is None else recorder.received[0, -n:].float().cpu()
-    return (None, None, received) if scores is None else (scores[0][0], scores[1][0], received)
+def _values(scores: tuple[Tensor, Tensor] | None, received: list[Tensor] | None, n: int) -> _Values:
+    attention = received[0][0, -n:].float().cpu() if received else None
+    return (None, None, attention) if scores is None else (scores[0][0], scores[1][0], attention)
 
 
 def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | None) -> ReadingMode:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from famcli.nn import MEMORY_MODES, AttentionRecorder, DecoderConfig, FamConfig, MemoryMode, State
+from famcli.nn import MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode, State
 from famcli.nn.decoder import Decoder
 from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import RMSNorm
-from famcli.nn.rope import rope_frequencies, rotation
+from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rotary import rotation
 from famcli.nn.shapes import parameter_shapes, state_shapes
 
 CONFIG = DecoderConfig(
@@ -76,7 +77,7 @@ def assert_same_state(a: State, b: State, tolerance: float = 2e-4) -> None:
 def causal_oracle(network: Decoder, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
     """Hidden rows by one masked attention over the whole text; `visible` [n, n] defaults to causal."""
     n, config = tokens.shape[1], network.config
-    frequencies, gain = rope_frequencies(config.rope, config.head_dim, n)
+    frequencies, gain = inverse_frequencies(config.rope, config.head_dim, n)
     rotate = rotation(torch.arange(n)[None], frequencies, gain, torch.float32)
     mask = torch.ones(n, n, dtype=torch.bool).tril() if visible is None else visible
     x = network.model.embed_tokens(tokens)
@@ -84,7 +85,7 @@ def causal_oracle(network: Decoder, tokens: Tensor, visible: Tensor | None = Non
         normed = layer.input_layernorm(x)
         q, (k, v) = layer.self_attn.queries(normed), layer.self_attn.keys_values(normed)
         attended = functional.scaled_dot_product_attention(rotate(q), rotate(k), v, attn_mask=mask, enable_gqa=True)
-        x = layer.finish(x, attended)
+        x = layer.attention_output_and_mlp(x, attended)
     return x
 
 
@@ -111,7 +112,7 @@ def test_memory_follows_the_papers_equations_written_out() -> None:
     config = DecoderConfig(61, 32, 48, 1, 4, 2, 8)
     network, tokens = make(FamConfig(8, 0, 3), config), tokens_of(1, 16)
     layer = network.layers[0]
-    frequencies, gain = rope_frequencies(config.rope, 8, 16)
+    frequencies, gain = inverse_frequencies(config.rope, 8, 16)
 
     def projected(rows: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         rotate = rotation(torch.arange(first, first + rows.shape[1])[None], frequencies, gain, torch.float32)
@@ -122,7 +123,7 @@ def test_memory_follows_the_papers_equations_written_out() -> None:
     with torch.no_grad():
         prompt = network.memory_prompt[None]
         q, k, v = projected(prompt, -3)
-        memory = layer.finish(prompt, attend_reference(q, [(k, v)], causal=False))
+        memory = layer.attention_output_and_mlp(prompt, attend_reference(q, [(k, v)], causal=False))
         x = network.model.embed_tokens(tokens)
         expected = []
         for t in range(2):
@@ -130,9 +131,9 @@ def test_memory_follows_the_papers_equations_written_out() -> None:
             q, k, v = projected(block, t * 8)
             _, kf, vf = projected(memory, t * 8 - 3)
             qf, _, _ = projected(memory, t * 8 + 5)
-            expected.append(layer.finish(block, attend_reference(q, [(kf, vf), (k, v)], causal=True)))
+            expected.append(layer.attention_output_and_mlp(block, attend_reference(q, [(kf, vf), (k, v)], causal=True)))
             residual = torch.zeros_like(memory) if t == 0 else memory
-            memory = layer.finish(residual, attend_reference(qf, [(kf, vf), (k, v)], causal=False))
+            memory = layer.attention_output_and_mlp(residual, attend_reference(qf, [(kf, vf), (k, v)], causal=False))
         hidden, state = network.read(tokens, network.start())
     torch.testing.assert_close(hidden, torch.cat(expected, 1), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(state.layers[0].memory, memory, rtol=1e-4, atol=1e-4)
@@ -142,7 +143,7 @@ def test_sinks_stand_before_the_oldest_segment_once_block_0_has_left() -> None:
     config = DecoderConfig(61, 32, 48, 1, 4, 2, 8)
     network, tokens = make(FamConfig(8, 1, 0, sink_tokens=2), config), tokens_of(1, 32)
     layer = network.layers[0]
-    frequencies, gain = rope_frequencies(config.rope, 8, 16)
+    frequencies, gain = inverse_frequencies(config.rope, 8, 16)
     with torch.no_grad():
         hidden, _ = network.read(tokens, network.start())
         x = network.model.embed_tokens(tokens)
@@ -156,7 +157,7 @@ def test_sinks_stand_before_the_oldest_segment_once_block_0_has_left() -> None:
             parts = [(rotate_sinks(keys[:, :, :2]), values[:, :, :2])] if t >= 2 else []
             parts += [(rotate_seen(keys[:, :, seen]), values[:, :, seen])]
             attended = attend_reference(rotate(queries[:, :, block]), parts, causal=True)
-            expected = layer.finish(x[:, block], attended)
+            expected = layer.attention_output_and_mlp(x[:, block], attended)
             torch.testing.assert_close(hidden[:, block], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -342,22 +343,21 @@ def test_another_batch_is_refused() -> None:
 
 
 @pytest.mark.parametrize("cuts", [[48], [8] * 6, [5, 3, 1, 7]])
-def test_the_recorder_sees_what_the_memory_attends_to(cuts: list[int]) -> None:
-    tokens, seen, state = tokens_of(2, 48), [], NETWORK.start(2)
+def test_the_attention_that_tokens_receive_is_that_of_the_memory(cuts: list[int]) -> None:
+    tokens, state = tokens_of(2, 48), NETWORK.start(2)
+    whole: list[Tensor] = []
+    seen: list[Tensor] = []
     with torch.no_grad():
-        expected = AttentionRecorder()
-        NETWORK.read(tokens, state, expected)
+        NETWORK.read(tokens, state, whole)
         at = 0
         for n in cuts:
-            recorder = AttentionRecorder()
-            _, state = NETWORK.read(tokens[:, at : at + n], state, recorder)
+            _, state = NETWORK.read(tokens[:, at : at + n], state, seen)
             at += n
-            seen += [recorder.received] if recorder.received is not None else []
-    assert expected.received is not None
-    assert expected.received.shape == (2, 48)
-    assert bool((expected.received.unflatten(1, (6, 8)).sum(-1) < 1).all())
-    got = torch.cat([part for part in seen if part is not None], dim=1)
-    torch.testing.assert_close(got, expected.received[:, : got.shape[1]], rtol=1e-3, atol=1e-5)
+    (expected,) = whole
+    assert expected.shape == (2, 48)
+    assert bool((expected.unflatten(1, (6, 8)).sum(-1) < 1).all())
+    got = torch.cat(seen, dim=1)
+    torch.testing.assert_close(got, expected[:, : got.shape[1]], rtol=1e-3, atol=1e-5)
 
 
 def test_bfloat16_agrees_roughly_and_keeps_its_memory_in_float32() -> None:

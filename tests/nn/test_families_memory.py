@@ -14,7 +14,8 @@ from famcli.nn.config import ExpertConfig, RopeConfig
 from famcli.nn.decoder import MemoryMode
 from famcli.nn.kernels.attention import attend_reference
 from famcli.nn.layers import Layer
-from famcli.nn.rope import rope_frequencies, rotation
+from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rotary import rotation
 from famcli.nn.shapes import memory_layers, parameter_shapes, state_shapes
 from tests.nn.test_decoder import assert_same_state, make, read, tokens_of
 
@@ -90,7 +91,7 @@ def test_a_memory_row_takes_the_layers_own_path(path: str, cuts: list[int]) -> N
     config, finish = PATHS[path]
     network, tokens = make(FamConfig(8, 0, 3), config), tokens_of(1, 16)
     layer, attention = network.layers[0], network.layers[0].self_attn
-    frequencies, gain = rope_frequencies(config.rope, config.rotated_dim, 16)
+    frequencies, gain = inverse_frequencies(config.rope, config.rotated_dim, 16)
 
     def projected(rows: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         rotate = rotation(torch.arange(first, first + rows.shape[1])[None], frequencies, gain, torch.float32)

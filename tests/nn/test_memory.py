@@ -11,7 +11,8 @@ from torch import Tensor
 
 from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.memory import memory_gate
-from famcli.nn.rope import rope_frequencies, rotation
+from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rotary import rotation
 from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of
 
 GATED = FamConfig(8, 1, 3, memory_update="gated")
@@ -29,7 +30,7 @@ def test_a_gated_memory_follows_its_equations_written_out(threshold: float) -> N
     config = DecoderConfig(61, 32, 48, 1, 4, 2, 8)
     network, tokens = make(replace(GATED, memory_segments=0, gate_threshold=threshold), config), tokens_of(1, 16)
     layer = network.layers[0]
-    frequencies, gain = rope_frequencies(config.rope, 8, 16)
+    frequencies, gain = inverse_frequencies(config.rope, 8, 16)
 
     def projected(rows: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         rotate = rotation(torch.arange(first, first + rows.shape[1])[None], frequencies, gain, torch.float32)

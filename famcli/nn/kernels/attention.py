@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Part = tuple[Tensor, Tensor]
+KeysValues = tuple[Tensor, Tensor]
 
 # Rows of one score tile, with the heads that share keys folded into rows: large enough that matrix products run at
 # full speed, small enough that a tile of scores stays in cache and little is computed above the causal diagonal.
@@ -24,7 +24,6 @@ _TILE_ROWS = 512
 # For a single query: up to so many keys in one tensor, and half of it in several, copies of them in float32 take less
 # time than narrow products need to begin and to copy keys that do not lie densely.
 FEW_KEYS = 2048
-_FUSED_EVERYWHERE = False  # for tests: a CPU has the accelerators' call too
 # Processors with matrix tiles run torch's fused call at full speed; others only where our own tiles, one after the
 # other from Python, take most of their time to begin: so many products of a query's and a key's number, or fewer.
 _HAS_MATRIX_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
@@ -42,9 +41,12 @@ def _onednn_types() -> frozenset[torch.dtype]:
 _ONEDNN_TYPES = _onednn_types()
 
 
-class _Sight(NamedTuple):
-    """How scores are made and which are seen. own: keys of the last part, 0 if nothing is causal. window: of the last
-    part, keys up to a query's own that it sees; None is all of them."""
+class _Scoring(NamedTuple):
+    """How scores are made and masked.
+
+    own: keys of the last part, 0 if nothing is causal. window: of the last part, keys up to a query's own that it sees;
+    None is all of them.
+    """
 
     scale: float
     own: int
@@ -54,7 +56,7 @@ class _Sight(NamedTuple):
 
 def attend(
     queries: Tensor,
-    parts: Sequence[Part],
+    parts: Sequence[KeysValues],
     *,
     causal: bool,
     scale: float | None = None,
@@ -76,33 +78,47 @@ def attend(
     Returns:
         [b, h, n, e] in the type of the queries.
     """
+    parts, scoring = _visible(queries, parts, causal, scale, window, softcap)
+    if queries.device.type != "cpu":
+        return _attend_fused(queries, parts, scoring)
+    graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
+    if queries.shape[2] == 1 and not graph:
+        return _attend_one(queries, parts, scoring)
+    keys, values = joined(parts)
+    if not graph:
+        num_products = queries.shape[1] // keys.shape[1] * queries.shape[2] * keys.shape[2] * queries.shape[3]
+        if softcap is None and (_HAS_MATRIX_TILES or num_products <= _FEW_PRODUCTS):
+            return _attend_masked(queries, keys, values, scoring)
+        return _tiled_forward(queries, keys, values, scoring)
+    if softcap is not None:
+        return _attend_plainly(queries, keys, values, scoring)
+    return _attend_with_gradient(queries, keys, values, scoring)
+
+
+def _visible(
+    queries: Tensor,
+    parts: Sequence[KeysValues],
+    causal: bool,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[list[KeysValues], _Scoring]:
+    """The parts without what no query sees, and how the rest is scored."""
     parts = [part for part in parts if part[0].shape[2] > 0]
     n, own = queries.shape[2], parts[-1][0].shape[2]
     if not causal or window is None or window >= own:
         window = None
-    elif own > window + n - 1:  # keys that no query sees
-        parts[-1] = (parts[-1][0][:, :, -(window + n - 1) :], parts[-1][1][:, :, -(window + n - 1) :])
+    elif own > window + n - 1:
+        keys, values = parts[-1]
+        parts[-1] = (keys[:, :, -(window + n - 1) :], values[:, :, -(window + n - 1) :])
         own, window = window + n - 1, window if n > 1 else None
-    sight = _Sight(1 / math.sqrt(queries.shape[-1]) if scale is None else scale, own if causal else 0, window, softcap)
-    if _FUSED_EVERYWHERE or queries.device.type != "cpu":
-        return _attend_fused(queries, parts, sight)
-    graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
-    if n == 1 and not graph:
-        return _attend_one(queries, parts, sight)
-    keys, values = joined(parts)
-    if not graph:
-        num_products = queries.shape[1] // keys.shape[1] * n * keys.shape[2] * queries.shape[3]
-        if softcap is None and (_HAS_MATRIX_TILES or num_products <= _FEW_PRODUCTS):
-            return _attend_masked(queries, keys, values, sight)
-        return _tiled_forward(queries, keys, values, sight)
-    if softcap is not None:
-        return _attend_plainly(queries, keys, values, sight)
-    return _attend_with_gradient(queries, keys, values, sight)
+    scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
+    return parts, _Scoring(scale, own if causal else 0, window, softcap)
 
 
 def attend_reference(
     queries: Tensor,
-    parts: Sequence[Part],
+    parts: Sequence[KeysValues],
     *,
     causal: bool,
     scale: float | None = None,
@@ -117,7 +133,7 @@ def attend_reference(
 
 
 def attend_with_share(
-    queries: Tensor, parts: Sequence[Part], *, scale: float | None = None, softcap: float | None = None
+    queries: Tensor, parts: Sequence[KeysValues], *, scale: float | None = None, softcap: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """`attend` without a causal mask, and the share of its attention that each row gives to the last part.
 
@@ -133,7 +149,7 @@ def attend_with_share(
 
 
 def attention_received(
-    queries: Tensor, parts: Sequence[Part], *, scale: float | None = None, softcap: float | None = None
+    queries: Tensor, parts: Sequence[KeysValues], *, scale: float | None = None, softcap: float | None = None
 ) -> Tensor:
     """Weight that each key of the last part receives, averaged over heads and query rows: [b, k] float32.
 
@@ -145,7 +161,7 @@ def attention_received(
 
 def _reference_weights(
     queries: Tensor,
-    parts: Sequence[Part],
+    parts: Sequence[KeysValues],
     causal: bool,
     scale: float | None,
     window: int | None,
@@ -175,71 +191,73 @@ def _capped(scores: Tensor, softcap: float | None) -> Tensor:
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
 
 
-def joined(parts: Sequence[Part]) -> Part:
+def joined(parts: Sequence[KeysValues]) -> KeysValues:
     """Parts as one, in key order."""
     if len(parts) == 1:
         return parts[0]
     return torch.cat([key for key, _ in parts], dim=2), torch.cat([value for _, value in parts], dim=2)
 
 
-def _attend_fused(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
+def _attend_fused(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
     """Accelerators: torch's fused call, whose kernels know the lower-right causal form without a mask."""
-    from torch.nn.attention.bias import causal_lower_right  # loads torch's compiler: seconds that a CPU need not wait
+    # Imported here: it loads torch's compiler, for seconds that a CPU need not wait.
+    from torch.nn.attention.bias import causal_lower_right
 
     keys, values = joined(parts)
-    if sight.softcap is not None:  # which no fused call knows
-        return _attend_plainly(queries, keys, values, sight)
+    if scoring.softcap is not None:
+        # No fused call knows a cap.
+        return _attend_plainly(queries, keys, values, scoring)
     n, total = queries.shape[2], keys.shape[2]
     bias: Any = None
-    if sight.own and n > 1:
-        whole = sight.window is None
-        bias = causal_lower_right(n, total) if whole else _seen(n, total, sight.own, sight.window, queries.device)
-        # this form of the mask does not know grouped keys
+    if scoring.own and n > 1:
+        whole = scoring.window is None
+        bias = causal_lower_right(n, total) if whole else _seen(n, total, scoring.own, scoring.window, queries.device)
+        # This form of the mask does not know grouped keys.
         keys, values = (x.repeat_interleave(queries.shape[1] // x.shape[1], dim=1) for x in (keys, values))
     return F.scaled_dot_product_attention(
-        queries, keys, values, attn_mask=bias, scale=sight.scale, enable_gqa=bias is None
+        queries, keys, values, attn_mask=bias, scale=scoring.scale, enable_gqa=bias is None
     )
 
 
-def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
     """Products and a softmax that torch differentiates itself, for what faster ways do not know; a few rows at once."""
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
-    grouped = (queries * sight.scale).view(b, hk, h // hk, n, e)
+    grouped = (queries * scoring.scale).view(b, hk, h // hk, n, e)
     out = []
     for first in range(0, n, _TILE_ROWS):
         rows = grouped[:, :, :, first : first + _TILE_ROWS]
-        scores = _capped(rows.reshape(b, hk, -1, e) @ keys.transpose(-1, -2), sight.softcap)
-        if sight.own:
-            seen = _seen(n, total, sight.own, sight.window, queries.device)[first : first + _TILE_ROWS]
+        scores = _capped(rows.reshape(b, hk, -1, e) @ keys.transpose(-1, -2), scoring.softcap)
+        if scoring.own:
+            seen = _seen(n, total, scoring.own, scoring.window, queries.device)[first : first + _TILE_ROWS]
             scores = scores.view(*rows.shape[:4], total).masked_fill(~seen, -torch.inf).view_as(scores)
         out.append((torch.softmax(scores, dim=-1) @ values).view(rows.shape))
     return torch.cat(out, dim=3).view(b, h, n, e)
 
 
-def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
     """torch's fused call on a CPU, which wants a mask over the whole width."""
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
-    seen = _seen(n, total, sight.own, sight.window, queries.device) if sight.own and n > 1 else None
-    # not all versions of the fused call know grouped keys: heads that share them are its heads, key heads its rows
+    seen = _seen(n, total, scoring.own, scoring.window, queries.device) if scoring.own and n > 1 else None
+    # Not all versions of the fused call know grouped keys: heads that share them are its heads, key heads its rows.
     rows = queries.reshape(b * hk, h // hk, n, e)
     keys, values = (x.reshape(b * hk, 1, total, e).expand(-1, h // hk, -1, -1) for x in (keys, values))
-    return F.scaled_dot_product_attention(rows, keys, values, attn_mask=seen, scale=sight.scale).reshape(b, h, n, e)
+    return F.scaled_dot_product_attention(rows, keys, values, attn_mask=seen, scale=scoring.scale).reshape(b, h, n, e)
 
 
-def _attend_one(queries: Tensor, parts: Sequence[Part], sight: _Sight) -> Tensor:
+def _attend_one(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
     """A single query per row (decoding): bound by reading the keys, so they are neither copied nor joined."""
     few = FEW_KEYS if len(parts) == 1 else FEW_KEYS // 2
     if queries.dtype != torch.float32 and sum(key.shape[2] for key, _ in parts) <= few:
         wide = (_wide([key for key, _ in parts]), _wide([value for _, value in parts]))
-        return _attend_one(queries.float(), [wide], sight).to(queries.dtype)
+        return _attend_one(queries.float(), [wide], scoring).to(queries.dtype)
     b, h, _, e = queries.shape
     hk = parts[0][0].shape[1]
-    rows = (queries * sight.scale).view(b * hk, h // hk, e)
+    rows = (queries * scoring.scale).view(b * hk, h // hk, e)
     scores = [torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)) for key, _ in parts]
     joint = scores[0] if len(scores) == 1 else torch.cat(scores, dim=-1)
-    weights = torch.softmax(_capped(joint, sight.softcap), dim=-1)
+    weights = torch.softmax(_capped(joint, scoring.softcap), dim=-1)
     out: Tensor | None = None
     for weight, (_, value) in zip(weights.split_with_sizes([s.shape[-1] for s in scores], dim=-1), parts, strict=True):
         value = value.reshape(b * hk, -1, e)
@@ -276,16 +294,16 @@ def _tiles(n: int, group: int, total: int, causal: bool) -> Iterator[tuple[slice
         yield slice(first, last), total - n + last if causal else total
 
 
-def _tile_weights(rows: Tensor, keys: Tensor, group: int, sight: _Sight, hidden: tuple[int, int]) -> Tensor:
+def _tile_weights(rows: Tensor, keys: Tensor, group: int, scoring: _Scoring, hidden: tuple[int, int]) -> Tensor:
     """Softmax weights [group * r, k] of one tile; the last r keys are the causal ones.
 
     hidden: the column from which on the window hides keys, and how many of them from the tile's last row.
     """
     scores = _times_transposed(rows, keys)
-    if sight.softcap is not None:
-        scores.div_(sight.softcap).tanh_().mul_(sight.softcap)
+    if scoring.softcap is not None:
+        scores.div_(scoring.softcap).tanh_().mul_(scoring.softcap)
     r, (begin, width) = rows.shape[0] // group, hidden
-    if sight.own and r > 1:
+    if scoring.own and r > 1:
         corner = scores.view(group, r, -1)[..., -r:]
         corner += torch.full((r, r), -torch.inf, dtype=scores.dtype).triu_(1)
     if width > 0:
@@ -294,26 +312,26 @@ def _tile_weights(rows: Tensor, keys: Tensor, group: int, sight: _Sight, hidden:
     return torch.softmax(scores, dim=-1, out=scores)
 
 
-def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
-    group, others = h // hk, total - sight.own
-    queries = (queries * sight.scale).view(b, hk, group, n, e)
+    group, others = h // hk, total - scoring.own
+    queries = (queries * scoring.scale).view(b, hk, group, n, e)
     out = queries.new_empty(b, hk, group, n, e)
     for row in range(b):
         for head in range(hk):
             key, value = keys[row, head].contiguous(), values[row, head].contiguous()
-            for tile, seen in _tiles(n, group, total, sight.own > 0):
+            for tile, seen in _tiles(n, group, total, scoring.own > 0):
                 begin, width = others, 0
                 tile_key, tile_value = key[:seen], value[:seen]
-                if sight.window is not None:
+                if scoring.window is not None:
                     # The tile's rows see keys from `first` on (of the last part, negative: no key is hidden from it).
-                    first = sight.own - n + tile.start - sight.window + 1
+                    first = scoring.own - n + tile.start - scoring.window + 1
                     width = min(first, 0) + tile.stop - tile.start - 1
                     if first > 0:
                         tile_key, tile_value = (torch.cat((x[:others], x[others + first : seen])) for x in (key, value))
                 rows = queries[row, head, :, tile].reshape(-1, e)
-                weights = _tile_weights(rows, tile_key, group, sight, (begin, width))
+                weights = _tile_weights(rows, tile_key, group, scoring, (begin, width))
                 out[row, head, :, tile] = _times_transposed(weights, tile_value.t()).view(group, -1, e)
     return out.view(b, h, n, e)
 
@@ -326,14 +344,14 @@ class _Batched(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, sight: _Sight) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, n: int, scoring: _Scoring) -> Tensor:
         weights = torch.bmm(queries, keys.transpose(1, 2))
-        if own := sight.own:
+        if own := scoring.own:
             corner = weights.view(weights.shape[0], -1, n, keys.shape[1])[..., -own:]
             hidden = torch.full((n, own), -torch.inf, dtype=weights.dtype)
             corner += hidden.triu(own - n + 1)
-            if sight.window is not None:
-                corner += hidden.tril_(own - n - sight.window)
+            if scoring.window is not None:
+                corner += hidden.tril_(own - n - scoring.window)
         weights = torch.softmax(weights, dim=-1)
         ctx.save_for_backward(queries, keys, values, weights)
         return torch.bmm(weights, values)
@@ -350,10 +368,10 @@ class _Batched(torch.autograd.Function):
         return torch.bmm(grad_scores, keys), grad_keys, grad_values, None, None
 
 
-def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, sight: _Sight) -> Tensor:
+def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
     b, h, n, e = queries.shape
     hk = keys.shape[1]
-    rows = (queries * sight.scale).reshape(b * hk, h // hk * n, e)
+    rows = (queries * scoring.scale).reshape(b * hk, h // hk * n, e)
     keys, values = keys.reshape(b * hk, -1, e), values.reshape(b * hk, -1, e)
-    out: Tensor = _Batched.apply(rows, keys, values, n, sight)  # type: ignore[no-untyped-call]
+    out: Tensor = _Batched.apply(rows, keys, values, n, scoring)  # type: ignore[no-untyped-call]
     return out.view(b, h, n, e)

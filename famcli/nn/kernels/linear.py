@@ -97,7 +97,10 @@ class Linear(nn.Linear):
         self.packed = PackedWeight()
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias, self.packed)
+        if not _by_onednn(x, self.weight):
+            return linear(x, self.weight, self.bias)
+        packed = self.packed.of(self.weight)
+        return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
     def few(self, x: Tensor) -> Tensor:
         """`forward` for a handful of rows: the weight is not packed for them, as it is already in a joint product."""

@@ -1,0 +1,107 @@
+"""Rotary positions (arXiv 2104.09864) of one call of `Decoder.read`, shared by its layers.
+
+Positions of a stream grow without bound, so angles are computed in float64: in float32 an angle at position 10^9 would
+be wrong by whole turns. The rotation itself runs in the compute type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from famcli.nn.config import FamConfig
+from famcli.nn.kernels.attention import KeysValues, attention_received
+from famcli.nn.layers import Layer
+from famcli.nn.rope import Frequencies
+from famcli.nn.state import DecoderState
+
+Rotation = Callable[[Tensor], Tensor]
+"""Rotates queries or keys [b, h, n, e] to the positions it was made for."""
+
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate queries or keys [b, h, n, e]: halves (first, second) are the planes, as in Llama.
+
+    With fewer angles than planes the leading dimensions are rotated and the others stay.
+    """
+    rotated = 2 * cos.shape[-1]
+    if rotated < x.shape[-1]:
+        return torch.cat((rotate_halves(x[..., :rotated], cos, sin), x[..., rotated:]), dim=-1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def rotation(
+    positions: Tensor,
+    frequencies: Frequencies,
+    gain: float,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+    rotate: Callable[..., Tensor] = rotate_halves,
+) -> Rotation:
+    """The rotation to `positions` [b or 1, n] (int64) by `frequencies` [e/2], times `gain` (see `inverse_frequencies`).
+
+    Angles are computed on the CPU, because some devices have no float64, and moved once.
+    """
+    angles = positions[:, None, :, None].to(torch.float64) * torch.from_numpy(frequencies)
+    cos, sin = ((part * gain).to(dtype).to(device) for part in (angles.cos(), angles.sin()))
+    return partial(rotate, cos=cos, sin=sin)
+
+
+class Call:
+    """One call: the state before it, the rotations of its rows, each made once, and the attention of its memory.
+
+    Blocks are counted within the call, from t = 0. initial: [b] bool, the rows whose memory gets its first update; None
+    if none does. received: [b, c] of each layer with a memory, and within a layer of each block, where the caller asked
+    how much of the memory's attention each token receives; else None.
+    """
+
+    def __init__(
+        self,
+        rotation_at: Callable[[str | None, Tensor], Rotation],
+        fam: FamConfig,
+        state: DecoderState,
+        n: int,
+        received: list[Tensor] | None,
+    ) -> None:
+        self._rotation_at, self._n = rotation_at, n
+        self.fam, self.state, self.received = fam, state, received
+        initial = state.memory_is_initial
+        self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
+        self._start = (state.position - state.fill)[:, None]
+        self._made: dict[tuple[str | None, str, int], Rotation] = {}
+
+    def rotate_tokens(self, layer: Layer) -> Rotation:
+        """To the positions of the call's tokens."""
+        return self._rotation(layer, "tokens", 0, self.state.fill, self._n)
+
+    def rotate_memory(self, layer: Layer, t: int) -> Rotation:
+        """Memory rows as block t sees them: at the last f positions before the block."""
+        return self._rotation(layer, "memory", t, -self.fam.fam_length, self.fam.fam_length)
+
+    def rotate_sinks(self, layer: Layer, t: int) -> Rotation:
+        """Sinks as block t sees them: directly before its oldest visible segment."""
+        first = -self.fam.memory_segments * self.fam.block_size - self.fam.sink_tokens
+        return self._rotation(layer, "sinks", t, first, self.fam.sink_tokens)
+
+    def _rotation(self, layer: Layer, what: str, t: int, first: int, count: int) -> Rotation:
+        """To `count` positions, the first of them `first` after the beginning of block t."""
+        key = (layer.rope, what, t)
+        if key not in self._made:
+            offsets = t * self.fam.block_size + torch.arange(first, first + count)
+            self._made[key] = self._rotation_at(layer.rope, self._start + offsets)
+        return self._made[key]
+
+    def record(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:
+        """Keep the attention that a layer's memory queries [b, h, f, e] give to a block, the last of `parts`."""
+        if self.received is not None:
+            self.received.append(attention_received(queries, parts, **layer.self_attn.scoring))
+
+    def mean_received(self, num_blocks: int) -> Tensor:
+        """[b, k] float32: the mean over layers, heads and memory rows, for the k tokens of the blocks that closed."""
+        assert self.received
+        stacked = torch.stack(self.received)
+        return stacked.view(-1, num_blocks, *stacked.shape[1:]).mean(0).transpose(0, 1).flatten(1)
