@@ -12,8 +12,8 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,56 +47,40 @@ def assign_weights(
     without it stored int8 and int4 matrices are dequantized here, once. `updates` (an adapter's) are added to their
     matrices first. Raises CheckpointError.
     """
-    files: dict[Path, list[str]] = {}
-    for parameter in sorted(dtypes, key=lambda name: stored[name].start):
-        files.setdefault(stored[parameter].file, []).append(parameter)
-    for path, parameters in files.items():
-        with opened(path, "pt") as file:
-            source = _Source(path, file)
-            for parameter in parameters:
-                declared, dtype = stored[parameter], dtypes[parameter]
-                update = (updates or {}).get(parameter)
-                bits = bits_of(parameter, declared.shape, quantize)
-                as_stored = device.type == "cpu" and DTYPES.get(declared.dtype) == dtype
-                tensor = source.values(declared, mapped=as_stored and update is None and bits is None)
-                if update is not None:
-                    tensor = update.added_to(tensor, dtype)
-                if bits is None:
-                    _assign(network, parameter, tensor.to(device=device, dtype=dtype))
-                else:
-                    _place(network, parameter, quantized_matrix(tensor.to(device), parameter, bits, dtype))
-
-
-class _Source:
-    """The tensors of one weight file."""
-
-    def __init__(self, path: Path, file: Any) -> None:
-        self._path, self._file = path, file
-        self._last: tuple[str, Tensor] | None = None  # the last copy, which other parameters may be rows of too
+    # In the order of the files, so that the disk is read from one end to the other.
+    names = sorted(dtypes, key=lambda name: (str(stored[name].file), stored[name].start))
+    for path, in_file in groupby(names, key=lambda name: stored[name].file):
         if hasattr(os, "posix_fadvise") and not is_gguf(path):
             threading.Thread(target=_read_ahead, args=(path,), daemon=True).start()
+        with opened(path, "pt") as file:
+            for _, parameters in groupby(in_file, key=lambda name: stored[name].name):
+                whole: Tensor | None = None  # a copy of the stored tensor, of which several parameters can be rows
+                for parameter in parameters:
+                    declared, dtype = stored[parameter], dtypes[parameter]
+                    update, bits = (updates or {}).get(parameter), bits_of(parameter, declared.shape, quantize)
+                    as_stored = device.type == "cpu" and DTYPES.get(declared.dtype) == dtype
+                    in_one_piece = declared.rows is None or declared.rows.groups == 1
+                    if is_gguf(path) or (as_stored and in_one_piece and update is None and bits is None):
+                        tensor: Tensor = _rows(declared, file.get_tensor(declared.name))
+                    else:
+                        whole = _copied(declared) if whole is None else whole
+                        tensor = _rows(declared, whole)
+                    if declared.scale is not None:
+                        tensor = _dequantized(declared, tensor, _rows(declared.scale, _copied(declared.scale)))
+                    if update is not None:
+                        tensor = update.added_to(tensor, dtype)
+                    if bits is None:
+                        _assign(network, parameter, tensor.to(device=device, dtype=dtype))
+                    else:
+                        _place(network, parameter, quantized_matrix(tensor.to(device), parameter, bits, dtype))
 
-    def values(self, declared: StoredTensor, mapped: bool) -> Tensor:
-        """A parameter's values, quantized ones as float32. mapped: they will be used as they are stored."""
-        if declared.scale is not None:
-            return _dequantized(declared, self._rows(declared, False), self._rows(declared.scale, False))
-        return self._rows(declared, mapped)
 
-    def _rows(self, declared: StoredTensor, mapped: bool) -> Tensor:
-        rows = declared.rows
-        tensor = self._whole(declared, mapped and (rows is None or rows.groups == 1))
-        if rows is None:
-            return tensor
-        return tensor.view(rows.groups, rows.period, *tensor.shape[1:])[:, rows.start : rows.stop].flatten(0, 1)
-
-    def _whole(self, declared: StoredTensor, mapped: bool) -> Tensor:
-        if mapped or is_gguf(self._path):
-            tensor: Tensor = self._file.get_tensor(declared.name)
-            return tensor
-        if self._last is None or self._last[0] != declared.name:
-            self._last = None  # freed first: two large tensors need not be there at once
-            self._last = (declared.name, _copied(declared))
-        return self._last[1]
+def _rows(declared: StoredTensor, whole: Tensor) -> Tensor:
+    """A parameter's rows of the whole stored tensor."""
+    rows = declared.rows
+    if rows is None:
+        return whole
+    return whole.view(rows.groups, rows.period, *whole.shape[1:])[:, rows.start : rows.stop].flatten(0, 1)
 
 
 def _read_ahead(path: Path) -> None:

@@ -20,8 +20,8 @@ from famcli.checkpoint.gguf import ARCHITECTURES
 from famcli.checkpoint.jsonfile import read_json_object, shown
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import CheckpointError, FamcliError
+from famcli.tokens import holds_tokenizer
 from famcli.tokens.gguf_file import is_gguf, read_gguf
-from famcli.tokens.tokenizer import holds_tokenizer
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
 CACHE_VARIABLE = "FAMCLI_CACHE"

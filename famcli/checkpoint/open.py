@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from famcli.checkpoint.adapters.adapter import ADAPTER_WEIGHTS, Adapter, FittedUpdate, base_warnings, fit, read_adapter
+from famcli.checkpoint.adapters.adapter import ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
 from famcli.checkpoint.adapters.merge import load_updates
 from famcli.checkpoint.checks import Fingerprints, check_folder, config_fingerprint
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
@@ -53,7 +53,7 @@ def open_model(
     added = None if adapter is None else read_adapter(Path(adapter))
     checked = check_folder(located.path, ignore_adapter=added is not None)
     decoder, shown = checked.config.decoder, located.name
-    fitted: dict[str, FittedUpdate] = {}
+    fitted: Fitted = {}
     warnings: tuple[str, ...] = ()
     if added is not None:
         fitted = fit(added, checked.config, checked.weights, located.name)

@@ -20,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from famcli.checkpoint.families.pretrained import PretrainedConfig
-from famcli.checkpoint.families.table import Piece, Rows
+from famcli.checkpoint.families.table import Pieces, Rows
 from famcli.checkpoint.folder import beside, inside, named_file
 from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
 from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
@@ -125,28 +125,28 @@ def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTe
     dtypes = _DTYPES_BY_STORAGE[config.storage]
     for path in weight_files(folder):
         for tensor in headers(path, dtypes, lambda name: bool(_pieces(name, config))):
-            for piece in _pieces(tensor.name, config):
-                if piece.parameter in stored:
-                    other = stored[piece.parameter].file.name
+            for parameter, rows in _pieces(tensor.name, config).items():
+                if parameter in stored:
+                    other = stored[parameter].file.name
                     raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {other} has too")
-                stored[piece.parameter] = _cut(tensor, piece)
+                stored[parameter] = _cut(tensor, rows)
     return _with_scales(stored) if config.storage != "float" else stored
 
 
-def _pieces(name: str, config: PretrainedConfig) -> tuple[Piece, ...]:
+def _pieces(name: str, config: PretrainedConfig) -> Pieces:
     """The parameters of a stored tensor; a scale's are those of its matrix, by their names with the suffix."""
     if config.storage == "float" or not name.endswith(SCALE_SUFFIX):
         return config.family.pieces(name, config.decoder)
     matrix = config.family.pieces(name.removesuffix(SCALE_SUFFIX), config.decoder)
-    return tuple(replace(piece, parameter=piece.parameter + SCALE_SUFFIX) for piece in matrix)
+    return {parameter + SCALE_SUFFIX: rows for parameter, rows in matrix.items()}
 
 
-def _cut(tensor: StoredTensor, piece: Piece) -> StoredTensor:
+def _cut(tensor: StoredTensor, rows: Rows | None) -> StoredTensor:
     """The rows of a stored tensor that one parameter is. Raises CheckpointError when it has another number of rows."""
-    if piece.rows is None:
+    if rows is None:
         return tensor
-    check_shape(tensor, (piece.rows.total, *tensor.shape[1:]))
-    return replace(tensor, shape=(piece.rows.count, *tensor.shape[1:]), rows=piece.rows)
+    check_shape(tensor, (rows.total, *tensor.shape[1:]))
+    return replace(tensor, shape=(rows.count, *tensor.shape[1:]), rows=rows)
 
 
 def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -1,4 +1,4 @@
-"""The contract that every tokenizer meets, and the tokenizer of a checkpoint by the files it holds.
+"""The contract that every tokenizer meets.
 
 Text in a document stays text: no tokenizer here turns it into a control token. A tokenizer that changes the text it is
 given (puts a space before the first word, say) declares that in `opening`; it is added once, at the start of a stream,
@@ -8,7 +8,6 @@ so that the parts of a stream can be encoded one by one.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from famcli.errors import TokenizerError
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -107,43 +104,6 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Write the files that define the tokenizer into `folder`."""
         ...
-
-
-def holds_tokenizer(folder: Path) -> bool:
-    """True if `folder` has a file that `open_tokenizer` opens."""
-    return any((folder / name).is_file() for name in (MODEL_FILE, JSON_FILE, BYTES_FILE))
-
-
-def open_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """Open `tokenizer.model`, else `tokenizer.json` (needs the `hf` extra), else the byte tokenizer's marker file; or
-    the tokenizer inside a GGUF file.
-
-    Raises TokenizerError when there is none, when it is damaged, or when the extra is missing.
-    """
-    from famcli.tokens.gguf_file import is_gguf
-
-    folder = Path(folder)
-    if is_gguf(folder):
-        from famcli.tokens.gguf_tokenizer import open_gguf_tokenizer
-
-        return open_gguf_tokenizer(folder)
-    # The sentencepiece model goes first: it needs no extra, and old tokenizer.json files beside one were converted
-    # from it, not always faithfully.
-    if (folder / MODEL_FILE).is_file():
-        from famcli.tokens.sentencepiece import SentencePieceTokenizer
-
-        return SentencePieceTokenizer(folder / MODEL_FILE)
-    if (folder / JSON_FILE).is_file():
-        from famcli.tokens.huggingface import HuggingFaceTokenizer
-
-        return HuggingFaceTokenizer(folder / JSON_FILE)
-    if (folder / BYTES_FILE).is_file():
-        from famcli.tokens.bytes import ByteTokenizer
-
-        return ByteTokenizer()
-    raise TokenizerError(
-        f"no tokenizer in {folder}: it needs a {MODEL_FILE} or a {JSON_FILE}; copy one from the original checkpoint"
-    )
 
 
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:

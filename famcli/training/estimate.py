@@ -15,7 +15,7 @@ import torch
 
 from famcli.checkpoint.device import select_device
 from famcli.nn import Network
-from famcli.tokens.tokenizer import holds_tokenizer, open_tokenizer
+from famcli.tokens import holds_tokenizer, open_tokenizer
 from famcli.training.flops import flops_per_token, machine_flops
 from famcli.training.loop.network import build_network, compile_layers, copy_of, trained
 from famcli.training.loop.objective import language_model_gradient

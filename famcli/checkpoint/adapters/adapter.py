@@ -79,12 +79,8 @@ class Adapter:
         return sum(sum(tensor.shape[0] * tensor.shape[1] for tensor in (u.a, u.b)) for u in self.updates.values())
 
 
-@dataclass(frozen=True)
-class FittedUpdate:
-    """The update of one parameter. rows: its rows of B, where the module holds several parameters."""
-
-    update: StoredUpdate
-    rows: Rows | None
+Fitted = Mapping[str, tuple[StoredUpdate, Rows | None]]
+"""The update of each parameter, and its rows of B where the module holds several parameters."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -121,26 +117,24 @@ def read_adapter(path: Path) -> Adapter:
     )
 
 
-def fit(
-    adapter: Adapter, config: PretrainedConfig, stored: Mapping[str, StoredTensor], name: object
-) -> dict[str, FittedUpdate]:
+def fit(adapter: Adapter, config: PretrainedConfig, stored: Mapping[str, StoredTensor], name: object) -> Fitted:
     """The adapter's updates by the network's parameters, once all of them fit the checkpoint called `name`.
 
     stored: the checkpoint's weights. Raises CheckpointError that names the first update that does not fit, or the
     matrices in which the adapter's two files disagree.
     """
     wrong, made_for = f"{adapter.folder} is for another checkpoint:", _made_for(adapter)
-    fitted: dict[str, FittedUpdate] = {}
+    fitted: dict[str, tuple[StoredUpdate, Rows | None]] = {}
     for module, update in adapter.updates.items():
-        for piece in config.family.pieces(f"{module}.weight", config.decoder):
-            base = stored.get(piece.parameter)
+        for parameter, rows in config.family.pieces(f"{module}.weight", config.decoder).items():
+            base = stored.get(parameter)
             if base is None:
                 raise CheckpointError(f"{wrong} {name} has no '{shown(module)}'{made_for}")
-            shape = [base.shape[0] if piece.rows is None else piece.rows.total, base.shape[1]]
+            shape = [base.shape[0] if rows is None else rows.total, base.shape[1]]
             own = [update.b.shape[0], update.a.shape[1]]
             if own != shape:
                 raise CheckpointError(f"{wrong} its '{shown(module)}' is {own}, in {name} it is {shape}{made_for}")
-            fitted[piece.parameter] = FittedUpdate(update, piece.rows)
+            fitted[parameter] = update, rows
     _refuse_missing(adapter, stored, name)
     return fitted
 

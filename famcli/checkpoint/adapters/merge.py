@@ -18,7 +18,7 @@ from famcli.checkpoint.adapters.adapter import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Adapter,
-    FittedUpdate,
+    Fitted,
     base_warnings,
     fit,
     read_adapter,
@@ -49,15 +49,15 @@ Change = Callable[[str, Tensor], Tensor | None]
 _NOT_COPIED = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".py"}
 
 
-def load_updates(adapter: Adapter, fitted: Mapping[str, FittedUpdate]) -> dict[str, LowRank]:
+def load_updates(adapter: Adapter, fitted: Fitted) -> dict[str, LowRank]:
     """The updates by the network's parameters, float32, on the CPU. Raises CheckpointError if they are not finite."""
     updates: dict[str, LowRank] = {}
     with opened(adapter.folder / ADAPTER_WEIGHTS, "pt") as file:
-        for parameter, found in fitted.items():
-            a, b = (file.get_tensor(half.name).float() for half in (found.update.a, found.update.b))
+        for parameter, (update, rows) in fitted.items():
+            a, b = (file.get_tensor(half.name).float() for half in (update.a, update.b))
             if not (bool(a.isfinite().all()) and bool(b.isfinite().all())):
                 raise CheckpointError(f"{adapter.folder}: the update of '{parameter}' is not finite; fetch it again")
-            updates[parameter] = LowRank(a, b[_row_numbers(found.rows, b.shape[0])], found.update.scale)
+            updates[parameter] = LowRank(a, b[_row_numbers(rows, b.shape[0])], update.scale)
     return updates
 
 
@@ -220,14 +220,13 @@ def _changed(path: Path, config: PretrainedConfig, change: Change) -> dict[str, 
     with opened(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (not a dict)
             tensor: Tensor = file.get_tensor(name)
-            for piece in config.family.pieces(name, config.decoder):
-                rows = piece.rows
+            for parameter, rows in config.family.pieces(name, config.decoder).items():
                 if rows is None:
-                    new = change(piece.parameter, tensor)
+                    new = change(parameter, tensor)
                     tensor = tensor if new is None else new
                     continue
                 grouped = tensor.view(rows.groups, rows.period, *tensor.shape[1:])[:, rows.start : rows.stop]
-                new = change(piece.parameter, grouped.flatten(0, 1))
+                new = change(parameter, grouped.flatten(0, 1))
                 if new is not None:
                     # This changes a private copy of the mapped page, never the file.
                     grouped.copy_(new.view_as(grouped))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 from famcli.checkpoint.families import fields as read
@@ -41,26 +42,21 @@ class Rows:
         return self.period * self.groups
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One of the network's parameters, and its rows in the stored tensor (None: the whole tensor)."""
+Pieces = Mapping[str, Rows | None]
+"""The network's parameters in a stored tensor, with their rows of it; None is the whole tensor."""
 
-    parameter: str
-    rows: Rows | None = None
-
-
-NameMap = Callable[[str, DecoderConfig], tuple[Piece, ...]]
+NameMap = Callable[[str, DecoderConfig], Pieces]
 
 _ROTARY_BUFFER = re.compile(r".*\brotary_emb\.inv_freq")
 
 
-def same_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+def same_names(name: str, config: DecoderConfig) -> Pieces:
     """Llama's names, which are those of the parameters."""
     # Old files hold rotary buffers too, which are computed here.
-    return () if _ROTARY_BUFFER.fullmatch(name) else (Piece(name),)
+    return {} if _ROTARY_BUFFER.fullmatch(name) else {name: None}
 
 
-def phi3_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+def phi3_names(name: str, config: DecoderConfig) -> Pieces:
     """Queries, keys and values lie one after the other in one tensor, gate and up in another."""
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     inner = config.intermediate_size
@@ -73,24 +69,23 @@ def phi3_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
     return same_names(name, config)
 
 
-def gpt_neox_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+def gpt_neox_names(name: str, config: DecoderConfig) -> Pieces:
     """Pythia's own names. Each head's query, key and value lie one after the other in one tensor."""
     if name in _NEOX_OUTER:
-        return (Piece(_NEOX_OUTER[name]),)
+        return {_NEOX_OUTER[name]: None}
     found = re.fullmatch(r"gpt_neox\.(layers\.\d+\.)(.+)", name)
     if found is None:
         return same_names(name, config)
     layer, inner = f"model.{found[1]}", found[2]
     if inner in {"attention.bias", "attention.masked_bias"} or _ROTARY_BUFFER.fullmatch(name):
-        return ()
+        return {}
     part, _, kind = inner.rpartition(".")
     if part == "attention.query_key_value":
         e, heads = config.head_dim, config.num_heads
-        return tuple(
-            Piece(f"{layer}self_attn.{one}_proj.{kind}", Rows(i * e, (i + 1) * e, 3 * e, heads))
-            for i, one in enumerate("qkv")
-        )
-    return (Piece(f"{layer}{_NEOX_INNER.get(part, part)}.{kind}"),)
+        return {
+            f"{layer}self_attn.{one}_proj.{kind}": Rows(i * e, (i + 1) * e, 3 * e, heads) for i, one in enumerate("qkv")
+        }
+    return {f"{layer}{_NEOX_INNER.get(part, part)}.{kind}": None}
 
 
 _NEOX_OUTER = {
@@ -106,7 +101,7 @@ _NEOX_INNER = {
 }
 
 
-def mixtral_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+def mixtral_names(name: str, config: DecoderConfig) -> Pieces:
     """Experts' matrices are numbered: w1 is the gate, w2 down, w3 up."""
     name = name.replace(".block_sparse_moe.", ".mlp.")
     if found := re.fullmatch(r"(.+\.experts\.\d+)\.(w[123])\.weight", name):
@@ -115,22 +110,21 @@ def mixtral_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
     return same_names(name, config)
 
 
-def gemma3_names(name: str, config: DecoderConfig) -> tuple[Piece, ...]:
+def gemma3_names(name: str, config: DecoderConfig) -> Pieces:
     """The text part of a checkpoint that reads images too; the vision part is skipped."""
     if re.match(r"(model\.)?(vision_tower|multi_modal_projector)\.", name):
-        return ()
+        return {}
     for prefix, ours in (("language_model.model.", "model."), ("model.language_model.", "model.")):
         if name.startswith(prefix):
             return same_names(ours + name.removeprefix(prefix), config)
     return same_names(name.removeprefix("language_model."), config)
 
 
-def _consecutive(rows: Mapping[str, int]) -> tuple[Piece, ...]:
-    total, start, pieces = sum(rows.values()), 0, []
-    for parameter, count in rows.items():
-        pieces.append(Piece(parameter, Rows(start, start + count, total)))
-        start += count
-    return tuple(pieces)
+def _consecutive(counts: Mapping[str, int]) -> Pieces:
+    """Parameters of so many rows each, one after the other in one tensor."""
+    ends = list(accumulate(counts.values()))
+    starts = [0, *ends]
+    return {name: Rows(start, end, ends[-1]) for name, start, end in zip(counts, starts, ends, strict=False)}
 
 
 # --------------------------------------------------------------------------------------------------------- families

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
-from famcli.tokens.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
+from famcli.tokens import holds_tokenizer, open_tokenizer
+from famcli.tokens.tokenizer import Tokenizer
 from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
 from famcli.training.data.corpus import OnProgress, PackProgress, cache_key, choose_documents, read_documents
 from famcli.training.recipe.recipe import Recipe
