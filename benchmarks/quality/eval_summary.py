@@ -1,4 +1,4 @@
-"""`famcli eval summary`: summaries by ROUGE, beside LEAD, TextRank and LexRank."""
+"""`python -m benchmarks.quality summary`: summaries by ROUGE, beside LEAD, TextRank and LexRank."""
 
 from __future__ import annotations
 

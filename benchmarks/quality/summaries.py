@@ -89,7 +89,9 @@ def rouge() -> Callable[[Sequence[str], str], Scores]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
-        raise UsageError("eval summary needs the package rouge-score: pip install 'famcli[eval]'") from error
+        raise UsageError(
+            "benchmarks.quality summary needs the package rouge-score: pip install 'famcli[eval]'"
+        ) from error
     scorer = RougeScorer(list(MEASURES), use_stemmer=True)
 
     def score(references: Sequence[str], summary: str) -> Scores:

@@ -23,7 +23,9 @@ def rankings() -> dict[str, Ranking]:
         from sumy.summarizers.lex_rank import LexRankSummarizer
         from sumy.summarizers.text_rank import TextRankSummarizer
     except ImportError as error:
-        raise UsageError("eval summary compares with the package sumy: pip install 'famcli[eval]'") from error
+        raise UsageError(
+            "benchmarks.quality summary compares with the package sumy: pip install 'famcli[eval]'"
+        ) from error
     return {
         "LEAD": lambda sentences: list(range(len(sentences))),
         "TextRank": _ranked_by(TextRankSummarizer),

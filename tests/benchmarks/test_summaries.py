@@ -1,4 +1,4 @@
-"""eval summary: the sets, the peers, the scores, and the command."""
+"""benchmarks.quality summary: the sets, the peers, the scores, and the command."""
 
 from __future__ import annotations
 
