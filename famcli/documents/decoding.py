@@ -117,5 +117,6 @@ class _StepDecoder:
 
 def _share(num_bytes: int, num_characters: int) -> list[int]:
     """One byte for each character but the first, which takes the rest."""
+    # Some codecs give out several characters at once, for a letter with its accent or after an escape sequence.
     rest = min(num_characters - 1, max(0, num_bytes - 1))
     return [num_bytes - rest] + [1] * rest + [0] * (num_characters - 1 - rest)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from famcli.errors import DocumentError, UsageError
 
 SAMPLE_BYTES = 1 << 18
-MAGIC_BYTES = 10  # the longest first bytes that decide anything
+MAGIC_BYTES = 10  # as many first bytes as a mark, or the beginning of a known format, takes
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),

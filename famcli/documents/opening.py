@@ -38,6 +38,7 @@ def open_source(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DocumentError(f"cannot open {file}: {reason}; check its permissions") from error
+    # A FIFO or a device has no size, and cannot be read twice.
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     try:
         if start and (size is None or start > size):

@@ -1,4 +1,4 @@
-"""Documents in files of records: one JSON object a line with `id` and `text`, as it is or compressed by zstd."""
+"""Files of records: one JSON object a line with `id` and `text`, plain or compressed with zstd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDINGS = (".jsonl", ".jsonl.zst")
 
 @dataclass(frozen=True)
 class Record:
-    """One document. `fields` holds the other strings of its record (`split`, `title`, ...)."""
+    """One text. fields: the other strings of its object (`split`, `title`, ...)."""
 
     id: str
     text: str
@@ -24,13 +24,13 @@ class Record:
 
 
 def holds_records(path: Path) -> bool:
-    """Whether the name says that the file holds records."""
+    """True if the file's name says that it holds records."""
     return path.name.endswith(_ENDINGS)
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of a .jsonl or .jsonl.zst file in order, one at a time. Raises DocumentError for what is no such
-    file, or cannot be read."""
+    """The records of a .jsonl or .jsonl.zst file in order, one at a time. Raises DocumentError for a file that is
+    another thing, or cannot be read."""
     for number, fields in read_objects(path):
         try:
             record_id, text = fields.pop("id"), fields.pop("text")
@@ -68,6 +68,7 @@ def _lines(path: Path) -> Iterator[str]:
         except ImportError as error:
             raise DocumentError(f"{path}: needs the package zstandard; pip install 'famcli[train]'") from error
         try:
+            # Long-range windows (`zstd --long=31`), as data sets are often packed with, are over the usual limit.
             with zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file) as reader:
                 yield from _decoded(reader)
         except zstandard.ZstdError as error:

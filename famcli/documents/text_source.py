@@ -83,6 +83,7 @@ class TextSource(Source):
                 self._at_end = not data
                 self._buffer += data
             self._was_read_ahead = False
+            # A mark may be cut by the pipe, so it is skipped as it comes.
             skipped = min(self._mark_left, len(self._buffer))
             self._take(skipped)
             self._mark_left -= skipped
@@ -155,6 +156,7 @@ class TextSource(Source):
         if not is_stateful(self.encoding):
             self._stream.seek(start)
             return
+        # Escapes before `start` decide what follows: read all of it once more.
         place, waiting = 0, b""
         while place < start and (data := self._stream.read(min(start - place, READ_BYTES))):
             place += len(data)

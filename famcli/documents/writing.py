@@ -26,6 +26,7 @@ def atomic_file(target: Path, *, private: bool = False) -> Iterator[Path]:
     """
     place = Path(os.path.realpath(target))
     beside = temporary_name(place)
+    # Not tempfile's functions: what they make is the owner's alone, and the umask can only be asked by changing it.
     handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
     mode = os.fstat(handle).st_mode & 0o777
     os.close(handle)

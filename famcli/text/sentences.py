@@ -56,11 +56,11 @@ class Sentence:
 class SentenceSplitter:
     """Takes text as it comes; the sentences do not depend on where it was cut. Holds about one sentence."""
 
-    def __init__(self, line: int = 1) -> None:
+    def __init__(self) -> None:
         # `_at`: the first character that is not in a sentence yet; line, page and place are of that character.
         self._text, self._at = "", 0
         self._offsets: NDArray[np.int64] = np.zeros(1, np.int64)
-        self._line, self.page, self.place = line, 1, 0
+        self._line, self.page, self.place = 1, 1, 0
         self._gap: str | None = None
         self._broken = False
         self._fenced = 0  # lines of fenced code that may still come
@@ -99,6 +99,7 @@ class SentenceSplitter:
         """Cut parts off the text before `end` until the rest is within the limit."""
         while end - self._at > MAX_CHARACTERS:
             limit = self._at + MAX_CHARACTERS
+            # Without a space in it, as in Chinese or base64, it is cut at the limit itself.
             space = max(self._text.rfind(mark, self._at + 1, limit) for mark in " \n\t")
             self._broken = True
             yield self._take(space if space > 0 else limit, ends=False)
