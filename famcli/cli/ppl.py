@@ -17,6 +17,7 @@ from famcli.cli.options import (
 from famcli.cli.render import plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.perplexity.perplexity import PerplexityResult
@@ -90,13 +91,13 @@ class _Show:
             self._work.make_room()
             self._unit(event)
         elif isinstance(event, FileScore) and self._work.form == "jsonl":
-            self._work.output.json({"event": "file", **event.to_json()})
+            self._work.output.json({"event": "file", **to_json(event)})
 
     def result(self, result: PerplexityResult) -> None:
         work = self._work
         if work.form != "text":
             event = {"event": "result"} if work.form == "jsonl" else {}
-            work.output.json(event | result.to_json())
+            work.output.json(event | to_json(result))
             return
         work.make_room()
         rows = [row for file in result.files for row in _rows(file.source.name, file.scores, file.difference)]
@@ -115,7 +116,7 @@ class _Show:
 
     def _unit(self, unit: UnitScore) -> None:
         if self._work.form == "jsonl":
-            self._work.output.json({"event": "unit", **unit.to_json()})
+            self._work.output.json({"event": "unit", **to_json(unit)})
             return
         place = f"byte {unit.span[0]:,}" if unit.line is None else f"line {unit.line:,}"
         if self._several_files:

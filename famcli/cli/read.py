@@ -19,6 +19,7 @@ from famcli.cli.options import (
 from famcli.cli.render import describe_bytes, describe_sizes, plural
 from famcli.cli.work import Work, cache_options
 from famcli.errors import UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.read import ReadResult
@@ -129,14 +130,14 @@ def _show_saved(work: Work, event: Any) -> None:
     from famcli.tasks.read import Saved
 
     if isinstance(event, Saved) and work.form == "jsonl":
-        work.output.json({"event": "saved", **event.to_json()})
+        work.output.json({"event": "saved", **to_json(event)})
 
 
 def _show_result(work: Work, result: ReadResult) -> None:
     work.make_room()
     if work.form != "text":
         event = {"event": "result"} if work.form == "jsonl" else {}
-        work.output.json(event | result.to_json())
+        work.output.json(event | to_json(result))
         return
     work.show_counts(result.counts, result.partial)
     if (saved := result.saved) is not None:

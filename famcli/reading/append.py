@@ -14,7 +14,8 @@ from famcli.documents.source import Source
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.cursor import Cursor
 
-_AGAIN = "read it again, with --force instead of --append"
+_AGAIN = "read it again from its start"
+_FORCE = {"force": ""}
 
 
 def open_append(
@@ -41,7 +42,9 @@ def open_append(
                 "can grow; read all of them again"
             )
         if last.path is None and last.name == shown_path(file):
-            raise MemoryFileError(f"{file} was read already and went on through a pipe: pipe what is new, or {_AGAIN}")
+            raise MemoryFileError(
+                f"{file} was read already and went on through a pipe: pipe what is new, or {_AGAIN}", remedy=_FORCE
+            )
         _refuse_moved(mark, file)
         return open_source(file, encoding=encoding), False
     _check_old_part(mark, file)
@@ -59,22 +62,26 @@ def _refuse_moved(mark: Cursor, file: str | os.PathLike[str]) -> None:
             if hash_prefix(file, source.num_bytes) == source.sha256:
                 raise MemoryFileError(
                     f"{file} begins with what was read as {source.path}, which is not there any more: move it back "
-                    f"there, or {_AGAIN}"
+                    f"there, or {_AGAIN}",
+                    remedy=_FORCE,
                 )
 
 
 def _check_old_part(mark: Cursor, file: str | os.PathLike[str]) -> None:
     last = mark.sources[-1]
     if last.sha256 is None:
-        raise MemoryFileError(f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}")
+        raise MemoryFileError(
+            f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}", remedy=_FORCE
+        )
     try:
         found = hash_prefix(file, last.num_bytes)
     except DocumentError as error:
-        raise MemoryFileError(f"{error}; it cannot be continued; {_AGAIN}") from error
+        raise MemoryFileError(f"{error}; it cannot be continued; {_AGAIN}", remedy=_FORCE) from error
     if found != last.sha256:
         raise MemoryFileError(
             f"the first {last.num_bytes:,} bytes of {file} (sha256 {found[:12]}) are not those that were read "
-            f"(sha256 {last.sha256[:12]}): it was changed, not continued; {_AGAIN}"
+            f"(sha256 {last.sha256[:12]}): it was changed, not continued; {_AGAIN}",
+            remedy=_FORCE,
         )
 
 

@@ -43,7 +43,7 @@ class Progress:
     num_bytes: int
     num_tokens: int
     num_blocks: int
-    bytes_unread: int = 0
+    bytes_unread: int = field(default=0, metadata={"json": None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,19 @@ class Cursor:
     def num_bytes(self) -> int:
         """Bytes read, over all sources."""
         return sum(source.num_bytes for source in self.sources)
+
+    def snapshot(self, encoder: StreamEncoder) -> Snapshot:
+        """Where a reader that continues here stands. encoder: of the text from `next_byte` on."""
+        return Snapshot(
+            states=(self.state,),
+            last_hidden=(self.last_hidden,),
+            open_tokens=self.open_tokens,
+            unread=self.unread,
+            encoder=encoder,
+            fed=self.next_byte,
+            num_tokens=self.num_tokens,
+            num_blocks=self.num_blocks,
+        )
 
     def tail_source(self, start: int, end: int | None = None) -> Source:
         """The part [start, end) of the tail as a source of its own, at its place in the original."""

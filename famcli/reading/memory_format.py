@@ -101,11 +101,11 @@ def check_save(
         raise UsageError(f"{path}: {_NO_UTF8}")
     if append:  # whether it is a memory file is seen on loading it
         if not path.exists():
-            raise UsageError(f"{path} does not exist, so there is nothing to append to: leave --append out")
+            raise UsageError(f"{path} does not exist, so there is nothing to append to: read without appending")
         return
     check_target(path, "memory file", begins_safetensors, texts)
     if path.exists() and not force:
-        raise UsageError(f"{path} exists: go on with it by --append, or replace it by --force")
+        raise UsageError(f"{path} exists: append to it, or replace it", remedy={"append": "", "force": ""})
 
 
 def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
@@ -140,12 +140,10 @@ class OpenedMemoryFile:
             with path.open("rb") as file:
                 first = file.read(_FIRST_BYTES)
             if not begins_safetensors(first):
-                raise MemoryFileError(
-                    f"{path} is not a memory file or checkpoint: `famcli read FILE --save FILE.fam` makes a memory file"
-                )
+                raise MemoryFileError(f"{path} is not a memory file or checkpoint: `famcli read` makes a memory file")
             opened = cast(Any, safe_open(path, framework="np"))  # untyped; loads no torch
         except FileNotFoundError as error:
-            raise MemoryFileError(f"{path}: no such memory file; `famcli read FILE --save {path}` makes one") from error
+            raise MemoryFileError(f"{path}: no such memory file; `famcli read` makes one") from error
         except OSError as error:
             raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
         except SafetensorError as error:
@@ -205,21 +203,18 @@ def check_checkpoint(path: str | os.PathLike[str], folder: Path, name: str) -> N
 
 def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, prints: Fingerprints) -> None:
     """Raise MemoryFileError naming both sides unless the model `name`, which reads as `fam` says, wrote the file."""
-    changed = f"{name} has changed since, go back to what it was"
-    other = changed if info.model == name else f"choose it with --model {shlex.quote(info.model)}"
-    for number in (each.name for each in fields(FamConfig)):
-        there, here = getattr(info.fam, number), getattr(fam, number)
-        if there != here:
-            raise MemoryFileError(
-                f"{path} was written with {info.model} ({number} {there}), the model here is {name} "
-                f"({number} {here}): {other}, or read the text again"
-            )
+    has_changed = info.model == name
+    other = f"{name} has changed since, go back to what it was" if has_changed else "choose that model"
+    keys = {**info.fam.to_json(), **fam.to_json()}
+    sides = [(key, getattr(info.fam, key), getattr(fam, key)) for key in keys]
     for kind, what in (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
-        there, here = getattr(info, kind), getattr(prints, kind)
+        sides.append((what, getattr(info, kind)[:12], getattr(prints, kind)[:12]))
+    for what, there, here in sides:
         if there != here:
             raise MemoryFileError(
-                f"{path} was written with {info.model} ({what} {there[:12]}), the model here is {name} "
-                f"({what} {here[:12]}): {other}, or read the text again"
+                f"{path} was written with {info.model} ({what} {there}), the model here is {name} ({what} {here}): "
+                f"{other}, or read the text again",
+                remedy={} if has_changed else {"model": shlex.quote(info.model)},
             )
 
 

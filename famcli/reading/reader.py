@@ -22,7 +22,7 @@ from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn import State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
-from famcli.reading.engine import as_batch, call_lengths, check_finite, read_any, start_state
+from famcli.reading.engine import as_batch, call_lengths, check_finite, start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
 from famcli.reading.scoring import score_call
 from famcli.tokens.stream import StreamEncoder, TokenRun
@@ -72,10 +72,16 @@ class Reader:
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
         self._warned: set[str] = set()
         self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
+        if resume is not None:
+            at = resume.snapshot(self._encoder(resume.next_byte, resume.begun))
+        elif self.memory_mode == "compare":
+            at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
+        else:
+            at = Snapshot((start_state(model.network, self.memory_mode),), (None,))
         # The snapshot, and the one after what is certain only because the source ended: changed together, so that
         # an interruption never leaves one without the other.
-        self._at: tuple[Snapshot, Snapshot | None] = (self._first_snapshot(resume), None)
-        self._before_source = self._at[0]
+        self._at: tuple[Snapshot, Snapshot | None] = (at, None)
+        self._before_source = at
 
     # ------------------------------------------------------------------------------------------------ where it stands
 
@@ -91,16 +97,6 @@ class Reader:
     def last_hidden(self) -> Tensor | None:
         """[1, 1, d] of the last token read: it predicts the next one. None if nothing was read."""
         return self._view.last_hidden[0]
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of sources read so far."""
-        return self._view.num_tokens
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks closed so far."""
-        return self._view.num_blocks
 
     @property
     def num_bytes(self) -> int:
@@ -147,7 +143,8 @@ class Reader:
                     if continues and number == 0:
                         self._continue(document)
                     else:
-                        self._begin(document, names)
+                        opening = self._begin(document, names)
+                        self._at = (self._read_unreported(self._at[0], opening), None)
                     index, tentative, self._num_unknown = len(self._sources) - 1, None, 0
                     self._before_source = self._at[0]
                     yield SourceStart(document, index, self._at[0].fed)
@@ -233,8 +230,8 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------ one source
 
-    def _begin(self, document: Source, named: bool) -> None:
-        """A new source: what the last one held back is read for good, then what stands before the new one."""
+    def _begin(self, document: Source, named: bool) -> NDArray[np.int32]:
+        """A new source: what the last one held back is read for good. Returns the tokens that stand before it."""
         self.finish()
         at, records = self._view, self._records(hashed=True)
         tokenizer, ids = self.model.tokenizer, list[int]()
@@ -242,10 +239,10 @@ class Reader:
             ids.append(tokenizer.bos_id)
         if named:
             ids += tokenizer.encode(_heading(document.name, first=not records))
-        at = self._read_unreported(at, np.array(ids, dtype=np.int32))
         self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
         self._sources = (*records, SourceRecord(document.name, _path(document), document.encoding, 0, None))
         self._at = (replace(at, encoder=self._encoder(), fed=0), None)
+        return np.array(ids, dtype=np.int32)
 
     def _continue(self, document: Source) -> None:
         """The last source continues: its text that is not certain yet comes once more, at the head of `document`."""
@@ -350,14 +347,16 @@ class Reader:
 
     def _read_unreported(self, at: Snapshot, ids: NDArray[np.int32]) -> Snapshot:
         """Read tokens for which there is no event. `at.unread` stays: it is the caller's affair."""
-        if not len(ids):
-            return at
-        read = list[tuple[Tensor, State]]()
-        for state in at.states:
-            hidden, after = read_any(self.model.network, ids, state, blocks_per_call=self._blocks_per_call)
-            assert hidden is not None
-            read.append((hidden, after))
-        return at.after(ids, read, self._block_size)
+        network, first = self.model.network, 0
+        for n in call_lengths(len(ids), at.states[0].fill, self._block_size, self._blocks_per_call):
+            part, read = ids[first : first + n], list[tuple[Tensor, State]]()
+            with torch.inference_mode():
+                for state in at.states:
+                    hidden, after = network.read(as_batch(part, network), state)
+                    check_finite(hidden)
+                    read.append((hidden[:, -1:].clone(), after))
+            at, first = at.after(part, read, self._block_size), first + n
+        return at
 
     # ------------------------------------------------------------------------------------------------ reports
 
@@ -422,27 +421,8 @@ class Reader:
             self._warned.add(code)
             yield ReadingWarning(code, message)
 
-    # ------------------------------------------------------------------------------------------------ beginnings
-
     def _encoder(self, start: int = 0, begun: bool | None = None) -> StreamEncoder:
         return StreamEncoder(self.model.tokenizer, start, begun=begun, cut_after=self._cut_after)
-
-    def _first_snapshot(self, resume: Cursor | None) -> Snapshot:
-        if resume is None:
-            modes: tuple[Literal["on", "frozen", "none"], ...]
-            modes = ("on", "frozen") if self.memory_mode == "compare" else (self.memory_mode,)
-            states = tuple(start_state(self.model.network, mode) for mode in modes)
-            return Snapshot(states, (None,) * len(states))
-        return Snapshot(
-            states=(resume.state,),
-            last_hidden=(resume.last_hidden,),
-            open_tokens=resume.open_tokens,
-            unread=resume.unread,
-            encoder=self._encoder(resume.next_byte, resume.begun),
-            fed=resume.next_byte,
-            num_tokens=resume.num_tokens,
-            num_blocks=resume.num_blocks,
-        )
 
 
 def _values(scores: tuple[Tensor, Tensor] | None, received: list[Tensor] | None, n: int) -> _Values:

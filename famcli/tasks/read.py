@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.plain import to_json
 from famcli.reading.append import open_append
 from famcli.reading.cursor import Progress
 from famcli.reading.events import BlockEvent, Event
@@ -48,11 +46,11 @@ class ReadConfig:
     memory_mode: MemoryMode | None = None
 
     def __post_init__(self) -> None:
-        for option, given in (("--append", self.append), ("--force", self.force), ("--kind", self.kind is not None)):
-            if given and self.save is None:
-                raise UsageError(f"{option} is about a memory file: name it with --save")
+        for option, is_given in (("append", self.append), ("force", self.force), ("kind", self.kind is not None)):
+            if is_given and self.save is None:
+                raise UsageError(f"{option} is about a memory file: name one to save to")
         if self.append and self.force:
-            raise UsageError("--append goes on with the memory file, --force replaces it: choose one")
+            raise UsageError("append continues the memory file, force replaces it: choose one")
         if self.save_every <= 0:
             raise UsageError(f"save_every is {self.save_every}, it must be positive")
 
@@ -68,24 +66,13 @@ class Saved:
     num_bytes: int
     num_tokens: int
     num_blocks: int
-    bytes_unread: int
+    bytes_unread: int = field(metadata={"json": "unread"})
     file_size: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "path": str(self.path),
-            "bytes": self.num_bytes,
-            "tokens": self.num_tokens,
-            "blocks": self.num_blocks,
-            "unread": self.bytes_unread,
-            "file_size": self.file_size,
-        }
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """counts: what was read in this run. total_...: of all that the state knows, earlier runs included.
+    """counts: what was read in this run. total: of all that the state knows, earlier runs included.
 
     saved: the last save, None without one. stopped: Ctrl-C ended the wait for more, as it should with `follow`.
     """
@@ -93,25 +80,11 @@ class ReadResult:
     model: str
     memory_mode: MemoryMode
     saved: Saved | None
-    counts: ReadCounts
-    total_bytes: int
-    total_tokens: int
-    total_blocks: int
+    counts: ReadCounts = field(metadata={"json": "read"})
+    total: Progress
     warnings: tuple[str, ...]
     partial: bool
-    stopped: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "model": self.model,
-            "memory_mode": self.memory_mode,
-            "saved": None if self.saved is None else self.saved.to_json(),
-            "read": to_json(self.counts),
-            "total": {"bytes": self.total_bytes, "tokens": self.total_tokens, "blocks": self.total_blocks},
-            "warnings": list(self.warnings),
-            "partial": self.partial,
-        }
+    stopped: bool = field(default=False, metadata={"json": None})
 
 
 ReadEvent = Stage | Advance | Notice | Saved
@@ -189,9 +162,7 @@ class Read:
             memory_mode=self.memory_mode,
             saved=self._saved,
             counts=counts,
-            total_bytes=seen.num_bytes,
-            total_tokens=seen.num_tokens,
-            total_blocks=seen.num_blocks,
+            total=seen,
             warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
             stopped=self._growth is not None and self._growth.stopped,
@@ -218,7 +189,7 @@ class Read:
             document = open_source(document, encoding=self.config.encoding)
         if self.config.follow and is_last:
             if document.size is None or document.path is None:
-                raise UsageError(f"--follow waits for a file to grow; {document.name} is read while it is open anyway")
+                raise UsageError(f"only a file can be followed; {document.name} is read while it is open anyway")
             document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
         return document
 

@@ -173,7 +173,7 @@ class ReadingTracker:
             return
         meaning = "and what it adds means nothing yet"
         if mode is None:
-            meaning = "so the text is read without it; --memory-mode on reads with it"
+            meaning = "so the text is read without it; memory mode 'on' reads with it"
         yield from self.warn(f"the memory of {model.name} is not trained, {meaning}")
 
     def note(self, text: str) -> bool:
@@ -210,7 +210,8 @@ class ReadingTracker:
         document = self._document
         if document is not None and document.is_guessed:
             yield from self.warn(
-                f"{document.name} is no UTF-8; it is read as {document.encoding}, which is a guess (--encoding NAME)"
+                f"{document.name} is not UTF-8; it is read as {document.encoding}, which is a guess: name the encoding "
+                "if it is wrong"
             )
 
     def _why_nothing(self, name: str) -> str | None:

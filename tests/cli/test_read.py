@@ -82,7 +82,7 @@ def test_a_memory_file_is_replaced_by_force_alone_and_the_text_never(
     saved, text = tmp_path / "story.fam", story.read_bytes()
     for options, code, words in (
         ([saved], 0, ""),
-        ([saved], 2, "exists: go on with it by --append, or replace it by --force"),
+        ([saved], 2, "exists: append to it, or replace it (--append or --force)"),
         ([saved, "--force"], 0, ""),
         ([story, "--force"], 2, "is a text that is read, and would be lost: name another file"),
     ):

@@ -64,8 +64,8 @@ def test_what_needs_no_network_is_refused_before_torch_is_loaded(tiny: Path, sav
         (["ask", "", "--load", saved, *mine], 2, "question is empty"),
         (["ask", "Who?", "--load", damaged, *mine], 1, "was cut short"),
         (["ask", "Who?", "--load", text, *mine], 1, "is not a memory file"),
-        (["ask", "Who?", "--load", saved, "--model", other], 1, f"choose it with --model {tiny}"),
-        (["read", text, "--save", saved, "--append", "--model", other], 1, f"choose it with --model {tiny}"),
+        (["ask", "Who?", "--load", saved, "--model", other], 1, f"(--model {tiny})"),
+        (["read", text, "--save", saved, "--append", "--model", other], 1, f"(--model {tiny})"),
     ):
         stdout, stderr, exit_code = run_and_list_heavy(*map(str, arguments))
         assert (stdout, exit_code) == ("", code), stderr

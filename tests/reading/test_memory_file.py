@@ -68,10 +68,10 @@ def test_read_and_append_is_read_whole(tmp_path: Path, data: bytes, where: float
     assert tokens == tokens_of(events)
     torch.testing.assert_close(losses, nll_of(events), rtol=2e-3, atol=2e-3)
     same_reading(whole, reader)
-    assert (whole.num_tokens, whole.num_bytes, whole.num_blocks) == (
-        reader.num_tokens,
+    assert (whole.progress.num_tokens, whole.num_bytes, whole.progress.num_blocks) == (
+        reader.progress.num_tokens,
         reader.num_bytes,
-        reader.num_blocks,
+        reader.progress.num_blocks,
     )
     assert whole.sources()[0].num_replaced == reader.sources()[0].num_replaced
     if source == "file":
@@ -118,7 +118,7 @@ def test_appending_through_a_pipe_again_and_again(tmp_path: Path) -> None:
     whole = Reader(MODEL)
     list(whole.read([pipe(TEXT)]))
     same_reading(whole, reader)
-    assert (reader.num_bytes, reader.num_tokens) == (whole.num_bytes, whole.num_tokens)
+    assert (reader.num_bytes, reader.progress.num_tokens) == (whole.num_bytes, whole.progress.num_tokens)
 
 
 def test_a_block_larger_than_a_document_keeps(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_saved_in_the_middle(tmp_path: Path, cut: int) -> None:
     reader, seen = Reader(MODEL, score=True), []
     for event in reader.read([open_source(path)]):
         seen.append(event)
-        if reader.num_tokens > cut:
+        if reader.progress.num_tokens > cut:
             break
     save_memory(tmp_path / "text.fam", reader)
     mark = load_memory(tmp_path / "text.fam", MODEL)
@@ -180,7 +180,7 @@ def test_loading_and_finishing_is_where_reading_ended(tmp_path: Path, dtype: tor
     loaded = Reader(model, resume=load_memory(tmp_path / "x.fam", model))
     loaded.finish()
     same_reading(reader, loaded)
-    assert loaded.num_tokens == reader.num_tokens
+    assert loaded.progress.num_tokens == reader.progress.num_tokens
     assert info == inspect_memory_file(tmp_path / "x.fam")
     assert info.num_bytes == len(TEXT) - 9
 
@@ -304,8 +304,9 @@ def test_another_way_of_reading_is_named(saved: Path) -> None:
 
 def test_the_checkpoint_that_wrote_it_is_named_as_an_option(saved: Path) -> None:
     fam = FamConfig(block_size=128, memory_segments=1, fam_length=3)
-    with pytest.raises(MemoryFileError, match=r"written with tiny-0 \(block_size 8\).*choose it with --model tiny-0"):
+    with pytest.raises(MemoryFileError, match=r"written with tiny-0 \(block_size 8\).*choose that model") as raised:
         load_memory(saved, tiny_model(ByteTokenizer(), seed=3, fam=fam))
+    assert raised.value.remedy == {"model": "tiny-0"}
 
 
 def test_every_truncation_is_found(saved: Path) -> None:
@@ -515,5 +516,5 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     second, whole = Reader(model, resume=mark), Reader(model)
     list(second.read([document], continues=True))
     list(whole.read([pipe(data)]))
-    assert second.num_tokens == whole.num_tokens == len(data)
+    assert second.num_tokens == whole.progress.num_tokens == len(data)
     same_reading(whole, second)

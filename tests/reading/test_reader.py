@@ -66,7 +66,7 @@ def test_events_at_the_edges(length: int, per_call: int) -> None:
     found = blocks(events)
     assert isinstance(events[0], SourceStart)
     assert isinstance(events[-1], SourceEnd)
-    assert (events[-1].num_bytes, events[-1].num_tokens, reader.num_tokens) == (length, length, length)
+    assert (events[-1].num_bytes, events[-1].num_tokens, reader.progress.num_tokens) == (length, length, length)
     assert text_of(events).encode() == data
     # The begin-of-stream token takes the first place of the first block.
     sizes = [event.num_tokens for event in found]
@@ -75,7 +75,7 @@ def test_events_at_the_edges(length: int, per_call: int) -> None:
     ]
     assert [event.index for event in found] == list(range(len(found)))
     assert [event.closed for event in found] == [(1 + sum(sizes[: i + 1])) % C == 0 for i in range(len(sizes))]
-    assert reader.num_blocks == (length + 1) // C == events[-1].num_blocks
+    assert reader.progress.num_blocks == (length + 1) // C == events[-1].num_blocks
 
     tokens = torch.tensor([[BYTES.tokenizer.bos_id, *data]])
     state, rows = start_state(BYTES.network), []
@@ -187,7 +187,7 @@ def test_several_sources_with_their_names_between(tmp_path: Path) -> None:
     seen += str(tmp_path / "two.txt").encode() + b"]\n\nsecond"
     expected = read_any(BYTES.network, [256, *seen], start_state(BYTES.network))
     torch.testing.assert_close(reader.last_hidden, expected[0], rtol=1e-3, atol=1e-3)
-    assert reader.num_tokens == reader.num_bytes == 16
+    assert reader.progress.num_tokens == reader.num_bytes == 16
     last = blocks(events)[-1]
     assert (last.source, last.source_index, last.span[1]) == (str(tmp_path / "two.txt"), 1, 6)
     plain = Reader(BYTES)

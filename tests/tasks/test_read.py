@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from famcli.errors import MemoryFileError, UsageError
+from famcli.plain import to_json
 from famcli.reading.cursor import Progress
 from famcli.reading.events import BlockEvent
 from famcli.reading.memory_file import inspect_memory_file
@@ -27,13 +28,13 @@ def test_it_reads_and_saves(tmp_path: Path) -> None:
     result = read(byte_model(), [path], ReadConfig(save=memory))
     assert result.saved is not None
     assert result.saved.path == memory
-    assert (result.total_bytes, result.total_tokens) == (len(TEXT), len(TEXT))
+    assert (result.total.num_bytes, result.total.num_tokens) == (len(TEXT), len(TEXT))
     assert result.counts.num_bytes == len(TEXT)
-    assert result.counts.num_blocks == result.total_blocks == (len(TEXT) + 1) // 8
+    assert result.counts.num_blocks == result.total.num_blocks == (len(TEXT) + 1) // 8
     assert not result.partial
     info = inspect_memory_file(memory)
     assert (info.kind, info.num_bytes) == ("full", len(TEXT))
-    assert json.dumps(result.to_json(), allow_nan=False)
+    assert json.dumps(to_json(result), allow_nan=False)
 
 
 def test_without_a_memory_file_it_only_reads(tmp_path: Path) -> None:
@@ -56,8 +57,8 @@ def test_appending_goes_on_where_reading_stopped(cut: int, kind: str, tmp_path: 
     at_once = Read(model)
     list(at_once.events([path]))
     assert inspect_memory_file(memory).kind == kind
-    assert appended.result().total_bytes == len(TEXT)
-    assert appended.result().total_tokens == at_once.result().total_tokens
+    assert appended.result().total.num_bytes == len(TEXT)
+    assert appended.result().total.num_tokens == at_once.result().total.num_tokens
     assert sum(event.num_bytes for event in collect(events, Advance)) == appended.result().counts.num_bytes
     if kind == "full":
         same_reading(appended._reader, at_once._reader)
@@ -80,7 +81,7 @@ def test_appending_another_file_adds_a_source(tmp_path: Path) -> None:
     result = read(model, others, ReadConfig(save=memory, append=True))
     assert [Path(source.name).name for source in result.counts.sources] == ["b.txt", "c.txt"]
     assert result.counts.num_bytes == 120
-    assert result.total_bytes == len(TEXT) + 120
+    assert result.total.num_bytes == len(TEXT) + 120
     assert len(inspect_memory_file(memory).sources) == 3
 
 
@@ -102,8 +103,8 @@ def test_an_interrupted_reading_can_be_saved_and_gone_on_with(tmp_path: Path) ->
     assert inspect_memory_file(memory).progress == Progress(num_bytes, num_bytes, saved.num_blocks, saved.bytes_unread)
     rest = read(model, [path], ReadConfig(save=memory, append=True))
     assert rest.counts.num_bytes == saved.bytes_unread
-    assert rest.total_blocks == saved.num_blocks + rest.counts.num_blocks
-    assert rest.total_bytes == rest.total_tokens == len(TEXT)
+    assert rest.total.num_blocks == saved.num_blocks + rest.counts.num_blocks
+    assert rest.total.num_bytes == rest.total.num_tokens == len(TEXT)
     assert not rest.partial
 
 
@@ -124,7 +125,7 @@ def test_an_existing_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert memory.read_bytes() == b"precious"
     memory.unlink()
     read(byte_model(), [write(tmp_path, b"Older.", "older.txt")], ReadConfig(save=memory))
-    with pytest.raises(UsageError, match="--append"):
+    with pytest.raises(UsageError, match="append to it"):
         Read(byte_model(), ReadConfig(save=memory))
     read(byte_model(), [path], ReadConfig(save=memory, force=True))
     assert inspect_memory_file(memory).num_bytes == len(TEXT)
@@ -158,9 +159,9 @@ def test_targets_are_checked_before_anything_is_read(tmp_path: Path) -> None:
 
 def test_an_empty_document_is_kept_too(tmp_path: Path) -> None:
     path, memory = write(tmp_path, b""), tmp_path / "text.fam"
-    assert read(byte_model(), [path], ReadConfig(save=memory)).total_tokens == 0
+    assert read(byte_model(), [path], ReadConfig(save=memory)).total.num_tokens == 0
     path.write_bytes(TEXT)
-    assert read(byte_model(), [path], ReadConfig(save=memory, append=True)).total_tokens == len(TEXT)
+    assert read(byte_model(), [path], ReadConfig(save=memory, append=True)).total.num_tokens == len(TEXT)
 
 
 def test_it_follows_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +183,7 @@ def test_it_follows_a_file_that_grows(tmp_path: Path, monkeypatch: pytest.Monkey
     list(task.events([path]))
     writer.join()
     assert grown.is_set()
-    assert task.result().total_bytes == len(TEXT)
+    assert task.result().total.num_bytes == len(TEXT)
     whole = Read(byte_model())
     list(whole.events([write(tmp_path, TEXT, "whole.txt")]))
     same_reading(task._reader, whole._reader)
@@ -214,7 +215,7 @@ def test_a_file_that_was_moved_is_not_read_twice(tmp_path: Path) -> None:
         read(byte_model(), [moved], ReadConfig(save=memory, append=True))
     assert memory.read_bytes() == before
     other = write(tmp_path, b"Another text.", "other.txt")
-    assert read(byte_model(), [other], ReadConfig(save=memory, append=True)).total_bytes == len(TEXT) + 13
+    assert read(byte_model(), [other], ReadConfig(save=memory, append=True)).total.num_bytes == len(TEXT) + 13
 
 
 def test_an_interruption_ends_the_wait_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,5 +277,5 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
 
 
 def test_a_pipe_cannot_be_followed() -> None:
-    with pytest.raises(UsageError, match="--follow"):
+    with pytest.raises(UsageError, match="can be followed"):
         list(Read(byte_model(), ReadConfig(follow=True)).events([pipe(TEXT)]))

@@ -1,4 +1,4 @@
-"""Lines as units of scoring: tokens that never reach across a line break, and where each line lies in the source."""
+"""Lines as units of scoring: where each lies in the source, and which stand out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from famcli.errors import UsageError
+
+WINDOW = 1000
+MIN_LINES = 30
+MIN_DEVIATION = 0.01
+# Makes the median absolute deviation of a normal distribution its standard deviation.
+_NORMAL = 1.4826
+
 
 MAX_LINE_TEXT = 4096
 """Characters of a line's text that are kept to be shown."""
@@ -57,3 +66,39 @@ class LineCollector:
             self.waiting.append(Line(self._number, self._start, self._end, text, is_cut))
             self._number += 1
         self._start, self._text, self._length = None, "", 0
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A line that stands out: its bits per byte, the median and the limit it was held against."""
+
+    bits_per_byte: float
+    median: float
+    limit: float
+
+
+class AlertRule:
+    """Alerts on lines whose bits per byte exceed median + factor x 1.4826 x MAD of the last 1,000 lines before them.
+
+    MAD is the median absolute deviation, taken as at least 0.01 bits per byte so that a log of equal lines does not
+    alert on rounding. The first 30 lines never alert. Blank lines are neither judged nor remembered (see the caller).
+    """
+
+    def __init__(self, factor: float) -> None:
+        if not 0 < factor < float("inf"):
+            raise UsageError(f"alert is {factor:g}, it must be a positive number of deviations")
+        self.factor = factor
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+
+    def judge(self, bits_per_byte: float) -> Alert | None:
+        """An alert if the next line stands out from those before it; the line is remembered either way."""
+        alert = None
+        if len(self._recent) >= MIN_LINES:
+            recent = np.fromiter(self._recent, np.float64, len(self._recent))
+            median = float(np.median(recent))
+            deviation = max(float(np.median(np.abs(recent - median))), MIN_DEVIATION)
+            limit = median + self.factor * _NORMAL * deviation
+            if bits_per_byte > limit:
+                alert = Alert(bits_per_byte, median, limit)
+        self._recent.append(bits_per_byte)
+        return alert

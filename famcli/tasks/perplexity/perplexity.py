@@ -6,20 +6,16 @@ without one cannot be compared.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import get_args
 
 from famcli.checkpoint.model import Model
-from famcli.documents.source import Source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.plain import to_json
-from famcli.reading.events import BlockEvent, TextEvent
 from famcli.reading.reader import READING_MODES, Reader, ReadingMode
-from famcli.tasks.perplexity.alert import AlertRule
-from famcli.tasks.perplexity.scores import Batches, Difference, Score, Tally
+from famcli.tasks.perplexity.lines import AlertRule
+from famcli.tasks.perplexity.scores import Difference, Score, Tally
 from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
 from famcli.tasks.task import (
     Advance,
@@ -32,18 +28,6 @@ from famcli.tasks.task import (
     open_documents,
     run,
 )
-
-__all__ = [
-    "FileScore",
-    "Perplexity",
-    "PerplexityConfig",
-    "PerplexityEvent",
-    "PerplexityResult",
-    "Score",
-    "UnitScore",
-    "define",
-    "perplexity",
-]
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class PerplexityConfig:
             raise UsageError(f"per '{self.per}' is unknown: use one of {', '.join(get_args(Per))}")
         if self.alert is not None:
             if self.per != "line":
-                raise UsageError("--alert judges lines: add --per line")
+                raise UsageError("an alert judges lines, so figures are needed per line", remedy={"per": "line"})
             AlertRule(self.alert)
 
 
@@ -82,15 +66,6 @@ class FileScore:
     difference: Difference | None
     partial: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "source": to_json(self.source),
-            "scores": [score.to_json() for score in self.scores],
-            "difference": None if self.difference is None else self.difference.to_json(),
-            "partial": self.partial,
-        }
-
 
 @dataclass(frozen=True)
 class PerplexityResult:
@@ -101,24 +76,10 @@ class PerplexityResult:
     total: tuple[Score, ...]
     difference: Difference | None
     num_alerts: int | None
-    counts: ReadCounts
+    counts: ReadCounts = field(metadata={"json": "read"})
     definition: str
     warnings: tuple[str, ...]
     partial: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "model": self.model,
-            "files": [file.to_json() for file in self.files],
-            "total": [score.to_json() for score in self.total],
-            "difference": None if self.difference is None else self.difference.to_json(),
-            "alerts": self.num_alerts,
-            "read": to_json(self.counts),
-            "definition": self.definition,
-            "warnings": list(self.warnings),
-            "partial": self.partial,
-        }
 
 
 PerplexityEvent = Stage | Advance | Notice | UnitScore | FileScore
@@ -139,8 +100,7 @@ class Perplexity:
         self._mode: ReadingMode = mode
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._files: list[FileScore] = []
-        self._total = tuple(Tally(mode) for mode in self.memory_modes)
-        self._differences = Batches()
+        self._total = Tally(self.memory_modes)
         self._current: SourceScorer | None = None
         self._rule = None if self.config.alert is None else AlertRule(self.config.alert)
         self._num_alerts = 0
@@ -154,26 +114,38 @@ class Perplexity:
     def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
         """Read and score. With per="line" a line's event comes as soon as its newline has come."""
         yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
+        by_line = self.config.per == "line"
         for document in open_documents(documents):
-            yield from self._score(document)
+            # A pipe is scored while it is open: its lines must not wait for a whole block.
+            eager = document.size is None and self.config.per in ("line", "token")
+            reader = Reader(self.model, memory_mode=self._mode, score=True, eager=eager, cut_lines=by_line)
+            scorer = SourceScorer(self.model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
+            self._current = scorer
+            for event in reader.read([document]):
+                units = self._counted(scorer.add(event))
+                yield from self._tracker.record(event)
+                yield from units
+            yield from self._counted(scorer.finish())
+            file = self._file_score(scorer, self._tracker.counts().sources[-1], partial=False)
+            self._current = None
+            self._files.append(file)
+            self._total.merge(scorer.tally)
+            yield file
         self._finished = True
 
     def result(self) -> PerplexityResult:
         """What was scored so far; partial until `events` is exhausted."""
-        files, total, differences = list(self._files), self._total, self._differences
-        counts = self._tracker.counts()
+        files, total, counts = list(self._files), self._total, self._tracker.counts()
         if self._current is not None and len(counts.sources) > len(files):  # interrupted: what was read counts
             files.append(self._file_score(self._current, counts.sources[len(files)], partial=True))
-            total = tuple(Tally(mode) for mode in self.memory_modes)
-            differences = Batches()
-            _merge(total, differences, self._total, self._differences)
-            _merge(total, differences, self._current.tallies, self._current.differences)
-        scores = tuple(tally.score() for tally in total)
+            total = Tally(self.memory_modes)
+            total.merge(self._total)
+            total.merge(self._current.tally)
         return PerplexityResult(
             model=self.model.name,
             files=tuple(files),
-            total=scores,
-            difference=_difference(scores, differences),
+            total=total.scores(),
+            difference=total.difference(),
             num_alerts=None if self._rule is None else self._num_alerts,
             counts=counts,
             definition=self.definition,
@@ -181,33 +153,13 @@ class Perplexity:
             partial=not self._finished,
         )
 
-    def _score(self, document: Source) -> Iterator[PerplexityEvent]:
-        by_line = self.config.per == "line"
-        eager = document.size is None and self.config.per in ("line", "token")
-        reader = Reader(self.model, memory_mode=self._mode, score=True, eager=eager, cut_lines=by_line)
-        scorer = SourceScorer(self.model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
-        self._current = scorer
-        for event in reader.read([document]):
-            if by_line and isinstance(event, TextEvent):
-                scorer.see(event.piece)
-            units = self._counted(scorer.add(event)) if isinstance(event, BlockEvent) else []
-            yield from self._tracker.record(event)
-            yield from units
-        yield from self._counted(scorer.finish())
-        file = self._file_score(scorer, self._tracker.counts().sources[-1], partial=False)
-        self._current = None
-        self._files.append(file)
-        _merge(self._total, self._differences, scorer.tallies, scorer.differences)
-        yield file
-
     def _counted(self, units: Iterable[UnitScore]) -> list[UnitScore]:
         found = list(units)
         self._num_alerts += sum(unit.alert is not None for unit in found)
         return found
 
     def _file_score(self, scorer: SourceScorer, source: SourceCounts, partial: bool) -> FileScore:
-        scores = tuple(tally.score() for tally in scorer.tallies)
-        return FileScore(source, scores, _difference(scores, scorer.differences), partial)
+        return FileScore(source, scorer.tally.scores(), scorer.tally.difference(), partial)
 
 
 def perplexity(model: Model, documents: Documents, config: PerplexityConfig | None = None) -> PerplexityResult:
@@ -235,22 +187,4 @@ def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
         "exp(nll / tokens); bits per byte: nll / ln 2 / source bytes (a byte-order mark is not counted); accuracy: "
         "the share of tokens that were the most likely one; \u00b1: the standard error of nll / tokens over blocks. "
         f"No end-of-text token is scored.{lines}"
-    )
-
-
-def _merge(tallies: tuple[Tally, ...], differences: Batches, others: tuple[Tally, ...], more: Batches) -> None:
-    for tally, other in zip(tallies, others, strict=True):
-        tally.merge(other)
-    differences.merge(more)
-
-
-def _difference(scores: tuple[Score, ...], differences: Batches) -> Difference | None:
-    if len(scores) < 2 or not scores[0].num_tokens:
-        return None
-    on, frozen = scores  # of the same tokens
-    nll, num_bytes = on.nll - frozen.nll, on.num_bytes
-    return Difference(
-        nll_per_token=nll / on.num_tokens,
-        standard_error=differences.standard_error,
-        bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
     )

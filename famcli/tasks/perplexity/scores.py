@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,56 +13,23 @@ from famcli.nn import MemoryMode
 
 @dataclass(frozen=True)
 class Score:
-    """Figures over some tokens under one memory mode.
+    """Figures over some tokens under one memory mode; None where nothing was scored.
 
-    num_tokens, num_bytes: scored tokens, and the source bytes they stand for. nll: their total negative
-    log-likelihood in nats. num_correct: how many of them were the most likely token. standard_error: of nll per token
-    (see `Batches`); None where it has no meaning.
+    num_tokens, num_bytes: scored tokens, and the source bytes they stand for. nll: their total negative log-likelihood
+    in nats. standard_error: of nll_per_token (see `Batches`). perplexity: exp(nll_per_token), infinite where that
+    overflows. bits_per_byte: nll in bits over source bytes, which is comparable between tokenizers. accuracy: the share
+    of tokens that were the most likely one (the PG-19 figure of arXiv 2404.09173).
     """
 
     memory_mode: MemoryMode
     num_tokens: int
     num_bytes: int
     nll: float
-    num_correct: int
-    standard_error: float | None = None
-
-    @property
-    def nll_per_token(self) -> float | None:
-        """Mean negative log-likelihood in nats; None when nothing was scored."""
-        return self.nll / self.num_tokens if self.num_tokens else None
-
-    @property
-    def perplexity(self) -> float | None:
-        """exp(nll per token); infinite where that overflows."""
-        mean = self.nll_per_token
-        if mean is None:
-            return None
-        return math.exp(mean) if mean < 700 else math.inf
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """Total nll in bits over scored source bytes; comparable between tokenizers."""
-        return self.nll / math.log(2) / self.num_bytes if self.num_bytes else None
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of scored tokens that were the most likely one (the PG-19 figure of arXiv 2404.09173)."""
-        return self.num_correct / self.num_tokens if self.num_tokens else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, derived ones included."""
-        return {
-            "memory_mode": self.memory_mode,
-            "tokens": self.num_tokens,
-            "bytes": self.num_bytes,
-            "nll": self.nll,
-            "nll_per_token": self.nll_per_token,
-            "standard_error": self.standard_error,
-            "perplexity": self.perplexity,
-            "bits_per_byte": self.bits_per_byte,
-            "accuracy": self.accuracy,
-        }
+    nll_per_token: float | None
+    standard_error: float | None
+    perplexity: float | None
+    bits_per_byte: float | None
+    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -77,14 +43,6 @@ class Difference:
     standard_error: float | None
     bits_per_byte: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "nll_per_token": self.nll_per_token,
-            "standard_error": self.standard_error,
-            "bits_per_byte": self.bits_per_byte,
-        }
-
 
 class Batches:
     """A ratio sum(x) / sum(n) over batches that are taken as independent, and its standard error.
@@ -94,66 +52,111 @@ class Batches:
 
     def __init__(self) -> None:
         self.count = 0
-        self._x = self._n = self._xx = self._xn = self._nn = 0.0
+        # Sums of x, n, x^2, x n and n^2: all that the error needs, however many batches there are.
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     def add(self, x: float, n: int) -> None:
         """One more batch of n tokens with total x."""
         if n:
             self.count += 1
-            self._x, self._n = self._x + x, self._n + n
-            self._xx, self._xn, self._nn = self._xx + x * x, self._xn + x * n, self._nn + n * n
+            self._add((x, n, x * x, x * n, n * n))
 
     def merge(self, other: Batches) -> None:
         """All batches of another one too."""
         self.count += other.count
-        self._x, self._n = self._x + other._x, self._n + other._n
-        self._xx, self._xn, self._nn = self._xx + other._xx, self._xn + other._xn, self._nn + other._nn
+        self._add(other._sums)
+
+    def _add(self, more: tuple[float, float, float, float, float]) -> None:
+        a, b = self._sums, more
+        self._sums = (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4])
 
     @property
     def standard_error(self) -> float | None:
         """None below two batches."""
         if self.count < 2:
             return None
-        r = self._x / self._n
-        squares = max(0.0, self._xx - 2 * r * self._xn + r * r * self._nn)
-        return math.sqrt(self.count / (self.count - 1) * squares) / self._n
+        x, n, xx, xn, nn = self._sums
+        r = x / n
+        squares = max(0.0, xx - 2 * r * xn + r * r * nn)
+        return math.sqrt(self.count / (self.count - 1) * squares) / n
 
 
 class Tally:
-    """Sums over tokens under one memory mode, and over blocks for the error bar."""
+    """Sums over the same tokens under one memory mode or two, and over blocks for the error bars."""
 
-    def __init__(self, memory_mode: MemoryMode) -> None:
-        self.memory_mode = memory_mode
-        self.num_tokens = self.num_bytes = self.num_correct = 0
-        self.nll = 0.0
-        self._batches = Batches()
-        self._open_nll, self._open_tokens = 0.0, 0
+    def __init__(self, memory_modes: tuple[MemoryMode, ...]) -> None:
+        self.memory_modes = memory_modes
+        self.num_tokens = self.num_bytes = 0
+        self._nll, self._num_correct = [0.0] * len(memory_modes), [0] * len(memory_modes)
+        self._batches, self._paired = [Batches() for _ in memory_modes], Batches()
+        self._open_nll, self._open_tokens = [0.0] * len(memory_modes), 0
 
     def add(self, nll: NDArray[np.float64], correct: NDArray[np.bool_], num_bytes: NDArray[np.int64]) -> None:
-        """Tokens [n] of the open block; those with NaN for nll are not scored, and neither are their bytes."""
-        scored = ~np.isnan(nll)
-        total, count = float(nll[scored].sum()), int(scored.sum())
-        self.nll, self.num_tokens = self.nll + total, self.num_tokens + count
+        """Tokens of the open block: nll and correct [mode, n], num_bytes [n]. Those with NaN are not scored, and
+        neither are their bytes."""
+        scored = ~np.isnan(nll[0])
+        self.num_tokens += int(scored.sum())
         self.num_bytes += int(num_bytes[scored].sum())
-        self.num_correct += int(correct[scored].sum())
-        self._open_nll, self._open_tokens = self._open_nll + total, self._open_tokens + count
+        self._open_tokens += int(scored.sum())
+        for mode in range(len(self.memory_modes)):
+            total = float(nll[mode][scored].sum())
+            self._nll[mode] += total
+            self._open_nll[mode] += total
+            self._num_correct[mode] += int(correct[mode][scored].sum())
 
-    def close_block(self) -> tuple[float, int]:
-        """The open block is one batch; returns its total and number of tokens."""
-        batch = self._open_nll, self._open_tokens
-        self._batches.add(*batch)
-        self._open_nll, self._open_tokens = 0.0, 0
-        return batch
+    def close_block(self) -> None:
+        """The open block is one batch. A block that a source ends in counts too, with fewer tokens."""
+        for batches, nll in zip(self._batches, self._open_nll, strict=True):
+            batches.add(nll, self._open_tokens)
+        if len(self._open_nll) > 1:
+            self._paired.add(self._open_nll[0] - self._open_nll[1], self._open_tokens)
+        self._open_nll, self._open_tokens = [0.0] * len(self.memory_modes), 0
 
     def merge(self, other: Tally) -> None:
-        """What another one counted too; its open block must be closed."""
-        self.nll += other.nll
+        """What another one counted too, but for its open block's error."""
         self.num_tokens += other.num_tokens
         self.num_bytes += other.num_bytes
-        self.num_correct += other.num_correct
-        self._batches.merge(other._batches)
+        for mode, batches in enumerate(self._batches):
+            self._nll[mode] += other._nll[mode]
+            self._num_correct[mode] += other._num_correct[mode]
+            batches.merge(other._batches[mode])
+        self._paired.merge(other._paired)
 
-    def score(self, with_error: bool = True) -> Score:
-        """The figures so far."""
-        error = self._batches.standard_error if with_error else None
-        return Score(self.memory_mode, self.num_tokens, self.num_bytes, self.nll, self.num_correct, error)
+    def scores(self, with_error: bool = True) -> tuple[Score, ...]:
+        """The figures so far, one for each memory mode."""
+        rows = zip(self.memory_modes, self._nll, self._num_correct, self._batches, strict=True)
+        return tuple(
+            _score(
+                mode, self.num_tokens, self.num_bytes, nll, num_correct, batches.standard_error if with_error else None
+            )
+            for mode, nll, num_correct, batches in rows
+        )
+
+    def difference(self) -> Difference | None:
+        """Between two memory modes, where tokens were scored."""
+        if len(self._nll) < 2 or not self.num_tokens:
+            return None
+        nll = self._nll[0] - self._nll[1]
+        return Difference(
+            nll_per_token=nll / self.num_tokens,
+            standard_error=self._paired.standard_error,
+            bits_per_byte=nll / math.log(2) / self.num_bytes if self.num_bytes else None,
+        )
+
+
+def _score(
+    memory_mode: MemoryMode, num_tokens: int, num_bytes: int, nll: float, num_correct: int, error: float | None
+) -> Score:
+    mean = nll / num_tokens if num_tokens else None
+    return Score(
+        memory_mode=memory_mode,
+        num_tokens=num_tokens,
+        num_bytes=num_bytes,
+        nll=nll,
+        nll_per_token=mean,
+        standard_error=error,
+        # exp overflows beyond 709.
+        perplexity=None if mean is None else math.exp(mean) if mean < 700 else math.inf,
+        bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
+        accuracy=num_correct / num_tokens if num_tokens else None,
+    )

@@ -15,8 +15,9 @@ from famcli.documents.opening import open_source
 from famcli.errors import DocumentError, UsageError
 from famcli.nn import FamConfig
 from famcli.plain import to_json
-from famcli.tasks.perplexity.perplexity import FileScore, Perplexity, PerplexityConfig, UnitScore, perplexity
+from famcli.tasks.perplexity.perplexity import FileScore, Perplexity, PerplexityConfig, perplexity
 from famcli.tasks.perplexity.scores import Batches
+from famcli.tasks.perplexity.units import UnitScore
 from famcli.tasks.task import Advance, Notice, Stage
 from tests.reading.support import pipe, tiny_model
 from tests.tasks.support import byte_model, collect, with_sidecar, without_bos, write
@@ -196,7 +197,7 @@ def test_an_empty_file_scores_nothing(tmp_path: Path) -> None:
         result = perplexity(byte_model(), [write(tmp_path, "")], PerplexityConfig(per=per))  # type: ignore[arg-type]
         total = result.total[0]
         assert (total.num_tokens, total.nll, total.perplexity, total.bits_per_byte) == (0, 0.0, None, None)
-        assert json.dumps(result.to_json(), allow_nan=False)
+        assert json.dumps(to_json(result), allow_nan=False)
 
 
 def test_invalid_bytes_are_counted_and_reported(tmp_path: Path) -> None:
@@ -292,4 +293,4 @@ def test_events_and_results_are_json(tmp_path: Path) -> None:
         task = Perplexity(byte_model(), PerplexityConfig(per=per, memory_mode="compare"))  # type: ignore[arg-type]
         for number, event in zip(count(), task.events([write(tmp_path, TEXT)]), strict=False):
             assert json.dumps(to_json(event), allow_nan=False), number
-        assert json.dumps(task.result().to_json(), allow_nan=False)
+        assert json.dumps(to_json(task.result()), allow_nan=False)

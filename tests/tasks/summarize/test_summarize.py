@@ -270,7 +270,7 @@ def test_a_guessed_encoding_is_named(encoding: str, guessed: bool, tmp_path: Pat
     path = tmp_path / "text.txt"
     path.write_bytes((prose(20) + "Où est le café de la gare ? Il est fermé. " * 20).encode(encoding))
     result = summarize(byte_model(), [path])
-    said = f"{path} is no UTF-8; it is read as cp1252, which is a guess (--encoding NAME)"
+    said = f"{path} is not UTF-8; it is read as cp1252, which is a guess: name the encoding if it is wrong"
     assert result.warnings == ((said,) if guessed else ())
 
 

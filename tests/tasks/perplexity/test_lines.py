@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from famcli.errors import UsageError
-from famcli.tasks.perplexity.alert import MIN_DEVIATION, MIN_LINES, WINDOW, AlertRule
+from famcli.tasks.perplexity.lines import MIN_DEVIATION, MIN_LINES, WINDOW, AlertRule
 
 
 def test_the_first_lines_never_alert() -> None:
@@ -49,5 +49,5 @@ def test_easy_lines_never_alert() -> None:
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
 def test_the_factor_is_a_positive_number(factor: float) -> None:
-    with pytest.raises(UsageError, match="--alert"):
+    with pytest.raises(UsageError, match="alert is"):
         AlertRule(factor)
