@@ -516,5 +516,5 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     second, whole = Reader(model, resume=mark), Reader(model)
     list(second.read([document], continues=True))
     list(whole.read([pipe(data)]))
-    assert second.num_tokens == whole.progress.num_tokens == len(data)
+    assert second.progress.num_tokens == whole.progress.num_tokens == len(data)
     same_reading(whole, second)

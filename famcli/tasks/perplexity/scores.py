@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ class Score:
     num_tokens, num_bytes: scored tokens, and the source bytes they stand for. nll: their total negative log-likelihood
     in nats. standard_error: of nll_per_token (see `Batches`). perplexity: exp(nll_per_token), infinite where that
     overflows. bits_per_byte: nll in bits over source bytes, which is comparable between tokenizers. accuracy: the share
-    of tokens that were the most likely one (the PG-19 figure of arXiv 2404.09173).
+    of tokens that were the most likely one (the PG-19 figure of arXiv 2404.09173), num_correct how many they are.
     """
 
     memory_mode: MemoryMode
@@ -30,6 +30,7 @@ class Score:
     perplexity: float | None
     bits_per_byte: float | None
     accuracy: float | None
+    num_correct: int = field(metadata={"json": None})
 
 
 @dataclass(frozen=True)
@@ -159,4 +160,5 @@ def _score(
         perplexity=None if mean is None else math.exp(mean) if mean < 700 else math.inf,
         bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
         accuracy=num_correct / num_tokens if num_tokens else None,
+        num_correct=num_correct,
     )

@@ -245,7 +245,7 @@ def test_the_untrained_memory_is_left_out_unless_asked_for(tmp_path: Path) -> No
     result = perplexity(model, [path])
     assert result.total[0].memory_mode == "none"
     assert "not trained" in result.warnings[0]
-    assert "--memory-mode on" in result.warnings[0]
+    assert "memory mode 'on'" in result.warnings[0]
     result = perplexity(model, [path], PerplexityConfig(memory_mode="on"))
     assert result.total[0].memory_mode == "on"
     assert result.warnings == ("the memory of tiny-0 is not trained, and what it adds means nothing yet",)
