@@ -44,7 +44,12 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_make_knows_the_commands_of_the_readme() -> None:
-    for target in sorted(set(re.findall(r"\bmake ([a-z-]+)", TEXT))):
+    text = TEXT
+    for example in examples(TEXT):  # what commands print is not the README's own text: a novel may "make clear"
+        text = text.replace(example.output, "")
+    targets = sorted(set(re.findall(r"\bmake ([a-z-]+)", text)))
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
         done = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
