@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.cli.eval.options import check_files, modes_of, parse_lengths
-from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import (
+    CommonOptions,
+    CompareModeOption,
+)
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -74,9 +77,7 @@ def qa(
     ] = 0,
     memory_mode: CompareModeOption = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws documents and places.")] = 0,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Measure evidence, answers and cost of `famcli ask`.
 
@@ -92,9 +93,9 @@ def qa(
     if not texts:
         raise UsageError("this famcli comes without its example novel: give --filler FILE")
     check_files([*files, *texts])
-    with Work(report, output) as work:
+    with Work(common) as work:
         groups = _groups(files, rules)
-        model = work.open_model(machine)
+        model = work.open_model()
         from benchmarks.quality.qa import QaConfig
         from benchmarks.quality.qa_texts import placed_documents
 

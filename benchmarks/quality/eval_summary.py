@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.eval.options import modes_of
-from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import (
+    CommonOptions,
+    CompareModeOption,
+)
 from famcli.cli.render import describe_seconds, plural
 from famcli.cli.work import Work
 from famcli.errors import UsageError
@@ -42,9 +45,7 @@ def summary(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws texts.")] = 0,
     memory_mode: CompareModeOption = None,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Judge summaries by ROUGE beside LEAD, TextRank and LexRank.
 
@@ -54,14 +55,14 @@ def summary(
     for file in files:
         if not file.is_file():
             raise UsageError(f"{file} is no file; give .jsonl(.zst) files of texts with summaries")
-    with Work(report, output) as work:
+    with Work(common) as work:
         from benchmarks.quality.summaries import SetScores, median_words, rouge, score_set
         from benchmarks.quality.summary_peers import rankings
         from benchmarks.quality.summary_sets import drawn, read_items
 
         peers, began, found = rankings(), time.monotonic(), list[SetScores]()
         rouge()
-        model = work.open_model(machine)
+        model = work.open_model()
         subjects = [(model, mode) for mode in modes_of(model, memory_mode)]
         try:
             for file in files:

@@ -13,16 +13,14 @@ import typer
 from famcli.cli.failures import EXIT_FAILED
 from famcli.cli.options import (
     AnswerOptions,
+    CommonOptions,
     DocumentOptions,
     EachOption,
     FileOption,
     HtmlOption,
     LoadOption,
-    MachineOptions,
     MemoryModeOption,
-    OutputOptions,
     ReadingsOptions,
-    ReportOptions,
     check_html,
 )
 from famcli.cli.show_answers import AnswersShown, describe_reading
@@ -66,10 +64,8 @@ def ask(
     each: EachOption = False,
     answering: AnswerOptions,
     readings: ReadingsOptions,
-    machine: MachineOptions,
     documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Ask questions about texts; evidence is quoted and verified.
 
@@ -87,13 +83,13 @@ def ask(
     check_html(html, each, texts)
     if str(listed) == "-" and not load and ("-" in (texts or ["-"])):
         raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")
-    with Work(report, output) as work:
+    with Work(common) as work:
         names = [] if load else work.check_documents(texts, documents)
         asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
         from famcli.tasks.ask.question import Question
 
         Question.check(asked)
-        model = work.open_model(machine, load)
+        model = work.open_model(load)
         config = make_config(answering, documents, memory_mode, 3, question_first)
         cache = readings.open() if readings.readings_limit and not load else None
         results, found = [], 0

@@ -17,6 +17,7 @@ from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated
 from famcli.cli.options import (
     AnswerOptions,
+    CommonOptions,
     DocumentOptions,
     FileOption,
     LoadOption,
@@ -72,9 +73,9 @@ def chat(
     texts = [*(files or []), *(file or [])]
     if bool(load) == bool(texts) or "-" in texts:
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
-    with Work(report, OutputOptions()) as work:
+    with Work(CommonOptions(machine, OutputOptions(), report)) as work:
         names = [] if load else work.check_documents(texts, documents)
-        model = work.open_model(machine, load)
+        model = work.open_model(load)
         config = make_config(answering, documents, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 

@@ -193,6 +193,15 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class CommonOptions:
+    """What every command takes that reads with a network."""
+
+    machine: MachineOptions
+    output: OutputOptions
+    report: ReportOptions
+
+
+@dataclass(frozen=True)
 class DocumentOptions:
     """How the bytes of documents become text."""
 
@@ -346,22 +355,23 @@ def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
 
 
 def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with each parameter that is an option group replaced by the group's fields, for typer to read."""
+    """`function` with each parameter that is an option group replaced by the group's fields, for typer to read.
+
+    A group may hold other groups.
+    """
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, type] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints[name]
-        if isinstance(hint, type) and is_dataclass(hint):
-            groups[name] = hint
-            parameters += _parameters_of(hint)
+        if is_dataclass(hints[name]):
+            parameters += _parameters_of(hints[name])
         else:
-            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(function)
     def expanded(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        for name, hint in hints.items():
+            if is_dataclass(hint):
+                values[name] = _filled(hint, values)
         function(**values)
 
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -369,15 +379,24 @@ def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
-def _parameters_of(group: type) -> list[inspect.Parameter]:
+def _filled(group: Any, values: dict[str, Any]) -> Any:
     hints = get_type_hints(group, include_extras=True)
-    found = []
+    names = [field.name for field in fields(group)]
+    return group(
+        **{name: _filled(hints[name], values) if is_dataclass(hints[name]) else values.pop(name) for name in names}
+    )
+
+
+def _parameters_of(group: Any) -> list[inspect.Parameter]:
+    hints, found = get_type_hints(group, include_extras=True), list[inspect.Parameter]()
     for field in fields(group):
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            found += _parameters_of(hint)
+            continue
         assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
-        hints[field.name].__metadata__[0].rich_help_panel = group.PANEL  # type: ignore[attr-defined]
+        hint.__metadata__[0].rich_help_panel = group.PANEL
         found.append(
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-            )
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
         )
     return found

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.options import (
+    CommonOptions,
     CompareModeOption,
     DocumentOptions,
     FilesArgument,
-    MachineOptions,
-    OutputOptions,
-    ReportOptions,
 )
 from famcli.cli.render import plural
 from famcli.cli.work import Work
@@ -42,10 +40,8 @@ def ppl(
         ),
     ] = None,
     memory_mode: CompareModeOption = None,
-    machine: MachineOptions,
     documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Measure perplexity, bits per byte, next-token accuracy.
 
@@ -57,11 +53,11 @@ def ppl(
         raise UsageError(f"--alert judges lines, but --per {per} was asked for; leave one of them out")
     if alert is not None and not alert > 0:
         raise UsageError(f"--alert is {alert:g}, it must be a positive number of deviations")
-    if output.json and (per or alert is not None):
+    if common.output.json and (per or alert is not None):
         raise UsageError("--json prints one object at the end; use --jsonl to have each line, block or token")
-    with Work(report, output) as work:
+    with Work(common) as work:
         names = work.check_documents(files or [], documents)
-        model = work.open_model(machine)
+        model = work.open_model()
 
         from famcli.tasks.perplexity.perplexity import Perplexity, PerplexityConfig
         from famcli.tasks.task import open_documents

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli.options import (
+    CommonOptions,
     DocumentOptions,
     FilesArgument,
     MachineOptions,
     MemoryModeOption,
-    OutputOptions,
-    ReportOptions,
 )
 from famcli.cli.render import describe_bytes, describe_sizes, plural
 from famcli.cli.work import Work, cache_options
@@ -46,10 +45,8 @@ def read(
         bool, typer.Option("--follow", help="Keep reading what is appended to the last file, until Ctrl-C.")
     ] = False,
     memory_mode: MemoryModeOption = None,
-    machine: MachineOptions,
     documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Read texts once and save what was read as a memory file.
 
@@ -63,13 +60,13 @@ def read(
             raise UsageError(f"{option} has no meaning without --save FILE.fam")
     if append and force:
         raise UsageError("--append goes on with the memory file and --force replaces it: choose one")
-    with Work(report, output) as work:
+    with Work(common) as work:
         if save is not None:
             from famcli.reading.memory_format import check_save
 
             check_save(save, append, force, files or [])
         names = work.check_documents(files or [], documents)
-        model = work.open_model(machine, save if append else None)
+        model = work.open_model(save if append else None)
         if save is not None and kind != "memory" and "-" in names:
             whole = "the text that it continues" if append else "it"
             work.notes.note(
@@ -88,8 +85,8 @@ def read(
             memory_mode=memory_mode,
         )
         task = Read(model, config)
-        base = machine.model or (model.name if machine.adapter is None else str(model.path))
-        options = ["--model", base, *_settings(machine, documents)]
+        base = common.machine.model or (model.name if common.machine.adapter is None else str(model.path))
+        options = ["--model", base, *_settings(common.machine, documents)]
         work.follow(task.events(names), lambda event: _show_saved(work, event))
         if work.interrupted:
             work.progress.close()

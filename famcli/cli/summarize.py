@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from famcli.cli.options import (
+    CommonOptions,
     DocumentOptions,
     EachOption,
     FilesArgument,
     HtmlOption,
-    MachineOptions,
     MemoryModeOption,
     OutputOptions,
-    ReportOptions,
     check_html,
 )
 from famcli.cli.render import plural
@@ -65,10 +65,8 @@ def summarize(
     html: HtmlOption = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
-    machine: MachineOptions,
     documents: DocumentOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
 
@@ -78,8 +76,10 @@ def summarize(
     """
     from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 
+    output = common.output
     if form == "json":
         form, output = "bullets", OutputOptions(json=True, jsonl=output.jsonl)
+        common = replace(common, output=output)
     if form != "bullets" and output.form != "text":
         raise UsageError(
             f"--format {form} is a look of text, which --{output.form} does not have: leave one of them out"
@@ -92,9 +92,9 @@ def summarize(
         memory_mode=memory_mode,
     )
     check_html(html, each, files or [])
-    with Work(report, output) as work:
+    with Work(common) as work:
         names = work.check_documents(files or [], documents)
-        model = work.open_model(machine)
+        model = work.open_model()
         results = []
         for group in [[name] for name in names] if each else [names]:
             results.append(_summarize(work, model, config, group, documents.encoding, form, each, html))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 from famcli.cli.failures import interrupted_code, interrupts_raise
-from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import CommonOptions, DocumentOptions, MachineOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
 from famcli.errors import DocumentError
@@ -36,8 +36,9 @@ class Work:
     interrupted: Ctrl-C or SIGTERM came while a task was followed; `finish` then exits with its code.
     """
 
-    def __init__(self, report: ReportOptions, output: OutputOptions) -> None:
-        self.form = output.form
+    def __init__(self, common: CommonOptions) -> None:
+        self.machine, report = common.machine, common.report
+        self.form = common.output.form
         self.output = Output()
         self.notes = Notes(report.quiet)
         self.progress = Progress("none")  # until all that was given is seen to be there
@@ -64,11 +65,13 @@ class Work:
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
         return list(files) or ["-"]
 
-    def open_model(self, machine: MachineOptions, memory: Path | None = None) -> Model:
+    def open_model(self, memory: Path | None = None, machine: MachineOptions | None = None) -> Model:
         """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported.
 
-        memory: a memory file that the model is opened for; one of another model is refused first.
+        memory: a memory file that the model is opened for; one of another model is refused first. machine: another
+        choice than the command's options.
         """
+        machine = machine or self.machine
         if memory is not None:
             from famcli.reading.memory_format import check_checkpoint, inspect_memory_file
 

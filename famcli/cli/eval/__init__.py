@@ -20,7 +20,10 @@ from famcli.cli.eval.options import (
     parse_lengths,
     parse_shares,
 )
-from famcli.cli.options import CompareModeOption, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import (
+    CommonOptions,
+    CompareModeOption,
+)
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -49,9 +52,7 @@ def passkey(
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Recall a number that stood somewhere in a long text.
 
@@ -59,8 +60,8 @@ def passkey(
     """
     tokens = parse_lengths(lengths)
     place: Any = "random" if depth == "random" else 0.0 if depth == "start" else parse_shares(depth, "--depth")[0]
-    with Work(report, output) as work:
-        run = _Run(work, "passkey", memory_mode, streams, control, machine)
+    with Work(common) as work:
+        run = _Run(work, "passkey", memory_mode, streams, control)
         from famcli.evaluation.trials import passkey_trials
 
         trials = passkey_trials(tokens, streams=streams.streams, depth=place, seed=streams.seed, digits=digits)
@@ -80,14 +81,12 @@ def needle(
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Recall named values by length and depth, as a grid."""
     tokens, places = parse_lengths(lengths), parse_shares(depths, "--depths")
-    with Work(report, output) as work:
-        run = _Run(work, "needle", memory_mode, streams, control, machine)
+    with Work(common) as work:
+        run = _Run(work, "needle", memory_mode, streams, control)
         from famcli.evaluation.trials import needle_trials
 
         trials = needle_trials(tokens, places, streams=streams.streams, count=needles, seed=streams.seed)
@@ -112,9 +111,7 @@ def babi(
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
     control: ControlOptions,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Keep track of facts scattered over a long text.
 
@@ -123,8 +120,8 @@ def babi(
     a bootstrap interval over streams stands beside Wilson's.
     """
     tokens, names = parse_lengths(lengths), [name.strip() for name in tasks.split(",")]
-    with Work(report, output) as work:
-        run = _Run(work, "babi", memory_mode, streams, control, machine)
+    with Work(common) as work:
+        run = _Run(work, "babi", memory_mode, streams, control)
         from famcli.evaluation.trials import babi_trials
 
         trials = babi_trials(names, tokens, streams=streams.streams, count=facts, seed=streams.seed)
@@ -139,9 +136,7 @@ def ppl(
     ] = None,
     memory_mode: CompareModeOption = None,
     control: ControlOptions,
-    machine: MachineOptions,
-    output: OutputOptions,
-    report: ReportOptions,
+    common: CommonOptions,
 ) -> None:
     """Measure bits per byte by position in documents.
 
@@ -152,8 +147,8 @@ def ppl(
     if limit == 0:
         raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
     check_files(files)
-    with Work(report, output) as work:
-        models = open_models(work, control, machine)
+    with Work(common) as work:
+        models = open_models(work, control)
         _score_files(work, models, files, limit, memory_mode, control.plot)
 
 
@@ -206,7 +201,6 @@ class _Run:
         memory_mode: Literal["on", "frozen", "none", "compare"] | None,
         streams: StreamOptions,
         control: ControlOptions,
-        machine: MachineOptions,
     ) -> None:
         from famcli.evaluation.texts import example_book
 
@@ -216,7 +210,7 @@ class _Run:
         if not self._filler:
             raise UsageError("this famcli comes without its example novel: give --filler FILE")
         check_files(self._filler)
-        self._models = open_models(work, control, machine)
+        self._models = open_models(work, control)
         self._modes = [modes_of(model, memory_mode) for model in self._models]
 
     def read(self, trials: Sequence[Trial], options: dict[str, Any]) -> None:

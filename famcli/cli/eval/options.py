@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
-from famcli.cli.options import MachineOptions
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -91,16 +90,16 @@ def modes_of(model: Model, wanted: Literal["on", "frozen", "none", "compare"] | 
     return ("on", "frozen") if mode == "compare" else (mode,)
 
 
-def open_models(work: Work, control: ControlOptions, machine: MachineOptions) -> list[Model]:
+def open_models(work: Work, control: ControlOptions) -> list[Model]:
     """The checkpoint and its twin, if there is one. Raises UsageError where their tokenizers differ."""
     if control.plot is not None:
         from famcli.evaluation.plots import check_plot
 
         check_plot(control.plot)
-    models = [work.open_model(machine)]
+    models = [work.open_model()]
     if control.twin is not None:
         work.progress.close()
-        models.append(work.open_model(replace(machine, model=control.twin, adapter=None)))
+        models.append(work.open_model(machine=replace(work.machine, model=control.twin, adapter=None)))
         if models[0].fingerprints.tokenizer != models[1].fingerprints.tokenizer:
             raise UsageError(
                 f"--twin {control.twin} has another tokenizer than {models[0].name}: they read other tokens"
