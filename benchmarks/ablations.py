@@ -25,11 +25,11 @@ import torch
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
-from famcli.evaluation.texts import Texts
+from famcli.evaluation.texts import TokenCorpus
 from famcli.evaluation.trials import babi_trials, passkey_trials, score_trials
-from famcli.training.data.data import open_data
+from famcli.training.data.sources import open_data
 from famcli.training.loop.checks import choose_validation
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "benchmarks" / "recipes" / "toy.toml"
@@ -107,7 +107,7 @@ def judge(recipe: Recipe, exported: Path, folder: Path) -> dict[str, Any]:
     model = open_model(exported, device="cpu", dtype="bfloat16")
     data = open_data(load_recipe(recipe.path), folder.parent / "tokens")
     (corpus,) = data.validation
-    texts = Texts(tuple(corpus.ids), corpus.tokens, corpus.offsets)
+    texts = TokenCorpus(tuple(corpus.ids), corpus.tokens, corpus.offsets)
     lengths = [factor * recipe.longest_distance for factor in MULTIPLES]
     trials = passkey_trials(lengths, streams=STREAMS["passkey"], digits=DIGITS)
     trials += babi_trials(["qa1"], lengths, streams=STREAMS["qa1"])

@@ -32,12 +32,12 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import score_documents, token_num_bytes
-from famcli.evaluation.texts import Texts, TokenText, read_texts
+from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts
 from famcli.evaluation.trials import passkey_trials, score_trials
 from famcli.nn import MemoryMode
 from famcli.training.data.corpus import pack
 from famcli.training.loop.events import PasskeyDone, StepDone, TrainEvent
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import load_recipe
 
 RECIPES = ROOT / "benchmarks" / "recipes"
@@ -248,7 +248,7 @@ def _readings() -> Iterator[Reading]:
             )
 
 
-def _validation_texts() -> Texts:
+def _validation_texts() -> TokenCorpus:
     """The longest of the validation corpora, as the runs held it out."""
     from famcli.tokens import open_tokenizer
 
@@ -256,16 +256,16 @@ def _validation_texts() -> Texts:
     assert recipe.tokenizer.path is not None
     tokenizer, cache = open_tokenizer(recipe.tokenizer.path), recipe.data.cache or RUNS
     packed = pack(recipe.corpora[0], tokenizer, cache, recipe.data.seed, validation=True)
-    return Texts(tuple(packed.ids), packed.tokens, packed.offsets)
+    return TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
 
 
-def _windows(texts: Texts, count: int) -> list[TokenText]:
+def _windows(texts: TokenCorpus, count: int) -> list[TokenDocument]:
     """`count` windows of CONTEXT tokens, evenly over all texts, none over the end of one."""
     found = []
     for place in np.linspace(0, texts.num_tokens - CONTEXT - 1, count).astype(int).tolist():
         end = int(texts.offsets[np.searchsorted(texts.offsets, place, side="right")])
         start = min(place, end - CONTEXT)
-        found.append(TokenText(str(start), texts.tokens[max(0, start) : max(0, start) + CONTEXT]))
+        found.append(TokenDocument(str(start), texts.tokens[max(0, start) : max(0, start) + CONTEXT]))
     return found
 
 
@@ -273,7 +273,7 @@ def _lengths() -> list[int]:
     return [CONTEXT * multiple - ROOM for multiple in MULTIPLES]
 
 
-def _passkeys(reading: Reading, mode: MemoryMode, streams: int, texts: Texts) -> list[Any]:
+def _passkeys(reading: Reading, mode: MemoryMode, streams: int, texts: TokenCorpus) -> list[Any]:
     trials = passkey_trials(_lengths(), streams=streams)
     network, tokenizer = reading.model.network, reading.model.tokenizer
     *_, cells = score_trials(trials, reading.name, network, tokenizer, texts, memory_mode=mode, batch=10)

@@ -31,12 +31,12 @@ from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import token_num_bytes
-from famcli.evaluation.texts import Texts
+from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import Network, State
-from famcli.synthetic.episodes import passkey
+from famcli.synthetic.episodes import passkey, questions_of
 from famcli.synthetic.streams import layout, question_ids
-from famcli.training.data.data import open_data
-from famcli.training.loop.loop import train
+from famcli.training.data.sources import open_data
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import load_recipe
 
 LOG = ROOT / "docs" / "experiments" / "forever.jsonl"
@@ -128,13 +128,13 @@ def judge(checkpoint: Path) -> dict[str, Any]:
     """All measurements, one list over LENGTHS each."""
     model = open_model(checkpoint, device="cpu", dtype="bfloat16")
     (corpus,) = open_data(load_recipe(RECIPE), RUNS / "tokens").validation
-    texts = Texts(tuple(corpus.ids), corpus.tokens, corpus.offsets)
+    texts = TokenCorpus(tuple(corpus.ids), corpus.tokens, corpus.offsets)
     on = _read_on(model.network, model.tokenizer, texts, "on")
     frozen = _read_on(model.network, model.tokenizer, texts, "frozen")
     return on | {"bits_per_byte_frozen": frozen["bits_per_byte"]}
 
 
-def _read_on(network: Network, tokenizer: Any, texts: Texts, mode: Any) -> dict[str, list[Any]]:
+def _read_on(network: Network, tokenizer: Any, texts: TokenCorpus, mode: Any) -> dict[str, list[Any]]:
     """STREAMS streams with a key in their first block: the memory, the keys and the text that follows, by length.
 
     With the memory frozen, what was read before the last blocks changes nothing, and is not read.
@@ -147,7 +147,7 @@ def _read_on(network: Network, tokenizer: Any, texts: Texts, mode: Any) -> dict[
         episode = passkey(rng, digits=DIGITS)
         pieces = layout(episode, tokenizer, texts.filler(rng), total, rng, [0.0])
         streams.append(_Stream(tokenizer.bos_id, pieces))
-        asked.append(question_ids(episode[1], tokenizer))  # type: ignore[arg-type]
+        asked.append(question_ids(questions_of(episode)[0], tokenizer))
     found: dict[str, list[Any]] = {"memory_rms": [], "first_key": [], "recent_key": [], "bits_per_byte": []}
     done = 0
     with torch.no_grad():
@@ -172,7 +172,7 @@ def _read_on(network: Network, tokenizer: Any, texts: Texts, mode: Any) -> dict[
     return found
 
 
-def _knows_recent(network: Network, tokenizer: Any, texts: Texts, state: State, blocks: int) -> float:
+def _knows_recent(network: Network, tokenizer: Any, texts: TokenCorpus, state: State, blocks: int) -> float:
     """Share of the streams that know a key, read after `state`, RECENT_BLOCKS blocks later, on forks."""
     pieces, asked = [], []
     for number in range(STREAMS):
@@ -180,7 +180,7 @@ def _knows_recent(network: Network, tokenizer: Any, texts: Texts, state: State, 
         episode = passkey(rng, digits=DIGITS)
         num_tokens = RECENT_BLOCKS * network.fam.block_size
         pieces.append(np.concatenate(list(layout(episode, tokenizer, texts.filler(rng), num_tokens, rng, [0.0]))))
-        asked.append(question_ids(episode[1], tokenizer))  # type: ignore[arg-type]
+        asked.append(question_ids(questions_of(episode)[0], tokenizer))
     _, state = network.read(torch.from_numpy(np.stack(pieces).astype(np.int64)), state)
     return _known(network, state, asked)
 

@@ -31,11 +31,11 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.cli.eval import parse_lengths
 from famcli.evaluation.intervals import wilson
-from famcli.evaluation.texts import Texts, read_texts
+from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.scoring import score_continuations
-from famcli.synthetic.episodes import Episode, Question, Statement
+from famcli.synthetic.episodes import Episode, RecallQuestion, questions_of, statements_of
 from famcli.synthetic.facts import facts
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer
@@ -57,24 +57,24 @@ class Story:
 
     kind: str
     text: str
-    question: Question
+    question: RecallQuestion
 
 
-def stories(kind: str, count: int, tokens: int, texts: Texts, model: Model, seed: int) -> Iterator[Story]:
+def stories(kind: str, count: int, tokens: int, texts: TokenCorpus, model: Model, seed: int) -> Iterator[Story]:
     """So many stories of a kind, each in `tokens` tokens of novels."""
     rng = np.random.default_rng([seed, list(TASKS).index(kind)])
     for _ in range(count):
         episode = _episode(kind, rng)
         pieces = layout(episode, model.tokenizer, texts.filler(rng), tokens, rng)
-        question = next(part for part in episode if isinstance(part, Question))
+        question = questions_of(episode)[0]
         yield Story(kind, model.tokenizer.decode(np.concatenate(list(pieces)).tolist()), question)
 
 
 def _episode(kind: str, rng: np.random.Generator) -> Episode:
     while True:
         episode = facts(rng, task=TASKS[kind], count=_STATEMENTS, questions=1)
-        question = next(part for part in episode if isinstance(part, Question))
-        told = [part.text for part in episode if isinstance(part, Statement)]
+        question = questions_of(episode)[0]
+        told = statements_of(episode)
         person = question.text.removeprefix("Where is ").split("?")[0]
         if kind != "overturned" or sum(text.startswith(person) for text in told) > 1:
             return episode
@@ -107,7 +107,7 @@ def _read(model: Model, path: Path, mode: MemoryMode) -> AskedText:
     return reading.text
 
 
-def _chooses_right(model: Model, text: AskedText | None, passages: Sequence[Passage], question: Question) -> bool:
+def _chooses_right(model: Model, text: AskedText | None, passages: Sequence[Passage], question: RecallQuestion) -> bool:
     """Whether the right answer is the likeliest one after a text that was read (None: nothing) and the passages."""
     tokenizer, network = model.tokenizer, model.network
     if text is None:

@@ -17,8 +17,9 @@ import torch
 from benchmarks.common import FAM_TINY, ROOT, print_table
 from famcli.checkpoint.open import Model, open_model
 from famcli.evaluation.recall import Trial, run_trials
-from famcli.evaluation.texts import Texts
+from famcli.evaluation.texts import TokenCorpus
 from famcli.evaluation.trials import passkey_trials
+from famcli.synthetic.episodes import statements_of
 from famcli.synthetic.streams import layout
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.corpus import pack
@@ -52,21 +53,21 @@ def main() -> None:
     print(f"{right} of {len(trials)} right; {divided} stood in two blocks, of which {missed_divided} were missed")
 
 
-def validation_novels(tokenizer: Tokenizer) -> Texts:
+def validation_novels(tokenizer: Tokenizer) -> TokenCorpus:
     """The novels that fam-tiny's recipe keeps from training."""
     recipe = load_recipe(FAM_TINY / "recipe.toml")
     books = next(corpus for corpus in recipe.corpora if corpus.name == "books")
     packed = pack(books, tokenizer, ROOT / "runs" / "tokens", recipe.data.seed, validation=True)
-    return Texts(tuple(packed.ids), packed.tokens, packed.offsets)
+    return TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
 
 
-def place_of_key(model: Model, texts: Texts, trial: Trial, length: int) -> tuple[int, int]:
+def place_of_key(model: Model, texts: TokenCorpus, trial: Trial, length: int) -> tuple[int, int]:
     """The first and the last token of the key's statement in the stream, which is made again."""
     tokenizer, rng = model.tokenizer, np.random.default_rng(trial.seed)
     begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     pieces = layout(trial.episode, tokenizer, texts.filler(rng), length - len(begin), rng, trial.depths)
     stream = np.concatenate([np.array(begin, dtype=np.int64), *pieces])
-    statement = tokenizer.encode(" " + trial.episode[0].text)
+    statement = tokenizer.encode(" " + statements_of(trial.episode)[0])
     windows = np.lib.stride_tricks.sliding_window_view(stream, len(statement))
     first = int((windows == statement).all(1).nonzero()[0][0])
     return first, first + len(statement) - 1

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from benchmarks.common import ROOT
 from benchmarks.mean_of_checkpoints import mean
-from famcli.training.loop.loop import train
-from famcli.training.recipe.recipe import ChecksRecipe, load_recipe
+from famcli.training.loop.train import train
+from famcli.training.recipe.recipe import load_recipe
+from famcli.training.recipe.sections import ChecksRecipe
 
 RUNS = ROOT / "runs" / "twin"
 # the run, its recipe, the log that says how long it was

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from famcli.training.loop.runlog import RunLog, number, read_runs
 
 from famcli.errors import RecipeError
-from famcli.training.loop.runlog import RunLog, number, read_runs
 from tools.training_plots import PLOTS
 
 PAGE_NAME = "report.html"

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from famcli.training.loop.runlog import RunLog, Series, number
 
 from famcli.errors import RecipeError
 from famcli.evaluation.intervals import wilson
-from famcli.training.loop.runlog import RunLog, Series, number
 
 Runs = Sequence[RunLog]
 Plot = Callable[[Runs], Any]

@@ -18,7 +18,7 @@ from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import CheckpointError, RecipeError, UsageError
 
 if TYPE_CHECKING:
-    from famcli.training.recipe.adapt_plan import AdaptPlan
+    from famcli.training.adapt import AdaptPlan
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ def adapt(
     _check_writable(out)
 
     def keep_recipe() -> None:
-        from famcli.training.recipe.adapt_plan import to_toml
+        from famcli.training.adapt import to_toml
 
         path.write_text(to_toml(table), encoding="utf-8")
 
     exported = follow(recipe, folder, report, options.jsonl, "the same command", shown=out, on_start=keep_recipe)
-    from famcli.training.loop.distributed import is_first_process
+    from famcli.training.loop.processes import is_first_process
 
     if is_first_process():
         try:
@@ -150,11 +150,24 @@ def adapt(
 
 
 def _plan(model: str, updates: UpdateOptions, blocks: BlockOptions, compute: ComputeOptions) -> AdaptPlan:
-    from famcli.training.recipe.adapt_plan import AdaptPlan
+    from famcli.training.adapt import AdaptPlan
 
-    given = vars(updates) | {"data": tuple(updates.data or ())}
-    given["targets"] = tuple(updates.targets) if updates.targets else None
-    return AdaptPlan(model=model, **given, network=blocks.chosen(), **vars(compute))
+    return AdaptPlan(
+        model=model,
+        data=tuple(updates.data or ()),
+        adapter={
+            "method": updates.method,
+            "objective": updates.objective,
+            "rank": updates.rank,
+            "alpha": updates.alpha,
+            "targets": updates.targets or None,
+        },
+        network=blocks.chosen(),
+        schedule={"steps": updates.steps, "max_minutes": updates.minutes, "lanes": updates.lanes},
+        hardware=vars(compute),
+        learning_rate=updates.learning_rate,
+        seed=updates.seed,
+    )
 
 
 def _check_writable(out: Path) -> None:

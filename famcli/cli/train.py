@@ -67,13 +67,13 @@ def follow(
     shown: where the result will be found, if that is not the folder it is exported to. on_start: called, in the first
     process, once the run has begun or gone on.
     """
-    from famcli.training.loop.distributed import is_first_process
+    from famcli.training.loop.processes import is_first_process
 
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
     with _Watch(report, recipe.name, jsonl) as watch:
         from famcli.training.loop.events import RunStarted
-        from famcli.training.loop.loop import train as train_recipe
+        from famcli.training.loop.train import train as train_recipe
 
         def show(event: TrainEvent) -> None:
             if isinstance(event, RunStarted):

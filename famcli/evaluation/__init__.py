@@ -1,1 +1,1 @@
-"""The benchmarks that a memory is judged by, and the generators of their texts, which training uses too."""
+"""How a memory is judged: recall of hidden sentences, and bits per byte by position."""

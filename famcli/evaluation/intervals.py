@@ -1,4 +1,4 @@
-"""How far a measured share or mean can be trusted."""
+"""Confidence intervals of measured shares and means."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+# The 97.5 % quantile of the standard normal distribution.
 Z_95 = 1.959963984540054
 Interval = tuple[float, float]
 
 
 def wilson(right: int, total: int, z: float = Z_95) -> Interval:
-    """Wilson's score interval of a share of independent trials (JASA 22, 1927); (0, 1) without any."""
+    """Wilson's score interval of a share of independent trials (JASA 22, 1927); (0, 1) if there are none."""
     if not total:
         return 0.0, 1.0
     share, extra = right / total, z * z / total
@@ -30,10 +31,10 @@ def bootstrap(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Interval | None:
-    """Percentile interval of sum(sums) / sum(counts) over groups drawn with replacement; counts are 1 if not given.
+    """Percentile interval of sum(sums) / sum(counts), over groups drawn with replacement. counts: 1 if not given.
 
-    Groups are what is independent: documents, or streams of which each was asked several questions. None for fewer
-    than two groups, of which nothing can be told.
+    Groups are the independent units: documents, or streams that were each asked several questions. None for fewer than
+    two groups, from which no spread can be estimated.
     """
     values = np.asarray(sums, dtype=np.float64)
     weights = np.ones_like(values) if counts is None else np.asarray(counts, dtype=np.float64)
@@ -41,6 +42,7 @@ def bootstrap(
         return None
     rng = np.random.default_rng(seed)
     ratios = np.empty(resamples)
+    # A loop, not one [resamples, groups] draw: held-out corpora have many documents.
     for index in range(resamples):
         drawn = rng.integers(0, len(values), len(values))
         ratios[index] = values[drawn].sum() / max(weights[drawn].sum(), 1e-12)

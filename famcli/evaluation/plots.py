@@ -1,4 +1,4 @@
-"""Results as pictures, by matplotlib (the `train` extra), drawn without a display."""
+"""Results as plots, by matplotlib (the `train` extra), drawn without a display."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import UsageError
-from famcli.evaluation.figures import DocumentFigures
+from famcli.evaluation.positions import DocumentFigures
 from famcli.evaluation.trials import CellScore
 
 ENDINGS = (".png", ".svg", ".pdf")
 
 
 def check_plot(path: Path) -> None:
-    """Raise UsageError now where the picture could not be written at the end."""
+    """Raise UsageError now, before hours of reading, if the plot cannot be written at the end."""
     if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"--plot {path}: the name must end in one of {', '.join(ENDINGS)}")
+        raise UsageError(f"plot {path}: the name must end in one of {', '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"--plot {path}: there is no folder {path.parent}; make it first")
+        raise UsageError(f"plot {path}: there is no folder {path.parent}; make it first")
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs the package matplotlib; pip install 'famcli[train]'")
+        raise UsageError("plots need the package matplotlib; pip install 'famcli[train]'")
 
 
 def plot_recall(cells: Sequence[CellScore], path: Path) -> None:
-    """Share of right answers by length, one line for each task, model and memory mode, with 95 % intervals."""
+    """Share of right answers by length, a line for each task, model and memory mode, with 95 % intervals."""
     figure, axes = _figure(7, 4.5)
     lengths = sorted({cell.length for cell in cells})
     for name, members in _by_subject(cells, with_task=True).items():
@@ -46,17 +46,17 @@ def plot_grid(cells: Sequence[CellScore], path: Path) -> None:
     lengths = sorted({cell.length for cell in cells})
     depths = sorted({cell.depth for cell in cells if cell.depth is not None})
     figure, axes = _figure(1.5 + (1 + 0.8 * len(lengths)) * len(subjects), 1.5 + 0.45 * len(depths), len(subjects))
-    for part, (name, members) in zip(np.atleast_1d(axes), subjects.items(), strict=True):
+    for panel, (name, members) in zip(np.atleast_1d(axes), subjects.items(), strict=True):
         shares = np.full((len(depths), len(lengths)), np.nan)
         for cell in members:
             if cell.depth is not None:
                 shares[depths.index(cell.depth), lengths.index(cell.length)] = cell.share
-        part.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+        panel.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
         for row, column in np.argwhere(~np.isnan(shares)):
-            part.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center")
-        part.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=30)
-        part.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths])
-        part.set(title=name, xlabel="tokens read", ylabel="depth")
+            panel.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center")
+        panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=30)
+        panel.set_yticks(range(len(depths)), [f"{100 * depth:.0f} %" for depth in depths])
+        panel.set(title=name, xlabel="tokens read", ylabel="depth")
     _save(figure, None, path)
 
 
@@ -78,11 +78,12 @@ def _by_subject(cells: Iterable[CellScore], *, with_task: bool) -> dict[str, lis
     return subjects
 
 
-def _figure(width: float, height: float, parts: int = 1) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # without pyplot: no display, no state that is shared
+def _figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    # Without pyplot, which needs a display and keeps global state.
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, parts)
+    return figure, figure.subplots(1, panels)
 
 
 def _save(figure: Any, axes: Any, path: Path) -> None:
@@ -92,4 +93,4 @@ def _save(figure: Any, axes: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise UsageError(f"--plot {path}: cannot be written ({error.strerror}); choose another place") from error
+        raise UsageError(f"plot {path}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,34 +1,38 @@
-"""Bits per byte of documents by position, with the memory on and frozen: what tells whether the memory earns its keep.
+"""Bits per byte of whole documents by position, with the memory on and frozen: what shows if the memory helps.
 
-Documents are read side by side from their start, whole blocks at a time, as in training; nothing is kept of them but
-sums by position.
+Documents are read side by side from their start, in whole blocks as in training. Only sums by position are kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from famcli.evaluation.intervals import Interval, bootstrap
+from famcli.evaluation.texts import TokenDocument
 from famcli.nn import MemoryMode, Network, State
 from famcli.reading.engine import check_finite
 from famcli.reading.scoring import cross_entropy
 from famcli.tokens.tokenizer import Tokenizer
 
+POSITION_DEFINITION = (
+    "Each document starts afresh. Each token is predicted from all of its document before it; the first one from the "
+    "begin-of-stream token, or not scored if there is none. bits per byte: the sum of -log2 p over the UTF-8 bytes of "
+    "the tokens; by position: of the tokens from one position to the next. Differences are another memory mode or "
+    "checkpoint minus the first one, document by document from the stated position on, in bits per byte: above 0 the "
+    "first one predicts better. \u00b1: standard error over documents; the interval is 95 %, by bootstrap over "
+    "documents."
+)
 
-class Document(Protocol):
-    """A document as tokens: `tokens` may be a memory map; no BOS."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def tokens(self) -> NDArray[Any]: ...
+# Documents that are read side by side.
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,69 @@ class DocumentScore:
     def bits_per_byte(self) -> float:
         return float(self.nats.sum() / math.log(2) / max(self.num_bytes.sum(), 1))
 
+    def bits_from(self, bucket: int) -> float:
+        """Bits per byte from position bucket `bucket` on; NaN if the document does not reach it."""
+        num_bytes = int(self.num_bytes[bucket:].sum())
+        return float(self.nats[bucket:].sum()) / math.log(2) / num_bytes if num_bytes else math.nan
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: a network, by its name, in one memory mode."""
+
+    name: str
+    network: Network
+    memory_mode: MemoryMode
+
+
+@dataclass(frozen=True)
+class SubjectFigures:
+    """One subject over all documents.
+
+    by_position: bits per byte in each bucket, over the documents that reach it. accuracy: share of tokens that were
+    the most likely one.
+    """
+
+    model: str
+    memory_mode: MemoryMode
+    bits_per_byte: float
+    perplexity: float
+    accuracy: float
+    by_position: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Bits per byte of `other` minus those of the first subject, document by document, from a position on.
+
+    Above 0 the first subject predicts better. mean: over documents. standard_error: of the mean. interval: bootstrap
+    over documents, 95 %. These three are None if fewer than two documents are long enough.
+    """
+
+    other: str
+    other_mode: MemoryMode
+    from_position: int
+    documents: int
+    mean: float | None
+    standard_error: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class DocumentFigures:
+    """Figures of all subjects over all documents; the first subject is the one that others are compared with.
+
+    positions: the first token of each bucket. longest: tokens scored of the longest document.
+    """
+
+    documents: int
+    tokens: int
+    bytes: int
+    longest: int
+    positions: tuple[int, ...]
+    subjects: tuple[SubjectFigures, ...]
+    differences: tuple[PairedDifference, ...]
+
 
 def bucket_starts(block_size: int, num_tokens: int) -> tuple[int, ...]:
     """First positions of the buckets: 0, C, 2C, 4C, 8C, ... below `num_tokens`."""
@@ -56,23 +123,24 @@ def bucket_starts(block_size: int, num_tokens: int) -> tuple[int, ...]:
 
 def score_documents(
     network: Network,
-    documents: Sequence[Document],
+    documents: Sequence[TokenDocument],
     num_bytes: NDArray[np.int64],
     bos_id: int | None,
     *,
     memory_mode: MemoryMode = "on",
     max_tokens: int | None = None,
-    batch: int = 8,
+    batch: int = _BATCH,
     blocks_per_call: int = 4,
     starts: Sequence[int] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> list[DocumentScore]:
-    """Scores of `documents`, each cut to `max_tokens`, in their order. Needs no gradient and leaves none.
+    """Scores of `documents`, each cut to `max_tokens`, in their order. Computes without gradients.
 
-    num_bytes [v]: bytes of each token (`token_num_bytes`). starts: first positions of the buckets (`bucket_starts` of
-    the longest document if not given). on_tokens is told of tokens as they are scored.
+    num_bytes [v]: bytes of each token (`token_num_bytes`). starts: first positions of the buckets; by default the
+    `bucket_starts` of the longest document. on_tokens: called with the number of tokens as they are scored.
     """
     lengths = [min(len(document.tokens), max_tokens or len(document.tokens)) for document in documents]
+    # Longest first: the rows of a batch then end from the last one on, and batches waste little.
     order = sorted(range(len(documents)), key=lambda index: -lengths[index])
     starts = starts or bucket_starts(network.fam.block_size, max(lengths))
     scores: dict[int, DocumentScore] = {}
@@ -81,14 +149,60 @@ def score_documents(
             members = order[first : first + batch]
             rows = [_inputs_targets(documents[index].tokens[: lengths[index]], bos_id) for index in members]
             sums = _score_rows(network, rows, starts, num_bytes, memory_mode, blocks_per_call, on_tokens)
-            for index, part in zip(members, sums, strict=True):
-                nats, others = part[0], part[1:].astype(np.int64)
-                scores[index] = DocumentScore(documents[index].id, nats, others[0], others[1], others[2])
+            for index, row in zip(members, sums, strict=True):
+                scores[index] = DocumentScore(documents[index].id, row[0], *row[1:].astype(np.int64))
     return [scores[index] for index in range(len(documents))]
 
 
+def document_figures(
+    subjects: Sequence[Subject],
+    tokenizer: Tokenizer,
+    documents: Sequence[TokenDocument],
+    *,
+    max_tokens: int | None = None,
+    on_tokens: Callable[[Subject, int], None] = lambda subject, count: None,
+) -> Iterator[DocumentFigures]:
+    """Score `documents`, each cut to `max_tokens`, with every subject, the longest first, a few side by side.
+
+    Yields the figures of all documents so far after each few; the last ones are of all. Each document starts afresh;
+    its first token is predicted from BOS, or not scored without one. Differences are taken from the position on from
+    which the first subject's window of (m + 1) * C tokens no longer reaches back to the start. on_tokens: called with
+    the number of tokens as they are scored.
+    """
+    ordered = sorted(documents, key=lambda document: -len(document.tokens))
+    num_bytes = token_num_bytes(tokenizer)
+    fam = subjects[0].network.fam
+    longest = min(len(ordered[0].tokens), max_tokens or len(ordered[0].tokens))
+    starts = bucket_starts(fam.block_size, longest)
+    scores: list[list[DocumentScore]] = [[] for _ in subjects]
+    for first in range(0, len(ordered), _BATCH):
+        for subject, found in zip(subjects, scores, strict=True):
+            found += score_documents(
+                subject.network,
+                ordered[first : first + _BATCH],
+                num_bytes,
+                tokenizer.bos_id,
+                memory_mode=subject.memory_mode,
+                max_tokens=max_tokens,
+                starts=starts,
+                on_tokens=partial(on_tokens, subject),
+            )
+        lengths = [int(score.num_tokens.sum()) for score in scores[0]]
+        window = (fam.memory_segments + 1) * fam.block_size
+        pairs = list(zip(subjects, scores, strict=True))
+        yield DocumentFigures(
+            documents=len(lengths),
+            tokens=sum(lengths),
+            bytes=sum(int(score.num_bytes.sum()) for score in scores[0]),
+            longest=max(lengths),
+            positions=starts,
+            subjects=tuple(_figures(subject, found, starts) for subject, found in pairs),
+            differences=tuple(_paired(subject, found, scores[0], starts, window) for subject, found in pairs[1:]),
+        )
+
+
 def bits_per_byte(scores: Iterable[DocumentScore], bucket: int | None = None) -> float:
-    """Bits per byte over documents: all bits over all bytes, of one position bucket or of all. NaN without bytes."""
+    """All bits over all bytes of the documents, in one position bucket or in all. NaN without bytes."""
     chosen = list(scores)
     pick = slice(None) if bucket is None else slice(bucket, bucket + 1)
     num_bytes = sum(int(score.num_bytes[pick].sum()) for score in chosen)
@@ -102,7 +216,7 @@ def token_num_bytes(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 def _inputs_targets(tokens: NDArray[np.integer], bos_id: int | None) -> tuple[Tensor, Tensor]:
-    """Inputs and targets [n]; with BOS every token is predicted, else all but the first."""
+    """Inputs and targets [n]; with BOS every token is predicted, without it all but the first."""
     ids = torch.from_numpy(np.asarray(tokens).astype(np.int64))
     if bos_id is None:
         return ids[:-1], ids[1:]
@@ -118,18 +232,18 @@ def _score_rows(
     blocks_per_call: int,
     on_tokens: Callable[[int], None],
 ) -> NDArray[np.float64]:
-    """Sums [row, (nats, bytes, tokens, right), bucket]. Rows come longest first, so those that end are the last."""
+    """Sums [row, (nats, bytes, tokens, right), bucket]. Rows come longest first, so rows end from the last one on."""
     sums = np.zeros((len(rows), 4, len(starts)))
     span = blocks_per_call * network.fam.block_size
     state, alive = network.start(len(rows), memory_mode), len(rows)
     for offset in range(0, len(rows[0][0]), span):
-        still = sum(len(inputs) > offset for inputs, _ in rows)
-        if still < alive:
-            state, alive = State.stack(state.split()[:still]), still
+        remaining = sum(len(inputs) > offset for inputs, _ in rows)
+        if remaining < alive:
+            state, alive = State.stack(state.split()[:remaining]), remaining
         inputs = torch.zeros(alive, span, dtype=torch.int64)
         for row in range(alive):
-            piece = rows[row][0][offset : offset + span]
-            inputs[row, : len(piece)] = piece
+            tokens = rows[row][0][offset : offset + span]
+            inputs[row, : len(tokens)] = tokens
         hidden, state = network.read(inputs.to(network.device), state)
         check_finite(hidden)
         for row in range(alive):
@@ -142,3 +256,38 @@ def _score_rows(
                 sums[row, number] += np.bincount(bucket, weights=column, minlength=len(starts))
             on_tokens(len(targets))
     return sums
+
+
+def _figures(subject: Subject, scores: Sequence[DocumentScore], starts: Sequence[int]) -> SubjectFigures:
+    nats = sum(float(score.nats.sum()) for score in scores)
+    num_tokens = max(1, sum(int(score.num_tokens.sum()) for score in scores))
+    return SubjectFigures(
+        model=subject.name,
+        memory_mode=subject.memory_mode,
+        bits_per_byte=bits_per_byte(scores),
+        perplexity=math.exp(nats / num_tokens),
+        accuracy=sum(int(score.num_right.sum()) for score in scores) / num_tokens,
+        by_position=tuple(bits_per_byte(scores, bucket) for bucket in range(len(starts))),
+    )
+
+
+def _paired(
+    subject: Subject,
+    scores: Sequence[DocumentScore],
+    first: Sequence[DocumentScore],
+    starts: Sequence[int],
+    window: int,
+) -> PairedDifference:
+    bucket = next((index for index, start in enumerate(starts) if start >= window), len(starts))
+    pairs = [(score.bits_from(bucket), base.bits_from(bucket)) for score, base in zip(scores, first, strict=True)]
+    values = np.array([other - base for other, base in pairs if not math.isnan(other)])
+    several = len(values) > 1
+    return PairedDifference(
+        other=subject.name,
+        other_mode=subject.memory_mode,
+        from_position=starts[bucket] if bucket < len(starts) else window,
+        documents=len(values),
+        mean=float(values.mean()) if several else None,
+        standard_error=float(values.std(ddof=1) / math.sqrt(len(values))) if several else None,
+        interval=bootstrap(values),
+    )

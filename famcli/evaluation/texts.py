@@ -1,4 +1,4 @@
-"""Texts to be scored or to hide things in, as tokens in a temporary file: what is held does not grow with them."""
+"""Texts to be scored, or to hide statements in, as tokens in a temporary file: memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from numpy.typing import NDArray
 from famcli.documents.opening import open_source
 from famcli.documents.records import holds_records, read_records
 from famcli.errors import DocumentError
-from famcli.synthetic.filler import Filler
+from famcli.synthetic.streams import Filler
 from famcli.tokens.stream import StreamEncoder
 from famcli.tokens.tokenizer import Ids, Tokenizer
 
 POOL_TOKENS = 8_000_000
-"""Tokens of filler that streams are drawn from at most: some forty novels. The same for every run, so that a stream
-depends on its seed and the files alone."""
+"""The most tokens of filler that streams are drawn from, about forty novels. It is a constant, so that a stream depends
+on its seed and the files alone."""
 
-_CHARACTERS = 1 << 16  # encoded in one call
 EXAMPLE = "the-man-who-was-thursday.txt"
+# Characters that are encoded in one call.
+_CHARACTERS = 1 << 16
 
 
 @dataclass(frozen=True)
-class TokenText:
-    """One document: `tokens` is a view of the file, without BOS or EOS."""
+class TokenDocument:
+    """One document. `tokens` is a view of its corpus, without BOS or EOS."""
 
     id: str
     tokens: NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Texts:
-    """Documents as tokens, one after the other. ids: their names. offsets [documents + 1]: where each begins."""
+class TokenCorpus:
+    """Documents as tokens, one after the other, usually a memory map.
+
+    ids: the documents' names. offsets [documents + 1]: where each one begins, and where the last one ends.
+    """
 
     ids: tuple[str, ...]
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,14 +54,22 @@ class Texts:
     def num_tokens(self) -> int:
         return int(self.offsets[-1])
 
-    def documents(self) -> list[TokenText]:
-        """Each document, in their order."""
-        bounds = zip(self.ids, self.offsets[:-1], self.offsets[1:], strict=True)
-        return [TokenText(name, self.tokens[start:end]) for name, start, end in bounds]
+    def document(self, index: int) -> TokenDocument:
+        """The document at `index`."""
+        return TokenDocument(self.ids[index], self.tokens[int(self.offsets[index]) : int(self.offsets[index + 1])])
+
+    def documents(self) -> list[TokenDocument]:
+        """All documents, in order."""
+        return [self.document(index) for index in range(len(self))]
 
     def filler(self, rng: np.random.Generator) -> Filler:
         """An endless stream of these documents."""
         return Filler(self.tokens, self.offsets, rng)
+
+
+def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """The smallest integer type that holds every token of `tokenizer`, little-endian as in the files."""
+    return np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
 
 
 def read_texts(
@@ -66,23 +79,24 @@ def read_texts(
     max_tokens: int | None = None,
     max_document_tokens: int | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
-) -> Texts:
+) -> TokenCorpus:
     """Tokenize text files, and .jsonl(.zst) files of documents (lines with `id` and `text`), in order.
 
-    Stops, within a document, once there are `max_tokens`; takes at most `max_document_tokens` of each. `on_tokens` is
-    told of tokens as they are made. Raises DocumentError for what cannot be read, and where there is no text at all.
+    Stops at `max_tokens`, even within a document, and takes at most `max_document_tokens` of each. `on_tokens` is
+    called with the number of tokens as they are made. Raises DocumentError for a file that cannot be read, and if there
+    is no text at all.
     """
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
-    ids, offsets, total = list[str](), [0], 0
+    dtype, ids, offsets, total = token_dtype(tokenizer), list[str](), [0], 0
     with tempfile.TemporaryFile() as file:
         for name, runs in _documents(paths, tokenizer):
-            limits = [limit for limit in (max_tokens, _plus(max_document_tokens, total)) if limit is not None]
+            limits = [max_tokens, None if max_document_tokens is None else total + max_document_tokens]
+            end = min((limit for limit in limits if limit is not None), default=None)
             for run in runs:
-                kept = run[: min(limits) - total] if limits else run
+                kept = run if end is None else run[: end - total]
                 file.write(kept.astype(dtype).tobytes())
                 total += len(kept)
                 on_tokens(len(kept))
-                if limits and total == min(limits):
+                if total == end:
                     break
             if total > offsets[-1]:
                 ids.append(name)
@@ -92,8 +106,9 @@ def read_texts(
         if not total:
             raise DocumentError(f"{', '.join(map(str, paths))}: there is no text in it")
         file.flush()
+        # The map keeps the file's contents alive after its name is gone.
         tokens = np.memmap(file, dtype=dtype, mode="r", shape=(total,))
-    return Texts(tuple(ids), tokens, np.array(offsets, dtype=np.int64))
+    return TokenCorpus(tuple(ids), tokens, np.array(offsets, dtype=np.int64))
 
 
 def example_book() -> Path | None:
@@ -107,17 +122,13 @@ def _documents(paths: Sequence[Path], tokenizer: Tokenizer) -> Iterator[tuple[st
     for path in paths:
         if holds_records(path):
             for record in read_records(path):
-                yield record.id, _parts(tokenizer.opening(record.text) + record.text, tokenizer)
+                yield record.id, _encode_record(tokenizer.opening(record.text) + record.text, tokenizer)
         else:
-            yield path.name, _file(path, tokenizer)
+            yield path.name, _encode_file(path, tokenizer)
 
 
-def _plus(limit: int | None, offset: int) -> int | None:
-    return None if limit is None else limit + offset
-
-
-def _parts(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
-    """The tokens of a text, some at a time, cut where the tokenizer joins nothing."""
+def _encode_record(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
+    """The tokens of a text, part by part, cut where the tokenizer cannot merge across."""
     place = 0
     while place < len(text):
         window = text[place : place + _CHARACTERS]
@@ -126,7 +137,7 @@ def _parts(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
         place += end
 
 
-def _file(path: Path, tokenizer: Tokenizer) -> Iterator[Ids]:
+def _encode_file(path: Path, tokenizer: Tokenizer) -> Iterator[Ids]:
     encoder = StreamEncoder(tokenizer)
     with open_source(path) as document:
         for piece in document.pieces():

@@ -1,42 +1,41 @@
-"""passkey, needle and babi: which streams each benchmark reads, and what their answers add up to."""
+"""The benchmarks passkey, needle and babi: the streams that each one reads, and the scores of their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap, wilson
-from famcli.evaluation.recall import Answer, Trial, run_trials
-from famcli.evaluation.texts import Texts
+from famcli.evaluation.recall import RecallAnswer, Trial, run_trials
+from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import MemoryMode, Network
-from famcli.synthetic.episodes import Episode, Question, Statement, needles, passkey
+from famcli.synthetic.episodes import Episode, needles, passkey, questions_of, statements_of
 from famcli.synthetic.facts import TASKS, facts
 from famcli.tokens.tokenizer import Tokenizer
 
+RECALL_DEFINITION = (
+    "Sentences stand in filler, between its sentences. After `length` tokens (BOS counted) each question is read on a "
+    "fork of the state, up to where its answer begins. right: greedy decoding then writes exactly the answer. blocks: "
+    "full blocks read by then, each one update of the memory. Intervals are 95 %: Wilson's, as if questions were "
+    "independent; over streams by bootstrap where a stream was asked several questions (Wilson's over streams if all "
+    "answers agree)."
+)
 Depth = float | Literal["random"]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is counted together: answers to one task at one length, at one depth or at any."""
-
-    task: str
-    length: int
-    depth: float | None = None
-
-
-@dataclass(frozen=True)
 class CellScore:
-    """What one model recalled in one memory mode in one cell.
+    """What one model recalled in one memory mode, in one cell: one task at one length, at one depth or at any.
 
-    blocks: full blocks read before the question, each an update of the memory. right of total questions, over
-    `streams` streams; interval: Wilson's, as if questions were independent; stream_interval: where a stream was asked
-    several, by bootstrap over streams, or Wilson's over streams where all answers agree. token_accuracy: share of
-    answer tokens that were the most likely ones after the right ones before them. nats_per_token: -ln p of the answers.
+    blocks: full blocks read before the question, each an update of the memory. right of total questions were answered,
+    over `streams` streams. share: right / total. interval: Wilson's, as if questions were independent.
+    stream_interval: if a stream was asked several, by bootstrap over streams, or Wilson's over streams if all answers
+    agree. token_accuracy: share of answer tokens that were the most likely ones after the right ones before them.
+    nats_per_token: -ln p of the answers.
     """
 
     model: str
@@ -52,22 +51,16 @@ class CellScore:
     stream_interval: Interval | None
     token_accuracy: float
     nats_per_token: float
-
-    @property
-    def share(self) -> float:
-        return self.right / self.total
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, `share` among them."""
-        return asdict(self) | {"share": self.share}
+    share: float
 
 
 def passkey_trials(
     lengths: Sequence[int], *, streams: int, depth: Depth = "random", seed: int = 0, digits: int = 5
 ) -> list[Trial]:
-    """`streams` streams at each length (in tokens), one key in each, asked for at the end.
+    """`streams` streams at each length (in tokens), with one key in each, asked for at the end.
 
-    depth: "random", or a share of the stream. At 0 (the paper's form: the key first) one reading serves all lengths.
+    depth: "random", or a share of the stream. At 0, the form of the TransformerFAM paper, the key comes first and one
+    reading serves all lengths.
     """
     ordered = _checked(lengths, streams)
     groups = [tuple(ordered)] if depth == 0 and ordered[0] else [(length,) for length in ordered]
@@ -84,10 +77,10 @@ def passkey_trials(
 def needle_trials(
     lengths: Sequence[int], depths: Sequence[float], *, streams: int, count: int = 1, seed: int = 0
 ) -> list[Trial]:
-    """`streams` streams at each length, `count` named values in each, all of them asked for at the end.
+    """`streams` streams at each length, with `count` named codes in each, all asked for at the end.
 
-    The values stand at the depths in turn: each cell of the grid gets `streams * count / len(depths)` questions,
-    rounded up or down.
+    The codes take the depths in turn, so each cell of the grid gets `streams * count / len(depths)` questions, rounded
+    up or down.
     """
     if not depths or not all(0 <= depth <= 1 for depth in depths):
         raise UsageError("depths are shares of a stream: give at least one, each from 0 to 1")
@@ -109,9 +102,9 @@ def needle_trials(
 def babi_trials(
     tasks: Sequence[str], lengths: Sequence[int], *, streams: int, count: int | None = None, seed: int = 0
 ) -> list[Trial]:
-    """`streams` stories of facts in filler for each task and length, each asked for all that it answers.
+    """`streams` stories of facts in filler for each task and length, each asked everything that it answers.
 
-    count: statements of a story; 2 to 10 if not given.
+    count: statements in a story; 2 to 10 if not given.
     """
     unknown = [task for task in tasks if task not in TASKS]
     if unknown or not tasks:
@@ -134,25 +127,33 @@ def score_trials(
     model: str,
     network: Network,
     tokenizer: Tokenizer,
-    texts: Texts,
+    texts: TokenCorpus,
     *,
     memory_mode: MemoryMode = "on",
     batch: int = 16,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Iterator[list[CellScore]]:
-    """The scores of the cells so far, each time some streams were read to their end; the last ones are of all."""
-    answers: dict[Cell, list[Answer]] = {}
+    """Yield the scores of all cells so far after each group of streams; the last ones are of all streams."""
+    cells: dict[tuple[str, int, float | None], list[RecallAnswer]] = {}
     groups = run_trials(network, tokenizer, texts, trials, memory_mode=memory_mode, batch=batch, on_tokens=on_tokens)
     for group in groups:
         for answer in group:
             trial = trials[answer.trial]
             depth = None if trial.question_depths is None else trial.question_depths[answer.question]
-            answers.setdefault(Cell(trial.task, answer.stop, depth), []).append(answer)
-        ordered = sorted(answers.items(), key=lambda item: (min(a.trial for a in item[1]), item[0].length))
-        yield [_score(cell, found, model, memory_mode, network.fam.block_size) for cell, found in ordered]
+            cells.setdefault((trial.task, answer.stop, depth), []).append(answer)
+        ordered = sorted(cells.items(), key=lambda item: (min(a.trial for a in item[1]), item[0][1]))
+        yield [_score(*cell, found, model, memory_mode, network.fam.block_size) for cell, found in ordered]
 
 
-def _score(cell: Cell, answers: Sequence[Answer], model: str, memory_mode: MemoryMode, block_size: int) -> CellScore:
+def _score(
+    task: str,
+    length: int,
+    depth: float | None,
+    answers: Sequence[RecallAnswer],
+    model: str,
+    memory_mode: MemoryMode,
+    block_size: int,
+) -> CellScore:
     by_stream: dict[int, list[bool]] = {}
     for answer in answers:
         by_stream.setdefault(answer.trial, []).append(answer.right)
@@ -161,9 +162,9 @@ def _score(cell: Cell, answers: Sequence[Answer], model: str, memory_mode: Memor
     return CellScore(
         model=model,
         memory_mode=memory_mode,
-        task=cell.task,
-        length=cell.length,
-        depth=cell.depth,
+        task=task,
+        length=length,
+        depth=depth,
         blocks=max(answer.num_read for answer in answers) // block_size,
         right=sum(rights),
         total=sum(totals),
@@ -172,18 +173,19 @@ def _score(cell: Cell, answers: Sequence[Answer], model: str, memory_mode: Memor
         stream_interval=_stream_interval(rights, totals) if max(totals) > 1 else None,
         token_accuracy=sum(answer.num_right for answer in answers) / num_tokens,
         nats_per_token=sum(answer.nats for answer in answers) / num_tokens,
+        share=sum(rights) / sum(totals),
     )
 
 
 def _stream_interval(rights: Sequence[int], totals: Sequence[int]) -> Interval | None:
-    """By bootstrap over streams; where all answers agree there is nothing to draw, and each stream counts as one."""
+    """By bootstrap over streams, which needs answers that differ; else each stream counts as one trial."""
     if sum(rights) in (0, sum(totals)):
         return wilson(sum(right > 0 for right in rights), len(rights))
     return bootstrap(rights, totals)
 
 
 def _checked(lengths: Sequence[int], streams: int) -> list[int]:
-    """The lengths, each once, in ascending order."""
+    """The lengths, each once, ascending. Raises UsageError."""
     if not lengths or min(lengths) < 0:
         raise UsageError("give at least one length in tokens, 0 or more")
     if streams < 1:
@@ -192,7 +194,8 @@ def _checked(lengths: Sequence[int], streams: int) -> list[int]:
 
 
 def _asked_statements(episode: Episode) -> list[int]:
-    """Which statement each question of a `needles` episode is about: the one that its last sentence begins."""
-    statements = [part.text for part in episode if isinstance(part, Statement)]
-    beginnings = [part.text.split("? ")[1] + " " for part in episode if isinstance(part, Question)]
+    """The index of the statement that each question of a `needles` episode is about."""
+    statements = statements_of(episode)
+    # A question ends with the beginning of the sentence that it asks for.
+    beginnings = [question.text.split("? ")[1] + " " for question in questions_of(episode)]
     return [next(i for i, text in enumerate(statements) if text.startswith(start)) for start in beginnings]

@@ -1,7 +1,7 @@
-"""Stories of facts to keep track of, in the manner of the bAbI tasks (arXiv 1502.05698), with a world of their own.
+"""Stories of facts to keep track of, like the bAbI tasks (arXiv 1502.05698), but with a world of their own.
 
-A story is simulated: people move, take, drop and give, and places lie beside one another. Each task asks what follows
-from one, two or three sentences of it, or how many, or whether.
+A story is simulated: people move, and take, drop and give things; places lie beside one another. Each task asks what
+follows from one, two or three sentences of the story, or a count, or a yes or no.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from famcli.synthetic.episodes import Episode, Question, Statement
+from famcli.synthetic.episodes import Episode, RecallQuestion
 
 PERSONS = ("Clara", "Victor", "Nora", "Hugo", "Edith", "Felix")
 PLACES = (
@@ -27,16 +27,17 @@ _TAKES = ("picked up", "took", "grabbed")
 _DROPS = ("put down", "dropped", "left")
 _GIVES = ("gave", "handed", "passed")
 _SIDES = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
-_LENGTHS = (2, 10)  # statements of a story, as in bAbI
-_LONGEST_DRAW = 1000
+# Statements of a story, as in bAbI.
+_LENGTHS = (2, 10)
+_LONGEST_STORY = 1000
 
 
 @dataclass
 class _World:
-    """The state of a story, and what was said of it.
+    """The state of a story, and the sentences that told it.
 
-    where: the place of each person. holder: who has each object. visits: the places of each object, in their order.
-    gifts: (giver, object, receiver) of each gift, the last one last.
+    where: the place of each person. holder: who has each object. visits: the places of each object, in order.
+    gifts: (giver, object, receiver) of each gift, in order.
     """
 
     rng: np.random.Generator
@@ -64,7 +65,7 @@ class _World:
         self.said.append(f"{person} {self.pick(_GOES)} the {place}.")
 
     def take(self) -> bool:
-        """Somebody whose place is known takes a thing that is there, or was not seen yet."""
+        """A person whose place is known takes an object that is there, or was not seen yet. False if there is none."""
         options = [
             (person, thing)
             for person, place in self.where.items()
@@ -89,7 +90,7 @@ class _World:
         return True
 
     def give(self) -> bool:
-        """A thing changes hands; in these stories nobody's place matters."""
+        """An object changes hands; places do not matter in these stories."""
         things = [thing for thing, holder in self.holder.items() if holder is not None]
         if not things:
             return False
@@ -103,7 +104,7 @@ class _World:
         return True
 
     def find(self) -> bool:
-        """Somebody, wherever he is, takes a thing that nobody has."""
+        """A person, wherever they are, takes an object that nobody has."""
         things = [thing for thing in self.objects if self.holder.get(thing) is None]
         if not things:
             return False
@@ -122,12 +123,12 @@ def _choices(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(f" {word}" for word in words)
 
 
-def _where_is_person(world: _World, count: int) -> list[Question]:
+def _where_is_person(world: _World, count: int) -> list[RecallQuestion]:
     for _ in range(count):
         world.go()
     choices = _choices(world.places)
     return [
-        Question(f"Where is {person}? {person} is in the", f" {place}", choices)
+        RecallQuestion(f"Where is {person}? {person} is in the", f" {place}", choices)
         for person, place in world.where.items()
     ]
 
@@ -140,28 +141,28 @@ def _carry(world: _World, count: int) -> None:
             world.go()
 
 
-def _where_is_object(world: _World, count: int) -> list[Question]:
+def _where_is_object(world: _World, count: int) -> list[RecallQuestion]:
     _carry(world, count)
     choices = _choices(world.places)
     return [
-        Question(f"Where is the {thing}? The {thing} is in the", f" {visits[-1]}", choices)
+        RecallQuestion(f"Where is the {thing}? The {thing} is in the", f" {visits[-1]}", choices)
         for thing, visits in world.visits.items()
     ]
 
 
-def _where_was_object(world: _World, count: int) -> list[Question]:
+def _where_was_object(world: _World, count: int) -> list[RecallQuestion]:
     _carry(world, count)
     choices, found = _choices(world.places), []
     for thing, visits in world.visits.items():
         for before, place in pairwise(visits):
             if visits.count(place) == 1:
                 text = f"Where was the {thing} before the {place}? Before the {place} the {thing} was in the"
-                found.append(Question(text, f" {before}", choices))
+                found.append(RecallQuestion(text, f" {before}", choices))
     return found
 
 
-def _what_lies_where(world: _World, count: int) -> list[Question]:
-    """Places on a grid, each beside one that was named before."""
+def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
+    """Places on a grid; each new place lies beside one that was named before."""
     names = [PLACES[i] for i in world.rng.permutation(max(len(world.places), count + 1))]
     cells = {(0, 0): names[0]}
     choices, found = _choices(sorted(names)), []
@@ -175,27 +176,28 @@ def _what_lies_where(world: _World, count: int) -> list[Question]:
         cells[cell] = new
         world.said.append(f"The {new} is {side} of the {old}.")
         text = f"What is {side} of the {old}? {side.capitalize()} of the {old} is the"
-        found.append(Question(text, f" {new}", choices))
-        found.append(Question(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
+        found.append(RecallQuestion(text, f" {new}", choices))
+        found.append(RecallQuestion(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
     return found
 
 
-def _who_gave_what(world: _World, count: int) -> list[Question]:
+def _who_gave_what(world: _World, count: int) -> list[RecallQuestion]:
     while len(world.said) < count:
         if not (world.rng.random() < 0.7 and world.give()) and not world.find():
             world.give()
-    found: dict[str, Question] = {}
-    for giver, thing, receiver in world.gifts:  # of gifts that a question fits, the last one counts
+    found: dict[str, RecallQuestion] = {}
+    # Where several gifts fit a question, the last one counts, so later ones overwrite earlier ones.
+    for giver, thing, receiver in world.gifts:
         for text, answer, words in (
             (f"What did {giver} give to {receiver}? {giver} gave {receiver} the", thing, world.objects),
             (f"Who gave the {thing} to {receiver}? {receiver} got the {thing} from", giver, world.persons),
             (f"Who did {giver} give the {thing} to? {giver} gave the {thing} to", receiver, world.persons),
         ):
-            found[text] = Question(text, f" {answer}", _choices(words))
+            found[text] = RecallQuestion(text, f" {answer}", _choices(words))
     return list(found.values())
 
 
-def _is_person_there(world: _World, count: int) -> list[Question]:
+def _is_person_there(world: _World, count: int) -> list[RecallQuestion]:
     for _ in range(count):
         world.go()
     found = []
@@ -203,23 +205,23 @@ def _is_person_there(world: _World, count: int) -> list[Question]:
         right = bool(world.rng.random() < 0.5)
         asked = place if right else world.pick([other for other in world.places if other != place])
         text = f"Is {person} in the {asked}? The answer is"
-        found.append(Question(text, " yes" if right else " no", _choices(("yes", "no"))))
+        found.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
     return found
 
 
-def _how_many(world: _World, count: int) -> list[Question]:
+def _how_many(world: _World, count: int) -> list[RecallQuestion]:
     while len(world.said) < count:
         if not (world.rng.random() < 0.65 and world.find()) and not world.drop():
             world.find()
     seen = sorted({sentence.split(" ", 1)[0] for sentence in world.said})
     choices = _choices(NUMBERS[: len(world.objects) + 1])
     return [
-        Question(f"How many things has {person}? {person} has", f" {NUMBERS[len(world.held(person))]}", choices)
+        RecallQuestion(f"How many things has {person}? {person} has", f" {NUMBERS[len(world.held(person))]}", choices)
         for person in seen
     ]
 
 
-_TASKS: dict[str, tuple[Callable[[_World, int], list[Question]], int]] = {
+_TASKS: dict[str, tuple[Callable[[_World, int], list[RecallQuestion]], int]] = {
     "qa1": (_where_is_person, 1),
     "qa2": (_where_is_object, 2),
     "qa3": (_where_was_object, 3),
@@ -229,25 +231,24 @@ _TASKS: dict[str, tuple[Callable[[_World, int], list[Question]], int]] = {
     "counting": (_how_many, 1),
 }
 TASKS = tuple(_TASKS)
-"""qa1: where is a person; qa2: where is an object; qa3: where was it before; qa4: what lies beside what; qa5: who gave
+"""qa1: where a person is; qa2: where an object is; qa3: where it was before; qa4: what lies beside what; qa5: who gave
 what to whom; yes_no; counting."""
-
-MAX_PLACES_STATEMENTS = len(PLACES) - 1
-"""Statements of a qa4 story at most: each names another place."""
 
 
 def facts(rng: np.random.Generator, *, task: str, count: int | None = None, questions: int | None = 1) -> Episode:
-    """A story of `count` statements (2 to 10 if not given) and questions about how things stand at its end.
+    """A story of `count` statements (2 to 10 if not given) and questions about the situation at its end.
 
-    questions: at most so many, drawn at random; None: one for everything that has an answer. There is always one.
+    questions: the most questions, drawn at random; None asks everything that has an answer. There is at least one.
     Raises ValueError for an unknown task, and for a `count` that leaves nothing to ask.
     """
     if task not in _TASKS:
-        raise ValueError(f"the task {task!r} is unknown: use one of {', '.join(TASKS)}")
+        raise ValueError(f"the task {task!r} is unknown; choose from {', '.join(TASKS)}")
     make, least = _TASKS[task]
-    longest = MAX_PLACES_STATEMENTS if task == "qa4" else _LONGEST_DRAW
+    # Each statement of a qa4 story names another place.
+    longest = len(PLACES) - 1 if task == "qa4" else _LONGEST_STORY
     if count is not None and not least <= count <= longest:
         raise ValueError(f"{count} statements for {task}: it must be {least} to {longest}")
+    # A drawn story may leave nothing to ask, such as qa3 where nothing moved twice.
     while True:
         world = _World(rng, objects=OBJECTS if task == "counting" else OBJECTS[:3])
         drawn = count or int(rng.integers(max(least, _LENGTHS[0]), _LENGTHS[1] + 1))
@@ -256,4 +257,4 @@ def facts(rng: np.random.Generator, *, task: str, count: int | None = None, ques
             break
     if questions is not None:
         found = [found[i] for i in rng.permutation(len(found))[:questions]]
-    return (*map(Statement, world.said), *found)
+    return (*world.said, *found)

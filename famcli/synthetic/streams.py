@@ -1,45 +1,69 @@
-"""Episodes laid out in filler: tokens of real text with statements and questions at places of their own.
+"""Episodes placed in filler: tokens of real text with statements and questions hidden between its sentences.
 
-A place is moved on to where a sentence of the filler ends, else to where a word begins, so that what is hidden stands
-between sentences. Pieces go out as they are made: what is held does not grow with the length of the stream.
+Streams are made as they are read, so their length costs no memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.synthetic.episodes import Episode, Question, Statement
-from famcli.synthetic.filler import Filler
+from famcli.synthetic.episodes import Episode, RecallQuestion, statements_of
 from famcli.tokens.tokenizer import Ids, Tokenizer
 
 PIECE = 4096
-"""Tokens of filler in one piece at most."""
+"""The most tokens of filler in one yielded piece."""
 
-_LOOK_AHEAD = 64  # tokens within which a place is moved on
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """Tokens put in at filler token `place`; the last `num_answer` of them are an answer."""
-
-    place: int
-    ids: Ids
-    num_answer: int = 0
+# A statement is moved on by at most this many tokens to reach the end of a sentence.
+_LOOK_AHEAD = 64
+_Insert = tuple[int, Ids, int]
+"""(filler tokens before it, its token ids, how many of the last ones are an answer)."""
 
 
-def question_ids(question: Question, tokenizer: Tokenizer) -> tuple[Ids, Ids]:
-    """Tokens of the question up to the answer, with a space in front of it, and of the answer without its point."""
+class Filler:
+    """An endless stream of tokens: whole documents in random order.
+
+    tokens: those of all documents one after the other, possibly a memory map. offsets [documents + 1]: where each
+    document begins, and where the last one ends. The first document is drawn by its length and entered at a random
+    place; the next ones are drawn in the same way and read from their start. Raises ValueError if there is no token.
+    """
+
+    def __init__(self, tokens: NDArray[np.integer], offsets: NDArray[np.int64], rng: np.random.Generator) -> None:
+        self._tokens, self._offsets, self._rng = tokens, offsets, rng
+        if not 0 <= offsets[0] < offsets[-1] <= len(tokens):
+            raise ValueError("filler needs at least one document that is not empty")
+        self._place, self._end = self._draw()
+
+    def take(self, count: int) -> Ids:
+        """The next `count` tokens [count] int32."""
+        parts, missing = [np.empty(0, np.int32)], count
+        while missing:
+            part = np.asarray(self._tokens[self._place : min(self._end, self._place + missing)], dtype=np.int32)
+            parts.append(part)
+            missing -= len(part)
+            self._place += len(part)
+            if self._place == self._end:
+                self._end = self._draw()[1]
+                self._place = int(self._offsets[np.searchsorted(self._offsets, self._end) - 1])
+        return np.concatenate(parts)
+
+    def _draw(self) -> tuple[int, int]:
+        """A random place, every token equally likely, and where its document ends."""
+        place = int(self._rng.integers(self._offsets[0], self._offsets[-1]))
+        return place, int(self._offsets[np.searchsorted(self._offsets, place, side="right")])
+
+
+def question_ids(question: RecallQuestion, tokenizer: Tokenizer) -> tuple[Ids, Ids]:
+    """Tokens of the question up to the answer, with a space before it, and of the answer without its full stop."""
     return _ids(" " + question.text, tokenizer), _ids(question.answer, tokenizer)
 
 
 def num_statement_tokens(episode: Episode, tokenizer: Tokenizer) -> int:
-    """Tokens of all statements of `episode`: the shortest stream that holds them."""
-    return sum(len(_ids(" " + part.text, tokenizer)) for part in episode if isinstance(part, Statement))
+    """Tokens of all statements of `episode`: the length of the shortest stream that holds them."""
+    return sum(len(_ids(" " + statement, tokenizer)) for statement in statements_of(episode))
 
 
 def layout(
@@ -50,21 +74,21 @@ def layout(
     rng: np.random.Generator,
     depths: Sequence[float] | None = None,
 ) -> Iterator[Ids]:
-    """The statements of `episode` in filler, in pieces of at most a few thousand tokens, `num_tokens` in all.
+    """The statements of `episode` in filler: `num_tokens` in all, in pieces of at most a few thousand.
 
-    depths: where each statement goes, as shares of the filler (0 is the start, 1 the end); drawn uniformly, in the
-    order of the episode, if not given. Raises ValueError if the statements alone are longer than `num_tokens`.
+    depths: where each statement goes, as a share of the filler (0 is the start, 1 the end). Without it, places are
+    drawn uniformly, in the order of the episode. Raises ValueError if the statements are longer than `num_tokens`.
     """
-    runs = [_ids(" " + part.text, tokenizer) for part in episode if isinstance(part, Statement)]
-    num_filler = _room(runs, num_tokens)
+    statements = [_ids(" " + statement, tokenizer) for statement in statements_of(episode)]
+    num_filler = _num_filler(statements, num_tokens)
     if depths is None:
-        places = np.sort(rng.integers(0, num_filler + 1, len(runs)))
+        places = np.sort(rng.integers(0, num_filler + 1, len(statements)))
     else:
         places = np.array([round(depth * num_filler) for depth in depths])
         order = np.argsort(places, kind="stable")
-        places, runs = places[order], [runs[i] for i in order]
-    placed = [_Run(int(place), ids) for place, ids in zip(places, runs, strict=True)]
-    return (ids for ids, _ in _lay(placed, tokenizer, filler, num_filler))
+        places, statements = places[order], [statements[i] for i in order]
+    inserts = [(int(place), ids, 0) for place, ids in zip(places, statements, strict=True)]
+    return (ids for ids, _ in _lay(inserts, tokenizer, filler, num_filler))
 
 
 def embed(
@@ -76,65 +100,66 @@ def embed(
     *,
     question_at_end: bool = True,
 ) -> tuple[Ids, NDArray[np.bool_]]:
-    """A whole training document: ids [num_tokens] int32, and which of them are answers [num_tokens] bool.
+    """A whole training document: ids [num_tokens] int32, and a mask [num_tokens] of the tokens that are answers.
 
-    Every question is followed by its answer and a point, both marked. Places are uniform, in the order of the episode;
-    with `question_at_end` those questions that no statement follows stand at the very end, the last token being the
-    last answer's point. No BOS. Raises ValueError if the episode alone is longer than `num_tokens`.
+    Each question is followed by its answer and a full stop, both in the mask. Places are uniform, in the order of the
+    episode. With `question_at_end`, questions after the last statement stand at the very end, so that the last token is
+    the full stop of an answer. No BOS. Raises ValueError if the episode is longer than `num_tokens`.
     """
-    point = _ids(".", tokenizer)
-    runs, answers = [], []
+    stop = _ids(".", tokenizer)
+    pieces, answer_lengths = [], []
     for part in episode:
-        if isinstance(part, Question):
+        if isinstance(part, RecallQuestion):
             asked, answer = question_ids(part, tokenizer)
-            runs.append(np.concatenate((asked, answer, point)))
-            answers.append(len(answer) + len(point))
+            pieces.append(np.concatenate((asked, answer, stop)))
+            answer_lengths.append(len(answer) + len(stop))
         else:
-            runs.append(_ids(" " + part.text, tokenizer))
-            answers.append(0)
-    num_filler = _room(runs, num_tokens)
-    places = np.sort(rng.integers(0, num_filler + 1, len(runs)))
+            pieces.append(_ids(" " + part, tokenizer))
+            answer_lengths.append(0)
+    num_filler = _num_filler(pieces, num_tokens)
+    places = np.sort(rng.integers(0, num_filler + 1, len(pieces)))
     if question_at_end:
-        last_statement = max((i for i, part in enumerate(episode) if isinstance(part, Statement)), default=-1)
+        last_statement = max((i for i, part in enumerate(episode) if isinstance(part, str)), default=-1)
         places[last_statement + 1 :] = num_filler
-    placed = [_Run(int(place), ids, count) for place, ids, count in zip(places, runs, answers, strict=True)]
-    pieces = list(_lay(placed, tokenizer, filler, num_filler))
-    mask = np.zeros(num_tokens, dtype=np.bool_)
-    end = 0
-    for ids, num_answer in pieces:
+    inserts = list(zip(map(int, places), pieces, answer_lengths, strict=True))
+    laid = list(_lay(inserts, tokenizer, filler, num_filler))
+    mask, end = np.zeros(num_tokens, dtype=np.bool_), 0
+    for ids, num_answer in laid:
         end += len(ids)
         mask[end - num_answer : end] = True
-    return np.concatenate([ids for ids, _ in pieces]), mask
+    return np.concatenate([ids for ids, _ in laid]), mask
 
 
-def _room(runs: Sequence[Ids], num_tokens: int) -> int:
-    """How many tokens of filler there are beside `runs`."""
-    taken = sum(map(len, runs))
+def _num_filler(pieces: Sequence[Ids], num_tokens: int) -> int:
+    """Tokens of filler that fit beside `pieces`."""
+    taken = sum(map(len, pieces))
     if taken > num_tokens:
         raise ValueError(f"{taken} tokens of statements and questions do not fit into {num_tokens}")
     return num_tokens - taken
 
 
-def _lay(runs: Sequence[_Run], tokenizer: Tokenizer, filler: Filler, num_filler: int) -> Iterator[tuple[Ids, int]]:
-    """Filler and `runs` (places ascending) in order, as (ids, how many of the last ones are an answer)."""
-    breaks = _breaks(tokenizer)  # type: ignore[arg-type]  # every tokenizer can be hashed
-    ahead = filler.take(_LOOK_AHEAD)  # filler that was looked at and not given out
-    ahead = ahead[1 + breaks.next_place(int(ahead[0]), ahead[1:]) :]  # begin where a sentence begins
+def _lay(
+    inserts: Sequence[_Insert], tokenizer: Tokenizer, filler: Filler, num_filler: int
+) -> Iterator[tuple[Ids, int]]:
+    """Filler and `inserts` (places ascending) in order, as (ids, how many of the last ones are an answer)."""
+    # Filler that was looked at but not yielded. It begins at the start of a sentence.
+    ahead = filler.take(_LOOK_AHEAD)
+    ahead = ahead[1 + _next_break(tokenizer, int(ahead[0]), ahead[1:]) :]
     done, before = 0, -1
-    for run in runs:
-        while done < run.place:
-            count = min(run.place - done, PIECE)
+    for place, ids, num_answer in inserts:
+        while done < place:
+            count = min(place - done, PIECE)
             piece, ahead = _take(filler, ahead, count)
             done, before = done + count, int(piece[-1])
             yield piece, 0
         if 0 < done < num_filler:
             seen, ahead = _take(filler, ahead, min(_LOOK_AHEAD, num_filler - done))
-            skip = breaks.next_place(before, seen)
+            skip = _next_break(tokenizer, before, seen)
             ahead = np.concatenate((seen[skip:], ahead))
             if skip:
                 done, before = done + skip, int(seen[skip - 1])
                 yield seen[:skip], 0
-        yield run.ids, run.num_answer
+        yield ids, num_answer
     while done < num_filler:
         count = min(num_filler - done, PIECE)
         piece, ahead = _take(filler, ahead, count)
@@ -143,33 +168,32 @@ def _lay(runs: Sequence[_Run], tokenizer: Tokenizer, filler: Filler, num_filler:
 
 
 def _take(filler: Filler, ahead: Ids, count: int) -> tuple[Ids, Ids]:
-    """`count` tokens, those of `ahead` first, and what is left of `ahead`."""
+    """`count` tokens, those of `ahead` first, and the rest of `ahead`."""
     if len(ahead) < count:
         ahead = np.concatenate((ahead, filler.take(count - len(ahead))))
     return ahead[:count], ahead[count:]
 
 
-@dataclass(frozen=True, eq=False)
-class _Breaks:
-    """Which tokens begin with white space, and which end a sentence [v]."""
+def _next_break(tokenizer: Tokenizer, before: int, tokens: Ids) -> int:
+    """How many of `tokens`, which follow the token `before`, to skip to stand after a sentence, or else after a word.
 
-    begins_word: NDArray[np.bool_]
-    ends_sentence: NDArray[np.bool_]
-
-    def next_place(self, before: int, tokens: Ids) -> int:
-        """How many of `tokens` (which follow token `before`) to pass so that a sentence, else a word, ends there."""
-        words = self.begins_word[tokens]
-        previous = np.concatenate(([before], tokens[:-1]))
-        for candidates in (np.flatnonzero(words & self.ends_sentence[previous]), np.flatnonzero(words)):
-            if len(candidates):
-                return int(candidates[0])
-        return 0
+    0 if there is neither.
+    """
+    begins_word, ends_sentence = _break_tokens(tokenizer)  # type: ignore[arg-type]  # every tokenizer can be hashed
+    words = begins_word[tokens]
+    previous = np.concatenate(([before], tokens[:-1]))
+    for candidates in (np.flatnonzero(words & ends_sentence[previous]), np.flatnonzero(words)):
+        if len(candidates):
+            return int(candidates[0])
+    return 0
 
 
+# Decoding the whole vocabulary takes a second for a large tokenizer, and every stream needs it.
 @lru_cache(maxsize=8)
-def _breaks(tokenizer: Tokenizer) -> _Breaks:
+def _break_tokens(tokenizer: Tokenizer) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks [v] of the tokens that begin with white space, and of those that end a sentence."""
     contents = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
-    return _Breaks(
+    return (
         np.array([content[:1].isspace() for content in contents]),
         np.array([content.rstrip(b"\"')").endswith((b".", b"!", b"?", b"\n")) for content in contents]),
     )

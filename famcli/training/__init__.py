@@ -1,0 +1,1 @@
+"""Training: recipes, data, the loop, adapting pretrained checkpoints, and export."""

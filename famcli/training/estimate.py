@@ -1,7 +1,7 @@
-"""What a recipe will need, before it is run: parameters, tokens, memory, time, and room on disk.
+"""What a recipe will need, before it is run: parameters, operations, tokens, memory, time, and disk space.
 
-Shapes give the counts. Speed and memory are measured: one step on drawn tokens at the recipe's shapes, with as many
-lanes as take a few seconds on this machine.
+Counts follow from the shapes. Speed and memory are measured: one step on random tokens at the recipe's shapes, with as
+many lanes as take a few seconds on this machine.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ import torch
 from famcli.checkpoint.device import select_device
 from famcli.nn import Network
 from famcli.tokens import holds_tokenizer, open_tokenizer
-from famcli.training.flops import flops_per_token, machine_flops
+from famcli.training.loop.flops import flops_per_token, machine_flops
+from famcli.training.loop.loss import language_model_gradient
 from famcli.training.loop.network import build_network, compile_layers, copy_of, trained
-from famcli.training.loop.objective import language_model_gradient
 from famcli.training.loop.optimizer import Optimizers
 from famcli.training.recipe.recipe import Recipe
 
-_SECONDS = 5.0  # a measured step should not take longer
-_EXPECTED_SHARE = 0.25  # of the machine's peak, to choose how much to measure
+# The longest time that a measured step should take, and the share of the machine's peak that it is expected to reach:
+# they decide how much of a step is measured.
+_SECONDS = 5.0
+_EXPECTED_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need. In bytes, seconds and tokens.
+    """What a run will need, in bytes, seconds and tokens.
 
-    trained: of the parameters, those that training changes. tokens_per_step: on average over the run.
-    training_distance: the longest from a key to its question. fixed_bytes: weights, gradients and optimiser.
-    step_bytes: what the longest step adds, scaled from the measured lanes. measured: where speed and memory were
-    measured, in words.
+    trained: the parameters that training changes. tokens_per_step: on average over the run. training_distance: the
+    longest distance from a key to its question. fixed_bytes: weights, gradients and optimiser state. step_bytes: what
+    the longest step adds, scaled from the measured lanes. measured: how speed and memory were measured, in words.
     """
 
     parameters: int
@@ -54,7 +55,7 @@ class Estimate:
 
 
 def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
-    """Measure a step of `recipe` and work out the rest from its shapes. Takes some seconds."""
+    """Measure a step of `recipe` and derive the rest from its shapes. Takes a few seconds."""
     if recipe.hardware.threads:
         torch.set_num_threads(recipe.hardware.threads)
     schedule = recipe.schedule
@@ -78,7 +79,8 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     steps, total = _budget(recipe, speed / per_step)
     moments = 4 * sum(value.numel() for value in optimizers.to_tensors().values())
     copies = changed * (4 if schedule.average_decay else 0)
-    compute = 0 if network.dtype == dtype else 2 * parameters * dtype.itemsize  # its weights and its gradients
+    # Weights and gradients of the copy that computes.
+    compute = 0 if network.dtype == dtype else 2 * parameters * dtype.itemsize
     stored = 4 if recipe.trains_updates else {"float32": 4, "bfloat16": 2, "int8": 1}[recipe.export.storage]
     return Estimate(
         parameters=parameters,
@@ -101,7 +103,7 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
 
 
 def expected_vocab_size(recipe: Recipe) -> int:
-    """Of the recipe's tokenizer, or of the one that will be trained."""
+    """The vocabulary size of the recipe's tokenizer, or of the one that will be trained."""
     path, vocab_size = recipe.tokenizer.path, recipe.tokenizer.vocab_size
     if path is not None and (vocab_size is None or holds_tokenizer(path)):
         return open_tokenizer(path).vocab_size
@@ -112,7 +114,7 @@ def expected_vocab_size(recipe: Recipe) -> int:
 def _measure(
     recipe: Recipe, network: Network, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
 ) -> tuple[float, int]:
-    """Seconds of one step of `lanes` times `blocks` drawn blocks, the second of two, and the bytes it added."""
+    """Seconds of one step of `lanes` times `blocks` random blocks, the second of two, and the bytes it added."""
     compute = network if network.dtype == dtype else copy_of(network, dtype)
     compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
     if recipe.hardware.compile:
@@ -136,7 +138,7 @@ def _measure(
 
 
 def _mean_blocks(recipe: Recipe) -> float:
-    """Blocks that a lane reads in a step, on average over the run."""
+    """The average number of blocks that a lane reads in a step."""
     schedule = recipe.schedule
     if schedule.max_blocks is None:
         return float(schedule.longest_step)
@@ -145,7 +147,7 @@ def _mean_blocks(recipe: Recipe) -> float:
 
 
 def _budget(recipe: Recipe, steps_per_second: float) -> tuple[int, float]:
-    """Steps and seconds of the run: whichever limit ends it."""
+    """Steps and seconds of the run, by the limit that ends it."""
     schedule = recipe.schedule
     by_steps = schedule.steps / steps_per_second if schedule.steps else float("inf")
     seconds = min(by_steps, 60 * schedule.max_minutes if schedule.max_minutes else float("inf"))
@@ -154,7 +156,7 @@ def _budget(recipe: Recipe, steps_per_second: float) -> tuple[int, float]:
 
 
 def _device(recipe: Recipe) -> torch.device:
-    """The recipe's device, or the CPU where this machine has no such device."""
+    """The recipe's device, or the CPU if this machine does not have it."""
     if recipe.hardware.device == "cuda" and not torch.cuda.is_available():
         return torch.device("cpu")
     return select_device(recipe.hardware.device)
@@ -170,5 +172,6 @@ def _bytes_in_use(device: torch.device) -> int:
 def _peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
+    # The only measure of a process's peak; in bytes on a Mac, in KiB elsewhere.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,9 +1,10 @@
-"""benchmarks.quality summary: the sets, the peers, the scores, and the command."""
+"""Summaries beside their peers: the sets, the peers, the scores, and the command."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +90,25 @@ def test_systems_get_the_same_budget_and_are_compared_text_by_text(tmp_path: Pat
     low, high = gaps[1]["scores"]["rouge1"]["interval"]
     assert low <= expected <= high < 0
     assert json.dumps(last.to_json(), allow_nan=False)
+
+
+def test_summaries_stand_beside_their_peers(run: Any, tiny: Path, story: Path, tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    rows = [
+        {"id": str(n), "text": story.read_text()[: 900 + 300 * n], "summary": ["A map is hidden."]} for n in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    arguments = ("summary", path, "--model", tiny, "--split", "all", "--words", 20)
+    text = run(*arguments)
+    assert text.exit_code == 0
+    lines = text.stdout.splitlines()
+    assert lines[0] == "set: 3 texts, 20 words"
+    assert [line.split("  ")[1].split(",")[-1].strip() for line in lines[1:5]] == ["on", "LEAD", "TextRank", "LexRank"]
+    assert sum(" minus " in line for line in lines) == 3
+    values = json.loads(run(*arguments, "--json").stdout)
+    assert [gap["minus"] for gap in values["differences"]] == ["LEAD", "TextRank", "LexRank"]
+    assert values["sets"][0]["texts"] == 3
+    events = [json.loads(line)["event"] for line in run(*arguments, "--jsonl").stdout.splitlines()]
+    assert events == ["set", "result"]
+    empty = run("summary", path, "--model", tiny, "--split", "train", "--words", 20)
+    assert "has no records" in empty.stderr or empty.exit_code == 0

@@ -203,7 +203,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
     ("arguments", "code", "message"),
     [
         (("--data", "story.txt"), 2, "--out is missing"),
-        (("--out", "new"), 2, "--data is missing"),
+        (("--out", "new"), 2, "there is nothing to learn from (--data PATH)"),
         (("--out", "new", "--data", "nowhere"), 1, "nowhere does not exist"),
         (("--out", "base", "--data", "story.txt"), 2, "is there already"),
         (("--out", "new", "--data", "story.txt", "--target", "q"), 2, "choose from q_proj"),

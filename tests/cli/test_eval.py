@@ -180,39 +180,17 @@ def test_ctrl_c_prints_what_there_is(spawn: Any, tiny: Path, story: Path) -> Non
 def test_ctrl_c_prints_the_documents_that_were_scored(
     run: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from famcli.evaluation import figures
+    from famcli.evaluation import positions
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
-        yield next(score_subjects(*arguments, **options))
+        yield next(document_figures(*arguments, **options))
         raise KeyboardInterrupt
 
-    score_subjects = figures.score_subjects
+    document_figures = positions.document_figures
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": str(n), "text": "abc " * (40 + n)}) + "\n" for n in range(12)))
-    monkeypatch.setattr(figures, "score_subjects", interrupted)
+    monkeypatch.setattr(positions, "document_figures", interrupted)
     done = run("eval", "ppl", texts, "--model", tiny)
     assert done.exit_code == 130
     assert "Scored 8 documents" in done.stdout
     assert done.stdout.endswith("Partial: interrupted before all documents were scored.\n")
-
-
-def test_summary_compares_with_peers(run, tiny: Path, story: Path, tmp_path: Path) -> None:
-    path = tmp_path / "set.jsonl"
-    rows = [
-        {"id": str(n), "text": story.read_text()[: 900 + 300 * n], "summary": ["A map is hidden."]} for n in range(3)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    arguments = ("eval", "summary", path, "--model", tiny, "--split", "all", "--words", 20)
-    text = run(*arguments)
-    assert text.exit_code == 0
-    lines = text.stdout.splitlines()
-    assert lines[0] == "set: 3 texts, 20 words"
-    assert [line.split("  ")[1].split(",")[-1].strip() for line in lines[1:5]] == ["on", "LEAD", "TextRank", "LexRank"]
-    assert sum(" minus " in line for line in lines) == 3
-    values = json.loads(run(*arguments, "--json").stdout)
-    assert [gap["minus"] for gap in values["differences"]] == ["LEAD", "TextRank", "LexRank"]
-    assert values["sets"][0]["texts"] == 3
-    events = [json.loads(line)["event"] for line in run(*arguments, "--jsonl").stdout.splitlines()]
-    assert events == ["set", "result"]
-    empty = run("eval", "summary", path, "--model", tiny, "--split", "train", "--words", 20)
-    assert "has no records" in empty.stderr or empty.exit_code == 0

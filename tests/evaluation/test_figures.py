@@ -7,9 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from famcli.evaluation.figures import DocumentFigures, Subject, document_figures
-from famcli.evaluation.positions import score_documents, token_num_bytes
-from famcli.evaluation.texts import TokenText
+from famcli.evaluation.positions import (
+    DocumentFigures,
+    Subject,
+    document_figures,
+    score_documents,
+    token_num_bytes,
+)
+from famcli.evaluation.texts import TokenDocument
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import random_network
@@ -17,12 +22,13 @@ from tests.helpers import random_network
 TOKENIZER = ByteTokenizer()
 NETWORK = random_network(DecoderConfig(257, 16, 24, 2, 2, 1, 8), FamConfig(4, 1, 2), gain=4.0)
 LENGTHS = (3, 50, 17, 40, 33)
-DOCUMENTS = [TokenText(str(n), np.random.default_rng(n).integers(0, 256, n).astype(np.uint16)) for n in LENGTHS]
+DOCUMENTS = [TokenDocument(str(n), np.random.default_rng(n).integers(0, 256, n).astype(np.uint16)) for n in LENGTHS]
 
 
 def figures(*modes: str, max_tokens: int | None = None) -> DocumentFigures:
     subjects = [Subject("m", NETWORK, mode) for mode in modes]  # type: ignore[arg-type]
-    return document_figures(subjects, TOKENIZER, DOCUMENTS, max_tokens=max_tokens)
+    *_, found = document_figures(subjects, TOKENIZER, DOCUMENTS, max_tokens=max_tokens)
+    return found
 
 
 def test_figures_add_up_the_documents() -> None:

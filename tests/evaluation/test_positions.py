@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
-from famcli.evaluation.texts import TokenText
+from famcli.evaluation.texts import TokenDocument
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import random_network
@@ -19,9 +19,9 @@ BYTES = token_num_bytes(ByteTokenizer())
 NETWORK = random_network(DecoderConfig(257, 16, 24, 2, 2, 1, 8), FamConfig(4, 1, 2), gain=4.0)
 
 
-def documents() -> list[TokenText]:
+def documents() -> list[TokenDocument]:
     generator = np.random.default_rng(0)
-    return [TokenText(str(n), generator.integers(0, 256, n).astype(np.uint16)) for n in (3, 50, 17, 16, 33)]
+    return [TokenDocument(str(n), generator.integers(0, 256, n).astype(np.uint16)) for n in (3, 50, 17, 16, 33)]
 
 
 @pytest.mark.parametrize("mode", ["on", "frozen", "none"])

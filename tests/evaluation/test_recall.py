@@ -11,11 +11,12 @@ import torch
 from famcli.errors import UsageError
 from famcli.evaluation import trials as benchmarks
 from famcli.evaluation.intervals import wilson
-from famcli.evaluation.recall import Answer, Trial, run_trials, trial_tokens
-from famcli.evaluation.texts import Texts
+from famcli.evaluation.recall import RecallAnswer, Trial, run_trials, trial_tokens
+from famcli.evaluation.texts import TokenCorpus
 from famcli.evaluation.trials import CellScore, babi_trials, needle_trials, passkey_trials, score_trials
 from famcli.nn import MemoryMode
-from famcli.synthetic.episodes import Question, Statement
+from famcli.plain import to_json
+from famcli.synthetic.episodes import RecallQuestion, statements_of
 from famcli.synthetic.streams import layout
 from famcli.tokens.bytes import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, random_network
@@ -23,10 +24,10 @@ from tests.helpers import TINY_CONFIG, TINY_FAM, random_network
 TOKENIZER = ByteTokenizer()
 NETWORK = random_network(TINY_CONFIG, TINY_FAM, gain=6.0)  # blocks of 16
 TOKENS = np.frombuffer(b"It rained. The boat was late! Who knew why? Nobody came.\n" * 40, dtype=np.uint8)
-TEXTS = Texts(("story",), TOKENS.astype(np.uint16), np.array([0, len(TOKENS)]))
+TEXTS = TokenCorpus(("story",), TOKENS.astype(np.uint16), np.array([0, len(TOKENS)]))
 
 
-def answers(trials: list[Trial], mode: MemoryMode = "on", batch: int = 16) -> list[Answer]:
+def answers(trials: list[Trial], mode: MemoryMode = "on", batch: int = 16) -> list[RecallAnswer]:
     found = [a for g in run_trials(NETWORK, TOKENIZER, TEXTS, trials, memory_mode=mode, batch=batch) for a in g]
     return sorted(found, key=lambda answer: (answer.trial, answer.stop, answer.question))
 
@@ -49,14 +50,14 @@ def greedy(trial: Trial, question: str, count: int, mode: MemoryMode = "on") -> 
 
 @pytest.mark.parametrize("mode", ["on", "frozen", "none"])
 def test_right_means_that_greedy_decoding_writes_the_answer(mode: MemoryMode) -> None:
-    told = Trial("t", (Statement("The key is 12."), Question("Key? It is", "")), (77,), (0,))
+    told = Trial("t", ("The key is 12.", RecallQuestion("Key? It is", "")), (77,), (0,))
     for seed in range(20):  # bytes alone are seldom UTF-8: take a stream after which they are
         told = replace(told, seed=(seed,))
         written = greedy(told, "Key? It is", 5, mode)
         if written.isascii():
             break
     wrong = written[:-1] + chr((ord(written[-1]) + 1) % 128)
-    episode = (told.episode[0], Question("Key? It is", written), Question("Key? It is", wrong))
+    episode = (told.episode[0], RecallQuestion("Key? It is", written), RecallQuestion("Key? It is", wrong))
     first, second = answers([replace(told, episode=episode)], mode)
     assert (first.right, first.num_right, first.num_tokens, first.written) == (True, 5, 5, written)
     assert (second.right, second.num_right, second.num_tokens, second.written) == (False, 4, 5, written)
@@ -95,7 +96,7 @@ def test_without_filler_there_are_only_the_statements() -> None:
     trials = babi_trials(["qa1"], [0], streams=3)
     for answer in answers(trials):
         episode = trials[answer.trial].episode
-        statements = "".join(" " + part.text for part in episode if isinstance(part, Statement))
+        statements = "".join(" " + statement for statement in statements_of(episode))
         assert (answer.stop, answer.num_read) == (0, len(statements) + 1)
 
 
@@ -123,7 +124,7 @@ def test_needles_take_turns_at_the_depths() -> None:
     single = needle_trials([200], depths, streams=6)
     assert [trial.question_depths for trial in single] == [(0.0,), (0.5,), (1.0,)] * 2
     for trial in needle_trials([400], depths, streams=2, count=3):
-        statements = [part.text for part in trial.episode if isinstance(part, Statement)]
+        statements = statements_of(trial.episode)
         assert trial.depths is not None
         assert trial.question_depths is not None
         for question, depth in zip(trial.questions, trial.question_depths, strict=True):
@@ -154,7 +155,7 @@ def test_cells_count_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def given(*_: object, **__: object) -> object:
         for number, trial in enumerate(trials):
             right = [question < number for question in range(len(trial.questions))]
-            yield [Answer(number, q, 4096, 4096, hit, 2 * hit, 2, 1.0, "") for q, hit in enumerate(right)]
+            yield [RecallAnswer(number, q, 4096, 4096, hit, 2 * hit, 2, 1.0, "") for q, hit in enumerate(right)]
 
     monkeypatch.setattr(benchmarks, "run_trials", given)
     steps = list(score_trials(trials, "m", NETWORK, TOKENIZER, TEXTS, memory_mode="frozen"))
@@ -167,7 +168,7 @@ def test_cells_count_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.stream_interval is not None
     assert first.token_accuracy == first.share == 1 / first.total
     assert first.nats_per_token == 0.5
-    assert first.to_json()["share"] == first.share
+    assert to_json(first)["share"] == first.share
 
 
 def test_streams_that_all_agree_count_as_one_trial_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +176,7 @@ def test_streams_that_all_agree_count_as_one_trial_each(monkeypatch: pytest.Monk
 
     def given(*_: object, **__: object) -> object:
         yield [
-            Answer(number, q, 4096, 4096, True, 2, 2, 0.0, "")
+            RecallAnswer(number, q, 4096, 4096, True, 2, 2, 0.0, "")
             for number, trial in enumerate(trials)
             for q in range(len(trial.questions))
         ]

@@ -7,14 +7,22 @@ import re
 import numpy as np
 import pytest
 
-from famcli.synthetic.episodes import NUM_NAMES, Episode, Question, Statement, interleave, needles, passkey
+from famcli.synthetic.episodes import (
+    NUM_NAMES,
+    Episode,
+    RecallQuestion,
+    interleave,
+    needles,
+    passkey,
+    questions_of,
+    statements_of,
+)
 from famcli.synthetic.facts import NUMBERS, OBJECTS, TASKS, facts
 
 
-def parts(episode: Episode) -> tuple[list[str], list[Question]]:
-    statements = [part.text for part in episode if isinstance(part, Statement)]
-    questions = [part for part in episode if isinstance(part, Question)]
-    assert episode == (*map(Statement, statements), *questions)  # questions come last
+def parts(episode: Episode) -> tuple[list[str], list[RecallQuestion]]:
+    statements, questions = statements_of(episode), questions_of(episode)
+    assert episode == (*statements, *questions)  # questions come last
     return statements, questions
 
 

@@ -8,9 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from famcli.synthetic.episodes import Question, Statement, needles, passkey
-from famcli.synthetic.filler import Filler
-from famcli.synthetic.streams import PIECE, embed, layout, num_statement_tokens, question_ids
+from famcli.synthetic.episodes import RecallQuestion, needles, passkey, statements_of
+from famcli.synthetic.streams import PIECE, Filler, embed, layout, num_statement_tokens, question_ids
 from famcli.tokens.bytes import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -44,7 +43,7 @@ def test_filler_reads_whole_documents_without_end() -> None:
 
 def test_a_stream_holds_its_statements_and_nothing_else_is_changed() -> None:
     episode = needles(np.random.default_rng(0), count=8)
-    statements = [part.text for part in episode if isinstance(part, Statement)]
+    statements = statements_of(episode)
     text = text_of(layout(episode, TOKENIZER, filler(), 3000, np.random.default_rng(1)))
     assert len(text) == 3000
     places = [text.index(statement) for statement in statements]
@@ -61,7 +60,7 @@ def test_a_stream_holds_its_statements_and_nothing_else_is_changed() -> None:
 @pytest.mark.parametrize("depth", [0.0, 0.25, 0.5, 1.0])
 def test_a_depth_is_a_share_of_the_filler(depth: float) -> None:
     episode = passkey(np.random.default_rng(0))
-    statement = episode[0].text
+    statement = statements_of(episode)[0]
     text = text_of(layout(episode, TOKENIZER, filler(), 2000, np.random.default_rng(0), depths=[depth]))
     room = 2000 - len(statement) - 1
     assert 0 <= text.index(statement) - 1 - depth * room <= 64
@@ -72,7 +71,7 @@ def test_a_depth_is_a_share_of_the_filler(depth: float) -> None:
 def test_depths_need_not_ascend() -> None:
     episode = needles(np.random.default_rng(0), count=3, queries=3)
     text = text_of(layout(episode, TOKENIZER, filler(), 1500, np.random.default_rng(0), depths=[1.0, 0.0, 0.5]))
-    first, second, third = (text.index(part.text) for part in episode[:3])
+    first, second, third = (text.index(statement) for statement in statements_of(episode))
     assert second < third < first
 
 
@@ -81,7 +80,7 @@ def test_places_are_uniform() -> None:
     places = []
     for _ in range(300):
         episode = passkey(rng)
-        places.append(text_of(layout(episode, TOKENIZER, filler(), 3000, rng)).index(episode[0].text) / 2930)
+        places.append(text_of(layout(episode, TOKENIZER, filler(), 3000, rng)).index(statements_of(episode)[0]) / 2930)
     counts, _ = np.histogram(places, 5, (0, 1.02))
     assert counts.min() > 35
 
@@ -90,7 +89,7 @@ def test_streams_of_the_least_length_have_no_filler() -> None:
     episode = needles(np.random.default_rng(0), count=3)
     least = num_statement_tokens(episode, TOKENIZER)
     text = text_of(layout(episode, TOKENIZER, filler(), least, np.random.default_rng(0)))
-    assert text == "".join(" " + part.text for part in episode if isinstance(part, Statement))
+    assert text == "".join(" " + statement for statement in statements_of(episode))
     with pytest.raises(ValueError, match="do not fit"):
         layout(episode, TOKENIZER, filler(), least - 1, np.random.default_rng(0))
 
@@ -115,11 +114,11 @@ def test_a_training_document_marks_its_answers_and_ends_with_one() -> None:
     ids, mask = embed(episode, TOKENIZER, filler(), 900, np.random.default_rng(2))
     assert (ids.shape, ids.dtype, mask.shape, mask.dtype) == ((900,), np.int32, (900,), np.bool_)
     text = TOKENIZER.decode(ids.tolist())
-    questions = [part for part in episode if isinstance(part, Question)]
+    questions = [part for part in episode if isinstance(part, RecallQuestion)]
     assert text.endswith("".join(f" {part.text}{part.answer}." for part in questions))
     assert TOKENIZER.decode(ids[mask].tolist()) == "".join(f"{part.answer}." for part in questions)
     for part in episode:
-        assert part.text in text
+        assert (part if isinstance(part, str) else part.text) in text
 
 
 def test_questions_can_stand_anywhere_after_what_they_are_about() -> None:
@@ -128,7 +127,7 @@ def test_questions_can_stand_anywhere_after_what_they_are_about() -> None:
         episode = passkey(np.random.default_rng(seed))
         ids, mask = embed(episode, TOKENIZER, filler(seed), 1000, np.random.default_rng(seed), question_at_end=False)
         text = TOKENIZER.decode(ids.tolist())
-        assert text.index(episode[0].text) < text.index(episode[1].text)
+        assert text.index(statements_of(episode)[0]) < text.index(episode[1].text)
         ends.append(int(np.flatnonzero(mask)[-1]))
     assert min(ends) < 700
     assert len(set(ends)) > 20
@@ -137,5 +136,5 @@ def test_questions_can_stand_anywhere_after_what_they_are_about() -> None:
 
 
 def test_a_question_is_its_tokens_up_to_the_answer() -> None:
-    question, answer = question_ids(Question("Who? It was", " Ann"), TOKENIZER)
+    question, answer = question_ids(RecallQuestion("Who? It was", " Ann"), TOKENIZER)
     assert (TOKENIZER.decode(question.tolist()), TOKENIZER.decode(answer.tolist())) == (" Who? It was", " Ann")

@@ -13,7 +13,7 @@ import pytest
 
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.errors import RecipeError
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tools.bundle import pack_bundle, unpack_bundle
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from famcli.training.loop.runlog import read_run, read_runs
 
 from famcli.errors import RecipeError
-from famcli.training.loop.runlog import read_run, read_runs
 from tools import training_plots as figures
 from tools.training_page import write_report
 from tools.training_plots import PLOTS

@@ -16,16 +16,15 @@ from safetensors.torch import load_file
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, RecipeError
 from famcli.nn import FamConfig
-from famcli.training.adapting import adapted_network, teacher_of
+from famcli.training.adapt import AdaptPlan, adapted_network, teacher_of
 from famcli.training.estimate import estimate
-from famcli.training.loop.distributed import Processes
 from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
-from famcli.training.loop.loop import Trainer, train
 from famcli.training.loop.network import start_network
-from famcli.training.recipe.adapt_plan import AdaptPlan
+from famcli.training.loop.processes import Processes
+from famcli.training.loop.train import Trainer, train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
-from tests.training.loop.test_distributed import assert_same_run, torchrun
+from tests.training.loop.test_processes import assert_same_run, torchrun
 
 HEAD = """
 name = "adapted"
@@ -141,7 +140,7 @@ def test_a_killed_run_goes_on_exactly(adapt: Make, adapting: Path, tmp_path: Pat
     script = f"""
 import os, signal
 from pathlib import Path
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import load_recipe
 def on_event(event):
     if type(event).__name__ == "StepDone" and event.step == 5:
@@ -205,7 +204,7 @@ def test_a_network_that_sees_what_its_teacher_sees_has_nothing_to_learn(adapt: M
 
 def test_the_gradient_of_the_divergence(adapt: Make, tmp_path: Path) -> None:
     """Made slice by slice through the head, it is what torch finds for the whole."""
-    from famcli.training.loop.objective import Lesson, language_model_gradient
+    from famcli.training.loop.loss import language_model_gradient, teacher_log_probs
 
     recipe = adapt("adapt.objective=distill")
     trainer = Trainer(recipe, tmp_path / "run", Processes.join("cpu"), lambda event: None)
@@ -218,7 +217,7 @@ def test_the_gradient_of_the_divergence(adapt: Make, tmp_path: Path) -> None:
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn(parameter.shape))
         taught, _ = teacher.read(tokens, teacher.start(2))
-        wished = torch.log_softmax(teacher.logits(taught), dim=-1)
+        taught_log_probs = torch.log_softmax(teacher.logits(taught), dim=-1)
 
     def gradients() -> list[torch.Tensor]:
         found = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
@@ -229,13 +228,13 @@ def test_the_gradient_of_the_divergence(adapt: Make, tmp_path: Path) -> None:
 
     gradients()
     hidden, _ = network.read(tokens, network.start(2))
-    loss = language_model_gradient(network, hidden, tokens, weights, 0.5, None, Lesson(teacher, taught))
+    loss = language_model_gradient(network, hidden, tokens, weights, 0.5, None, teacher_log_probs(teacher, taught))
     made = gradients()
     hidden, _ = network.read(tokens, network.start(2))
     shown = torch.log_softmax(network.logits(hidden), dim=-1)
-    whole = ((wished.exp() * (wished - shown)).sum(-1) * weights).sum()
+    whole = ((taught_log_probs.exp() * (taught_log_probs - shown)).sum(-1) * weights).sum()
     (0.5 * whole).backward()
-    assert loss.weighted == pytest.approx(whole.item(), rel=1e-5)
+    assert loss[0] == pytest.approx(whole.item(), rel=1e-5)
     for one, other in zip(made, gradients(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 

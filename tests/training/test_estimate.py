@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from famcli.training.estimate import estimate
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe
 
 Make = Callable[..., Recipe]

@@ -26,11 +26,12 @@ from famcli.cli.options import (
 )
 from famcli.cli.work import Work
 from famcli.errors import UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
     from famcli.evaluation.recall import Trial
-    from famcli.evaluation.texts import Texts
+    from famcli.evaluation.texts import TokenCorpus
 
 HELP = """Judge a checkpoint: ppl, passkey, needle, babi.
 
@@ -162,9 +163,8 @@ def _score_files(
 ) -> None:
     """Score the documents in `files` with each model in each of its memory modes, and print what came of it."""
     from famcli.cli.eval.tables import show_positions
-    from famcli.evaluation.figures import Subject, score_subjects
     from famcli.evaluation.plots import plot_positions
-    from famcli.evaluation.results import PositionResult
+    from famcli.evaluation.positions import Subject, document_figures
     from famcli.evaluation.texts import read_texts
 
     began = time.monotonic()
@@ -173,16 +173,14 @@ def _score_files(
     texts = read_texts(files, tokenizer, max_document_tokens=max_tokens, on_tokens=read)
     subjects = [Subject(model.name, model.network, mode) for model in models for mode in modes_of(model, memory_mode)]
     work.progress.stage("scoring", total_tokens=texts.num_tokens * len(subjects))
-    scored = None
+    figures = None
     try:
-        for so_far in score_subjects(subjects, tokenizer, texts.documents(), on_tokens=lambda _, count: read(count)):
-            scored = so_far
+        for so_far in document_figures(subjects, tokenizer, texts.documents(), on_tokens=lambda _, count: read(count)):
+            figures = so_far
     except KeyboardInterrupt:
         work.interrupted = True
-    if scored is not None:
-        figures = scored.figures()
-        seconds = time.monotonic() - began
-        show_positions(work, PositionResult(tuple(map(str, files)), figures, seconds, work.interrupted))
+    if figures is not None:
+        show_positions(work, files, figures, time.monotonic() - began)
         if plot is not None:
             plot_positions(figures, plot)
     work.finish()
@@ -217,8 +215,7 @@ class _Run:
         """Read all streams with each model in each memory mode, then print what was recalled."""
         from famcli.cli.eval.tables import show_cells, show_recall
         from famcli.evaluation.recall import trial_tokens
-        from famcli.evaluation.results import RecallResult
-        from famcli.evaluation.trials import CellScore, score_trials
+        from famcli.evaluation.trials import RECALL_DEFINITION, CellScore, score_trials
 
         work, began = self._work, time.monotonic()
         total = trial_tokens(trials, self._models[0].tokenizer)
@@ -248,23 +245,26 @@ class _Run:
             show_cells(work, found)
             if work.interrupted:
                 break
-        result = RecallResult(
-            benchmark=self._name,
-            options={**options, "streams": self._streams.streams, "seed": self._streams.seed},
-            filler=tuple(map(str, self._filler)),
-            cells=tuple(cells),
-            tokens=total * complete,
-            seconds=time.monotonic() - began,
-            partial=work.interrupted,
-        )
-        show_recall(work, result)
+        values = {
+            "benchmark": self._name,
+            **options,
+            "streams": self._streams.streams,
+            "seed": self._streams.seed,
+            "filler": list(map(str, self._filler)),
+            "cells": to_json(cells),
+            "tokens": total * complete,
+            "seconds": time.monotonic() - began,
+            "definition": RECALL_DEFINITION,
+            "partial": work.interrupted,
+        }
+        show_recall(work, values, cells)
         if self._plot is not None and cells:
             from famcli.evaluation.plots import plot_grid, plot_recall
 
             (plot_grid if self._name == "needle" else plot_recall)(cells, self._plot)
         work.finish()
 
-    def _texts(self) -> Texts:
+    def _texts(self) -> TokenCorpus:
         from famcli.evaluation.texts import POOL_TOKENS, read_texts
 
         self._work.progress.stage("tokenizing filler")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from famcli.cli.render import describe_seconds, plural
 from famcli.cli.work import Work
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
-    from famcli.evaluation.results import PositionResult, RecallResult
+    from famcli.evaluation.positions import DocumentFigures
     from famcli.evaluation.trials import CellScore
 
 
@@ -17,39 +19,38 @@ def show_cells(work: Work, cells: Sequence[CellScore]) -> None:
     """Print what one reading came to, where every event is asked for."""
     if work.form == "jsonl":
         for cell in cells:
-            work.output.json({"event": "cell", **cell.to_json()})
+            work.output.json({"event": "cell", **to_json(cell)})
 
 
-def show_recall(work: Work, result: RecallResult) -> None:
-    """Print the result of passkey, needle or babi in the form that was asked for."""
+def show_recall(work: Work, values: dict[str, Any], cells: Sequence[CellScore]) -> None:
+    """Print the result of passkey, needle or babi (its values as --json has them) in the form that was asked for."""
     if work.form != "text":
-        values = result.to_json()
         if work.form == "jsonl":
             values = {"event": "result"} | {key: value for key, value in values.items() if key != "cells"}
         work.output.json(values)
         return
     work.make_room()
-    if result.benchmark == "needle":
-        _grids(work, result.cells)
+    if values["benchmark"] == "needle":
+        _grids(work, cells)
     else:
-        table(work, [_HEADER, *(_row(cell) for cell in result.cells)])
+        table(work, [_HEADER, *(_row(cell) for cell in cells)])
     if not work.notes.quiet:
-        from famcli.evaluation.results import RECALL_DEFINITION
-
-        work.output.paragraph(RECALL_DEFINITION, "dim")
-    read = plural(result.tokens, "token")
-    work.output.line(f"Read {read} in {describe_seconds(result.seconds)}.", "dim")
-    if result.partial:
+        work.output.paragraph(values["definition"], "dim")
+    work.output.line(f"Read {plural(values['tokens'], 'token')} in {describe_seconds(values['seconds'])}.", "dim")
+    if values["partial"]:
         work.output.line("Partial: interrupted before all streams were read.", "yellow")
 
 
-def show_positions(work: Work, result: PositionResult) -> None:
+def show_positions(work: Work, files: Sequence[Path], figures: DocumentFigures, seconds: float) -> None:
     """Print the result of ppl in the form that was asked for."""
+    from famcli.evaluation.positions import POSITION_DEFINITION
+
     if work.form != "text":
-        work.output.json(({"event": "result"} if work.form == "jsonl" else {}) | result.to_json())
+        values = {"benchmark": "ppl", "files": list(map(str, files)), **to_json(figures), "seconds": seconds}
+        values |= {"definition": POSITION_DEFINITION, "partial": work.interrupted}
+        work.output.json(({"event": "result"} if work.form == "jsonl" else {}) | values)
         return
     work.make_room()
-    figures = result.figures
     header = ["model", "memory", "bits/byte", "perplexity", "accuracy"]
     rows = [
         [s.model, s.memory_mode, f"{s.bits_per_byte:.4f}", f"{s.perplexity:.3f}", f"{100 * s.accuracy:.2f} %"]
@@ -75,14 +76,12 @@ def show_positions(work: Work, result: PositionResult) -> None:
             f"({gap.interval[0]:+.5f} to {gap.interval[1]:+.5f}) over {plural(gap.documents, 'document')}"
         )
     if not work.notes.quiet:
-        from famcli.evaluation.results import POSITION_DEFINITION
-
         work.output.paragraph(POSITION_DEFINITION, "dim")
     read = (
         f"{plural(figures.documents, 'document')}, {plural(figures.bytes, 'byte')}, {plural(figures.tokens, 'token')}"
     )
-    work.output.line(f"Scored {read} in {describe_seconds(result.seconds)}.", "dim")
-    if result.partial:
+    work.output.line(f"Scored {read} in {describe_seconds(seconds)}.", "dim")
+    if work.interrupted:
         work.output.line("Partial: interrupted before all documents were scored.", "yellow")
 
 

@@ -1,35 +1,40 @@
-"""Corpora as tokens on disk: each is tokenized once, into one memory-mapped file, and never held in memory.
+"""Corpora as tokens on disk: each one is tokenized once into a memory-mapped file, and never held in memory.
 
-A packed corpus is a folder: `tokens.bin` (uint16 or int32), `offsets.npy` (document boundaries), `num_bytes.npy`
-(UTF-8 bytes of each document, for bits per byte) and `meta.json`. It is written beside its final name and renamed.
+A packed corpus is a folder: `tokens.bin` (uint16 or int32), `offsets.npy` (document boundaries) and `meta.json`. It is
+written under a temporary name and renamed. The recipe's tokenizer is trained here if there is none.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from famcli.documents.opening import open_source
 from famcli.documents.records import Record, holds_records, read_records
 from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
+from famcli.evaluation.texts import TokenCorpus, token_dtype
+from famcli.tokens import holds_tokenizer, open_tokenizer
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
-from famcli.training.recipe.recipe import CorpusRecipe
+from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
+from famcli.training.recipe.recipe import Recipe
+from famcli.training.recipe.sections import CorpusRecipe
 
+# Raised when the files of a packed corpus change their meaning; it is part of every cache key.
 _FORMAT = 2
 _PROGRESS_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True)
 class PackProgress:
-    """How far the tokenizing of one corpus is, in characters of the documents chosen."""
+    """Progress of tokenizing one corpus, in characters of the chosen documents."""
 
     corpus: str
     done: int
@@ -38,7 +43,7 @@ class PackProgress:
 
 @dataclass(frozen=True)
 class EncodingGuessed:
-    """Files of a corpus that are no UTF-8: how many, and as what they are read, which is a guess."""
+    """Files of a corpus that are not UTF-8: how many, and the encodings that were guessed for them."""
 
     corpus: str
     num_files: int
@@ -49,42 +54,15 @@ OnProgress = Callable[[PackProgress | EncodingGuessed], None]
 OnGuess = Callable[[Path, str], None]
 
 
-@dataclass(frozen=True)
-class TokenDocument:
-    """One packed document: `tokens` is a view of the file, without BOS or EOS."""
-
-    id: str
-    tokens: NDArray[Any]
-    num_bytes: int
-
-
-@dataclass(frozen=True)
-class PackedCorpus:
-    """Tokens of one corpus by memory map. `ids` are the documents' names, in the order of the file."""
-
-    name: str
-    tokens: NDArray[Any]
-    offsets: NDArray[np.int64]
-    num_bytes: NDArray[np.int64]
-    ids: list[str]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def document(self, index: int) -> TokenDocument:
-        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
-        return TokenDocument(self.ids[index], self.tokens[start:end], int(self.num_bytes[index]))
-
-    @property
-    def num_tokens(self) -> int:
-        return int(self.offsets[-1])
+def ignore_progress(progress: object) -> None:
+    """The callback for those who do not watch."""
 
 
 def read_documents(path: Path, on_guess: OnGuess = lambda path, encoding: None) -> Iterator[Record]:
     """Documents of a .jsonl or .jsonl.zst file, of a folder of .txt files (id: the path inside it), or one text file.
 
-    Of texts whose encoding is a guess, `on_guess` is told it. Raises DocumentError or RecipeError for what is missing,
-    or is no text.
+    `on_guess` is called for each file whose encoding is guessed. Raises DocumentError or RecipeError for what is
+    missing or is not text.
     """
     if holds_records(path):
         for record in read_records(path):
@@ -109,12 +87,12 @@ def pack(
     seed: int,
     *,
     validation: bool = False,
-    on_progress: OnProgress = lambda progress: None,
-) -> PackedCorpus:
-    """The corpus as tokens, from the cache if it is there: what training reads, or what `validation` keeps from it.
+    on_progress: OnProgress = ignore_progress,
+) -> TokenCorpus:
+    """The corpus as tokens, from the cache if it is there: its training documents, or those for `validation`.
 
-    The cache is keyed by the tokenizer and the recipe's rules, and renewed when the file changes. Where there is no
-    file, what the cache holds is used as it is. Raises RecipeError if there is no text, or the rules leave none.
+    The cache is keyed by the tokenizer and the recipe's rules, and renewed when the file changes. If the file is gone,
+    the cache is used as it is. Raises RecipeError if there is no text, or if the rules leave no document.
     """
     rules = (corpus.where, corpus.exclude_ids, corpus.validation_hash_below, corpus.validation_documents)
     key = cache_key(tokenizer.fingerprint, rules, corpus.max_characters, seed)
@@ -125,7 +103,7 @@ def pack(
         if not chosen:
             if not any(record.text for record in read_documents(corpus.path)):
                 raise RecipeError(f"{corpus.path}: there is no text in it; give another")
-            raise RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
+            raise _no_document(corpus)
         if guessed:
             on_progress(EncodingGuessed(corpus.name, len(guessed), tuple(sorted(set(guessed.values())))))
         texts = ((item.id, item.text) for item in read_documents(corpus.path) if item.id in chosen)
@@ -137,11 +115,11 @@ def pack(
     return open_packed(folder, corpus.name)
 
 
-def open_packed(folder: Path, name: str) -> PackedCorpus:
-    """A packed corpus by memory map."""
+def open_packed(folder: Path, name: str) -> TokenCorpus:
+    """A packed corpus as a memory map."""
     meta = json.loads((folder / "meta.json").read_text())
     tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=(meta["num_tokens"],))
-    return PackedCorpus(name, tokens, np.load(folder / "offsets.npy"), np.load(folder / "num_bytes.npy"), meta["ids"])
+    return TokenCorpus(tuple(meta["ids"]), tokens, np.load(folder / "offsets.npy"), name)
 
 
 def choose_documents(
@@ -149,7 +127,7 @@ def choose_documents(
 ) -> dict[str, int]:
     """{id: characters} of the documents to train on, or of those held out for validation.
 
-    Whole documents; `max_characters` takes them in an order drawn by hashing, not from the head of the file.
+    Documents are taken whole. `max_characters` takes them in an order drawn by hashing, not from the head of the file.
     """
     lengths = {
         record.id: len(record.text)
@@ -158,6 +136,7 @@ def choose_documents(
         and record.id not in corpus.exclude_ids
         and all(record.fields.get(key) == value for key, value in (corpus.where or {}).items())
     }
+    # By hash of the id alone: a document stays held out when the corpus grows or the seed changes.
     held = {name for name in lengths if _sha256(name)[0] < corpus.validation_hash_below}
     rest = sorted((name for name in lengths if name not in held), key=_sha256)
     held.update(rest[: corpus.validation_documents])
@@ -165,12 +144,12 @@ def choose_documents(
         return {name: length for name, length in lengths.items() if name in held}
     candidates = sorted((name for name in lengths if name not in held), key=lambda name: _sha256(f"{seed}:{name}"))
     chosen: dict[str, int] = {}
-    left = corpus.max_characters if corpus.max_characters is not None else sum(lengths.values())
+    remaining = corpus.max_characters if corpus.max_characters is not None else sum(lengths.values())
     for name in candidates:
-        if left <= 0:
+        if remaining <= 0:
             break
         chosen[name] = lengths[name]
-        left -= lengths[name]
+        remaining -= lengths[name]
     return chosen
 
 
@@ -179,24 +158,22 @@ def write_packed(
     source: Path,
     tokenizer: Tokenizer,
     texts: Iterable[tuple[str, str]],
-    on_progress: Callable[[int], None] = lambda characters: None,
+    on_progress: Callable[[int], None] = ignore_progress,
     **files: str,
 ) -> None:
-    """Tokenize `texts`, (id, text) each, into `folder`: all of it or nothing. Progress is told in characters.
+    """Tokenize `texts`, (id, text) each, into `folder`: all of it or nothing. Progress is in characters.
 
-    source: the file they come from, whose time and size are kept with them. files: more files by name, as they are.
+    source: the file that the texts come from; its time and size are stored. files: contents of more files, by name.
     """
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 2**16 else "<i4")
-    stamps = _stamps(source)
-    offsets, num_bytes, ids = [0], [], []
-    done, reported = 0, 0
+    # The stamps come first: a source that changes while it is read is packed again the next time.
+    dtype, stamps = token_dtype(tokenizer), _stamps(source)
+    offsets, ids, done, reported = [0], list[str](), 0, 0
     with atomic_folder(folder) as made:
         with (made / "tokens.bin").open("wb") as file:
             for name, text in texts:
                 tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)
                 file.write(tokens.tobytes())
                 offsets.append(offsets[-1] + len(tokens))
-                num_bytes.append(len(text.encode("utf-8")))
                 ids.append(name)
                 done += len(text)
                 if done - reported >= _PROGRESS_CHARACTERS:
@@ -204,7 +181,6 @@ def write_packed(
                     reported = done
             on_progress(done)
         np.save(made / "offsets.npy", np.array(offsets, dtype=np.int64))
-        np.save(made / "num_bytes.npy", np.array(num_bytes, dtype=np.int64))
         for name, content in files.items():
             (made / name).write_text(content, encoding="utf-8")
         meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids, "source": stamps}
@@ -212,7 +188,7 @@ def write_packed(
 
 
 def is_current(folder: Path, source: Path) -> bool:
-    """Whether `folder` was packed, from what `source` is now; if there is no such file any more, that it was packed."""
+    """True if `folder` was packed from `source` as it is now, or was packed and there is no `source` any more."""
     if not (folder / "meta.json").is_file():
         return False
     stamps = json.loads((folder / "meta.json").read_text())["source"]
@@ -220,8 +196,50 @@ def is_current(folder: Path, source: Path) -> bool:
 
 
 def cache_key(*parts: Any) -> str:
-    """A short name for what `parts` (plain values) say."""
+    """A short hash of `parts` (plain values)."""
     return hashlib.sha256(json.dumps([_FORMAT, *parts]).encode()).hexdigest()[:16]
+
+
+def recipe_tokenizer(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_progress) -> Tokenizer:
+    """The tokenizer at `tokenizer.path`; if there is none, one of `tokenizer.vocab_size` pieces, trained into `cache`.
+
+    Raises TokenizerError if there is no tokenizer and no size, or if training fails.
+    """
+    path, vocab_size = recipe.tokenizer.path, recipe.tokenizer.vocab_size
+    if path is not None and (vocab_size is None or holds_tokenizer(path)):
+        return open_tokenizer(path)
+    assert vocab_size is not None, "load_recipe requires one of the two"
+    rules = [
+        (item.name, item.where, item.exclude_ids, item.validation_hash_below, item.validation_documents, item.weight)
+        for item in recipe.corpora
+    ]
+    folder = cache / f"tokenizer-{cache_key(vocab_size, recipe.tokenizer.characters, recipe.data.seed, rules)}"
+    if not holds_tokenizer(folder):
+        sample = _tokenizer_sample(recipe, on_progress)
+        with atomic_folder(folder) as made:
+            train_sentencepiece(sample, vocab_size, made, num_threads=os.cpu_count() or 1)
+    return open_tokenizer(folder)
+
+
+def _tokenizer_sample(recipe: Recipe, on_progress: OnProgress) -> Iterator[str]:
+    """Text of all corpora by their weights: a window of each training document, as long as the budget allows."""
+    total, done = recipe.tokenizer.characters, 0
+    weights = sum(corpus.weight for corpus in recipe.corpora)
+    for corpus in recipe.corpora:
+        if not corpus.weight:
+            continue
+        chosen = choose_documents(corpus, recipe.data.seed, validation=False)
+        if not chosen:
+            raise _no_document(corpus)
+        texts = (record.text for record in read_documents(corpus.path) if record.id in chosen)
+        for window in sample_windows(texts, max(1, round(total * corpus.weight / weights / len(chosen)))):
+            yield window
+            done += len(window)
+        on_progress(PackProgress("tokenizer", done, total))
+
+
+def _no_document(corpus: CorpusRecipe) -> RecipeError:
+    return RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
 
 
 def _stamps(source: Path) -> list[list[Any]]:

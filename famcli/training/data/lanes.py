@@ -1,9 +1,9 @@
 """Continuous lanes: each row of the batch reads whole documents in order and carries its memory with it.
 
-Inside a document a lane keeps its state, detached, from step to step. In a step it reads the step's number of whole
-blocks; what a document has beyond its last whole block is read in a step of its own, padded, and the state after that
-is dropped. A new document starts at position 0 without segments, from the memory prompt or, by random state passing
-(TransformerFAM, arXiv 2404.09173, section 3.3), from the memory with which the lane's last document ended.
+Within a document a lane keeps its state, detached, from step to step. A step reads as many whole blocks as it has; the
+rest of a document after its last whole block is read in a step of its own, padded, and the state after that is dropped.
+A new document starts at position 0 without segments, from the memory prompt or, by random state passing, from the
+memory with which the last document of the lane ended (TransformerFAM, arXiv 2404.09173, section 3.3).
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from torch import Tensor
 
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
-from famcli.training.data.sampler import Mixture
-from famcli.training.data.sources import Source, TrainingDocument
-from famcli.training.recipe.objectives import ObjectiveRecipe
-from famcli.training.recipe.recipe import ScheduleRecipe
+from famcli.training.data.sources import Mixture, Source, TrainingDocument
+from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 
 IGNORE = -100
-"""Target of a place that is padding: cross-entropy leaves it out."""
+"""Target of padding: cross-entropy leaves it out."""
+
+_Rows = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What one lane reads in a step, padded to whole blocks: inputs, targets, weights and answers, as in `LaneGroup`."""
 
 
 @dataclass
 class Lane:
-    """Where one lane is: its document, how many of its inputs are read, and the state after them (None: none yet).
+    """The place of one lane: its document, how many of its inputs are read, and the state after them.
 
-    memory: that with which an earlier document ended, as a state that has nothing else. teacher: the state of what
-    teaches (distill.py), at the same place.
+    state: None before the first step of a document. memory: the memory with which an earlier document ended, as a state
+    with nothing else. teacher: the state of the distillation teacher at the same place.
     """
 
     source: int
@@ -46,12 +47,12 @@ class Lane:
 
 @dataclass(frozen=True)
 class LaneGroup:
-    """Lanes that are read in one call, all on the CPU but their states.
+    """Lanes that are read in one call. All tensors but those of states are on the CPU.
 
-    inputs, targets [b, k*C] int64; weights [b, k*C] float32: what each target counts in the loss, 0 for padding;
-    answers [b, k*C] bool: targets that are answers; objectives: of each row, by index. starts: the state from which
-    each row is read, which may hold nothing but a memory that is passed on; None for a document's start without one,
-    in the first rows alone. teacher: the teacher's state, None where documents begin.
+    inputs, targets [b, k*C] int64. weights [b, k*C] float32: loss weight of each target, 0 for padding.
+    answers [b, k*C] bool: targets that are answers. objectives: the objective's index of each row. starts: the state
+    that each row is read from, which may hold only a memory that is passed on; None for the start of a document without
+    one, which come first. teacher: the teacher's state, None where documents begin.
     """
 
     lanes: tuple[int, ...]
@@ -66,11 +67,11 @@ class LaneGroup:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One step's work, and what it counts over all lanes, those of other processes too.
+    """The work of one step, and its sums over all lanes, including those of other processes.
 
-    without_segments: whether blocks see nothing but the memory of what was before them. num_blocks: of a lane at most.
+    without_segments: blocks see only the memory of what came before them. num_blocks: the most blocks of a lane.
     weight_sum: of all loss weights. ended: lanes whose document ends. partial: lanes that read an unfinished block.
-    read: targets of each lane.
+    read: the number of targets of each lane.
     """
 
     groups: list[LaneGroup]
@@ -84,23 +85,11 @@ class StepPlan:
     read: dict[int, int]
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What one lane reads in a step: see LaneGroup. Padded to whole blocks."""
-
-    inputs: Tensor
-    targets: Tensor
-    weights: Tensor
-    answers: Tensor
-    num_targets: int
-    ends: bool
-
-
 class Lanes:
-    """All lanes of a run. `plan` says what a step reads; `advance` moves on with the states it left.
+    """All lanes of a run. `plan` says what a step reads; `advance` moves on with the states after it.
 
-    own: the lanes that this process reads; None for all. Every process knows where all lanes are, which takes counters
-    only. Raises RecipeError for `state_passing = "batch"` where the first lane is not read by every process.
+    own: the lanes that this process reads; None for all. Every process knows where all lanes are, as that takes only
+    counters. Raises RecipeError for `state_passing = "batch"` if some process does not read the first lane.
     """
 
     def __init__(
@@ -120,13 +109,14 @@ class Lanes:
             raise RecipeError('schedule.state_passing = "batch" works in one process only; use "lane"')
         self._mixture = Mixture([source.weight for source in sources], schedule.longest_step * block_size)
         self._lanes: list[Lane] = []
-        self._first_memory: State | None = None  # the first lane's, after the last step
+        # The memory of the first lane after the last step, for state_passing = "batch".
+        self._first_memory: State | None = None
         self.abandon_documents()
 
     def plan(self, step: int, progress: float) -> StepPlan:
         """What step `step` (from 0) reads when `progress` (0 to 1) of the run is done. Changes nothing."""
         num_blocks = self._schedule.blocks_of_step(self._seed, step, progress)
-        pieces = [self._take(lane, num_blocks) for lane in self._lanes]
+        rows, counts, ends = zip(*(self._take(lane, num_blocks) for lane in self._lanes), strict=True)
         passing = self._passing(step, progress)
         without_segments = np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
         members: dict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -139,35 +129,37 @@ class Lanes:
             if start is not None and without_segments:
                 start = start.without_segments()
             starts[number] = start
+            # States with the same tensors can be stacked; a lone memory stacks with the start of a document.
             kind = None if start is None or start.is_memory_alone else start.kind
             taught = lane.teacher.kind if lane.teacher is not None else None
-            members[len(pieces[number].inputs), kind, taught].append(number)
+            members[len(rows[number][0]), kind, taught].append(number)
         return StepPlan(
-            groups=[self._group(numbers, pieces, starts) for numbers in members.values()],
+            groups=[self._group(numbers, rows, starts) for numbers in members.values()],
             step=step,
             without_segments=bool(without_segments),
             num_blocks=num_blocks,
-            num_targets=sum(piece.num_targets for piece in pieces),
-            weight_sum=float(sum(piece.weights.double().sum() for piece in pieces)),
-            ended=frozenset(number for number, piece in enumerate(pieces) if piece.ends),
-            partial=frozenset(n for n, piece in enumerate(pieces) if bool(piece.targets[-1] == IGNORE)),
-            read={number: piece.num_targets for number, piece in enumerate(pieces)},
+            num_targets=sum(counts),
+            weight_sum=float(sum(weights.double().sum() for _, _, weights, _ in rows)),
+            ended=frozenset(number for number, end in enumerate(ends) if end),
+            partial=frozenset(n for n, (_, targets, _, _) in enumerate(rows) if bool(targets[-1] == IGNORE)),
+            read=dict(enumerate(counts)),
         )
 
     def advance(self, plan: StepPlan, states: Mapping[int, State], teacher: Mapping[int, State] | None = None) -> None:
-        """Go on after `plan`: own lanes keep their new states (by lane number), or begin another document."""
+        """Move on after `plan`: own lanes keep their new states (by lane number), or begin another document."""
         for number, lane in enumerate(self._lanes):
             self._mixture.count(lane.source, plan.read[number])
             before, after = lane.state, states.get(number)
             lane.offset += plan.read[number]
             lane.state = after.detach() if after is not None else None
             lane.teacher = (teacher or {}).get(number)
-            whole = before if number in plan.partial else lane.state  # after whole blocks only
+            # A padded block would put padding into the memory, so the memory before it is passed on.
+            whole = before if number in plan.partial else lane.state
             if number == 0 and self._schedule.state_passing == "batch" and whole is not None and whole.has_memory:
                 self._first_memory = whole.memory_alone()
             if number in plan.ended and whole is not None and whole.has_memory:
                 lane.memory = whole.memory_alone()
-        # In an order of its own each time: whoever chooses last gets what is least behind, mostly long documents.
+        # In a new order each time: who chooses last gets the source least behind, mostly one of long documents.
         order = np.random.default_rng([self._seed, plan.step, 1]).permutation(len(self._lanes)).tolist()
         self._begin([number for number in order if number in plan.ended])
 
@@ -176,70 +168,6 @@ class Lanes:
         self._lanes = [Lane(-1, -1) for _ in range(self._schedule.lanes)]
         self._first_memory = None
         self._begin(range(self._schedule.lanes))
-
-    def _begin(self, numbers: Sequence[int]) -> None:
-        busy = [lane.source for number, lane in enumerate(self._lanes) if number not in set(numbers)]
-        for number in numbers:
-            source, document = self._mixture.draw(busy)
-            busy.append(source)
-            self._lanes[number] = Lane(source, document, memory=self._lanes[number].memory)
-
-    def _passing(self, step: int, progress: float) -> list[bool]:
-        """By lane, whether a document that begins in this step starts from a memory that is passed on."""
-        schedule = self._schedule
-        share = schedule.random_state_passing if progress >= schedule.random_state_passing_from else 0.0
-        draws = np.random.default_rng([self._seed, step, 2]).random(schedule.lanes)
-        if schedule.state_passing == "batch":
-            draws[:] = draws[0]
-        return [bool(draw < share) for draw in draws]
-
-    def _group(self, numbers: list[int], pieces: Sequence[_Piece], starts: Mapping[int, State | None]) -> LaneGroup:
-        numbers = sorted(numbers, key=lambda number: starts[number] is not None)
-        chosen = [pieces[number] for number in numbers]
-        taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
-        return LaneGroup(
-            lanes=tuple(numbers),
-            inputs=torch.stack([piece.inputs for piece in chosen]),
-            targets=torch.stack([piece.targets for piece in chosen]),
-            weights=torch.stack([piece.weights for piece in chosen]),
-            answers=torch.stack([piece.answers for piece in chosen]),
-            objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
-            starts=tuple(starts[number] for number in numbers),
-            teacher=State.stack(taught) if taught else None,
-        )
-
-    def _take(self, lane: Lane, num_blocks: int) -> _Piece:
-        source = self._sources[lane.source]
-        document = source.document(lane.number, num_blocks)
-        shift = 1 if self._bos_id is None else 0  # without BOS the first token is read but not predicted
-        left = max(len(document.tokens) - shift, 1) - lane.offset
-        count = min(num_blocks * self._block_size, left)
-        if count > self._block_size:
-            count -= count % self._block_size  # the unfinished block is read in a step of its own
-        first = lane.offset + shift
-        inputs = document.tokens[max(first - 1, 0) : first - 1 + count]
-        if first == 0:
-            inputs = np.concatenate((np.array([self._bos_id]), inputs.astype(np.int64)))[:count]
-        return self._pad(
-            inputs, slice(first, first + count), document, self._objectives[source.objective], count < left
-        )
-
-    def _pad(
-        self, inputs: Any, part: slice, document: TrainingDocument, objective: ObjectiveRecipe, goes_on: bool
-    ) -> _Piece:
-        """The piece that predicts `part` of the document."""
-        wanted = document.tokens[part]
-        size = -(-len(inputs) // self._block_size) * self._block_size
-        padded = torch.zeros(size, dtype=torch.int64)
-        padded[: len(inputs)] = torch.from_numpy(inputs.astype(np.int64))
-        targets = torch.full((size,), IGNORE)
-        targets[: len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
-        weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
-        weights[: len(wanted)] = objective.text_weight
-        if document.answers is not None:
-            answers[: len(wanted)] = torch.from_numpy(document.answers[part])
-            weights[answers] = objective.answer_weight
-        return _Piece(padded, targets, weights, answers, len(wanted), not goes_on)
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The lanes as named tensors and plain values, for the training checkpoint; states of own lanes only."""
@@ -262,7 +190,7 @@ class Lanes:
         return tensors, values | ({"first_memory": keep("first", first)} if first is not None else {})
 
     def load_tensors(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any], device: torch.device) -> None:
-        """Put back what `to_tensors` gave, of all processes together."""
+        """Restore what `to_tensors` gave, of all processes together."""
 
         def restore(prefix: str, meta: Mapping[str, Any]) -> State:
             parts = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
@@ -277,9 +205,77 @@ class Lanes:
             self._lanes[number] = lane
         self._first_memory = restore("first.", saved["first_memory"]) if "first_memory" in saved else None
 
+    def _begin(self, numbers: Sequence[int]) -> None:
+        """Give each of these lanes another document."""
+        busy = [lane.source for number, lane in enumerate(self._lanes) if number not in set(numbers)]
+        for number in numbers:
+            source, document = self._mixture.draw(busy)
+            busy.append(source)
+            self._lanes[number] = Lane(source, document, memory=self._lanes[number].memory)
+
+    def _passing(self, step: int, progress: float) -> list[bool]:
+        """By lane, True if a document that begins in this step starts from a memory that is passed on."""
+        schedule = self._schedule
+        share = schedule.random_state_passing if progress >= schedule.random_state_passing_from else 0.0
+        draws = np.random.default_rng([self._seed, step, 2]).random(schedule.lanes)
+        if schedule.state_passing == "batch":
+            draws[:] = draws[0]
+        return [bool(draw < share) for draw in draws]
+
+    def _group(self, numbers: list[int], rows: Sequence[_Rows], starts: Mapping[int, State | None]) -> LaneGroup:
+        numbers = sorted(numbers, key=lambda number: starts[number] is not None)
+        inputs, targets, weights, answers = map(torch.stack, zip(*(rows[number] for number in numbers), strict=True))
+        taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
+        return LaneGroup(
+            lanes=tuple(numbers),
+            inputs=inputs,
+            targets=targets,
+            weights=weights,
+            answers=answers,
+            objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
+            starts=tuple(starts[number] for number in numbers),
+            teacher=State.stack(taught) if taught else None,
+        )
+
+    def _take(self, lane: Lane, num_blocks: int) -> tuple[_Rows, int, bool]:
+        """The rows that a lane reads next, how many targets they have, and True if its document ends with them."""
+        source = self._sources[lane.source]
+        document = source.document(lane.number, num_blocks)
+        # Without BOS the first token is read but not predicted.
+        shift = 1 if self._bos_id is None else 0
+        remaining = max(len(document[0]) - shift, 1) - lane.offset
+        count = min(num_blocks * self._block_size, remaining)
+        # The unfinished block is read in a step of its own.
+        if count > self._block_size:
+            count -= count % self._block_size
+        first = lane.offset + shift
+        inputs = document[0][max(first - 1, 0) : first - 1 + count]
+        if first == 0:
+            inputs = np.concatenate((np.array([self._bos_id]), inputs.astype(np.int64)))[:count]
+        rows, num_targets = self._pad(inputs, slice(first, first + count), document, self._objectives[source.objective])
+        return rows, num_targets, count >= remaining
+
+    def _pad(
+        self, inputs: Any, part: slice, document: TrainingDocument, objective: ObjectiveRecipe
+    ) -> tuple[_Rows, int]:
+        """The rows that predict `part` of the document, padded to whole blocks, and how many targets they have."""
+        tokens, answer_mask = document
+        wanted = tokens[part]
+        size = -(-len(inputs) // self._block_size) * self._block_size
+        padded = torch.zeros(size, dtype=torch.int64)
+        padded[: len(inputs)] = torch.from_numpy(inputs.astype(np.int64))
+        targets = torch.full((size,), IGNORE)
+        targets[: len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
+        weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
+        weights[: len(wanted)] = objective.text_weight
+        if answer_mask is not None:
+            answers[: len(wanted)] = torch.from_numpy(answer_mask[part])
+            weights[answers] = objective.answer_weight
+        return (padded, targets, weights, answers), len(wanted)
+
 
 def start_state(network: Network, group: LaneGroup) -> State:
-    """The state a group reads from: what its lanes carry, or a document's start (with gradient to the prompt)."""
+    """The state that a group reads from: what its lanes carry, or a document's start with gradient to the prompt."""
     carried = [start for start in group.starts if start is not None]
     fresh = len(group.starts) - len(carried)
     return State.stack([*([network.start(fresh)] if fresh else []), *carried])

@@ -1,76 +1,176 @@
-"""Where a lane's documents come from: corpora as they are, or documents made for an objective.
+"""Where documents to train on come from, and which source gives the next one.
 
-A source is a pure function of counters: its n-th document is the same in every run and in every process.
+A source is a pure function of counters, and so is the choice between sources: the n-th document is the same in every
+run and every process, and there is no random state to save.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.tokens.tokenizer import Ids
-from famcli.training.data.corpus import PackedCorpus
-from famcli.training.recipe.objectives import ObjectiveRecipe
+from famcli.errors import RecipeError
+from famcli.evaluation.texts import TokenCorpus
+from famcli.synthetic.facts import facts
+from famcli.tokens.tokenizer import Tokenizer
+from famcli.training.data.corpus import OnProgress, ignore_progress, pack, recipe_tokenizer
+from famcli.training.data.made import Make, filler_of, make_episodes, make_questions, make_repeat, open_questions
+from famcli.training.recipe.recipe import Recipe
+from famcli.training.recipe.sections import LANGUAGE_MODELLING, ObjectiveRecipe
 
-Make = Callable[[np.random.Generator, int], tuple[Ids, NDArray[np.bool_]]]
-"""Makes a document of so many tokens: ids [n], and which of them are answers [n]."""
+TrainingDocument = tuple[NDArray[Any], NDArray[np.bool_] | None]
+"""Tokens [n] without BOS, and a mask [n] of those that are answers; None if none is."""
 
 
 @dataclass(frozen=True)
-class TrainingDocument:
-    """A document to train on, without BOS. answers: which of its tokens [n] are answers; None: none is."""
+class Source:
+    """Documents by number.
 
-    tokens: NDArray[Any]
-    answers: NDArray[np.bool_] | None = None
-
-
-class Source(Protocol):
-    """Documents by number. objective: the index of what they are for; weight: its share of all tokens."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def objective(self) -> int: ...
-    @property
-    def weight(self) -> float: ...
-
-    def document(self, number: int, step_blocks: int) -> TrainingDocument:
-        """The document of this number (from 0), where the step in which it begins has `step_blocks` blocks a lane."""
-        ...
-
-
-class CorpusSource:
-    """The documents of a corpus: every epoch a shuffle of its own."""
-
-    def __init__(self, corpus: PackedCorpus, objective: int, weight: float, seed: tuple[int, ...]) -> None:
-        self.name, self.objective, self.weight = corpus.name, objective, weight
-        self._corpus, self._seed = corpus, seed
-        self._order: tuple[int, NDArray[np.int64]] | None = None
-
-    def document(self, number: int, step_blocks: int) -> TrainingDocument:
-        epoch, place = divmod(number, len(self._corpus))
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng([*self._seed, epoch]).permutation(len(self._corpus)))
-        return TrainingDocument(self._corpus.document(int(self._order[1][place])).tokens)
-
-
-class GeneratedSource:
-    """Documents that `make` makes, whole blocks long: as many as the recipe says, or as the step has.
-
-    block_size: C; extra: tokens beside those of the blocks (one, without BOS: the first is not predicted).
+    objective: the index of the objective they serve. weight: its share of all tokens. document(n, step_blocks): the
+    n-th document (from 0), if the step in which it begins has `step_blocks` blocks a lane.
     """
 
-    def __init__(
-        self, recipe: ObjectiveRecipe, objective: int, weight: float, seed: int, block_size: int, extra: int, make: Make
-    ) -> None:
-        self.name, self.objective, self.weight = recipe.name, objective, weight
-        self._recipe, self._seed, self._block_size, self._extra, self._make = recipe, seed, block_size, extra, make
+    name: str
+    objective: int
+    weight: float
+    document: Callable[[int, int], TrainingDocument]
 
-    def document(self, number: int, step_blocks: int) -> TrainingDocument:
-        blocks = self._recipe.blocks or step_blocks
-        rng = np.random.default_rng([self._seed, self.objective, number, blocks])
-        return TrainingDocument(*self._make(rng, blocks * self._block_size + self._extra))
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything a run reads.
+
+    corpora: to train on, in the recipe's order. validation: what is kept from them, where the recipe says so.
+    objectives: their names, by index.
+    """
+
+    tokenizer: Tokenizer
+    corpora: list[TokenCorpus]
+    validation: list[TokenCorpus]
+    sources: list[Source]
+    objectives: tuple[str, ...]
+
+
+class Mixture:
+    """Chooses sources so that the tokens read of each approach its weight as closely as whole documents allow.
+
+    The source furthest behind its share gives the next document. A lane that is reading counts as `ahead` tokens more
+    than were read, so that lanes which begin together spread over the sources.
+    """
+
+    def __init__(self, weights: Sequence[float], ahead: int) -> None:
+        self._weights = np.array(weights, dtype=np.float64) / sum(weights)
+        self._ahead = ahead
+        # By source: documents given out, and tokens read of them.
+        self._drawn = [0] * len(weights)
+        self._read = [0] * len(weights)
+
+    def draw(self, busy: Sequence[int]) -> tuple[int, int]:
+        """(source, number of its document) for a lane, while other lanes are reading the sources `busy`."""
+        taken = np.array(self._read) + self._ahead * np.bincount(busy, minlength=len(self._read))
+        behind = self._weights * (taken.sum() + self._ahead) - taken
+        behind[self._weights == 0] = -np.inf
+        source = int(behind.argmax())
+        self._drawn[source] += 1
+        return source, self._drawn[source] - 1
+
+    def count(self, source: int, num_tokens: int) -> None:
+        """Add `num_tokens` that were read of `source`."""
+        self._read[source] += num_tokens
+
+    def to_json(self) -> dict[str, Any]:
+        return {"drawn": list(self._drawn), "read": list(self._read)}
+
+    def load_json(self, saved: Mapping[str, Any]) -> None:
+        self._drawn, self._read = list(saved["drawn"]), list(saved["read"])
+
+
+def corpus_source(corpus: TokenCorpus, objective: int, weight: float, seed: tuple[int, ...]) -> Source:
+    """The documents of a corpus; each epoch has an order of its own."""
+    order: dict[int, NDArray[np.int64]] = {}
+
+    def document(number: int, step_blocks: int) -> TrainingDocument:
+        epoch, place = divmod(number, len(corpus))
+        if epoch not in order:
+            # One epoch's order is kept. Lanes may differ by an epoch, and then it is drawn anew, the same.
+            order.clear()
+            order[epoch] = np.random.default_rng([*seed, epoch]).permutation(len(corpus))
+        return corpus.document(int(order[epoch][place])).tokens, None
+
+    return Source(corpus.name, objective, weight, document)
+
+
+def made_source(recipe: ObjectiveRecipe, objective: int, seed: int, block_size: int, extra: int, make: Make) -> Source:
+    """Documents made by `make`, whole blocks long: as many as the recipe says, or as the step has.
+
+    block_size: C. extra: tokens beyond the blocks; one for a tokenizer without BOS, as the first is not predicted.
+    """
+
+    def document(number: int, step_blocks: int) -> TrainingDocument:
+        blocks = recipe.blocks or step_blocks
+        rng = np.random.default_rng([seed, objective, number, blocks])
+        return make(rng, blocks * block_size + extra)
+
+    return Source(recipe.name, objective, recipe.weight, document)
+
+
+def open_data(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_progress) -> TrainingData:
+    """Open the recipe's data; train the tokenizer and tokenize the corpora if `cache` does not hold them.
+
+    Raises RecipeError, TokenizerError or DocumentError for what is missing or does not fit.
+    """
+    tokenizer, seed = recipe_tokenizer(recipe, cache, on_progress), recipe.data.seed
+    corpora, validation = [], []
+    for corpus in recipe.corpora:
+        corpora.append(pack(corpus, tokenizer, cache, seed, on_progress=on_progress))
+        if corpus.validation_hash_below or corpus.validation_documents:
+            validation.append(pack(corpus, tokenizer, cache, seed, validation=True, on_progress=on_progress))
+    sources: list[Source] = []
+    for index, objective in enumerate(recipe.all_objectives):
+        names = objective.corpora or [item.name for item in recipe.corpora]
+        chosen = [
+            (packed, corpus.weight)
+            for packed, corpus in zip(corpora, recipe.corpora, strict=True)
+            if corpus.name in names and corpus.weight
+        ]
+        if objective.kind == LANGUAGE_MODELLING:
+            total = sum(weight for _, weight in chosen)
+            sources += [
+                corpus_source(packed, index, objective.weight * weight / total, (seed, index, number))
+                for number, (packed, weight) in enumerate(chosen)
+            ]
+            continue
+        make = _maker(objective, tokenizer, chosen, recipe.network.block_size, cache, on_progress)
+        extra = 1 if tokenizer.bos_id is None else 0
+        sources.append(made_source(objective, index, seed, recipe.network.block_size, extra, make))
+    names = tuple(objective.name for objective in recipe.all_objectives)
+    return TrainingData(tokenizer, corpora, validation, sources, names)
+
+
+def _maker(
+    objective: ObjectiveRecipe,
+    tokenizer: Tokenizer,
+    corpora: Sequence[tuple[TokenCorpus, float]],
+    block_size: int,
+    cache: Path,
+    on_progress: OnProgress,
+) -> Make:
+    open_filler = filler_of([packed for packed, _ in corpora], [weight for _, weight in corpora])
+    if objective.kind == "questions":
+        questions = open_questions(objective, tokenizer, cache, on_progress)
+        return make_questions(objective, tokenizer, questions, open_filler if objective.corpora else None)
+    if objective.kind == "repeat":
+        return make_repeat(objective, tokenizer, open_filler)
+    if objective.kind == "facts":
+        # A count that leaves nothing to ask should fail now, not in the middle of a run.
+        try:
+            for task in objective.tasks:
+                facts(np.random.default_rng(0), task=task, count=objective.count)
+        except ValueError as error:
+            raise RecipeError(f"objective {objective.name!r}: {error}") from error
+    return make_episodes(objective, tokenizer, open_filler, block_size)

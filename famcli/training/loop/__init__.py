@@ -1,1 +1,1 @@
-"""How a training run goes: steps, losses, several processes, checks, and saved states."""
+"""The training loop: steps, losses, several processes, checks, and saved runs."""

@@ -1,4 +1,4 @@
-"""What a training run tells whoever watches it: frozen values, handed to a callback in order.
+"""The events of a training run: frozen values, handed to a callback in order.
 
 `to_json` gives the line that goes into the run's log.
 """
@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from famcli.training.data.corpus import EncodingGuessed, PackProgress
-from famcli.training.loop.objective import ObjectiveLoss
+from famcli.training.loop.loss import ObjectiveLosses
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Everything is loaded. `step` is not 0 when a run goes on; `corpus_tokens` are the tokens to train on.
+    """Everything is loaded.
 
-    tokens_per_step: at most. flops_per_token: operations of training (`flops.py`); peak_flops: what all processes
-    can do in a second, measured at the start. training_distance: tokens, the longest from a key to its question.
-    num_trained: parameters that training changes.
+    step: not 0 when a run goes on. corpus_tokens: the tokens to train on. tokens_per_step: the most of a step.
+    flops_per_token: operations of training, see `estimate`. peak_flops: what all processes can do in a second, measured
+    at the start. training_distance: the longest distance in tokens from a key to its question. num_trained: parameters
+    that training changes.
     """
 
     name: str
@@ -37,12 +38,12 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step. loss: nats per token, by loss weight; progress: share of the run's budget used, 0 to 1.
+    """One optimiser step.
 
-    tokens: predicted so far in the run; tokens_per_second: in this step; lr: the matrices' rate; grad_norm: before
-    clipping; memory_rms: root mean square of the carried memory, by layer; seconds: of the run so far; num_blocks: that
-    lanes read at most in this step; peak_share: tokens_per_second over what the machine's matrix products allow;
-    by_objective: their losses.
+    loss: nats per token, by loss weight. tokens: predicted so far in the run. tokens_per_second: in this step. lr: the
+    rate of the matrices. grad_norm: before clipping. memory_rms: root mean square of the carried memory, by layer.
+    seconds: of the run so far. progress: share of the run's budget that is used, 0 to 1. num_blocks: the most that a
+    lane read in this step. peak_share: tokens_per_second over what the machine's matrix products allow.
     """
 
     step: int
@@ -58,12 +59,12 @@ class StepDone:
     num_skipped: int = 0
     num_blocks: int = 0
     peak_share: float = 0.0
-    by_objective: dict[str, ObjectiveLoss] = field(default_factory=dict)
+    by_objective: ObjectiveLosses = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StepSkipped:
-    """A step whose loss or gradient was not finite: its documents were left, the weights were not touched."""
+    """A step whose loss or gradient was not finite: its documents were abandoned and the weights left unchanged."""
 
     step: int
     num_skipped: int
@@ -71,9 +72,9 @@ class StepSkipped:
 
 @dataclass(frozen=True)
 class CheckDone:
-    """Bits per byte on validation documents, by memory mode: in all, by corpus, and by position.
+    """Bits per byte on validation documents, by memory mode: overall, by corpus, and by position.
 
-    by_position[mode] has one number for each of `positions`, the buckets' first tokens.
+    by_position[mode] has one number for each of `positions`, the first tokens of the buckets.
     """
 
     step: int
@@ -86,9 +87,10 @@ class CheckDone:
 
 @dataclass(frozen=True)
 class PasskeyDone:
-    """Passkeys recalled from validation text, by memory mode and distance: right[mode] has one count for each.
+    """Pass keys recalled from validation text; right[mode] has one count for each distance.
 
-    distances: tokens from the start of the reading to the question, the key at a random depth. total: streams at each.
+    distances: tokens from the start of the reading to the question, with the key at a random depth. total: streams at
+    each distance.
     """
 
     step: int
@@ -100,7 +102,7 @@ class PasskeyDone:
 
 @dataclass(frozen=True)
 class ScoreProgress:
-    """How far the scoring of the held-out documents is after the run, in tokens, in one memory mode."""
+    """Progress of scoring the held-out documents after the run, in tokens, in one memory mode."""
 
     memory_mode: str
     done: int
@@ -117,7 +119,7 @@ class RunSaved:
 
 @dataclass(frozen=True)
 class RunEnded:
-    """The run used its budget (`finished`) or was stopped; `exported` is the checkpoint folder of a finished run."""
+    """The run used its budget (`finished`) or was stopped. exported: the checkpoint folder of a finished run."""
 
     step: int
     tokens: int

@@ -1,4 +1,4 @@
-"""The network a run begins with: drawn anew, or with the weights of a checkpoint; and the copy it computes on."""
+"""The network that a run starts with, drawn or from a checkpoint, and the copy that computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, RopeConfig
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.adapting import adapted_network
+from famcli.training.adapt import adapted_network
 from famcli.training.recipe.recipe import Recipe
 
 _P = ParamSpec("_P")
@@ -23,14 +23,14 @@ _R = TypeVar("_R")
 
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name: all but frozen ones."""
+    """The parameters that training changes, by name: all that are not frozen."""
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 
 def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
-    """The network that a run begins with, on the CPU: what is trained of it is float32.
+    """The network that a run starts with, on the CPU; its trained parameters are float32.
 
-    Raises RecipeError or CheckpointError where a checkpoint that the recipe names is damaged or does not fit.
+    Raises RecipeError or CheckpointError if a checkpoint that the recipe names is damaged or does not fit.
     """
     network = build_network(recipe, tokenizer.vocab_size)
     if recipe.schedule.init:
@@ -39,11 +39,10 @@ def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
 
 
 def build_network(recipe: Recipe, vocab_size: int) -> Network:
-    """The recipe's network, float32, with its initial weights; with [adapt] the checkpoint's, with its own."""
+    """The recipe's network, float32, with initial weights; with [adapt], the checkpoint's network with its own."""
     shape = recipe.network
     if recipe.adapt is not None:
         return adapted_network(recipe, shape.fam)
-    # No key was ever further away in training than the visible tokens.
     config = DecoderConfig(
         vocab_size=vocab_size,
         hidden_size=shape.hidden_size,
@@ -53,6 +52,7 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
         num_key_value_heads=shape.num_key_value_heads,
         head_dim=shape.head_dim,
         norm_eps=shape.norm_eps,
+        # No key is ever further away in training.
         rope=RopeConfig(theta=shape.rope_theta, max_position=shape.visible_tokens),
         tie_embeddings=shape.tie_embeddings,
     )
@@ -62,10 +62,11 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
 
 
 def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:
-    """Give `network` the weights of the checkpoint that `name` means (a folder or a name, see `famcli models`).
+    """Copy the weights of a checkpoint (a folder, or a name as in `famcli models`) into `network`.
 
-    Block size, segments and the memory's update may differ. A memory prompt of another length, or none, leaves the
-    network's own. Raises RecipeError where weights or tokenizer do not fit, CheckpointError for a damaged checkpoint.
+    Block size, segments and the memory's update may differ. If its memory prompt has another length, or is missing, the
+    network keeps its own. Raises RecipeError if weights or tokenizer do not fit, CheckpointError for a damaged
+    checkpoint.
     """
     model = open_model(name, device="cpu", dtype="float32")
     if model.fingerprints.tokenizer != tokenizer.fingerprint:
@@ -94,13 +95,14 @@ def copy_of(network: Network, dtype: torch.dtype) -> Network:
 
 
 def compile_layers(network: Network) -> None:
-    """Have torch compile the parts of a network that are worth it."""
-    torch._dynamo.config.recompile_limit = 64  # one lane or several, first layer or later, memory rows or tokens, ...
+    """Compile the parts of a network that are worth it."""
+    # One lane or several, first layer or later, memory rows or tokens: each is a compilation of its own.
+    torch._dynamo.config.recompile_limit = 64
     network.compile_parts(_compiled_in_training)
 
 
 def _compiled_in_training(plain: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Checks run without gradients, seldom and in shapes of their own: compiling for them would not pay."""
+    """`plain`, compiled for calls with gradients. Checks are rare and have their own shapes: compiling does not pay."""
     compiled = torch.compile(plain, dynamic=True)
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -1,11 +1,13 @@
-"""Optimisers and their schedule: Muon for the matrices inside the layers, AdamW for everything else.
+"""Optimisers, their schedule, and the average of the weights.
 
-Norms, embeddings and the memory prompt are never decayed.
+Muon trains the matrices inside the layers, AdamW everything else. Norms, embeddings and the memory prompt are never
+decayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,11 +15,11 @@ from torch import Tensor, nn
 
 from famcli.errors import RecipeError
 from famcli.training.loop.network import trained
-from famcli.training.recipe.recipe import ScheduleRecipe
+from famcli.training.recipe.sections import ScheduleRecipe
 
 
 class Optimizers:
-    """The optimisers of a run as one: a step, a rate, and a state that can be saved."""
+    """The optimisers of a run as one."""
 
     def __init__(self, network: nn.Module, schedule: ScheduleRecipe) -> None:
         named = trained(network)
@@ -29,6 +31,7 @@ class Optimizers:
         if schedule.muon_lr > 0 and matrices:
             if not hasattr(torch.optim, "Muon"):
                 raise RecipeError(f"schedule.muon_lr needs torch 2.9, this is {torch.__version__}; set it to 0")
+            # match_rms_adamw makes Muon's rates comparable to AdamW's (arXiv 2502.16982).
             self._optimizers.append(
                 torch.optim.Muon(
                     matrices,
@@ -45,7 +48,7 @@ class Optimizers:
         self._peaks = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self._optimizers]
 
     def step(self, factor: float) -> float:
-        """One step at `factor` of the peak rates; returns the first group's rate."""
+        """Take a step at `factor` times the peak rates; returns the first group's rate."""
         for optimizer, peaks in zip(self._optimizers, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
@@ -53,7 +56,7 @@ class Optimizers:
         return self._peaks[0][0] * factor
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The moments, as `optimizer.parameter.moment`."""
+        """The moments, named `optimizer.parameter.moment`."""
         return {
             f"{number}.{index}.{moment}": torch.as_tensor(value)
             for number, optimizer in enumerate(self._optimizers)
@@ -64,7 +67,7 @@ class Optimizers:
     def load_tensors(
         self, tensors: dict[str, Tensor], place: Callable[[Tensor, Tensor], Tensor] = lambda value, parameter: value
     ) -> None:
-        """Put back what `to_tensors` gave. place: gives a moment the form of its parameter."""
+        """Restore what `to_tensors` gave. place(moment, parameter): the moment, divided like its parameter."""
         for number, optimizer in enumerate(self._optimizers):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             saved = optimizer.state_dict()
@@ -77,11 +80,61 @@ class Optimizers:
 
 
 def rate_factor(step: int, progress: float, schedule: ScheduleRecipe) -> float:
-    """Share of the peak rate at `step` (counted from 0) when `progress` (0 to 1) of the budget is used.
+    """The factor of the peak rate at `step` (from 0) when `progress` (0 to 1) of the budget is used.
 
-    Linear warm-up over `warmup_steps`, constant, then linear to zero over the last `decay_share` of the budget.
+    Linear warm-up over `warmup_steps`, then constant, then linear to zero over the last `decay_share` of the budget.
     """
     warm = min(1.0, (step + 1) / (schedule.warmup_steps + 1))
     if schedule.decay_share == 0:
         return warm
     return warm * min(1.0, max(0.0, 1.0 - progress) / schedule.decay_share)
+
+
+class WeightAverage:
+    """An exponential moving average of the trained float32 weights, which is what is checked and exported.
+
+    It removes the noise of a high learning rate (Polyak averaging; this form as in arXiv 1806.05594). The n-th update
+    keeps min(decay, (1 + n) / (10 + n)) of the old average, so that the initial weights fade quickly. With `decay` 0 it
+    is the weights themselves, and costs nothing.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._network, self._decay = network, decay
+        self._average = [value.detach().clone() for value in trained(network).values()] if decay else []
+
+    def update(self, step: int) -> None:
+        """Add the weights as they are after `step` optimiser steps."""
+        if self._average:
+            kept = min(self._decay, (1 + step) / (10 + step))
+            torch._foreach_lerp_(self._average, [value.detach() for value in trained(self._network).values()], 1 - kept)
+
+    @contextmanager
+    def applied_to(self, network: nn.Module) -> Iterator[None]:
+        """In the `with`, `network` (of the same shape, in any type) has the averaged weights, and its own after it."""
+        if not self._average:
+            yield
+            return
+        parameters = [value.detach() for value in trained(network).values()]
+        own = [value.clone() for value in parameters]
+        _copy(parameters, self._average)
+        try:
+            yield
+        finally:
+            _copy(parameters, own)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The average by parameter name; empty if there is none."""
+        names = trained(self._network)
+        return dict(zip(names, self._average, strict=True)) if self._average else {}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `to_tensors` gave; if that is empty, start from the network's weights."""
+        if self._average:
+            own = trained(self._network)
+            _copy(self._average, [(tensors or own)[name].detach() for name in own])
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    with torch.no_grad():
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)

@@ -1,7 +1,7 @@
-"""Training checkpoints: everything a run needs to go on exactly where it was, on disk in one rename.
+"""Training checkpoints: everything a run needs to go on exactly where it was.
 
-A checkpoint is a folder `checkpoint-STEP` with `tensors.safetensors` and `state.json`. It is written under another
-name, flushed, and renamed; older ones are removed after that. Being killed at any moment leaves a complete one.
+A checkpoint is a folder `checkpoint-STEP` with `tensors.safetensors` and `state.json`. It is written under a temporary
+name, flushed and renamed; then older ones are removed. A process that is killed at any moment leaves a complete one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +22,20 @@ from torch import Tensor
 from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 
+LOG_NAME = "log.jsonl"
 _PREFIX = "checkpoint-"
 
 SavedLanes = tuple[dict[str, Tensor], dict[str, Any]]
-"""What `Lanes.to_tensors` gives: tensors named `lane.name`, and plain values with one entry a lane under `lanes`."""
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """A training checkpoint read back: tensors by name (`section/name`), and plain values."""
-
-    path: Path
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
-
-    def section(self, name: str) -> dict[str, Tensor]:
-        """The tensors under `name/`, without it."""
-        prefix = name + "/"
-        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+"""What `Lanes.to_tensors` gives: tensors named `lane.name`, and plain values with one entry per lane under `lanes`."""
+SavedRun = tuple[Path, dict[str, dict[str, Tensor]], dict[str, Any]]
+"""A training checkpoint read back: its folder, tensors by section and name, and plain values."""
 
 
 @contextmanager
 def running_alone(run_folder: Path) -> Iterator[None]:
-    """Within it no other process trains in `run_folder`; a lock of a process that was killed is none.
+    """In the `with`, no other process trains in `run_folder`. A process that was killed leaves no lock.
 
-    Raises RecipeError where one does already.
+    Raises RecipeError if one does already.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -57,16 +45,23 @@ def running_alone(run_folder: Path) -> Iterator[None]:
         raise RecipeError(f"another process trains in {run_folder}: wait for it, or choose another folder") from error
 
 
-def save_run(run_folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> Path:
+def save_run(
+    run_folder: Path, step: int, sections: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
+) -> Path:
     """Write a training checkpoint and remove older ones; returns its folder. Raises RecipeError when writing fails."""
     final = run_folder / f"{_PREFIX}{step:08d}"
     # A process that was killed while it wrote left a large folder of no use.
-    for left in run_folder.glob(f".{_PREFIX}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    for remains in run_folder.glob(f".{_PREFIX}*"):
+        shutil.rmtree(remains, ignore_errors=True)
+    # Cloned, because safetensors refuses tensors that share storage.
+    tensors = {
+        f"{section}/{name}": tensor.detach().cpu().contiguous().clone()
+        for section, named in sections.items()
+        for name, tensor in named.items()
+    }
     try:
         with atomic_folder(final) as made:
-            save_file(whole, made / "tensors.safetensors")
+            save_file(tensors, made / "tensors.safetensors")
             (made / "state.json").write_text(json.dumps(values), encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise RecipeError(
@@ -87,21 +82,25 @@ def load_run(run_folder: Path) -> SavedRun | None:
     folder = folders[-1]
     try:
         values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        return SavedRun(folder, load_file(folder / "tensors.safetensors"), values)
+        sections: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in load_file(folder / "tensors.safetensors").items():
+            section, _, rest = name.partition("/")
+            sections.setdefault(section, {})[rest] = tensor
+        return folder, sections, values
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise RecipeError(f"{folder}: damaged training checkpoint ({error}); remove it to start again") from error
 
 
 def truncate_log(log: Path, num_bytes: int) -> None:
-    """Cut the log to what it held when the checkpoint was written: the rest will be written again."""
+    """Cut the log to its length when the checkpoint was written: the rest will be written again."""
     if log.exists() and log.stat().st_size > num_bytes:
         os.truncate(log, num_bytes)
 
 
 def merge_lanes(parts: Sequence[SavedLanes]) -> SavedLanes:
-    """One form of all lanes from what each process saved of them: each lane from the process that reads it.
+    """All lanes from what each process saved: each lane from the process that reads it.
 
-    The others know where it is, but have neither its state nor its memory.
+    The others know its place, but have neither its state nor its memory.
     """
     tensors: dict[str, Tensor] = {}
     values = dict(parts[0][1])

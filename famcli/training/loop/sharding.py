@@ -1,8 +1,8 @@
 """A network divided over the processes of a run: each keeps its share of every matrix, gradient and moment (FSDP2).
 
-A layer's weights are put together when the layer is read, and again in the backward pass; only the weights outside the
-layers stay together through a step. What is sent then must be sent by all processes alike, though their lanes differ:
-each reads as many groups of lanes as the one that has most, and runs the memory prompt up the layers for every group.
+A layer's weights are gathered when the layer is read, and again in the backward pass; only the weights outside the
+layers stay gathered through a step. All processes must send the same messages, though their lanes differ: each reads as
+many groups of lanes as the one that has most, and runs the memory prompt up the layers for every group.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan
-from famcli.training.loop.distributed import Processes
 from famcli.training.loop.network import trained
+from famcli.training.loop.processes import Processes
 from famcli.training.loop.step import Gradients
 from famcli.training.recipe.recipe import Recipe
 
 
 def check_shardable(recipe: Recipe, processes: Processes) -> None:
-    """Raise RecipeError for what a divided network cannot do."""
+    """Raise RecipeError for recipes that do not work with a divided network."""
     schedule = recipe.schedule
     problems = [
         (processes.size == 1, "divides a network over processes, and there is one; start it under torchrun"),
-        (schedule.muon_lr > 0, "needs schedule.muon_lr = 0: Muon turns whole matrices, and no process has one"),
+        (schedule.muon_lr > 0, "needs schedule.muon_lr = 0: Muon needs whole matrices, and no process has one"),
         (schedule.average_decay > 0, "needs schedule.average_decay = 0"),
         (recipe.hardware.compile, "needs hardware.compile = false"),
         (recipe.adapt is not None and recipe.adapt.objective == "distill", 'needs adapt.objective = "task"'),
@@ -43,12 +43,12 @@ def check_shardable(recipe: Recipe, processes: Processes) -> None:
 
 
 def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
-    """Divide `network` (on the CPU) over the processes, each share on its process's device; products are in `dtype`.
+    """Divide `network` (on the CPU) over the processes, each share on its process's device; products run in `dtype`.
 
-    Raises RecipeError for a mixture of experts.
+    Raises RecipeError for a mixture of experts, as processes would choose different experts.
     """
     if network.config.experts is not None:
-        raise RecipeError("hardware.shard does not work for a mixture of experts: processes would choose other ones")
+        raise RecipeError("hardware.shard does not work for a mixture of experts; set it to false")
     mesh = init_device_mesh(processes.device.type, (processes.size,))
     policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     if dtype != torch.float32:
@@ -56,7 +56,8 @@ def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
     for part in (*network.layers, network):
         fully_shard(part, mesh=mesh, mp_policy=policy)
         divided = cast(FSDPModule, part)
-        divided.set_force_sum_reduction_for_comms(True)  # gloo has no sum that is scaled on the way
+        # gloo has no sum that is scaled on the way.
+        divided.set_force_sum_reduction_for_comms(True)
         divided.set_gradient_divide_factor(1.0)
     for method in ("start", "read", "logits"):
         register_fsdp_forward_method(network, method)
@@ -64,7 +65,7 @@ def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
 
 
 class ShardedGradients(Gradients):
-    """`Gradients` of a network that `shard` divided: it computes itself, and gradients are summed as they are made."""
+    """`Gradients` of a network that `shard` divided. It computes itself, and gradients are summed as they are made."""
 
     always = True
 
@@ -82,7 +83,7 @@ class ShardedGradients(Gradients):
         yield from [*parts, *[idle] * (most - len(parts))]
 
     def _start(self, group: LaneGroup) -> State:
-        """As for one process, and in any case with a gradient path to the memory prompt, which may count nothing."""
+        """As for one process, but always with a gradient path to the memory prompt, if only with weight 0."""
         state = super()._start(group)
         if any(start is None for start in group.starts):
             return state
@@ -92,7 +93,7 @@ class ShardedGradients(Gradients):
 
     @contextmanager
     def _slices(self) -> Iterator[None]:
-        """The head's gradient is kept until the decoder's comes: how many slices it has differs between processes."""
+        """Keep the head's gradient until the decoder's comes, as the number of slices differs between processes."""
         network = cast(FSDPModule, self._network)
         network.set_requires_gradient_sync(False, recurse=False)
         network.set_is_last_backward(False)
@@ -103,7 +104,7 @@ class ShardedGradients(Gradients):
             network.set_is_last_backward(True)
 
     def add_up(self) -> float:
-        """The norm of the gradient, which is summed already."""
+        """The norm of the gradient, which is already summed."""
         cast(FSDPModule, self._network).reshard()
         squares = torch.zeros((), device=self._processes.device)
         for gradient in self._gradients():
@@ -119,7 +120,7 @@ class ShardedGradients(Gradients):
         """Nothing is copied: the network computes itself."""
 
     def whole(self, make: Callable[[], Network]) -> Network:
-        """A network on this process's CPU alone, as `make` makes it, with what was trained of all processes."""
+        """A network on this process's CPU, made by `make`, with the trained weights of all processes."""
         network = make()
         own = trained(self._network)
         with torch.no_grad():
@@ -135,7 +136,7 @@ class ShardedGradients(Gradients):
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """All of a tensor, wherever its parts are: every process must ask."""
+    """The whole of a divided tensor. Every process must call this."""
     return tensor.full_tensor().detach() if isinstance(tensor, DTensor) else tensor.detach()
 
 

@@ -1,14 +1,14 @@
-"""The gradient of one step: every lane read once, in parts that fit into memory, and summed over all processes.
+"""The gradient of one step: every lane is read once, in parts that fit into memory, and summed over all processes.
 
-Weights, gradients and their sums are float32; the products run on a copy in the recipe's type. After each part the
-copy's gradient is added to the float32 one, so that many parts do not round it away.
+Weights, gradients and their sums are float32; products run on a copy in the recipe's type. After each part the copy's
+gradient is added to the float32 one, so that many parts are not rounded away.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,18 +19,23 @@ from torch import Tensor
 
 from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan, start_state
-from famcli.training.loop.distill import teach
-from famcli.training.loop.distributed import Processes
+from famcli.training.loop.loss import TALLY, LogProbs, language_model_gradient, tally_group, teacher_log_probs
 from famcli.training.loop.network import copy_of, trained
-from famcli.training.loop.objective import TALLY, language_model_gradient, tally_group
+from famcli.training.loop.processes import Processes
+
+# Tokens that a teacher reads at once, over all lanes of a group: its memory must not grow with the length of a step.
+_TEACHER_TOKENS = 4096
+
+LaneStates = dict[int, State]
+"""States by the number of their lane."""
 
 
 @dataclass(frozen=True)
 class StepSums:
-    """What reading lanes gave, as sums over targets and lanes, to be added over processes.
+    """What reading lanes gave, as sums over targets and lanes that can be added over processes.
 
     weighted: nats times loss weights. tally [objectives, counts]: as `tally_group` counts. memory_squares [l]: by
-    layer, the mean square of each lane's memory.
+    layer, the sum over lanes of the mean square of the memory.
     """
 
     weighted: float
@@ -48,7 +53,7 @@ class StepSums:
 
     @property
     def bits_per_byte(self) -> float:
-        """Of all text, answers left out."""
+        """Over all text, without answers."""
         nats, _, num_bytes = self.tally[:, :3].sum(0)
         return float(nats / math.log(2) / max(num_bytes, 1))
 
@@ -58,19 +63,11 @@ class StepSums:
         return tuple(float(value) for value in np.sqrt(self.memory_squares / self.num_lanes))
 
 
-@dataclass(frozen=True)
-class Left:
-    """What a step leaves of its lanes, by their numbers: the states after it, and the teacher's."""
-
-    states: dict[int, State]
-    teacher: dict[int, State]
-
-
 class Gradients:
-    """The gradient of what is trained, float32, as views of one tensor, and the network that computes it.
+    """The float32 gradient of the trained parameters, as views of one tensor, and the network that computes it.
 
-    compute: a copy in the compute type, or the network itself if it has that already. teacher: what teaches it, if its
-    targets are not the tokens themselves. always: go back through the decoder even where nothing is to be learned.
+    compute: a copy in the compute type, or the network itself if it has that type. teacher: the network to distil from,
+    if targets are not the tokens themselves. always: go back through the decoder even if nothing is to be learned.
     """
 
     always = False
@@ -92,47 +89,51 @@ class Gradients:
         self._fam = self.compute.fam
 
     def _prepare(self, dtype: torch.dtype) -> Network:
-        """Make room for the gradient; the network that computes it."""
+        """Allocate the gradient; returns the network that computes it."""
         network = self._network
         parameters = list(trained(network).values())
+        # One flat tensor makes the sum over processes one message.
         self._flat = torch.zeros(sum(value.numel() for value in parameters), device=network.device)
         for parameter, part in zip(parameters, torch.split(self._flat, [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
         return network if network.dtype == dtype else copy_of(network, dtype)
 
-    def read(self, plan: StepPlan) -> tuple[StepSums, Left]:
-        """Read this process's lanes, at most `max_rows` at a time; the sums, and each lane's state after the step."""
+    def read(self, plan: StepPlan) -> tuple[StepSums, LaneStates, LaneStates]:
+        """Read this process's lanes, at most `max_rows` at a time.
+
+        Returns the sums, each lane's state after the step, and the teacher's states.
+        """
         self._clear()
-        compute, weighted, scale = self.compute, 0.0, 1.0 / max(plan.weight_sum, 1e-9)
-        compute.fam = replace(self._fam, memory_segments=0) if plan.without_segments else self._fam
+        weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         tally = np.zeros((self._num_objectives, len(TALLY)))
-        left = Left({}, {})
-        for part in self._parts(plan):
-            hidden, state = compute.read(part.inputs.to(compute.device), self._start(part))
-            lesson = None
-            if self._teacher is not None:
-                lesson, after = teach(self._teacher, part)
-                left.teacher.update(zip(part.lanes, after.split(), strict=True))
-            loss = language_model_gradient(
-                compute,
-                hidden,
-                part.targets,
-                part.weights,
-                scale,
-                part.answers,
-                lesson,
-                always=self.always,
-                slices=self._slices(),
-            )
-            self._collect()
-            weighted += loss.weighted
-            tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
-            left.states.update(zip(part.lanes, state.detach().split(), strict=False))  # an idle part has no lanes
-        compute.fam = self._fam
-        return StepSums(weighted, tally, _memory_squares(left.states), len(left.states)), left
+        states, teacher_states = LaneStates(), LaneStates()
+        with self._segments(not plan.without_segments):
+            for part in self._parts(plan):
+                hidden, state = self.compute.read(part.inputs.to(self.compute.device), self._start(part))
+                log_probs = None
+                if self._teacher is not None:
+                    log_probs, after = teach(self._teacher, part)
+                    teacher_states.update(zip(part.lanes, after.split(), strict=True))
+                loss = language_model_gradient(
+                    self.compute,
+                    hidden,
+                    part.targets,
+                    part.weights,
+                    scale,
+                    part.answers,
+                    log_probs,
+                    always=self.always,
+                    slices=self._slices(),
+                )
+                self._collect()
+                weighted += loss[0]
+                tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
+                # An idle part has rows but no lanes.
+                states.update(zip(part.lanes, state.detach().split(), strict=False))
+        return StepSums(weighted, tally, _memory_squares(states), len(states)), states, teacher_states
 
     def add_up(self) -> float:
-        """Sum the gradient over all processes; its norm."""
+        """Sum the gradient over all processes; returns its norm."""
         self._processes.add(self._flat)
         return float(torch.linalg.vector_norm(self._flat))
 
@@ -140,11 +141,20 @@ class Gradients:
         self._flat.mul_(factor)
 
     def refresh(self) -> None:
-        """Bring the float32 weights to the computing network."""
+        """Copy the float32 weights to the computing network."""
         if self.compute is not self._network:
             with torch.no_grad():
                 for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
                     computed.copy_(parameter)
+
+    @contextmanager
+    def _segments(self, kept: bool) -> Iterator[None]:
+        """In the `with`, the computing network sees its segments, or none."""
+        self.compute.fam = self._fam if kept else replace(self._fam, memory_segments=0)
+        try:
+            yield
+        finally:
+            self.compute.fam = self._fam
 
     def _clear(self) -> None:
         self._flat.zero_()
@@ -157,7 +167,7 @@ class Gradients:
         return start_state(self.compute, group)
 
     def _slices(self) -> AbstractContextManager[None]:
-        """What surrounds the slices of the head."""
+        """The context of the slices of the head."""
         return nullcontext()
 
     def _collect(self) -> None:
@@ -171,8 +181,25 @@ class Gradients:
                 computed.grad = None
 
 
+@torch.no_grad()
+def teach(teacher: Network, group: LaneGroup) -> tuple[LogProbs, State]:
+    """The teacher's log-probabilities for a group's inputs, and its state after them.
+
+    Self-distillation: the unadapted network with full attention reads the same documents, so any text will do (arXiv
+    1503.02531 for the divergence as a loss). It carries a state of its own from step to step.
+    """
+    state = group.teacher if group.teacher is not None else teacher.start(len(group.lanes))
+    tokens, size = group.inputs.to(teacher.device), teacher.fam.block_size
+    at_once = size * max(1, _TEACHER_TOKENS // (size * len(tokens)))
+    rows = []
+    for first in range(0, tokens.shape[1], at_once):
+        hidden, state = teacher.read(tokens[:, first : first + at_once], state)
+        rows.append(hidden)
+    return teacher_log_probs(teacher, torch.cat(rows, dim=1)), state
+
+
 def parts_of(group: LaneGroup, max_rows: int) -> Iterator[LaneGroup]:
-    """The group in groups of at most `max_rows` lanes, as even as they can be."""
+    """The group in parts of at most `max_rows` lanes, divided as evenly as possible."""
     rows = len(group.lanes)
     count = -(-rows // max_rows)
     for number in range(count):
@@ -187,7 +214,7 @@ def _rows(value: Any, first: int, last: int) -> Any:
     return value[first:last] if isinstance(value, Tensor | tuple) else value
 
 
-def _memory_squares(states: dict[int, State]) -> NDArray[np.float64]:
+def _memory_squares(states: LaneStates) -> NDArray[np.float64]:
     """By layer, the sum over lanes of the mean square of the carried memory; 0 without memory rows."""
     squares = torch.stack([state.memory_squares().sum(1) for state in states.values()])
     return squares.sum(0).double().cpu().numpy()

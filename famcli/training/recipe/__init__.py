@@ -1,1 +1,1 @@
-"""Recipes: what a training run is asked for, as TOML tables into frozen dataclasses."""
+"""Recipes: TOML files that describe a training run."""

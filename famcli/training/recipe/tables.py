@@ -1,7 +1,7 @@
-"""TOML tables into frozen dataclasses, with nothing in them that is not checked.
+"""TOML tables as frozen dataclasses, with every key checked.
 
-A dataclass says once what its keys are: `key` gives each its documentation, default and bounds. Unknown keys, wrong
-types and values out of range are RecipeErrors that name the file, the key, and what to do.
+A dataclass defines its keys once: `key` gives each one its documentation, default and bounds. Unknown keys, wrong types
+and values out of range are RecipeErrors that name the file, the key and the remedy.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from famcli.errors import RecipeError
 
 
 def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    """A documented key: `low` and `high` bound numbers (inclusive), `choices` names the strings that are allowed."""
+    """A documented key. `low` and `high` bound numbers (inclusive); `choices` lists the allowed strings."""
     metadata = {"doc": doc, "low": low, "high": high, **more}
-    if isinstance(default, dict | list):
-        raise TypeError("use tuples and None as defaults")
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 def is_required(item: dataclasses.Field[Any]) -> bool:
-    """True if a recipe must have the key: it has no default, or one that serves others than recipes."""
+    """True if a recipe must have the key: it has no default, or one that is not meant for recipes."""
     return item.default is MISSING or bool(item.metadata.get("required"))
 
 
 def type_name(hint: Any) -> str:
-    """What a type is called in the documentation and in errors."""
+    """The name of a type in the documentation and in errors."""
     if get_origin(hint) in (UnionType, Union):
         return type_name(get_args(hint)[0])
     if get_origin(hint) is tuple:
@@ -43,15 +41,19 @@ def type_name(hint: Any) -> str:
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
-    """Change `table` by a `key=value` string: dotted keys, TOML values, entries of a list by their `name` or `kind`."""
+    """Change `table` by a `key=value` string: dotted keys, TOML values, list entries by their `name` or `kind`.
+
+    Raises RecipeError for a string that is not of this form or a key that is not there.
+    """
     dotted, equals, text = override.partition("=")
     parts = dotted.strip().split(".")
     if not equals or not all(parts):
-        raise RecipeError(f"--set {override}: not of the form key=value; write e.g. --set schedule.lanes=4")
+        raise RecipeError(f"override '{override}' is not of the form key=value; write e.g. schedule.lanes=4")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string: --set hardware.device=cuda
+        # A bare word is a string, as in hardware.device=cuda.
+        value = text.strip()
     node: Any = table
     for part in parts[:-1]:
         if isinstance(node, list):
@@ -59,14 +61,14 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         else:
             node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict | list):
-            raise RecipeError(f"--set {override}: the recipe has no {part!r} there; check the key")
+            raise RecipeError(f"override '{override}': the recipe has no {part!r} there; check the key")
     if isinstance(node, list):
-        raise RecipeError(f"--set {override}: name the entry, e.g. --set corpora.NAME.weight=2")
+        raise RecipeError(f"override '{override}': name the entry, as in corpora.NAME.weight=2")
     node[parts[-1]] = value
 
 
 def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """Dotted names of the keys in which two tables of plain values differ; entries of a list by name or number."""
+    """Dotted names of the keys in which two tables of plain values differ; list entries by name or number."""
     if isinstance(one, list) and isinstance(other, list) and all(isinstance(item, dict) for item in (*one, *other)):
         one, other = ({item.get("name", str(i)): item for i, item in enumerate(items)} for items in (one, other))
     if isinstance(one, dict) and isinstance(other, dict):
@@ -76,7 +78,10 @@ def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
 
 
 def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any:
-    """An instance of the dataclass `kind` from a table. `file` and `prefix` (dotted, with its dot) are for errors."""
+    """An instance of the dataclass `kind` from a table. `file` and `prefix` (dotted, ends with a dot) are for errors.
+
+    Raises RecipeError for a missing or unknown key, or a value that does not fit.
+    """
     if not isinstance(table, dict):
         raise RecipeError(f"{file}: {prefix.rstrip('.')} must be a table; write it as a [section]")
     fields = {item.name: item for item in dataclasses.fields(kind) if not item.metadata.get("internal")}
@@ -92,9 +97,10 @@ def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any
             doc = item.metadata["doc"]
             remedy = f"add the section [{prefix}{name}]" if doc == "section" else f"it is the {doc}"
             raise RecipeError(f"{file}: {prefix}{name} is missing; {remedy}")
+    # FamConfig checks itself, whoever makes it.
     try:
         return kind(**values)
-    except ValueError as error:  # FamConfig checks itself, whoever makes it
+    except ValueError as error:
         raise RecipeError(f"{file}: {prefix.rstrip('.')}: {error}") from error
 
 
@@ -112,7 +118,9 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
         if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
             raise RecipeError(f"{file}: {name} must be a table of strings; it is {value!r}")
         return value
-    hint = str if get_origin(hint) is Literal else hint  # its strings are the choices, checked below
+    # The strings of a Literal are the choices, which are checked below.
+    hint = str if get_origin(hint) is Literal else hint
+    # TOML writes 1.0 as 1; true is an int in Python, but not in a recipe.
     accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise RecipeError(f"{file}: {name} must be of type {type_name(hint)}; it is {value!r}")

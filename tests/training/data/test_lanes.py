@@ -11,13 +11,11 @@ import pytest
 import torch
 
 from famcli.errors import RecipeError
+from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import DecoderConfig, FamConfig, Network, State
-from famcli.training.data.corpus import PackedCorpus
 from famcli.training.data.lanes import IGNORE, Lanes, StepPlan, start_state
-from famcli.training.data.sampler import Mixture
-from famcli.training.data.sources import CorpusSource, GeneratedSource, Source
-from famcli.training.recipe.objectives import ObjectiveRecipe
-from famcli.training.recipe.recipe import ScheduleRecipe
+from famcli.training.data.sources import Mixture, Source, corpus_source, made_source
+from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 from tests.helpers import random_network
 
 BLOCK, BOS = 4, 99
@@ -28,25 +26,25 @@ ASKING = ObjectiveRecipe(kind="passkey", name="asking", text_weight=0.5, answer_
 Places = dict[tuple[int, int], list[tuple[int, int, torch.Tensor]]]
 
 
-def packed(lengths: tuple[int, ...] = LENGTHS, name: str = "texts") -> PackedCorpus:
+def packed(lengths: tuple[int, ...] = LENGTHS, name: str = "texts") -> TokenCorpus:
     """Document i holds tokens that tell both i and the place."""
     tokens = np.concatenate([(np.arange(length) * 7 + index * 13) % 90 for index, length in enumerate(lengths)])
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    ids = [f"{name}-{index}" for index in range(len(lengths))]
-    return PackedCorpus(name, tokens.astype(np.uint16), offsets, np.array(lengths), ids)
+    ids = tuple(f"{name}-{index}" for index in range(len(lengths)))
+    return TokenCorpus(ids, tokens.astype(np.uint16), offsets, name)
 
 
-def books(lengths: tuple[int, ...] = LENGTHS) -> CorpusSource:
-    return CorpusSource(packed(lengths), 0, 1.0, (0,))
+def books(lengths: tuple[int, ...] = LENGTHS) -> Source:
+    return corpus_source(packed(lengths), 0, 1.0, (0,))
 
 
-def made(blocks: int | None = None, extra: int = 0) -> GeneratedSource:
+def made(blocks: int | None = None, extra: int = 0) -> Source:
     """Random tokens, the last two of which are an answer."""
 
     def make(rng: np.random.Generator, count: int) -> Any:
         return rng.integers(0, 90, count).astype(np.int32), np.arange(count) >= count - 2
 
-    return GeneratedSource(dataclasses.replace(ASKING, blocks=blocks), 1, 1.0, 5, BLOCK, extra, make)
+    return made_source(dataclasses.replace(ASKING, blocks=blocks), 1, 5, BLOCK, extra, make)
 
 
 def make_lanes(
@@ -388,7 +386,7 @@ def test_sources_are_mixed_by_the_tokens_read() -> None:
 
 def test_each_epoch_of_a_corpus_holds_each_document_once() -> None:
     source = books((10, 20, 30, 40))
-    lengths = [len(source.document(number, 1).tokens) for number in range(40)]
+    lengths = [len(source.document(number, 1)[0]) for number in range(40)]
     epochs = [lengths[start : start + 4] for start in range(0, 40, 4)]
     assert all(sorted(epoch) == [10, 20, 30, 40] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
 from famcli.tokens.bytes import ByteTokenizer
-from famcli.training.data.corpus import PackedCorpus
-from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation
-from famcli.training.loop.heldout import heldout_figures
-from famcli.training.recipe.recipe import ChecksRecipe
+from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation, heldout_figures
+from famcli.training.recipe.sections import ChecksRecipe
 from tests.helpers import random_network
 
 CONFIG = DecoderConfig(257, 16, 24, 2, 2, 1, 8)
@@ -22,11 +21,11 @@ NETWORK = random_network(CONFIG, FamConfig(4, 1, 2), gain=4.0)
 TOKENIZER = ByteTokenizer()
 
 
-def corpus(name: str, *texts: bytes) -> PackedCorpus:
+def corpus(name: str, *texts: bytes) -> TokenCorpus:
     tokens = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.uint16)
     lengths = [len(text) for text in texts]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    return PackedCorpus(name, tokens, offsets, np.array(lengths), [f"{name}-{n}" for n in range(len(texts))])
+    return TokenCorpus(tuple(f"{name}-{n}" for n in range(len(texts))), tokens, offsets, name)
 
 
 LONG = corpus("long", b"short", b"a text of some length, that one", b"another one of them, and longer still")

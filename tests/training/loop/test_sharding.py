@@ -10,9 +10,9 @@ import torch
 
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
-from famcli.training.loop.loop import train
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
-from tests.training.loop.test_distributed import assert_same_run, events, torchrun
+from tests.training.loop.test_processes import assert_same_run, events, torchrun
 from tests.training.test_adapt import adapting  # noqa: F401  (a fixture)
 
 # five lanes over two processes: they read different numbers of groups, and begin documents at different steps

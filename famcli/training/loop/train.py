@@ -1,7 +1,7 @@
-"""The training loop: lanes in, gradients through memory and segments, one optimiser step, and again.
+"""The training loop: plan the lanes, compute gradients through memory and segments, take an optimiser step, repeat.
 
-`train` runs a recipe in a run folder, goes on from that folder's last checkpoint if there is one, and tells what
-happens through a callback. Every process of a run goes through the same loop; the first one logs, checks and saves.
+`train` runs a recipe in a run folder, continues from the folder's last checkpoint if there is one, and reports events
+through a callback. Every process of a run goes through the same loop; the first one logs, checks and saves.
 """
 
 from __future__ import annotations
@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.weights import weights_fingerprint
 from famcli.errors import RecipeError
 from famcli.evaluation.positions import token_num_bytes
 from famcli.nn import Network
-from famcli.training.adapting import Base, teacher_of
-from famcli.training.data.data import make_lanes, open_data
-from famcli.training.data.lanes import StepPlan
+from famcli.training.adapt import open_base, teacher_of
+from famcli.training.data.corpus import ignore_progress
+from famcli.training.data.lanes import Lanes, StepPlan
+from famcli.training.data.sources import open_data
 from famcli.training.export import export_checkpoint
-from famcli.training.flops import flops_per_token, machine_flops
-from famcli.training.loop.averaging import WeightAverage
-from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation
-from famcli.training.loop.distributed import Processes
+from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.loop.events import (
     CheckDone,
     PasskeyDone,
@@ -42,12 +40,12 @@ from famcli.training.loop.events import (
     TrainEvent,
     to_json,
 )
-from famcli.training.loop.heldout import heldout_figures
+from famcli.training.loop.flops import flops_per_token, machine_flops
+from famcli.training.loop.loss import objective_losses
 from famcli.training.loop.network import compile_layers, start_network, trained
-from famcli.training.loop.objective import objective_losses
-from famcli.training.loop.optimizer import Optimizers, rate_factor
-from famcli.training.loop.runlog import LOG_NAME
-from famcli.training.loop.saving import load_run, merge_lanes, running_alone, save_run, truncate_log
+from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
+from famcli.training.loop.processes import Processes
+from famcli.training.loop.saving import LOG_NAME, load_run, merge_lanes, running_alone, save_run, truncate_log
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.loop.step import Gradients, StepSums
 from famcli.training.recipe.recipe import Recipe
@@ -55,29 +53,30 @@ from famcli.training.recipe.tables import differing_keys
 
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"
+# Raised when older training checkpoints can no longer be continued.
 CHECKPOINT_FORMAT = 3
 
 
 def train(
     recipe: Recipe,
     run_folder: Path,
-    on_event: Callable[[TrainEvent], None] = lambda event: None,
+    on_event: Callable[[TrainEvent], None] = ignore_progress,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> RunEnded:
-    """Run `recipe` in `run_folder`, or go on with what is there; returns when the budget is used or `should_stop`.
+    """Run `recipe` in `run_folder`, or continue the run there; returns when the budget is used or `should_stop`.
 
-    A finished run is exported to `run_folder/export`, a checkpoint folder, with `figures.json` in it if the recipe
-    names a held-out corpus; calling this again for a finished run does that last part again. With `steps` alone, a run
-    that is killed and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the
-    clock. Under `torchrun` the lanes are divided over the processes, and only the first one tells events. Raises
-    RecipeError for data or a run folder that do not fit the recipe, for one that another process trains in, and past
-    `schedule.max_skipped`.
+    A finished run is exported to the checkpoint folder `run_folder/export`, with `figures.json` in it if the recipe
+    names a held-out corpus; calling this for a finished run exports it again. With `steps` alone, a run that is killed
+    and started again gives the losses of an unbroken one; with `max_minutes` the rates depend on the clock. Under
+    `torchrun` the lanes are divided over the processes, and only the first one reports events. Raises RecipeError for
+    data or a run folder that do not fit the recipe, for a folder that another process trains in, and after more than
+    `schedule.max_skipped` steps that were not finite.
     """
     processes = Processes.join(recipe.hardware.device)
     try:
         with running_alone(run_folder) if processes.is_first else nullcontext():
             ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
-        # gloo's threads free the last sum's tensors in Python, and kill a process that ends before they have
+        # gloo's threads free the tensors of the last sum in Python, and kill a process that ends before they have.
         processes.wait()
         return ended
     finally:
@@ -85,13 +84,13 @@ def train(
 
 
 class Trainer:
-    """One run: its network, its lanes, its counters; `run` does it all."""
+    """One run: its network, lanes and counters; `run` does everything."""
 
     def __init__(
         self, recipe: Recipe, run_folder: Path, processes: Processes, on_event: Callable[[TrainEvent], None]
     ) -> None:
         self._recipe, self._folder, self._processes = recipe, run_folder, processes
-        self._emit = on_event if processes.is_first else _say_nothing
+        self._emit = on_event if processes.is_first else ignore_progress
         if recipe.hardware.threads:
             torch.set_num_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
@@ -106,10 +105,11 @@ class Trainer:
         self._resume()
 
     def _build(self) -> None:
-        """Network, optimisers and lanes as they are before the first step."""
+        """Make network, optimisers and lanes as they are before the first step."""
         recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
         self.network = start_network(recipe, self.tokenizer)
-        self._base = None if recipe.adapt is None else Base.of(recipe.adapt).fingerprint
+        # A run is only resumed with the base weights that it began with.
+        self._base = None if recipe.adapt is None else weights_fingerprint(open_base(recipe.adapt)[2])
         dtype = getattr(torch, recipe.hardware.dtype)
         if recipe.hardware.shard:
             check_shardable(recipe, processes)
@@ -132,9 +132,15 @@ class Trainer:
             compile_layers(self._compute)
         self._optimizers = Optimizers(self.network, schedule)
         self._average = WeightAverage(self.network, schedule.average_decay)
-        self.lanes = make_lanes(recipe, self._data, own)
-
-    # ------------------------------------------------------------------------------------------------ the run
+        self.lanes = Lanes(
+            self._data.sources,
+            recipe.all_objectives,
+            schedule,
+            recipe.network.block_size,
+            self.tokenizer.bos_id,
+            recipe.data.seed,
+            own,
+        )
 
     def run(self, should_stop: Callable[[], bool]) -> RunEnded:
         self._start()
@@ -174,7 +180,7 @@ class Trainer:
         )
 
     def _finish(self) -> Path:
-        """Export the checkpoint; read the held-out corpus, if the recipe names one, and put its figures beside it."""
+        """Export the checkpoint; if the recipe names a held-out corpus, score it and write its figures beside it."""
         recipe, folder = self._recipe, self._folder / EXPORT_NAME
         network = self._whole_network(self.network)
         if not self._processes.is_first:
@@ -197,35 +203,35 @@ class Trainer:
         return folder
 
     def _validated_tokens(self) -> int | None:
-        """The length at which the checks measured bits per byte; None where there was nothing to measure them on."""
+        """The length at which the checks measured bits per byte; None if they measured nothing."""
         checks = self._recipe.checks
         measured = checks.every_steps and choose_validation(self._data.validation, checks.documents, checks.tokens)
         return checks.tokens if measured else None
 
     def _progress(self) -> float:
-        """Share of the budget that is used: the larger of the shares of steps and of minutes."""
+        """The used share of the budget: the larger of the shares of steps and of minutes."""
         schedule = self._recipe.schedule
         steps = self.step / schedule.steps if schedule.steps else 0.0
         minutes = self._elapsed / 60 / schedule.max_minutes if schedule.max_minutes else 0.0
         return min(1.0, max(steps, minutes))
 
-    # ------------------------------------------------------------------------------------------------ one step
-
     def _one_step(self, should_stop: Callable[[], bool]) -> bool:
-        """One step, or one skipped; returns whether any process was told to stop."""
+        """Take a step, or skip it; returns True if any process was told to stop."""
         began, schedule = time.monotonic(), self._recipe.schedule
         progress = self._progress()
         plan = self.lanes.plan(self.step, progress)
-        own, left = self._gradients.read(plan)
+        own, states, teacher_states = self._gradients.read(plan)
         norm = self._gradients.add_up()
-        told = self._processes.gather((own, began - self._began, should_stop()))
-        sums = reduce(add, (part for part, _, _ in told))
-        self._elapsed, stopped = told[0][1], any(stop for _, _, stop in told)
+        # All processes go by the first one's clock, so that they take the same decisions.
+        gathered = self._processes.gather((own, began - self._began, should_stop()))
+        sums = reduce(add, (part for part, _, _ in gathered))
+        self._elapsed, stopped = gathered[0][1], any(stop for _, _, stop in gathered)
         if not (math.isfinite(norm) and sums.is_finite):
             self._skip()
             return stopped
         if self._elapsed - self._saved >= 60 * self._recipe.checks.save_minutes:
-            self._save()  # here, because these weights have just shown that they are good
+            # Saved here, because these weights have just given a finite loss.
+            self._save()
             self._saved = self._elapsed
         if schedule.clip_norm and norm > schedule.clip_norm:
             self._gradients.scale(schedule.clip_norm / norm)
@@ -234,7 +240,7 @@ class Trainer:
         self.step += 1
         self.tokens += plan.num_targets
         self._average.update(self.step)
-        self.lanes.advance(plan, left.states, left.teacher)
+        self.lanes.advance(plan, states, teacher_states)
         self._tell(self._step_done(plan, sums, norm, rate, progress, time.monotonic() - began))
         return stopped
 
@@ -269,16 +275,15 @@ class Trainer:
                 "lower the rates"
             )
 
-    # ------------------------------------------------------------------------------------------------ checks, files
-
     def _check(self) -> None:
-        """Look at the validation documents when it is time to, with the averaged weights if there are any."""
+        """Score the validation documents when it is time to, with the averaged weights if there are any."""
         checks, step = self._recipe.checks, self.step
         documents = checks.every_steps and step % checks.every_steps == 0
         passkeys = checks.passkey_every_steps and step % checks.passkey_every_steps == 0
         if not (documents or passkeys) or step == self._checked:
             return
-        self._checked = step  # a step that is skipped after it does not check again
+        # A skipped step leaves the step number as it is, and must not check again.
+        self._checked = step
         network = self._whole_network(self._compute)
         if not self._processes.is_first:
             return
@@ -296,15 +301,15 @@ class Trainer:
                 self._tell(event)
 
     def _whole_network(self, network: Network) -> Network:
-        """`network`, or where it is divided over the processes (which must all ask) a copy on this one's CPU."""
+        """`network`; or, if it is divided over the processes, which must all call this, a copy on this one's CPU."""
         if not isinstance(self._gradients, ShardedGradients):
             return network
         return self._gradients.whole(lambda: start_network(self._recipe, self.tokenizer))
 
     def _save(self) -> None:
-        """Write a training checkpoint; with broken weights stop instead, and keep the last good one."""
+        """Write a training checkpoint. If weights are not finite, stop instead, and keep the last good one."""
         lane_tensors, lane_values = merge_lanes(self._processes.gather(self.lanes.to_tensors()))
-        sections: dict[str, dict[str, Tensor]] = {
+        sections = {
             "network": {name: whole_tensor(value) for name, value in trained(self.network).items()},
             "optimizer": {name: whole_tensor(value) for name, value in self._optimizers.to_tensors().items()},
             "average": self._average.to_tensors(),
@@ -317,7 +322,6 @@ class Trainer:
         if not self._processes.is_first:
             return
         sections["lanes"] = lane_tensors
-        tensors = {f"{section}/{name}": value for section, part in sections.items() for name, value in part.items()}
         values: dict[str, Any] = {
             "format": CHECKPOINT_FORMAT,
             "recipe": self._recipe.learning_keys(),
@@ -330,34 +334,34 @@ class Trainer:
             "lanes": lane_values,
             "log_bytes": self._log.stat().st_size,
         }
-        self._tell(RunSaved(self.step, save_run(self._folder, self.step, tensors, values)))
+        self._tell(RunSaved(self.step, save_run(self._folder, self.step, sections, values)))
 
     def _resume(self) -> None:
+        """Continue from the last training checkpoint, if there is one. Raises RecipeError if it does not fit."""
         saved = load_run(self._folder)
         if saved is None:
             if self._processes.is_first:
                 self._log.unlink(missing_ok=True)
             return
-        values = saved.values
+        path, sections, values = saved
         if values.get("format") != CHECKPOINT_FORMAT:
-            raise RecipeError(f"{saved.path}: written by another version of famcli; use another run folder")
+            raise RecipeError(f"{path}: written by another version of famcli; use another run folder")
         if other := differing_keys(values["recipe"], self._recipe.learning_keys()):
             raise RecipeError(
-                f"{saved.path}: the run began with another recipe; undo the change of {', '.join(other)}, "
+                f"{path}: the run began with another recipe; undo the change of {', '.join(other)}, "
                 "or use another run folder"
             )
         if values["tokenizer"] != self.tokenizer.fingerprint:
-            raise RecipeError(f"{saved.path}: the run began with another tokenizer; use that, or another run folder")
+            raise RecipeError(f"{path}: the run began with another tokenizer; use that, or another run folder")
         if values.get("base") != self._base:
-            raise RecipeError(f"{saved.path}: adapt.model has other weights now; go back to those the run began with")
+            raise RecipeError(f"{path}: adapt.model has other weights now; go back to those the run began with")
         with torch.no_grad():
-            named = saved.section("network")
             for name, parameter in trained(self.network).items():
-                parameter.copy_(placed_like(named[name], parameter))
+                parameter.copy_(placed_like(sections["network"][name], parameter))
         self._gradients.refresh()
-        self._optimizers.load_tensors(saved.section("optimizer"), placed_like)
-        self._average.load_tensors(saved.section("average"))
-        self.lanes.load_tensors(saved.section("lanes"), values["lanes"], self._processes.device)
+        self._optimizers.load_tensors(sections.get("optimizer", {}), placed_like)
+        self._average.load_tensors(sections.get("average", {}))
+        self.lanes.load_tensors(sections.get("lanes", {}), values["lanes"], self._processes.device)
         self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]
         self._elapsed = values["seconds"]
         if self._processes.is_first:
@@ -369,7 +373,3 @@ class Trainer:
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_json(event)) + "\n")
         self._emit(event)
-
-
-def _say_nothing(event: TrainEvent) -> None:
-    pass

@@ -1,7 +1,7 @@
-"""Several processes as one run: started by `torchrun`, each reads its own lanes, and they add up their gradients.
+"""Several processes as one run: started by `torchrun`, each reads its own lanes, and they sum their gradients.
 
 Every process holds the whole network, the whole optimiser and the plan of all lanes, and takes the same step after one
-sum over all gradients. Without `torchrun` there is one process and nothing here costs anything.
+sum over all gradients. Without `torchrun` there is one process, and nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from famcli.checkpoint.device import select_device
 from famcli.errors import RecipeError
 
 _T = TypeVar("_T")
-_TIMEOUT = timedelta(hours=12)  # the others wait while the first tokenizes a corpus or scores held-out documents
+# The others wait this long while the first process tokenizes a corpus or scores held-out documents.
+_TIMEOUT = timedelta(hours=12)
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that speaks for the run, known before it has joined."""
+    """True in the process that speaks for the run; known before it has joined."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -41,7 +42,8 @@ class Processes:
     def join(cls, device: str) -> Self:
         """Join the run that `torchrun` started, or be the only process. `device` is the recipe's.
 
-        gloo joins processes on CPUs, nccl those on GPUs (one GPU each, by LOCAL_RANK).
+        Processes on CPUs use gloo, those on GPUs nccl, with one GPU each by LOCAL_RANK. Raises RecipeError for another
+        device, or fewer GPUs than processes.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
@@ -60,17 +62,17 @@ class Processes:
         return cls(dist.get_rank(), size, chosen)
 
     def leave(self) -> None:
-        """Take leave of the other processes."""
+        """Leave the group of processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
     @property
     def is_first(self) -> bool:
-        """Whether this one logs, checks and saves."""
+        """True in the process that logs, checks and saves."""
         return self.rank == 0
 
     def share(self, num_lanes: int) -> range:
-        """The lanes this process reads: neighbours, as evenly as they divide.
+        """The lanes that this process reads: neighbours, divided as evenly as possible.
 
         Raises RecipeError if there are more processes than lanes.
         """
@@ -79,7 +81,7 @@ class Processes:
         return range(self.rank * num_lanes // self.size, (self.rank + 1) * num_lanes // self.size)
 
     def add(self, tensor: Tensor) -> None:
-        """The sum of every process's `tensor`, in place, the same bits everywhere."""
+        """Replace `tensor` by its sum over all processes, the same bits everywhere."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
@@ -93,7 +95,7 @@ class Processes:
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """The first process does what is in the `with`, then the others: they find in the cache what it made."""
+        """The first process runs the body of the `with`, then the others: they find what it put into the cache."""
         if not self.is_first:
             self.wait()
         yield

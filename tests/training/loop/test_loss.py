@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.data.lanes import IGNORE, LaneGroup
-from famcli.training.loop import objective
-from famcli.training.loop.objective import Loss, language_model_gradient, objective_losses, tally_group
+from famcli.training.loop import loss as loss_module
+from famcli.training.loop.loss import Loss, language_model_gradient, objective_losses, tally_group
 from famcli.training.loop.optimizer import Optimizers, rate_factor
-from famcli.training.recipe.recipe import ScheduleRecipe
+from famcli.training.recipe.sections import ScheduleRecipe
 from tests.helpers import random_network
 
 SCHEDULE = ScheduleRecipe(lanes=1, blocks_per_step=1, steps=100, warmup_steps=9, decay_share=0.5, weight_decay=0.1)
@@ -23,7 +23,7 @@ SCHEDULE = ScheduleRecipe(lanes=1, blocks_per_step=1, steps=100, warmup_steps=9,
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_loss_and_gradient_equal_plain_weighted_cross_entropy(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective, "_ROWS", 5)
+    monkeypatch.setattr(loss_module, "_ROWS", 5)
     network = random_network(DecoderConfig(50, 16, 24, 2, 2, 1, 8, tie_embeddings=tied), FamConfig(4, 1, 2), gain=3.0)
     tokens, targets = torch.randint(0, 50, (2, 12)), torch.randint(0, 50, (2, 12))
     weights = torch.rand(2, 12) + 0.1
@@ -39,9 +39,10 @@ def test_loss_and_gradient_equal_plain_weighted_cross_entropy(tied: bool, monkey
     hidden, _ = network.read(tokens, network.start(2))
     answers = torch.rand(2, 12) < 0.5
     found = language_model_gradient(network, hidden, targets, weights, 0.25, answers)
-    assert found.weighted == pytest.approx(loss.item(), rel=1e-5)
-    torch.testing.assert_close(found.nats, nats.detach() * (weights > 0), rtol=1e-4, atol=1e-5)
-    assert torch.equal(found.right, (logits.argmax(-1) == targets) & answers & (weights > 0))
+    weighted, found_nats, right = found
+    assert weighted == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(found_nats, nats.detach() * (weights > 0), rtol=1e-4, atol=1e-5)
+    assert torch.equal(right, (logits.argmax(-1) == targets) & answers & (weights > 0))
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
 
@@ -50,7 +51,7 @@ def test_a_step_of_padding_alone_adds_nothing() -> None:
     network = random_network(DecoderConfig(50, 16, 24, 1, 2, 1, 8), FamConfig(4, 1, 2))
     hidden, _ = network.read(torch.zeros(1, 4, dtype=torch.int64), network.start())
     found = language_model_gradient(network, hidden, torch.full((1, 4), IGNORE), torch.zeros(1, 4), 1.0)
-    assert found.weighted == 0.0
+    assert found[0] == 0.0
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -60,17 +61,28 @@ def test_the_tally_tells_text_from_answers_and_counts_whole_answers() -> None:
     weights = torch.tensor([[1.0, 2, 2, 0, 2, 2], [0.5, 0.5, 0.5, 0.5, 0.5, 0]])
     right = torch.tensor([[False, True, True, False, True, False], [False] * 6])
     group = LaneGroup((0, 1), nothing, targets, weights, answers, (1, 0), (None, None))
-    loss = Loss(0.0, torch.full((2, 6), 2.0) * (weights > 0), right)
+    loss: Loss = (0.0, torch.full((2, 6), 2.0) * (weights > 0), right)
     widths = np.arange(7)
     tally = tally_group(group, loss, widths, 3)
     losses = objective_losses(("books", "keys", "none"), tally + tally)
     assert set(losses) == {"books", "keys"}
     keys, books = losses["keys"], losses["books"]
-    assert (keys.num_text_tokens, keys.num_answers, keys.answers_right, keys.answer_loss) == (2, 4, 0.5, 2.0)
-    assert keys.bits_per_byte == pytest.approx(2.0 / math.log(2))  # one text token, of one byte
-    assert (books.num_text_tokens, books.num_answers, books.answers_right, books.answer_loss) == (10, 0, None, None)
-    assert books.text_loss == 2.0
-    assert books.bits_per_byte == pytest.approx(10.0 / math.log(2) / 15)
+    counted = ("num_text_tokens", "num_answers", "answers_right", "answer_loss")
+    assert tuple(keys[name] for name in ("num_text_tokens", "num_answers", "answers_right", "answer_loss")) == (
+        2,
+        4,
+        0.5,
+        2.0,
+    )
+    assert keys["bits_per_byte"] == pytest.approx(2.0 / math.log(2))  # one text token, of one byte
+    assert tuple(books[name] for name in counted) == (
+        10,
+        0,
+        None,
+        None,
+    )
+    assert books["text_loss"] == 2.0
+    assert books["bits_per_byte"] == pytest.approx(10.0 / math.log(2) / 15)
 
 
 def test_rates_warm_up_stay_and_fall_to_zero() -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from famcli.errors import RecipeError, TokenizerError
-from famcli.training.data.corpus import PackProgress
-from famcli.training.data.data import make_lanes, open_data
-from famcli.training.data.lanes import IGNORE
-from famcli.training.data.vocabulary import recipe_tokenizer
+from famcli.training.data.corpus import PackProgress, recipe_tokenizer
+from famcli.training.data.lanes import IGNORE, Lanes
+from famcli.training.data.sources import open_data
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 Make = Callable[..., Recipe]
@@ -44,7 +43,11 @@ def test_each_objective_gets_its_share_of_the_tokens(toy: Path, tmp_path: Path) 
     assert data.objectives == ("language_modelling", "repeat", "passkey")
     assert [source.name for source in data.sources] == ["tales", "notes", "repeat", "passkey"]
     assert [source.weight for source in data.sources] == [1.5, 0.5, 1.0, 1.0]
-    lanes, tokens, answers = make_lanes(recipe, data), Counter[str](), Counter[str]()
+    lanes, tokens, answers = (
+        Lanes(data.sources, recipe.all_objectives, recipe.schedule, 8, 256, 3),
+        Counter[str](),
+        Counter[str](),
+    )
     for step in range(300):
         plan = lanes.plan(step, 0.0)
         for group in plan.groups:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from famcli.errors import RecipeError
-from famcli.training.loop.distributed import Processes
-from famcli.training.loop.loop import train
+from famcli.training.loop.processes import Processes
 from famcli.training.loop.saving import merge_lanes
+from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe
 
 CHANGES = (

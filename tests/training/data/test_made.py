@@ -12,21 +12,20 @@ import numpy as np
 import pytest
 
 from famcli.errors import RecipeError
+from famcli.evaluation.texts import TokenCorpus
 from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
 from famcli.tokens.bytes import ByteTokenizer
-from famcli.training.data.corpus import PackedCorpus, pack
-from famcli.training.data.generated import filler_of, make_episodes, make_repeat
-from famcli.training.data.questions import make_questions, open_questions
-from famcli.training.data.sources import GeneratedSource, Make
-from famcli.training.recipe.objectives import ObjectiveRecipe
-from famcli.training.recipe.recipe import CorpusRecipe
+from famcli.training.data.corpus import pack
+from famcli.training.data.made import Make, filler_of, make_episodes, make_questions, make_repeat, open_questions
+from famcli.training.data.sources import Source, made_source
+from famcli.training.recipe.sections import CorpusRecipe, ObjectiveRecipe
 
 TOKENIZER = ByteTokenizer()
 LENGTH = 1200
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> PackedCorpus:
+def corpus(tmp_path: Path) -> TokenCorpus:
     with (tmp_path / "texts.jsonl").open("w") as file:
         for name in "abcde":
             text = " ".join(f"The {name} of tale {number} went on and on." for number in range(200))
@@ -42,12 +41,12 @@ def parts(make: Make, seed: int, length: int = LENGTH) -> list[tuple[bool, str]]
     return [(bool(answers[first]), TOKENIZER.decode(ids[first:last].tolist())) for first, last in pairwise(edges)]
 
 
-def episodes(corpus: PackedCorpus, **keys: object) -> Make:
+def episodes(corpus: TokenCorpus, **keys: object) -> Make:
     recipe = ObjectiveRecipe(**keys)  # type: ignore[arg-type]
     return make_episodes(recipe, TOKENIZER, filler_of([corpus], [1.0]), 400)
 
 
-def test_passkeys_follow_one_another_each_with_its_question(corpus: PackedCorpus) -> None:
+def test_passkeys_follow_one_another_each_with_its_question(corpus: TokenCorpus) -> None:
     for seed in range(10):
         runs = parts(episodes(corpus, kind="passkey", digits=6, episodes_per_block=1.0), seed)
         answers = [text for answer, text in runs if answer]
@@ -62,7 +61,7 @@ def test_passkeys_follow_one_another_each_with_its_question(corpus: PackedCorpus
     assert lengths == {1}
 
 
-def test_needles_are_asked_for_anywhere_behind_them(corpus: PackedCorpus) -> None:
+def test_needles_are_asked_for_anywhere_behind_them(corpus: TokenCorpus) -> None:
     distances = []
     for seed in range(20):
         runs = parts(episodes(corpus, kind="needles", episodes_per_block=1.5), seed, 4 * LENGTH)
@@ -82,7 +81,7 @@ def test_needles_are_asked_for_anywhere_behind_them(corpus: PackedCorpus) -> Non
     assert min(distances) < 1000
 
 
-def test_several_needles_and_some_questions(corpus: PackedCorpus) -> None:
+def test_several_needles_and_some_questions(corpus: TokenCorpus) -> None:
     runs = parts(episodes(corpus, kind="needles", count=5, queries=2, digits=3), 1)
     text = "".join(run for _, run in runs)
     assert len(re.findall(r"(?<!\? )The code of the \w+ \w+ is \d{3}\.", text)) == 5
@@ -90,7 +89,7 @@ def test_several_needles_and_some_questions(corpus: PackedCorpus) -> None:
     assert all(len(run) == len(" 123.") for answer, run in runs if answer)
 
 
-def test_facts_are_asked_for_all_that_is_known(corpus: PackedCorpus) -> None:
+def test_facts_are_asked_for_all_that_is_known(corpus: TokenCorpus) -> None:
     make = episodes(corpus, kind="facts", tasks=("qa1", "yes_no"), count=6, queries=0)
     seen = set()
     for seed in range(12):
@@ -103,7 +102,7 @@ def test_facts_are_asked_for_all_that_is_known(corpus: PackedCorpus) -> None:
     assert len(seen) > 4
 
 
-def test_a_document_too_short_for_an_episode_is_text(corpus: PackedCorpus) -> None:
+def test_a_document_too_short_for_an_episode_is_text(corpus: TokenCorpus) -> None:
     for kind in ("passkey", "facts", "repeat"):
         recipe = ObjectiveRecipe(kind=kind)
         filler = filler_of([corpus], [1.0])
@@ -112,7 +111,7 @@ def test_a_document_too_short_for_an_episode_is_text(corpus: PackedCorpus) -> No
         assert [answer for answer, _ in parts(short, 0, 16)] == [False]
 
 
-def test_the_repetition_is_the_passage_marked_earlier(corpus: PackedCorpus) -> None:
+def test_the_repetition_is_the_passage_marked_earlier(corpus: TokenCorpus) -> None:
     make = make_repeat(ObjectiveRecipe(kind="repeat", segment_tokens=50), TOKENIZER, filler_of([corpus], [1.0]))
     places = set()
     for seed in range(10):
@@ -125,26 +124,26 @@ def test_the_repetition_is_the_passage_marked_earlier(corpus: PackedCorpus) -> N
     assert len(parts(make, 0, 150)[-1][1]) == (150 - len(REMEMBER + "\n\n" + REPEAT)) // 3
 
 
-def test_filler_comes_from_the_corpora_by_their_weights(corpus: PackedCorpus) -> None:
+def test_filler_comes_from_the_corpora_by_their_weights(corpus: TokenCorpus) -> None:
     other = dataclasses.replace(corpus, tokens=np.full(corpus.num_tokens, ord("x"), np.uint16))
     opened = filler_of([corpus, other], [3.0, 1.0])
     drawn = [opened(np.random.default_rng(seed)).take(1)[0] == ord("x") for seed in range(400)]
     assert sum(drawn) / 400 == pytest.approx(0.25, abs=0.07)
 
 
-def test_made_documents_depend_on_their_number_and_length_alone(corpus: PackedCorpus) -> None:
+def test_made_documents_depend_on_their_number_and_length_alone(corpus: TokenCorpus) -> None:
     make = episodes(corpus, kind="passkey")
 
-    def source(seed: int = 1) -> GeneratedSource:
-        return GeneratedSource(ObjectiveRecipe(kind="passkey", name="keys"), 2, 1.0, seed, 400, 0, make)
+    def source(seed: int = 1) -> Source:
+        return made_source(ObjectiveRecipe(kind="passkey", name="keys"), 2, seed, 400, 0, make)
 
     first = source().document(5, 2)
     source().document(4, 2)
     again = source().document(5, 2)
-    assert np.array_equal(first.tokens, again.tokens)
-    assert len(source().document(5, 3).tokens) == 1200
-    assert not np.array_equal(first.tokens, source().document(6, 2).tokens)
-    assert not np.array_equal(first.tokens, source(2).document(5, 2).tokens)
+    assert np.array_equal(first[0], again[0])
+    assert len(source().document(5, 3)[0]) == 1200
+    assert not np.array_equal(first[0], source().document(6, 2)[0])
+    assert not np.array_equal(first[0], source(2).document(5, 2)[0])
 
 
 RECORDS = [
@@ -198,7 +197,7 @@ def test_questions_stand_at_the_end_of_passages_one_of_which_they_are_about(
 
 
 def test_questions_can_stand_in_the_text_of_corpora(
-    questions: ObjectiveRecipe, corpus: PackedCorpus, tmp_path: Path
+    questions: ObjectiveRecipe, corpus: TokenCorpus, tmp_path: Path
 ) -> None:
     made = open_questions(questions, TOKENIZER, tmp_path)
     make = make_questions(questions, TOKENIZER, made, filler_of([corpus], [1.0]))
@@ -211,7 +210,7 @@ def test_questions_can_stand_in_the_text_of_corpora(
 def test_what_is_held_out_of_a_set_is_never_asked(questions: ObjectiveRecipe, tmp_path: Path) -> None:
     def asked(**rules: object) -> set[str]:
         made = open_questions(dataclasses.replace(questions, **rules), TOKENIZER, tmp_path)  # type: ignore[arg-type]
-        return {question for pairs in made.questions for question, _ in pairs}
+        return {question for pairs in made[1] for question, _ in pairs}
 
     assert asked() == {"What is tea?", "Why?", "Which?", "Old?"}
     low, high = asked(hash_field="title", hash_below=128), asked(hash_field="title", hash_from=128)
@@ -231,4 +230,4 @@ def test_a_packed_set_needs_its_file_no_more(questions: ObjectiveRecipe, tmp_pat
     before = open_questions(questions, TOKENIZER, tmp_path)
     assert questions.path is not None
     questions.path.unlink()
-    assert open_questions(questions, TOKENIZER, tmp_path).questions == before.questions
+    assert open_questions(questions, TOKENIZER, tmp_path)[1] == before[1]

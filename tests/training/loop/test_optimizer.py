@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from famcli.training.loop.averaging import WeightAverage
+from famcli.training.loop.optimizer import WeightAverage
 
 
 def changed(network: nn.Linear, value: float) -> None:

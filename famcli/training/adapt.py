@@ -1,0 +1,227 @@
+"""Adapting a pretrained checkpoint to a memory: the recipe of `famcli adapt`, the network, and its teacher.
+
+The recipe is written out as TOML, so that it can be read, changed and run again with `famcli train`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from famcli.checkpoint.checks import checked_weights
+from famcli.checkpoint.enable import choose_fam, draw_prompt
+from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
+from famcli.checkpoint.folder import check_links
+from famcli.checkpoint.loading import assign_weights
+from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
+from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, opened
+from famcli.errors import RecipeError, UsageError
+from famcli.nn import Network, make_network
+from famcli.nn.config import FamConfig
+from famcli.nn.lora import LoraConfig, add_lora
+from famcli.training.recipe.recipe import Recipe, base_folder
+from famcli.training.recipe.sections import TARGETS, AdaptRecipe
+
+EMBEDDING = "model.embed_tokens.weight"
+Weights = Mapping[str, StoredTensor]
+
+# What taught fam-tiny's memory (docs/experiments.md): most documents ask for something, once each; steps without
+# segments, so that the memory is the only way; few blocks at first; Muon, for the updates too; the memory passed on
+# once it holds something.
+_ASKING: tuple[dict[str, Any], ...] = (
+    {"kind": "language_modelling", "weight": 0.4},
+    {"kind": "repeat", "weight": 0.1, "answer_weight": 2.0},
+    {"kind": "passkey", "weight": 0.25, "answer_weight": 12.0},
+    {"kind": "needles", "weight": 0.25, "answer_weight": 12.0, "episodes_per_block": 0.5},
+)
+# A teacher gives every token a target, so no document has to ask.
+_PLAIN: tuple[dict[str, Any], ...] = ({"kind": "language_modelling", "weight": 1.0},)
+_SCHEDULE: dict[str, Any] = {
+    "min_blocks": 2,
+    "max_blocks": 8,
+    "curriculum_share": 0.5,
+    "segment_dropout": 0.6,
+    "random_state_passing": 0.5,
+    "random_state_passing_from": 0.5,
+    "warmup_steps": 20,
+    "decay_share": 0.5,
+}
+_RATES = {"lora": 1e-3, "full": 1e-4}
+_MINUTES = 60.0
+
+
+@dataclass(frozen=True)
+class AdaptPlan:
+    """What to adapt and how: a few keys of a recipe; all others are chosen here.
+
+    model: checkpoint, a folder or a name. data: corpora, as recipes name them. adapter, network, schedule, hardware:
+    keys of the sections [adapt], [network], [schedule] and [hardware]; None leaves a key to the default. learning_rate:
+    of Muon and AdamW alike. seed: of data and weights.
+    """
+
+    model: str
+    data: tuple[Path, ...]
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    network: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float | None = None
+    seed: int = 0
+
+    def table(self, name: str) -> dict[str, Any]:
+        """The recipe as tables, called `name`; `make_recipe` checks it, `to_toml` writes it.
+
+        Raises UsageError if there is no data or a target does not exist, RecipeError or CheckpointError for what cannot
+        be adapted.
+        """
+        if self.network.get("fam_length") == 0:
+            raise UsageError("fam_length is 0: there would be no memory to adapt; leave it out, or give 1 or more")
+        if not self.data:
+            raise UsageError("there is nothing to learn from", remedy={"data": "PATH"})
+        adapter: dict[str, Any] = {"method": "lora", "objective": "task", "rank": 64} | _given(self.adapter)
+        if unknown := [target for target in adapter.get("targets", ()) if target not in TARGETS]:
+            raise UsageError(f"{unknown[0]} is not a matrix that can get an update; choose from {', '.join(TARGETS)}")
+        schedule = {"lanes": 4, **_SCHEDULE, **_given(self.schedule)}
+        if not schedule.keys() & {"steps", "max_minutes"}:
+            schedule["max_minutes"] = _MINUTES
+        rate = _RATES[adapter["method"]] if self.learning_rate is None else self.learning_rate
+        model = str(Path(self.model).resolve()) if Path(self.model).is_dir() else self.model
+        return {
+            "name": name,
+            "adapt": {"model": model, "alpha": float(adapter["rank"]), **adapter},
+            "network": self._network(),
+            "data": {"folder": ".", "seed": self.seed},
+            "corpora": self._corpora(),
+            "objectives": [dict(part) for part in (_ASKING if adapter["objective"] == "task" else _PLAIN)],
+            "schedule": {**schedule, "muon_lr": rate, "adamw_lr": rate, "seed": self.seed},
+            "hardware": {"device": "auto", "dtype": "bfloat16", "checkpoint_gradients": True, **_given(self.hardware)},
+            "checks": {"every_steps": 0},
+        }
+
+    def _network(self) -> dict[str, Any]:
+        """How the checkpoint will read: as planned, else as its fam.json says, else as `famcli enable` would choose."""
+        folder, given = base_folder(self.model), _given(self.network)
+        if (folder / SIDECAR_FILE).exists():
+            fam = read_sidecar(folder).fam
+        else:
+            fam, _ = choose_fam(read_config(folder).decoder, **given)
+        settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
+        return {name: getattr(fam, name) for name in settings} | given | {"memory_update": "gated"}
+
+    def _corpora(self) -> list[dict[str, Any]]:
+        corpora: list[dict[str, Any]] = []
+        for path in self.data:
+            if not path.exists():
+                raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
+            stem = path.resolve().name.split(".")[0] or "texts"
+            taken = sum(corpus["name"].rpartition("-")[0] == stem or corpus["name"] == stem for corpus in corpora)
+            name = f"{stem}-{taken + 1}" if taken else stem
+            corpora.append({"name": name, "path": str(path.resolve()), "weight": 1.0})
+        return corpora
+
+
+def to_toml(table: Mapping[str, Any]) -> str:
+    """Tables of plain values as TOML: strings, numbers and lists are written as JSON writes them."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in table.items() if not isinstance(value, dict | list)]
+    for name, value in table.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, dict):
+                lines += ["", f"[[{name}]]" if isinstance(value, list) else f"[{name}]"]
+                lines += [f"{key} = {json.dumps(item)}" for key, item in part.items()]
+    return "\n".join(lines) + "\n"
+
+
+def open_base(adapt: AdaptRecipe) -> tuple[Path, PretrainedConfig, Weights]:
+    """Folder, config and stored weights of the checkpoint to adapt, checked but not loaded.
+
+    Raises CheckpointError for what is missing, damaged or does not fit together.
+    """
+    folder = base_folder(adapt.model)
+    check_links(folder)
+    config = read_config(folder)
+    return folder, config, checked_weights(folder, config)
+
+
+def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
+    """The network that [adapt] trains, on the CPU. With `lora` its weights are in the compute type and frozen.
+
+    Raises CheckpointError for a checkpoint that does not open, RecipeError for targets that it does not have.
+    """
+    adapt = recipe.adapt
+    assert adapt is not None
+    folder, config, stored = open_base(adapt)
+    every_layer_is_local = len(config.decoder.local_layers) == config.decoder.num_layers
+    lora = adapt.method == "lora"
+    dtype = getattr(torch, recipe.hardware.dtype) if lora else torch.float32
+    network = _load(config, stored, replace(fam, local_memory=every_layer_is_local), dtype)
+    if fam.fam_length:
+        network.memory_prompt = nn.Parameter(_prompt(folder, stored, fam.fam_length, recipe.schedule.seed))
+    if lora:
+        try:
+            add_lora(network, lora_config(adapt), recipe.schedule.seed)
+        except ValueError as error:
+            raise RecipeError(f"adapt.targets: {error}") from error
+    return network
+
+
+def lora_config(adapt: AdaptRecipe) -> LoraConfig:
+    """The shape of the updates."""
+    return LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
+
+
+def teacher_of(recipe: Recipe, network: Network) -> Network | None:
+    """The unadapted network with full attention over its training length, frozen; None without `distill`.
+
+    It is read block by block, and sees as many whole blocks before its own as fit into that length. With `lora` it
+    shares the network's weights and costs no memory.
+    """
+    adapt = recipe.adapt
+    if adapt is None or adapt.objective != "distill":
+        return None
+    _, config, stored = open_base(adapt)
+    size, length = recipe.network.block_size, adapt.teacher_tokens or config.max_positions
+    if length < size:
+        raise RecipeError(f"the teacher sees {length} tokens, less than a block of {size}; set adapt.teacher_tokens")
+    fam = FamConfig(block_size=size, memory_segments=length // size - 1, fam_length=0)
+    if adapt.method == "full":
+        teacher = _load(config, stored, fam, getattr(torch, recipe.hardware.dtype)).to(network.device)
+    else:
+        with torch.device("meta"):
+            teacher = make_network(network.config, fam)
+        given = dict(network.named_parameters())
+        for name, _ in list(teacher.named_parameters()):
+            owner, _, last = name.rpartition(".")
+            setattr(teacher.get_submodule(owner), last, nn.Parameter(given[name].detach(), requires_grad=False))
+    return teacher.requires_grad_(False)
+
+
+def _load(config: PretrainedConfig, stored: Weights, fam: FamConfig, dtype: torch.dtype) -> Network:
+    """The checkpoint's network on the CPU, reading as `fam` says; a memory prompt has no values yet."""
+    with torch.device("meta"):
+        network = make_network(config.decoder, fam)
+    assign_weights(network, stored, torch.device("cpu"), dict.fromkeys(stored, dtype))
+    return network
+
+
+def _prompt(folder: Path, stored: Weights, length: int, seed: int) -> torch.Tensor:
+    """The initial memory prompt [f, d]: the checkpoint's own if it has one of this length, else a drawn one."""
+    if (folder / SIDECAR_FILE).exists() and read_sidecar(folder).fam.fam_length == length:
+        with opened(folder / PROMPT_FILE, "pt") as file:
+            own: torch.Tensor = file.get_tensor(PROMPT_NAME)
+        return own.float()
+    return draw_prompt(stored[EMBEDDING], length, seed)
+
+
+def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that have a value, with tuples as lists."""
+    values = {name: value for name, value in keys.items() if value is not None}
+    return {
+        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for name, value in values.items()
+    }
