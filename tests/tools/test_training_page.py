@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from famcli.training.loop.runlog import read_run, read_runs
 
 from famcli.errors import RecipeError
 from tools import training_plots as figures
-from tools.training_page import write_report
-from tools.training_plots import PLOTS
+from tools.train_report import write_report
+from tools.training_plots import PLOTS, read_run, read_runs
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
