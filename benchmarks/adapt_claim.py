@@ -30,6 +30,7 @@ from benchmarks.mean_of_checkpoints import mean
 from famcli.checkpoint.adapters.merge import merge
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.save import write_json
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import score_documents, token_num_bytes
 from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts
@@ -194,7 +195,7 @@ def train_one(name: str, changes: Sequence[str]) -> None:
         mean(PLAIN_EXPORT, MERGED[name], MIXED[name], PLAIN_SHARE[name])
         sidecar = read_sidecar(MIXED[name])
         late = replace(sidecar, fam=replace(sidecar.fam, gate_threshold=LATE_GATE))
-        (MIXED[name] / "fam.json").write_text(late.dumps(), encoding="utf-8")
+        write_json(MIXED[name] / "fam.json", late.to_json())
 
 
 def judge(streams: int, windows: int, heldout: bool) -> None:

@@ -52,7 +52,7 @@ def make_random_checkpoint(
     ByteTokenizer().save(folder)
     if fam is not None:
         options = {"memory_trained": True} | sidecar
-        (folder / "fam.json").write_text(Sidecar(fam=fam, **options).dumps(), encoding="utf-8")
+        write_json(folder / "fam.json", Sidecar(fam=fam, **options).to_json())
     if prompt is not None:
         save_file({"memory_prompt": prompt}, folder / "fam.safetensors")
     return folder

@@ -162,7 +162,7 @@ def _find(folder: Path) -> tuple[Path, str] | None:
 
 
 def _names(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
-    """What the template may write as bos_token, eos_token and the other tokens that tokenizer_config.json names."""
+    """The text of bos_token, eos_token and the other tokens that tokenizer_config.json names, for the template."""
     config = {} if is_gguf(folder) else _json_object(folder / CONFIG_FILE)
     by_id = {token.id: name for name, token in tokenizer.control_tokens.items()}
     own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
@@ -182,10 +182,8 @@ def _json_object(path: Path) -> dict[str, Any]:
 def _rendered(
     path: Path, source: str, names: tuple[tuple[str, str], ...], conversation: tuple[tuple[str, str], ...], answer: bool
 ) -> str:
-    """What the template of `path` makes of (role, content) pairs. Raises CheckpointError.
-
-    A process of its own renders it, since nothing in this one could stop a loop or a string of gigabytes.
-    """
+    """The text that the template of `path` makes of (role, content) pairs. Raises CheckpointError."""
+    # A process of its own renders it, since nothing in this one could stop an endless loop or a string of gigabytes.
     if find_spec("jinja2") is None:
         raise CheckpointError(f"the chat template in {path} needs the package jinja2: install famcli[hf]")
     values = {

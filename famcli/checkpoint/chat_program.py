@@ -1,8 +1,8 @@
-"""Render a chat template: a program of others, run in jinja2's sandbox and in a process of its own.
+"""Render a chat template: a stranger's program, run in jinja2's sandbox and in a process of its own.
 
-The sandbox keeps it from leading out; the limits that this process sets on itself keep it from going on for ever or
-from filling memory or disk. The parent (chat.py) gives one JSON object on stdin and takes one from stdout. Nothing of
-famcli is imported here.
+The sandbox keeps it from reaching anything else; the limits that this process sets on itself keep it from running for
+ever and from filling memory or disk. The parent (chat.py) writes one JSON object to stdin and reads one from stdout.
+Nothing of famcli is imported here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_REASON = 1000
 
 
 class Generation(Extension):
-    """`{% generation %}` marks what the assistant wrote, for training: here it is what it holds."""
+    """`{% generation %}` marks what the assistant wrote, for training: here only its content counts."""
 
     tags = {"generation"}  # noqa: RUF012  (jinja2's own declaration)
 
@@ -32,7 +32,7 @@ class Generation(Extension):
 
 
 def sandbox() -> Environment:
-    """Where templates run, with what transformers gives them (its `apply_chat_template`)."""
+    """The sandbox, with the functions that transformers gives templates (its `apply_chat_template`)."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
@@ -55,7 +55,7 @@ def _to_json(value: object, **options: Any) -> str:
 
 
 def _limit(seconds: int, num_bytes: int) -> None:
-    """Bound what this process may take, where the system can: processor time, memory, and no files at all."""
+    """Limit this process, where the system can: processor time, memory, and no files at all."""
     try:
         import resource
     except ImportError:  # Windows: the parent's clock is left
@@ -67,7 +67,7 @@ def _limit(seconds: int, num_bytes: int) -> None:
 
 
 def main() -> None:
-    """Answer the one order on stdin with {"text": ...} or {"error": ...}."""
+    """Answer the request on stdin with {"text": ...} or {"error": ...}."""
     order = json.load(sys.stdin)
     _limit(order["seconds"], order["bytes"])
     try:
@@ -75,7 +75,7 @@ def main() -> None:
         answer = {"text": text} if len(text) <= order["chars"] else {"error": f"it writes {len(text):,} characters"}
     except MemoryError:
         answer = {"error": f"it takes more than {order['bytes'] >> 20} MiB of memory"}
-    except Exception as error:  # whatever a program of others can raise
+    except Exception as error:  # a stranger's program can raise anything
         answer = {"error": str(error)[:_MAX_REASON] or type(error).__name__}
     json.dump(answer, sys.stdout)
 

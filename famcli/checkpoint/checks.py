@@ -76,6 +76,7 @@ def check_folder(path: str | os.PathLike[str], *, ignore_adapter: bool = False) 
     Raises CheckpointError and TokenizerError. A LoRA adapter in the same folder is refused unless `ignore_adapter`.
     """
     folder = checkpoint_folder(path)
+    # Before anything is opened: a link may lead to any file of the machine.
     check_links(folder)
     if not ignore_adapter:
         refuse_adapter(folder)

@@ -1,4 +1,4 @@
-"""Which device and number format a network runs with.
+"""The device and the number format that a network runs with.
 
 `auto` is what this machine does well; a device or type that is asked for by name is used or refused, never replaced.
 """
@@ -19,9 +19,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def select_device(name: str = "auto") -> torch.device:
     """The device called `name`: auto (CUDA where there is one, else the CPU), cpu, cuda or mps.
 
-    `auto` never picks mps, whose lack of float64 makes positions of long streams slower to get right. Raises
-    UsageError for a device that is not known, or that torch does not see on this machine.
+    Raises UsageError for a device that is not known, or that torch does not see on this machine.
     """
+    # `auto` never picks mps: without float64 there, the positions of long streams are slower to get right.
     if name not in DEVICES:
         raise UsageError(f"device '{name}' is not known; choose one of {', '.join(DEVICES)}")
     if name == "auto":
@@ -37,9 +37,9 @@ def select_dtype(name: str, device: torch.device, stored: torch.dtype) -> torch.
     """The compute type: float32, bfloat16 or float16, or `auto` for weights that are `stored` in a type.
 
     `auto` keeps the stored type where the device gains from it; else float32, which holds every stored value exactly.
-    A CPU gains from bfloat16 only with instructions for it, and never from float16, which is refused there by name.
-    Raises UsageError.
+    float16 is refused on a CPU. Raises UsageError.
     """
+    # A CPU gains from bfloat16 only with instructions for it, and never from float16.
     if name == "auto":
         if device.type != "cpu" or stored == torch.float32:
             return stored
@@ -70,12 +70,14 @@ def set_threads(num_threads: int | None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep up to 256 MiB of freed tensors for the next block, instead of returning and faulting them.
+    """Let the C library keep up to 256 MiB of freed tensors for the next block.
 
     A process-wide setting, for programs whose main work is reading; only glibc has it, elsewhere nothing happens.
     """
+    # Otherwise every block returns its tensors to the system, and the next one faults the same pages in again.
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
+        # Setting either turns off the adaptive threshold, so both are set.
         libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_TRIM_THRESHOLD, 256 << 20)
 

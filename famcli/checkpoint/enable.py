@@ -147,6 +147,7 @@ def choose_fam(
     trained, notes = decoder.rope.max_position, []
     all_local = len(decoder.local_layers) == decoder.num_layers
     width = _reach(decoder) + 1
+    # Fewer tokens than were trained on are always safe; more would need positions that were never seen.
     if block_size is None:
         segments = DEFAULT_SEGMENTS if memory_segments is None else max(memory_segments, 0)
         block_size = max(1, min(DEFAULT_BLOCK_SIZE, trained // (segments + 1)))
@@ -189,12 +190,12 @@ _WHY_SINKS = "a decoder that was never adapted must see the first tokens"
 
 
 def _reach(decoder: DecoderConfig) -> int:
-    """How many tokens before itself a token of a local layer sees; 0 without such layers."""
+    """The number of tokens before itself that a token of a local layer sees; 0 without such layers."""
     return decoder.sliding_window - 1 if decoder.local_layers and decoder.sliding_window is not None else 0
 
 
 def _segments(decoder: DecoderConfig, block_size: int, all_local: bool) -> int:
-    """Enough segments for a sliding window, within reason and within what the decoder was trained for."""
+    """The segments that hold a sliding window, within reason and within what the decoder was trained for."""
     size = max(block_size, 1)
     wanted = max(0 if all_local else DEFAULT_SEGMENTS, min(_MOST_SEGMENTS, -(-_reach(decoder) // size)))
     return max(0, min(wanted, decoder.rope.max_position // size - 1))

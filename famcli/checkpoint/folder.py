@@ -1,4 +1,4 @@
-"""Which files of a checkpoint folder may be touched: regular files that lie inside it.
+"""The files of a checkpoint folder that may be opened: regular files that lie inside it.
 
 Checkpoints come from strangers, so neither a name in an index nor a link may lead out of the folder. The one exception
 is the hub's cache, whose snapshots are links into the `blobs` folder beside them.
@@ -29,11 +29,11 @@ def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
 def check_new_folder(target: Path) -> None:
     """Raise UsageError unless a checkpoint can be written to `target` without replacing anything."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} is there already; give a folder that is empty or not there")
+        raise UsageError(f"{target} is there already; give a folder that is empty or does not exist yet")
 
 
 def beside(folder: Path, name: str) -> Path:
-    """Where a checkpoint has its file `name`: in its folder, or beside its GGUF file under that file's name."""
+    """The path of a checkpoint's file `name`: in its folder, or beside its GGUF file as `STEM.name`."""
     return folder.with_name(f"{folder.stem}.{name}") if is_gguf(folder) else folder / name
 
 
@@ -45,12 +45,13 @@ def named_file(folder: Path, name: str) -> Path:
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """`path`, once it is known to be a regular file inside `folder`. Raises CheckpointError otherwise."""
+    """`path`, if it is a regular file inside `folder`. Raises CheckpointError otherwise."""
     if not path.exists():
         raise CheckpointError(f"{path} is missing; fetch the checkpoint again")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a regular file; put the file itself there")
     real, root = path.resolve(), folder.resolve()
+    # Resolved on both sides, so that a link anywhere on the way counts.
     if real.is_relative_to(root) or (root.parent.name == "snapshots" and real.parent == root.parents[1] / "blobs"):
         return path
     raise CheckpointError(f"{path} is a link that leads out of the checkpoint's folder; put the file itself there")

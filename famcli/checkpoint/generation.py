@@ -1,4 +1,4 @@
-"""How a checkpoint wants to write: what its `generation_config.json` says."""
+"""A checkpoint's own settings for generating, from its `generation_config.json`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MAX_ID = 1 << 31
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """The settings of `reading.GenerationConfig` of the same names, and end_ids: the tokens that end an answer.
+    """Defaults for the fields of `reading.GenerationConfig` of the same names. end_ids: the tokens that end an answer.
 
-    temperature is 0 where the checkpoint does not ask to be sampled from.
+    temperature is 0 (the most likely token) unless the checkpoint asks for sampling.
     """
 
     end_ids: tuple[int, ...] = ()
@@ -30,7 +30,7 @@ class GenerationDefaults:
 
 
 def read_generation(folder: Path, tokenizer: Tokenizer) -> GenerationDefaults:
-    """What the checkpoint in `folder` says; the tokenizer's own end is always one. Raises CheckpointError."""
+    """The settings of the checkpoint in `folder`; the tokenizer's eos always ends an answer. Raises CheckpointError."""
     if is_gguf(folder):
         metadata = read_gguf(folder).metadata
         own = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
@@ -38,6 +38,7 @@ def read_generation(folder: Path, tokenizer: Tokenizer) -> GenerationDefaults:
     path = folder / GENERATION_FILE
     fields = Fields(path, read_json_object(path) if path.is_file() else {})
     ends = _ends(tokenizer, _listed_ends(fields))
+    # Many checkpoints carry a temperature that only counts when sampling is asked for, as with transformers.
     if not fields.boolean("do_sample", False):
         return GenerationDefaults(ends, repetition_penalty=_penalty(fields))
     return GenerationDefaults(

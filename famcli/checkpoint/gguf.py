@@ -250,6 +250,7 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
     if part in _BUFFERS:
         return None
     inner = architecture_of(file).mlp_norm if part == "ffn_norm" else _INNER.get(part, part)
+    # Phi-3: gate and up are one tensor, which the converters name after the second.
     if part == "ffn_up" and f"blk.{found[1]}.ffn_gate.weight" not in file.tensors:
         inner = "mlp.gate_up_proj"
     return f"model.layers.{found[1]}.{inner}.{kind}"
@@ -282,8 +283,10 @@ class GgufTensors:
         values = torch.from_numpy(values_of(self._file, tensor))
         if tensor.type in (1, 30):  # exactly what is stored
             values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
+        # Gemma multiplies by 1 + weight; the converters store the sum.
         if self._architecture.plus_one and name.endswith("norm.weight"):
             values = values - 1
+        # llama.cpp rotates neighbouring dimensions of a head, the family's own code its two halves.
         heads = self._interleaved_heads(name)
         if heads:
             rows, *rest = values.shape

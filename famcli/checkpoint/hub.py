@@ -28,8 +28,8 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class Pulled:
-    """What was fetched, or was there already. num_bytes: of the files that were asked for. commit: of the revision.
-    checked: the hub was asked whether that is the newest."""
+    """A checkpoint in the cache. num_bytes: of its files. commit: of the revision. checked: the hub was asked whether
+    that commit is the newest."""
 
     name: str
     path: Path

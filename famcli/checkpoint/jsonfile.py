@@ -1,6 +1,6 @@
-"""JSON files of a checkpoint, read with suspicion: small, an object, every key checked for type and range.
+"""Read a checkpoint's JSON files, which may be hostile: a small object, every key checked for type and range.
 
-Whatever is wrong is a CheckpointError of one line that names the file, the key, what is wrong and what to do.
+Every problem is a CheckpointError of one line that names the file, the key, what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def read_json_object(path: Path, *, max_bytes: int = 1 << 20) -> dict[str, Any]:
         size = path.stat().st_size
         if size > max_bytes:
             raise CheckpointError(f"{path} has {size} bytes, more than any {path.name} needs ({max_bytes})")
+        # Some editors put a byte-order mark in front.
         values = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -44,7 +45,7 @@ def shown(value: object) -> str:
 
 
 def _spelled(value: object) -> str:
-    """A JSON value for a message, as the file spells it; what nests is only named."""
+    """A JSON value for a message, as the file spells it; objects and lists are only named."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return shown(json.dumps(value, ensure_ascii=False))
@@ -64,6 +65,7 @@ class Fields:
     def integer(self, key: str, default: int | None = None, *, low: int, high: int) -> int:
         """A whole number in [low, high]."""
         value = self._value(key, default)
+        # In Python true is an int too.
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.wrong(key, f"must be a whole number, it is {_spelled(value)}")
         if not low <= value <= high:

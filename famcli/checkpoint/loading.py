@@ -58,6 +58,7 @@ def assign_weights(
                 for parameter in parameters:
                     declared, dtype = stored[parameter], dtypes[parameter]
                     update, bits = (updates or {}).get(parameter), bits_of(parameter, declared.shape, quantize)
+                    # Only what is used exactly as it is stored may be mapped (see the module).
                     as_stored = device.type == "cpu" and DTYPES.get(declared.dtype) == dtype
                     in_one_piece = declared.rows is None or declared.rows.groups == 1
                     if is_gguf(path) or (as_stored and in_one_piece and update is None and bits is None):

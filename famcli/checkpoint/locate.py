@@ -101,6 +101,7 @@ def shipped_models() -> dict[str, Path]:
         roots.append(package.parent / "models")
     return {
         folder.name: folder
+        # The last one wins: what is inside the package.
         for root in reversed(roots)
         if root.is_dir()
         for folder in root.iterdir()

@@ -1,4 +1,4 @@
-"""An opened checkpoint: everything needed to read a document with it, and what identifies it."""
+"""An opened checkpoint: everything needed to read a document with it, and its fingerprints."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Fingerprints", "Model", "config_fingerprint"]
 class Model:
     """A checkpoint, opened.
 
-    network: the decoder, on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to
-    show it. chosen_by: the rule that picked it (see `Located`). generation: how it wants to write. adapter: the one
-    that was added to its weights. warnings: what its user should know, a line each.
+    network: on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to show it.
+    chosen_by: the setting that named it (see `Located`). generation: its own settings for generating. adapter: the one
+    that was added to its weights. warnings: for its user, a line each.
     """
 
     network: Network
@@ -39,7 +39,7 @@ class Model:
 
     @property
     def end_ids(self) -> frozenset[int]:
-        """The tokens that end an answer: those that the checkpoint names, or the tokenizer's own."""
+        """The tokens that end an answer: those that the checkpoint names, else the tokenizer's own."""
         own = () if self.tokenizer.eos_id is None else (self.tokenizer.eos_id,)
         return frozenset(self.generation.end_ids or own)
 

@@ -156,6 +156,7 @@ def _write_weights(
     total = 0
     for number, names in enumerate(shards, start=1):
         file = WEIGHTS_FILE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        # A matrix and its scale are one entry here, and so always in the same file.
         tensors = {key: tensor for name in names for key, tensor in tensors_of(name).items()}
         save_tensors(folder / file, tensors)
         weight_map |= dict.fromkeys(tensors, file)

@@ -1,13 +1,12 @@
-"""`fam.json`, the sidecar that turns a decoder's folder into a checkpoint that can be read as a stream.
+"""`fam.json`, the sidecar that turns a decoder's folder into a checkpoint that reads streams.
 
-It is parsed strictly: a key that is not known is an error, because a misspelt option that silently does nothing is
-worse. Formats to come raise the format number.
+It is parsed strictly: an unknown key is an error, because a misspelt option that silently does nothing is worse. Later
+formats raise the format number.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -30,7 +29,7 @@ _KEYS = ("format", *_FAM_KEYS, "memory_trained", "validated_tokens", "tasks", "p
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What `fam.json` says.
+    """A parsed `fam.json`.
 
     fam: how the checkpoint reads a stream. memory_trained: false right after `famcli enable`. validated_tokens: the
     length up to which the checkpoint was evaluated, None if it never was. tasks: a task's default mode, such as
@@ -58,14 +57,9 @@ class Sidecar:
             **({"base_weights": self.base_weights} if self.base_weights else {}),
         }
 
-    def dumps(self) -> str:
-        """The text of `fam.json`."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
-
 
 def read_sidecar(folder: Path, name: str | None = None) -> Sidecar:
-    """The sidecar of the checkpoint in `folder`, shown as `name`. Raises CheckpointError, also when the folder was
-    never enabled."""
+    """The sidecar of the checkpoint in `folder`, shown as `name`. Raises CheckpointError, also without one."""
     path, name = beside(folder, SIDECAR_FILE), name or str(folder)
     if not path.exists():
         raise CheckpointError(

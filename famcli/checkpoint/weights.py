@@ -46,7 +46,8 @@ _SCALE_OF = {"int8": ("float32", 0), "int4": ("bfloat16", 32)}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_INDEX_BYTES = 64 << 20
 _NAMES_SHOWN = 3
-# Files up to this size are hashed whole; of larger ones three samples of each tensor are.
+# Up to this size the weights are hashed whole; above it three samples of each tensor are, since hashing gigabytes would
+# take seconds of every start. Training changes all of a tensor, so samples tell checkpoints apart.
 _WHOLE_HASH_BYTES = 128 << 20
 _SAMPLE_BYTES = 1 << 16
 _READ_AT_ONCE = 1 << 20
@@ -73,7 +74,7 @@ class StoredTensor:
 
     @property
     def num_bytes(self) -> int:
-        """Of the parameter's own rows."""
+        """Bytes of the parameter's own rows."""
         return self.size if self.rows is None else self.size // self.rows.total * self.rows.count
 
 
@@ -83,6 +84,7 @@ def opened(path: Path, framework: str = "np") -> Iterator[Any]:
     if is_gguf(path):
         yield open_tensors(path)
         return
+    # Its library is written in Rust and takes the path as a string.
     if not is_utf8(path):
         raise CheckpointError(f"{path}: this name is not UTF-8, which safetensors files need: give it another one")
     try:
@@ -191,8 +193,9 @@ def headers(
 ) -> Iterator[StoredTensor]:
     """The tensors that one weight file declares. Raises CheckpointError for a type that is not in `dtypes`.
 
-    Tensors that are not `wanted` may be of any type: Pythia's files hold attention masks as bytes.
+    Tensors that are not `wanted` are skipped.
     """
+    # Whatever their type: Pythia's files hold attention masks as bytes.
     if is_gguf(path):
         for name, kind, size, tensor in declared_tensors(path):
             yield StoredTensor(path, name, kind, tensor.shape, tensor.start, size)
@@ -226,6 +229,7 @@ def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple
             f"{folder}: the weights lack {_some(_file_names(folder, missing))}, which {config} asks for{hint}"
         )
     extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
+    # An unknown tensor would otherwise be ignored, and the network silently be another one.
     if extra:
         raise CheckpointError(
             f"{folder}: the weights have {_some(_file_names(folder, extra))}, which {config} does not ask for"
@@ -250,8 +254,8 @@ def _file_names(path: Path, names: list[str]) -> list[str]:
 def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     """sha256 of the weights as they are stored: names, types, shapes and values, whatever files they lie in.
 
-    Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor (its beginning, middle and
-    end): hashing more would take seconds, and training changes all of a tensor.
+    Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor count: its beginning, middle
+    and end.
     """
     scales = {name + SCALE_SUFFIX: tensor.scale for name, tensor in stored.items() if tensor.scale is not None}
     stored = {**stored, **scales}

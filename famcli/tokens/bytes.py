@@ -36,7 +36,7 @@ class ByteTokenizer:
         return raw.astype(np.int32), np.cumsum((raw & 0xC0) != 0x80, dtype=np.int64)
 
     def opening(self, text: str) -> str:
-        """Nothing is put before a text."""
+        """Empty: this tokenizer puts nothing before a text."""
         return ""
 
     section_opening = opening

@@ -49,7 +49,7 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
-        """What kind of network it holds; empty when the file does not say."""
+        """The kind of network, such as "llama"; empty when the file does not say."""
         return self.value("general.architecture", str, "")
 
     def value(self, key: str, kind: type[T], default: T) -> T:
@@ -141,14 +141,17 @@ class _Cursor:
         if kind != _ARRAY:
             return self.number(_SCALARS[kind])
         inner, count = self.number("I"), self.number("Q")
+        # Nothing writes nested arrays, and a hostile file could nest them without end.
         if inner == _ARRAY:
             raise ValueError("an array of arrays")
         if inner == _STRING:
             return [self.string() for _ in range(count)]
+        # Arrays of numbers stay arrays: a vocabulary has a score and a type for each token.
         dtype = np.dtype("<" + _SCALARS[inner])
         return np.frombuffer(self._bytes(count * dtype.itemsize), dtype=dtype)
 
     def _bytes(self, count: int) -> bytes:
+        # Before the bytes are taken: a file can claim any count.
         if count > len(self._content) - self.place:
             raise ValueError("cut short")
         self.place += count

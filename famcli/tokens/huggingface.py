@@ -38,6 +38,7 @@ class HuggingFaceTokenizer:
         except Exception as error:  # the library raises Exception itself
             reason = " ".join(str(error).split())[:200]
             raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
+        # Otherwise the library would find control tokens in text.
         self._tokenizer.encode_special_tokens = True
         self.vocab_size: int = max(self._json.token_bytes, default=-1) + 1
         self.control_tokens: Mapping[str, AddedToken] = self._json.control_tokens
@@ -59,6 +60,7 @@ class HuggingFaceTokenizer:
         if not len(ids):
             return ids, np.empty(0, dtype=np.int64)
         ends = np.array(encoding.offsets, dtype=np.int64)[:, 1]
+        # What a normaliser drops at the end belongs to the last token.
         ends[-1] = len(text)
         # Tokens the normaliser made of nothing have no place, and may report an earlier one.
         return ids, np.maximum.accumulate(ends)

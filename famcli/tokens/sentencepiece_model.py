@@ -141,6 +141,7 @@ def _read_varint(message: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
         shift += 7
+        # A hostile file could go on for ever.
         if shift > 63:
             raise ValueError("not a protocol buffer")
 

@@ -186,7 +186,7 @@ class StreamDecoder:
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def flush(self) -> str:
-        """What an unfinished character at the end stands for: U+FFFD, or nothing."""
+        """U+FFFD for an unfinished character at the end, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 

@@ -77,11 +77,11 @@ class Tokenizer(Protocol):
         ...
 
     def opening(self, text: str) -> str:
-        """What the tokenizer puts before a text that begins with `text`: usually nothing, in some a space."""
+        """The text that the tokenizer puts before one that begins with `text`: usually nothing, in some a space."""
         ...
 
     def section_opening(self, text: str) -> str:
-        """What it puts before a part of a prompt that follows a control token: usually nothing."""
+        """The text that it puts before a part of a prompt that follows a control token: usually nothing."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -86,6 +86,7 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     if (unknown := _unknown_id(model, vocabulary)) is not None:
         token_bytes[unknown] = "\ufffd".encode()
     controls = {token["content"]: added_token(token, token["id"]) for token in added if _is_control(token)}
+    # The library finds added tokens in text, whatever else is set.
     data["added_tokens"] = [token for token in added if not _is_control(token)]
     _rename_controls(model, vocabulary, set(controls))
     data["post_processor"] = data["truncation"] = data["padding"] = None
@@ -121,11 +122,12 @@ def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls
     model["vocab"] = {renamed.get(token, token): index for token, index in vocabulary.items()}
     if model.get("unk_token") in renamed:
         model["unk_token"] = renamed[model["unk_token"]]
+    # The library refuses merges of pieces that the vocabulary lacks.
     model["merges"] = [pair for pair in model["merges"] if not renamed.keys() & _merge(pair)]
 
 
 def _merge(pair: str | list[str]) -> set[str]:
-    """What a merge joins, and what it makes: in both notations of the file."""
+    """The two pieces that a merge joins and the piece it makes, in both notations of the file."""
     first, second = pair.split(" ") if isinstance(pair, str) else pair
     return {first, second, first + second}
 

@@ -89,6 +89,7 @@ def sample_windows(texts: Iterable[str], num_chars: int, seed: int = 0) -> Itera
 def _lines(texts: Iterable[str]) -> Iterator[str]:
     """The lines of the texts without newlines (which are symbols of their own), none too long for the trainer."""
     for text in texts:
+        # U+2581 stands for a space in pieces, so it cannot be learnt as itself.
         for line in text.replace("\u2581", " ").split("\n"):
             for start in range(0, len(line), _MAX_LINE_BYTES // 4):
                 yield line[start : start + _MAX_LINE_BYTES // 4]

@@ -93,7 +93,7 @@ def fused(sharded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         tensors[f"{layer}attention.dense.weight"] = torch.zeros(width, width)
     save_file({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()}, folder / "model.safetensors")
     ByteTokenizer().save(folder)
-    (folder / "fam.json").write_text(Sidecar(fam=replace(TINY_FAM, fam_length=0)).dumps(), encoding="utf-8")
+    write_json(folder / "fam.json", Sidecar(fam=replace(TINY_FAM, fam_length=0)).to_json())
     return folder
 
 

@@ -11,7 +11,7 @@ from famcli.checkpoint.checks import config_fingerprint
 from famcli.checkpoint.sidecar import Sidecar, parse_sidecar, read_sidecar
 from famcli.errors import CheckpointError
 from famcli.nn import DecoderConfig, FamConfig
-from tests.helpers import change_json
+from tests.helpers import change_json, write_json
 
 FULL = Sidecar(
     fam=FamConfig(128, 2, 8, 4, memory_update="gated", gate_threshold=0.65, local_memory=True),
@@ -23,7 +23,7 @@ FULL = Sidecar(
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    (tmp_path / "fam.json").write_text(FULL.dumps(), encoding="utf-8")
+    write_json(tmp_path / "fam.json", FULL.to_json())
     assert read_sidecar(tmp_path) == FULL
 
 

@@ -25,6 +25,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
 
+# PEFT wraps a model twice, and its names tell.
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MAX_RANK = 1 << 14
 _SHOWN = 3
@@ -41,6 +42,7 @@ _FEATURES = (
     "alora_invocation_tokens",
     "megatron_config",
 )
+# Ways to begin a LoRA that also change the base weights: the file alone does not give the adapted network.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "loraga", "lora_ga")
 
 
@@ -48,7 +50,6 @@ _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "loraga", "lora_ga")
 class StoredUpdate:
     """The stored update of one module: A [rank, i], B [o, rank] and its scale."""
 
-    module: str
     a: StoredTensor
     b: StoredTensor
     scale: float
@@ -191,8 +192,9 @@ def _updates(folder: Path, fields: Fields, rank: int, alpha: float) -> dict[str,
                 f"{path}: '{shown(module)}' has rank {pair['A'].shape[0]} in A and {pair['B'].shape[1]} in B, "
                 f"{ADAPTER_CONFIG} says {own}; one of the files belongs to another adapter"
             )
+        # Rank-stabilised LoRA (arXiv 2312.03732) divides by the root of the rank.
         scale = _value_for(module, alphas, alpha) / (own**0.5 if rooted else own)
-        updates[module] = StoredUpdate(module, pair["A"], pair["B"], scale)
+        updates[module] = StoredUpdate(pair["A"], pair["B"], scale)
     return updates
 
 
@@ -259,7 +261,8 @@ def _layers(fields: Fields) -> tuple[int, ...] | None:
 
 
 def _pattern(fields: Fields, key: str) -> dict[str, float]:
-    """Numbers by names. Real patterns are refused: a stranger's pattern may take for ever to match."""
+    """Numbers by module names."""
+    # PEFT takes regular expressions here. Real ones are refused: a stranger's may take for ever to match.
     values: dict[str, Any] = fields.mapping(key) or {}
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e9:

@@ -143,11 +143,13 @@ def one_rope(fields: Fields, inner: Fields, default_theta: float) -> RopeConfig:
     length = max_position(fields)
     holder = inner if inner.values.get("rope_theta") is not None else fields
     theta = holder.number("rope_theta", default_theta, low=1.0, high=1e15)
+    # Older files say `type`.
     kind = inner.string("rope_type", inner.string("type", "default"))
     if kind == "default":
         return RopeConfig(theta, None, length)
     kept = {name: value for name, value in inner.values.items() if name not in _NOT_SCALING and value is not None}
     kept["rope_type"] = kind
+    # These scalings depend on the length before the scaling, which some files give outside of the object.
     if kind in {"llama3", "yarn", "longrope"}:
         trained = fields.values.get("original_max_position_embeddings")
         kept.setdefault("original_max_position_embeddings", length)

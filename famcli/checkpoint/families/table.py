@@ -174,6 +174,7 @@ def _mixtral(fields: Fields) -> Switches:
 
 def _qwen2(fields: Fields) -> Switches:
     first = fields.integer("max_window_layers", 28, low=0, high=1 << 20)
+    # The first max_window_layers layers see everything.
     upper = tuple(range(min(first, read.num_layers(fields)), read.num_layers(fields)))
     return {
         "rope": read.rope(fields),
@@ -195,6 +196,7 @@ def _qwen3_moe(fields: Fields) -> Switches:
     } | read.window_everywhere(fields, used=_uses_window(fields))
     count = "num_experts" if fields.values.get("num_experts") is not None else "num_local_experts"
     step = fields.integer("decoder_sparse_step", 1, low=1, high=read.MAX_LAYERS)
+    # Only every decoder_sparse_step-th layer has experts.
     dense = {i for i in range(read.num_layers(fields)) if (i + 1) % step} | set(
         read.layer_numbers(fields, "mlp_only_layers")
     )
@@ -226,6 +228,7 @@ def _gemma(fields: Fields) -> Switches:
 
 
 def _gemma2(fields: Fields) -> Switches:
+    # Gemma 2 alternates, beginning with a window.
     evens = tuple(range(0, read.num_layers(fields), 2))
     return (
         _gemma(fields)
@@ -242,6 +245,7 @@ def _gemma2(fields: Fields) -> Switches:
 
 def _gemma3(fields: Fields) -> Switches:
     every = fields.integer("sliding_window_pattern", 6, low=1, high=1 << 20)
+    # Every sixth layer sees everything.
     lower = tuple(i for i in range(read.num_layers(fields)) if (i + 1) % every)
     switches = (
         _gemma2(fields)
@@ -269,6 +273,7 @@ def _phi3(fields: Fields) -> Switches:
     rope = read.rope(fields)
     if rope.scaling is not None:
         kind = rope.scaling["rope_type"]
+        # All three are names that files give to the same scaling.
         if kind not in {"longrope", "su", "yarn"}:
             raise fields.wrong("rope_scaling", f"is of type '{kind}', Phi-3 has longrope alone")
         trained = fields.integer("original_max_position_embeddings", 4096, low=1, high=1 << 40)

@@ -25,7 +25,7 @@ from famcli.errors import CheckpointError
 from famcli.nn import FamConfig
 from famcli.nn.lora import LoraConfig, LowRank, add_lora, lora_updates
 from famcli.tokens.bytes import ByteTokenizer
-from tests.helpers import TINY_CONFIG, TINY_FAM, change_json, make_random_checkpoint, read_json
+from tests.helpers import TINY_CONFIG, TINY_FAM, change_json, make_random_checkpoint, read_json, write_json
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")
@@ -150,7 +150,7 @@ def test_matrices_that_a_family_keeps_together(
     base = tmp_path / "fused"
     make(base)
     ByteTokenizer().save(base)
-    (base / "fam.json").write_text(Sidecar(FULL, memory_trained=True).dumps())
+    write_json(base / "fam.json", Sidecar(FULL, memory_trained=True).to_json())
     lora = LoraConfig(rank=4, alpha=6.0, targets=targets)
     folder = write_ours(tmp_path / "ours", base, lora, Sidecar(FULL, memory_trained=True), None)
     torch.testing.assert_close(our_logits(base, folder), their_logits(base, folder), atol=1e-4, rtol=1e-4)
