@@ -82,9 +82,8 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
 
 def state_bytes(config: DecoderConfig, fam: FamConfig, dtype: str) -> int:
     """Bytes of the largest state of one stream, with keys and values in `dtype`; what is read does not change it."""
-    meta = {"fill": fam.block_size - 1, "num_closed": fam.memory_segments + 1, "memory_mode": "on"}
     total = 0
-    for name, shape in state_shapes(config, fam, meta).items():
+    for name, shape in state_shapes(config, fam).items():
         itemsize = 8 if name == "position" else 4 if name.endswith(".memory") else 4 if dtype == "float32" else 2
         total += prod(shape) * itemsize
     return total

@@ -48,8 +48,8 @@ class RopeConfig:
 class ExpertConfig:
     """Feed-forwards of which a router chooses a few for each token (arXiv 2401.04088).
 
-    per_token: experts chosen. size: width inside one. normalize: whether the chosen ones' weights are made to add up to
-    1. dense_layers: layers that have one plain feed-forward instead.
+    per_token: experts chosen. size: width of one expert. normalize: whether the weights of the chosen ones are scaled to
+    a sum of 1. dense_layers: layers with one plain feed-forward instead.
     """
 
     num_experts: int
@@ -67,9 +67,10 @@ class ExpertConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The shape of a decoder. Without what follows `_` it is Llama's: norms before attention and a gated feed-forward.
+    """The shape of a decoder, with the names of a checkpoint's `config.json`.
 
-    Names are those of a checkpoint's `config.json`. Raises ValueError if the numbers do not fit together.
+    The fields before `_` describe a Llama: norms before attention and a gated feed-forward. Raises ValueError if the
+    numbers do not fit together.
 
     output_bias: of attention's output; None is as attention_bias. gated: whether the feed-forward has a gate. norm:
     "rms_plus_one" multiplies by 1 + weight (Gemma). norm_place: of attention's and the feed-forward's norm, "around" is
@@ -78,8 +79,8 @@ class DecoderConfig:
     x becomes cap * tanh(x / cap). embedding_scale, residual_scale: factors of the embedding and of what is added to
     the residual; logits_scale divides. rotary_dim: leading dimensions of a head that are rotated, None is all.
 
-    local_layers see the last sliding_window tokens only, each token itself included; with local_rope they are rotated
-    in a way of their own. unrotated_layers have no positions at all (NoPE). experts: mixture of experts.
+    local_layers see the last sliding_window tokens only, the token itself included; local_rope replaces rope in them.
+    unrotated_layers have no positions at all (NoPE). experts: mixture of experts.
     """
 
     vocab_size: int
@@ -165,10 +166,12 @@ def _setting(default: Any, doc: str, **more: Any) -> Any:
 class FamConfig:
     """How a network reads a stream (arXiv 2404.09173, section 2): one value, checked whenever it is made.
 
-    `fam.json`, memory files and recipes embed it through `to_json` and `from_json`. Keyword-only fields came later:
-    they are stored only where they differ from their defaults, which older files mean. Raises ValueError for a value
-    of another type or out of bounds.
+    `fam.json`, memory files and recipes embed it through `to_json` and `from_json`. Raises ValueError for a value of
+    another type or out of bounds.
     """
+
+    # Keyword-only fields came later. They are stored only where they differ from their defaults, so that files and
+    # fingerprints of older versions keep their meaning.
 
     block_size: int = _setting(1024, "tokens in a block, C", low=1, high=1 << 20, required=True)
     memory_segments: int = _setting(3, "closed blocks a token still sees, m", low=0, high=1 << 20, required=True)
@@ -227,8 +230,8 @@ class FamConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as they are stored."""
-        settings = fields(FamConfig)
-        return {each.name: getattr(self, each.name) for each in settings if not each.kw_only} | later_switches(self)
+        first = {each.name: getattr(self, each.name) for each in fields(FamConfig) if not each.kw_only}
+        return first | later_switches(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FamConfig:
@@ -242,7 +245,8 @@ class FamConfig:
             if each.metadata.get("required") and each.name not in given:
                 raise KeyError(each.name)
             if type(each.default) is float and type(given.get(each.name)) is int:
-                given[each.name] = float(given[each.name])  # JSON writes 0.0 as 0 in some languages
+                # Other writers of JSON spell 0.0 as 0.
+                given[each.name] = float(given[each.name])
         return cls(**given)
 
 

@@ -135,20 +135,19 @@ class Decoder(Network):
     # ------------------------------------------------------------------------------------------------ memory prompt
 
     def _initial_memories(self) -> list[Tensor]:
-        """F_0 of each layer [1, f, d]: the prompt's rows go up the layers and attend to one another only."""
-        if torch.is_grad_enabled():
-            return self._prompt_memories()
-        versions = tuple(parameter._version for parameter in self.parameters())
-        key = (versions, self.device, self.dtype)
-        if self._initial is None or self._initial[0] != key:
-            self._initial = (key, self._prompt_memories())
-        return self._initial[1]
-
-    def _prompt_memories(self) -> list[Tensor]:
+        """F_0 of each layer [1, f, d]; without gradient made once for unchanged weights: every text begins with it."""
+        key: object = None
+        if not torch.is_grad_enabled():
+            key = (tuple(parameter._version for parameter in self.parameters()), self.device, self.dtype)
+            if self._initial is not None and self._initial[0] == key:
+                return self._initial[1]
         positions = torch.arange(-self.fam.fam_length, 0)[None]
-        made = {kind: self._rotation(kind, positions) for kind in {layer.rope for layer in self.layers}}
+        rotations = {kind: self._rotation(kind, positions) for kind in {layer.rope for layer in self.layers}}
         prompt = self._scaled(self.memory_prompt.float())  # it enters the first layer as tokens do
-        return initial_memories(self.layers, prompt, lambda layer: made[layer.rope])
+        made = initial_memories(self.layers, prompt, rotations)
+        if key is not None:
+            self._initial = (key, made)
+        return made
 
     # ------------------------------------------------------------------------------------------------ positions
 
@@ -218,21 +217,20 @@ def _read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tup
 
 
 def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
-    """Keys and values of segments and blocks, block by block; what is no whole block comes first.
-
-    By `split`: its gradient is put together once, while each slice's fills a tensor as wide as all blocks.
-    """
+    """Keys and values of segments and blocks, block by block; the rest that is not a whole block comes first."""
+    # By split, whose gradient is put together once; that of each slice would fill a tensor as wide as all blocks.
     rest, whole = keys.shape[2] % block_size, keys.shape[2] // block_size
     sizes = [rest] * (rest > 0) + [block_size] * whole
     return list(zip(keys.split_with_sizes(sizes, dim=2), values.split_with_sizes(sizes, dim=2), strict=True))
 
 
 def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) -> list[KeysValues]:
-    """What the block that is the last of `pieces` sees of them: its segments and itself, in one part where a window
-    runs over both (of which it may hide the first)."""
+    """What the last block of `pieces` sees of them: its segments and itself."""
+    # A layer with a window keeps less than a whole block of its oldest segment, which is one more piece.
     *past, own = pieces
     reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
     past = past[-reach:] if reach else []
+    # The window runs over segments and block together, so the kernel needs them in one part.
     return [*past, own] if layer.window is None else [joined([*past, own])]
 
 
@@ -254,7 +252,7 @@ def _memories(
 
 
 def _read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
-    """One block, its memory rows in the same matrix products as its tokens."""
+    """One whole block, with the memory rows in the same matrix products as the tokens: see memory.py."""
     memory, f = before.memory, before.memory.shape[1]
     rotate, attention = call.rotate_tokens(layer), layer.self_attn
     normed = torch.cat((layer.attention_input(memory), layer.attention_input(x)), dim=1)
@@ -311,8 +309,10 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
 def _for_single_tokens(
     layer: Layer, rows: OpenRows, past: tuple[KeysValues, ...], call: Call
 ) -> tuple[OpenRows, tuple[KeysValues, ...]]:
-    """Decoding: the open block's rows and what is seen before them, as one tensor if it stays small and otherwise as
-    two, which is done once for all tokens of the block."""
+    """Decoding: the open block's rows and what is seen before them, in one tensor if that stays small, else in two.
+
+    This is done once for all tokens of a block.
+    """
     if not past:
         return rows, past
     if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
@@ -329,16 +329,15 @@ def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> lis
     if not reached:
         return [own]
     past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
-    return [past, own] if n == 1 else [joined([past, own])]  # a single token sees all of both: nothing is copied
+    # A single token sees all of both, so nothing needs to be copied.
+    return [past, own] if n == 1 else [joined([past, own])]
 
 
 def _past(
     layer: Layer, before: LayerState, sinks: KeysValues, memory_rows: KeysValues | None, call: Call
 ) -> tuple[KeysValues, ...]:
-    """What the open block's tokens see before it, the same for all of them: [sinks ; segments ; memory].
-
-    What a window moves over is not the same for all.
-    """
+    """What all tokens of the open block see before it: [sinks ; segments ; memory]."""
+    # In a layer with a window each token sees other segments: `_open_parts` adds them.
     parts = _visible_sinks(sinks, layer, call, 0)
     if layer.window is None and before.segment_keys.shape[2]:
         parts += [(before.segment_keys, before.segment_values)]
@@ -348,11 +347,12 @@ def _past(
 def _closed(
     layer: Layer, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call
 ) -> LayerState:
-    """A layer at fill 0: of `keys` and `values` [b, hk, k, e], closed blocks all, what is still visible stays."""
+    """A layer at fill 0, which keeps what is still visible of the closed blocks' `keys` and `values` [b, hk, k, e]."""
     visible = call.fam.memory_segments * call.fam.block_size
     if layer.window is not None:
         visible = min(visible, layer.window - 1)
-    first = max(0, keys.shape[2] - visible)  # copied: products over strided keys copy them at every call
+    first = max(0, keys.shape[2] - visible)
+    # Copied once here: products over strided keys would copy them at every call.
     keys, values = keys[:, :, first:].contiguous(), values[:, :, first:].contiguous()
     empty = keys[:, :, :0]
     return LayerState(memory, keys, values, OpenRows(empty, empty), *sinks)
@@ -366,7 +366,8 @@ def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: T
     missing = call.fam.sink_tokens - before.sink_keys.shape[2]
     if call.state.num_closed or missing <= 0 or layer.window is not None:
         return before.sink_keys, before.sink_values
-    first = slice(None, missing)  # copied: a view would keep the whole block's rows alive
+    first = slice(None, missing)
+    # Cloned: a view would keep the whole block's rows alive.
     return _join(before.sink_keys, keys[:, :, first].clone()), _join(before.sink_values, values[:, :, first].clone())
 
 

@@ -65,7 +65,7 @@ class LayerNorm(nn.Module):
 
 
 def make_norm(config: DecoderConfig, width: int) -> RMSNorm | LayerNorm:
-    """The kind of norm that the network has everywhere, over `width` numbers."""
+    """A norm over `width` numbers, of the one kind that the network has everywhere."""
     if config.norm == "layer":
         return LayerNorm(width, config.norm_eps)
     return RMSNorm(width, config.norm_eps, config.norm == "rms_plus_one")
@@ -100,7 +100,8 @@ class Attention(nn.Module):
         return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self._heads(values)
 
     def queries(self, x: Tensor) -> Tensor:
-        """The queries alone, for the few rows of a memory: weights are not packed a second time for them."""
+        """The queries alone, for the few rows of a memory."""
+        # By `few`: the weights are packed in the joint product already, and a second copy would cost memory.
         return self._normed(self.q_proj.few(x), "q_norm")
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,7 +138,7 @@ class FeedForward(nn.Module):
 
 
 class Experts(nn.Module):
-    """A mixture of feed-forwards: each row goes through the few to which the router gives most weight."""
+    """A mixture of feed-forwards (arXiv 2401.04088): each row goes through those with the largest router weights."""
 
     def __init__(self, config: DecoderConfig, experts: ExpertConfig) -> None:
         super().__init__()
@@ -152,6 +153,7 @@ class Experts(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True)
         weights = weights.to(rows.dtype)
         out = torch.zeros_like(rows)
+        # Expert by expert, so that each one's rows are one product.
         for number in torch.unique(chosen).tolist():
             row, place = torch.where(chosen == number)
             made = self.experts[number](rows[row]) * weights[row, place, None]
@@ -264,7 +266,7 @@ class Embedding(nn.Embedding):
 
 
 class Backbone(nn.Module):
-    """Embedding, layers and final norm, under the name `model` that Llama checkpoints give them."""
+    """Embedding, layers and final norm, which Llama checkpoints store under the name `model`."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()

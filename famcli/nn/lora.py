@@ -43,7 +43,7 @@ class LoraConfig:
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """An update by itself: a [r, i] and b [o, r], float32, of the matrix [o, i] that b a is, times `scale`."""
+    """An update alone: `scale` times the matrix b a [o, i], with a [r, i] and b [o, r] in float32."""
 
     a: Tensor
     b: Tensor
@@ -57,9 +57,11 @@ class LowRank:
 class LoraLinear(Linear):
     """A `Linear` whose weight and bias are frozen, with an update of low rank.
 
-    `lora_a` [r, i] and `lora_b` [o, r] are float32 whatever the type of the weight; the products are in that of the
-    input. `active` false leaves the update out: that is the base network.
+    `lora_a` [r, i] and `lora_b` [o, r]; the products are in the type of the input. `active` false leaves the update
+    out: that is the base network.
     """
+
+    # Float32 whatever the type of the weight: the steps of training would be rounded away in fewer bits.
 
     plain = False
     lora_a: nn.Parameter
@@ -69,7 +71,8 @@ class LoraLinear(Linear):
 
     @classmethod
     def of(cls, base: Linear, config: LoraConfig, generator: torch.Generator) -> Self:
-        """`base` with an update that is 0: A is drawn as torch draws a Linear's weight, B is 0 (the paper's way)."""
+        """`base` with an update that is 0: A is drawn as torch draws a Linear's weight, B is 0 (section 4.1)."""
+        # On the meta device: the weights are those of `base`, so none are drawn.
         with torch.device("meta"):
             made = cls(base.in_features, base.out_features, bias=base.bias is not None)
         made.weight, made.bias = base.weight, base.bias
@@ -100,9 +103,9 @@ class LoraLinear(Linear):
 
 
 def add_lora(network: nn.Module, config: LoraConfig, seed: int) -> None:
-    """Freeze `network`, all but its memory prompt, and give its target matrices updates, drawn from `seed`.
+    """Freeze all of `network` but its memory prompt, and give its target matrices updates drawn from `seed`.
 
-    Raises ValueError where it has none of the targets.
+    Raises ValueError if it has none of the targets.
     """
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name == "memory_prompt")

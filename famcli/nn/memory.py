@@ -15,7 +15,7 @@ F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')). Shapes: see network
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -25,19 +25,22 @@ from famcli.nn.layers import Layer
 from famcli.nn.rotary import Call, Rotation
 
 
-def initial_memories(layers: Sequence[Layer], prompt: Tensor, rotate: Callable[[Layer], Rotation]) -> list[Tensor]:
-    """F_0 of each layer [1, f, d]: the prompt's rows [f, d] go up the layers and attend to one another only."""
+def initial_memories(layers: Sequence[Layer], prompt: Tensor, rotations: Mapping[str | None, Rotation]) -> list[Tensor]:
+    """F_0 of each layer [1, f, d]: the prompt's rows [f, d] go up the layers and attend to one another only.
+
+    rotations: to the f positions before the first block, by `Layer.rope`.
+    """
     rows, memories = prompt.float()[None], []
     for layer in layers:
-        rows = layer(_read_prompt, rows, rotate(layer))
+        rows = layer(_read_prompt, rows, rotations[layer.rope])
         memories.append(rows)
     return memories
 
 
 def _read_prompt(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:
-    own = memory_keys_values(layer, rows, rotate)
-    queries = rotate(layer.self_attn.queries(layer.attention_input(rows)))
-    attended = attend(queries, [own], causal=False, **layer.self_attn.scoring)
+    normed = layer.attention_input(rows)
+    (keys, values), queries = layer.self_attn.keys_values(normed), layer.self_attn.queries(normed)
+    attended = attend(rotate(queries), [(rotate(keys), values)], causal=False, **layer.self_attn.scoring)
     return layer.attention_output_and_mlp(rows, attended)
 
 

@@ -17,10 +17,11 @@ def inverse_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tupl
     """Frequencies [e/2] in float64, and the factor by which scaled rotations are multiplied.
 
     `head_dim` is e, the dimensions of a head that are rotated. `visible` is the largest distance between a query and a
-    key that can occur; scalings that depend on a length are fixed by it once, for a stream has no length. Raises
-    ValueError for a scaling that is not known or lacks a number.
+    key that can occur. Raises ValueError for a scaling that is not known or lacks a number.
     """
-    with np.errstate(all="ignore"):  # what comes out as no number is for the caller to refuse
+    # Scalings that depend on a text's length are fixed once by the visible distance: a stream has no length.
+    # Numbers that overflow come out as inf or nan, which the caller refuses.
+    with np.errstate(all="ignore"):
         return _scaled(config, head_dim, visible)
 
 
@@ -52,6 +53,7 @@ def _scaled(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencie
 def _llama3(frequencies: Frequencies, scaling: Mapping[str, object]) -> Frequencies:
     factor, trained = _number(scaling, "factor"), _number(scaling, "original_max_position_embeddings")
     low, high = _number(scaling, "low_freq_factor"), _number(scaling, "high_freq_factor")
+    # Whole turns within the trained length: fast frequencies are kept, slow ones interpolated.
     turns = trained * frequencies / (2 * math.pi)
     keep = np.clip((turns - low) / (high - low), 0, 1)
     return frequencies * (keep + (1 - keep) / factor)
@@ -60,7 +62,7 @@ def _llama3(frequencies: Frequencies, scaling: Mapping[str, object]) -> Frequenc
 def _yarn(
     frequencies: Frequencies, scaling: Mapping[str, object], config: RopeConfig, head_dim: int
 ) -> tuple[Frequencies, float]:
-    """YaRN (arXiv 2309.00071): low frequencies are interpolated, high ones kept, attention is made sharper."""
+    """YaRN (arXiv 2309.00071): low frequencies are interpolated, high ones kept, and attention is sharpened."""
     trained = _number(scaling, "original_max_position_embeddings", config.max_position)
     factor = _number(scaling, "factor", config.max_position / trained)
 
@@ -88,8 +90,8 @@ def _yarn(
 def _longrope(
     frequencies: Frequencies, scaling: Mapping[str, object], config: RopeConfig, visible: int
 ) -> tuple[Frequencies, float]:
-    """LongRoPE (arXiv 2402.13753): one factor for each frequency, of two sets; the long ones serve past the length that
-    was trained for first."""
+    """LongRoPE (arXiv 2402.13753): one factor for each frequency, of two sets."""
+    # The long set serves distances past the length of the first training.
     trained = _number(scaling, "original_max_position_embeddings", config.max_position)
     factors = _numbers(scaling, "long_factor" if visible > trained else "short_factor", len(frequencies))
     stretch = _number(scaling, "factor", config.max_position / trained)

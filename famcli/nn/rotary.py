@@ -42,10 +42,8 @@ def rotation(
     device: torch.device | None = None,
     rotate: Callable[..., Tensor] = rotate_halves,
 ) -> Rotation:
-    """The rotation to `positions` [b or 1, n] (int64) by `frequencies` [e/2], times `gain` (see `inverse_frequencies`).
-
-    Angles are computed on the CPU, because some devices have no float64, and moved once.
-    """
+    """The rotation to `positions` [b or 1, n] (int64) by `frequencies` [e/2], times `gain` (`inverse_frequencies`)."""
+    # On the CPU, because some devices have no float64, and moved once.
     angles = positions[:, None, :, None].to(torch.float64) * torch.from_numpy(frequencies)
     cos, sin = ((part * gain).to(dtype).to(device) for part in (angles.cos(), angles.sin()))
     return partial(rotate, cos=cos, sin=sin)
@@ -90,6 +88,7 @@ class Call:
     def _rotation(self, layer: Layer, what: str, t: int, first: int, count: int) -> Rotation:
         """To `count` positions, the first of them `first` after the beginning of block t."""
         key = (layer.rope, what, t)
+        # Layers of one kind share their rotations.
         if key not in self._made:
             offsets = t * self.fam.block_size + torch.arange(first, first + count)
             self._made[key] = self._rotation_at(layer.rope, self._start + offsets)

@@ -21,12 +21,12 @@ _NORMS: dict[NormPlace, tuple[str, ...]] = {
 
 
 def expert_layer(config: DecoderConfig, layer: int) -> bool:
-    """Whether the layer's feed-forward is a mixture of experts."""
+    """True if the layer's feed-forward is a mixture of experts."""
     return config.experts is not None and layer not in config.experts.dense_layers
 
 
 def memory_layers(config: DecoderConfig, fam: FamConfig) -> tuple[int, ...]:
-    """The layers that have a memory: all, but local ones only where `fam` says so."""
+    """The layers that have a memory: all of them, local ones only with `local_memory`."""
     if not fam.fam_length:
         return ()
     return tuple(i for i in range(config.num_layers) if fam.local_memory or config.window(i) is None)
@@ -44,12 +44,13 @@ def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: 
 
 
 def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
-    """The shape of every parameter of `Decoder(config, fam)` by name."""
+    """The shape of every parameter of a "fam" network by name."""
     width = config.hidden_size
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": (config.vocab_size, width)}
     dense = dict(_layer_shapes(config, False))
     mixed = dict(_layer_shapes(config, True)) if config.experts else {}
     for index in range(config.num_layers):
+        # Layers of one kind are alike, and a mixture of experts has many parameters: each kind is described once.
         layer = mixed if expert_layer(config, index) else dense
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
     shapes |= _norm_shapes(config, "model.norm", width)
@@ -100,8 +101,15 @@ def _norm_shapes(config: DecoderConfig, name: str, width: int) -> dict[str, Shap
     return {f"{name}.{part}": (width,) for part in parts}
 
 
-def state_shapes(config: DecoderConfig, fam: FamConfig, meta: Mapping[str, Any], batch: int = 1) -> dict[str, Shape]:
-    """The shape of every tensor of a state with this `meta`, to check a file before memory is taken for it."""
+def state_shapes(
+    config: DecoderConfig, fam: FamConfig, meta: Mapping[str, Any] | None = None, batch: int = 1
+) -> dict[str, Shape]:
+    """The shape of every tensor of a state with this `meta` (`State.to_tensors`), or of the largest state without it.
+
+    Files are checked by it before memory is taken for them. Raises ValueError for a `meta` that no state can have.
+    """
+    if meta is None:
+        meta = {"fill": fam.block_size - 1, "num_closed": fam.memory_segments + 1, "memory_mode": "on"}
     fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
     if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):
         raise ValueError(f"no state has fill {fill} and {num_closed} closed blocks with this block size and segments")
@@ -109,6 +117,7 @@ def state_shapes(config: DecoderConfig, fam: FamConfig, meta: Mapping[str, Any],
     heads, width = config.num_key_value_heads, config.head_dim
     shapes: dict[str, Shape] = {"position": (batch,)}
     for index in range(config.num_layers):
+        # Sinks are gathered while block 0 is read.
         sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
         rows = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
         rows["sink"] = sinks if config.window(index) is None else 0

@@ -1,8 +1,4 @@
-"""What a decoder carries from one call to the next, as a value.
-
-A state is never changed by reading from it: reading returns another one. Two states may share storage, so keeping one
-(a fork) costs nothing until both go on. Its size depends on the network, not on how much was read.
-"""
+"""What a `Decoder` carries from one call to the next: the state of each layer, and storage that grows by appending."""
 
 from __future__ import annotations
 
@@ -15,16 +11,19 @@ from torch import Tensor
 
 from famcli.nn.network import State
 
+# Rows of the first storage that tokens are appended to; every further one has twice the room of what it holds.
 _FIRST_CAPACITY = 64
 
 
 class OpenRows:
     """Keys and values [b, hk, n, e] of the open block, grown by appending.
 
-    The storage has room to spare. The first successor of a value writes there in place; any other one copies first:
-    `_written` is shared by all values over one storage and says how far it is taken. lead: how many rows lie in the
-    storage before those of the block (see `behind`).
+    lead: how many rows lie in the storage before those of the block (see `behind`).
     """
+
+    # The storage has room to spare. The first value that is made from another by appending writes there in place; any
+    # other one copies first. `_written` is shared by all values over one storage and says how much of it is taken: so
+    # a state can be kept while another goes on from it.
 
     def __init__(
         self, keys: Tensor, values: Tensor, num_rows: int | None = None, written: list[int] | None = None, lead: int = 0
@@ -48,8 +47,10 @@ class OpenRows:
         return self._keys.narrow(2, 0, rows), self._values.narrow(2, 0, rows)
 
     def behind(self, parts: Sequence[tuple[Tensor, Tensor]]) -> OpenRows:
-        """The same rows with a copy of the keys and values of `parts` before them, where appending leaves it: what a
-        single token sees is one tensor then, and nothing is joined token by token."""
+        """The same rows with a copy of the keys and values of `parts` before them in the storage.
+
+        Appending keeps that copy, so all that a single token sees is one tensor and nothing is joined token by token.
+        """
         keys, values = (torch.cat(each, dim=2) for each in zip(*parts, (self.keys, self.values), strict=True))
         return OpenRows(keys, values, lead=keys.shape[2] - self.num_rows)
 
@@ -97,6 +98,12 @@ class LayerState:
     sink_values: Tensor
     memory_rows: tuple[Tensor, Tensor] | None = None
     past: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    def changed(self, **changes: Tensor) -> LayerState:
+        """With other tensors, and without what was derived from the old ones."""
+        # The open block's storage may begin with a copy of what stood before it: see `OpenRows.behind`.
+        opened = OpenRows(self.open.keys, self.open.values)
+        return replace(self, open=opened, memory_rows=None, past=(), **changes)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is not derived, by name."""
@@ -157,20 +164,13 @@ class DecoderState(State):
 
     def with_memories(self, memories: Sequence[Tensor]) -> DecoderState:
         left = iter(memories)
-        # What was derived from the old memory goes with it.
-        layers = (
-            replace(layer, memory=next(left), memory_rows=None, past=()) if layer.memory.shape[1] else layer
-            for layer in self.layers
-        )
+        layers = (layer.changed(memory=next(left)) if layer.memory.shape[1] else layer for layer in self.layers)
         return replace(self, layers=tuple(layers))
 
     def without_segments(self) -> DecoderState:
-        def layer(old: LayerState) -> LayerState:
-            none = old.segment_keys[:, :, :0]
-            opened = OpenRows(old.open.keys, old.open.values)
-            return replace(old, segment_keys=none, segment_values=none, open=opened, past=())
-
-        return replace(self, layers=tuple(layer(old) for old in self.layers))
+        none = [layer.segment_keys[:, :, :0] for layer in self.layers]
+        changed = (layer.changed(segment_keys=x, segment_values=x) for layer, x in zip(self.layers, none, strict=True))
+        return replace(self, layers=tuple(changed))
 
     def memory_alone(self) -> DecoderState:
         def layer(old: LayerState) -> LayerState:

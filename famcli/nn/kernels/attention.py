@@ -21,11 +21,11 @@ KeysValues = tuple[Tensor, Tensor]
 # Rows of one score tile, with the heads that share keys folded into rows: large enough that matrix products run at
 # full speed, small enough that a tile of scores stays in cache and little is computed above the causal diagonal.
 _TILE_ROWS = 512
-# For a single query: up to so many keys in one tensor, and half of it in several, copies of them in float32 take less
-# time than narrow products need to begin and to copy keys that do not lie densely.
+# For a single query: up to this many keys in one tensor (half as many in several), copying them to float32 takes less
+# time than narrow products need to start and to copy keys that do not lie densely.
 FEW_KEYS = 2048
-# Processors with matrix tiles run torch's fused call at full speed; others only where our own tiles, one after the
-# other from Python, take most of their time to begin: so many products of a query's and a key's number, or fewer.
+# Processors with matrix tiles run torch's fused call at full speed. On others our own tiles are faster, except for
+# small problems, where starting each tile from Python takes most of the time: up to this many multiplications.
 _HAS_MATRIX_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 _FEW_PRODUCTS = 1 << 22
 

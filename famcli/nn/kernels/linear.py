@@ -20,14 +20,14 @@ _ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"
 _TYPES = {torch.float32}
 if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
     _TYPES.add(torch.bfloat16)
-_PACKED_ROWS = 1024  # the number of rows the layout is chosen for; measured as good for one row as for a block
+# The number of rows the layout is chosen for; measured to be as good for one row as for a block.
+_PACKED_ROWS = 1024
 
 
 class PackedWeight:
-    """Weights of the same input, one after the other in oneDNN's layout: a cache, never saved or copied.
+    """Weights of the same input, one after the other in oneDNN's layout: a cache, made again when a weight changed."""
 
-    Made at first use, and again when a weight has changed.
-    """
+    # It is never saved or copied: it takes as much memory as the weights.
 
     def __init__(self) -> None:
         self._sources: tuple[tuple[Tensor, int, int], ...] = ()
@@ -75,7 +75,7 @@ def linear(
 
 
 def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
-    """Whether oneDNN may be asked by name: on a CPU, in a type it has, without gradients or autocast."""
+    """True if oneDNN may be called by name: on a CPU, in a type it has, without gradients or autocast."""
     if (
         isinstance(weight, QuantizedMatrix)
         or not _ONEDNN
@@ -88,7 +88,7 @@ def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
 
 
 class Linear(nn.Linear):
-    """`nn.Linear` through `linear`. plain: it is its weight and bias and nothing else (see lora.py)."""
+    """`nn.Linear` by the fastest library. plain: it has a weight and a bias and nothing else (see lora.py)."""
 
     plain: bool = True
 
@@ -99,11 +99,12 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if not _by_onednn(x, self.weight):
             return linear(x, self.weight, self.bias)
+        # Called here and not through `linear`: decoding waits for each Python frame.
         packed = self.packed.of(self.weight)
         return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
     def few(self, x: Tensor) -> Tensor:
-        """`forward` for a handful of rows: the weight is not packed for them, as it is already in a joint product."""
+        """`forward` for a handful of rows, for which the weight is not packed."""
         return linear(x, self.weight, self.bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -112,7 +113,10 @@ class Linear(nn.Linear):
 
 
 class JointLinear:
-    """Several `Linear`s of one input as one product: fewer and larger reads of memory. Holds no weights of its own."""
+    """Several `Linear`s of one input as one product, which reads memory in fewer and larger pieces.
+
+    It holds no weights of its own, so checkpoints keep the names of its parts.
+    """
 
     def __init__(self) -> None:
         self._packed = PackedWeight()
@@ -136,7 +140,7 @@ class JointLinear:
         return list(out.split_with_sizes([weight.shape[0] for weight in weights], dim=-1))
 
     def _join(self, maps: Sequence[Linear]) -> bool:
-        """Make the matrices of `maps` parts of one, if they are quantized alike. Whether they are."""
+        """Make the matrices of `maps` parts of one if they are quantized alike, and say whether they are."""
         matrices: list[Any] = [each.weight for each in maps]
         kind = type(matrices[0])
         if not issubclass(kind, StoredMatrix) or any(type(matrix) is not kind for matrix in matrices):

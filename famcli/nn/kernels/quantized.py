@@ -1,8 +1,8 @@
-"""Matrices in 8 or 4 bits, to stand where a Linear or an Embedding has its weight. For inference only.
+"""Matrices in 8 or 4 bits that replace the weight of a Linear or an Embedding, for inference only.
 
-Many rows are multiplied by the matrix turned back to numbers of the compute type, for that one product. A few rows
-(decoding) go through torch's own kernels on a CPU, which read the few bits and nothing else: there an int8 matrix also
-takes its input row by row in 8 bits, which costs less than the weights' own rounding (docs/decisions.md).
+For many rows the matrix is turned back to numbers of the compute type, for that one product. A few rows (decoding) go
+through torch's own kernels on a CPU, which read the 8 or 4 bits and nothing else. For int8 these also round the input
+to 8 bits, row by row, which costs less accuracy than the rounding of the weights (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GROUP = 32  # columns that share a scale and a zero in 4 bits
+GROUP = 32
+"""Columns that share a scale and a zero in 4 bits."""
+
+# Up to here torch's kernels are faster than turning the matrix back.
 FEW_ROWS = 8
 _INT_MM = torch._C._has_mkldnn and hasattr(torch, "_int_mm")
 _LINEAR_DYNAMIC: Any = getattr(getattr(torch.ops.quantized, "linear_dynamic", None), "default", None)
-_LINEAR_DYNAMIC = getattr(_LINEAR_DYNAMIC, "_op", _LINEAR_DYNAMIC)  # without torch's look at each argument, in Python
+# The operator itself, without torch's checks of each argument in Python.
+_LINEAR_DYNAMIC = getattr(_LINEAR_DYNAMIC, "_op", _LINEAR_DYNAMIC)
 _FBGEMM = (
     "fbgemm" in torch.backends.quantized.supported_engines
     and hasattr(torch, "_make_per_channel_quantized_tensor")
     and _LINEAR_DYNAMIC is not None
 )
-# Elsewhere sums of two products overflow, unless one of them has 7 bits.
+# Without VNNI the sums of two products overflow unless one factor has 7 bits.
 _FULL_RANGE = hasattr(torch.cpu, "_is_vnni_supported") and torch.cpu._is_vnni_supported()
 _INT4 = hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu")
-_BLOCKS = (64, 32)  # rows that lie together in torch's layout of 4 bits, by the processor
+# Rows that lie together in torch's layout of 4 bits; which it is depends on the processor.
+_BLOCKS = (64, 32)
 
 
 class QuantizedMatrix(nn.Module, ABC):
@@ -58,7 +63,7 @@ class QuantizedMatrix(nn.Module, ABC):
 
 
 class StoredMatrix(QuantizedMatrix):
-    """One that holds its numbers itself. has_kernel: whether a few rows are multiplied without turning them back."""
+    """A matrix that holds its own numbers. has_kernel: whether there is a kernel that multiplies a few rows by it."""
 
     has_kernel: bool
 
@@ -94,9 +99,11 @@ class MatrixPart(QuantizedMatrix):
 class Int8Matrix(StoredMatrix):
     """`values` int8 [o, i], each row with a float32 `scale` [o].
 
-    They lie as in a file while many rows are multiplied, and in FBGEMM's layout while single ones are (decoding): a
-    change takes as long as writing a few dozen tokens does. looked_up: rows are asked for, and the layout stays.
+    looked_up: it is an embedding, so rows are asked for and the layout stays.
     """
+
+    # The values lie as in a file while many rows are multiplied, and in FBGEMM's layout while single rows are
+    # (decoding). A change of layout takes as long as writing a few dozen tokens.
 
     scale: Tensor
 
@@ -124,7 +131,8 @@ class Int8Matrix(StoredMatrix):
         return self._values
 
     def unscaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        if dtype == torch.float16:  # whose range sums of unscaled numbers leave
+        if dtype == torch.float16:
+            # Sums of unscaled numbers would leave its range.
             return self.values.to(dtype).mul_(self.scale[:, None].to(dtype)), None
         return self.values.to(dtype), self.scale
 
@@ -133,8 +141,8 @@ class Int8Matrix(StoredMatrix):
         return (functional.embedding(indices, self.values) * scale).to(self.dtype)
 
     def _few(self, x: Tensor) -> Tensor:
-        """Each row is rounded to 8 bits by itself. torch's product of int8 is fast for one row, and for none of the few
-        sizes above it."""
+        """Each row is rounded to 8 bits by its own largest number."""
+        # Row by row: torch's product of int8 is fast for one row, and slow for the sizes just above it.
         if self._packs and x.numel() == self.shape[1]:
             return self._by_fbgemm(x.float())
         rows = x.reshape(-1, self.shape[1])
@@ -152,14 +160,16 @@ class Int8Matrix(StoredMatrix):
         made: Tensor
         try:
             made = _LINEAR_DYNAMIC(row, self._packed, not _FULL_RANGE)
-        except RuntimeError:  # no smallest and no largest number: they are none
+        except RuntimeError:
+            # FBGEMM found no smallest and largest number: there is a NaN among them.
             made = torch.full((*row.shape[:-1], self.shape[0]), torch.nan)
         return made
 
 
 def _packed(values: Tensor, scale: Tensor) -> Any:
     zeros = torch.zeros(len(values), dtype=torch.long)
-    with warnings.catch_warnings():  # of a removal some day: `Int8Matrix` does without it then
+    # torch warns that this will be removed some day; `_FBGEMM` is false then and `Int8Matrix` does without it.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         quantized = torch._make_per_channel_quantized_tensor(values, scale.double(), zeros, 0)
         return torch.ops.quantized.linear_prepack(quantized, None)
@@ -214,10 +224,8 @@ def _pack(nibbles: Tensor) -> Tensor:
 
 
 def _block_of(nibbles: Tensor) -> int:
-    """How many rows lie together in torch's layout, 0 if it is not one that is known here or does not take the shape.
-
-    Found by trying: torch says nothing of it, and it differs from processor to processor.
-    """
+    """How many rows lie together in torch's layout; 0 if the layout is unknown or does not take the shape."""
+    # Found by trying: torch does not say, and it differs between processors.
     for block in _BLOCKS:
         if nibbles.shape[0] % block == 0:
             sample = nibbles[:block]
