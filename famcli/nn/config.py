@@ -48,8 +48,8 @@ class RopeConfig:
 class ExpertConfig:
     """Feed-forwards of which a router chooses a few for each token (arXiv 2401.04088).
 
-    per_token: experts chosen. size: width of one expert. normalize: whether the weights of the chosen ones are scaled to
-    a sum of 1. dense_layers: layers with one plain feed-forward instead.
+    per_token: experts chosen. size: width of one expert. normalize: scale the weights of the chosen ones to a sum of 1.
+    dense_layers: layers with one plain feed-forward instead.
     """
 
     num_experts: int
