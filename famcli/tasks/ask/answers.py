@@ -1,11 +1,18 @@
-"""What a question gets for an answer, as values."""
+"""What questions get, as values: answers with their citations, and the result of a run, also as a report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
-from famcli.tasks.ask.ranking import FEATURES
+from famcli.nn import MemoryMode
+from famcli.tasks.ask.asked_text import AskedText
+from famcli.tasks.ask.rereading import pieces_until
+from famcli.tasks.report.page import Cited, Item, Report
+from famcli.tasks.report.record import Recorder, ShownText
+from famcli.tasks.task import ReadCounts
 
 AnswerKind = Literal["extracted", "written", "none"]
 
@@ -18,12 +25,12 @@ SOURCE_GONE = "The text that was read cannot be read again, so there is nothing 
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage that supports an answer, verbatim; shown only once it was found again where it says it is.
+    """A passage that supports an answer, verbatim.
 
     line, page: from 1; page is None where the source has no page breaks. span: source bytes. confidence: 0 to 1, see
-    `weighing.Weighed`. verified: exactly `text` stands at `span`. checked_against: "source" (cut from the file once
-    more) or "text read" (a pipe cannot be read twice: the text that was kept of it). features: what it was chosen by,
-    in the order of `weighing.FEATURES`.
+    `ranking.RankedPassage`. verified: the source still has exactly `text` at `span`; what fails this is not shown.
+    checked_against: "source" (cut from the file once more) or "text read" (a pipe cannot be read twice: the text that
+    was kept of it). features: what it was chosen by, see `ranking.FEATURES`.
     """
 
     source: str
@@ -34,31 +41,17 @@ class Citation:
     confidence: float
     verified: bool
     checked_against: Literal["source", "text read"]
-    features: tuple[float, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "source": self.source,
-            "line": self.line,
-            "page": self.page,
-            "span": list(self.span),
-            "text": self.text,
-            "confidence": self.confidence,
-            "verified": self.verified,
-            "checked_against": self.checked_against,
-            "features": dict(zip(FEATURES, self.features, strict=True)),
-        }
+    features: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """text: the answer, or why there is none (found is then False).
+    """The answer to one question. text: the answer, or why there is none (found is then False).
 
     kind: "extracted" is verbatim: a sentence of the first citation (or a few, where a quotation goes on), or a span of
     it; "written" was generated. span, line, page: where an extracted answer stands in the source of the first citation.
     confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
-    cited: whether `text` itself stands in the citations, which only an extracted one does; the citations of a written
+    cited: `text` itself stands in a verified citation, which only an extracted one does; the citations of a written
     one are where the model looked, and nothing checks that they support it. missing: names and numbers of the question
     that stand nowhere in what was read; inflected otherwise, as languages other than English have it, they may.
     """
@@ -67,13 +60,13 @@ class Answer:
     found: bool
     text: str
     kind: AnswerKind
-    cited: bool
-    confidence: float
-    citations: tuple[Citation, ...]
+    cited: bool = False
     span: tuple[int, int] | None = None
     line: int | None = None
     page: int | None = None
+    confidence: float
     missing: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
     @property
     def doubt(self) -> str | None:
@@ -81,8 +74,10 @@ class Answer:
         return f"Nowhere in what was read, in this form: {', '.join(self.missing)}." if self.missing else None
 
     def place(self, number: int) -> str:
-        """Where the citation of this number (from 1) stands: `page 3, line 120`. Of the first one: where the answer
-        itself does, and then where all that is cited does, `line 19 of lines 11 to 21`."""
+        """Where the citation of this number (from 1) stands: `page 3, line 120`.
+
+        For the first one, the place of the answer itself, then that of the whole citation: `line 19 of lines 11 to 21`.
+        """
         cited = self.citations[number - 1]
         page, line, around = cited.page, cited.line, ""
         if number == 1 and self.line is not None:
@@ -91,18 +86,59 @@ class Answer:
             around = f" of lines {cited.line:,} to {last:,}" if last > cited.line else ""
         return ("" if page is None else f"page {page:,}, ") + f"line {line:,}{around}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "question": self.question,
-            "found": self.found,
-            "text": self.text,
-            "kind": self.kind,
-            "cited": self.cited,
-            "span": None if self.span is None else list(self.span),
-            "line": self.line,
-            "page": self.page,
-            "confidence": self.confidence,
-            "missing": list(self.missing),
-            "citations": [citation.to_json() for citation in self.citations],
-        }
+    def described_place(self, number: int) -> str:
+        """The citation's source, place and confidence: `book.txt, page 3, line 120, confidence 0.83`."""
+        cited = self.citations[number - 1]
+        return f"{cited.source}, {self.place(number)}, confidence {cited.confidence:.2f}"
+
+
+@dataclass(frozen=True)
+class AskResult:
+    """What `ask` gives. answers: one for each question, in order. counts: what was read, now or by the run that did.
+
+    memory_file: which file was asked; None where texts were. cached: the texts were read by an earlier run, whose
+    reading the cache had.
+    """
+
+    model: str
+    memory_mode: MemoryMode
+    memory_file: str | None
+    cached: bool
+    answers: tuple[Answer, ...]
+    counts: ReadCounts = field(metadata={"json": "read"})
+    warnings: tuple[str, ...]
+    partial: bool
+
+
+# ------------------------------------------------------------------------------------------------------- as a report
+
+
+def report_of(result: AskResult, facts: Sequence[str], has_heat: bool) -> Report:
+    """The answers in order, each with the passages it rests on."""
+    places, items = list[Cited](), list[Item]()
+    for answer in result.answers:
+        first = len(places) + 1
+        places += [
+            Cited(one.source, one.span, answer.described_place(number), one.text)
+            for number, one in enumerate(answer.citations, 1)
+        ]
+        text = f"{answer.text} (written by the model, not checked)" if answer.kind == "written" else answer.text
+        told = f"{text} {answer.doubt}" if answer.doubt else text
+        items.append(Item(told, tuple(range(first, len(places) + 1)), heading=answer.question, quotes=True))
+    names = ", ".join(source.name for source in result.counts.sources)
+    heat = "the memory's attention to each word" if has_heat else None
+    return Report(f"Questions about {names}", tuple(facts), tuple(items), tuple(places), heat)
+
+
+def texts_of(text: AskedText, recorder: Recorder) -> list[ShownText]:
+    """The documents: as they were recorded in this run, or from the files that an earlier run has read.
+
+    What can no longer be read is left out.
+    """
+    if recorder.texts:
+        return recorder.texts
+    return [
+        ShownText(one.name, one.num_bytes, partial(pieces_until, one.path, one.encoding, one.num_bytes))
+        for one in text.sources
+        if one.path is not None and text.readable
+    ]

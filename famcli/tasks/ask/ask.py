@@ -8,68 +8,36 @@ source. With a cache the reading serves later questions too (`reading_cache`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
-from famcli.nn import MemoryMode
-from famcli.plain import to_json
-from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
-from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, Citation
-from famcli.tasks.ask.asked_text import AskedText, MemoryFileReader, TextReader
-from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.answering import Answerer, AnsweringEvent, AnswerText, AskConfig
+from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, AskResult, Citation
+from famcli.tasks.ask.asked_text import AskedText, TextReader, index_sources, text_of_memory_file
+from famcli.tasks.ask.ranking import check_questions
 from famcli.tasks.ask.reading_cache import ReadingCache, index_path, text_key
 from famcli.tasks.report.record import Recorder
-from famcli.tasks.task import Advance, Documents, Notice, ReadCounts, Stage, chosen_memory_mode
+from famcli.tasks.task import (
+    Advance,
+    Documents,
+    Notice,
+    ReadCounts,
+    ReadingTracker,
+    Stage,
+    chosen_memory_mode,
+    open_documents,
+    run,
+)
 from famcli.text.passages import Passage
 
-__all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "EarlierReading", "ask"]
+__all__ = ["Answer", "AnswerText", "Ask", "AskConfig", "AskEvent", "AskResult", "Citation", "ask"]
 
-
-@dataclass(frozen=True)
-class AskResult:
-    """answers: one for each question, in order. counts: what was read, now or by the run that did.
-
-    memory_file: which file was asked; None where texts were. cached: the texts were read by an earlier run, whose
-    reading the cache had.
-    """
-
-    model: str
-    memory_mode: MemoryMode
-    answers: tuple[Answer, ...]
-    counts: ReadCounts
-    warnings: tuple[str, ...]
-    partial: bool
-    memory_file: str | None = None
-    cached: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "model": self.model,
-            "memory_mode": self.memory_mode,
-            "memory_file": self.memory_file,
-            "cached": self.cached,
-            "answers": [answer.to_json() for answer in self.answers],
-            "read": to_json(self.counts),
-            "warnings": list(self.warnings),
-            "partial": self.partial,
-        }
-
-
-@dataclass(frozen=True)
-class EarlierReading:
-    """An event: an earlier run has read the documents, and they are not read again. counts: what it read."""
-
-    counts: ReadCounts
-
-
-AskEvent = Stage | Advance | Notice | EarlierReading | AnswerText | Answer
+AskEvent = Stage | Advance | Notice | ReadCounts | AnswerText | Answer
+"""`ReadCounts`: an earlier run has read so much of the documents, and they are not read again."""
 
 
 class Ask:
@@ -92,14 +60,14 @@ class Ask:
         self.model, self.config = model, config or AskConfig()
         self._cache, self._recorder = cache, recorder
         self.questions = [question.strip() for question in questions]
-        Question.check(self.questions)
+        check_questions(self.questions)
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._reading: TextReader | None = None
         self._text: AskedText | None = None
         self._answerer: Answerer | None = None
         self._memory_file: str | None = None
         self._making: Path | None = None  # an entry of the cache, until it is kept or dropped
-        self._warnings: list[str] = []
+        self._tracker = ReadingTracker()
         self._answers: list[Answer] = []
         self._finished = False
 
@@ -122,52 +90,49 @@ class Ask:
         Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
         Where none can be read again, answers are written from the memory and marked uncited, if the model writes.
         """
-        reading, self._memory_file = MemoryFileReader(self.model, path), str(path)
-        self.memory_mode = reading.memory_mode
-        yield from reading.events()
-        self._text = reading.text
+        self._memory_file, self._text = str(path), text_of_memory_file(self.model, path)
+        self.memory_mode = self._text.memory_mode
+        self._text = yield from index_sources(self._text, self._memory_file)
         yield from self._answer_all()
 
-    def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
+    def more(self, questions: Sequence[str]) -> Iterator[AnsweringEvent]:
         """Answer further questions about the same text, once it was read."""
         assert self._answerer is not None, "the text is read first"
-        first = len(self._answers)
-        for event in self._answerer.answers(questions, first):
+        for event in self._answerer.answers(questions, len(self._answers)):
             if isinstance(event, Answer):
                 self.questions.append(event.question)
                 self._answers.append(event)
             yield event
 
-    @property
     def text(self) -> AskedText:
         """What was read, to be asked: all of it, or until an interruption."""
-        text = self._text or (None if self._reading is None else self._reading.text)
+        text = self._text or (None if self._reading is None else self._reading.text())
         assert text is not None, "the text is read first"
         return text
 
     def beside(self, citation: Citation) -> list[Passage]:
         """A cited passage in its place: with what stands before and after it."""
-        text = self.text
-        sources = [number for number, place in enumerate(text.places) if place.name == citation.source]
+        text = self.text()
+        sources = [number for number, source in enumerate(text.sources) if source.name == citation.source]
         return [near for number in sources for near in text.index.beside(number, citation.span[0])]
 
     def result(self) -> AskResult:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
-        missing, text = self.questions[len(self._answers) :], self.text
+        missing, text = self.questions[len(self._answers) :], self.text()
         if missing:
             config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
             answerer = Answerer(text, config)
             self._answers += [_of_a_part(one) for one in answerer.answers(missing) if isinstance(one, Answer)]
-            self._warnings += answerer.warnings
+            self._tracker.warnings += answerer.warnings
         asked = [] if self._answerer is None else self._answerer.warnings
         return AskResult(
             model=self.model.name,
             memory_mode=self.memory_mode,
-            answers=tuple(self._answers),
-            counts=text.counts,
             memory_file=self._memory_file,
             cached=text.origin == "cache",
-            warnings=(*text.warnings, *self._warnings, *asked),
+            answers=tuple(self._answers),
+            counts=text.counts,
+            warnings=(*text.warnings, *self._tracker.warnings, *asked),
             partial=not self._finished,
         )
 
@@ -185,23 +150,21 @@ class Ask:
     def _read(self, documents: Documents, index: Path | None = None) -> Iterator[AskEvent]:
         self._reading = TextReader(self.model, self.config.memory_mode, index, self._recorder)
         first = self.questions if self.config.question_first else ()
-        opened = (
-            one if isinstance(one, Source) else open_source(one, encoding=self.config.encoding) for one in documents
-        )
+        opened = open_documents(documents, self.config.encoding)
         yield from self._reading.events(opened, first)
-        self._text = self._reading.text
+        self._text = self._reading.text()
 
     def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
         key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
         if (found := cache.find(self.model, key, paths)) is not None:
             self._text = found
-            yield EarlierReading(found.counts)
+            yield found.counts
             yield from map(Notice, found.warnings)
             return
         try:
             self._making = cache.begin()
         except DocumentError as error:
-            yield from self._warn(f"{error}; the next question will read the text again")
+            yield from self._tracker.warn(f"{error}; the next question will read the text again")
         yield from self._read(paths, None if self._making is None else index_path(self._making))
         if self._making is not None:
             assert self._reading is not None
@@ -209,7 +172,7 @@ class Ask:
             try:
                 self._text = cache.keep(self._making, key, self._reading, self._text)
             except (FamcliError, OSError) as error:
-                yield from self._warn(f"what was read is not kept: {error}")
+                yield from self._tracker.warn(f"what was read is not kept: {error}")
 
     def _answer_all(self) -> Iterator[AskEvent]:
         assert self._text is not None
@@ -221,11 +184,6 @@ class Ask:
                     self._answers.append(event)
                 yield event
         self._finished = True
-
-    def _warn(self, text: str) -> Iterator[Notice]:
-        if text not in self._warnings:
-            self._warnings.append(text)
-            yield Notice(text)
 
 
 def ask(
@@ -240,12 +198,10 @@ def ask(
     cache: where what is read is kept for later questions, and looked for first. None keeps nothing.
     """
     asked = [questions] if isinstance(questions, str) else list(questions)
-    Question.check(asked or [""])
+    check_questions(asked or [""])
     task = Ask(model, asked, config, cache)
     try:
-        for _ in task.events(documents):
-            pass
-        return task.result()
+        return run(task, documents)
     finally:
         task.close()
 

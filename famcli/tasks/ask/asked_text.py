@@ -1,14 +1,14 @@
 """A text that can be asked: read once, with an index of its passages and the state that the network was left in.
 
-It comes from documents, from a memory file (whose sources are indexed again, without the network), or from the cache of
-earlier readings (`reading_cache`).
+It comes from documents, from a memory file (whose sources are indexed again, without the network), or from the cache
+of earlier readings (`reading_cache`).
 """
 
 from __future__ import annotations
 
 import io
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -20,11 +20,11 @@ from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.nn import MemoryMode, State
 from famcli.reading.cursor import Cursor, SourceRecord
-from famcli.reading.events import BlockEvent, SourceEnd, SourceStart, TextEvent
+from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.rereading import SourcePlace, read_again, why_not_readable
+from famcli.tasks.ask.rereading import read_again, why_not_readable
 from famcli.tasks.prompts import QUESTION_FIRST, fill
 from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
@@ -48,10 +48,10 @@ ReadingEvent = Stage | Advance | Notice
 class AskedText:
     """What questions are put to. Close it when nothing more is going to be asked.
 
-    state, last_hidden: after the last token. places: where each source can be quoted from. counts: what was read, now
-    or then. readable: False where no source can be read again (a memory file whose texts are gone): nothing can be
-    quoted then. searched: whether the index has every source that was read. origin: "read" in this run, or "cache" or
-    "memory file".
+    state, last_hidden: after the last token. sources: what was read, with where each can be quoted from. counts: what
+    was read, now or then. readable: False where no source can be read again (a memory file whose texts are gone):
+    nothing can be quoted then. searched: the index has every source that was read. origin: "read" in this run, or
+    "cache" or "memory file".
     """
 
     model: Model
@@ -59,7 +59,7 @@ class AskedText:
     index: PassageIndex
     state: State
     last_hidden: Tensor | None
-    places: tuple[SourcePlace, ...]
+    sources: tuple[SourceRecord, ...]
     counts: ReadCounts
     warnings: tuple[str, ...] = ()
     readable: bool = True
@@ -68,7 +68,7 @@ class AskedText:
 
     @property
     def has_text(self) -> bool:
-        """Whether there is any, as far as that can be told."""
+        """True if there is any text, as far as that can be told."""
         return not self.readable or self.index.num_passages > 0
 
     def close(self) -> None:
@@ -77,9 +77,9 @@ class AskedText:
 
 
 class TextReader:
-    """Reads documents to be asked: follow `events`, then take `text`. Use one object for one run.
+    """Reads documents to be asked: follow `events`, then take `text()`. Use one object for one run.
 
-    Interrupted, `text` is what was read until then.
+    Interrupted, `text()` is what was read until then.
     """
 
     def __init__(
@@ -96,13 +96,14 @@ class TextReader:
         self._asked_mode = memory_mode
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._documents: list[Source] = []
+        self._num_before = 0  # sources that the network read before the documents
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex(index_path)
         self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
         self._recorder, self._profile = recorder, AttentionProfile()
 
     def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
-        """Read the documents. first: questions that the network reads before them (`--question-first`)."""
+        """Read the documents. first: questions that the network reads before them."""
         yield from self._tracker.warn_untrained(self.model, self._asked_mode)
         names = None
         if first:
@@ -110,40 +111,29 @@ class TextReader:
             names = len(documents) > 1
             self._read_first(first)
         for event in self.reader.read(open_documents(documents), names=names):
-            if isinstance(event, SourceStart):
-                self._documents.append(event.source)
-                self._builder = PassageBuilder(len(self._documents) - 1)
-                if self._recorder is not None:
-                    self._recorder.begin(event.name)
-            elif isinstance(event, TextEvent):
-                assert self._builder is not None, "a source begins before its text"
-                self._builder.feed(event.piece)
-                if self._recorder is not None:
-                    self._recorder.see(event.piece)
-            elif isinstance(event, BlockEvent) and event.closed:
-                self._add(event.span[1])
-                self._record(event)
-            elif isinstance(event, SourceEnd):
-                self._add(None)
-                self._builder = None
+            self._gather(event)
+            self._record(event)
             yield from self._tracker.record(event)
 
-    @property
     def text(self) -> AskedText:
         """What was read so far, to be asked."""
         counts = self._tracker.counts()
         if self._builder is not None and len(counts.sources) == len(self._documents):
-            # interrupted: what was read of the open source counts
-            for passage in self._builder.take(counts.sources[-1].num_bytes, last=True):
-                self.index.add(passage)
+            # Interrupted: what was read of the open source counts.
+            self._add(counts.sources[-1].num_bytes, last=True)
             self._builder = None
+        records = self.reader.sources()[self._num_before :]
         return AskedText(
             model=self.model,
             memory_mode=self.memory_mode,
             index=self.index,
             state=self.reader.state,
             last_hidden=self.reader.last_hidden,
-            places=tuple(_place(document) for document in self._documents),
+            # What has no size is a pipe, which has a path at most while it is open.
+            sources=tuple(
+                record if document.size is not None else replace(record, path=None)
+                for record, document in zip(records, self._documents, strict=False)
+            ),
             counts=counts,
             warnings=tuple(self._tracker.warnings),
         )
@@ -154,75 +144,46 @@ class TextReader:
         stream = io.BytesIO(text.encode("utf-8", "replace"))
         for _ in self.reader.read([open_source("-", encoding="utf-8", stdin=stream)], names=False):
             pass
+        self._num_before = len(self.reader.sources())
 
-    def _record(self, event: BlockEvent) -> None:
-        if self._recorder is not None and event.attention is not None:
+    def _gather(self, event: Event) -> None:
+        """Put the passages into the index as their text is read."""
+        if isinstance(event, SourceStart):
+            self._documents.append(event.source)
+            self._builder = PassageBuilder(len(self._documents) - 1)
+        elif isinstance(event, TextEvent):
+            assert self._builder is not None, "a source begins before its text"
+            self._builder.feed(event.piece)
+        elif isinstance(event, BlockEvent) and event.closed:
+            self._add(event.span[1])
+        elif isinstance(event, SourceEnd):
+            self._add(None)
+            self._builder = None
+
+    def _add(self, end: int | None, last: bool = False) -> None:
+        """Index what ends before source byte `end`, or (None) the rest of a source that is over."""
+        assert self._builder is not None
+        for passage in self._builder.take(end, last):
+            self.index.add(passage)
+
+    def _record(self, event: Event) -> None:
+        if self._recorder is None:
+            return
+        if isinstance(event, SourceStart):
+            self._recorder.begin(event.name)
+        elif isinstance(event, TextEvent):
+            self._recorder.see(event.piece)
+        elif isinstance(event, BlockEvent) and event.attention is not None:
             size = self.model.network.fam.block_size
             values = self._profile.salience(event.attention.numpy().astype(float), size - event.num_tokens, size)
             self._recorder.heat(len(self._documents) - 1, event.token_starts, event.token_ends, values)
 
-    def _add(self, end: int | None) -> None:
-        """Index what ends before source byte `end`, or (None) the rest of a source that is over."""
-        assert self._builder is not None
-        for passage in self._builder.take(end):
-            self.index.add(passage)
 
-
-class MemoryFileReader:
-    """Makes what a memory file keeps fit to be asked: follow `events`, then take `text`.
-
-    Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
-    """
-
-    def __init__(self, model: Model, path: str | PathLike[str]) -> None:
-        """Raises MemoryFileError for a file that is damaged or of another model."""
-        self._tracker, self._path = ReadingTracker(), str(path)
-        self._mark = load_memory(path, model)
-        self.model = model
-        self.index = PassageIndex()
-        self.memory_mode = self._mark.state.memory_mode
-        self._readable, self._searched = False, True
-
-    def events(self) -> Iterator[ReadingEvent]:
-        """Index the sources; a Notice for each that cannot be."""
-        for number, record in enumerate(self._mark.sources):
-            yield Stage(f"searching {record.name}", record.num_bytes)
-            reason = why_not_readable(record)
-            if reason is not None:
-                self._searched = False
-                yield from self._tracker.warn(f"{reason}: nothing of it can be quoted")
-                continue
-            self._readable = True
-            for passages, num_bytes in read_again(record, number):
-                for passage in passages:
-                    self.index.add(passage)
-                yield Advance(num_bytes, 0)
-            if number == len(self._mark.sources) - 1:  # only the last one can be read on
-                yield from self._warn_of_more(record)
-
-    def _warn_of_more(self, record: SourceRecord) -> Iterator[Notice]:
-        """Say so where a source goes on behind what was read: it has grown, or reading was interrupted."""
-        if record.path is not None and (more := Path(record.path).stat().st_size - record.num_bytes) > 0:
-            command = shlex.join(["famcli", "read", record.path, "--save", self._path, "--append"])
-            unread = f"{record.name} goes on for {more:,} bytes that were not read"
-            yield from self._tracker.warn(f"{unread}; to read on: {command}")
-
-    @property
-    def text(self) -> AskedText:
-        """What the file keeps, to be asked."""
-        places = [SourcePlace(record.name, record.path, record.encoding) for record in self._mark.sources]
-        text = resumed_text(self.model, self._mark, self.index, places, "memory file", counts_of(self._mark))
-        warnings = tuple(self._tracker.warnings)
-        return replace(text, warnings=warnings, readable=self._readable, searched=self._searched)
+# ------------------------------------------------------------------------------------------------ read by another run
 
 
 def resumed_text(
-    model: Model,
-    mark: Cursor,
-    index: PassageIndex,
-    places: Sequence[SourcePlace],
-    origin: str,
-    counts: ReadCounts,
+    model: Model, mark: Cursor, index: PassageIndex, sources: Sequence[SourceRecord], counts: ReadCounts, origin: str
 ) -> AskedText:
     """A text that was read by another run, up to its end."""
     reader = Reader(model, resume=mark)
@@ -233,18 +194,22 @@ def resumed_text(
         index=index,
         state=state,
         last_hidden=reader.last_hidden,
-        places=tuple(places),
+        sources=tuple(sources),
         counts=counts,
         origin=origin,
     )
 
 
-def counts_of(mark: Cursor) -> ReadCounts:
-    """What those who made a memory file have read."""
+def text_of_memory_file(model: Model, path: str | PathLike[str]) -> AskedText:
+    """The text that a memory file keeps; its sources are yet to be indexed, by `index_sources`.
+
+    Raises MemoryFileError for a file that is damaged or of another model.
+    """
+    mark = load_memory(path, model)
     sources = tuple(
         SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in mark.sources
     )
-    return ReadCounts(
+    counts = ReadCounts(
         num_bytes=mark.progress.num_bytes,
         num_tokens=mark.progress.num_tokens,
         num_blocks=mark.progress.num_blocks,
@@ -252,8 +217,35 @@ def counts_of(mark: Cursor) -> ReadCounts:
         seconds=0.0,
         sources=sources,
     )
+    return resumed_text(model, mark, PassageIndex(), mark.sources, counts, "memory file")
 
 
-def _place(document: Source) -> SourcePlace:
-    path = None if document.path is None or document.size is None else str(document.path)
-    return SourcePlace(document.name, path, document.encoding)
+def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, None, AskedText]:
+    """Index the sources of a memory file in one pass over their text, without the network; returns the text anew.
+
+    A source that is gone or is no longer what was read gives a Notice and is left out.
+    """
+    tracker, readable, searched = ReadingTracker(), False, True
+    for number, record in enumerate(text.sources):
+        yield Stage(f"searching {record.name}", record.num_bytes)
+        if (reason := why_not_readable(record)) is not None:
+            searched = False
+            yield from tracker.warn(f"{reason}: nothing of it can be quoted")
+            continue
+        readable = True
+        for passages, num_bytes in read_again(record, number):
+            for passage in passages:
+                text.index.add(passage)
+            yield Advance(num_bytes, 0)
+        if number == len(text.sources) - 1 and (reason := _why_more(record, memory_file)):
+            yield from tracker.warn(reason)
+    return replace(text, warnings=tuple(tracker.warnings), readable=readable, searched=searched)
+
+
+def _why_more(record: SourceRecord, memory_file: str) -> str:
+    """What to say where a source goes on behind what was read: it has grown, or reading was interrupted."""
+    more = 0 if record.path is None else Path(record.path).stat().st_size - record.num_bytes
+    if record.path is None or more <= 0:
+        return ""
+    command = shlex.join(["famcli", "read", record.path, "--save", memory_file, "--append"])
+    return f"{record.name} goes on for {more:,} bytes that were not read; to read on: {command}"

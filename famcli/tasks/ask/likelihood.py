@@ -1,4 +1,4 @@
-"""How likely a question is after something was read: on forks, so that reading is never disturbed."""
+"""How likely a question is after something was read: on forks, so that the state that was asked stays as it is."""
 
 from __future__ import annotations
 
@@ -18,47 +18,59 @@ _ROWS = 16  # passages read together: each costs a copy of a state that has read
 _FORKS = 8  # questions read together after a state: each costs a copy of it
 
 
-class QuestionLikelihood:
-    """Mean log-likelihood, in nats per token, of questions after a state or a passage."""
+def fresh_start(model: Model, memory_mode: MemoryMode) -> tuple[Tensor | None, State]:
+    """(last hidden row, state) of a network that has read no text, only the begin-of-stream token if there is one."""
+    bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
+    return read_any(model.network, bos, start_state(model.network, memory_mode))
 
-    def __init__(self, model: Model, questions: Sequence[str], memory_mode: MemoryMode) -> None:
-        self._model = model
-        self._opening = model.tokenizer.encode(QUESTION_OPENING)
-        self._questions = [model.tokenizer.encode(" " + question) for question in questions]
-        bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-        self._start_hidden, self._start = read_any(model.network, bos, start_state(model.network, memory_mode))
-        self.at_start = self.after(self._start, self._start_hidden)
 
-    def after(self, state: State, last_hidden: Tensor | None) -> list[float]:
-        """Of each question, read on a fork of `state`."""
-        found: list[float] = []
-        for first in range(0, len(self._questions), _FORKS):
-            runs = [self._opening + ids for ids in self._questions[first : first + _FORKS]]
-            for nll in score_continuations(self._model.network, state, runs, last_hidden=last_hidden):
-                found.append(-float(torch.nanmean(nll[len(self._opening) :])))
-        return found
+def question_likelihoods(
+    model: Model, questions: Sequence[str], state: State, last_hidden: Tensor | None
+) -> list[float]:
+    """The mean log-likelihood of each question after `state`, in nats per token."""
+    opening = model.tokenizer.encode(QUESTION_OPENING)
+    runs = [opening + _question_ids(model, question) for question in questions]
+    found: list[float] = []
+    for first in range(0, len(runs), _FORKS):
+        for nll in score_continuations(model.network, state, runs[first : first + _FORKS], last_hidden=last_hidden):
+            found.append(-float(torch.nanmean(nll[len(opening) :])))
+    return found
 
-    def gains(self, pairs: Sequence[tuple[int, str]]) -> list[float]:
-        """For each (question by its index, text): by how much the text, read from a fresh start, makes the question
-        more likely than nothing does. Texts of about the same length are read together."""
-        runs = [self._model.tokenizer.encode(text) + self._opening + self._questions[at] for at, text in pairs]
-        gains = [0.0] * len(pairs)
-        order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
-        for first in range(0, len(order), _ROWS):
-            batch = order[first : first + _ROWS]
-            tails = [len(self._questions[pairs[index][0]]) for index in batch]
-            for index, mean in zip(batch, self._means([runs[index] for index in batch], tails), strict=True):
-                gains[index] = mean - self.at_start[pairs[index][0]]
-        return gains
 
-    @torch.inference_mode()
-    def _means(self, runs: list[list[int]], tails: list[int]) -> list[float]:
-        """Mean log-likelihood of the last `tails` tokens of each run, read from the start; the logits of no others."""
-        network = self._model.network
-        # The row of a token predicts the next one.
-        wanted = [range(len(run) - tail - 1, len(run) - 1) for run, tail in zip(runs, tails, strict=True)]
-        found = read_side_by_side(network, copies(self._start, len(runs)), runs, wanted)
-        return [
-            -float(cross_entropy(network, hidden[None], as_batch(run[-tail:], network))[0].mean())
-            for hidden, run, tail in zip(found, runs, tails, strict=True)
-        ]
+def question_gains(
+    model: Model, questions: Sequence[str], memory_mode: MemoryMode, pairs: Sequence[tuple[int, str]]
+) -> list[float]:
+    """For each (index of a question, text): by how much the text makes the question more likely than nothing does.
+
+    In nats per token; each text is read from a fresh start, texts of about the same length together.
+    """
+    hidden, start = fresh_start(model, memory_mode)
+    at_start = question_likelihoods(model, questions, start, hidden)
+    opening, tails = model.tokenizer.encode(QUESTION_OPENING), [_question_ids(model, one) for one in questions]
+    runs = [model.tokenizer.encode(text) + opening + tails[at] for at, text in pairs]
+    gains = [0.0] * len(pairs)
+    order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
+    for first in range(0, len(order), _ROWS):
+        batch = order[first : first + _ROWS]
+        lengths = [len(tails[pairs[index][0]]) for index in batch]
+        means = _mean_likelihoods(model, start, [runs[index] for index in batch], lengths)
+        for index, mean in zip(batch, means, strict=True):
+            gains[index] = mean - at_start[pairs[index][0]]
+    return gains
+
+
+def _question_ids(model: Model, question: str) -> list[int]:
+    return model.tokenizer.encode(" " + question)
+
+
+@torch.inference_mode()
+def _mean_likelihoods(model: Model, start: State, runs: list[list[int]], tails: list[int]) -> list[float]:
+    """Mean log-likelihood of the last `tails` tokens of each run, read from `start`; the logits of no others."""
+    network = model.network
+    # The row of a token predicts the next one.
+    wanted = [range(len(run) - tail - 1, len(run) - 1) for run, tail in zip(runs, tails, strict=True)]
+    found = read_side_by_side(network, copies(start, len(runs)), runs, wanted)
+    return [
+        -float(cross_entropy(network, hidden[None], as_batch(run[-tail:], network))[0].mean())
+        for hidden, run, tail in zip(found, runs, tails, strict=True)
+    ]

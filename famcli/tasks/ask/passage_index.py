@@ -1,7 +1,7 @@
 """An index of passages on disk: which words stand in which of them, and their text.
 
 One SQLite file. Words are counted while a text is read, 1,024 passages at a time; a search goes through the same parts
-one after the other. So what is held in memory grows with neither the text nor the number of questions.
+one after the other. So memory use grows with neither the text nor the number of questions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlite3
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import terms
 
-PART = 1024
+PART_SIZE = 1024
 """Passages whose words are counted together."""
 
 _FORMAT = 3
@@ -36,21 +36,16 @@ CREATE TABLE postings (term TEXT, first INTEGER, data BLOB, PRIMARY KEY (term, f
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Some passages that follow one another. first: number of the first one.
-
-    lengths [n]: their words. counts [t, n]: how often each of the t terms that were asked for stands in each.
-    """
-
-    first: int
-    lengths: NDArray[np.int64]
-    counts: NDArray[np.int64]
+Part = tuple[int, NDArray[np.int64], NDArray[np.int64]]
+"""Some passages that follow one another: the number of the first, how many words each has [n], and how often each of
+the terms that were asked for stands in each [t, n]."""
 
 
 class PassageIndex:
-    """Passages by number, from 0 in the order they were added, and the words in them. For one thread at a time, not
-    only for the one that made it."""
+    """Passages by number, from 0 in the order they were added, and the words in them.
+
+    For one thread at a time, not only for the one that made it.
+    """
 
     def __init__(self, path: Path | None = None, *, must_exist: bool = False) -> None:
         """An index in a new file at `path` (None: a temporary one, gone when it is closed), or the one that is there.
@@ -59,7 +54,6 @@ class PassageIndex:
         """
         self._lengths: list[int] = []  # of the part in the making
         self._postings: dict[str, list[tuple[int, int]]] = {}
-        file = "a temporary file" if path is None else path
         try:
             if path is not None and must_exist:
                 self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
@@ -67,21 +61,17 @@ class PassageIndex:
             else:
                 if path is not None:
                     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-                # "": on disk, and gone when it is closed
+                # SQLite keeps a database without a name on disk, and removes it when it is closed.
                 self._base = sqlite3.connect("" if path is None else path, check_same_thread=False)
+                # No journal: an index that was not written to its end is thrown away, never repaired.
                 self._base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
             (count,) = self._base.execute("SELECT count(*) FROM passages").fetchone()
         except (sqlite3.Error, OSError) as error:
-            raise DocumentError(f"{file}: the passage index cannot be used ({error}); clear the cache") from error
+            file = "a temporary file" if path is None else path
+            raise DocumentError(f"{file}: the passage index cannot be used ({error}); check its folder") from error
         self._close = weakref.finalize(self, self._base.close)
         self.num_passages = int(count)
         self._num_terms = sum(int(_numbers(data).sum()) for (data,) in self._base.execute("SELECT lengths FROM parts"))
-
-    def __enter__(self) -> PassageIndex:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Write what is not written yet, and close the file."""
@@ -101,7 +91,7 @@ class PassageIndex:
         self._lengths.append(len(found))
         self._num_terms += len(found)
         self.num_passages += 1
-        if len(self._lengths) == PART:
+        if len(self._lengths) == PART_SIZE:
             self.flush()
 
     @property
@@ -112,7 +102,7 @@ class PassageIndex:
     def frequencies(self, wanted: Sequence[str]) -> NDArray[np.int64]:
         """In how many passages each of the terms stands [t]."""
         self.flush()
-        return sum((np.sign(part.counts).sum(1) for part in self.parts(wanted)), np.zeros(len(wanted), np.int64))
+        return sum((np.sign(counts).sum(1) for _, _, counts in self.parts(wanted)), np.zeros(len(wanted), np.int64))
 
     def parts(self, wanted: Sequence[str]) -> Iterator[Part]:
         """All passages in their order, with the counts of the terms in them."""
@@ -121,13 +111,11 @@ class PassageIndex:
             lengths = _numbers(data)
             counts = np.zeros((len(wanted), len(lengths)), np.int64)
             for row, term in enumerate(wanted):
-                found = self._base.execute(
-                    "SELECT data FROM postings WHERE term = ? AND first = ?", (term, first)
-                ).fetchone()
-                if found is not None:
-                    places, times = _numbers(found[0]).reshape(-1, 2).T
+                query = "SELECT data FROM postings WHERE term = ? AND first = ?"
+                for (found,) in self._base.execute(query, (term, first)):
+                    places, times = _numbers(found).reshape(-1, 2).T
                     counts[row, places] = times
-            yield Part(first, lengths, counts)
+            yield first, lengths, counts
 
     def passage(self, number: int) -> Passage:
         """The passage of that number, as it was added."""
@@ -165,7 +153,7 @@ class PassageIndex:
     def _check(self, file: Path) -> None:
         (found,) = self._base.execute("PRAGMA user_version").fetchone()
         if found != _FORMAT:
-            raise DocumentError(f"{file}: not a passage index of this version; clear the cache")
+            raise DocumentError(f"{file}: not a passage index of this version; remove it")
 
 
 def _blob(numbers: Sequence[int] | Sequence[tuple[int, int]]) -> bytes:

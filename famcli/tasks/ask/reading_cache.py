@@ -28,7 +28,6 @@ from famcli.plain import to_json
 from famcli.reading.memory_file import load_memory, save_memory
 from famcli.tasks.ask.asked_text import AskedText, TextReader, resumed_text
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.rereading import SourcePlace
 from famcli.tasks.task import ReadCounts, SourceCounts
 
 DEFAULT_LIMIT = 1_000_000_000
@@ -58,25 +57,13 @@ class CachedReading:
     created: float
     used: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "names": list(self.names)}
 
-
-@dataclass(frozen=True)
-class TextKey:
-    """Which reading a text needs. digest: of its content and of all that shapes what is read from it.
-
-    hashes: sha256 of each file.
-    """
-
-    digest: str
-    hashes: tuple[str, ...]
+TextKey = tuple[str, tuple[str, ...]]
+"""Which reading a text needs: a digest of its content and of all that shapes what is read, and each file's sha256."""
 
 
 def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: str | None) -> TextKey:
-    """The key of files read one after the other. Their names count only where the network reads them too, between
-    several. Raises DocumentError for a file that cannot be read."""
+    """The key of files read one after the other. Raises DocumentError for a file that cannot be read."""
     hashes = []
     for path in paths:
         try:
@@ -90,11 +77,12 @@ def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: st
         "dtype": str(model.dtype),
         "memory_mode": mode,
         "encoding": encoding,
+        # The network reads names between several files, so there they shape what is read.
         "names": [shown_path(path) for path in paths] if len(paths) > 1 else [],
         "hashes": hashes,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
-    return TextKey(digest, tuple(hashes))
+    return digest, tuple(hashes)
 
 
 class ReadingCache:
@@ -107,7 +95,8 @@ class ReadingCache:
 
     def find(self, model: Model, key: TextKey, paths: Sequence[Path]) -> AskedText | None:
         """The text of that key, which now lies at `paths`; None if it is not there. A damaged entry is removed."""
-        entry = self.folder / key.digest
+        digest, _ = key
+        entry = self.folder / digest
         if not (entry / _ENTRY).is_file():
             return None
         try:
@@ -116,14 +105,15 @@ class ReadingCache:
             mark = load_memory(entry / _STATE, model)
             index = PassageIndex(index_path(entry), must_exist=True)
         except (FamcliError, OSError, ValueError, KeyError, TypeError):
-            self.remove([key.digest])
+            self.remove([digest])
             return None
         with contextlib.suppress(OSError):
             os.utime(entry / _ENTRY)
         names = [shown_path(path) for path in paths]
-        places = [SourcePlace(name, name, r.encoding) for name, r in zip(names, mark.sources, strict=True)]
-        sources = tuple(replace(source, name=name) for name, source in zip(names, counts.sources, strict=True))
-        text = resumed_text(model, mark, index, places, "cache", replace(counts, sources=sources, seconds=0.0))
+        # The same text may lie elsewhere by now.
+        records = [replace(one, name=name, path=name) for name, one in zip(names, mark.sources, strict=True)]
+        sources = tuple(replace(one, name=name) for name, one in zip(names, counts.sources, strict=True))
+        text = resumed_text(model, mark, index, records, replace(counts, sources=sources), "cache")
         return replace(text, warnings=warnings)
 
     def begin(self) -> Path:
@@ -143,7 +133,8 @@ class ReadingCache:
         Nothing is kept of files that were changed while they were read, nor what is larger than the limit. Raises
         DocumentError or MemoryFileError where it cannot be written.
         """
-        if tuple(source.sha256 for source in reading.reader.sources()) != key.hashes:
+        digest, hashes = key
+        if tuple(source.sha256 for source in text.sources) != hashes:
             return text
         save_memory(folder / _STATE, reading.reader)
         values = {
@@ -156,8 +147,9 @@ class ReadingCache:
             "created": time.time(),
         }
         (folder / _ENTRY).write_text(json.dumps(values), encoding="utf-8")
-        text.index.close()  # an open file cannot be moved everywhere
-        place, entry = folder, self.folder / key.digest
+        # Windows does not move a file that is open.
+        text.index.close()
+        place, entry = folder, self.folder / digest
         # Another process may have been faster; its entry may be open, and is as good.
         if _size(folder) <= self.limit and not entry.exists():
             with contextlib.suppress(OSError):
@@ -231,6 +223,7 @@ def index_path(folder: Path) -> Path:
 
 
 def _counts(values: dict[str, Any]) -> ReadCounts:
+    """What `to_json` made of counts; reading took no time in this run."""
     sources = tuple(
         SourceCounts(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"])
         for one in values["sources"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.documents.opening import hash_prefix, open_source
@@ -13,22 +12,15 @@ from famcli.reading.cursor import SourceRecord
 from famcli.text.passages import Passage, PassageBuilder
 
 
-@dataclass(frozen=True)
-class SourcePlace:
-    """Where a source can be read again. path: None for a pipe."""
+def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
+    """True if the source still has exactly the passage's text at its span.
 
-    name: str
-    path: str | None
-    encoding: str
-
-
-def is_quoted_right(place: SourcePlace, passage: Passage) -> bool:
-    """Whether the passage's text is what the source holds at its span. A pipe cannot be asked; the text that was kept
-    of it is the passage itself."""
-    if place.path is None:
+    A pipe cannot be asked again: the text that was kept of it is the passage itself.
+    """
+    if record.path is None:
         return True
     try:
-        with open_source(place.path, encoding=place.encoding) as source:
+        with open_source(record.path, encoding=record.encoding) as source:
             return source.text(passage.span) == passage.text
     except DocumentError:
         return False

@@ -1,12 +1,9 @@
-"""Spans: an answer copied from the evidence by the network, word by word, and nothing that does not stand there.
+"""Spans: an answer copied from the evidence by the network, word by word, so that it is always verbatim.
 
-Greedy decoding in which every token must go on with the evidence from where the last one was, or end the answer.
+Greedy decoding in which every token must continue the evidence from where the last one stood, or end the answer.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,19 +13,10 @@ from famcli.nn import State
 from famcli.reading.engine import read_any
 
 
-@dataclass(frozen=True)
-class Span:
-    """Characters [start, end) of the text. nats: its log-likelihood per token."""
-
-    start: int
-    end: int
-    nats: float
-
-
 def copy_span(
     model: Model, state: State, last_hidden: Tensor, text: str, max_tokens: int, stop: str = "\n"
-) -> Span | None:
-    """The span of a passage's `text` that the network copies after `state`.
+) -> tuple[int, int] | None:
+    """The characters [start, end) of a passage's `text` that the network copies after `state`.
 
     last_hidden: [1, 1, d] of the last token that was read. The span begins at the start of a word, ends at the end of
     one, and has at most `max_tokens`. None where the text has no word, or nothing was copied. Costs one call of the
@@ -37,18 +25,16 @@ def copy_span(
     ids, ends = model.tokenizer.encode_offsets(" " + text)
     tokens, stops = [int(token) for token in ids], [max(0, int(end) - 1) for end in ends]
     starts = [0, *stops[:-1]]
-    places = [place for place in range(len(tokens)) if _begins_word(text, starts[place])]  # where it may go on
-    end_token = model.tokenizer.encode(stop)[-1]
-    length, total = 0, 0.0
+    # The same tokens may stand in several places: all of them are followed until the copy tells them apart.
+    places = [place for place in range(len(tokens)) if _begins_word(text, starts[place])]
+    end_token, length = model.tokenizer.encode(stop)[-1], 0
     while places and length < max_tokens:
         allowed = {tokens[place] for place in places if place < len(tokens)}
         may_end = length > 0 and any(_ends_word(text, stops[place - 1]) for place in places)
         choices = sorted(allowed | ({end_token} if may_end else set()))
         if not choices:
             break
-        log_p = _log_p(model, last_hidden)
-        best = choices[int(torch.argmax(log_p[torch.tensor(choices)]))]
-        total += float(log_p[best])
+        best = choices[int(torch.argmax(_log_probs(model, last_hidden)[torch.tensor(choices)]))]
         if best == end_token and may_end:
             places = [place for place in places if _ends_word(text, stops[place - 1])]
             break
@@ -57,22 +43,19 @@ def copy_span(
         hidden, state = read_any(model.network, [best], state)
         assert hidden is not None
         last_hidden = hidden
-    return _trimmed(text, starts, stops, places, length, total / (length + 1))
-
-
-def _trimmed(
-    text: str, starts: Sequence[int], stops: Sequence[int], places: Sequence[int], length: int, nats: float
-) -> Span | None:
-    """The span of the `length` tokens before the first of `places`, whole words, without what stands around it."""
     if not places or not length:
         return None
-    start, end = starts[places[0] - length], stops[places[0] - 1]
+    return _whole_words(text, starts[places[0] - length], stops[places[0] - 1])
+
+
+def _whole_words(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """The span with its last word completed, without white space and punctuation at its ends."""
     while start < end < len(text) and text[end - 1].isalnum() and text[end].isalnum():
         end += 1
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     end = start + len(piece.strip().rstrip(".,;:"))
-    return Span(start, end, nats) if end > start else None
+    return (start, end) if end > start else None
 
 
 def _begins_word(text: str, place: int) -> bool:
@@ -86,6 +69,6 @@ def _ends_word(text: str, place: int) -> bool:
 
 
 @torch.inference_mode()
-def _log_p(model: Model, last_hidden: Tensor) -> Tensor:
+def _log_probs(model: Model, last_hidden: Tensor) -> Tensor:
     """Of the next token [v], float32 on the CPU."""
     return torch.log_softmax(model.network.logits(last_hidden)[0, -1].float().cpu(), dim=-1)
