@@ -1,4 +1,4 @@
-"""Fits the constants of `famcli ask` (famcli/tasks/weighing.py) on training splits and prints them.
+"""Fits the constants of `famcli ask` (famcli/tasks/ask/ranking.py) on training splits and prints them.
 
     python -m benchmarks.ask_constants CORPUS [--model NAME] [--documents 6] [--questions 100] [--weighed 30]
 
@@ -27,16 +27,16 @@ from benchmarks.quality.qa_sets import Rules, by_group, is_right, read_items
 from benchmarks.quality.qa_texts import byte_spans, index_without_network, placed_documents
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
-from famcli.tasks.ask.likelihood import QuestionLikelihood
-from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.likelihood import question_gains
 from famcli.tasks.ask.ranking import (
     FEATURES,
     NUM_CANDIDATES,
-    NUM_WEIGHED,
-    Terms,
-    ranked_by_network,
+    NUM_RERANKED,
+    Question,
+    rank_passages,
+    rerank,
     sentence_features,
-    weigh,
+    term_shares,
 )
 
 TOKENS = 100_000
@@ -87,11 +87,11 @@ def rows_of(
         spans = byte_spans(document)
         drawn = rng.permutation(len(document.asked))[:questions]
         parsed = [Question.parse(document.asked[at].item.question) for at in drawn]
-        found = [weigh(index, question) for question in parsed]
-        pairs = [(at, one.passage.text) for at, some in enumerate(found[:weighed]) for one in some[:NUM_WEIGHED]]
-        gains = iter(QuestionLikelihood(model, [one.text for one in parsed], "on").gains(pairs))
+        found = [rank_passages(index, question) for question in parsed]
+        pairs = [(at, one.passage.text) for at, some in enumerate(found[:weighed]) for one in some[:NUM_RERANKED]]
+        gains = iter(question_gains(model, [one.text for one in parsed], "on", pairs))
         found = [
-            ranked_by_network(some, [next(gains) for _ in some[:NUM_WEIGHED]]) if place < weighed else some
+            rerank(some, [next(gains) for _ in some[:NUM_RERANKED]]) if place < weighed else some
             for place, some in enumerate(found)
         ]
         for place, (at, question, some) in enumerate(zip(drawn, parsed, found, strict=True)):
@@ -102,7 +102,7 @@ def rows_of(
             sentences = None
             if kind == "answerable" and right.any():
                 best = some[int(np.flatnonzero(right)[0])]
-                values = np.array(sentence_features(best.passage, Terms(question, index)))
+                values = np.array(sentence_features(best.passage, term_shares(question, index)))
                 overlap = [max(token_f1(a, s.text, recall=True) for a in item.answers) for s in best.passage.sentences]
                 sentences = values, (np.array(overlap) >= max(0.6, max(overlap))).astype(float)
             yield Row(number, subject, kind, place < weighed, x, right, sentences)
@@ -212,18 +212,18 @@ def report(rows: list[Row]) -> None:
 
 def first_ones(row: Row) -> Row:
     """The candidates that the network weighs."""
-    return replace(row, x=row.x[:NUM_WEIGHED], right=row.right[:NUM_WEIGHED])
+    return replace(row, x=row.x[:NUM_RERANKED], right=row.right[:NUM_RERANKED])
 
 
 def print_confidence(rows: list[Row], weights: Array) -> None:
-    """The logistic regression on the best passage's signs (see `Weighed.signs`), and what thresholds come to."""
+    """The logistic regression on the best passage's signs (coverage, margin, lead), and what thresholds come to."""
     signs, right = list[list[float]](), list[float]()
     for row in rows:
         scores = row.x @ weights
         best = int(np.argmax(scores))
         others = np.delete(scores, best)
         margin = scores[best] - (others.max() if len(others) else 0.0)
-        signs.append([row.x[best, 1], margin, scores[best] - scores.sum() / NUM_WEIGHED])
+        signs.append([row.x[best, 1], margin, scores[best] - scores.sum() / NUM_RERANKED])
         right.append(float(row.answered and row.right[best]))
     x = np.array(signs)
     fitted = fit_logistic(x, np.array(right))

@@ -40,7 +40,7 @@ from famcli.synthetic.facts import facts
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.asked_text import AskedText, TextReader
-from famcli.tasks.ask.question import Question as Asked
+from famcli.tasks.ask.ranking import Question as Asked
 from famcli.text.passages import Passage
 
 TASKS = {"overturned": "qa1", "two facts": "qa2"}
@@ -88,7 +88,7 @@ def judged(model: Model, story: Story) -> dict[str, bool]:
         path.write_text(story.text, encoding="utf-8")
         for mode in ("on", "frozen"):
             text = _read(model, path, mode)
-            (weighed,) = Answerer(text).weighed([Asked.parse(asked)])
+            (weighed,) = Answerer(text).ranked([Asked.parse(asked)])
             found = [one.passage for one in weighed[:_PASSAGES]]
             right[f"memory {mode}"] = _chooses_right(model, text, [], story.question)
             right[f"ask {mode}"] = _chooses_right(model, text, sorted(found, key=lambda one: one.span), story.question)
@@ -104,7 +104,7 @@ def _read(model: Model, path: Path, mode: MemoryMode) -> AskedText:
     reading = TextReader(model, mode)
     for _ in reading.events([path]):
         pass
-    return reading.text
+    return reading.text()
 
 
 def _chooses_right(model: Model, text: AskedText | None, passages: Sequence[Passage], question: RecallQuestion) -> bool:

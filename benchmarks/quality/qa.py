@@ -12,21 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from benchmarks.quality.qa_bm25 import LibraryBM25
 from benchmarks.quality.qa_network import block_gains, ranked_by_gain
 from benchmarks.quality.qa_scores import best_f1, exact_match
 from benchmarks.quality.qa_sets import PlacedDocument, is_right
 from benchmarks.quality.qa_texts import byte_spans
 from famcli.checkpoint.model import Model
-from famcli.nn import MemoryMode, State
-from famcli.reading.engine import read_any, start_state
+from famcli.nn import MemoryMode
 from famcli.tasks.ask.answering import Answerer, AnswerStyle, AskConfig
 from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.asked_text import AskedText, TextReader
-from famcli.tasks.ask.question import Question
-from famcli.tasks.ask.ranking import FEATURES, Weighed, weigh
+from famcli.tasks.ask.likelihood import fresh_start
+from famcli.tasks.ask.ranking import FEATURES, Question, RankedPassage, rank_passages
 from famcli.tasks.task import Advance
 from famcli.text.passages import Passage
 
@@ -135,7 +132,7 @@ def judge(
             scores=[[] for _ in document.asked],
         )
         first = _read(model, path, config.modes[0], on_tokens)
-        weighed = Answerer(first).weighed(asked.questions)
+        weighed = Answerer(first).ranked(asked.questions)
         bm25 = LibraryBM25(first.index)
         by_bm25 = [bm25.ranked(question.text, _DEEP) for question in asked.questions]
         rankings = _rankings(first, asked, weighed, by_bm25)
@@ -148,7 +145,7 @@ def judge(
         answers = _ask(first, asked, weighed, by_bm25, config)
         for mode in config.modes[1:]:
             other = _read(model, path, mode, on_tokens)
-            own = Answerer(other).weighed(asked.questions)
+            own = Answerer(other).ranked(asked.questions)
             for number, some in enumerate(own):
                 rankings[number][f"famcli, {mode}"] = [one.passage for one in some[:_DEEP]]
             _ask(other, asked, own, [], config)
@@ -180,17 +177,17 @@ def _read(
     for event in reading.events([path], first):
         if isinstance(event, Advance):
             on_tokens(event.num_tokens)
-    return reading.text
+    return reading.text()
 
 
 def _rankings(
-    text: AskedText, asked: _Asked, weighed: list[list[Weighed]], by_bm25: list[list[int]]
+    text: AskedText, asked: _Asked, weighed: list[list[RankedPassage]], by_bm25: list[list[int]]
 ) -> list[dict[str, list[Passage]]]:
     """The first passages of each ranker for each question."""
     return [
         {
             "famcli": [one.passage for one in some[:_DEEP]],
-            "words": [one.passage for one in weigh(text.index, question)[:_DEEP]],
+            "words": [one.passage for one in rank_passages(text.index, question)[:_DEEP]],
             "bm25": [text.index.passage(number) for number in numbers],
         }
         for question, some, numbers in zip(asked.questions, weighed, by_bm25, strict=True)
@@ -200,7 +197,7 @@ def _rankings(
 def _ask(
     text: AskedText,
     asked: _Asked,
-    weighed: list[list[Weighed]],
+    weighed: list[list[RankedPassage]],
     by_bm25: list[list[int]],
     config: QaConfig,
     system: str = "famcli",
@@ -213,7 +210,7 @@ def _ask(
     given = [_last(plain.answer(question, some)) for question, some in zip(asked.questions, weighed, strict=True)]
     for answer in given:
         asked.citations.check(answer)
-    hidden, state = _fresh(text)
+    hidden, state = fresh_start(text.model, text.memory_mode)
     alone = replace(text, state=state, last_hidden=hidden)
     for style in config.styles:
         always = AskConfig(style=style, threshold=0.0, max_answer_tokens=config.max_answer_tokens)
@@ -225,7 +222,7 @@ def _ask(
             asked.citations.check(answer)
             asked.scores[number].append(_scored(asked, number, answer, system, style, text.memory_mode))
             if by_bm25:
-                best = [_unweighed(text.index.passage(one)) for one in by_bm25[number][:1]]
+                best = [_unranked(text.index.passage(one)) for one in by_bm25[number][:1]]
                 answer = _last(baseline.answer(question, best))
                 asked.scores[number].append(_scored(asked, number, answer, "bm25", style, text.memory_mode))
     return given
@@ -235,7 +232,7 @@ def _ask_first(
     model: Model,
     path: Path,
     asked: _Asked,
-    weighed: list[list[Weighed]],
+    weighed: list[list[RankedPassage]],
     config: QaConfig,
     on_tokens: Callable[[int], None],
 ) -> None:
@@ -252,15 +249,8 @@ def _scored(asked: _Asked, number: int, answer: Answer, system: str, style: str,
     return AnswerScore(system, style, mode, exact_match(right, given), best_f1(right, given))
 
 
-def _fresh(text: AskedText) -> tuple[Tensor | None, State]:
-    """The state of the same network that has read nothing."""
-    tokenizer, network = text.model.tokenizer, text.model.network
-    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    return read_any(network, bos, start_state(network, text.memory_mode))
-
-
-def _unweighed(passage: Passage) -> Weighed:
-    return Weighed(passage, (0.0,) * len(FEATURES))
+def _unranked(passage: Passage) -> RankedPassage:
+    return RankedPassage(passage, (0.0,) * len(FEATURES))
 
 
 def _last(events: Iterator[object]) -> Answer:

@@ -17,7 +17,7 @@ from famcli.documents.opening import open_source
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent
 from famcli.reading.reader import Reader
-from famcli.tasks.ask.likelihood import QuestionLikelihood
+from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
 from famcli.tasks.ask.passage_index import PassageIndex
 
 
@@ -29,13 +29,16 @@ def block_gains(
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The bytes at which the blocks of a file end [blocks], and each one's gain for each question [q, blocks]."""
-    likelihood = QuestionLikelihood(model, questions, memory_mode)
-    reader, before = Reader(model, memory_mode=memory_mode), np.array(likelihood.at_start)
+    hidden, state = fresh_start(model, memory_mode)
+    reader, before = (
+        Reader(model, memory_mode=memory_mode),
+        np.array(question_likelihoods(model, questions, state, hidden)),
+    )
     ends, gains = list[int](), list[NDArray[np.float64]]()
     for event in reader.read([open_source(path, encoding="utf-8")]):
         if isinstance(event, BlockEvent):
             on_tokens(event.num_tokens)
-            after = np.array(likelihood.after(reader.state, reader.last_hidden))
+            after = np.array(question_likelihoods(model, questions, reader.state, reader.last_hidden))
             ends.append(event.span[1])
             gains.append(after - before)
             before = after

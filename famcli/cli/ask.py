@@ -26,10 +26,12 @@ from famcli.cli.options import (
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work
 from famcli.errors import UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answering import AskConfig
-    from famcli.tasks.ask.ask import Ask, AskResult
+    from famcli.tasks.ask.answers import AskResult
+    from famcli.tasks.ask.ask import Ask
     from famcli.tasks.report.record import Recorder
 
 
@@ -86,9 +88,9 @@ def ask(
     with Work(common) as work:
         names = [] if load else work.check_documents(texts, documents)
         asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
-        from famcli.tasks.ask.question import Question
+        from famcli.tasks.ask.ranking import check_questions
 
-        Question.check(asked)
+        check_questions(asked)
         model = work.open_model(load)
         config = make_config(answering, documents, memory_mode, 3, question_first)
         cache = readings.open() if readings.readings_limit and not load else None
@@ -104,7 +106,7 @@ def ask(
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
                 work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
                 results.append(task.result())
-                found += task.text.has_text
+                found += task.text().has_text
                 shown.result(results[-1])
                 if html is not None and recorder is not None:
                     _write_report(html, results[-1], task, recorder)
@@ -112,7 +114,7 @@ def ask(
             if work.interrupted:
                 break
         if work.form == "json":
-            objects = [result.to_json() for result in results]
+            objects = [to_json(result) for result in results]
             work.output.json({"files": objects} if each else objects[0])
         work.finish(found)
         if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
@@ -142,14 +144,14 @@ def make_config(
 
 
 def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) -> None:
-    from famcli.tasks.ask.ask_report import report_of, texts_of
+    from famcli.tasks.ask.answers import report_of, texts_of
     from famcli.tasks.report.page import write_report
 
     facts = [describe_reading(result), f"{result.model}, memory {result.memory_mode}"]
     facts += ["Partial: interrupted before the end of the input."] * result.partial
     facts += ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
-    write_report(path, report, texts_of(task.text, recorder), recorder)
+    write_report(path, report, texts_of(task.text(), recorder), recorder)
 
 
 def _divided(words: list[str], files: list[str]) -> tuple[list[str], list[str]]:

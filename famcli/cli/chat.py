@@ -31,6 +31,7 @@ from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
 from famcli.errors import FamcliError, UsageError
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answers import Answer
@@ -83,7 +84,7 @@ def chat(
         with closing(Ask(model, [], config, cache)) as task:
             work.follow(task.events_from_memory(load) if load else task.events(names))
             work.progress.close()
-            work.finish(task.text.has_text)
+            work.finish(task.text().has_text)
             work.notes.note(describe_reading(task.result()))
             _Conversation(work, task).run()
 
@@ -195,7 +196,7 @@ class _Conversation:
         if not argument:
             raise UsageError("name the file to write: /save notes.md")
         path = Path(os.path.expanduser(argument))  # Path.expanduser raises for a user that is not there
-        text = json.dumps(self._task.result().to_json(), ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(to_json(self._task.result()), ensure_ascii=False, indent=1) + "\n"
         if path.suffix != ".json":
             text = as_markdown(self._answers)
         try:

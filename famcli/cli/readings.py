@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,12 +32,12 @@ def readings(
     size = sum(entry.size for entry in entries)
     if form != "text":
         for entry in entries if form == "jsonl" else []:
-            out.json({"event": "reading", **entry.to_json()})
+            out.json({"event": "reading", **asdict(entry)})
         values = {"folder": str(cache.folder), "size": size, "limit": cache.limit, "removed": removed}
         if form == "jsonl":
             out.json({"event": "result", **values})
         else:
-            out.json({**values, "readings": [entry.to_json() for entry in entries]})
+            out.json({**values, "readings": [asdict(entry) for entry in entries]})
         return
     if clear:
         out.line(f"Removed {plural(removed, 'reading')} from {cache.folder}.")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from famcli.cli.render import describe_bytes
 from famcli.cli.work import Work, describe_counts, paragraphs
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
-    from famcli.tasks.ask.answers import Answer
-    from famcli.tasks.ask.ask import AskResult
+    from famcli.tasks.ask.answers import Answer, AskResult
 
 
 class AnswersShown:
@@ -29,10 +29,10 @@ class AnswersShown:
         """Show an event, if it is about an answer."""
         from famcli.tasks.ask.answering import AnswerText
         from famcli.tasks.ask.answers import Answer
-        from famcli.tasks.ask.ask import EarlierReading
+        from famcli.tasks.task import ReadCounts
 
-        if isinstance(event, EarlierReading):
-            size = describe_bytes(event.counts.num_bytes)
+        if isinstance(event, ReadCounts):
+            size = describe_bytes(event.num_bytes)
             self._work.notes.note(f"read before, so not again: {size} (see `famcli readings`)")
             return
         if self._work.form == "json":
@@ -59,7 +59,7 @@ class AnswersShown:
         for answer in result.answers[self._shown :]:
             self._answer(answer)
         if self._work.form == "jsonl":
-            values = result.to_json()
+            values = to_json(result)
             del values["answers"]
             self._work.output.json({"event": "result", **values})
             return
@@ -69,12 +69,10 @@ class AnswersShown:
             self._work.output.line("Partial: interrupted before the end of the input.", "yellow")
 
     def _answer(self, answer: Answer) -> None:
-        from famcli.tasks.ask.ask_report import place_of
-
         output, index = self._work.output, self._shown
         self._shown += 1
         if self._work.form == "jsonl":
-            output.json({"event": "answer", **answer.to_json()})
+            output.json({"event": "answer", **to_json(answer)})
             return
         if self._writing == index:
             output.line()
@@ -94,7 +92,7 @@ class AnswersShown:
             output.line(f"  {answer.doubt}", "yellow")
         for number, citation in enumerate(answer.citations, 1):
             mark = "quote verified" if citation.verified else "quote not verified"
-            output.line(f"  [{number}] {place_of(answer, number)}, {mark}:", "cyan")
+            output.line(f"  [{number}] {answer.described_place(number)}, {mark}:", "cyan")
             for paragraph in paragraphs(citation.text):
                 output.line(f"      {paragraph}")
 

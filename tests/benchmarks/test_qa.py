@@ -140,9 +140,9 @@ def test_indexing_without_the_network_is_that_of_reading(tmp_path: Path) -> None
     reading = TextReader(byte_model(BLOCK))
     for _ in reading.events([path]):
         pass
-    assert index.num_passages == reading.text.index.num_passages > 10
+    assert index.num_passages == reading.text().index.num_passages > 10
     for number in range(index.num_passages):
-        assert index.passage(number) == reading.text.index.passage(number)
+        assert index.passage(number) == reading.text().index.passage(number)
 
 
 # ----------------------------------------------------------------------------------------------------- scores

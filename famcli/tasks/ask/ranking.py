@@ -126,9 +126,7 @@ def likeness(shares: TermShares, words: Iterable[str]) -> float:
     present = set(words)
     beginnings = {word[:4] for word in present}
     return math.fsum(
-        share
-        for term, share in shares.items()
-        if term not in present and len(term) >= 4 and term[:4] in beginnings
+        share for term, share in shares.items() if term not in present and len(term) >= 4 and term[:4] in beginnings
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
+from famcli.plain import to_json
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText
 from famcli.reading.scoring import score_continuation
@@ -16,9 +17,8 @@ from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
-from famcli.tasks.ask.likelihood import QuestionLikelihood
-from famcli.tasks.ask.question import Question
-from famcli.tasks.ask.ranking import weigh
+from famcli.tasks.ask.likelihood import fresh_start, question_gains, question_likelihoods
+from famcli.tasks.ask.ranking import Question, rank_passages
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.read import ReadConfig, read
@@ -78,7 +78,7 @@ def test_it_finds_a_planted_sentence_and_quotes_it(place: float, tmp_path: Path)
     assert answer.citations[0].checked_against == "source"
     check_citations(result, path.read_bytes())
     assert result.counts.num_bytes == path.stat().st_size
-    assert json.dumps(result.to_json(), allow_nan=False)
+    assert json.dumps(to_json(result), allow_nan=False)
 
 
 @pytest.mark.parametrize(("encoding", "newline"), [("utf-8", "\r\n"), ("cp1252", "\n"), ("utf-16-le", "\n")])
@@ -117,19 +117,19 @@ def test_names_and_numbers_that_stand_nowhere_are_named(tmp_path: Path) -> None:
     answers = ask(byte_model(LARGE), list(asked), [path]).answers
     assert [answer.missing for answer in answers] == list(asked.values())
     assert answers[0].doubt == "Nowhere in what was read, in this form: Zeta, 2001."
-    assert answers[0].to_json()["missing"] == ["Zeta", "2001"]
+    assert to_json(answers[0])["missing"] == ["Zeta", "2001"]
     assert answers[1].doubt is None
 
 
-def test_of_many_questions_the_first_is_answered_before_all_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_questions_the_first_is_answered_before_all_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     answerer = Answerer(text_of(byte_model(LARGE), planted()))
-    weighed, weigh_all = list[int](), answerer.weighed
-    monkeypatch.setattr(answerer, "weighed", lambda some: weighed.append(len(some)) or weigh_all(some))
+    ranked, rank_all = list[int](), answerer.ranked
+    monkeypatch.setattr(answerer, "ranked", lambda some: ranked.append(len(some)) or rank_all(some))
     events = answerer.answers([QUESTION, OTHER] * 6)
     answers = [event for event in [next(events)] if isinstance(event, Answer)]
-    assert weighed == [8]
+    assert ranked == [8]
     answers += collect(list(events), Answer)
-    assert weighed == [8, 4]
+    assert ranked == [8, 4]
     assert [answer.question for answer in answers] == [QUESTION, OTHER] * 6
 
 
@@ -278,20 +278,21 @@ def test_what_a_lost_source_may_have_held_is_not_called_missing(tmp_path: Path) 
 
 def test_the_gain_of_a_passage_is_its_effect_on_the_question() -> None:
     model = byte_model(LARGE)
-    likelihood = QuestionLikelihood(model, [QUESTION, OTHER], "on")
-    assert len(likelihood.at_start) == 2
-    pairs = [(0, ""), (1, FACT * 3), (0, FACT), (1, "x")]
-    together = likelihood.gains(pairs)
+    questions, pairs = [QUESTION, OTHER], [(0, ""), (1, FACT * 3), (0, FACT), (1, "x")]
+    together = question_gains(model, questions, "on", pairs)
     assert together[0] == pytest.approx(0.0, abs=1e-5)
-    alone = QuestionLikelihood(model, [OTHER], "on")
-    assert likelihood.at_start[1] == pytest.approx(alone.at_start[0], rel=1e-5)
-    state, opening = alone._start, alone._opening + alone._questions[0]
-    ids = model.tokenizer.encode(FACT * 3) + opening
-    nll = score_continuation(model.network, state, ids, last_hidden=alone._start_hidden)
-    by_hand = -float(nll[-len(alone._questions[0]) :].mean()) - alone.at_start[0]
+    hidden, state = fresh_start(model, "on")
+    at_start = question_likelihoods(model, questions, state, hidden)
+    assert len(at_start) == 2
+    assert at_start[1] == pytest.approx(question_likelihoods(model, [OTHER], state, hidden)[0], rel=1e-5)
+    question = model.tokenizer.encode(f" {OTHER}")
+    ids = model.tokenizer.encode(FACT * 3) + model.tokenizer.encode("\n\nQuestion:") + question
+    nll = score_continuation(model.network, state, ids, last_hidden=hidden)
+    by_hand = -float(nll[-len(question) :].mean()) - at_start[1]
     assert together[1] == pytest.approx(by_hand, rel=1e-4)
-    assert [likelihood.gains([pair])[0] for pair in pairs] == pytest.approx(together, abs=1e-4)
-    assert likelihood.gains([]) == []
+    alone = [question_gains(model, questions, "on", [pair])[0] for pair in pairs]
+    assert alone == pytest.approx(together, abs=1e-4)
+    assert question_gains(model, questions, "on", []) == []
 
 
 def test_a_question_may_be_longer_than_a_block(tmp_path: Path) -> None:
@@ -326,11 +327,8 @@ def test_a_copy_is_whole_words_of_the_text_in_one_piece(seed: int) -> None:
     assert hidden is not None
     span = copy_span(model, state, hidden, text, 30)
     assert span is not None
-    assert text[span.start : span.end] == text[span.start : span.end].strip(" .,;:")
-    assert all(
-        not (0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum())
-        for place in (span.start, span.end)
-    )
+    assert text[slice(*span)] == text[slice(*span)].strip(" .,;:")
+    assert all(not (0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum()) for place in span)
     assert copy_span(model, state, hidden, " \u2026 ", 30) is None
 
 
@@ -390,7 +388,7 @@ def test_instructions_in_the_document_are_read_as_text(hostile: str, style: str,
     check_citations(result, path.read_bytes())
     assert not set(model.tokenizer.encode(hostile)) & control_ids(model.tokenizer)
     assert task._answerer is not None
-    asked, evidence = Question.parse(QUESTION), task._answerer.weighed([Question.parse(QUESTION)])[0][:1]
+    asked, evidence = Question.parse(QUESTION), task._answerer.ranked([Question.parse(QUESTION)])[0][:1]
     prompt = model.tokenizer.decode(task._answerer._prompt(asked, evidence))
     assert prompt == f"\n\n{evidence[0].passage.text}\n\nQuestion: {QUESTION}\nAnswer:"
 
@@ -403,7 +401,7 @@ def test_a_frame_may_have_its_places_in_any_order() -> None:
     ]:
         model = with_sidecar(byte_model(LARGE), prompts={"ask": frame})
         answerer = Answerer(text_of(model, "B {question}."))
-        found = weigh(answerer.text.index, Question.parse("B question?"))
+        found = rank_passages(answerer.text.index, Question.parse("B question?"))
         ids = answerer._prompt(Question.parse("A {passages}?"), found)
         assert model.tokenizer.decode(ids) == expected
 
@@ -413,7 +411,7 @@ def test_the_network_reads_the_evidence_in_the_order_of_the_text() -> None:
     first, later = "Nora went to the mill. " + "She waited. " * 50, "The golden mill is where Nora and Hugo went."
     answerer = Answerer(text_of(model, f"{first}\n\n{later}\n"))
     question = Question.parse("Where is the golden mill that Nora and Hugo went to?")
-    found = weigh(answerer.text.index, question)
+    found = rank_passages(answerer.text.index, question)
     assert len(found) > 1
     assert found[0].passage.span > found[1].passage.span
     prompt = model.tokenizer.decode(answerer._prompt(question, found[:2]))
@@ -424,4 +422,4 @@ def text_of(model: Model, text: str) -> AskedText:
     reading = TextReader(model)
     for _ in reading.events([pipe(text.encode())]):
         pass
-    return reading.text
+    return reading.text()
