@@ -95,7 +95,7 @@ def check_folder(path: str | os.PathLike[str], *, ignore_adapter: bool = False) 
 def checked_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTensor]:
     """The tensors that the weight files declare, once all names and shapes are those of the network's parameters."""
     try:
-        shapes = parameter_shapes(config.decoder, FamConfig(fam_length=0))
+        shapes = parameter_shapes(config.decoder, FamConfig().without_memory)
     except (ValueError, ArithmeticError) as error:
         raise _impossible(folder, error) from error
     stored = stored_weights(folder, config)

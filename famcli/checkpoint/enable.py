@@ -7,7 +7,7 @@ as sliding blocks with attention sinks (arXiv 2309.17453).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def enable(
         )
     checked = check_folder(folder)
     fam, notes = choose_fam(checked.config.decoder, **settings)
-    stored = checked.weights_and_prompt(replace(fam, fam_length=0))
+    stored = checked.weights_and_prompt(fam.without_memory)
     writes = has_chat_template(folder)
     if writes:
         notes = (*notes, "summaries will be written: the checkpoint has a chat template; mode extract quotes instead")

@@ -55,7 +55,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     checked = check_folder(located.path)
     folder, config = checked.path, checked.config
     sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
-    fam = sidecar.fam if sidecar else FamConfig(fam_length=0)
+    fam = sidecar.fam if sidecar else FamConfig().without_memory
     stored = checked.weights_and_prompt(fam)
     prompt, weights = stored.get(PROMPT_NAME), list(checked.weights.values())
     return CheckpointInfo(

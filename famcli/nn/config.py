@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, Field, dataclass, field, fields
+from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 MemoryUpdate = Literal["additive", "gated"]
@@ -227,6 +227,11 @@ class FamConfig:
     def visible_tokens(self) -> int:
         """Tokens that are visible at once: the closed blocks and the open one."""
         return (self.memory_segments + 1) * self.block_size
+
+    @property
+    def without_memory(self) -> FamConfig:
+        """The same without memory rows: block sliding window attention, for which a plain decoder's weights suffice."""
+        return replace(self, fam_length=0)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as they are stored."""

@@ -23,7 +23,7 @@ from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode, RopeConfig
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
-from famcli.nn.memory import compress, initial_memories, memory_keys_values, next_memory
+from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
 from famcli.nn.network import Network, State
 from famcli.nn.rope import Frequencies, inverse_frequencies
 from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
@@ -143,8 +143,10 @@ class Decoder(Network):
                 return self._initial[1]
         positions = torch.arange(-self.fam.fam_length, 0)[None]
         rotations = {kind: self._rotation(kind, positions) for kind in {layer.rope for layer in self.layers}}
-        prompt = self._scaled(self.memory_prompt.float())  # it enters the first layer as tokens do
-        made = initial_memories(self.layers, prompt, rotations)
+        rows, made = self._scaled(self.memory_prompt.float())[None], []  # the first layer gets it as it gets tokens
+        for layer in self.layers:
+            rows = layer(initial_memory, rows, rotations[layer.rope])
+            made.append(rows)
         if key is not None:
             self._initial = (key, made)
         return made

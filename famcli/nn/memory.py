@@ -9,13 +9,11 @@ layer's own:
     F'     = F_t-1 + Wo A                             the first update keeps nothing: F' = Wo A
     F_t    = F' + MLP(norm(F'))                       `next_memory`
 
-F_0 is the memory prompt, run up the layers (`initial_memories`). Gated (`memory_gate`, ours), a row with gate g becomes
+F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_gate`, ours), a row with gate g becomes
 F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')). Shapes: see network.py.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -25,19 +23,11 @@ from famcli.nn.layers import Layer
 from famcli.nn.rotary import Call, Rotation
 
 
-def initial_memories(layers: Sequence[Layer], prompt: Tensor, rotations: Mapping[str | None, Rotation]) -> list[Tensor]:
-    """F_0 of each layer [1, f, d]: the prompt's rows [f, d] go up the layers and attend to one another only.
+def initial_memory(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:
+    """F_0 [1, f, d] of a layer from that of the layer below it (of the first layer: from the prompt).
 
-    rotations: to the f positions before the first block, by `Layer.rope`.
+    The rows attend to one another only. rotate: to the f positions before the first block.
     """
-    rows, memories = prompt.float()[None], []
-    for layer in layers:
-        rows = layer(_read_prompt, rows, rotations[layer.rope])
-        memories.append(rows)
-    return memories
-
-
-def _read_prompt(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:
     normed = layer.attention_input(rows)
     (keys, values), queries = layer.self_attn.keys_values(normed), layer.self_attn.queries(normed)
     attended = attend(rotate(queries), [(rotate(keys), values)], causal=False, **layer.self_attn.scoring)
