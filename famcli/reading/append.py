@@ -53,7 +53,8 @@ def open_append(
 
 def _refuse_moved(mark: Cursor, file: str | os.PathLike[str]) -> None:
     """Raise MemoryFileError for a file that was moved since it was read."""
-    if not Path(file).is_file():  # a pipe can be read only once
+    # Hashing reads the file, and a pipe can be read only once.
+    if not Path(file).is_file():
         return
     for source in mark.sources:
         if source.path is None or source.sha256 is None or not source.num_bytes or Path(source.path).exists():
@@ -99,6 +100,7 @@ class _Chained(io.RawIOBase):
         if self._first:
             data, self._first = self._first[:wanted], self._first[wanted:]
         else:
+            # `read` would wait until the buffer is full, and a watched pipe would seem to stand still.
             data = getattr(self._rest, "read1", self._rest.read)(wanted)
         buffer[: len(data)] = data
         return len(data)

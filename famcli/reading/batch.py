@@ -9,6 +9,7 @@ from torch import Tensor
 
 from famcli.nn import Network, State
 from famcli.reading.engine import Tokens, as_batch, read_calls
+from famcli.reading.scoring import score_continuation
 
 
 def pad_runs(network: Network, runs: Sequence[Tokens]) -> Tensor:
@@ -42,3 +43,18 @@ def read_side_by_side(network: Network, state: State, runs: Sequence[Tokens], wa
                 found[row].append(hidden[row, begin:end].clone())
         first += ids.shape[1]
     return [torch.cat(parts) if parts else hidden.new_empty(0, network.config.hidden_size) for parts in found]
+
+
+@torch.inference_mode()
+def score_continuations(
+    network: Network, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
+) -> list[Tensor]:
+    """`score_continuation` for several runs of different lengths after one state of batch one, in one batch.
+
+    Costs len(runs) copies of the state, which are not kept.
+    """
+    if not runs:
+        return []
+    before = None if last_hidden is None else last_hidden.expand(len(runs), -1, -1)
+    nll = score_continuation(network, copies(state, len(runs)), pad_runs(network, runs), last_hidden=before)
+    return [row[: len(run)] for row, run in zip(nll, runs, strict=True)]

@@ -48,6 +48,7 @@ class TextEvent:
     piece: Piece
 
 
+# eq=False, here and below: the equality of a dataclass asks arrays and tensors for one truth value, which they lack.
 @dataclass(frozen=True, eq=False)
 class BlockEvent:
     """Tokens of one source that were read in one go: one block, or less of it at the edges of a source.

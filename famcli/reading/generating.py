@@ -134,6 +134,7 @@ def generate(
         if text:
             written += text
             yield GeneratedText(text)
+        # Also after the last token: another turn may follow, and needs all of this one in the state.
         read, state = read_any(network, [token], state)
         assert read is not None
         hidden = read
@@ -155,6 +156,7 @@ def _logits(model: Model, hidden: Tensor, forbidden: Tensor) -> Tensor:
 def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
     """Ids that are never drawn: control tokens, and rows of the embedding that no token uses."""
     tokenizer, size = model.tokenizer, model.network.config.vocab_size
+    # Rows behind the vocabulary only round the embedding's size up: nothing ever trained their logits.
     ids = {*control_ids(tokenizer), *range(tokenizer.vocab_size, size)}
     ids |= {special for special in (tokenizer.bos_id, tokenizer.eos_id) if special is not None}
     if not config.ignore_end:
@@ -182,12 +184,14 @@ def choose(logits: Tensor, recent: Tensor, config: GenerationConfig, generator: 
         kept = kept[: config.top_k]
     probabilities = kept.softmax(0)
     keep = probabilities >= config.min_p * probabilities[0]
-    keep &= probabilities.cumsum(0) - probabilities < config.top_p  # what comes before does not reach it yet
+    # The token that reaches top_p is kept too: what counts is what comes before it.
+    keep &= probabilities.cumsum(0) - probabilities < config.top_p
     probabilities = torch.where(keep, probabilities, 0.0)
     return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
 def _penalized(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
+    # A token is penalized once, however often it occurs.
     seen = torch.unique(recent)
     values = logits[seen]
     return logits.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))

@@ -116,12 +116,14 @@ def _tensors(mark: Cursor, kind: MemoryKind) -> dict[str, Tensor]:
 
 def _alone(tensor: Tensor) -> Tensor:
     """On the CPU, contiguous, and sharing its storage with nothing."""
+    # safetensors refuses tensors that share storage; rows of the open block are views of a storage with room to spare.
     tensor = tensor.detach().cpu().contiguous()
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
     try:
+        # Private: the file holds text that was read, or what can be made to repeat it.
         with atomic_file(path, private=True) as beside:
             save_file(tensors, beside, metadata(info, tensors))
     except (OSError, SafetensorError) as error:
@@ -162,6 +164,7 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
         num_blocks=info.num_blocks,
         progress=info.progress,
     )
+    # The checksum guards against damage; these checks against a file that was made to fit its checksum.
     position = tensors["state.position"][0] if info.kind == "full" else info.position
     if not len(ids) == len(starts) == len(ends) or int(position) != info.position or info.position < info.fill:
         raise opened.damaged("its tokens and positions do not fit together")
@@ -175,6 +178,7 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
 
 def _read_again(mark: Cursor, info: MemoryFileInfo, memory: Tensor, model: Model) -> Cursor:
     """A cursor of kind "memory" with its state: the open block is read again behind the memory, without segments."""
+    # Nothing of the closed blocks is in the file: a token sees the memory and the open block alone.
     start = mark.state
     state = replace(
         start.with_memories(torch.split(memory.to(model.device), 1)),

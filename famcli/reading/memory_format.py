@@ -90,7 +90,8 @@ class MemoryFileInfo:
         """The JSON object in the file's metadata."""
         values = asdict(self) | self.fam.to_json()
         del values["fam"]
-        return json.dumps(values, sort_keys=True)  # ASCII: a file may have a name that is no Unicode
+        # Escaped to ASCII: the name of a source may hold bytes that are not Unicode, which safetensors refuses.
+        return json.dumps(values, sort_keys=True)
 
 
 def check_save(
@@ -99,7 +100,8 @@ def check_save(
     """Refuse to save where there is something that may not be replaced, or nothing to append to. Raises UsageError."""
     if not is_utf8(path):
         raise UsageError(f"{path}: {_NO_UTF8}")
-    if append:  # whether it is a memory file is seen on loading it
+    # With append, loading shows whether it is a memory file.
+    if append:
         if not path.exists():
             raise UsageError(f"{path} does not exist, so there is nothing to append to: read without appending")
         return
@@ -116,7 +118,8 @@ def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
-        if tensor.numel():  # an empty one may have strides that no view allows
+        # An empty tensor may have strides that no view allows.
+        if tensor.numel():
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -141,7 +144,8 @@ class OpenedMemoryFile:
                 first = file.read(_FIRST_BYTES)
             if not begins_safetensors(first):
                 raise MemoryFileError(f"{path} is not a memory file or checkpoint: `famcli read` makes a memory file")
-            opened = cast(Any, safe_open(path, framework="np"))  # untyped; loads no torch
+            # As numpy: `famcli inspect` must not wait for torch to load. safetensors has no types for it.
+            opened = cast(Any, safe_open(path, framework="np"))
         except FileNotFoundError as error:
             raise MemoryFileError(f"{path}: no such memory file; `famcli read` makes one") from error
         except OSError as error:
@@ -178,6 +182,7 @@ class OpenedMemoryFile:
                 good = good and all(size in (-1, there) for size, there in zip(sizes, shape, strict=True))
             if not good:
                 raise self.damaged(f"tensor {name} has shape {shape} and type {dtype}, which does not fit")
+        # Copies: a mapped file that is replaced or cut short while it is in use would end the process.
         tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in self.names}
         if checksum(self.info_text, tensors) != self.sha256:
             raise self.damaged("its contents do not match its checksum")
@@ -247,6 +252,7 @@ def _wanted(
 def _parse_info(path: Path, text: str) -> MemoryFileInfo:
     try:
         values = json.loads(text)
+        # The keys of FamConfig lie among the others: the first files were written before there was one codec for it.
         settings = {each.name for each in fields(FamConfig)} & set(values)
         fam = FamConfig.from_json({name: values.pop(name) for name in settings})
         sources = tuple(SourceRecord(**_checked(SourceRecord, one)) for one in values.pop("sources"))
@@ -268,6 +274,7 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
         value, types = values[each.name], allowed.get(str(each.type), (str,))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise ValueError(f"{each.name} is {str(value)[:40]!r}")
+        # Below 2^62 two of them can be added without overflow where they become int64.
         if isinstance(value, int) and not 0 <= value < 1 << 62:
             raise ValueError(f"{each.name} is {value}")
     if extra := set(values) - {each.name for each in fields(kind)}:

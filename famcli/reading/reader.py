@@ -87,10 +87,7 @@ class Reader:
 
     @property
     def state(self) -> State:
-        """After the last token that was reported. In memory mode "compare": the one with the memory on.
-
-        It was made in inference mode: read on from it with `engine`, `scoring` and `generating`.
-        """
+        """After the last token that was reported, made in inference mode. In "compare": the one with the memory on."""
         return self._view.states[0]
 
     @property
@@ -232,6 +229,7 @@ class Reader:
 
     def _begin(self, document: Source, named: bool) -> NDArray[np.int32]:
         """A new source: what the last one held back is read for good. Returns the tokens that stand before it."""
+        # Only a source that is over is certain to its last token, and a new one ends it.
         self.finish()
         at, records = self._view, self._records(hashed=True)
         tokenizer, ids = self.model.tokenizer, list[int]()

@@ -213,6 +213,7 @@ class _Growth:
 
     def __call__(self) -> bool:
         try:
+            # Nothing comes while the file does not grow, and the reader reports nothing: saving is due here too.
             self._meanwhile()
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
@@ -223,6 +224,7 @@ class _Growth:
         except OSError:
             self.problem = f"{self._document.name} is not there any more"
             return False
+        # By device and inode: logs are rotated by renaming, and the new file has the old name.
         if not os.path.samestat(found, self._file):
             self.problem = f"{self._document.name} was replaced by another file"
         elif found.st_size < self._document.start + self._document.bytes_read:

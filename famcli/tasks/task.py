@@ -27,7 +27,8 @@ FEW_BYTES = 1.5
 Result = TypeVar("Result", covariant=True)
 
 _TOKENS_TO_JUDGE = 4096
-_VOCABULARY_TO_JUDGE = 1024  # a smaller one has no words: few bytes a token are its nature
+# A smaller vocabulary has no words: few bytes a token are its nature.
+_VOCABULARY_TO_JUDGE = 1024
 
 
 class Task(Protocol[Result]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from famcli.reading.batch import score_continuations
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.scoring import SLICE, cross_entropy, score_continuation, score_continuations
+from famcli.reading.scoring import SLICE, cross_entropy, score_continuation
 from famcli.tokens.bytes import ByteTokenizer
 from tests.reading.support import tiny_model
 

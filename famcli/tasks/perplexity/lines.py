@@ -51,6 +51,7 @@ class LineCollector:
         for match in _LINE.finditer(text):
             if self._start is None:
                 self._start = int(offsets[match.start()])
+            # A line may be as long as the file; only its beginning is kept.
             room = MAX_LINE_TEXT - len(self._text)
             self._text += match[0].rstrip("\r\n")[:room] if match[0].endswith("\n") else match[0][:room]
             self._length += len(match[0])
@@ -93,6 +94,7 @@ class AlertRule:
     def judge(self, bits_per_byte: float) -> Alert | None:
         """An alert if the next line stands out from those before it; the line is remembered either way."""
         alert = None
+        # The line itself is left out of its own median, so that a burst of odd lines is seen from the first on.
         if len(self._recent) >= MIN_LINES:
             recent = np.fromiter(self._recent, np.float64, len(self._recent))
             median = float(np.median(recent))
