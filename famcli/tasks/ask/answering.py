@@ -40,7 +40,8 @@ from famcli.text.sentences import Sentence
 from famcli.text.words import variants
 
 CHANGED = "a source was changed since it was read: what no longer stands in it is not cited"
-_TOGETHER = 8  # questions whose passages are ranked before the first of them is answered
+# Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
+_TOGETHER = 8
 AnswerStyle = Literal["extract", "sentence", "span", "write"]
 
 
@@ -132,6 +133,7 @@ class Answerer:
         """
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
+        # Where a memory file has lost its sources, the network can still write from its memory alone.
         if self.style == "write" and (evidence or not self.text.readable):
             yield (yield from self._write(number, question, evidence, citations, best))
         elif evidence:
@@ -234,6 +236,7 @@ class Answerer:
         citations: tuple[Citation, ...],
         confidence: float,
     ) -> Generator[AnsweringEvent, None, Answer]:
+        # Checkpoints are trained to end an answer with a line break (`prompts.ANSWER`).
         settings = GenerationConfig(max_tokens=self.config.max_answer_tokens, stop=("\n",))
         ids, text = self._prompt(question, evidence), ""
         for event in generate(self.text.model, self.text.state, ids, settings, last_hidden=self.text.last_hidden):

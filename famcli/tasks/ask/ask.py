@@ -78,6 +78,7 @@ class Ask:
         """
         given = documents if isinstance(documents, Iterator) else list(documents)
         paths = [] if isinstance(given, Iterator) else _regular_files(given)
+        # A reading that began with questions serves no others, so it is neither kept nor looked for.
         if self._cache is not None and paths and not self.config.question_first:
             yield from self._read_or_find(self._cache, paths)
         else:
@@ -120,6 +121,7 @@ class Ask:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
         missing, text = self.questions[len(self._answers) :], self.text()
         if missing:
+            # After Ctrl-C nobody wants to wait until an answer is written.
             config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
             answerer = Answerer(text, config)
             self._answers += [_of_a_part(one) for one in answerer.answers(missing) if isinstance(one, Answer)]
@@ -213,5 +215,6 @@ def _of_a_part(answer: Answer) -> Answer:
 
 def _regular_files(documents: Sequence[Source | str | PathLike[str]]) -> list[Path]:
     """The documents as paths of regular files; none where one of them is something else."""
+    # A pipe cannot be hashed before it is read, so a reading of one cannot be looked up.
     paths = [Path(one) for one in documents if not isinstance(one, Source) and str(one) != "-"]
     return paths if len(paths) == len(documents) and all(path.is_file() for path in paths) else []

@@ -155,6 +155,7 @@ class TextReader:
             assert self._builder is not None, "a source begins before its text"
             self._builder.feed(event.piece)
         elif isinstance(event, BlockEvent) and event.closed:
+            # Not before: an interrupted reading must not cite what the network has not read.
             self._add(event.span[1])
         elif isinstance(event, SourceEnd):
             self._add(None)
@@ -237,6 +238,7 @@ def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, 
             for passage in passages:
                 text.index.add(passage)
             yield Advance(num_bytes, 0)
+        # `read --append` goes on with the last source only.
         if number == len(text.sources) - 1 and (reason := _why_more(record, memory_file)):
             yield from tracker.warn(reason)
     return replace(text, warnings=tuple(tracker.warnings), readable=readable, searched=searched)

@@ -49,6 +49,7 @@ def question_gains(
     opening, tails = model.tokenizer.encode(QUESTION_OPENING), [_question_ids(model, one) for one in questions]
     runs = [model.tokenizer.encode(text) + opening + tails[at] for at, text in pairs]
     gains = [0.0] * len(pairs)
+    # Runs are filled up to the longest one of their batch: sorted, they waste little.
     order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
     for first in range(0, len(order), _ROWS):
         batch = order[first : first + _ROWS]
@@ -60,6 +61,7 @@ def question_gains(
 
 
 def _question_ids(model: Model, question: str) -> list[int]:
+    # With the space that stands before a question in `prompts.QUESTION`.
     return model.tokenizer.encode(" " + question)
 
 

@@ -69,6 +69,7 @@ class PassageIndex:
         except (sqlite3.Error, OSError) as error:
             file = "a temporary file" if path is None else path
             raise DocumentError(f"{file}: the passage index cannot be used ({error}); check its folder") from error
+        # An index that nobody closes is closed with the process, and a temporary one must not stay on the disk.
         self._close = weakref.finalize(self, self._base.close)
         self.num_passages = int(count)
         self._num_terms = sum(int(_numbers(data).sum()) for (data,) in self._base.execute("SELECT lengths FROM parts"))
@@ -157,6 +158,7 @@ class PassageIndex:
 
 
 def _blob(numbers: Sequence[int] | Sequence[tuple[int, int]]) -> bytes:
+    # In one byte order, whatever the machine: a kept reading may be moved.
     return np.asarray(numbers, dtype="<u4").tobytes()
 
 

@@ -154,6 +154,7 @@ def rank_passages(index: PassageIndex, question: Question, count: int = NUM_CAND
 
 def rerank(passages: Sequence[RankedPassage], gains: Sequence[float]) -> list[RankedPassage]:
     """The first of `passages` with the gains that the network gave them, best first, then the others as they were."""
+    # How likely a question is at all differs from one to the next: only its difference between passages says something.
     mean = math.fsum(gains) / max(1, len(gains))
     held = [min(1.0, max(-1.0, gain - mean)) for gain in gains]
     seen = [replace(one, features=(*one.features[:-1], gain)) for one, gain in zip(passages, held, strict=False)]
@@ -243,6 +244,7 @@ def best_sentence(passage: Passage, question: Question, index: PassageIndex) -> 
     """
     rows = sentence_features(passage, term_shares(question, index))
     values = [math.fsum(w * x for w, x in zip(_SENTENCE_WEIGHTS, row, strict=True)) for row in rows]
+    # Half a quotation is no answer: its other half may say the opposite, or who speaks.
     place = values.index(max(values))
     return _completed(place, passage) or Passage(passage.source, (passage.sentences[place],))
 

@@ -33,9 +33,11 @@ from famcli.tasks.task import ReadCounts, SourceCounts
 DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
+# Part of the key: entries of another format are never found, and go when they were not asked for long enough.
 _FORMAT = 1
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY = ".making-"
+# A killed process leaves a folder in the making; after a day no reading is still at it.
 _STALE_SECONDS = 86_400.0
 
 
@@ -70,6 +72,7 @@ def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: st
             hashes.append(hash_prefix(path, path.stat().st_size))
         except OSError as error:
             raise DocumentError(f"cannot read {path}: {error.strerror}; check the path") from error
+    # All that shapes the state: the same text read by another model or in another mode is another reading.
     settings = {
         "format": _FORMAT,
         "model": asdict(model.fingerprints),
@@ -107,6 +110,7 @@ class ReadingCache:
         except (FamcliError, OSError, ValueError, KeyError, TypeError):
             self.remove([digest])
             return None
+        # The time of this file says when an entry was asked last; `_shrink` goes by it.
         with contextlib.suppress(OSError):
             os.utime(entry / _ENTRY)
         names = [shown_path(path) for path in paths]
@@ -121,7 +125,8 @@ class ReadingCache:
         `drop`. Raises DocumentError if it cannot be made."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))  # mode 0700
+            # Of mode 0700: an entry holds the text, which may be private.
+            return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
         except OSError as error:
             raise DocumentError(
                 f"nothing can be kept in {self.folder}: {error.strerror}; name another place"
@@ -198,6 +203,7 @@ class ReadingCache:
         """Entries, damaged ones too, and those in the making. Nothing else that lies here is touched."""
         if not self.folder.is_dir():
             return []
+        # The names of entries are digests of 64 characters.
         return [
             path
             for path in self.folder.iterdir()

@@ -22,6 +22,7 @@ def copy_span(
     one, and has at most `max_tokens`. None where the text has no word, or nothing was copied. Costs one call of the
     network for each token.
     """
+    # A word has other tokens with a space before it; what is copied follows "Answer:" and a space.
     ids, ends = model.tokenizer.encode_offsets(" " + text)
     tokens, stops = [int(token) for token in ids], [max(0, int(end) - 1) for end in ends]
     starts = [0, *stops[:-1]]

@@ -36,6 +36,7 @@ def safe(text: str) -> str:
 def text_html(text: ShownText, marks: Sequence[Mark], thresholds: NDArray[np.float64]) -> Iterator[str]:
     """The document in pieces of HTML. Each mark has the id `c` + number; what is left out is said where it is."""
     marks = sorted(marks, key=lambda mark: mark[1])
+    # Text and heat are gone through side by side, so that neither is held as a whole.
     hidden = 0
     chunks, again = tee(_chunks(text.pieces()))
     heat = heat_of_characters((offsets for _, offsets in again), text.heat())

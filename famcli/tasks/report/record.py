@@ -95,6 +95,7 @@ class Recorder:
     def _keep(self, kind: int, source: int, value: Any) -> None:
         file = self._files[kind]
         self._places[kind].setdefault(source, file.seek(0, 2))
+        # Pickles are safe here: nobody else can write these files.
         pickle.dump((source, value), file, pickle.HIGHEST_PROTOCOL)
 
     def _kept(self, kind: int, source: int) -> Iterator[Any]:
