@@ -22,9 +22,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality.qa_scores import token_f1
-from benchmarks.quality.qa_sets import Rules, by_group, is_right, read_items
-from benchmarks.quality.qa_texts import byte_spans, index_without_network, placed_documents
+from benchmarks.quality.qa import token_f1
+from benchmarks.quality.qa_sets import (
+    Rules,
+    by_group,
+    byte_spans,
+    index_without_network,
+    is_right,
+    placed_documents,
+    read_items,
+)
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
 from famcli.tasks.ask.likelihood import question_gains

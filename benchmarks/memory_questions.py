@@ -25,7 +25,7 @@ from statistics import stdev
 import numpy as np
 
 from benchmarks.common import print_table
-from benchmarks.quality.qa_bm25 import LibraryBM25
+from benchmarks.quality.qa_rankers import LibraryBM25
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model

@@ -1,4 +1,4 @@
-"""`famcli eval qa`: evidence, answers and cost of `famcli ask`, beside BM25."""
+"""`benchmarks.quality qa`: evidence, answers and cost of `famcli ask`, beside BM25."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def qa(
         groups = _groups(files, rules)
         model = work.open_model()
         from benchmarks.quality.qa import QaConfig
-        from benchmarks.quality.qa_texts import placed_documents
+        from benchmarks.quality.qa_sets import placed_documents
 
         placed = itertools.islice(
             placed_documents(

@@ -57,8 +57,7 @@ def summary(
             raise UsageError(f"{file} is no file; give .jsonl(.zst) files of texts with summaries")
     with Work(common) as work:
         from benchmarks.quality.summaries import SetScores, median_words, rouge, score_set
-        from benchmarks.quality.summary_peers import rankings
-        from benchmarks.quality.summary_sets import drawn, read_items
+        from benchmarks.quality.summary_sets import drawn, rankings, read_items
 
         peers, began, found = rankings(), time.monotonic(), list[SetScores]()
         rouge()

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.summary_peers import Ranking
-from benchmarks.quality.summary_sets import SummaryItem
+from benchmarks.quality.summary_sets import Ranking, SummaryItem
 from famcli.checkpoint.model import Model
 from famcli.documents.source import Piece
 from famcli.documents.text_source import TextSource

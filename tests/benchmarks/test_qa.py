@@ -9,12 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.quality.qa import AnswerScore, DocumentOutcome, QaConfig, QuestionOutcome, judge
-from benchmarks.quality.qa_network import ranked_by_gain
+from benchmarks.quality.qa import (
+    AnswerScore,
+    DocumentOutcome,
+    QaConfig,
+    QuestionOutcome,
+    best_f1,
+    exact_match,
+    judge,
+    token_f1,
+)
+from benchmarks.quality.qa_rankers import ranked_by_gain
 from benchmarks.quality.qa_results import qa_figures
-from benchmarks.quality.qa_scores import best_f1, exact_match, token_f1
-from benchmarks.quality.qa_sets import Rules, by_group, filler_texts, place, read_items
-from benchmarks.quality.qa_texts import byte_spans, index_without_network, placed_documents
+from benchmarks.quality.qa_sets import (
+    Rules,
+    by_group,
+    byte_spans,
+    filler_texts,
+    index_without_network,
+    place,
+    placed_documents,
+    read_items,
+)
 from famcli.errors import DocumentError, UsageError
 from famcli.nn import FamConfig
 from famcli.tasks.ask.asked_text import TextReader

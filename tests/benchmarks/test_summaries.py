@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.summaries import differences, median_words, rouge, score_set
-from benchmarks.quality.summary_peers import rankings
-from benchmarks.quality.summary_sets import drawn, is_heldout, read_items
+from benchmarks.quality.summary_sets import drawn, is_heldout, rankings, read_items
 from famcli.errors import DocumentError
 from tests.tasks.support import LARGE, byte_model, prose
 
