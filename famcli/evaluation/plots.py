@@ -31,6 +31,7 @@ def plot_recall(cells: Sequence[CellScore], path: Path) -> None:
     figure, axes = _figure(7, 4.5)
     lengths = sorted({cell.length for cell in cells})
     for name, members in _by_subject(cells, with_task=True).items():
+        # By index, as lengths grow by factors.
         x = [lengths.index(cell.length) for cell in members]
         y = np.array([cell.share for cell in members])
         low, high = np.array([cell.interval for cell in members]).T

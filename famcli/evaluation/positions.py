@@ -240,6 +240,7 @@ def _score_rows(
         remaining = sum(len(inputs) > offset for inputs, _ in rows)
         if remaining < alive:
             state, alive = State.stack(state.split()[:remaining]), remaining
+        # Padding follows the last token of a row, so nothing of the row sees it.
         inputs = torch.zeros(alive, span, dtype=torch.int64)
         for row in range(alive):
             tokens = rows[row][0][offset : offset + span]
@@ -279,6 +280,7 @@ def _paired(
     window: int,
 ) -> PairedDifference:
     bucket = next((index for index, start in enumerate(starts) if start >= window), len(starts))
+    # Before the window is full, text itself is visible, and modes differ little.
     pairs = [(score.bits_from(bucket), base.bits_from(bucket)) for score, base in zip(scores, first, strict=True)]
     values = np.array([other - base for other, base in pairs if not math.isnan(other)])
     several = len(values) > 1

@@ -106,10 +106,12 @@ class _Stream:
     """The stream of a trial: its next tokens, where to stop, and what to ask."""
 
     def __init__(self, number: int, trial: Trial, tokenizer: Tokenizer, texts: TokenCorpus) -> None:
+        # Filler and places are drawn from one generator: a stream depends on its seed and the files alone.
         rng = np.random.default_rng(trial.seed)
         bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         shortest = num_statement_tokens(trial.episode, tokenizer)
         self.number, self.trial = number, trial
+        # A stop of 0 asks for the statements alone.
         self.stops = trial.stops if trial.stops != (0,) else (shortest + len(bos),)
         if self.stops[0] < shortest + len(bos):
             raise UsageError(

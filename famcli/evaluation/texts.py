@@ -98,6 +98,7 @@ def read_texts(
                 on_tokens(len(kept))
                 if total == end:
                     break
+            # Empty documents are left out, as nothing of them could be scored.
             if total > offsets[-1]:
                 ids.append(name)
                 offsets.append(total)
@@ -114,6 +115,7 @@ def read_texts(
 def example_book() -> Path | None:
     """The novel that comes with famcli: inside the wheel, or in `examples/` of a source checkout."""
     package = Path(__file__).resolve().parents[1]
+    # The wheel holds the examples inside the package.
     places = (package / "examples" / EXAMPLE, package.parent / "examples" / EXAMPLE)
     return next((path for path in places if path.is_file()), None)
 
@@ -132,6 +134,7 @@ def _encode_record(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
     place = 0
     while place < len(text):
         window = text[place : place + _CHARACTERS]
+        # A text without any safe cut is cut anyway, rather than held whole.
         end = len(window) if len(window) < _CHARACTERS else tokenizer.safe_cut(window) or len(window)
         yield np.array(tokenizer.encode(window[:end]), dtype=np.int32)
         place += end

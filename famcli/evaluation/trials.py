@@ -63,11 +63,13 @@ def passkey_trials(
     reading serves all lengths.
     """
     ordered = _checked(lengths, streams)
+    # With the key first, longer streams continue shorter ones.
     groups = [tuple(ordered)] if depth == 0 and ordered[0] else [(length,) for length in ordered]
     depths = None if depth == "random" else (float(depth),)
     trials = []
     for stops in groups:
         for number in range(streams):
+            # The second number keeps the draws of the three benchmarks apart.
             key = (seed, 1, stops[-1], number)
             episode = passkey(np.random.default_rng(key), digits=digits)
             trials.append(Trial("passkey", episode, stops, (*key, 1), depths, depths))
@@ -93,6 +95,7 @@ def needle_trials(
         for number in range(streams):
             key = (seed, 2, length, number)
             episode = needles(np.random.default_rng(key), count=count, queries=count)
+            # In turn over streams too, so that all depths get as many questions.
             places = tuple(depths[(number * count + index) % len(depths)] for index in range(count))
             asked = tuple(places[index] for index in _asked_statements(episode))
             trials.append(Trial("needle", episode, (length,), (*key, 1), places, asked))
@@ -139,6 +142,7 @@ def score_trials(
     for group in groups:
         for answer in group:
             trial = trials[answer.trial]
+            # Random depths are counted together.
             depth = None if trial.question_depths is None else trial.question_depths[answer.question]
             cells.setdefault((trial.task, answer.stop, depth), []).append(answer)
         ordered = sorted(cells.items(), key=lambda item: (min(a.trial for a in item[1]), item[0][1]))

@@ -70,6 +70,7 @@ def needles(rng: np.random.Generator, *, count: int, queries: int = 1, digits: i
         for number in rng.choice(NUM_NAMES, count, replace=False)
     ]
     values = [_number(rng, digits) for _ in names]
+    # Questions come in an order of their own, not in that of the statements.
     asked = rng.choice(count, queries, replace=False)
     return (
         *(f"The code of the {name} is {value}." for name, value in zip(names, values, strict=True)),

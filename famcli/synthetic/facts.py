@@ -155,6 +155,7 @@ def _where_was_object(world: _World, count: int) -> list[RecallQuestion]:
     choices, found = _choices(world.places), []
     for thing, visits in world.visits.items():
         for before, place in pairwise(visits):
+            # A place that was visited twice has no single place before it.
             if visits.count(place) == 1:
                 text = f"Where was the {thing} before the {place}? Before the {place} the {thing} was in the"
                 found.append(RecallQuestion(text, f" {before}", choices))
@@ -203,6 +204,7 @@ def _is_person_there(world: _World, count: int) -> list[RecallQuestion]:
     found = []
     for person, place in world.where.items():
         right = bool(world.rng.random() < 0.5)
+        # Yes and no are equally likely, so that guessing gets half of them.
         asked = place if right else world.pick([other for other in world.places if other != place])
         text = f"Is {person} in the {asked}? The answer is"
         found.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
@@ -213,6 +215,7 @@ def _how_many(world: _World, count: int) -> list[RecallQuestion]:
     while len(world.said) < count:
         if not (world.rng.random() < 0.65 and world.find()) and not world.drop():
             world.find()
+    # Sorted, as the order of a set changes from run to run.
     seen = sorted({sentence.split(" ", 1)[0] for sentence in world.said})
     choices = _choices(NUMBERS[: len(world.objects) + 1])
     return [

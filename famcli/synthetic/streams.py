@@ -47,6 +47,7 @@ class Filler:
             self._place += len(part)
             if self._place == self._end:
                 self._end = self._draw()[1]
+                # Only the first document is entered in its middle.
                 self._place = int(self._offsets[np.searchsorted(self._offsets, self._end) - 1])
         return np.concatenate(parts)
 
@@ -120,6 +121,7 @@ def embed(
     places = np.sort(rng.integers(0, num_filler + 1, len(pieces)))
     if question_at_end:
         last_statement = max((i for i, part in enumerate(episode) if isinstance(part, str)), default=-1)
+        # Only those at the end are moved; a question between statements keeps its place.
         places[last_statement + 1 :] = num_filler
     inserts = list(zip(map(int, places), pieces, answer_lengths, strict=True))
     laid = list(_lay(inserts, tokenizer, filler, num_filler))

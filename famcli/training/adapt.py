@@ -91,6 +91,7 @@ class AdaptPlan:
         if not schedule.keys() & {"steps", "max_minutes"}:
             schedule["max_minutes"] = _MINUTES
         rate = _RATES[adapter["method"]] if self.learning_rate is None else self.learning_rate
+        # The recipe may be run from another folder.
         model = str(Path(self.model).resolve()) if Path(self.model).is_dir() else self.model
         return {
             "name": name,
@@ -120,6 +121,7 @@ class AdaptPlan:
             if not path.exists():
                 raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
             stem = path.resolve().name.split(".")[0] or "texts"
+            # Names must differ, and two files may share one.
             taken = sum(corpus["name"].rpartition("-")[0] == stem or corpus["name"] == stem for corpus in corpora)
             name = f"{stem}-{taken + 1}" if taken else stem
             corpora.append({"name": name, "path": str(path.resolve()), "weight": 1.0})
@@ -156,8 +158,10 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
     adapt = recipe.adapt
     assert adapt is not None
     folder, config, stored = open_base(adapt)
+    # If every layer has a sliding window, local layers are the only ones that can have a memory.
     every_layer_is_local = len(config.decoder.local_layers) == config.decoder.num_layers
     lora = adapt.method == "lora"
+    # Trained weights are float32; frozen ones can be as small as the compute type.
     dtype = getattr(torch, recipe.hardware.dtype) if lora else torch.float32
     network = _load(config, stored, replace(fam, local_memory=every_layer_is_local), dtype)
     if fam.fam_length:
@@ -194,6 +198,7 @@ def teacher_of(recipe: Recipe, network: Network) -> Network | None:
     else:
         with torch.device("meta"):
             teacher = make_network(network.config, fam)
+        # The teacher gets views of the same tensors: no weight is copied.
         given = dict(network.named_parameters())
         for name, _ in list(teacher.named_parameters()):
             owner, _, last = name.rpartition(".")

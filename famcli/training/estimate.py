@@ -77,6 +77,7 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     speed = lanes * blocks * block_size / seconds
     per_step = schedule.lanes * _mean_blocks(recipe) * block_size
     steps, total = _budget(recipe, speed / per_step)
+    # Moments, gradients and the average are float32 whatever the compute type.
     moments = 4 * sum(value.numel() for value in optimizers.to_tensors().values())
     copies = changed * (4 if schedule.average_decay else 0)
     # Weights and gradients of the copy that computes.
@@ -120,9 +121,11 @@ def _measure(
     if recipe.hardware.compile:
         compile_layers(compute)
     shape = (lanes, blocks * network.fam.block_size)
+    # A generator of its own, so that measuring changes no later draw.
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, network.config.vocab_size, shape, generator=generator)
     before, seconds = _bytes_in_use(network.device), 0.0
+    # The first step allocates and compiles; only the second one is measured.
     for _ in range(2):
         began = time.perf_counter()
         hidden, _ = compute.read(tokens.to(network.device), compute.start(lanes))

@@ -95,6 +95,7 @@ def pack(
     the cache is used as it is. Raises RecipeError if there is no text, or if the rules leave no document.
     """
     rules = (corpus.where, corpus.exclude_ids, corpus.validation_hash_below, corpus.validation_documents)
+    # The weight is not part of the key: changing it needs no new tokens.
     key = cache_key(tokenizer.fingerprint, rules, corpus.max_characters, seed)
     folder = cache / f"{corpus.name}-{'validation' if validation else 'train'}-{key}"
     if not is_current(folder, corpus.path):

@@ -118,6 +118,7 @@ class Lanes:
         num_blocks = self._schedule.blocks_of_step(self._seed, step, progress)
         rows, counts, ends = zip(*(self._take(lane, num_blocks) for lane in self._lanes), strict=True)
         passing = self._passing(step, progress)
+        # The last number keeps the draws of one step apart: 1 order, 2 passed memories, 3 segments.
         without_segments = np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
         members: dict[tuple[object, ...], list[int]] = defaultdict(list)
         starts: dict[int, State | None] = {}
@@ -148,6 +149,7 @@ class Lanes:
     def advance(self, plan: StepPlan, states: Mapping[int, State], teacher: Mapping[int, State] | None = None) -> None:
         """Move on after `plan`: own lanes keep their new states (by lane number), or begin another document."""
         for number, lane in enumerate(self._lanes):
+            # Counted for all lanes, so that every process chooses the same next documents.
             self._mixture.count(lane.source, plan.read[number])
             before, after = lane.state, states.get(number)
             lane.offset += plan.read[number]
@@ -223,6 +225,7 @@ class Lanes:
         return [bool(draw < share) for draw in draws]
 
     def _group(self, numbers: list[int], rows: Sequence[_Rows], starts: Mapping[int, State | None]) -> LaneGroup:
+        # `start_state` puts the fresh rows first.
         numbers = sorted(numbers, key=lambda number: starts[number] is not None)
         inputs, targets, weights, answers = map(torch.stack, zip(*(rows[number] for number in numbers), strict=True))
         taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]

@@ -161,6 +161,7 @@ def make_questions(
             return text[:place], np.concatenate((gap[:room], text[place:]))
         others, total = list[Ids](), 0
         while total < room and len(passages) > 1:
+            # An offset of 1 or more, so that the passage itself is never among the others.
             other = (chosen + int(rng.integers(1, len(passages)))) % len(passages)
             others.append(passage_ids(other))
             total += len(others[-1])
@@ -175,6 +176,7 @@ def make_questions(
             chosen = int(by_length[rng.integers(fitting)])
             passage = passage_ids(chosen)
             asked = _asked(pairs_of[chosen], recipe.queries, tokenizer, rng)
+            # Questions are dropped until the rest fits; the passage stays whole.
             while len(asked) > 1 and len(passage) + sum(len(ids) for ids, _ in asked) > num_tokens:
                 asked.pop()
             room = num_tokens - len(passage) - sum(len(ids) for ids, _ in asked)
@@ -201,6 +203,7 @@ def _episode(recipe: ObjectiveRecipe, rng: np.random.Generator, count: int) -> E
     if recipe.kind == "facts":
         task = recipe.tasks[int(rng.integers(len(recipe.tasks)))]
         return facts(rng, task=task, count=recipe.count, questions=recipe.queries or None)
+    # Names must differ within a document, which bounds the number of needles.
     hidden = recipe.count or 1
     asked = recipe.queries or hidden
     count = min(count, NUM_NAMES // hidden)

@@ -74,6 +74,7 @@ class Mixture:
         """(source, number of its document) for a lane, while other lanes are reading the sources `busy`."""
         taken = np.array(self._read) + self._ahead * np.bincount(busy, minlength=len(self._read))
         behind = self._weights * (taken.sum() + self._ahead) - taken
+        # Otherwise a source of weight 0 is drawn when all others are ahead of their shares.
         behind[self._weights == 0] = -np.inf
         source = int(behind.argmax())
         self._drawn[source] += 1
@@ -113,6 +114,7 @@ def made_source(recipe: ObjectiveRecipe, objective: int, seed: int, block_size: 
 
     def document(number: int, step_blocks: int) -> TrainingDocument:
         blocks = recipe.blocks or step_blocks
+        # The length is part of the seed: a longer step gets another document, not a longer one.
         rng = np.random.default_rng([seed, objective, number, blocks])
         return make(rng, blocks * block_size + extra)
 
@@ -146,6 +148,7 @@ def open_data(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_prog
             ]
             continue
         make = _maker(objective, tokenizer, chosen, recipe.network.block_size, cache, on_progress)
+        # Without BOS the first token is not predicted.
         extra = 1 if tokenizer.bos_id is None else 0
         sources.append(made_source(objective, index, seed, recipe.network.block_size, extra, make))
     names = tuple(objective.name for objective in recipe.all_objectives)

@@ -83,10 +83,12 @@ def check_passkeys(
     are left out. None if no distance is left, or there is no validation text.
     """
     began = time.monotonic()
+    # In a text hardly longer than its statement, recalling the key would show nothing.
     shortest = 2 * trial_tokens(passkey_trials([0], streams=1), tokenizer)
     lengths = [distance for distance in distances if distance >= shortest]
     if not lengths or not validation:
         return None
+    # The largest corpus repeats least over the streams.
     texts = max(validation, key=lambda each: each.num_tokens)
     trials = passkey_trials(lengths, streams=streams)
     right: dict[str, list[int]] = {}

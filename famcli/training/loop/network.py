@@ -74,6 +74,7 @@ def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokeniz
     given = dict(model.network.named_parameters())
     with torch.no_grad():
         for key, parameter in network.named_parameters():
+            # A memory of another length starts from its own prompt.
             if key == "memory_prompt" and (key not in given or given[key].shape != parameter.shape):
                 continue
             if key not in given or given[key].shape != parameter.shape:
@@ -87,6 +88,7 @@ def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokeniz
 
 def copy_of(network: Network, dtype: torch.dtype) -> Network:
     """A second network with the same weights in `dtype`."""
+    # Made without values, as all of them are loaded.
     with torch.device("meta"):
         copy = make_network(replace(network.config), network.fam)
     copy = copy.to_empty(device=network.device).to(dtype)

@@ -70,6 +70,7 @@ class Optimizers:
         """Restore what `to_tensors` gave. place(moment, parameter): the moment, divided like its parameter."""
         for number, optimizer in enumerate(self._optimizers):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            # torch numbers the parameters over all groups of an optimiser.
             saved = optimizer.state_dict()
             state: dict[int, dict[str, Tensor]] = {}
             for name, value in tensors.items():

@@ -79,6 +79,7 @@ def load_run(run_folder: Path) -> SavedRun | None:
     folders = _checkpoints(run_folder)
     if not folders:
         return None
+    # Steps are written with eight digits, so the last name is the newest checkpoint.
     folder = folders[-1]
     try:
         values = json.loads((folder / "state.json").read_text(encoding="utf-8"))

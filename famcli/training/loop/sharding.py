@@ -58,6 +58,7 @@ def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
         divided = cast(FSDPModule, part)
         # gloo has no sum that is scaled on the way.
         divided.set_force_sum_reduction_for_comms(True)
+        # A sum, not a mean: the loss is already divided by the weights of all lanes.
         divided.set_gradient_divide_factor(1.0)
     for method in ("start", "read", "logits"):
         register_fsdp_forward_method(network, method)
@@ -79,6 +80,7 @@ class ShardedGradients(Gradients):
     def _parts(self, plan: StepPlan) -> Iterator[LaneGroup]:
         parts = list(super()._parts(plan))
         most = max(self._processes.gather(len(parts)))
+        # Read like any part, but without lanes and without weight.
         idle = replace(parts[0], lanes=(), weights=torch.zeros_like(parts[0].weights))
         yield from [*parts, *[idle] * (most - len(parts))]
 
@@ -106,6 +108,7 @@ class ShardedGradients(Gradients):
     def add_up(self) -> float:
         """The norm of the gradient, which is already summed."""
         cast(FSDPModule, self._network).reshard()
+        # No process has the whole gradient, so squares are summed before the root.
         squares = torch.zeros((), device=self._processes.device)
         for gradient in self._gradients():
             squares += gradient.square().sum()

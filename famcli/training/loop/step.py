@@ -104,6 +104,7 @@ class Gradients:
         Returns the sums, each lane's state after the step, and the teacher's states.
         """
         self._clear()
+        # The weight of all lanes, so that the sum over processes is the mean over all of them.
         weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         tally = np.zeros((self._num_objectives, len(TALLY)))
         states, teacher_states = LaneStates(), LaneStates()

@@ -190,6 +190,7 @@ class Trainer:
             if recipe.checks.heldout is None:
                 return folder
             base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
+            # The card's figures are those of the exported weights, read as users read them.
             shipped = open_model(
                 base or folder,
                 device=self._processes.device.type,
@@ -198,6 +199,7 @@ class Trainer:
             ).network
             figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
             figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
+            # Written again, because fam.json names the length that was just scored.
             export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
@@ -226,6 +228,7 @@ class Trainer:
         gathered = self._processes.gather((own, began - self._began, should_stop()))
         sums = reduce(add, (part for part, _, _ in gathered))
         self._elapsed, stopped = gathered[0][1], any(stop for _, _, stop in gathered)
+        # Both are the same in every process, so all of them skip or none does.
         if not (math.isfinite(norm) and sums.is_finite):
             self._skip()
             return stopped
@@ -314,6 +317,7 @@ class Trainer:
             "optimizer": {name: whole_tensor(value) for name, value in self._optimizers.to_tensors().items()},
             "average": self._average.to_tensors(),
         }
+        # The loss was finite before this step; the step itself may have broken the weights.
         if not all(bool(torch.isfinite(value).all()) for part in sections.values() for value in part.values()):
             raise RecipeError(
                 f"{self._folder}: the weights are not finite after step {self.step:,}; the checkpoint before is kept, "
@@ -370,6 +374,7 @@ class Trainer:
     def _tell(self, event: TrainEvent) -> None:
         if not self._processes.is_first:
             return
+        # Opened for each line: a run that is killed loses none that was written.
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(to_json(event)) + "\n")
         self._emit(event)

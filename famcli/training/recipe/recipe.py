@@ -107,6 +107,7 @@ class Recipe:
                 plain[section].pop(name, None)
         for source in plain["corpora"] + plain.get("objectives", []):
             if "path" in source:
+                # Only the name: the data may be moved to another folder or machine.
                 source["path"] = Path(source["path"]).name
             source.pop("license", None)
         for section, name in (("schedule", "init"), ("adapt", "model")):
@@ -133,6 +134,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def make_recipe(table: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in `table`, whose file is (or will be) `path`. Raises RecipeError."""
+    # Overrides come first, as they may name another checkpoint to adapt.
     for override in overrides:
         apply_override(table, override)
     if isinstance(table.get("adapt"), dict):
@@ -183,6 +185,7 @@ def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
     model = table["adapt"].get("model")
     if not isinstance(model, str):
         raise RecipeError(f"{path}: adapt.model is missing; it is the checkpoint to adapt, a folder or a name")
+    # A folder beside the recipe takes precedence over a name.
     if (path.parent / model).exists():
         model = str((path.parent / model).resolve())
     folder = base_folder(model)

@@ -22,6 +22,7 @@ LANGUAGE_MODELLING = "language_modelling"
 _TEXT = ("corpora", "text_weight")
 _MADE = (*_TEXT, "answer_weight", "blocks")
 _RECORDS = ("path", "license", "where", "exclude_ids", "hash_field", "hash_from", "hash_below", "max_answer_characters")
+# The keys that have a meaning for each kind; any other one that is set is an error.
 _KEYS_OF_KIND = {
     LANGUAGE_MODELLING: _TEXT,
     "repeat": (*_MADE, "segment_tokens"),
@@ -175,6 +176,7 @@ class ScheduleRecipe:
         """
         if self.max_blocks is None:
             return self.longest_step
+        # Long steps cost most and teach little at first, so the bound grows.
         grown = min(1.0, progress / self.curriculum_share) if self.curriculum_share else 1.0
         bound = self.min_blocks + round(grown * (self.max_blocks - self.min_blocks))
         return int(np.random.default_rng([seed, step]).integers(self.min_blocks, bound + 1))

@@ -54,6 +54,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         # A bare word is a string, as in hardware.device=cuda.
         value = text.strip()
+    # Corpora and objectives are lists: their entries are found by name.
     node: Any = table
     for part in parts[:-1]:
         if isinstance(node, list):
@@ -70,6 +71,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
 def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
     """Dotted names of the keys in which two tables of plain values differ; list entries by name or number."""
     if isinstance(one, list) and isinstance(other, list) and all(isinstance(item, dict) for item in (*one, *other)):
+        # Matched by name, so that an entry that was inserted does not shift the others.
         one, other = ({item.get("name", str(i)): item for i, item in enumerate(items)} for items in (one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         names = sorted(one.keys() | other.keys())
