@@ -24,7 +24,7 @@ from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.estimate import expected_vocab_size
 from famcli.training.loop.flops import flops_per_token, machine_flops
 from famcli.training.loop.loss import language_model_gradient
-from famcli.training.loop.network import build_network, copy_of
+from famcli.training.loop.networks import build_network, copy_of
 from famcli.training.loop.optimizer import Optimizers
 from famcli.training.recipe.recipe import Recipe, load_recipe
 

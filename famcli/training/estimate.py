@@ -18,7 +18,7 @@ from famcli.nn import Network
 from famcli.tokens import holds_tokenizer, open_tokenizer
 from famcli.training.loop.flops import flops_per_token, machine_flops
 from famcli.training.loop.loss import language_model_gradient
-from famcli.training.loop.network import build_network, compile_layers, copy_of, trained
+from famcli.training.loop.networks import build_network, compile_layers, copy_of, trained
 from famcli.training.loop.optimizer import Optimizers
 from famcli.training.recipe.recipe import Recipe
 

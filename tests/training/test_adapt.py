@@ -19,7 +19,7 @@ from famcli.nn import FamConfig
 from famcli.training.adapt import AdaptPlan, adapted_network, teacher_of
 from famcli.training.estimate import estimate
 from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
-from famcli.training.loop.network import start_network
+from famcli.training.loop.networks import start_network
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.train import Trainer, train
 from famcli.training.recipe.recipe import Recipe, load_recipe

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from famcli.checkpoint.open import open_model
-from famcli.training.loop.network import build_network
+from famcli.training.loop.networks import build_network
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tools.bundle import pack_bundle, unpack_bundle

@@ -105,7 +105,9 @@ class Linear(nn.Linear):
 
     def few(self, x: Tensor) -> Tensor:
         """`forward` for a handful of rows, for which the weight is not packed."""
-        return linear(x, self.weight, self.bias)
+        if not _by_onednn(x, self.weight):
+            return linear(x, self.weight, self.bias)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         self.packed = PackedWeight()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from famcli.errors import RecipeError
-from famcli.training.loop.network import trained
+from famcli.training.loop.networks import trained
 from famcli.training.recipe.sections import ScheduleRecipe
 
 

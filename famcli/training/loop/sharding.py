@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan
-from famcli.training.loop.network import trained
+from famcli.training.loop.networks import trained
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.step import Gradients
 from famcli.training.recipe.recipe import Recipe

@@ -20,7 +20,7 @@ from torch import Tensor
 from famcli.nn import Network, State
 from famcli.training.data.lanes import LaneGroup, StepPlan, start_state
 from famcli.training.loop.loss import TALLY, LogProbs, language_model_gradient, tally_group, teacher_log_probs
-from famcli.training.loop.network import copy_of, trained
+from famcli.training.loop.networks import copy_of, trained
 from famcli.training.loop.processes import Processes
 
 # Tokens that a teacher reads at once, over all lanes of a group: its memory must not grow with the length of a step.

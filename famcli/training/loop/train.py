@@ -42,7 +42,7 @@ from famcli.training.loop.events import (
 )
 from famcli.training.loop.flops import flops_per_token, machine_flops
 from famcli.training.loop.loss import objective_losses
-from famcli.training.loop.network import compile_layers, start_network, trained
+from famcli.training.loop.networks import compile_layers, start_network, trained
 from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.saving import LOG_NAME, load_run, merge_lanes, running_alone, save_run, truncate_log

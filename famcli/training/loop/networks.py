@@ -1,4 +1,4 @@
-"""The network that a run starts with, drawn or from a checkpoint, and the copy that computes."""
+"""The networks of a run: the one it begins with, drawn anew or from a checkpoint, and the copy it computes on."""
 
 from __future__ import annotations
 
