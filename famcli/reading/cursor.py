@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from famcli.documents.opening import open_source
 from famcli.documents.source import Piece, Source, code_points
-from famcli.nn import State
 from famcli.tokens.stream import StreamEncoder, TokenRun
+
+# A memory file is inspected, and a wrong one refused, before torch is loaded.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from famcli.nn import State
 
 
 @dataclass(frozen=True)
