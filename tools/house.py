@@ -38,6 +38,9 @@ FLOORS = (
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 KERNELS = ("mm", "bmm", "addmm", "linear", "matmul", "scaled_dot_product_attention", "_linear_pointwise")
 
+BEFORE_THE_COMMAND = ("main", "invoke", "guarded", "expanded")
+"""Functions that every command is called through."""
+
 
 class Module:
     """One file: its dotted name, its lines and its syntax tree."""
@@ -216,26 +219,30 @@ def frame_rows(book: Path) -> list[tuple[str, str]]:
     """Python frames of famcli from a command to a matrix product, on the checkpoint that ships."""
     with_question = ("ask", "Who is Gregory?", "--file", str(book), "--readings-limit", "0")
     return [
-        (f"frames from `famcli {words[0]}` to a kernel: fewest / most", _frames(words))
+        (f"frames from `famcli {words[0]}` to a kernel: reading / at most", _frames(words))
         for words in (("ppl", str(book)), with_question)
     ]
 
 
 def _frames(words: tuple[str, ...]) -> str:
+    """The deepest stack while a document is read, and the deepest of all (start, scoring, answering). Counted from the
+    command's own function; torch's frames do not count."""
     from famcli.cli.main import app
 
-    deepest: list[int] = []
+    reading, all_of_them = [0], [0]
 
     def watch(frame: FrameType, event: str, called: Any) -> None:
         if event != "c_call" or getattr(called, "__name__", "") not in KERNELS:
             return
-        count, each = 0, frame
-        while each is not None:  # type: ignore[redundant-expr]
-            inside = "/famcli/" in each.f_code.co_filename
-            if inside and each.f_code.co_name not in ("main", "invoke", "guarded", "expanded"):
-                count += 1
-            each = each.f_back  # type: ignore[assignment]
-        deepest.append(count)
+        names = list[str]()
+        each: FrameType | None = frame
+        while each is not None:
+            if "/famcli/" in each.f_code.co_filename and each.f_code.co_name not in BEFORE_THE_COMMAND:
+                names.append(each.f_code.co_qualname)
+            each = each.f_back
+        all_of_them.append(len(names))
+        if "Reader.read" in names:
+            reading.append(len(names))
 
     sys.setprofile(watch)
     try:
@@ -243,7 +250,7 @@ def _frames(words: tuple[str, ...]) -> str:
             app([*words], prog_name="famcli")
     finally:
         sys.setprofile(None)
-    return f"{min(deepest)} / {max(deepest)}" if deepest else "no kernel was seen"
+    return f"{max(reading)} / {max(all_of_them)}"
 
 
 def main() -> None:
