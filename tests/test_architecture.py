@@ -27,3 +27,10 @@ def test_every_name_that_is_placed_in_a_file_stands_there() -> None:
     for name, file in placed:
         text = (ROOT / file).read_text(encoding="utf-8")
         assert re.search(rf"^(?:class|def) {name}\b|^{name}\b.*=", text, re.M), f"{name} does not stand in {file}"
+
+
+def test_every_name_is_somewhere_in_the_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "famcli").rglob("*.py"))
+    names = set(re.findall(r"`(?:\w+\.)?([A-Za-z_]\w{3,})`", page)) - {"famcli", "transformers", "full"}
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []

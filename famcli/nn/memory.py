@@ -9,8 +9,12 @@ layer's own:
     F'     = F_t-1 + Wo A                             the first update keeps nothing: F' = Wo A
     F_t    = F' + MLP(norm(F'))                       `next_memory`
 
-F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_gate`, ours), a row with gate g becomes
-F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')). Shapes: see network.py.
+F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_gate`; ours, used by the checkpoints that
+ship), a row with gate g becomes F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')).
+
+`compress` runs at every update. `next_memory` is the whole update when it runs by itself: a block that filled up token
+by token, or several blocks in one call. When one whole block is read, `_read_block_and_memory` in decoder.py runs the
+same update with the memory rows in the matrix products of the tokens. Shapes: see network.py.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ def next_memory(
     layer: Layer, memory: Tensor, initial: Tensor | None, parts: list[KeysValues], call: Call, t: int
 ) -> Tensor:
     """F_t from F_t-1 [b, f, d] and `parts` [Kf ; K_t], for block t of a call. initial: see `compress`."""
-    # At the last positions of the block that it reads, where it stands for the block after it.
+    # Rotated to the last f positions of this block: the position that the memory has when the next block reads it.
     queries = call.rotate_memory(layer, t + 1)(layer.self_attn.queries(layer.attention_input(memory)))
     call.record(layer, queries, parts)
     attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
@@ -56,8 +60,8 @@ def compress(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A [b, h, f, e], what the rows keep of themselves [b, f, d], and the gate [b, f, 1] of what is added to that.
 
-    initial: [b] bool, where it is the first update, which keeps nothing (section 3.2 of the paper): a gated one whose
-    gate is 1; None if it is nowhere.
+    initial: [b] bool, True in batch rows at their first update, which keeps nothing (section 3.2 of the paper); with a
+    gate, its gate is 1. None if no row is at its first update.
     """
     if fam.memory_update == "additive":
         kept = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
@@ -69,10 +73,10 @@ def compress(
 
 
 def memory_gate(share: Tensor, threshold: float = 0.5) -> Tensor:
-    """How much of itself a memory row replaces: relu(s - t) / (1 - t), for the share s of its attention that the block
-    received and the threshold t (`FamConfig.gate_threshold`).
+    """The gate of a memory row: relu(s - t) / (1 - t). Ours, not the paper's.
 
-    A row that gives itself and its fellows more than 1 - t of its attention is left exactly as it was, so that what it
-    holds does not fade with the number of blocks; what is replaced bounds the norm. Ours, not the paper's.
+    share: s, the share of the row's attention that goes to the block. threshold: t (`FamConfig.gate_threshold`). A row
+    that gives the memory more than 1 - t of its attention stays exactly as it was, so that what it holds does not fade
+    with the number of blocks. Because old content is replaced, not added to, the norm stays bounded.
     """
     return ((share - threshold) / (1 - threshold)).clamp_min(0)
