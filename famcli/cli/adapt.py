@@ -5,84 +5,27 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from famcli.cli.options import BlockOptions, CacheOption, OfflineOption, ReportOptions, RunOptions
+from famcli.cli.options import (
+    BlockOptions,
+    CacheOption,
+    DeviceOption,
+    OfflineOption,
+    ReportOptions,
+    RunOptions,
+    ThreadsOption,
+)
 from famcli.cli.render import Notes
 from famcli.cli.train import follow, show_estimate
 from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import CheckpointError, RecipeError, UsageError
 
-if TYPE_CHECKING:
-    from famcli.training.adapt import AdaptPlan
-
-
-@dataclass(frozen=True)
-class UpdateOptions:
-    """What is trained of the checkpoint, and on what."""
-
-    PANEL: ClassVar = "Training"
-
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data",
-            metavar="PATH",
-            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
-        ),
-    ] = None
-    method: Annotated[
-        Literal["lora", "full"],
-        typer.Option("--method", help="lora: small updates and the memory prompt; full: every weight."),
-    ] = "lora"
-    objective: Annotated[
-        Literal["task", "distill"],
-        typer.Option(
-            "--objective",
-            help="task: text, and questions about what was read; distill: on plain text, what the same checkpoint says "
-            "with full attention.",
-        ),
-    ] = "task"
-    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the updates.")] = 64
-    alpha: Annotated[
-        float | None, typer.Option("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
-    ] = None
-    targets: Annotated[
-        list[str] | None,
-        typer.Option("--target", metavar="NAME", help="A matrix that gets an update, q_proj say; repeatable."),
-    ] = None
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the run.")] = None
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
-    ] = None
-    lanes: Annotated[int, typer.Option("--lanes", min=1, help="Documents read side by side.")] = 4
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
-    ] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws updates, prompt and documents.")] = 0
-
-
-@dataclass(frozen=True)
-class ComputeOptions:
-    """What a run computes on."""
-
-    PANEL: ClassVar = "Machine"
-
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"],
-        typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else cpu."),
-    ] = "auto"
-    dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option("--dtype", help="What to compute in; updates are float32.")
-    ] = "bfloat16"
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
-    ] = None
+_training = partial(typer.Option, rich_help_panel="Training")
 
 
 def adapt(
@@ -91,10 +34,51 @@ def adapt(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where the adapter goes (with full: the checkpoint).")
     ] = None,
-    updates: UpdateOptions,
+    data: Annotated[
+        list[Path] | None,
+        _training(
+            "--data",
+            metavar="PATH",
+            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["lora", "full"],
+        _training("--method", help="lora: small updates and the memory prompt; full: every weight."),
+    ] = "lora",
+    objective: Annotated[
+        Literal["task", "distill"],
+        _training(
+            "--objective",
+            help="task: text, and questions about what was read; distill: on plain text, what the same checkpoint says "
+            "with full attention.",
+        ),
+    ] = "task",
+    rank: Annotated[int, _training("--rank", min=1, help="Rank of the updates.")] = 64,
+    alpha: Annotated[
+        float | None, _training("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        _training("--target", metavar="NAME", help="A matrix that gets an update, q_proj say; repeatable."),
+    ] = None,
+    steps: Annotated[int | None, _training("--steps", min=1, help="Steps of the run.")] = None,
+    minutes: Annotated[
+        float | None, _training("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
+    ] = None,
+    lanes: Annotated[int, _training("--lanes", min=1, help="Documents read side by side.")] = 4,
+    learning_rate: Annotated[
+        float | None, _training("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
+    ] = None,
+    seed: Annotated[int, _training("--seed", min=0, help="Draws updates, prompt and documents.")] = 0,
     blocks: BlockOptions,
     options: RunOptions,
-    compute: ComputeOptions,
+    device: DeviceOption = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option("--dtype", help="What to compute in; updates are float32.", rich_help_panel="Machine"),
+    ] = "bfloat16",
+    threads: ThreadsOption = None,
     cache: CacheOption = None,
     offline: OfflineOption = False,
     report: ReportOptions,
@@ -107,6 +91,7 @@ def adapt(
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
     from famcli.checkpoint.folder import check_new_folder
+    from famcli.training.adapt import AdaptPlan
     from famcli.training.recipe.recipe import make_recipe
 
     options.check()
@@ -120,10 +105,21 @@ def adapt(
         os.environ["FAMCLI_CACHE"] = str(cache)  # the run looks for what its recipe names there too
     name = (out or Path(model)).expanduser().resolve().name or "adapted"
     folder = options.run or Path("runs") / name
-    table, path = _plan(model, updates, blocks, compute).table(name), (folder / "recipe.toml").resolve()
+    plan = AdaptPlan(
+        model,
+        data=tuple(data or ()),
+        adapter={"method": method, "objective": objective, "rank": rank, "alpha": alpha, "targets": targets or None},
+        network=blocks.chosen(),
+        schedule={"steps": steps, "max_minutes": minutes, "lanes": lanes},
+        hardware={"device": device, "dtype": dtype, "threads": threads},
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    table, path = plan.table(name), (folder / "recipe.toml").resolve()
     try:
         recipe = make_recipe(table, path, options.settings or [])
-    except RecipeError as error:  # there is no such file yet
+    except RecipeError as error:
+        # The message names the recipe's file, which is not there yet.
         raise RecipeError(str(error).removeprefix(f"{path}: ")) from error
     if options.dry_run:
         show_estimate(recipe, folder, options.as_json, "goes where --out says" if out is None else f"goes to {out}")
@@ -144,30 +140,9 @@ def adapt(
             shutil.copytree(exported, out, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
             raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
-        read = ["--model", str(out)] if updates.method == "full" else ["--model", model, "--adapter", str(out)]
+        read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
         command = ["famcli", "ppl", "FILE", "--memory-mode", "compare", *read, *elsewhere]
         notes.note(f"next: {shlex.join(command)}")
-
-
-def _plan(model: str, updates: UpdateOptions, blocks: BlockOptions, compute: ComputeOptions) -> AdaptPlan:
-    from famcli.training.adapt import AdaptPlan
-
-    return AdaptPlan(
-        model=model,
-        data=tuple(updates.data or ()),
-        adapter={
-            "method": updates.method,
-            "objective": updates.objective,
-            "rank": updates.rank,
-            "alpha": updates.alpha,
-            "targets": updates.targets or None,
-        },
-        network=blocks.chosen(),
-        schedule={"steps": updates.steps, "max_minutes": updates.minutes, "lanes": updates.lanes},
-        hardware=vars(compute),
-        learning_rate=updates.learning_rate,
-        seed=updates.seed,
-    )
 
 
 def _check_writable(out: Path) -> None:

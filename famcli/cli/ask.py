@@ -14,19 +14,20 @@ from famcli.cli.failures import EXIT_FAILED
 from famcli.cli.options import (
     AnswerOptions,
     CommonOptions,
-    DocumentOptions,
     EachOption,
+    EncodingOption,
     FileOption,
     HtmlOption,
     LoadOption,
     MemoryModeOption,
-    ReadingsOptions,
+    ReadingsLimitOption,
+    ReadingsOption,
     check_html,
+    open_readings,
 )
 from famcli.cli.show_answers import AnswersShown, describe_reading
-from famcli.cli.work import Work
+from famcli.cli.work import Work, report_facts
 from famcli.errors import UsageError
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answering import AskConfig
@@ -65,8 +66,9 @@ def ask(
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
     answering: AnswerOptions,
-    readings: ReadingsOptions,
-    documents: DocumentOptions,
+    readings: ReadingsOption = None,
+    readings_limit: ReadingsLimitOption = 1000,
+    encoding: EncodingOption = None,
     common: CommonOptions,
 ) -> None:
     """Ask questions about texts; evidence is quoted and verified.
@@ -86,14 +88,14 @@ def ask(
     if str(listed) == "-" and not load and ("-" in (texts or ["-"])):
         raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")
     with Work(common) as work:
-        names = [] if load else work.check_documents(texts, documents)
+        names = [] if load else work.check_documents(texts, encoding)
         asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
         from famcli.tasks.ask.ranking import check_questions
 
         check_questions(asked)
         model = work.open_model(load)
-        config = make_config(answering, documents, memory_mode, 3, question_first)
-        cache = readings.open() if readings.readings_limit and not load else None
+        config = make_config(answering, encoding, memory_mode, 3, question_first)
+        cache = open_readings(readings, readings_limit) if readings_limit and not load else None
         results, found = [], 0
         from famcli.tasks.ask.answers import SOURCE_GONE
         from famcli.tasks.ask.ask import Ask
@@ -107,15 +109,12 @@ def ask(
                 work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
                 results.append(task.result())
                 found += task.text().has_text
-                shown.result(results[-1])
+                shown.result(results[-1], each)
                 if html is not None and recorder is not None:
                     _write_report(html, results[-1], task, recorder)
                     work.notes.note(f"the report is in {html}")
             if work.interrupted:
                 break
-        if work.form == "json":
-            objects = [to_json(result) for result in results]
-            work.output.json({"files": objects} if each else objects[0])
         work.finish(found)
         if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
             raise typer.Exit(EXIT_FAILED)
@@ -123,7 +122,7 @@ def ask(
 
 def make_config(
     answering: AnswerOptions,
-    documents: DocumentOptions,
+    encoding: str | None,
     memory_mode: Literal["on", "frozen", "none"] | None,
     top: int,
     question_first: bool = False,
@@ -139,7 +138,7 @@ def make_config(
         max_answer_tokens=answering.answer_tokens,
         memory_mode=memory_mode,
         question_first=question_first,
-        encoding=documents.encoding,
+        encoding=encoding,
     )
 
 
@@ -147,9 +146,8 @@ def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) 
     from famcli.tasks.ask.answers import report_of, texts_of
     from famcli.tasks.report.page import write_report
 
-    facts = [describe_reading(result), f"{result.model}, memory {result.memory_mode}"]
-    facts += ["Partial: interrupted before the end of the input."] * result.partial
-    facts += ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
+    no_heat = ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
+    facts = [*report_facts(describe_reading(result), result), *no_heat]
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
     write_report(path, report, texts_of(task.text(), recorder), recorder)
 

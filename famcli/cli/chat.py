@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from famcli.cli.ask import make_config
-from famcli.cli.failures import was_terminated
+from famcli.cli.failures import was_terminated, with_flags
 from famcli.cli.options import (
     AnswerOptions,
     CommonOptions,
-    DocumentOptions,
+    EncodingOption,
     FileOption,
     LoadOption,
     MachineOptions,
     MemoryModeOption,
     OutputOptions,
-    ReadingsOptions,
+    ReadingsLimitOption,
+    ReadingsOption,
     ReportOptions,
+    open_readings,
 )
 from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
@@ -58,9 +60,10 @@ def chat(
     load: LoadOption = None,
     memory_mode: MemoryModeOption = None,
     answering: AnswerOptions,
-    readings: ReadingsOptions,
+    readings: ReadingsOption = None,
+    readings_limit: ReadingsLimitOption = 1000,
     machine: MachineOptions,
-    documents: DocumentOptions,
+    encoding: EncodingOption = None,
     report: ReportOptions,
 ) -> None:
     """Ask one question after the other about texts read once.
@@ -75,138 +78,141 @@ def chat(
     if bool(load) == bool(texts) or "-" in texts:
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
     with Work(CommonOptions(machine, OutputOptions(), report)) as work:
-        names = [] if load else work.check_documents(texts, documents)
+        names = [] if load else work.check_documents(texts, encoding)
         model = work.open_model(load)
-        config = make_config(answering, documents, memory_mode, 1)
+        config = make_config(answering, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
-        cache = readings.open() if readings.readings_limit and not load else None
+        cache = open_readings(readings, readings_limit) if readings_limit and not load else None
         with closing(Ask(model, [], config, cache)) as task:
             work.follow(task.events_from_memory(load) if load else task.events(names))
             work.progress.close()
             work.finish(task.text().has_text)
             work.notes.note(describe_reading(task.result()))
-            _Conversation(work, task).run()
+            _converse(work, task)
 
 
-class _Conversation:
-    """Reads lines and answers them, until there are no more."""
-
-    def __init__(self, work: Work, task: Ask) -> None:
-        self._work, self._task = work, task
-        self._shown = AnswersShown(work, task.config.threshold)
-        self._commands: dict[str, Callable[[str], None]] = {
-            "/source": self._source,
-            "/history": self._history,
-            "/save": self._save,
-            "/help": lambda argument: work.output.line(_HELP),
-        }
-
-    @property
-    def _answers(self) -> tuple[Answer, ...]:
-        return self._task.result().answers
-
-    def run(self) -> None:
-        """The conversation. Mistakes are told in one line, and it goes on; a script is told at its end how many."""
-        num_failed = 0
-        for line in self._lines():
-            name, _, argument = _BARE.get(line.casefold(), line).partition(" ")
-            if name == "/quit":
-                break
-            try:
-                if name in self._commands:
-                    self._commands[name](argument.strip())
-                elif name.startswith("/"):
-                    raise UsageError(f"there is no command {name}; /help lists them")
-                else:
-                    if not sys.stdin.isatty():  # what a terminal shows as it is typed
-                        self._work.output.line(f"Q: {line}")
-                    self._ask(line)
-            except FamcliError as error:
-                num_failed += 1
-                self._work.notes.note(str(error))
-            except KeyboardInterrupt:
-                if was_terminated() or not sys.stdin.isatty():
-                    raise
-                self._work.output.line()
-                self._work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
-        if num_failed and not sys.stdin.isatty():
-            raise FamcliError(f"{plural(num_failed, 'line')} of standard input could not be done")
-
-    def _lines(self) -> Iterator[str]:
-        """What is typed, or comes through a pipe, without blank lines."""
-        is_terminal = sys.stdin.isatty() and self._work.output.is_terminal
-        if is_terminal:
-            self._work.notes.note("type a question; /help lists commands, Ctrl-D ends")
-            with suppress(ImportError):  # not on every system
-                import readline  # noqa: F401  (gives `input` a history and line editing)
-        while True:
-            try:
-                line = input("> ") if is_terminal else sys.stdin.readline()
-            except EOFError:
-                self._work.output.line()
-                return
-            except KeyboardInterrupt:
-                if was_terminated() or not sys.stdin.isatty():
-                    raise
-                self._work.output.line()
-                continue
-            if not line and not is_terminal:
-                return
-            if line.strip():
-                yield line.strip()
-
-    def _ask(self, question: str) -> None:
-        self._work.follow(self._task.more([question]), self._shown.event)
-        if self._work.interrupted:
-            self._work.interrupted = False
-            raise KeyboardInterrupt
-        self._work.output.line()
-
-    def _source(self, argument: str) -> None:
-        answer = self._answers[-1] if self._answers else None
-        citations = () if answer is None else answer.citations
-        number = int(argument) if argument.isdecimal() else 1 if not argument else 0
-        if answer is None or not citations:
-            raise UsageError(
-                "there is no answer with a citation yet" if answer is None else "the last answer cites nothing"
-            )
-        if not 1 <= number <= len(citations):
-            raise UsageError(f"the last answer has {plural(len(citations), 'citation')}: /source 1 shows the first")
-        cited = citations[number - 1]
-        start, end = cited.span
-        self._work.output.line(f"{cited.source}, {answer.place(number)}, bytes {start:,} to {end:,}", "cyan")
-        for passage in self._task.beside(cited):
-            if passage.span != cited.span:
-                self._show(passage.text, " ", "dim")
-                continue
-            for is_answer, text in _divided(passage, answer.span if number == 1 else None):
-                self._show(text, ">>" if is_answer else ">", "bold" if is_answer else "")
-
-    def _show(self, text: str, mark: str, style: Style) -> None:
-        for paragraph in paragraphs(text):
-            self._work.output.line(f"{mark:>3} {paragraph}", style)
-
-    def _history(self, argument: str) -> None:
-        for number, answer in enumerate(self._answers, 1):
-            self._work.output.line(f"{number}. {answer.question}")
-            self._work.output.line(f"   {one_line(answer.text)}", "dim")
-
-    def _save(self, argument: str) -> None:
-        if not argument:
-            raise UsageError("name the file to write: /save notes.md")
-        path = Path(os.path.expanduser(argument))  # Path.expanduser raises for a user that is not there
-        text = json.dumps(to_json(self._task.result()), ensure_ascii=False, indent=1) + "\n"
-        if path.suffix != ".json":
-            text = as_markdown(self._answers)
+def _converse(work: Work, task: Ask) -> None:
+    """Answer lines until there are no more. A mistake is told in one line; a script is told at its end how many."""
+    shown, num_failed = AnswersShown(work, task.config.threshold), 0
+    for line in _lines(work):
+        name, _, argument = _BARE.get(line.casefold(), line).partition(" ")
+        if name == "/quit":
+            break
         try:
-            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-        except OSError as error:
-            raise UsageError(
-                f"{path}: {(error.strerror or 'cannot be written').lower()}; choose another name"
-            ) from error
-        self._work.notes.note(f"saved {path}")
+            if name in _COMMANDS:
+                _COMMANDS[name](work, task, argument.strip())
+            elif name.startswith("/"):
+                raise UsageError(f"there is no command {name}; /help lists them")
+            else:
+                # A terminal shows what is typed; in the output of a script answers would stand without questions.
+                if not sys.stdin.isatty():
+                    work.output.line(f"Q: {line}")
+                _ask(work, task, line, shown)
+        except FamcliError as error:
+            num_failed += 1
+            work.notes.note(with_flags(str(error), error.remedy))
+        except KeyboardInterrupt:
+            _raise_for_scripts()
+            work.output.line()
+            work.notes.note("interrupted; Ctrl-D or /quit ends the conversation")
+    if num_failed and not sys.stdin.isatty():
+        raise FamcliError(f"{plural(num_failed, 'line')} of standard input could not be done")
+
+
+def _raise_for_scripts() -> None:
+    """Raise the KeyboardInterrupt that is handled again, unless somebody types who only wants an end of this answer."""
+    if was_terminated() or not sys.stdin.isatty():
+        raise KeyboardInterrupt
+
+
+def _lines(work: Work) -> Iterator[str]:
+    """What is typed, or comes through a pipe, without blank lines."""
+    is_terminal = sys.stdin.isatty() and work.output.is_terminal
+    if is_terminal:
+        work.notes.note("type a question; /help lists commands, Ctrl-D ends")
+        # readline gives `input` a history and line editing; not every system has it.
+        with suppress(ImportError):
+            import readline  # noqa: F401
+    while True:
+        try:
+            line = input("> ") if is_terminal else sys.stdin.readline()
+        except EOFError:
+            work.output.line()
+            return
+        except KeyboardInterrupt:
+            _raise_for_scripts()
+            work.output.line()
+            continue
+        if not line and not is_terminal:
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _ask(work: Work, task: Ask, question: str, shown: AnswersShown) -> None:
+    work.follow(task.more([question]), shown.event)
+    if work.interrupted:
+        work.interrupted = False
+        raise KeyboardInterrupt
+    work.output.line()
+
+
+def _source(work: Work, task: Ask, argument: str) -> None:
+    answers = task.result().answers
+    answer = answers[-1] if answers else None
+    citations = () if answer is None else answer.citations
+    number = int(argument) if argument.isdecimal() else 1 if not argument else 0
+    if answer is None or not citations:
+        raise UsageError(
+            "there is no answer with a citation yet" if answer is None else "the last answer cites nothing"
+        )
+    if not 1 <= number <= len(citations):
+        raise UsageError(f"the last answer has {plural(len(citations), 'citation')}: /source 1 shows the first")
+    cited = citations[number - 1]
+    start, end = cited.span
+    work.output.line(f"{cited.source}, {answer.place(number)}, bytes {start:,} to {end:,}", "cyan")
+    for passage in task.beside(cited):
+        if passage.span != cited.span:
+            _show(work, passage.text, " ", "dim")
+            continue
+        for is_answer, text in _divided(passage, answer.span if number == 1 else None):
+            _show(work, text, ">>" if is_answer else ">", "bold" if is_answer else "")
+
+
+def _show(work: Work, text: str, mark: str, style: Style) -> None:
+    for paragraph in paragraphs(text):
+        work.output.line(f"{mark:>3} {paragraph}", style)
+
+
+def _history(work: Work, task: Ask, argument: str) -> None:
+    for number, answer in enumerate(task.result().answers, 1):
+        work.output.line(f"{number}. {answer.question}")
+        work.output.line(f"   {one_line(answer.text)}", "dim")
+
+
+def _save(work: Work, task: Ask, argument: str) -> None:
+    if not argument:
+        raise UsageError("name the file to write: /save notes.md")
+    # Path.expanduser raises for a user that is not there.
+    path = Path(os.path.expanduser(argument))
+    text = json.dumps(to_json(task.result()), ensure_ascii=False, indent=1) + "\n"
+    if path.suffix != ".json":
+        text = as_markdown(task.result().answers)
+    try:
+        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {(error.strerror or 'cannot be written').lower()}; choose another name") from error
+    work.notes.note(f"saved {path}")
+
+
+_COMMANDS: dict[str, Callable[[Work, Ask, str], None]] = {
+    "/source": _source,
+    "/history": _history,
+    "/save": _save,
+    "/help": lambda work, task, argument: work.output.line(_HELP),
+}
 
 
 def _divided(passage: Passage, span: tuple[int, int] | None) -> Iterator[tuple[bool, str]]:

@@ -17,8 +17,12 @@ from famcli.cli.work import cache_environment
 if TYPE_CHECKING:
     from famcli.checkpoint.adapters.adapter import Adapter
     from famcli.checkpoint.inspect import CheckpointInfo
-    from famcli.nn.config import DecoderConfig, FamConfig
+    from famcli.checkpoint.sidecar import Sidecar
+    from famcli.nn import DecoderConfig, FamConfig
     from famcli.reading.memory_format import MemoryFileInfo
+
+Facts = tuple[str, dict[str, Any], list[tuple[str, str]]]
+"""What a thing is, its facts as plain values, and as lines of a name and a text."""
 
 
 def inspect(
@@ -40,41 +44,35 @@ def inspect(
     --dtype and --quantize, the length it was validated on, and the fingerprints by which a memory file is matched to a
     checkpoint. No weight is loaded.
     """
+    kind, values, lines = _facts(path, cache)
+    if json:
+        Output().json({"kind": kind, **values})
+    else:
+        Output().facts(lines)
+
+
+def _facts(path: str | None, cache: Path | None) -> Facts:
     from famcli.tokens.gguf_file import is_gguf
 
-    output = Output()
     file = None if path is None else Path(path).expanduser()
+    # What ends with .fam is meant as a memory file, so that one which is missing is called so.
     if file is not None and (file.is_file() or file.suffix == ".fam") and not file.is_dir() and not is_gguf(file):
         from famcli.reading.memory_format import inspect_memory_file
 
-        _show(output, "memory file", *_memory_file_facts(file, inspect_memory_file(file)), json)
-        return
+        return _memory_file_facts(file, inspect_memory_file(file))
     from famcli.checkpoint.adapters.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
 
     if file is not None and is_adapter(file):
-        _show(output, "adapter", *adapter_facts(read_adapter(file)), json)
-        return
-    info = inspect_checkpoint(resolve(path, cache_environment(cache), asked_by="PATH"))
-    _show(output, "checkpoint", *_checkpoint_facts(info), json)
+        return _adapter_facts(read_adapter(file))
+    return _checkpoint_facts(inspect_checkpoint(resolve(path, cache_environment(cache), asked_by="PATH")))
 
 
-def _show(output: Output, kind: str, values: dict[str, Any], lines: list[tuple[str, str]], json: bool) -> None:
-    if json:
-        output.json({"kind": kind, **values})
-        return
-    for name, text in lines:
-        output.write(f"{name:<14}", "bold")
-        output.line(text)
-
-
-def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _checkpoint_facts(info: CheckpointInfo) -> Facts:
     decoder, sidecar = info.decoder, info.sidecar
     values = asdict(info) | {
-        "path": str(info.path),
         "sidecar": sidecar.to_json() if sidecar else None,
-        "memory_bytes": dict(info.memory_bytes),
         "files": [{"name": name, "bytes": size} for name, size in info.files],
     }
     several = len(info.dtypes) > 1
@@ -97,11 +95,10 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
     if sidecar is None:
         lines.append(("memory", f"none: give it one with famcli enable {shlex.quote(info.name)}"))
     else:
-        fam = sidecar.fam
         validated = sidecar.validated_tokens
         lines += [
-            ("reads", _describe_fam(fam)),
-            ("memory", ("trained" if sidecar.memory_trained else "not trained") if fam.fam_length else "none"),
+            ("reads", _describe_fam(sidecar.fam)),
+            ("memory", _describe_memory(sidecar)),
             ("validated on", "never" if validated is None else plural(validated, "token")),
             ("state", f"{describe_bytes(info.state_bytes or 0)} at most, however much is read"),
             ("tasks", ", ".join(f"{task}: {mode}" for task, mode in sidecar.tasks.items()) or "none named"),
@@ -110,7 +107,7 @@ def _checkpoint_facts(info: CheckpointInfo) -> tuple[dict[str, Any], list[tuple[
     lines.append(("weights need", f"{needs} in memory"))
     prints = info.fingerprints
     lines += _fingerprint_lines(prints.weights, prints.config, prints.tokenizer)
-    return values, lines
+    return "checkpoint", values, lines
 
 
 def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
@@ -128,10 +125,11 @@ def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
     return [("layers", "; ".join(kinds))] if kinds else []
 
 
-def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def _memory_file_facts(path: Path, info: MemoryFileInfo) -> Facts:
     size, seen = path.stat().st_size, info.progress
     unread = f" (and {plural(seen.bytes_unread, 'byte')} not read yet)" if seen.bytes_unread else ""
-    values: dict[str, Any] = {"path": str(path), "file_size": size, **asdict(info)}
+    values: dict[str, Any] = {"path": path, "file_size": size, **asdict(info)}
+    # The file's kind and how it was read lie among its other facts; "kind" itself says that it is a memory file.
     values |= {"memory_kind": values.pop("kind")} | values.pop("fam")
     sizes = [f", {plural(part.num_bytes, 'byte')}" if len(info.sources) > 1 else "" for part in info.sources]
     lines = [
@@ -142,33 +140,37 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> tuple[dict[str, Any]
         *(("source", f"{part.name}{size}, {part.encoding}") for part, size in zip(info.sources, sizes, strict=True)),
         *_fingerprint_lines(info.weights, info.config, info.tokenizer),
     ]
-    return values, lines
-
-
-def _describe_update(fam: FamConfig) -> str:
-    return fam.memory_update if fam.memory_update == "additive" else f"gated from {fam.gate_threshold:g}"
+    return "memory file", values, lines
 
 
 def _describe_fam(fam: FamConfig) -> str:
-    return (
-        f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
-        f"{plural(fam.fam_length, 'memory row')} ({_describe_update(fam)}), {plural(fam.sink_tokens, 'sink')}"
-        + (", memory in layers with a sliding window too" if fam.local_memory else "")
-    )
+    update = fam.memory_update if fam.memory_update == "additive" else f"gated from {fam.gate_threshold:g}"
+    local = ", memory in layers with a sliding window too" if fam.local_memory else ""
+    return f"{_describe_blocks(fam, update)}, {plural(fam.sink_tokens, 'sink')}{local}"
+
+
+def _describe_blocks(fam: FamConfig, update: str) -> str:
+    blocks, rows = plural(fam.block_size, "token"), plural(fam.fam_length, "memory row")
+    return f"blocks of {blocks}, {plural(fam.memory_segments, 'segment')}, {rows} ({update})"
+
+
+def _describe_memory(sidecar: Sidecar) -> str:
+    if not sidecar.fam.fam_length:
+        return "none"
+    return "trained" if sidecar.memory_trained else "not trained"
 
 
 def _fingerprint_lines(weights: str, config: str, tokenizer: str) -> list[tuple[str, str]]:
     return [("fingerprints", f"weights    {weights}"), ("", f"config     {config}"), ("", f"tokenizer  {tokenizer}")]
 
 
-def adapter_facts(adapter: Adapter) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The facts as plain values, and as lines of a name and a text."""
+def _adapter_facts(adapter: Adapter) -> Facts:
     names = sorted({module.rpartition(".")[2] for module in adapter.updates})
     size = sum(half.num_bytes for update in adapter.updates.values() for half in (update.a, update.b))
     sidecar, named = adapter.sidecar, shown(adapter.base or "")
     weights = f", weights {shown(sidecar.base_weights[:12])}" if sidecar and sidecar.base_weights else ""
     values = {
-        "path": str(adapter.folder),
+        "path": adapter.folder,
         "base": adapter.base,
         "rank": adapter.rank,
         "alpha": adapter.alpha,
@@ -188,13 +190,5 @@ def adapter_facts(adapter: Adapter) -> tuple[dict[str, Any], list[tuple[str, str
         lines.append(("memory", "none of its own: the checkpoint's fam.json says how to read with it"))
     else:
         fam = sidecar.fam
-        kind = "trained" if sidecar.memory_trained else "not trained"
-        lines += [
-            (
-                "reads",
-                f"blocks of {plural(fam.block_size, 'token')}, {plural(fam.memory_segments, 'segment')}, "
-                f"{plural(fam.fam_length, 'memory row')} ({fam.memory_update})",
-            ),
-            ("memory", kind if fam.fam_length else "none"),
-        ]
-    return values, [*lines, ("use", f"--model {named or 'MODEL'} --adapter {adapter.folder}")]
+        lines += [("reads", _describe_blocks(fam, fam.memory_update)), ("memory", _describe_memory(sidecar))]
+    return "adapter", values, [*lines, ("use", f"--model {named or 'MODEL'} --adapter {adapter.folder}")]

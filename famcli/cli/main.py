@@ -19,7 +19,8 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 from famcli.cli.failures import guarded, interrupts_end_at_once, mend_streams
 from famcli.cli.options import expand_option_groups
 
-# name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py.
+# name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py, if
+# MODULES names no other. The list stands here because help must not import a module for each command.
 COMMANDS = {
     "summarize": "Summarize texts in verbatim quotes with their places.",
     "ask": "Ask questions about texts; evidence is quoted and verified.",
@@ -38,6 +39,7 @@ COMMANDS = {
     "eval": "Judge a checkpoint: ppl, passkey, needle, babi.",
 }
 
+MODULES = dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints")
 _PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")  # in this order; others take the empty place
 
 
@@ -46,11 +48,10 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
 
     A module with a table `COMMANDS` of its own defines a group of commands; its `HELP` says what they share.
     """
-    module_name = name.replace("-", "_")
-    module = import_module(f"famcli.cli.{module_name}")
+    module = import_module(f"famcli.cli.{MODULES.get(name, name)}")
     group: dict[str, Callable[..., None]] | None = getattr(module, "COMMANDS", None)
     if group is None:
-        return make_command({name: getattr(module, module_name)})
+        return make_command({name: getattr(module, name)})
     return make_command(group, module.HELP)
 
 

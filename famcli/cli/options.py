@@ -11,7 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
 
@@ -24,94 +24,78 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1_000_000
 
+# An option of one command stands in that command; what two commands share stands here, so that its help is one text.
+_reading = partial(typer.Option, rich_help_panel="Reading")
+_output = partial(typer.Option, rich_help_panel="Output")
+_machine = partial(typer.Option, rich_help_panel="Machine")
+
+CompareMode = Literal["on", "frozen", "none", "compare"]
 _MODES = "on: carry the memory; frozen: keep the initial memory; none: no memory keys at all"
+_USUAL_MODE = "Default: on, or none where the memory is not trained."
 MemoryModeOption = Annotated[
-    Literal["on", "frozen", "none"] | None,
-    typer.Option(
-        "--memory-mode",
-        help=f"{_MODES}. Default: on, or none where the memory is not trained.",
-        rich_help_panel="Reading",
-    ),
+    Literal["on", "frozen", "none"] | None, _reading("--memory-mode", help=f"{_MODES}. {_USUAL_MODE}")
 ]
 CompareModeOption = Annotated[
-    Literal["on", "frozen", "none", "compare"] | None,
-    typer.Option(
-        "--memory-mode",
-        help=f"{_MODES}; compare: on and frozen over the same tokens. Default: on, or none where the memory is not "
-        "trained.",
-        rich_help_panel="Reading",
-    ),
+    CompareMode | None,
+    _reading("--memory-mode", help=f"{_MODES}; compare: on and frozen over the same tokens. {_USUAL_MODE}"),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel="Output")
-]
-QuietOption = Annotated[
-    bool,
-    typer.Option(
-        "--quiet", help="Nothing on stderr but errors: no progress, notes or warnings.", rich_help_panel="Output"
-    ),
-]
+JsonOption = Annotated[bool, _output("--json", help="Print the result as one JSON object.")]
+QuietOption = Annotated[bool, _output("--quiet", help="Nothing on stderr but errors: no progress, notes or warnings.")]
 HtmlOption = Annotated[
     Path | None,
-    typer.Option(
-        "--html",
-        metavar="FILE",
-        help="Write a page too: the result beside the text, with links to its places.",
-        rich_help_panel="Output",
-    ),
+    _output("--html", metavar="FILE", help="Write a page too: the result beside the text, with links to its places."),
 ]
 FilesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
 ]
 FileOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--file",
-        "-f",
-        metavar="FILE",
-        help="A text to read, repeatable; none, or -, is standard input.",
-        rich_help_panel="Reading",
-    ),
+    _reading("--file", "-f", metavar="FILE", help="A text to read, repeatable; none, or -, is standard input."),
 ]
-EachOption = Annotated[
-    bool,
-    typer.Option("--each", help="Treat each file alone, instead of one after the other.", rich_help_panel="Reading"),
-]
+EachOption = Annotated[bool, _reading("--each", help="Treat each file alone, instead of one after the other.")]
 LoadOption = Annotated[
     Path | None,
-    typer.Option(
-        "--load",
-        metavar="FILE.fam",
-        help="Ask a memory file of `famcli read` instead of reading.",
-        rich_help_panel="Reading",
+    _reading("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
+]
+EncodingOption = Annotated[
+    str | None,
+    _reading("--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."),
+]
+ReadingsOption = Annotated[
+    Path | None,
+    _reading(
+        "--readings",
+        envvar="FAMCLI_READINGS",
+        metavar="DIR",
+        help="Where what was read of files is kept, with their text. Default: the user's cache folder.",
     ),
+]
+ReadingsLimitOption = Annotated[
+    int,
+    _reading(
+        "--readings-limit",
+        envvar="FAMCLI_READINGS_LIMIT",
+        min=0,
+        metavar="MB",
+        help="What all kept readings may take together; those asked longest ago go first. 0 keeps nothing.",
+    ),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    _machine("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else cpu."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    _machine("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
 ]
 CacheOption = Annotated[
     Path | None,
-    typer.Option(
-        "--cache",
-        envvar="FAMCLI_CACHE",
-        metavar="DIR",
-        help="The hub's cache. Default: where its own tools keep it.",
-        rich_help_panel="Machine",
+    _machine(
+        "--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="The hub's cache. Default: where its own tools keep it."
     ),
 ]
 OfflineOption = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        envvar="FAMCLI_OFFLINE",
-        help="Never touch the network: what is not here is missing.",
-        rich_help_panel="Machine",
-    ),
-]
-QuantizeOption = Annotated[
-    Literal["none", "int8", "int4"],
-    typer.Option("--quantize", help="Keep the matrices in 8 or 4 bits: less memory, and faster writing on a CPU."),
-]
-AdapterOption = Annotated[
-    Path | None,
-    typer.Option("--adapter", metavar="DIR", help="A LoRA adapter (famcli adapt, peft) to add to the checkpoint."),
+    bool, _machine("--offline", envvar="FAMCLI_OFFLINE", help="Never touch the network: what is not here is missing.")
 ]
 
 
@@ -131,22 +115,22 @@ class MachineOptions:
             "(owner/name), which is fetched. Default: FAMCLI_MODEL, else the one that ships.",
         ),
     ] = None
-    device: Annotated[
-        Literal["auto", "cpu", "cuda", "mps"],
-        typer.Option("--device", envvar="FAMCLI_DEVICE", help="auto takes cuda, else cpu."),
-    ] = "auto"
+    device: DeviceOption = "auto"
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option("--dtype", envvar="FAMCLI_DTYPE", help="What to compute in; auto takes what suits the device."),
     ] = "auto"
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", envvar="FAMCLI_THREADS", min=1, help="CPU threads. Default: torch's choice."),
-    ] = None
+    threads: ThreadsOption = None
     cache: CacheOption = None
     offline: OfflineOption = False
-    quantize: QuantizeOption = "none"
-    adapter: AdapterOption = None
+    quantize: Annotated[
+        Literal["none", "int8", "int4"],
+        typer.Option("--quantize", help="Keep the matrices in 8 or 4 bits: less memory, and faster writing on a CPU."),
+    ] = "none"
+    adapter: Annotated[
+        Path | None,
+        typer.Option("--adapter", metavar="DIR", help="A LoRA adapter (famcli adapt, peft) to add to the checkpoint."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -199,20 +183,6 @@ class CommonOptions:
     machine: MachineOptions
     output: OutputOptions
     report: ReportOptions
-
-
-@dataclass(frozen=True)
-class DocumentOptions:
-    """How the bytes of documents become text."""
-
-    PANEL: ClassVar = "Reading"
-
-    encoding: Annotated[
-        str | None,
-        typer.Option(
-            "--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."
-        ),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -300,46 +270,13 @@ class RunOptions:
             raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
 
 
-@dataclass(frozen=True)
-class ReadingsOptions:
-    """Where what was read is kept for the next question."""
+def open_readings(folder: Path | None, limit: int) -> ReadingCache:
+    """The cache of readings in `folder`, by default the user's, that may take `limit` MB."""
+    from platformdirs import user_cache_path
 
-    PANEL: ClassVar = "Reading"
+    from famcli.tasks.ask.reading_cache import ReadingCache
 
-    readings: Annotated[
-        Path | None,
-        typer.Option(
-            "--readings",
-            envvar="FAMCLI_READINGS",
-            metavar="DIR",
-            help="Where what was read of files is kept, with their text. Default: the user's cache folder.",
-        ),
-    ] = None
-    readings_limit: Annotated[
-        int,
-        typer.Option(
-            "--readings-limit",
-            envvar="FAMCLI_READINGS_LIMIT",
-            min=0,
-            metavar="MB",
-            help="What all kept readings may take together; those asked longest ago go first. 0 keeps nothing.",
-        ),
-    ] = 1000
-
-    def open(self) -> ReadingCache:
-        """The cache in that folder."""
-        from famcli.tasks.ask.reading_cache import ReadingCache
-
-        return ReadingCache(self.folder, self.readings_limit * MEGABYTE)
-
-    @property
-    def folder(self) -> Path:
-        """Where it is, made or not."""
-        if self.readings is not None:
-            return self.readings
-        from platformdirs import user_cache_path
-
-        return user_cache_path("famcli") / "readings"
+    return ReadingCache(folder or user_cache_path("famcli") / "readings", limit * MEGABYTE)
 
 
 def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:

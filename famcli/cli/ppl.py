@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from famcli.cli.options import (
-    CommonOptions,
-    CompareModeOption,
-    DocumentOptions,
-    FilesArgument,
-)
-from famcli.cli.render import plural
-from famcli.cli.work import Work
+from famcli.cli.options import CommonOptions, CompareModeOption, EncodingOption, FilesArgument
+from famcli.cli.render import aligned, plural
+from famcli.cli.work import Work, describe_counts
 from famcli.errors import UsageError
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.perplexity.perplexity import PerplexityResult
@@ -40,7 +34,7 @@ def ppl(
         ),
     ] = None,
     memory_mode: CompareModeOption = None,
-    documents: DocumentOptions,
+    encoding: EncodingOption = None,
     common: CommonOptions,
 ) -> None:
     """Measure perplexity, bits per byte, next-token accuracy.
@@ -56,74 +50,61 @@ def ppl(
     if common.output.json and (per or alert is not None):
         raise UsageError("--json prints one object at the end; use --jsonl to have each line, block or token")
     with Work(common) as work:
-        names = work.check_documents(files or [], documents)
+        names = work.check_documents(files or [], encoding)
         model = work.open_model()
 
-        from famcli.tasks.perplexity.perplexity import Perplexity, PerplexityConfig
+        from famcli.tasks.perplexity.perplexity import FileScore, Perplexity, PerplexityConfig
+        from famcli.tasks.perplexity.units import UnitScore
         from famcli.tasks.task import open_documents
 
         config = PerplexityConfig(memory_mode=memory_mode, per="line" if alert is not None else per, alert=alert)
+
+        def show_event(event: Any) -> None:
+            if isinstance(event, FileScore):
+                work.emit("file", event)
+            elif isinstance(event, UnitScore) and (event.alert is not None or alert is None):
+                work.make_room()
+                work.emit("unit", event)
+                if work.form == "text":
+                    work.output.line(_describe_unit(event, named=len(names) > 1))
+
         task = Perplexity(model, config)
-        show = _Show(work, only_alerts=alert is not None, several_files=len(names) > 1)
-        work.follow(task.events(open_documents(names, documents.encoding)), show.event)
+        work.follow(task.events(open_documents(names, encoding)), show_event)
         result = task.result()
-        show.result(result)
+        work.show(result, lambda: _show(work, result))
         work.finish(result.counts.num_tokens)
 
 
-class _Show:
-    """Shows units and files as they are scored, and the totals."""
+def _show(work: Work, result: PerplexityResult) -> None:
+    """The result as text: a line for each file (two or three when memory modes are compared), and the totals."""
+    rows = [row for file in result.files for row in _rows(file.source.name, file.scores, file.difference)]
+    num_files = len(rows)
+    if len(result.files) > 1:
+        rows += _rows("total", result.total, result.difference)
+    for number, line in enumerate(aligned(rows, words=2)):
+        work.output.line(line, "bold" if number >= num_files else "")
+    if result.difference is not None:
+        work.output.line(describe_difference(result.difference))
+    if result.num_alerts is not None:
+        work.output.line(f"{plural(result.num_alerts, 'line')} stood out.")
+    if result.total[0].num_tokens and not work.notes.quiet:
+        # Perplexities of two tools can be compared only by their definitions.
+        work.output.paragraph(result.definition, "dim")
+    work.end_text(describe_counts(result.counts), result.partial)
 
-    def __init__(self, work: Work, only_alerts: bool, several_files: bool) -> None:
-        self._work = work
-        self._only_alerts = only_alerts
-        self._several_files = several_files
 
-    def event(self, event: Any) -> None:
-        from famcli.tasks.perplexity.perplexity import FileScore
-        from famcli.tasks.perplexity.units import UnitScore
-
-        if isinstance(event, UnitScore) and (event.alert is not None or not self._only_alerts):
-            self._work.make_room()
-            self._unit(event)
-        elif isinstance(event, FileScore) and self._work.form == "jsonl":
-            self._work.output.json({"event": "file", **to_json(event)})
-
-    def result(self, result: PerplexityResult) -> None:
-        work = self._work
-        if work.form != "text":
-            event = {"event": "result"} if work.form == "jsonl" else {}
-            work.output.json(event | to_json(result))
-            return
-        work.make_room()
-        rows = [row for file in result.files for row in _rows(file.source.name, file.scores, file.difference)]
-        num_files = len(rows)
-        if len(result.files) > 1:
-            rows += _rows("total", result.total, result.difference)
-        for number, line in enumerate(_aligned(rows)):
-            work.output.line(line, "bold" if number >= num_files else "")
-        if result.difference is not None:
-            work.output.line(describe_difference(result.difference))
-        if result.num_alerts is not None:
-            work.output.line(f"{plural(result.num_alerts, 'line')} stood out.")
-        if result.total[0].num_tokens and not work.notes.quiet:
-            work.output.paragraph(result.definition, "dim")
-        work.show_counts(result.counts, result.partial)
-
-    def _unit(self, unit: UnitScore) -> None:
-        if self._work.form == "jsonl":
-            self._work.output.json({"event": "unit", **to_json(unit)})
-            return
-        place = f"byte {unit.span[0]:,}" if unit.line is None else f"line {unit.line:,}"
-        if self._several_files:
-            place = f"{unit.source}, {place}"
-        named = len(unit.scores) > 1
-        figures = "  ".join(
-            (f"{score.memory_mode} " if named else "") + _number(score.bits_per_byte) for score in unit.scores
-        )
-        limit = "" if unit.alert is None else f" (limit {_number(unit.alert.limit)})"
-        text = "" if unit.text is None else "  " + unit.text.replace("\n", "\\n") + ("..." if unit.text_is_cut else "")
-        self._work.output.line(f"{place}  {figures} bits/byte{limit}{text}")
+def _describe_unit(unit: UnitScore, named: bool) -> str:
+    """One line, block or token with its figures. named: say which file it is of."""
+    place = f"byte {unit.span[0]:,}" if unit.line is None else f"line {unit.line:,}"
+    if named:
+        place = f"{unit.source}, {place}"
+    figures = "  ".join(
+        (f"{score.memory_mode} " if len(unit.scores) > 1 else "") + _number(score.bits_per_byte)
+        for score in unit.scores
+    )
+    limit = "" if unit.alert is None else f" (limit {_number(unit.alert.limit)})"
+    text = "" if unit.text is None else "  " + unit.text.replace("\n", "\\n") + ("..." if unit.text_is_cut else "")
+    return f"{place}  {figures} bits/byte{limit}{text}"
 
 
 def describe_difference(difference: Difference) -> str:
@@ -160,22 +141,6 @@ def _cells(score: Score) -> list[str]:
         plural(score.num_tokens, "token"),
         plural(score.num_bytes, "byte"),
     ]
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Lines with the cells of each column one below the other; figures are flush right."""
-    num_cells = max((len(row) for row in rows), default=0)
-    whole = [row for row in rows if len(row) == num_cells]  # others hold words, or a difference
-    columns = [max(len(row[i]) for row in (rows if i < 2 else whole)) for i in range(num_cells)]
-    lines = []
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:2], columns[:2], strict=True) if width]
-        if len(row) == num_cells:
-            figures = [cell.rjust(width) for cell, width in zip(row[2:], columns[2:], strict=True)]
-        else:
-            figures = row[2:]
-        lines.append("  ".join(words + figures))
-    return lines
 
 
 def _number(value: float | None) -> str:

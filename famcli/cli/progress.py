@@ -7,19 +7,21 @@ holds does not grow, and the first line appears before the network is loaded.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TextIO
+from typing import Any, Literal, TextIO
 
-if TYPE_CHECKING:
-    from famcli.cli.render import Bar
+from famcli.cli.render import Bar, describe_bytes, describe_seconds, plural
 
 ProgressMode = Literal["none", "bar", "json"]
-_RATE_WINDOW = 16  # shown values that the rate is taken over
+# Shown values that the rate is taken over: it follows a change of speed within seconds, and does not flicker.
+_RATE_WINDOW = 16
+_NAME_WIDTH = 24
+_STAGE_VERBS = ("loading ", "searching ")
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,44 @@ class Snapshot:
         return self.total_bytes if self.total_tokens is None else self.total_tokens
 
 
-class JsonLines:
-    """One JSON object per shown snapshot: {"event": "progress", ...the fields of Snapshot}."""
+def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
+    """`35 %  ETA 0:12  1.2 MB/3.4 MB  3,210 tokens/s  12,345 tokens`, as far as it is known and has room in `width`
+    characters; what matters most comes first."""
+    if not snapshot.num_tokens:
+        return ""
+    parts, total = [], snapshot.total_bytes
+    if snapshot.total:
+        parts.append(f"{min(100, 100 * snapshot.done // snapshot.total)} %")
+    if snapshot.eta_seconds is not None:
+        parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
+    if snapshot.total_tokens is None:
+        parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
+    parts.append(plural(snapshot.num_tokens, "token"))
+    if snapshot.memory_share is not None:
+        parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
+    while len(parts) > 1 and len("  ".join(parts)) > width:
+        parts.pop()
+    return "  ".join(parts)
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Print one object on one line."""
-        values = {key: round(value, 3) if isinstance(value, float) else value for key, value in vars(snapshot).items()}
-        print(json.dumps({"event": "progress", **values}), file=self._stream, flush=True)
+def short_stage(stage: str) -> str:
+    """A stage's name for a bar: of a path its last part, and of a long name its beginning and its end."""
+    verb = next((verb for verb in _STAGE_VERBS if stage.startswith(verb)), "")
+    name = os.path.basename(stage[len(verb) :].rstrip("/")) or stage[len(verb) :]
+    if len(name) > _NAME_WIDTH:
+        name = f"{name[: _NAME_WIDTH - 11]}\u2026{name[-10:]}"
+    return verb + name
 
-    def close(self) -> None:
-        """Nothing to end."""
+
+def print_progress(values: dict[str, Any], stream: TextIO) -> None:
+    """Print one line of `--progress json`: an object {"event": "progress"} with these values."""
+    print(json.dumps({"event": "progress", **values}), file=stream, flush=True)
 
 
 class Progress:
-    """Shows a command's progress in the way that `mode` says; use it as a context manager."""
+    """Shows a command's progress in the way that `mode` says, until it is closed."""
 
     def __init__(
         self,
@@ -80,8 +103,10 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._display = _open_display(mode, stream or sys.stderr)
-        self._interval = {"none": 0.0, "bar": 0.1, "json": 1.0}[mode]
+        self._mode, self._stream = mode, stream or sys.stderr
+        self._bar = Bar(self._stream) if mode == "bar" else None
+        # A bar is for eyes; a program that reads the lines has no use for ten of them a second.
+        self._interval = 0.1 if mode == "bar" else 1.0
         self._started = self._last_shown = clock()
         self._stage = stage
         self._total: int | None = None
@@ -106,7 +131,7 @@ class Progress:
         self._memory_share = self._memory_share if memory_share is None else memory_share
         self._num_bytes += num_bytes
         self._num_tokens += num_tokens
-        if self._display is not None and self._clock() - self._last_shown >= self._interval:
+        if self._clock() - self._last_shown >= self._interval:
             self._show()
 
     def so_far(self, text: str) -> None:
@@ -115,21 +140,13 @@ class Progress:
 
     def close(self) -> None:
         """Show the last numbers and stop. Harmless when repeated."""
-        if self._display is not None:
-            self._show()
-            self._display.close()
-            self._display = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._show()
+        self._mode = "none"
+        if self._bar is not None:
+            self._bar.close()
 
     def _show(self) -> None:
-        if self._display is None:
+        if self._mode == "none":
             return
         now = self._last_shown = self._clock()
         rate = eta = None
@@ -145,14 +162,14 @@ class Progress:
             eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
         counts = (self._num_bytes, self._total, self._num_tokens)
         rest = (self._total_tokens, self._memory_share, self._so_far)
-        self._display.show(Snapshot(self._stage, *counts, now - self._started, rate, eta, *rest))
+        self._print(Snapshot(self._stage, *counts, now - self._started, rate, eta, *rest))
 
-
-def _open_display(mode: ProgressMode, stream: TextIO) -> JsonLines | Bar | None:
-    if mode == "none":
-        return None
-    if mode == "json":
-        return JsonLines(stream)
-    from famcli.cli.render import Bar
-
-    return Bar(stream)
+    def _print(self, snapshot: Snapshot) -> None:
+        if self._bar is not None:
+            name = short_stage(snapshot.stage)
+            numbers = describe_numbers(snapshot, self._bar.room(name))
+            self._bar.show(name, snapshot.done, snapshot.total, numbers, snapshot.so_far or "")
+            return
+        values = vars(snapshot).items()
+        rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in values}
+        print_progress(rounded, self._stream)

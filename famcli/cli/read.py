@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from famcli.cli.options import (
-    CommonOptions,
-    DocumentOptions,
-    FilesArgument,
-    MachineOptions,
-    MemoryModeOption,
-)
+from famcli.cli.options import CommonOptions, EncodingOption, FilesArgument, MachineOptions, MemoryModeOption
 from famcli.cli.render import describe_bytes, describe_sizes, plural
-from famcli.cli.work import Work, cache_options
+from famcli.cli.work import Work, cache_options, describe_counts
 from famcli.errors import UsageError
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.read import ReadResult
@@ -45,7 +38,7 @@ def read(
         bool, typer.Option("--follow", help="Keep reading what is appended to the last file, until Ctrl-C.")
     ] = False,
     memory_mode: MemoryModeOption = None,
-    documents: DocumentOptions,
+    encoding: EncodingOption = None,
     common: CommonOptions,
 ) -> None:
     """Read texts once and save what was read as a memory file.
@@ -65,7 +58,7 @@ def read(
             from famcli.reading.memory_format import check_save
 
             check_save(save, append, force, files or [])
-        names = work.check_documents(files or [], documents)
+        names = work.check_documents(files or [], encoding)
         model = work.open_model(save if append else None)
         if save is not None and kind != "memory" and "-" in names:
             whole = "the text that it continues" if append else "it"
@@ -81,21 +74,21 @@ def read(
             append=append,
             force=force,
             follow=follow,
-            encoding=documents.encoding,
+            encoding=encoding,
             memory_mode=memory_mode,
         )
         task = Read(model, config)
         base = common.machine.model or (model.name if common.machine.adapter is None else str(model.path))
-        options = ["--model", base, *_settings(common.machine, documents)]
-        work.follow(task.events(names), lambda event: _show_saved(work, event))
+        options = ["--model", base, *_settings(common.machine, encoding)]
+        work.follow(task.events(names), lambda event: work.emit("saved", event))
         if work.interrupted:
             work.progress.close()
             if saved := task.save():
-                _show_saved(work, saved)
+                work.emit("saved", saved)
                 how = _how(names, task.result(), saved.path, follow, options)
                 work.notes.note(f"interrupted; what was read is saved: go on {how}")
         result = task.result()
-        _show_result(work, result)
+        work.show(result, lambda: _show(work, result))
         if save is None:
             work.notes.note("nothing was kept of what was read: to keep it, name a memory file with --save")
         if result.stopped and result.saved is not None:
@@ -104,13 +97,13 @@ def read(
         work.finish()
 
 
-def _settings(machine: MachineOptions, documents: DocumentOptions) -> list[str]:
+def _settings(machine: MachineOptions, encoding: str | None) -> list[str]:
     """The options without which reading would go on in another way."""
     given = {
         "--adapter": machine.adapter,
         "--quantize": None if machine.quantize == "none" else machine.quantize,
         "--dtype": None if machine.dtype == "auto" else machine.dtype,
-        "--encoding": documents.encoding,
+        "--encoding": encoding,
     }
     return [*cache_options(machine.cache), *(str(part) for item in given.items() if item[1] for part in item)]
 
@@ -123,20 +116,8 @@ def _how(names: list[str], result: ReadResult, path: Path, follow: bool, options
     return ("by piping the rest into: " if left == ["-"] else "with: ") + shlex.join(command)
 
 
-def _show_saved(work: Work, event: Any) -> None:
-    from famcli.tasks.read import Saved
-
-    if isinstance(event, Saved) and work.form == "jsonl":
-        work.output.json({"event": "saved", **to_json(event)})
-
-
-def _show_result(work: Work, result: ReadResult) -> None:
-    work.make_room()
-    if work.form != "text":
-        event = {"event": "result"} if work.form == "jsonl" else {}
-        work.output.json(event | to_json(result))
-        return
-    work.show_counts(result.counts, result.partial)
+def _show(work: Work, result: ReadResult) -> None:
+    work.end_text(describe_counts(result.counts), result.partial)
     if (saved := result.saved) is not None:
         unread = f" (and {plural(saved.bytes_unread, 'byte')} not read yet)" if saved.bytes_unread else ""
         work.output.line(

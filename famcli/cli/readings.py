@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from famcli.cli.options import MEGABYTE, OutputOptions, ReadingsOptions
+from famcli.cli.options import MEGABYTE, OutputOptions, ReadingsLimitOption, ReadingsOption, open_readings
 from famcli.cli.render import Output, describe_bytes, plural
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def readings(
     *,
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything that is kept.")] = False,
-    kept: ReadingsOptions,
+    readings: ReadingsOption = None,
+    readings_limit: ReadingsLimitOption = 1000,
     output: OutputOptions,
 ) -> None:
     """Show or clear what was read for questions.
@@ -26,7 +27,7 @@ def readings(
     `famcli ask` and `famcli chat` keep what they read of a file (its memory, its passages and their text), so that the
     next question about the same content need not read it again. It is readable by its owner only.
     """
-    form, out, cache = output.form, Output(), kept.open()
+    form, out, cache = output.form, Output(), open_readings(readings, readings_limit)
     removed = cache.clear() if clear else 0
     entries = cache.entries()
     size = sum(entry.size for entry in entries)

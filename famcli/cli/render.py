@@ -13,20 +13,17 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.progress import Progress as RichProgress
-
-    from famcli.cli.progress import Snapshot
 
 STANDARD_OUTPUT = "standard output"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BAR_WIDTH = 12
-_NAME_WIDTH = 24
-_STAGE_VERBS = ("loading ", "searching ")
 Style = Literal["", "bold", "dim", "cyan", "yellow", "red"]
 
 
@@ -64,11 +61,17 @@ class Output:
             text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
         self.line(text, style)
 
-    def json(self, value: Mapping[str, Any]) -> None:
+    def facts(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Print lines of a name and a text; the texts stand below each other."""
+        for name, text in lines:
+            self.write(f"{name:<14}", "bold")
+            self.line(text)
+
+    def json(self, value: Any) -> None:
         """Print one JSON object on one line; numbers that JSON has no word for become null. What the stream's encoding
         cannot hold is escaped as JSON does it."""
         is_unicode = (self.stream.encoding or "utf-8").lower().startswith("utf")
-        self._print(json.dumps(_plain(value), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
+        self._print(json.dumps(_finite(to_json(value)), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
 
     def _print(self, text: str) -> None:
         try:
@@ -89,7 +92,7 @@ class Notes:
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            # looked up each time: while a bar is shown, stderr is what prints above it
+            # Looked up each time: while a bar is shown, sys.stderr is what prints above it.
             print(f"famcli: {harmless(' '.join(text.split()))}", file=self._stream or sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
@@ -105,8 +108,9 @@ class Bar:
         from rich.live import Live
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-        console = self._console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
-        self._bar: RichProgress = Progress(
+        # Rich takes NO_COLOR for set even where it is empty, which the convention calls not set.
+        console = Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")) or None)
+        self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=_BAR_WIDTH),
@@ -120,19 +124,19 @@ class Bar:
             console=console,
             refresh_per_second=10,
             transient=True,
-            redirect_stdout=False,  # results belong to stdout even while a bar is shown
+            # Results belong to stdout even while a bar is shown.
+            redirect_stdout=False,
         )
         self._live.start()
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Bring the line up to date."""
-        name = short_stage(snapshot.stage)
-        room = self._console.width - _BAR_WIDTH - len(name) - 5  # the spinner, a blank between columns, the last cell
-        self._below = harmless(snapshot.so_far or "")
-        self.line(name, snapshot.done, snapshot.total, describe_numbers(snapshot, room))
+    def room(self, name: str) -> int:
+        """The characters that are left for numbers beside `name`."""
+        # The spinner, a blank between columns, and the last cell of the line take five.
+        return self._bar.console.width - _BAR_WIDTH - len(name) - 5
 
-    def line(self, name: str, done: float, total: float | None, numbers: str) -> None:
-        """Show any work of which `done` of `total` is done (None: nobody knows)."""
+    def show(self, name: str, done: float, total: float | None, numbers: str, below: str = "") -> None:
+        """Show work of which `done` of `total` is done (None: nobody knows), with numbers and a text below."""
+        self._below = harmless(below)
         self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
 
     def close(self) -> None:
@@ -145,37 +149,6 @@ class Bar:
 
         below = Text(self._below, style="dim", no_wrap=True, overflow="ellipsis")
         return Group(self._bar, below) if self._below else self._bar
-
-
-def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
-    """`35 %  ETA 0:12  1.2 MB/3.4 MB  3,210 tokens/s  12,345 tokens`, as far as it is known and has room in `width`
-    characters; what matters most comes first."""
-    if not snapshot.num_tokens:
-        return ""
-    parts, total = [], snapshot.total_bytes
-    if snapshot.total:
-        parts.append(f"{min(100, 100 * snapshot.done // snapshot.total)} %")
-    if snapshot.eta_seconds is not None:
-        parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
-    if snapshot.total_tokens is None:
-        parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
-    if snapshot.tokens_per_second is not None:
-        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
-    parts.append(plural(snapshot.num_tokens, "token"))
-    if snapshot.memory_share is not None:
-        parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
-    while len(parts) > 1 and len("  ".join(parts)) > width:
-        parts.pop()
-    return "  ".join(parts)
-
-
-def short_stage(stage: str) -> str:
-    """A stage's name for a bar: of a path its last part, and of a long name its beginning and its end."""
-    verb = next((verb for verb in _STAGE_VERBS if stage.startswith(verb)), "")
-    name = os.path.basename(stage[len(verb) :].rstrip("/")) or stage[len(verb) :]
-    if len(name) > _NAME_WIDTH:
-        name = f"{name[: _NAME_WIDTH - 11]}\u2026{name[-10:]}"
-    return verb + name
 
 
 def describe_bytes(number: int) -> str:
@@ -205,6 +178,24 @@ def describe_sizes(num_bytes: int, num_tokens: int, num_blocks: int) -> str:
     return f"{plural(num_bytes, 'byte')}, {plural(num_tokens, 'token')}, {plural(num_blocks, 'full block')}"
 
 
+def aligned(rows: Sequence[Sequence[str]], words: int) -> Iterator[str]:
+    """Lines with the cells of each column one below the other: the first `words` columns flush left, others right.
+
+    A column with nothing in it is left out. A row that is shorter than the others has its figures as they are, and they
+    count for no column.
+    """
+    num_cells = max((len(row) for row in rows), default=0)
+    whole = [row for row in rows if len(row) == num_cells]
+    widths = [max(len(row[i]) for row in (rows if i < words else whole) if i < len(row)) for i in range(num_cells)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:words], widths, strict=False) if width]
+        if len(row) == num_cells:
+            cells += [cell.rjust(width) for cell, width in zip(row[words:], widths[words:], strict=True) if width]
+        else:
+            cells += row[words:]
+        yield "  ".join(cells).rstrip()
+
+
 def harmless(text: str) -> str:
     """Text with control characters (but newline and tab) shown instead of obeyed."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else "\ufffd", text)
@@ -224,11 +215,12 @@ def _shaded(text: str, share: float) -> str:
     return RichStyle.parse(f"black on rgb({red},{green},60)").render(text)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+def _finite(value: Any) -> Any:
+    """Plain values, with None for infinities and NaN, which JSON cannot write."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

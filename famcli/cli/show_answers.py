@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from famcli.cli.render import describe_bytes
 from famcli.cli.work import Work, describe_counts, paragraphs
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answers import Answer, AskResult
@@ -38,54 +37,47 @@ class AnswersShown:
         if self._work.form == "json":
             return
         self._work.make_room()
-        if self._work.form == "jsonl":
-            if isinstance(event, AnswerText):
-                self._work.output.json({"event": "text", "question": event.question, "text": event.text})
-            elif isinstance(event, Answer):
-                self._answer(event)
-        elif isinstance(event, AnswerText):
-            if self._writing != event.question:
-                self._writing = event.question
-                self._head(event.question)
-            self._work.output.write(event.text)
-        elif isinstance(event, Answer):
+        if isinstance(event, Answer):
             self._answer(event)
+        elif isinstance(event, AnswerText):
+            self._work.emit("text", event)
+            if self._work.form == "text":
+                self._begin(event.question)
+                self._work.output.write(event.text)
 
-    def result(self, result: AskResult) -> None:
-        """Show what no event told: answers after an interruption, and what was read."""
-        if self._work.form == "json":
-            return
-        self._work.make_room()
-        for answer in result.answers[self._shown :]:
-            self._answer(answer)
-        if self._work.form == "jsonl":
-            values = to_json(result)
-            del values["answers"]
-            self._work.output.json({"event": "result", **values})
-            return
-        self._work.output.line()
-        self._work.output.line(describe_reading(result), "dim")
-        if result.partial:
-            self._work.output.line("Partial: interrupted before the end of the input.", "yellow")
+    def result(self, result: AskResult, each: bool = False) -> None:
+        """Show what no event told: answers after an interruption, and what was read. each: other results may follow."""
+        if self._work.form != "json":
+            self._work.make_room()
+            for answer in result.answers[self._shown :]:
+                self._answer(answer)
+
+        def show_end() -> None:
+            self._work.output.line()
+            self._work.end_text(describe_reading(result), result.partial)
+
+        self._work.show(result, show_end, told="answers", each=each)
 
     def _answer(self, answer: Answer) -> None:
         output, index = self._work.output, self._shown
         self._shown += 1
         if self._work.form == "jsonl":
-            output.json({"event": "answer", **to_json(answer)})
+            self._work.emit("answer", answer)
             return
         if self._writing == index:
             output.line()
         else:
             self._head(index, answer.question)
-        if self._writing != index or answer.kind != "written":  # a written one is there already
+        # A written answer stands there already, as it came.
+        if self._writing != index or answer.kind != "written":
             for paragraph in paragraphs(answer.text):
                 output.line(paragraph, "bold" if answer.found else "")
         if answer.kind == "written":
             where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
             output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
         elif not answer.found and 0 < answer.confidence < self._threshold and self._writing != index:
-            confidence = math.floor(100 * answer.confidence) / 100  # rounded up it might seem enough
+            # Rounded up it might seem to be enough.
+            confidence = math.floor(100 * answer.confidence) / 100
             hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
             output.line(f"  {hint}; --threshold 0 shows it.", "dim")
         if answer.doubt:
@@ -95,6 +87,11 @@ class AnswersShown:
             output.line(f"  [{number}] {answer.described_place(number)}, {mark}:", "cyan")
             for paragraph in paragraphs(citation.text):
                 output.line(f"      {paragraph}")
+
+    def _begin(self, question: int) -> None:
+        if self._writing != question:
+            self._writing = question
+            self._head(question)
 
     def _head(self, index: int, question: str | None = None) -> None:
         if self._heading is not None and index == 0:

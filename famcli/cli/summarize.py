@@ -11,8 +11,8 @@ import typer
 
 from famcli.cli.options import (
     CommonOptions,
-    DocumentOptions,
     EachOption,
+    EncodingOption,
     FilesArgument,
     HtmlOption,
     MemoryModeOption,
@@ -20,9 +20,8 @@ from famcli.cli.options import (
     check_html,
 )
 from famcli.cli.render import plural
-from famcli.cli.work import Work, describe_counts, one_line
+from famcli.cli.work import Work, describe_counts, one_line, report_facts
 from famcli.errors import UsageError
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
@@ -65,7 +64,7 @@ def summarize(
     html: HtmlOption = None,
     memory_mode: MemoryModeOption = None,
     each: EachOption = False,
-    documents: DocumentOptions,
+    encoding: EncodingOption = None,
     common: CommonOptions,
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
@@ -93,17 +92,14 @@ def summarize(
     )
     check_html(html, each, files or [])
     with Work(common) as work:
-        names = work.check_documents(files or [], documents)
+        names = work.check_documents(files or [], encoding)
         model = work.open_model()
-        results = []
+        found = 0
         for group in [[name] for name in names] if each else [names]:
-            results.append(_summarize(work, model, config, group, documents.encoding, form, each, html))
+            found += _summarize(work, model, config, group, encoding, form, each, html).num_sentences_seen
             if work.interrupted:
                 break
-        if work.form == "json":
-            objects = [to_json(result) for result in results]
-            work.output.json({"files": objects} if each else objects[0])
-        work.finish(sum(result.num_sentences_seen for result in results))
+        work.finish(found)
 
 
 def _summarize(
@@ -117,70 +113,70 @@ def _summarize(
     html: Path | None,
 ) -> SummaryResult:
     """Summarize the files of a group as one text, and show what comes of it."""
+    from famcli.reading.generating import GeneratedText
     from famcli.tasks.report.record import Recorder
-    from famcli.tasks.summarize.summarize import Summarizer
+    from famcli.tasks.summarize.summarize import SoFar, Summarizer
+    from famcli.tasks.summarize.write import Note
     from famcli.tasks.task import open_documents
 
-    heading = group[0] if each else None
+    heading, begun = group[0] if each else None, False
+
+    def show_event(event: Any) -> None:
+        nonlocal begun
+        if isinstance(event, SoFar):
+            work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
+        elif work.form == "jsonl":
+            work.emit("note" if isinstance(event, Note) else "text", event)
+        elif isinstance(event, Note):
+            # A note is written without anything being read, so no other event moves the bar.
+            work.progress.advance(0, 0)
+        elif isinstance(event, GeneratedText) and work.form == "text":
+            if not begun:
+                work.make_room()
+                _show_heading(work, heading)
+            begun = True
+            work.output.write(event.text)
+
     with ExitStack() as stack:
         recorder = None if html is None else stack.enter_context(Recorder())
-        task, stream = Summarizer(model, config, recorder), _Stream(work, heading)
-        work.follow(task.events(open_documents(group, encoding)), stream.event)
+        task = Summarizer(model, config, recorder)
+        work.follow(task.events(open_documents(group, encoding)), show_event)
         result = task.result()
         if recorder is not None and html is not None:
             heat = "the memory's attention to each word" if task.shows_attention else "how surprising each word was"
             _write_report(html, result, recorder, heat)
-        if work.form != "json":
-            _show(work, result, form, heading, stream.begun)
-        chosen = {quote.source for quote in result.sentences}
-        left_out = [source.name for source in result.counts.sources if source.num_bytes and source.name not in chosen]
-        if chosen and left_out:
-            names = ", ".join(left_out)
-            work.notes.note(f"nothing was chosen from {names}; --each summarizes each file by itself")
+        if work.form == "jsonl":
+            work.make_room()
+            for sentence in result.sentences:
+                work.emit("sentence", sentence)
+        work.show(result, lambda: _show(work, result, form, heading, begun), told="sentences", each=each)
+        _say_what_was_left_out(work, result)
         if html is not None:
             work.notes.note(f"the report is in {html}")
     return result
 
 
-class _Stream:
-    """Shows what is written as it is written. begun: whether any of it was shown as text."""
+def _say_what_was_left_out(work: Work, result: SummaryResult) -> None:
+    chosen = {quote.source for quote in result.sentences}
+    left_out = [source.name for source in result.counts.sources if source.num_bytes and source.name not in chosen]
+    if chosen and left_out:
+        names = ", ".join(left_out)
+        work.notes.note(f"nothing was chosen from {names}; --each summarizes each file by itself")
 
-    def __init__(self, work: Work, heading: str | None) -> None:
-        self._work, self._heading, self.begun = work, heading, False
 
-    def event(self, event: Any) -> None:
-        """Some more of a summary, a note, or what looks best while it is read."""
-        from famcli.reading.generating import GeneratedText
-        from famcli.tasks.summarize.summarize import SoFar
-        from famcli.tasks.summarize.write import Note
-
-        if isinstance(event, SoFar):
-            self._work.progress.so_far(f"line {event.line:,}: {one_line(event.text)}")
-        elif self._work.form == "jsonl":
-            name = "note" if isinstance(event, Note) else "text"
-            self._work.output.json({"event": name, **to_json(event)})
-        elif isinstance(event, Note):
-            self._work.progress.advance(0, 0)
-        elif isinstance(event, GeneratedText) and self._work.form == "text":
-            if not self.begun:
-                self._work.make_room()
-                if self._heading is not None:
-                    self._work.output.line(f"== {self._heading}", "bold")
-            self.begun = True
-            self._work.output.write(event.text)
+def _show_heading(work: Work, heading: str | None) -> None:
+    if heading is not None:
+        work.output.line(f"== {heading}", "bold")
 
 
 def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, is_shown: bool) -> None:
     from famcli.tasks.summarize.summary_format import format_summary
 
-    work.make_room()
-    if work.form == "jsonl":
-        _show_lines(work, result)
-        return
-    if heading is not None and not is_shown:
-        work.output.line(f"== {heading}", "bold")
     written, lines = result.written, list(format_summary(result, "bullets" if form == "json" else form))
-    if is_shown:  # as it was written
+    if not is_shown:
+        _show_heading(work, heading)
+    else:
+        # The summary stands there as it was written; only its sources are missing.
         work.output.line()
         lines = lines[len(written.text.splitlines()) if written is not None else 0 :]
     for mark, text in lines:
@@ -193,14 +189,7 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}. "
     else:
         how = ""
-    work.show_counts(result.counts, result.partial, how)
-
-
-def _show_lines(work: Work, result: SummaryResult) -> None:
-    values: dict[str, Any] = to_json(result)
-    for sentence in values.pop("sentences"):
-        work.output.json({"event": "sentence", **sentence})
-    work.output.json({"event": "result", **values})
+    work.end_text(how + describe_counts(result.counts), result.partial)
 
 
 def _write_report(path: Path, result: SummaryResult, recorder: Recorder, heat: str) -> None:
@@ -208,7 +197,6 @@ def _write_report(path: Path, result: SummaryResult, recorder: Recorder, heat: s
     from famcli.tasks.summarize.summary_format import report_of
 
     names = ", ".join(source.name for source in result.counts.sources)
-    facts = [describe_counts(result.counts), f"{result.model}, memory {result.memory_mode}"]
-    facts += ["Partial: interrupted before the end of the input."] * result.partial
-    report = report_of(result, f"Summary of {names}", tuple(facts), heat)
+    facts = report_facts(describe_counts(result.counts), result)
+    report = report_of(result, f"Summary of {names}", facts, heat)
     write_report(path, report, recorder.texts, recorder)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from famcli.cli.failures import INTERRUPTS, interrupted_code, interrupts_raise, remember_interrupt
 from famcli.cli.options import ReportOptions, RunOptions
+from famcli.cli.progress import print_progress
 from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds, plural
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
-    from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
+    from famcli.training.loop.events import StepDone, TrainEvent
     from famcli.training.recipe.recipe import Recipe
 
+# A step of a small model takes milliseconds: nobody reads, and no log should hold, a line for each.
 _SECONDS_BETWEEN = 0.5
 
 
@@ -69,9 +71,10 @@ def follow(
     """
     from famcli.training.loop.processes import is_first_process
 
+    # Under torchrun all processes run the same command, and one of them speaks.
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
-    with _Watch(report, recipe.name, jsonl) as watch:
+    with closing(_Watch(report, recipe.name, jsonl)) as watch:
         from famcli.training.loop.events import RunStarted
         from famcli.training.loop.train import train as train_recipe
 
@@ -98,10 +101,6 @@ def follow(
     return ended.exported
 
 
-def _of_which(event: RunStarted) -> str:
-    return "" if event.num_trained == event.num_parameters else f" ({event.num_trained:,} are trained)"
-
-
 class _Watch:
     """Shows a run's events, and stops it after a step when Ctrl-C or SIGTERM asks for that."""
 
@@ -115,67 +114,39 @@ class _Watch:
         self._last_shown = 0.0
         self._stop = False
         self._old_handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
         self._show({"stage": f"loading {self._name}"}, 0, None, "", always=True)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Take the bar away, and let signals do what they did before."""
         for signum, handler in self._old_handlers.items():
             signal.signal(signum, handler)
         if self._bar is not None:
             self._bar.close()
 
     def should_stop(self) -> bool:
-        """Whether Ctrl-C or SIGTERM came since the first step began."""
+        """True if Ctrl-C or SIGTERM came since the first step began."""
         return self._stop
 
-    def event(self, event: Any) -> None:
+    def event(self, event: TrainEvent) -> None:
         """Show one event of the run."""
-        from famcli.training.data.corpus import EncodingGuessed, PackProgress
-        from famcli.training.loop.events import (
-            CheckDone,
-            PasskeyDone,
-            RunStarted,
-            ScoreProgress,
-            StepDone,
-            StepSkipped,
-            to_json,
-        )
+        from famcli.training.data.corpus import PackProgress
+        from famcli.training.loop.events import RunStarted, ScoreProgress, StepDone, to_json
 
         if self._output is not None:
             self._output.json(to_json(event))
         if isinstance(event, PackProgress):
             self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total, "")
-        elif isinstance(event, EncodingGuessed):
-            self._notes.warn(
-                f"{event.corpus}: {plural(event.num_files, 'file')} not in UTF-8, read as "
-                f"{' or '.join(event.encodings)}, which is a guess; convert to UTF-8 if it is wrong"
-            )
         elif isinstance(event, ScoreProgress):
             stage = f"scoring held-out documents, memory {event.memory_mode}"
             self._show({"stage": stage}, event.done, event.total, "", always=True)
-        elif isinstance(event, RunStarted):
-            self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
-            self.corpus_tokens = sum(event.corpus_tokens.values())
-            self._notes.note(
-                f"{event.name}: {event.num_parameters:,} parameters{_of_which(event)}, "
-                f"{self.corpus_tokens:,} tokens to train on, {event.tokens_per_step:,} a step, "
-                f"from step {event.step:,}"
-            )
         elif isinstance(event, StepDone):
             self._step(event)
-        elif isinstance(event, StepSkipped):
-            self._notes.warn(f"step {event.step + 1:,} was not finite and was left out ({event.num_skipped} so far)")
-        elif isinstance(event, CheckDone):
-            figures = ", ".join(f"{value:.4f} with memory {mode}" for mode, value in event.bits_per_byte.items())
-            self._notes.note(f"step {event.step:,}: validation bits per byte {figures}")
-        elif isinstance(event, PasskeyDone):
-            for mode, right in event.right.items():
-                figures = ", ".join(f"{n} at {d:,}" for n, d in zip(right, event.distances, strict=True))
-                self._notes.note(f"step {event.step:,}: passkeys of {event.total} with memory {mode}: {figures}")
+        elif isinstance(event, RunStarted):
+            # Before the first step there is nothing to save, so that Ctrl-C may end the run at once.
+            self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
+            self.corpus_tokens = sum(event.corpus_tokens.values())
+        for line in _describe(event):
+            self._notes.note(line)
 
     def _step(self, event: StepDone) -> None:
         left = event.seconds * (1 - event.progress) / event.progress if event.progress else None
@@ -184,17 +155,9 @@ class _Watch:
             f"{event.tokens_per_second:,.0f} tokens/s  {event.peak_share:.0%} of peak"
             + ("" if left is None else f"  ETA {describe_seconds(left)}")
         )
-        values = {
-            "stage": f"training {self._name}",
-            "step": event.step,
-            "loss": event.loss,
-            "bits_per_byte": event.bits_per_byte,
-            "tokens_per_second": event.tokens_per_second,
-            "peak_share": event.peak_share,
-            "seconds": event.seconds,
-            "eta_seconds": left,
-        }
-        self._show(values, event.progress, 1.0, numbers)
+        names = ("step", "loss", "bits_per_byte", "tokens_per_second", "peak_share", "seconds")
+        values = {name: getattr(event, name) for name in names}
+        self._show({"stage": f"training {self._name}", **values, "eta_seconds": left}, event.progress, 1.0, numbers)
 
     def _show(
         self, values: dict[str, Any], done: float, total: float | None, numbers: str, always: bool = False
@@ -204,10 +167,9 @@ class _Watch:
             return
         self._last_shown = now
         if self._bar is not None:
-            self._bar.line(str(values["stage"]), done, total, numbers)
+            self._bar.show(str(values["stage"]), done, total, numbers)
         elif self._mode == "json":
-            share = done / total if total else None
-            print(json.dumps({"event": "progress", **values, "share": share}), file=sys.stderr, flush=True)
+            print_progress({**values, "share": done / total if total else None}, sys.stderr)
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         remember_interrupt(signum)
@@ -217,6 +179,33 @@ class _Watch:
         self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")
 
 
+def _describe(event: TrainEvent) -> Iterator[str]:
+    """The lines that are said of an event on stderr, if there are any."""
+    from famcli.training.data.corpus import EncodingGuessed
+    from famcli.training.loop.events import CheckDone, PasskeyDone, RunStarted, StepSkipped
+
+    match event:
+        case EncodingGuessed():
+            guessed = f"{plural(event.num_files, 'file')} not in UTF-8, read as {' or '.join(event.encodings)}"
+            yield f"warning: {event.corpus}: {guessed}, which is a guess; convert to UTF-8 if it is wrong"
+        case RunStarted():
+            changed = "" if event.num_trained == event.num_parameters else f" ({event.num_trained:,} are trained)"
+            yield (
+                f"{event.name}: {event.num_parameters:,} parameters{changed}, "
+                f"{sum(event.corpus_tokens.values()):,} tokens to train on, {event.tokens_per_step:,} a step, "
+                f"from step {event.step:,}"
+            )
+        case StepSkipped():
+            yield f"warning: step {event.step + 1:,} was not finite and was left out ({event.num_skipped} so far)"
+        case CheckDone():
+            figures = ", ".join(f"{value:.4f} with memory {mode}" for mode, value in event.bits_per_byte.items())
+            yield f"step {event.step:,}: validation bits per byte {figures}"
+        case PasskeyDone():
+            for mode, right in event.right.items():
+                figures = ", ".join(f"{n} at {d:,}" for n, d in zip(right, event.distances, strict=True))
+                yield f"step {event.step:,}: passkeys of {event.total} with memory {mode}: {figures}"
+
+
 def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str | None = None) -> None:
     """Measure, and print on stdout. goes_to: where what is made will be copied to, in words."""
     from famcli.training.estimate import estimate, expected_vocab_size
@@ -224,12 +213,10 @@ def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str 
     found = estimate(recipe, expected_vocab_size(recipe))
     output = Output()
     if as_json:
-        output.json({"run": str(run_folder), "estimate": asdict(found), "recipe": recipe.to_json()})
+        output.json({"run": str(run_folder), "estimate": found, "recipe": recipe.to_json()})
         return
     made = "adapter" if recipe.trains_updates else "checkpoint"
-    for name, text in [*_lines(found, recipe, run_folder), *([] if goes_to is None else [(made, goes_to)])]:
-        output.write(f"{name:<14}", "bold")
-        output.line(text)
+    output.facts([*_lines(found, recipe, run_folder), *([] if goes_to is None else [(made, goes_to)])])
 
 
 def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str, str]]:
@@ -237,17 +224,14 @@ def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str,
     limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
     distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
     what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
+    trained = "" if found.trained == found.parameters else f", of which {found.trained:,} are trained"
     total = found.fixed_bytes + found.step_bytes
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else total
     too_much = f"; more than the {describe_bytes(there)} of this machine" if total > there else ""
     return [
         ("recipe", f"{recipe.name}, {recipe.path}"),
         ("run", str(run_folder)),
-        (
-            "parameters",
-            f"{found.parameters:,}"
-            + ("" if found.trained == found.parameters else f", of which {found.trained:,} are trained"),
-        ),
+        ("parameters", f"{found.parameters:,}{trained}"),
         ("steps", f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}"),
         ("tokens", f"{found.tokens:,}"),
         ("distance", distance),

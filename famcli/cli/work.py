@@ -11,23 +11,23 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
 from famcli.cli.failures import interrupted_code, interrupts_raise
-from famcli.cli.options import CommonOptions, DocumentOptions, MachineOptions
+from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
 from famcli.errors import DocumentError
-
-_BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
+from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located
     from famcli.checkpoint.model import Model
     from famcli.tasks.task import ReadCounts
+
+_BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
 
 class Work:
@@ -41,26 +41,27 @@ class Work:
         self.form = common.output.form
         self.output = Output()
         self.notes = Notes(report.quiet)
-        self.progress = Progress("none")  # until all that was given is seen to be there
+        # No bar before all that was given is seen to be there: a mistake is then one line, and nothing else.
+        self.progress = Progress("none")
         self._progress_mode = report.progress_mode
+        self._results: list[Any] = []
         self.interrupted = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.close()
 
-    def check_documents(self, files: Sequence[str], documents: DocumentOptions) -> list[str]:
+    def check_documents(self, files: Sequence[str], encoding: str | None) -> list[str]:
         """`files`, or stdin when there are none; what cannot be read is refused before any work is done."""
         from famcli.documents.opening import open_source
 
         for file in files:
+            # A named pipe can be opened only once, and a device may have nothing to give yet.
             special = os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))
-            if file != "-" and not special:  # a named pipe can be opened only once
-                open_source(file, encoding=documents.encoding).close()
+            if file != "-" and not special:
+                open_source(file, encoding=encoding).close()
         if (not files or "-" in files) and sys.stdin.isatty():
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
         return list(files) or ["-"]
@@ -94,7 +95,8 @@ class Work:
         model = open_model(
             located, device=machine.device, dtype=machine.dtype, quantize=machine.quantize, adapter=machine.adapter
         )
-        interrupts_raise()  # from here on there is something to keep
+        # From here on there is something to keep, and no C++ that a KeyboardInterrupt would abort.
+        interrupts_raise()
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         bits = "" if machine.quantize == "none" else f", weights in {machine.quantize}"
@@ -125,17 +127,41 @@ class Work:
         if self.output.is_terminal:
             self.progress.close()
 
-    def show_counts(self, counts: ReadCounts, partial: bool, how: str = "") -> None:
-        """The closing lines of a result in text: how it came about, what was read, and whether that was all."""
-        self.output.line(how + describe_counts(counts), "dim")
+    def emit(self, name: str, value: Any) -> None:
+        """Print an event as JSON, if events are asked for: its name and the fields of `value`."""
+        if self.form == "jsonl":
+            self.output.json({"event": name, **to_json(value)})
+
+    def show(self, result: Any, text: Callable[[], None], *, told: str = "", each: bool = False) -> None:
+        """Print a result in the form that was asked for. text: prints it as text.
+
+        told: a key whose values were events already, so that the last event leaves it out. each: there may be several
+        results, which are one JSON object together, printed by `finish`.
+        """
+        self.make_room()
+        values = to_json(result)
+        if self.form == "text":
+            text()
+        elif self.form == "jsonl":
+            self.emit("result", {key: value for key, value in values.items() if key != told})
+        elif each:
+            self._results.append(values)
+        else:
+            self.output.json(values)
+
+    def end_text(self, text: str, partial: bool, end: str = "the end of the input") -> None:
+        """The closing lines of a result in text: how it came about, and whether it is of all there was to read."""
+        self.output.line(text, "dim")
         if partial:
-            self.output.line("Partial: interrupted before the end of the input.", "yellow")
+            self.output.line(f"Partial: interrupted before {end}.", "yellow")
 
     def finish(self, found: int = 1) -> None:
-        """Exit with the code for an interruption, if there was one.
+        """Print the results of several files as JSON; exit with the code for an interruption, if there was one.
 
         found: how much text there was, in any unit; none at all is a DocumentError.
         """
+        if self._results:
+            self.output.json({"files": self._results})
         if self.interrupted:
             raise typer.Exit(interrupted_code())
         if not found:
@@ -170,6 +196,12 @@ def cache_environment(cache: Path | None, offline: bool = False) -> Mapping[str,
     """The environment in which checkpoints are looked up: the options replace the variables."""
     settings = {"FAMCLI_CACHE": None if cache is None else str(cache), "FAMCLI_OFFLINE": "1" if offline else None}
     return {**os.environ, **{name: value for name, value in settings.items() if value is not None}}
+
+
+def report_facts(counts: str, result: Any) -> tuple[str, ...]:
+    """What a page (--html) says of a result: what was read, by whom, and whether it was all."""
+    partial = ["Partial: interrupted before the end of the input."] * result.partial
+    return (counts, f"{result.model}, memory {result.memory_mode}", *partial)
 
 
 def describe_counts(counts: ReadCounts, memory_file: str | None = None) -> str:

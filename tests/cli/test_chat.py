@@ -57,7 +57,7 @@ def test_a_script_that_is_interrupted_ends(run, tiny: Path, story: Path, monkeyp
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("famcli.cli.chat._Conversation._ask", interrupted)
+    monkeypatch.setattr("famcli.cli.chat._ask", interrupted)
     result = run("chat", story, "--model", tiny, input=f"{MAP}\n/help\n")
     assert result.exit_code == 130
     assert "/history" not in result.stdout

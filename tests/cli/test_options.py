@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from famcli.cli.main import COMMANDS, load_command
-from famcli.cli.options import DocumentOptions, MachineOptions, OutputOptions, ReportOptions
+from famcli.cli.options import EncodingOption, MachineOptions, OutputOptions, ReportOptions
 from famcli.errors import UsageError
 
 
 def test_groups_arrive_filled(run, fake_command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def fake(machine: MachineOptions, documents: DocumentOptions, output: OutputOptions) -> None:
+    def fake(machine: MachineOptions, output: OutputOptions, encoding: EncodingOption = None) -> None:
         """A command for tests."""
-        seen.append((machine, documents, output))
+        seen.append((machine, encoding, output))
 
     fake_command(fake)
     monkeypatch.delenv("FAMCLI_THREADS")
@@ -26,7 +26,7 @@ def test_groups_arrive_filled(run, fake_command: Callable, monkeypatch: pytest.M
     monkeypatch.setenv("FAMCLI_DEVICE", "cpu")
     assert run("fake", "--model", "some", "--encoding", "cp1252", "--json").exit_code == 0
     machine = MachineOptions(model="some", device="cpu")
-    assert seen == [(machine, DocumentOptions(encoding="cp1252"), OutputOptions(json=True))]
+    assert seen == [(machine, "cp1252", OutputOptions(json=True))]
 
 
 def test_an_option_beats_the_environment(run, fake_command: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from famcli.cli.progress import Progress, Snapshot
-from famcli.cli.render import describe_bytes, describe_numbers, describe_seconds, plural, short_stage
+from famcli.cli.progress import Progress, Snapshot, describe_numbers, short_stage
+from famcli.cli.render import describe_bytes, describe_seconds, plural
 
 
 class Clock:
@@ -32,7 +33,7 @@ def shown(stream: io.StringIO) -> list[dict[str, Any]]:
 
 def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Progress("json", "loading", stream, clock) as progress:
+    with closing(Progress("json", "loading", stream, clock)) as progress:
         assert [line["stage"] for line in shown(stream)] == ["loading"]
         progress.stage("reading", total_bytes=40_000)
         for _ in range(100):
@@ -57,7 +58,7 @@ def test_the_first_line_comes_at_once_and_the_rest_is_throttled() -> None:
 
 def test_work_can_be_counted_in_tokens() -> None:
     stream, clock = io.StringIO(), Clock()
-    with Progress("json", "loading", stream, clock) as progress:
+    with closing(Progress("json", "loading", stream, clock)) as progress:
         progress.stage("reading", total_tokens=1000)
         clock.now += 2
         progress.advance(num_bytes=0, num_tokens=200)
@@ -108,7 +109,7 @@ def test_none_shows_nothing_and_closing_twice_is_harmless() -> None:
 
 def test_the_bar_shows_hostile_names_as_they_are() -> None:
     stream = io.StringIO()
-    with Progress("bar", "reading [red]\x1b]0;title\x07[/red]", stream) as progress:
+    with closing(Progress("bar", "reading [red]\x1b]0;title\x07[/red]", stream)) as progress:
         progress.stage("reading [bold]", 10)
         progress.advance(10, 2)
     assert "\x1b]0" not in stream.getvalue()
@@ -119,11 +120,11 @@ def test_a_bar_fits_on_a_terminal_and_shows_what_matters(monkeypatch: pytest.Mon
     monkeypatch.setenv("TERM", "xterm")
     stream, clock = Terminal(), Clock()
     stage = f"/home/somebody/{'a/deep/folder/' * 5}the-man-who-was-thursday-a-nightmare.txt"
-    with Progress("bar", "loading", stream, clock) as progress:
+    with closing(Progress("bar", "loading", stream, clock)) as progress:
         progress.stage(stage, total_bytes=4_000_000)
         clock.now += 100
         progress.advance(num_bytes=1_000_000, num_tokens=300_000)
-        progress._display._live.refresh()
+        progress._bar._live.refresh()
     line = stream.getvalue().replace("\x1b", "\n")
     assert "the-man-who-w\u2026htmare.txt" in line
     assert "25 %  ETA 5:00  1.0 MB/4.0 MB  3,000 tokens/s" in line
@@ -134,16 +135,16 @@ def test_what_is_best_so_far_stands_below_the_bar_in_one_line(monkeypatch: pytes
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("TERM", "xterm")
     stream, clock = Terminal(), Clock()
-    with Progress("bar", "reading", stream, clock) as progress:
+    with closing(Progress("bar", "reading", stream, clock)) as progress:
         progress.so_far(f"line 7: The \x1b[31mlighthouse{' stood' * 30} there.")
         clock.now += 1
         progress.advance(num_bytes=10, num_tokens=2)
-        progress._display._live.refresh()
+        progress._bar._live.refresh()
         assert "\nline 7: The \\x1b[31mlighthouse stood" in re.sub(r"\x1b\[\d*m|\r", "", stream.getvalue())
         assert "there." not in stream.getvalue()
         progress.stage("answering")
         held = len(stream.getvalue())
-        progress._display._live.refresh()
+        progress._bar._live.refresh()
     assert "lighthouse" not in stream.getvalue()[held:]
 
 

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from famcli.cli.eval.options import (
-    ControlOptions,
     LengthsOption,
+    PlotOption,
     StreamOptions,
+    TwinOption,
     check_files,
     modes_of,
     open_models,
     parse_lengths,
     parse_shares,
 )
-from famcli.cli.options import (
-    CommonOptions,
-    CompareModeOption,
-)
+from famcli.cli.options import CommonOptions, CompareMode, CompareModeOption
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 from famcli.plain import to_json
@@ -32,6 +30,9 @@ if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
     from famcli.evaluation.recall import Trial
     from famcli.evaluation.texts import TokenCorpus
+    from famcli.evaluation.trials import CellScore
+    from famcli.nn import MemoryMode
+    from famcli.tokens import Tokenizer
 
 HELP = """Judge a checkpoint: ppl, passkey, needle, babi.
 
@@ -52,7 +53,8 @@ def passkey(
     digits: Annotated[int, typer.Option("--digits", min=1, max=20, help="Digits of the key.")] = 5,
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
-    control: ControlOptions,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
     common: CommonOptions,
 ) -> None:
     """Recall a number that stood somewhere in a long text.
@@ -61,12 +63,13 @@ def passkey(
     """
     tokens = parse_lengths(lengths)
     place: Any = "random" if depth == "random" else 0.0 if depth == "start" else parse_shares(depth, "--depth")[0]
-    with Work(common) as work:
-        run = _Run(work, "passkey", memory_mode, streams, control)
+
+    def trials() -> Sequence[Trial]:
         from famcli.evaluation.trials import passkey_trials
 
-        trials = passkey_trials(tokens, streams=streams.streams, depth=place, seed=streams.seed, digits=digits)
-        run.read(trials, {"depth": depth, "digits": digits})
+        return passkey_trials(tokens, streams=streams.streams, depth=place, seed=streams.seed, digits=digits)
+
+    _recall("passkey", trials, {"depth": depth, "digits": digits}, memory_mode, streams, twin, plot, common)
 
 
 def needle(
@@ -81,17 +84,19 @@ def needle(
     ] = 1,
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
-    control: ControlOptions,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
     common: CommonOptions,
 ) -> None:
     """Recall named values by length and depth, as a grid."""
     tokens, places = parse_lengths(lengths), parse_shares(depths, "--depths")
-    with Work(common) as work:
-        run = _Run(work, "needle", memory_mode, streams, control)
+
+    def trials() -> Sequence[Trial]:
         from famcli.evaluation.trials import needle_trials
 
-        trials = needle_trials(tokens, places, streams=streams.streams, count=needles, seed=streams.seed)
-        run.read(trials, {"depths": places, "needles": needles})
+        return needle_trials(tokens, places, streams=streams.streams, count=needles, seed=streams.seed)
+
+    _recall("needle", trials, {"depths": places, "needles": needles}, memory_mode, streams, twin, plot, common)
 
 
 def babi(
@@ -111,7 +116,8 @@ def babi(
     ] = None,
     memory_mode: CompareModeOption = None,
     streams: StreamOptions,
-    control: ControlOptions,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
     common: CommonOptions,
 ) -> None:
     """Keep track of facts scattered over a long text.
@@ -121,12 +127,13 @@ def babi(
     a bootstrap interval over streams stands beside Wilson's.
     """
     tokens, names = parse_lengths(lengths), [name.strip() for name in tasks.split(",")]
-    with Work(common) as work:
-        run = _Run(work, "babi", memory_mode, streams, control)
+
+    def trials() -> Sequence[Trial]:
         from famcli.evaluation.trials import babi_trials
 
-        trials = babi_trials(names, tokens, streams=streams.streams, count=facts, seed=streams.seed)
-        run.read(trials, {"tasks": names, "facts": facts})
+        return babi_trials(names, tokens, streams=streams.streams, count=facts, seed=streams.seed)
+
+    _recall("babi", trials, {"tasks": names, "facts": facts}, memory_mode, streams, twin, plot, common)
 
 
 def ppl(
@@ -136,7 +143,8 @@ def ppl(
         str | None, typer.Option("--max-tokens", metavar="N", help="Score only so many tokens of each document.")
     ] = None,
     memory_mode: CompareModeOption = None,
-    control: ControlOptions,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
     common: CommonOptions,
 ) -> None:
     """Measure bits per byte by position in documents.
@@ -149,8 +157,8 @@ def ppl(
         raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
     check_files(files)
     with Work(common) as work:
-        models = open_models(work, control)
-        _score_files(work, models, files, limit, memory_mode, control.plot)
+        models = open_models(work, twin, plot)
+        _score_files(work, models, files, limit, memory_mode, plot)
 
 
 def _score_files(
@@ -158,13 +166,13 @@ def _score_files(
     models: Sequence[Model],
     files: Sequence[Path],
     max_tokens: int | None,
-    memory_mode: Literal["on", "frozen", "none", "compare"] | None,
+    memory_mode: CompareMode | None,
     plot: Path | None,
 ) -> None:
     """Score the documents in `files` with each model in each of its memory modes, and print what came of it."""
     from famcli.cli.eval.tables import show_positions
     from famcli.evaluation.plots import plot_positions
-    from famcli.evaluation.positions import Subject, document_figures
+    from famcli.evaluation.positions import POSITION_DEFINITION, Subject, document_figures
     from famcli.evaluation.texts import read_texts
 
     began = time.monotonic()
@@ -180,7 +188,10 @@ def _score_files(
     except KeyboardInterrupt:
         work.interrupted = True
     if figures is not None:
-        show_positions(work, files, figures, time.monotonic() - began)
+        shown, seconds = figures, time.monotonic() - began
+        values = {"benchmark": "ppl", "files": files, **to_json(figures), "seconds": seconds}
+        values |= {"definition": POSITION_DEFINITION, "partial": work.interrupted}
+        work.show(values, lambda: show_positions(work, shown, seconds))
         if plot is not None:
             plot_positions(figures, plot)
     work.finish()
@@ -189,88 +200,93 @@ def _score_files(
 COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi}
 
 
-class _Run:
-    """One run of a recall benchmark: opens what it needs, reads with every model and mode, and shows the result."""
+def _recall(
+    name: str,
+    make_trials: Callable[[], Sequence[Trial]],
+    options: dict[str, Any],
+    memory_mode: CompareMode | None,
+    streams: StreamOptions,
+    twin: str | None,
+    plot: Path | None,
+    common: CommonOptions,
+) -> None:
+    """Read all streams of a benchmark with each model in each memory mode, and print what was recalled.
 
-    def __init__(
-        self,
-        work: Work,
-        name: str,
-        memory_mode: Literal["on", "frozen", "none", "compare"] | None,
-        streams: StreamOptions,
-        control: ControlOptions,
-    ) -> None:
-        from famcli.evaluation.texts import example_book
-
-        self._work, self._name, self._streams, self._plot = work, name, streams, control.plot
-        book = example_book()
-        self._filler = streams.filler or ([] if book is None else [book])
-        if not self._filler:
-            raise UsageError("this famcli comes without its example novel: give --filler FILE")
-        check_files(self._filler)
-        self._models = open_models(work, control)
-        self._modes = [modes_of(model, memory_mode) for model in self._models]
-
-    def read(self, trials: Sequence[Trial], options: dict[str, Any]) -> None:
-        """Read all streams with each model in each memory mode, then print what was recalled."""
-        from famcli.cli.eval.tables import show_cells, show_recall
+    make_trials: called once the checkpoints are open. options: those of this benchmark, for --json.
+    """
+    with Work(common) as work:
+        filler = _filler(streams)
+        models = open_models(work, twin, plot)
+        from famcli.cli.eval.tables import show_recall
         from famcli.evaluation.recall import trial_tokens
-        from famcli.evaluation.trials import RECALL_DEFINITION, CellScore, score_trials
+        from famcli.evaluation.trials import RECALL_DEFINITION, CellScore
 
-        work, began = self._work, time.monotonic()
-        total = trial_tokens(trials, self._models[0].tokenizer)
-        texts = self._texts()
+        trials, tokenizer, began = make_trials(), models[0].tokenizer, time.monotonic()
+        total = trial_tokens(trials, tokenizer)
+        texts = _tokenized(work, filler, tokenizer)
         cells, complete = list[CellScore](), 0
-        readings = [(model, mode) for model, modes in zip(self._models, self._modes, strict=True) for mode in modes]
-        for model, mode in readings:
-            work.progress.stage(f"{self._name}: {model.name}, memory {mode}", total_tokens=total)
-            found = list[CellScore]()
-            scores = score_trials(
-                trials,
-                model.name,
-                model.network,
-                model.tokenizer,
-                texts,
-                memory_mode=mode,
-                batch=self._streams.batch,
-                on_tokens=partial(work.progress.advance, 0),
-            )
-            try:
-                for so_far in scores:
-                    found = so_far
-                complete += 1
-            except KeyboardInterrupt:
-                work.interrupted = True
+        for model, mode in [(each, mode) for each in models for mode in modes_of(each, memory_mode)]:
+            work.progress.stage(f"{name}: {model.name}, memory {mode}", total_tokens=total)
+            found = _scores(work, model, mode, trials, texts, streams.batch)
             cells += found
-            show_cells(work, found)
+            for cell in found:
+                work.emit("cell", cell)
             if work.interrupted:
                 break
+            complete += 1
         values = {
-            "benchmark": self._name,
+            "benchmark": name,
             **options,
-            "streams": self._streams.streams,
-            "seed": self._streams.seed,
-            "filler": list(map(str, self._filler)),
-            "cells": to_json(cells),
+            "streams": streams.streams,
+            "seed": streams.seed,
+            "filler": filler,
+            "cells": cells,
             "tokens": total * complete,
             "seconds": time.monotonic() - began,
             "definition": RECALL_DEFINITION,
             "partial": work.interrupted,
         }
-        show_recall(work, values, cells)
-        if self._plot is not None and cells:
+        work.show(values, lambda: show_recall(work, values, cells), told="cells")
+        if plot is not None and cells:
             from famcli.evaluation.plots import plot_grid, plot_recall
 
-            (plot_grid if self._name == "needle" else plot_recall)(cells, self._plot)
+            (plot_grid if name == "needle" else plot_recall)(cells, plot)
         work.finish()
 
-    def _texts(self) -> TokenCorpus:
-        from famcli.evaluation.texts import POOL_TOKENS, read_texts
 
-        self._work.progress.stage("tokenizing filler")
-        return read_texts(
-            self._filler,
-            self._models[0].tokenizer,
-            max_tokens=POOL_TOKENS,
-            on_tokens=partial(self._work.progress.advance, 0),
-        )
+def _scores(
+    work: Work, model: Model, mode: MemoryMode, trials: Sequence[Trial], texts: TokenCorpus, batch: int
+) -> Sequence[CellScore]:
+    """What one model in one memory mode recalled; after Ctrl-C that of the streams which were read to their end."""
+    from famcli.evaluation.trials import score_trials
+
+    read = partial(work.progress.advance, 0)
+    found: Sequence[CellScore] = []
+    try:
+        for so_far in score_trials(
+            trials, model.name, model.network, model.tokenizer, texts, memory_mode=mode, batch=batch, on_tokens=read
+        ):
+            found = so_far
+    except KeyboardInterrupt:
+        work.interrupted = True
+    return found
+
+
+def _filler(streams: StreamOptions) -> list[Path]:
+    """The texts to hide sentences in. Raises UsageError where there is none."""
+    from famcli.evaluation.texts import example_book
+
+    book = example_book()
+    filler = streams.filler or ([] if book is None else [book])
+    if not filler:
+        raise UsageError("this famcli comes without its example novel: give --filler FILE")
+    check_files(filler)
+    return filler
+
+
+def _tokenized(work: Work, filler: Sequence[Path], tokenizer: Tokenizer) -> TokenCorpus:
+    from famcli.evaluation.texts import POOL_TOKENS, read_texts
+
+    work.progress.stage("tokenizing filler")
+    read = partial(work.progress.advance, 0)
+    return read_texts(filler, tokenizer, max_tokens=POOL_TOKENS, on_tokens=read)

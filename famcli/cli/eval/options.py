@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from famcli.cli.options import CompareMode
 from famcli.cli.work import Work
 from famcli.errors import UsageError
 
@@ -25,19 +26,19 @@ LengthsOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class ControlOptions:
-    """What is read beside the checkpoint, and a picture of it all."""
-
-    PANEL: ClassVar = "Control"
-
-    twin: Annotated[
-        str | None,
-        typer.Option("--twin", metavar="PATH|NAME", help="A second checkpoint to compare with; same tokenizer."),
-    ] = None
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the result: .png, .svg or .pdf.")
-    ] = None
+TwinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--twin",
+        metavar="PATH|NAME",
+        help="A second checkpoint to compare with; same tokenizer.",
+        rich_help_panel="Control",
+    ),
+]
+PlotOption = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw the result: .png, .svg or .pdf.", rich_help_panel="Control"),
+]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def parse_shares(text: str, option: str) -> list[float]:
     return shares
 
 
-def modes_of(model: Model, wanted: Literal["on", "frozen", "none", "compare"] | None) -> tuple[MemoryMode, ...]:
+def modes_of(model: Model, wanted: CompareMode | None) -> tuple[MemoryMode, ...]:
     """The memory modes to read with; a checkpoint without memory rows has one."""
     if not model.sidecar.fam.fam_length:
         return ("none",)
@@ -90,20 +91,22 @@ def modes_of(model: Model, wanted: Literal["on", "frozen", "none", "compare"] | 
     return ("on", "frozen") if mode == "compare" else (mode,)
 
 
-def open_models(work: Work, control: ControlOptions) -> list[Model]:
-    """The checkpoint and its twin, if there is one. Raises UsageError where their tokenizers differ."""
-    if control.plot is not None:
+def open_models(work: Work, twin: str | None, plot: Path | None) -> list[Model]:
+    """The checkpoint and its twin, if there is one. Raises UsageError where their tokenizers differ.
+
+    plot: a file to draw to, which must have an ending that can be drawn.
+    """
+    if plot is not None:
         from famcli.evaluation.plots import check_plot
 
-        check_plot(control.plot)
+        check_plot(plot)
     models = [work.open_model()]
-    if control.twin is not None:
+    if twin is not None:
+        # The second one has a bar of its own, which names what is loaded.
         work.progress.close()
-        models.append(work.open_model(machine=replace(work.machine, model=control.twin, adapter=None)))
+        models.append(work.open_model(machine=replace(work.machine, model=twin, adapter=None)))
         if models[0].fingerprints.tokenizer != models[1].fingerprints.tokenizer:
-            raise UsageError(
-                f"--twin {control.twin} has another tokenizer than {models[0].name}: they read other tokens"
-            )
+            raise UsageError(f"--twin {twin} has another tokenizer than {models[0].name}: they read other tokens")
     return models
 
 

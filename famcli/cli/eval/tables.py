@@ -3,54 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from famcli.cli.render import describe_seconds, plural
+from famcli.cli.render import aligned, describe_seconds, plural
 from famcli.cli.work import Work
-from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.evaluation.positions import DocumentFigures
     from famcli.evaluation.trials import CellScore
 
 
-def show_cells(work: Work, cells: Sequence[CellScore]) -> None:
-    """Print what one reading came to, where every event is asked for."""
-    if work.form == "jsonl":
-        for cell in cells:
-            work.output.json({"event": "cell", **to_json(cell)})
-
-
 def show_recall(work: Work, values: dict[str, Any], cells: Sequence[CellScore]) -> None:
-    """Print the result of passkey, needle or babi (its values as --json has them) in the form that was asked for."""
-    if work.form != "text":
-        if work.form == "jsonl":
-            values = {"event": "result"} | {key: value for key, value in values.items() if key != "cells"}
-        work.output.json(values)
-        return
-    work.make_room()
+    """Print the result of passkey, needle or babi (its values as --json has them) as text."""
     if values["benchmark"] == "needle":
         _grids(work, cells)
     else:
         table(work, [_HEADER, *(_row(cell) for cell in cells)])
     if not work.notes.quiet:
         work.output.paragraph(values["definition"], "dim")
-    work.output.line(f"Read {plural(values['tokens'], 'token')} in {describe_seconds(values['seconds'])}.", "dim")
-    if values["partial"]:
-        work.output.line("Partial: interrupted before all streams were read.", "yellow")
+    read = f"Read {plural(values['tokens'], 'token')} in {describe_seconds(values['seconds'])}."
+    work.end_text(read, values["partial"], "all streams were read")
 
 
-def show_positions(work: Work, files: Sequence[Path], figures: DocumentFigures, seconds: float) -> None:
-    """Print the result of ppl in the form that was asked for."""
+def show_positions(work: Work, figures: DocumentFigures, seconds: float) -> None:
+    """Print the result of ppl as text."""
     from famcli.evaluation.positions import POSITION_DEFINITION
 
-    if work.form != "text":
-        values = {"benchmark": "ppl", "files": list(map(str, files)), **to_json(figures), "seconds": seconds}
-        values |= {"definition": POSITION_DEFINITION, "partial": work.interrupted}
-        work.output.json(({"event": "result"} if work.form == "jsonl" else {}) | values)
-        return
-    work.make_room()
     header = ["model", "memory", "bits/byte", "perplexity", "accuracy"]
     rows = [
         [s.model, s.memory_mode, f"{s.bits_per_byte:.4f}", f"{s.perplexity:.3f}", f"{100 * s.accuracy:.2f} %"]
@@ -80,9 +58,7 @@ def show_positions(work: Work, files: Sequence[Path], figures: DocumentFigures, 
     read = (
         f"{plural(figures.documents, 'document')}, {plural(figures.bytes, 'byte')}, {plural(figures.tokens, 'token')}"
     )
-    work.output.line(f"Scored {read} in {describe_seconds(seconds)}.", "dim")
-    if work.interrupted:
-        work.output.line("Partial: interrupted before all documents were scored.", "yellow")
+    work.end_text(f"Scored {read} in {describe_seconds(seconds)}.", work.interrupted, "all documents were scored")
 
 
 _HEADER = ["task", "model", "memory", "tokens", "blocks", "right", "share", "95 % interval", "over streams"]
@@ -111,15 +87,14 @@ def _percent(share: float) -> str:
 
 
 def table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
-    """Rows with aligned columns, the first one as a heading; the first `words` columns hold words. Empty columns are
-    left out."""
-    keep = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in keep]
-    for number, row in enumerate(rows):
-        cells = [
-            row[i].ljust(width) if i < words else row[i].rjust(width) for i, width in zip(keep, widths, strict=True)
-        ]
-        work.output.line("  ".join(cells).rstrip(), "bold" if not number else "")
+    """Print rows with aligned columns, the first row as a heading; the first `words` columns hold words.
+
+    Columns that are empty below their heading are left out.
+    """
+    filled = [any(row[i] for row in rows[1:]) for i in range(len(rows[0]))]
+    heading = [name if keep else "" for name, keep in zip(rows[0], filled, strict=True)]
+    for number, line in enumerate(aligned([heading, *rows[1:]], words)):
+        work.output.line(line, "bold" if not number else "")
 
 
 def _grids(work: Work, cells: Sequence[CellScore]) -> None:
@@ -135,10 +110,10 @@ def _grids(work: Work, cells: Sequence[CellScore]) -> None:
         for depth in depths:
             line: list[tuple[str, float | None]] = [(f"{100 * depth:5.0f} %", None)]
             for length in lengths:
+                # A reading that was interrupted leaves holes in the grid.
                 cell = found.get((depth, length))
-                line.append(
-                    ("".rjust(width), None) if cell is None else (_percent(cell.share).rjust(width), cell.share)
-                )
+                text, share = ("", None) if cell is None else (_percent(cell.share), cell.share)
+                line.append((text.rjust(width), share))
             work.output.shaded(line)
         counts = sorted({cell.total for cell in members})
         questions = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
