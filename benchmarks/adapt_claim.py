@@ -27,10 +27,9 @@ import torch
 
 from benchmarks.common import ROOT, print_table, verdict
 from benchmarks.mean_of_checkpoints import mean
-from famcli.checkpoint.adapters.merge import merge
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.save import write_json
+from famcli.checkpoint.save import merge, write_json
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import score_documents, token_num_bytes
 from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts

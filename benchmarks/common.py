@@ -160,7 +160,7 @@ def _write_checkpoint(folder: str, spec: dict[str, Any]) -> None:
     from famcli.checkpoint.sidecar import Sidecar
     from famcli.nn import DecoderConfig, FamConfig, make_network
     from famcli.tokens import open_tokenizer
-    from famcli.tokens.bytes import ByteTokenizer
+    from famcli.tokens.tokenizer import ByteTokenizer
 
     tokenizer = ByteTokenizer() if spec["tokenizer"] is None else open_tokenizer(Path(spec["tokenizer"]))
     fam = FamConfig(**spec["fam"])

@@ -79,7 +79,7 @@ def write_checkpoint(folder: Path, family: str, num_layers: int, num_shards: int
     from safetensors.torch import save_file
 
     from famcli.checkpoint.enable import enable
-    from famcli.tokens.bytes import ByteTokenizer
+    from famcli.tokens.tokenizer import ByteTokenizer
 
     folder.mkdir()
     config = {

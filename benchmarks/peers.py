@@ -201,7 +201,7 @@ def write_checkpoint(folder: Path, dtype: str) -> None:
     from famcli.checkpoint.save import save_checkpoint
     from famcli.checkpoint.sidecar import Sidecar
     from famcli.nn import DecoderConfig, FamConfig, RopeConfig, make_network
-    from famcli.tokens.bytes import ByteTokenizer
+    from famcli.tokens.tokenizer import ByteTokenizer
 
     fam = FamConfig(**FAM_100M)
     network = make_network(DecoderConfig(**SHAPE_100M, rope=RopeConfig(max_position=2 * LONG)), fam)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from famcli.checkpoint.families.pretrained import llama_json
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn import DecoderConfig, FamConfig, Network, RopeConfig, make_network
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 
 TINY_CONFIG = DecoderConfig(
     vocab_size=ByteTokenizer.vocab_size,

@@ -18,11 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.jsonfile import read_json_object
+from famcli.checkpoint.folder import read_json_object
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
-from famcli.tokens.tokenizer import Tokenizer
-from famcli.tokens.tokenizer_config import CONFIG_FILE, MAX_BYTES, read_bytes, token_name
+from famcli.tokens.tokenizer import CONFIG_FILE, MAX_BYTES, Tokenizer, read_bytes, token_name
 
 TEMPLATE_FILE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 _PROGRAM = Path(__file__).with_name("chat_program.py")

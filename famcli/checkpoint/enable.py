@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from famcli.checkpoint.chat import has_chat_template
-from famcli.checkpoint.checks import check_folder
 from famcli.checkpoint.folder import beside, checkpoint_folder
-from famcli.checkpoint.loading import read_rows
+from famcli.checkpoint.open import read_rows
 from famcli.checkpoint.save import save_prompt, write_json, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, check_folder
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn.config import DecoderConfig, FamConfig
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from famcli.checkpoint.jsonfile import shown
+from famcli.checkpoint.folder import shown
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import GgufFile, GgufTensor, read_gguf
 

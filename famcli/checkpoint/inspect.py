@@ -9,12 +9,19 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from famcli.checkpoint.checks import Fingerprints, check_folder, config_fingerprint
 from famcli.checkpoint.folder import beside
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.quantize import GROUP_COLUMNS, QUANTIZATIONS, bits_of
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import PROMPT_NAME, StoredTensor, main_dtype, weights_fingerprint
+from famcli.checkpoint.weights import (
+    PROMPT_NAME,
+    Fingerprints,
+    StoredTensor,
+    check_folder,
+    config_fingerprint,
+    main_dtype,
+    weights_fingerprint,
+)
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.shapes import parameter_shapes, state_shapes
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.folder import beside
-from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.checkpoint.folder import Fields, beside, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.nn.config import ARCHITECTURES, FamConfig
 

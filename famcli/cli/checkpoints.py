@@ -67,8 +67,8 @@ def pull(
     It goes into the hub's own cache, which other tools share; what is there already is not fetched again. Only what
     famcli reads is fetched: safetensors or GGUF, JSON, tokenizers and chat templates, never pickles or code.
     """
-    from famcli.checkpoint.hub import pull as pull_from_hub
     from famcli.checkpoint.locate import HubName, listed
+    from famcli.checkpoint.locate import pull as pull_from_hub
 
     wanted = HubName.parse(name)
     if wanted is None:
@@ -130,7 +130,7 @@ def merge(
     MODEL stays as it is; the new folder has its layout and its types, so whatever opens the one opens the other. If
     famcli made the adapter, fam.json and the memory prompt go along.
     """
-    from famcli.checkpoint.adapters.merge import merge as merge_folders
+    from famcli.checkpoint.save import merge as merge_folders
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from famcli.checkpoint.jsonfile import shown
+from famcli.checkpoint.folder import shown
 from famcli.cli.options import CacheOption, JsonOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
 
 if TYPE_CHECKING:
-    from famcli.checkpoint.adapters.adapter import Adapter
+    from famcli.checkpoint.adapter import Adapter
     from famcli.checkpoint.inspect import CheckpointInfo
     from famcli.checkpoint.sidecar import Sidecar
     from famcli.nn import DecoderConfig, FamConfig
@@ -60,7 +60,7 @@ def _facts(path: str | None, cache: Path | None) -> Facts:
         from famcli.reading.memory_format import inspect_memory_file
 
         return _memory_file_facts(file, inspect_memory_file(file))
-    from famcli.checkpoint.adapters.adapter import is_adapter, read_adapter
+    from famcli.checkpoint.adapter import is_adapter, read_adapter
     from famcli.checkpoint.inspect import inspect_checkpoint
     from famcli.checkpoint.locate import resolve
 

@@ -80,7 +80,7 @@ class Work:
         environ = cache_environment(machine.cache, machine.offline)
         located = find_model(machine.model, environ, self.notes, bars=self._progress_mode == "bar")
         if machine.adapter is not None:
-            from famcli.checkpoint.adapters.adapter import read_adapter
+            from famcli.checkpoint.adapter import read_adapter
 
             read_adapter(machine.adapter)
         elif memory is not None:
@@ -175,8 +175,7 @@ def find_model(
 
     bars: for the progress of that, on stderr.
     """
-    from famcli.checkpoint.hub import can_fetch, is_offline, pull
-    from famcli.checkpoint.locate import resolve
+    from famcli.checkpoint.locate import can_fetch, is_offline, pull, resolve
 
     def fetch(wanted: HubName, environ: Mapping[str, str]) -> None:
         notes.note(f"fetching {wanted.repo} from the hub; --offline forbids that")

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from safetensors import SafetensorError, safe_open
 
-from famcli.checkpoint.checks import Fingerprints, config_fingerprint
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.sidecar import read_sidecar
+from famcli.checkpoint.weights import Fingerprints, config_fingerprint
 from famcli.documents.encodings import begins_safetensors
 from famcli.documents.writing import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError

@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 from famcli.errors import TokenizerError
-from famcli.tokens.bytes import ByteTokenizer
 from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.stream import StreamDecoder, StreamEncoder, TokenRun, encode_text
-from famcli.tokens.tokenizer import BYTES_FILE, JSON_FILE, MODEL_FILE, Tokenizer
+from famcli.tokens.tokenizer import BYTES_FILE, JSON_FILE, MODEL_FILE, ByteTokenizer, Tokenizer
 
 __all__ = [
     "ByteTokenizer",
@@ -36,7 +35,7 @@ def open_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """
     folder = Path(folder)
     if is_gguf(folder):
-        from famcli.tokens.gguf_tokenizer import open_gguf_tokenizer
+        from famcli.tokens.gguf_file import open_gguf_tokenizer
 
         return open_gguf_tokenizer(folder)
     # The sentencepiece model goes first: it needs no extra, and old tokenizer.json files beside one were converted

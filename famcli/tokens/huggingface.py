@@ -15,8 +15,19 @@ from typing import Any
 import numpy as np
 
 from famcli.errors import TokenizerError
-from famcli.tokens.tokenizer import JSON_FILE, AddedToken, Ids, Offsets, copy_files, fingerprint_of, without_surrogates
-from famcli.tokens.tokenizer_config import CONFIG_FILE, parse_object, read_bytes, token_name
+from famcli.tokens.tokenizer import (
+    CONFIG_FILE,
+    JSON_FILE,
+    AddedToken,
+    Ids,
+    Offsets,
+    copy_files,
+    fingerprint_of,
+    parse_object,
+    read_bytes,
+    token_name,
+    without_surrogates,
+)
 from famcli.tokens.tokenizer_json import StreamingJson, prepare
 
 

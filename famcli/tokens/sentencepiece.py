@@ -1,16 +1,22 @@
-"""sentencepiece models: those that ship here, and those of pretrained decoders that bring a tokenizer.model.
+"""sentencepiece models: those of pretrained decoders that bring a tokenizer.model, and training those that ship.
 
 Three things differ from calling the library. A literal U+2581, which sentencepiece takes for a space, is encoded by
 its bytes. User-defined symbols that look like control tokens never match in text. And text is encoded as a part of a
-longer one, so that streams can be cut: the proof stands at `SentencePieceTokenizer.safe_cut`.
+longer one, so that streams can be cut: the proof is in `SentencePieceTokenizer.safe_cut`.
+
+A model is trained to keep every text exactly. sentencepiece's defaults normalise text, squeeze spaces and put one in
+front; all of that is off. Newline and tab are symbols, what the vocabulary lacks falls back to bytes, and no piece
+spans the start of a word, which makes cuts of a stream safe.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import random
 import re
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +32,11 @@ from famcli.tokens.tokenizer import (
     Offsets,
     copy_files,
     fingerprint_of,
+    read_bytes,
+    read_config,
+    token_name,
     without_surrogates,
 )
-from famcli.tokens.tokenizer_config import read_bytes, read_config, token_name
 
 SPACE = "\u2581"
 
@@ -226,3 +234,79 @@ def _joined_pairs(model: SentencePieceModel) -> frozenset[str]:
             text = piece.replace(SPACE, " ")
             pairs.update(text[index : index + 2] for index in range(len(text) - 1))
     return frozenset(pairs)
+
+
+_MAX_LINE_BYTES = 1 << 16
+
+
+def train_sentencepiece(
+    texts: Iterable[str],
+    vocab_size: int,
+    folder: str | os.PathLike[str],
+    *,
+    character_coverage: float = 0.9997,
+    num_threads: int = 1,
+) -> Path:
+    """Train on `texts` and write `tokenizer.model` into `folder` (made if absent); return its path.
+
+    Id 0 is the unknown piece (never produced: bytes are the fallback), 1 begins a text, 2 ends one, then newline, tab
+    and the 256 bytes. Raises TokenizerError when the texts are empty, or hold too few distinct pieces for `vocab_size`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = _lines(texts)
+    # Checked here, because the trainer's own error for an empty corpus does not say that it is empty.
+    first = list(islice(lines, 1))
+    if not first:
+        raise TokenizerError("cannot train a tokenizer on no text at all: give it at least one line")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=chain(first, lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=character_coverage,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            byte_fallback=True,
+            split_digits=True,
+            user_defined_symbols=["\n", "\t"],
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=-1,
+            max_sentence_length=2 * _MAX_LINE_BYTES,
+            num_threads=num_threads,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TokenizerError(
+            f"cannot train a tokenizer of {vocab_size} pieces: {reason}; choose another size or give it more text"
+        ) from error
+    path = folder / MODEL_FILE
+    path.write_bytes(model.getvalue())
+    return path
+
+
+def sample_windows(texts: Iterable[str], num_chars: int, seed: int = 0) -> Iterator[str]:
+    """One window of at most `num_chars` characters from each text, at a place drawn from `seed`.
+
+    A sample of every document teaches a vocabulary more than the whole of a few.
+    """
+    rng = random.Random(seed)
+    for text in texts:
+        start = rng.randrange(max(1, len(text) - num_chars + 1))
+        yield text[start : start + num_chars]
+
+
+def _lines(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of the texts without newlines (which are symbols of their own), none too long for the trainer."""
+    for text in texts:
+        # U+2581 stands for a space in pieces, so it cannot be learnt as itself.
+        for line in text.replace("\u2581", " ").split("\n"):
+            for start in range(0, len(line), _MAX_LINE_BYTES // 4):
+                yield line[start : start + _MAX_LINE_BYTES // 4]

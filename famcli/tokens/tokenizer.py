@@ -1,4 +1,4 @@
-"""The contract that every tokenizer meets.
+"""The contract that every tokenizer meets, the JSON files beside one, and the tokenizer of single bytes.
 
 Text in a document stays text: no tokenizer here turns it into a control token. A tokenizer that changes the text it is
 given (puts a space before the first word, say) declares that in `opening`; it is added once, at the start of a stream,
@@ -8,15 +8,18 @@ so that the parts of a stream can be encoded one by one.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from famcli.errors import TokenizerError
 
 Ids = npt.NDArray[np.int32]
 Offsets = npt.NDArray[np.int64]
@@ -133,3 +136,112 @@ def copy_files(files: Sequence[Path], folder: Path) -> None:
 def without_surrogates(text: str) -> str:
     """`text` with each lone surrogate, which no encoding can hold, replaced by U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+CONFIG_FILE = "tokenizer_config.json"
+ADDED_FILE = "added_tokens.json"
+MAX_BYTES = 64 << 20
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], tuple[AddedToken, ...], tuple[Path, ...]]:
+    """`tokenizer_config.json` of `folder` (empty when absent), the added tokens that it and `added_tokens.json` name,
+    by id, and the files that were read. Raises TokenizerError."""
+    files = tuple(path for name in (CONFIG_FILE, ADDED_FILE) if (path := folder / name).is_file())
+    parsed = {path.name: parse_object(read_bytes(path), path) for path in files}
+    config = parsed.get(CONFIG_FILE, {})
+    try:
+        decoder = config.get("added_tokens_decoder") or {}
+        found = {int(index): added_token(token, int(index)) for index, token in decoder.items()}
+        for text, index in parsed.get(ADDED_FILE, {}).items():
+            found.setdefault(index, AddedToken(text, index))
+        if any(type(index) is not int or not 0 <= index < 1 << 31 for index in found):
+            raise ValueError("an impossible id")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TokenizerError(
+            f"{folder}: an added token in {CONFIG_FILE} or {ADDED_FILE} has no text, or an impossible id; fetch the "
+            "files again"
+        ) from error
+    return config, tuple(found[index] for index in sorted(found)), files
+
+
+def added_token(token: Mapping[str, Any], index: int) -> AddedToken:
+    """An added token as tokenizer.json and tokenizer_config.json write it."""
+    if not isinstance(token["content"], str):
+        raise ValueError("a token without text")
+    switches = [bool(token.get(key, False)) for key in ("special", "lstrip", "rstrip")]
+    return AddedToken(token["content"], index, *switches)
+
+
+def token_name(config: Mapping[str, Any], key: str) -> str | None:
+    """The text of the token at `key` (bos_token, eos_token): files write a string, or an object with its content."""
+    name = config.get(key)
+    if isinstance(name, dict):
+        name = name.get("content")
+    return name if isinstance(name, str) else None
+
+
+def read_bytes(path: Path) -> bytes:
+    """A tokenizer file's content. Raises TokenizerError."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise TokenizerError(f"{path} is larger than any tokenizer's file ({MAX_BYTES >> 20} MiB)")
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}; check the path") from error
+
+
+def parse_object(content: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in `content` of `path`. Raises TokenizerError."""
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path} is not valid JSON: fetch or copy the file again") from error
+    if not isinstance(data, dict):
+        raise TokenizerError(f"{path} is no tokenizer: it must hold a JSON object; fetch or copy the file again")
+    return data
+
+
+_CONTENT = b"256 bytes, then bos\n"
+
+
+class ByteTokenizer:
+    """Ids 0 to 255 are bytes, 256 begins a text."""
+
+    vocab_size = 257
+    bos_id: int | None = 256
+    eos_id: int | None = None
+
+    def __init__(self) -> None:
+        self.control_tokens = {"<s>": AddedToken("<s>", 256)}
+        self.fingerprint = fingerprint_of(_CONTENT)
+
+    def encode(self, text: str) -> list[int]:
+        """One id per UTF-8 byte."""
+        return list(without_surrogates(text).encode())
+
+    def encode_offsets(self, text: str) -> tuple[Ids, Offsets]:
+        """One id per UTF-8 byte; the bytes of a character all end where it ends."""
+        raw = np.frombuffer(without_surrogates(text).encode(), dtype=np.uint8)
+        return raw.astype(np.int32), np.cumsum((raw & 0xC0) != 0x80, dtype=np.int64)
+
+    def opening(self, text: str) -> str:
+        """Empty: this tokenizer puts nothing before a text."""
+        return ""
+
+    section_opening = opening
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The bytes as UTF-8, invalid ones as U+FFFD."""
+        return bytes(token for token in ids if token < 256).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """The byte itself; nothing for the token that begins a text."""
+        return bytes([token]) if token < 256 else b""
+
+    def safe_cut(self, text: str, low: int = 0) -> int:
+        """The end of the text: no token spans two characters."""
+        return len(text) if len(text) > low else 0
+
+    def save(self, folder: Path) -> None:
+        """Write the marker file of this tokenizer."""
+        (folder / BYTES_FILE).write_bytes(_CONTENT)

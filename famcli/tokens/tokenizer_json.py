@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from famcli.errors import TokenizerError
-from famcli.tokens.tokenizer import AddedToken
-from famcli.tokens.tokenizer_config import added_token
+from famcli.tokens.tokenizer import AddedToken, added_token
 
 SPACE = "\u2581"  # what sentencepiece writes for a space
 

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.enable import choose_fam, draw_prompt
 from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
-from famcli.checkpoint.loading import assign_weights
+from famcli.checkpoint.open import assign_weights
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, opened
+from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, checked_weights, opened
 from famcli.errors import RecipeError, UsageError
 from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import torch
 
-from famcli.checkpoint.adapters.merge import replacing, rewrite, save_adapter
 from famcli.checkpoint.chat import has_chat_template
-from famcli.checkpoint.save import save_checkpoint
+from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_NAME
 from famcli.nn import Network

@@ -13,7 +13,7 @@ from famcli.checkpoint import chat
 from famcli.checkpoint.chat import Message, has_chat_template, open_chat_template
 from famcli.errors import CheckpointError
 from famcli.tokens import open_tokenizer
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.checkpoint.gguf_files import byte_tokenizer, write_gguf
 from tests.helpers import make_random_checkpoint
 

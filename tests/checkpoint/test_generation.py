@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from famcli.checkpoint.generation import GenerationDefaults, read_generation
+from famcli.checkpoint.model import GenerationDefaults, read_generation
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError
 from famcli.reading.generating import GenerationConfig, GenerationEnd, default_config, generate
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import write_json
 
 

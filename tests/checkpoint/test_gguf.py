@@ -63,7 +63,7 @@ def random_family(folder: Path, model_type: str, **config: Any) -> Path:
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.2)
     model.save_pretrained(folder)
-    from famcli.tokens.bytes import ByteTokenizer
+    from famcli.tokens.tokenizer import ByteTokenizer
 
     ByteTokenizer().save(folder)
     return folder
@@ -230,7 +230,7 @@ def test_a_sentencepiece_vocabulary_reads_as_its_model(tmp_path: Path, llama: Pa
 def test_a_byte_level_vocabulary_reads_as_its_json(way: str, tmp_path: Path, llama: Path) -> None:
     import tokenizers as hf
 
-    from famcli.tokens.gguf_tokenizer import _SPLITTERS
+    from famcli.tokens.gguf_file import _SPLITTERS
     from famcli.tokens.tokenizer_json import GPT2
 
     trained = hf.Tokenizer(hf.models.BPE())

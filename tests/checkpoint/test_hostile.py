@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.checks import check_visible, checked_weights
 from famcli.checkpoint.enable import enable
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
+from famcli.checkpoint.weights import check_visible, checked_weights
 from famcli.errors import CheckpointError, FamcliError
 from famcli.nn.rope import inverse_frequencies
 from tests.helpers import change_json, read_json, write_json

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from famcli.checkpoint.save import save_checkpoint
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.nn import make_network
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, make_random_checkpoint, read_json, write_json
 
 CONFIG = replace(TINY_CONFIG, hidden_size=1024, intermediate_size=3072, num_layers=4, num_heads=16, head_dim=64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 
 RECIPE = """
 name = "toy"

@@ -16,7 +16,7 @@ from famcli.evaluation.positions import (
 )
 from famcli.evaluation.texts import TokenDocument
 from famcli.nn import DecoderConfig, FamConfig
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import random_network
 
 TOKENIZER = ByteTokenizer()

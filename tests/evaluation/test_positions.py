@@ -12,7 +12,7 @@ from torch.nn import functional
 from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
 from famcli.evaluation.texts import TokenDocument
 from famcli.nn import DecoderConfig, FamConfig
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import random_network
 
 BYTES = token_num_bytes(ByteTokenizer())

@@ -18,7 +18,7 @@ from famcli.nn import MemoryMode
 from famcli.plain import to_json
 from famcli.synthetic.episodes import RecallQuestion, statements_of
 from famcli.synthetic.streams import layout
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, random_network
 
 TOKENIZER = ByteTokenizer()

@@ -11,9 +11,9 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from famcli.checkpoint.checks import checked_weights
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.open import load_network
+from famcli.checkpoint.weights import checked_weights
 from famcli.nn import FamConfig
 from famcli.nn.decoder import Decoder
 

@@ -17,7 +17,7 @@ from famcli.reading import generating as module
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText, GenerationConfig, GenerationEnd, choose, generate
 from famcli.reading.reader import Reader
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import pipe, tiny_model
 
 

@@ -28,7 +28,7 @@ from famcli.reading import memory_file
 from famcli.reading.append import open_append
 from famcli.reading.memory_file import inspect_memory_file, load_memory, save_memory
 from famcli.reading.reader import Reader
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import nll_of, pipe, same_reading, text_of, tiny_model, tokens_of
 from tests.reading.test_reader import text_bytes
 

@@ -19,9 +19,8 @@ from famcli.nn import FamConfig
 from famcli.reading.engine import call_lengths, read_any, start_state
 from famcli.reading.events import BlockEvent, ReadingWarning, SourceEnd, SourceStart, TextEvent
 from famcli.reading.reader import Reader
-from famcli.tokens.bytes import ByteTokenizer
 from famcli.tokens.stream import encode_text
-from famcli.tokens.tokenizer import Ids, Offsets
+from famcli.tokens.tokenizer import ByteTokenizer, Ids, Offsets
 from tests.reading.support import blocks, nll_of, pipe, same_reading, spans_cover, text_of, tiny_model, tokens_of
 
 C, M = 8, 1

@@ -8,7 +8,7 @@ import torch
 from famcli.reading.batch import score_continuations
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.scoring import SLICE, cross_entropy, score_continuation
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 
 NETWORK = tiny_model(ByteTokenizer()).network

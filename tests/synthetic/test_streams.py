@@ -10,7 +10,7 @@ import pytest
 
 from famcli.synthetic.episodes import RecallQuestion, needles, passkey, statements_of
 from famcli.synthetic.streams import PIECE, Filler, embed, layout, num_statement_tokens, question_ids
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 TEXT = "It rained. The boat was late! Who knew why? Nobody came.\n" * 40

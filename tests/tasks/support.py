@@ -10,7 +10,7 @@ from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.nn import FamConfig
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 
 LARGE = FamConfig(block_size=64, memory_segments=2, fam_length=4)

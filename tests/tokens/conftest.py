@@ -10,8 +10,7 @@ import pytest
 import sentencepiece
 
 from famcli.tokens.huggingface import HuggingFaceTokenizer
-from famcli.tokens.sentencepiece import SentencePieceTokenizer
-from famcli.tokens.train_sentencepiece import train_sentencepiece
+from famcli.tokens.sentencepiece import SentencePieceTokenizer, train_sentencepiece
 
 SHIPPED = Path(__file__).parents[2] / "models" / "fam-tiny"
 

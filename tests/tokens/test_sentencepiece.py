@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from famcli.errors import TokenizerError
 from famcli.tokens import open_tokenizer
-from famcli.tokens.sentencepiece import SentencePieceTokenizer
+from famcli.tokens.sentencepiece import SentencePieceTokenizer, sample_windows, train_sentencepiece
 from famcli.tokens.tokenizer import control_ids
-from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
 from tests.tokens.conftest import SENTENCES, SHIPPED
 from tests.tokens.texts import NASTY, plain_texts, texts
 

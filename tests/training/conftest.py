@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 TOY = """

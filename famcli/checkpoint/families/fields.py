@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from famcli.checkpoint.jsonfile import Fields, shown
+from famcli.checkpoint.folder import Fields, shown
 from famcli.nn.config import Activation, RopeConfig
 
 # Larger than in any existing decoder, and small enough that a hostile file cannot make us take memory before it is

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from famcli.checkpoint.families.table import DIFFERENCES, FAMILIES, Family
+from famcli.checkpoint.folder import Fields, read_json_object, shown
 from famcli.checkpoint.gguf import config_values
-from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, later_switches
 from famcli.nn.rope import inverse_frequencies

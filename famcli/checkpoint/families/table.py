@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from famcli.checkpoint.families import fields as read
-from famcli.checkpoint.jsonfile import Fields
+from famcli.checkpoint.folder import Fields
 from famcli.nn.config import DecoderConfig, ExpertConfig, RopeConfig
 
 Switches = dict[str, Any]

@@ -22,8 +22,8 @@ from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus, token_dtype
 from famcli.tokens import holds_tokenizer, open_tokenizer
+from famcli.tokens.sentencepiece import sample_windows, train_sentencepiece
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
-from famcli.tokens.train_sentencepiece import sample_windows, train_sentencepiece
 from famcli.training.recipe.recipe import Recipe
 from famcli.training.recipe.sections import CorpusRecipe
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from famcli.checkpoint.checks import refuse_adapter
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import checkpoint_folder
 from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.weights import refuse_adapter
 from famcli.errors import RecipeError
 from famcli.tokens.gguf_file import is_gguf
 from famcli.training.recipe.sections import (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from famcli.checkpoint.checks import check_visible, checked_weights
 from famcli.checkpoint.families.pretrained import read_config
+from famcli.checkpoint.weights import check_visible, checked_weights
 from famcli.errors import CheckpointError
 from famcli.nn import DecoderConfig
 from tests.helpers import read_json, write_json

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from famcli.errors import DocumentError, FamcliError, RecipeError
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.data.corpus import PackProgress, choose_documents, pack, read_documents
 from famcli.training.recipe.sections import CorpusRecipe
 

@@ -14,7 +14,7 @@ import pytest
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
 from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.data.corpus import pack
 from famcli.training.data.made import Make, filler_of, make_episodes, make_questions, make_repeat, open_questions
 from famcli.training.data.sources import Source, made_source

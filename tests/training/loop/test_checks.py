@@ -11,7 +11,7 @@ import torch
 from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.recipe.sections import ChecksRecipe
 from tests.helpers import random_network

@@ -15,8 +15,7 @@ from typing import Any
 
 from famcli.checkpoint.families.pretrained import PretrainedConfig
 from famcli.checkpoint.families.table import Rows
-from famcli.checkpoint.folder import check_links, inside
-from famcli.checkpoint.jsonfile import Fields, read_json_object, shown
+from famcli.checkpoint.folder import Fields, check_links, inside, read_json_object, shown
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, weights_fingerprint
 from famcli.errors import CheckpointError

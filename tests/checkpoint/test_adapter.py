@@ -13,18 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.adapters.adapter import fit, read_adapter
-from famcli.checkpoint.adapters.merge import load_updates, merge, save_adapter
-from famcli.checkpoint.checks import checked_weights
+from famcli.checkpoint.adapter import fit, read_adapter
 from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.jsonfile import shown
+from famcli.checkpoint.folder import shown
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.save import save_quantized
+from famcli.checkpoint.save import load_updates, merge, save_adapter, save_quantized
 from famcli.checkpoint.sidecar import Sidecar
+from famcli.checkpoint.weights import checked_weights
 from famcli.errors import CheckpointError
 from famcli.nn import FamConfig
 from famcli.nn.lora import LoraConfig, LowRank, add_lora, lora_updates
-from famcli.tokens.bytes import ByteTokenizer
+from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import TINY_CONFIG, TINY_FAM, change_json, make_random_checkpoint, read_json, write_json
 
 peft = pytest.importorskip("peft")
