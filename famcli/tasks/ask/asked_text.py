@@ -26,7 +26,6 @@ from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.rereading import read_again, why_not_readable
 from famcli.tasks.prompts import QUESTION_FIRST, fill
-from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (
     Advance,
@@ -100,7 +99,7 @@ class TextReader:
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex(index_path)
         self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
-        self._recorder, self._profile = recorder, AttentionProfile()
+        self._recorder = recorder
 
     def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
         """Read the documents. first: questions that the network reads before them."""
@@ -112,7 +111,8 @@ class TextReader:
             self._read_first(first)
         for event in self.reader.read(open_documents(documents), names=names):
             self._gather(event)
-            self._record(event)
+            if self._recorder is not None:
+                self._recorder.record(event, len(self._documents) - 1, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
 
     def text(self) -> AskedText:
@@ -166,18 +166,6 @@ class TextReader:
         assert self._builder is not None
         for passage in self._builder.take(end, last):
             self.index.add(passage)
-
-    def _record(self, event: Event) -> None:
-        if self._recorder is None:
-            return
-        if isinstance(event, SourceStart):
-            self._recorder.begin(event.name)
-        elif isinstance(event, TextEvent):
-            self._recorder.see(event.piece)
-        elif isinstance(event, BlockEvent) and event.attention is not None:
-            size = self.model.network.fam.block_size
-            values = self._profile.salience(event.attention.numpy().astype(float), size - event.num_tokens, size)
-            self._recorder.heat(len(self._documents) - 1, event.token_starts, event.token_ends, values)
 
 
 # ------------------------------------------------------------------------------------------------ read by another run

@@ -13,11 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.documents.source import Piece
-from famcli.tasks.report.heat import HEAT
+from famcli.reading.events import BlockEvent, Event, SourceStart, TextEvent
+
+HEAT = np.dtype([("start", "<i8"), ("end", "<i8"), ("value", "<f4")])
+"""A token's source bytes and its heat: any number, the more the hotter; NaN where it is unknown."""
 
 # Heat is a log ratio or nats, and lies well inside; clipping the rest keeps the histogram small.
 _LOWEST, _HIGHEST, _BINS = -12.0, 24.0, 720
 _TEXT, _HEAT = 0, 1
+
+# How much attention a token gets depends on its place in its block, whatever it says: the usual attention is therefore
+# learned for each of these parts of a block.
+_PROFILE_BINS = 32
+_PRIOR_BLOCKS = 2.0  # blocks of even attention that the profile starts from
+_FLOOR = 1e-3
+
+
+class AttentionProfile:
+    """The usual attention at each place in a block, so that block ends are not hot only because of where they are."""
+
+    def __init__(self) -> None:
+        self._sums = np.full(_PROFILE_BINS, _PRIOR_BLOCKS)
+        self._weight = _PRIOR_BLOCKS
+
+    def salience(self, attention: NDArray[np.float64], offset: int, block_size: int) -> NDArray[np.float64]:
+        """Log of attention [n] over the usual attention at the same place; 0 is as usual.
+
+        offset: place of the first token in its block. The usual is learned from the blocks so far, this one included.
+        """
+        density = attention * block_size
+        bins = (np.arange(offset, offset + len(attention)) * _PROFILE_BINS) // block_size
+        share = np.bincount(bins, minlength=_PROFILE_BINS) * (_PROFILE_BINS / block_size)
+        sums = np.bincount(bins, weights=density, minlength=_PROFILE_BINS) * (_PROFILE_BINS / block_size)
+        self._sums += sums
+        self._weight += float(share.mean())
+        usual = self._sums / self._weight
+        return np.asarray(np.log(np.maximum(density / np.maximum(usual[bins], _FLOOR), _FLOOR)))
 
 
 @dataclass(frozen=True)
@@ -47,6 +78,7 @@ class Recorder:
         self._names: list[str] = []
         self._sizes: list[int] = []
         self._histogram = np.zeros(_BINS, np.int64)
+        self._profile = AttentionProfile()
 
     def __enter__(self) -> Recorder:
         return self
@@ -62,6 +94,27 @@ class Recorder:
             ShownText(name, size, partial(self._kept, _TEXT, number), partial(self._kept, _HEAT, number))
             for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True))
         ]
+
+    def record(self, event: Event, source: int, block_size: int) -> None:
+        """Keep what an event of a `Reader` shows of the source with this index.
+
+        The heat of its tokens is the memory's attention to them, or with `score` how surprising they were.
+        """
+        if isinstance(event, SourceStart):
+            self.begin(event.name)
+        elif isinstance(event, TextEvent):
+            self.see(event.piece)
+        elif isinstance(event, BlockEvent):
+            # Attention is known where a block closes: what a source has of a block that ends in the next source stays
+            # without colour.
+            if event.attention is not None:
+                attention = event.attention.numpy().astype(float)
+                heat = self._profile.salience(attention, block_size - event.num_tokens, block_size)
+            elif event.nll is not None:
+                heat = event.nll.numpy().astype(float)
+            else:
+                return
+            self.heat(source, event.token_starts, event.token_ends, heat)
 
     def begin(self, name: str) -> None:
         """A source begins."""

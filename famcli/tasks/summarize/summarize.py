@@ -9,7 +9,6 @@ from famcli.checkpoint.model import Model
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
 from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
-from famcli.tasks.report.heat import AttentionProfile
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.extract import Extraction
@@ -63,7 +62,7 @@ class Summarizer:
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._extraction = Extraction(self.config.focus)
         self._writer = Writer(model, self.config) if self.mode == "write" else None
-        self._recorder, self._profile = recorder, AttentionProfile()
+        self._recorder = recorder
         self._quotes: tuple[Quote, ...] = ()
         self._sections: tuple[Section, ...] = ()
         self._written: WrittenSummary | None = None
@@ -93,7 +92,8 @@ class Summarizer:
         reader = Reader(self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention)
         for event in reader.read(open_documents(documents)):
             self._gather(event)
-            self._record(event)
+            if self._recorder is not None:
+                self._recorder.record(event, reader.num_sources - 1, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
             yield from self._best_so_far()
             if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
@@ -140,26 +140,6 @@ class Summarizer:
             self._extraction.advance(event.span[1])
         elif isinstance(event, SourceEnd):
             self._extraction.end_source()
-
-    def _record(self, event: Event) -> None:
-        if self._recorder is None:
-            return
-        if isinstance(event, SourceStart):
-            self._recorder.begin(event.name)
-        elif isinstance(event, TextEvent):
-            self._recorder.see(event.piece)
-        elif isinstance(event, BlockEvent):
-            # Attention is known where a block closes: what a document has of a block that ends in the next one is left
-            # without colour.
-            if event.attention is not None:
-                size = self.model.sidecar.fam.block_size
-                attention = event.attention.numpy().astype(float)
-                heat = self._profile.salience(attention, size - event.num_tokens, size)
-            elif event.nll is not None:
-                heat = event.nll.numpy().astype(float)
-            else:
-                return
-            self._recorder.heat(event.source_index, event.token_starts, event.token_ends, heat)
 
     def _best_so_far(self) -> Iterator[SoFar]:
         """The best sentence so far, if it has changed."""

@@ -16,11 +16,9 @@ import pytest
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.tasks.ask.rereading import pieces_until
-from famcli.tasks.report import document_html as report_text
-from famcli.tasks.report.document_html import text_html
-from famcli.tasks.report.heat import LEVELS, AttentionProfile
-from famcli.tasks.report.page import Cited, Item, Report, report_html, write_report
-from famcli.tasks.report.record import Recorder, ShownText
+from famcli.tasks.report import page as report_text
+from famcli.tasks.report.page import LEVELS, Cited, Item, Report, report_html, text_html, write_report
+from famcli.tasks.report.record import AttentionProfile, Recorder, ShownText
 from famcli.tasks.summarize.summarize import Summarizer
 from famcli.tasks.summarize.summary_format import report_of
 from famcli.tasks.summarize.summary_result import SummarizeConfig
