@@ -6,7 +6,7 @@ without one cannot be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -14,7 +14,7 @@ from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.reader import READING_MODES, Reader, ReadingMode
-from famcli.tasks.perplexity.lines import AlertRule
+from famcli.tasks.perplexity.alert import AlertRule
 from famcli.tasks.perplexity.scores import Difference, Score, Tally
 from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
 from famcli.tasks.task import (
@@ -103,7 +103,6 @@ class Perplexity:
         self._total = Tally(self.memory_modes)
         self._current: SourceScorer | None = None
         self._rule = None if self.config.alert is None else AlertRule(self.config.alert)
-        self._num_alerts = 0
         self._finished = False
 
     @property
@@ -122,11 +121,12 @@ class Perplexity:
             scorer = SourceScorer(self.model.tokenizer, document.name, self.memory_modes, self.config.per, self._rule)
             self._current = scorer
             for event in reader.read([document]):
-                units = self._counted(scorer.add(event))
+                # Counted before the tracker's events: an interruption there must not lose figures.
+                units = list(scorer.add(event))
                 yield from self._tracker.record(event)
                 yield from units
-            yield from self._counted(scorer.finish())
-            file = self._file_score(scorer, self._tracker.counts().sources[-1], partial=False)
+            yield from scorer.finish()
+            file = _file_score(scorer, self._tracker.counts().sources[-1], partial=False)
             self._current = None
             self._files.append(file)
             self._total.merge(scorer.tally)
@@ -136,8 +136,9 @@ class Perplexity:
     def result(self) -> PerplexityResult:
         """What was scored so far; partial until `events` is exhausted."""
         files, total, counts = list(self._files), self._total, self._tracker.counts()
-        if self._current is not None and len(counts.sources) > len(files):  # interrupted: what was read counts
-            files.append(self._file_score(self._current, counts.sources[len(files)], partial=True))
+        # Interrupted: what was read of the open source counts too.
+        if self._current is not None and len(counts.sources) > len(files):
+            files.append(_file_score(self._current, counts.sources[len(files)], partial=True))
             total = Tally(self.memory_modes)
             total.merge(self._total)
             total.merge(self._current.tally)
@@ -146,25 +147,21 @@ class Perplexity:
             files=tuple(files),
             total=total.scores(),
             difference=total.difference(),
-            num_alerts=None if self._rule is None else self._num_alerts,
+            num_alerts=None if self._rule is None else self._rule.num_alerts,
             counts=counts,
             definition=self.definition,
             warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
         )
 
-    def _counted(self, units: Iterable[UnitScore]) -> list[UnitScore]:
-        found = list(units)
-        self._num_alerts += sum(unit.alert is not None for unit in found)
-        return found
-
-    def _file_score(self, scorer: SourceScorer, source: SourceCounts, partial: bool) -> FileScore:
-        return FileScore(source, scorer.tally.scores(), scorer.tally.difference(), partial)
-
 
 def perplexity(model: Model, documents: Documents, config: PerplexityConfig | None = None) -> PerplexityResult:
     """Score `documents` (paths, "-" for stdin, or opened ones) to their end."""
     return run(Perplexity(model, config), documents)
+
+
+def _file_score(scorer: SourceScorer, source: SourceCounts, partial: bool) -> FileScore:
+    return FileScore(source, scorer.tally.scores(), scorer.tally.difference(), partial)
 
 
 def define(model: Model, mode: ReadingMode, per: Per | None) -> str:

@@ -54,29 +54,25 @@ class Batches:
     def __init__(self) -> None:
         self.count = 0
         # Sums of x, n, x^2, x n and n^2: all that the error needs, however many batches there are.
-        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)
+        self._sums = np.zeros(5)
 
     def add(self, x: float, n: int) -> None:
-        """One more batch of n tokens with total x."""
+        """Add a batch of n tokens with total x."""
         if n:
             self.count += 1
-            self._add((x, n, x * x, x * n, n * n))
+            self._sums += (x, n, x * x, x * n, n * n)
 
     def merge(self, other: Batches) -> None:
-        """All batches of another one too."""
+        """Add all batches of `other`."""
         self.count += other.count
-        self._add(other._sums)
-
-    def _add(self, more: tuple[float, float, float, float, float]) -> None:
-        a, b = self._sums, more
-        self._sums = (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4])
+        self._sums += other._sums
 
     @property
     def standard_error(self) -> float | None:
         """None below two batches."""
         if self.count < 2:
             return None
-        x, n, xx, xn, nn = self._sums
+        x, n, xx, xn, nn = self._sums.tolist()
         r = x / n
         squares = max(0.0, xx - 2 * r * xn + r * r * nn)
         return math.sqrt(self.count / (self.count - 1) * squares) / n
@@ -93,12 +89,15 @@ class Tally:
         self._open_nll, self._open_tokens = [0.0] * len(memory_modes), 0
 
     def add(self, nll: NDArray[np.float64], correct: NDArray[np.bool_], num_bytes: NDArray[np.int64]) -> None:
-        """Tokens of the open block: nll and correct [mode, n], num_bytes [n]. Those with NaN are not scored, and
-        neither are their bytes."""
+        """Add tokens of the open block: nll and correct [mode, n], num_bytes [n].
+
+        Tokens with NaN are not scored, and their bytes are not counted.
+        """
         scored = ~np.isnan(nll[0])
-        self.num_tokens += int(scored.sum())
+        num_scored = int(scored.sum())
+        self.num_tokens += num_scored
         self.num_bytes += int(num_bytes[scored].sum())
-        self._open_tokens += int(scored.sum())
+        self._open_tokens += num_scored
         for mode in range(len(self.memory_modes)):
             total = float(nll[mode][scored].sum())
             self._nll[mode] += total
@@ -106,7 +105,7 @@ class Tally:
             self._num_correct[mode] += int(correct[mode][scored].sum())
 
     def close_block(self) -> None:
-        """The open block is one batch. A block that a source ends in counts too, with fewer tokens."""
+        """Count the open block as one batch. A block that a source ends in counts too, with fewer tokens."""
         for batches, nll in zip(self._batches, self._open_nll, strict=True):
             batches.add(nll, self._open_tokens)
         if len(self._open_nll) > 1:
@@ -114,7 +113,7 @@ class Tally:
         self._open_nll, self._open_tokens = [0.0] * len(self.memory_modes), 0
 
     def merge(self, other: Tally) -> None:
-        """What another one counted too, but for its open block's error."""
+        """Add the counts of `other`; its open block does not enter the standard error."""
         self.num_tokens += other.num_tokens
         self.num_bytes += other.num_bytes
         for mode, batches in enumerate(self._batches):
@@ -125,16 +124,10 @@ class Tally:
 
     def scores(self, with_error: bool = True) -> tuple[Score, ...]:
         """The figures so far, one for each memory mode."""
-        rows = zip(self.memory_modes, self._nll, self._num_correct, self._batches, strict=True)
-        return tuple(
-            _score(
-                mode, self.num_tokens, self.num_bytes, nll, num_correct, batches.standard_error if with_error else None
-            )
-            for mode, nll, num_correct, batches in rows
-        )
+        return tuple(self._score(mode, with_error) for mode in range(len(self.memory_modes)))
 
     def difference(self) -> Difference | None:
-        """Between two memory modes, where tokens were scored."""
+        """Memory on minus frozen; None with one memory mode, or where nothing was scored."""
         if len(self._nll) < 2 or not self.num_tokens:
             return None
         nll = self._nll[0] - self._nll[1]
@@ -144,21 +137,19 @@ class Tally:
             bits_per_byte=nll / math.log(2) / self.num_bytes if self.num_bytes else None,
         )
 
-
-def _score(
-    memory_mode: MemoryMode, num_tokens: int, num_bytes: int, nll: float, num_correct: int, error: float | None
-) -> Score:
-    mean = nll / num_tokens if num_tokens else None
-    return Score(
-        memory_mode=memory_mode,
-        num_tokens=num_tokens,
-        num_bytes=num_bytes,
-        nll=nll,
-        nll_per_token=mean,
-        standard_error=error,
-        # exp overflows beyond 709.
-        perplexity=None if mean is None else math.exp(mean) if mean < 700 else math.inf,
-        bits_per_byte=nll / math.log(2) / num_bytes if num_bytes else None,
-        accuracy=num_correct / num_tokens if num_tokens else None,
-        num_correct=num_correct,
-    )
+    def _score(self, mode: int, with_error: bool) -> Score:
+        nll, num_tokens = self._nll[mode], self.num_tokens
+        mean = nll / num_tokens if num_tokens else None
+        return Score(
+            memory_mode=self.memory_modes[mode],
+            num_tokens=num_tokens,
+            num_bytes=self.num_bytes,
+            nll=nll,
+            nll_per_token=mean,
+            standard_error=self._batches[mode].standard_error if with_error else None,
+            # exp overflows beyond 709.
+            perplexity=None if mean is None else math.exp(mean) if mean < 700 else math.inf,
+            bits_per_byte=nll / math.log(2) / self.num_bytes if self.num_bytes else None,
+            accuracy=self._num_correct[mode] / num_tokens if num_tokens else None,
+            num_correct=self._num_correct[mode],
+        )

@@ -1,7 +1,9 @@
-"""One source's tokens, summed up as they come: in all, and by line, block or token."""
+"""The scores of one source, in all and by line, block or token, as its tokens come."""
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -11,12 +13,16 @@ from numpy.typing import NDArray
 
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent, Event, TextEvent
-from famcli.tasks.perplexity.lines import Alert, AlertRule, LineCollector
+from famcli.tasks.perplexity.alert import Alert, AlertRule
 from famcli.tasks.perplexity.scores import Score, Tally
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import Tokenizer
 
 Per = Literal["line", "block", "token"]
+MAX_LINE_TEXT = 4096
+"""Characters of a line's text that are kept to be shown."""
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 # Of n tokens: nll and correct [mode, n], and the source bytes that are each token's own [n].
 _Tokens = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
@@ -27,7 +33,7 @@ class UnitScore:
     """An event: one line, block or token of a source was scored.
 
     index: from 0 within the source. line: at which it begins, from 1; None for a token. span: its source bytes. text:
-    of a line, without its line break and at most `lines.MAX_LINE_TEXT` characters (text_is_cut); of a token, the
+    of a line, without its line break and at most `MAX_LINE_TEXT` characters (text_is_cut); of a token, the
     characters that it completes; None for a block. scores: one, or in compare mode those of `on` and `frozen`.
     running: the same over the source up to here. alert: what the alert rule found, None if nothing or without it.
     """
@@ -44,8 +50,54 @@ class UnitScore:
     alert: Alert | None
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of a source. number: from 1. start, end: source bytes, line break included. text: without the line break,
+    at most `MAX_LINE_TEXT` characters."""
+
+    number: int
+    start: int
+    end: int
+    text: str
+    is_cut: bool
+
+
+class LineCollector:
+    """Turns pieces of text into lines as their newlines come. waiting: complete lines that nobody took yet."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Line] = deque()
+        self._number = 1
+        self._start: int | None = None
+        self._end = 0
+        self._text = ""
+        self._length = 0
+
+    def feed(self, text: str, offsets: NDArray[np.int64]) -> None:
+        """Add text. offsets: the source byte of each character and of the end [n + 1]."""
+        for match in _LINE.finditer(text):
+            if self._start is None:
+                self._start = int(offsets[match.start()])
+            # A line may be as long as the file; only its beginning is kept.
+            room = MAX_LINE_TEXT - len(self._text)
+            self._text += match[0].rstrip("\r\n")[:room] if match[0].endswith("\n") else match[0][:room]
+            self._length += len(match[0])
+            self._end = int(offsets[match.end()])
+            if match[0].endswith("\n"):
+                self.flush()
+
+    def flush(self) -> None:
+        """End the unfinished line, if there is one."""
+        if self._start is not None:
+            text = self._text.removesuffix("\r")
+            is_cut = self._length > MAX_LINE_TEXT + 2
+            self.waiting.append(Line(self._number, self._start, self._end, text, is_cut))
+            self._number += 1
+        self._start, self._text, self._length = None, "", 0
+
+
 class SourceScorer:
-    """Sums up one source in `tally`, and reports its units."""
+    """Sums up the scores of one source in `tally`, and reports its units."""
 
     def __init__(
         self,
@@ -59,7 +111,7 @@ class SourceScorer:
         self.tally, self._unit = Tally(memory_modes), Tally(memory_modes)
         self._rule, self._num_units = rule, 0
         self._lines, self._decoder = LineCollector(), StreamDecoder(tokenizer)
-        self._begin: tuple[int, int] | None = None  # of the open block as a unit: its first byte and line
+        self._block_start: tuple[int, int] | None = None  # first byte and line of the open block
         self._end: int | None = None  # source byte up to which tokens have come
 
     def add(self, event: Event) -> Iterator[UnitScore]:
@@ -75,7 +127,7 @@ class SourceScorer:
             yield from self._add_each(event, tokens)
         else:
             self._count(tokens)
-            self._begin = self._begin or (event.span[0], event.line)
+            self._block_start = self._block_start or (event.span[0], event.line)
         if event.closed:
             if self.per == "block":
                 yield self._block()
@@ -87,7 +139,7 @@ class SourceScorer:
             self._lines.flush()
             while self._lines.waiting:
                 yield self._line()
-        elif self.per == "block" and self._begin is not None:
+        elif self.per == "block" and self._block_start is not None:
             yield self._block()
         self.tally.close_block()
 
@@ -129,10 +181,10 @@ class SourceScorer:
             yield self._unit_score("token", None, span, self._decoder.feed(token))
 
     def _block(self) -> UnitScore:
-        assert self._begin is not None
+        assert self._block_start is not None
         assert self._end is not None
-        start, line = self._begin
-        self._begin = None
+        start, line = self._block_start
+        self._block_start = None
         return self._unit_score("block", line, (start, self._end), None)
 
     def _unit_score(
