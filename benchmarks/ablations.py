@@ -25,11 +25,11 @@ import torch
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
+from famcli.evaluation.recall import babi_trials, passkey_trials, score_trials
 from famcli.evaluation.texts import TokenCorpus
-from famcli.evaluation.trials import babi_trials, passkey_trials, score_trials
-from famcli.training.data.sources import open_data
-from famcli.training.loop.checks import choose_validation
+from famcli.training.data.objectives import open_data
 from famcli.training.loop.train import train
+from famcli.training.loop.validation import choose_validation
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 RECIPE = ROOT / "benchmarks" / "recipes" / "toy.toml"

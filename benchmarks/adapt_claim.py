@@ -32,11 +32,11 @@ from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import merge, write_json
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import score_documents, token_num_bytes
+from famcli.evaluation.recall import passkey_trials, score_trials
 from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts
-from famcli.evaluation.trials import passkey_trials, score_trials
 from famcli.nn import MemoryMode
 from famcli.training.data.corpus import pack
-from famcli.training.loop.events import PasskeyDone, StepDone, TrainEvent
+from famcli.training.loop.run_folder import PasskeyDone, StepDone, TrainEvent
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import load_recipe
 

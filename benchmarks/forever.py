@@ -35,7 +35,7 @@ from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import Network, State
 from famcli.synthetic.episodes import passkey, questions_of
 from famcli.synthetic.streams import layout, question_ids
-from famcli.training.data.sources import open_data
+from famcli.training.data.objectives import open_data
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import load_recipe
 

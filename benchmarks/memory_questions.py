@@ -35,8 +35,7 @@ from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
 from famcli.reading.batch import score_continuations
 from famcli.reading.engine import read_any, start_state
-from famcli.synthetic.episodes import Episode, RecallQuestion, questions_of, statements_of
-from famcli.synthetic.facts import facts
+from famcli.synthetic.episodes import Episode, RecallQuestion, facts, questions_of, statements_of
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.asked_text import AskedText, TextReader

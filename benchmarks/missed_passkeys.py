@@ -16,9 +16,8 @@ import torch
 
 from benchmarks.common import FAM_TINY, ROOT, print_table
 from famcli.checkpoint.open import Model, open_model
-from famcli.evaluation.recall import Trial, run_trials
+from famcli.evaluation.recall import Trial, passkey_trials, run_trials
 from famcli.evaluation.texts import TokenCorpus
-from famcli.evaluation.trials import passkey_trials
 from famcli.synthetic.episodes import statements_of
 from famcli.synthetic.streams import layout
 from famcli.tokens.tokenizer import Tokenizer

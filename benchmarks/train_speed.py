@@ -22,10 +22,9 @@ from benchmarks.common import FAM_TINY, print_table, verdict
 from famcli.checkpoint.device import select_device
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.estimate import expected_vocab_size
-from famcli.training.loop.flops import flops_per_token, machine_flops
-from famcli.training.loop.loss import language_model_gradient
-from famcli.training.loop.networks import build_network, copy_of
+from famcli.training.loop.networks import build_network, copy_of, flops_per_token, machine_flops
 from famcli.training.loop.optimizer import Optimizers
+from famcli.training.loop.step import language_model_gradient
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 SHARE_BAR, TWIN_BAR = 0.25, 1.25

@@ -21,8 +21,8 @@ from typing import IO, cast
 from famcli.documents.writing import put_in_place
 from famcli.errors import FamcliError, RecipeError
 from famcli.training.data.corpus import EncodingGuessed, OnProgress, PackProgress
-from famcli.training.data.sources import open_data
-from famcli.training.loop.checks import open_heldout
+from famcli.training.data.objectives import open_data
+from famcli.training.loop.validation import open_heldout
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 CACHE_NAME = "cache"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from famcli.errors import RecipeError
 from famcli.evaluation.intervals import wilson
-from famcli.training.loop.saving import LOG_NAME
+from famcli.training.loop.run_folder import LOG_NAME
 
 Series = NDArray[np.float64]
 _MODE_STYLES = {"on": "-", "frozen": "--", "none": ":"}

@@ -23,7 +23,7 @@ from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_secon
 
 if TYPE_CHECKING:
     from famcli.training.estimate import Estimate
-    from famcli.training.loop.events import StepDone, TrainEvent
+    from famcli.training.loop.run_folder import StepDone, TrainEvent
     from famcli.training.recipe.recipe import Recipe
 
 # A step of a small model takes milliseconds: nobody reads, and no log should hold, a line for each.
@@ -75,7 +75,7 @@ def follow(
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
     with closing(_Watch(report, recipe.name, jsonl)) as watch:
-        from famcli.training.loop.events import RunStarted
+        from famcli.training.loop.run_folder import RunStarted
         from famcli.training.loop.train import train as train_recipe
 
         def show(event: TrainEvent) -> None:
@@ -130,7 +130,7 @@ class _Watch:
     def event(self, event: TrainEvent) -> None:
         """Show one event of the run."""
         from famcli.training.data.corpus import PackProgress
-        from famcli.training.loop.events import RunStarted, ScoreProgress, StepDone, to_json
+        from famcli.training.loop.run_folder import RunStarted, ScoreProgress, StepDone, to_json
 
         if self._output is not None:
             self._output.json(to_json(event))
@@ -182,7 +182,7 @@ class _Watch:
 def _describe(event: TrainEvent) -> Iterator[str]:
     """The lines that are said of an event on stderr, if there are any."""
     from famcli.training.data.corpus import EncodingGuessed
-    from famcli.training.loop.events import CheckDone, PasskeyDone, RunStarted, StepSkipped
+    from famcli.training.loop.run_folder import CheckDone, PasskeyDone, RunStarted, StepSkipped
 
     match event:
         case EncodingGuessed():

@@ -11,7 +11,7 @@ import numpy as np
 
 from famcli.errors import UsageError
 from famcli.evaluation.positions import DocumentFigures
-from famcli.evaluation.trials import CellScore
+from famcli.evaluation.recall import CellScore
 
 ENDINGS = (".png", ".svg", ".pdf")
 

@@ -1,12 +1,16 @@
-"""What is hidden in a long text and asked for later: pass keys and named codes. `facts` adds stories.
+"""What is hidden in a long text and asked for later: pass keys, named codes, and stories of facts to keep track of.
 
-Training and evaluation take their wording from here, so a network is tested in the words it was trained on.
+Training and evaluation take their wording from here, so a network is tested in the words it was trained on. Stories
+are like the bAbI tasks (arXiv 1502.05698), but in a world of their own, which is simulated: people move, and take, drop
+and give things; places lie beside one another. Each task asks what follows from one, two or three sentences of the
+story, or a count, or a yes or no.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,3 +94,252 @@ def interleave(rng: np.random.Generator, episodes: Sequence[Episode]) -> Episode
 
 def _number(rng: np.random.Generator, digits: int) -> str:
     return "".join(str(digit) for digit in rng.integers(0, 10, digits))
+
+
+PERSONS = ("Clara", "Victor", "Nora", "Hugo", "Edith", "Felix")
+PLACES = (
+    *("cellar", "tower", "chapel", "stable", "library", "harbour"),
+    *("market", "orchard", "mill", "bakery", "prison", "school"),
+)
+OBJECTS = ("lantern", "violin", "basket", "letter", "hammer", "candle")
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
+
+_GOES = ("went to", "walked to", "hurried to", "came to", "has gone to")
+_TAKES = ("picked up", "took", "grabbed")
+_DROPS = ("put down", "dropped", "left")
+_GIVES = ("gave", "handed", "passed")
+_SIDES = {"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)}
+# Statements of a story, as in bAbI.
+_LENGTHS = (2, 10)
+_LONGEST_STORY = 1000
+
+
+@dataclass
+class _World:
+    """The state of a story, and the sentences that told it.
+
+    where: the place of each person. holder: who has each object. visits: the places of each object, in order.
+    gifts: (giver, object, receiver) of each gift, in order.
+    """
+
+    rng: np.random.Generator
+    persons: tuple[str, ...] = PERSONS[:4]
+    places: tuple[str, ...] = PLACES[:6]
+    objects: tuple[str, ...] = OBJECTS[:3]
+    where: dict[str, str] = field(default_factory=dict)
+    holder: dict[str, str | None] = field(default_factory=dict)
+    visits: dict[str, list[str]] = field(default_factory=dict)
+    gifts: list[tuple[str, str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def held(self, person: str) -> list[str]:
+        return [thing for thing, holder in self.holder.items() if holder == person]
+
+    def go(self) -> None:
+        person = self.pick(self.persons)
+        place = self.pick([place for place in self.places if place != self.where.get(person)])
+        self.where[person] = place
+        for thing in self.held(person):
+            self._visit(thing, place)
+        self.said.append(f"{person} {self.pick(_GOES)} the {place}.")
+
+    def take(self) -> bool:
+        """A person whose place is known takes an object that is there, or was not seen yet. False if there is none."""
+        options = [
+            (person, thing)
+            for person, place in self.where.items()
+            for thing in self.objects
+            if self.holder.get(thing) is None and self.visits.get(thing, [place])[-1] == place
+        ]
+        if not options:
+            return False
+        person, thing = options[int(self.rng.integers(len(options)))]
+        self.holder[thing] = person
+        self._visit(thing, self.where[person])
+        self.said.append(f"{person} {self.pick(_TAKES)} the {thing}.")
+        return True
+
+    def drop(self) -> bool:
+        things = [thing for thing, holder in self.holder.items() if holder is not None]
+        if not things:
+            return False
+        thing = self.pick(things)
+        self.said.append(f"{self.holder[thing]} {self.pick(_DROPS)} the {thing}.")
+        self.holder[thing] = None
+        return True
+
+    def give(self) -> bool:
+        """An object changes hands; places do not matter in these stories."""
+        things = [thing for thing, holder in self.holder.items() if holder is not None]
+        if not things:
+            return False
+        thing = self.pick(things)
+        giver = self.holder[thing]
+        assert giver is not None
+        receiver = self.pick([person for person in self.persons if person != giver])
+        self.holder[thing] = receiver
+        self.gifts.append((giver, thing, receiver))
+        self.said.append(f"{giver} {self.pick(_GIVES)} the {thing} to {receiver}.")
+        return True
+
+    def find(self) -> bool:
+        """A person, wherever they are, takes an object that nobody has."""
+        things = [thing for thing in self.objects if self.holder.get(thing) is None]
+        if not things:
+            return False
+        person, thing = self.pick(self.persons), self.pick(things)
+        self.holder[thing] = person
+        self.said.append(f"{person} {self.pick(_TAKES)} the {thing}.")
+        return True
+
+    def _visit(self, thing: str, place: str) -> None:
+        visits = self.visits.setdefault(thing, [])
+        if not visits or visits[-1] != place:
+            visits.append(place)
+
+
+def _choices(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f" {word}" for word in words)
+
+
+def _where_is_person(world: _World, count: int) -> list[RecallQuestion]:
+    for _ in range(count):
+        world.go()
+    choices = _choices(world.places)
+    return [
+        RecallQuestion(f"Where is {person}? {person} is in the", f" {place}", choices)
+        for person, place in world.where.items()
+    ]
+
+
+def _carry(world: _World, count: int) -> None:
+    while len(world.said) < count:
+        act = world.rng.random()
+        done = (act < 0.35 and world.take()) or (act > 0.85 and world.drop())
+        if not done:
+            world.go()
+
+
+def _where_is_object(world: _World, count: int) -> list[RecallQuestion]:
+    _carry(world, count)
+    choices = _choices(world.places)
+    return [
+        RecallQuestion(f"Where is the {thing}? The {thing} is in the", f" {visits[-1]}", choices)
+        for thing, visits in world.visits.items()
+    ]
+
+
+def _where_was_object(world: _World, count: int) -> list[RecallQuestion]:
+    _carry(world, count)
+    choices, found = _choices(world.places), []
+    for thing, visits in world.visits.items():
+        for before, place in pairwise(visits):
+            # A place that was visited twice has no single place before it.
+            if visits.count(place) == 1:
+                text = f"Where was the {thing} before the {place}? Before the {place} the {thing} was in the"
+                found.append(RecallQuestion(text, f" {before}", choices))
+    return found
+
+
+def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
+    """Places on a grid; each new place lies beside one that was named before."""
+    names = [PLACES[i] for i in world.rng.permutation(max(len(world.places), count + 1))]
+    cells = {(0, 0): names[0]}
+    choices, found = _choices(sorted(names)), []
+    while len(world.said) < count:
+        x, y = list(cells)[int(world.rng.integers(len(cells)))]
+        side = world.pick(list(_SIDES))
+        cell = (x + _SIDES[side][0], y + _SIDES[side][1])
+        if cell in cells:
+            continue
+        old, new = cells[x, y], names[len(cells)]
+        cells[cell] = new
+        world.said.append(f"The {new} is {side} of the {old}.")
+        text = f"What is {side} of the {old}? {side.capitalize()} of the {old} is the"
+        found.append(RecallQuestion(text, f" {new}", choices))
+        found.append(RecallQuestion(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
+    return found
+
+
+def _who_gave_what(world: _World, count: int) -> list[RecallQuestion]:
+    while len(world.said) < count:
+        if not (world.rng.random() < 0.7 and world.give()) and not world.find():
+            world.give()
+    found: dict[str, RecallQuestion] = {}
+    # Where several gifts fit a question, the last one counts, so later ones overwrite earlier ones.
+    for giver, thing, receiver in world.gifts:
+        for text, answer, words in (
+            (f"What did {giver} give to {receiver}? {giver} gave {receiver} the", thing, world.objects),
+            (f"Who gave the {thing} to {receiver}? {receiver} got the {thing} from", giver, world.persons),
+            (f"Who did {giver} give the {thing} to? {giver} gave the {thing} to", receiver, world.persons),
+        ):
+            found[text] = RecallQuestion(text, f" {answer}", _choices(words))
+    return list(found.values())
+
+
+def _is_person_there(world: _World, count: int) -> list[RecallQuestion]:
+    for _ in range(count):
+        world.go()
+    found = []
+    for person, place in world.where.items():
+        right = bool(world.rng.random() < 0.5)
+        # Yes and no are equally likely, so that guessing gets half of them.
+        asked = place if right else world.pick([other for other in world.places if other != place])
+        text = f"Is {person} in the {asked}? The answer is"
+        found.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
+    return found
+
+
+def _how_many(world: _World, count: int) -> list[RecallQuestion]:
+    while len(world.said) < count:
+        if not (world.rng.random() < 0.65 and world.find()) and not world.drop():
+            world.find()
+    # Sorted, as the order of a set changes from run to run.
+    seen = sorted({sentence.split(" ", 1)[0] for sentence in world.said})
+    choices = _choices(NUMBERS[: len(world.objects) + 1])
+    return [
+        RecallQuestion(f"How many things has {person}? {person} has", f" {NUMBERS[len(world.held(person))]}", choices)
+        for person in seen
+    ]
+
+
+_TASKS: dict[str, tuple[Callable[[_World, int], list[RecallQuestion]], int]] = {
+    "qa1": (_where_is_person, 1),
+    "qa2": (_where_is_object, 2),
+    "qa3": (_where_was_object, 3),
+    "qa4": (_what_lies_where, 1),
+    "qa5": (_who_gave_what, 2),
+    "yes_no": (_is_person_there, 1),
+    "counting": (_how_many, 1),
+}
+TASKS = tuple(_TASKS)
+"""qa1: where a person is; qa2: where an object is; qa3: where it was before; qa4: what lies beside what; qa5: who gave
+what to whom; yes_no; counting."""
+
+
+def facts(rng: np.random.Generator, *, task: str, count: int | None = None, questions: int | None = 1) -> Episode:
+    """A story of `count` statements (2 to 10 if not given) and questions about the situation at its end.
+
+    questions: the most questions, drawn at random; None asks everything that has an answer. There is at least one.
+    Raises ValueError for an unknown task, and for a `count` that leaves nothing to ask.
+    """
+    if task not in _TASKS:
+        raise ValueError(f"the task {task!r} is unknown; choose from {', '.join(TASKS)}")
+    make, least = _TASKS[task]
+    # Each statement of a qa4 story names another place.
+    longest = len(PLACES) - 1 if task == "qa4" else _LONGEST_STORY
+    if count is not None and not least <= count <= longest:
+        raise ValueError(f"{count} statements for {task}: it must be {least} to {longest}")
+    # A drawn story may leave nothing to ask, such as qa3 where nothing moved twice.
+    while True:
+        world = _World(rng, objects=OBJECTS if task == "counting" else OBJECTS[:3])
+        drawn = count or int(rng.integers(max(least, _LENGTHS[0]), _LENGTHS[1] + 1))
+        found = make(world, drawn)
+        if found:
+            break
+    if questions is not None:
+        found = [found[i] for i in rng.permutation(len(found))[:questions]]
+    return (*world.said, *found)

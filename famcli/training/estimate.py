@@ -16,10 +16,16 @@ import torch
 from famcli.checkpoint.device import select_device
 from famcli.nn import Network
 from famcli.tokens import holds_tokenizer, open_tokenizer
-from famcli.training.loop.flops import flops_per_token, machine_flops
-from famcli.training.loop.loss import language_model_gradient
-from famcli.training.loop.networks import build_network, compile_layers, copy_of, trained
+from famcli.training.loop.networks import (
+    build_network,
+    compile_layers,
+    copy_of,
+    flops_per_token,
+    machine_flops,
+    trained,
+)
 from famcli.training.loop.optimizer import Optimizers
+from famcli.training.loop.step import language_model_gradient
 from famcli.training.recipe.recipe import Recipe
 
 # The longest time that a measured step should take, and the share of the machine's peak that it is expected to reach:

@@ -9,11 +9,20 @@ import pytest
 import torch
 
 from famcli.errors import UsageError
-from famcli.evaluation import trials as benchmarks
+from famcli.evaluation import recall as benchmarks
 from famcli.evaluation.intervals import wilson
-from famcli.evaluation.recall import RecallAnswer, Trial, run_trials, trial_tokens
+from famcli.evaluation.recall import (
+    CellScore,
+    RecallAnswer,
+    Trial,
+    babi_trials,
+    needle_trials,
+    passkey_trials,
+    run_trials,
+    score_trials,
+    trial_tokens,
+)
 from famcli.evaluation.texts import TokenCorpus
-from famcli.evaluation.trials import CellScore, babi_trials, needle_trials, passkey_trials, score_trials
 from famcli.nn import MemoryMode
 from famcli.plain import to_json
 from famcli.synthetic.episodes import RecallQuestion, statements_of

@@ -9,15 +9,18 @@ import pytest
 
 from famcli.synthetic.episodes import (
     NUM_NAMES,
+    NUMBERS,
+    OBJECTS,
+    TASKS,
     Episode,
     RecallQuestion,
+    facts,
     interleave,
     needles,
     passkey,
     questions_of,
     statements_of,
 )
-from famcli.synthetic.facts import NUMBERS, OBJECTS, TASKS, facts
 
 
 def parts(episode: Episode) -> tuple[list[str], list[RecallQuestion]]:

@@ -18,9 +18,9 @@ from famcli.errors import CheckpointError, RecipeError
 from famcli.nn import FamConfig
 from famcli.training.adapt import AdaptPlan, adapted_network, teacher_of
 from famcli.training.estimate import estimate
-from famcli.training.loop.events import RunStarted, StepDone, TrainEvent
 from famcli.training.loop.networks import start_network
 from famcli.training.loop.processes import Processes
+from famcli.training.loop.run_folder import RunStarted, StepDone, TrainEvent
 from famcli.training.loop.train import Trainer, train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
@@ -204,7 +204,7 @@ def test_a_network_that_sees_what_its_teacher_sees_has_nothing_to_learn(adapt: M
 
 def test_the_gradient_of_the_divergence(adapt: Make, tmp_path: Path) -> None:
     """Made slice by slice through the head, it is what torch finds for the whole."""
-    from famcli.training.loop.loss import language_model_gradient, teacher_log_probs
+    from famcli.training.loop.step import language_model_gradient, teacher_log_probs
 
     recipe = adapt("adapt.objective=distill")
     trainer = Trainer(recipe, tmp_path / "run", Processes.join("cpu"), lambda event: None)

@@ -28,9 +28,8 @@ from famcli.plain import to_json
 
 if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
-    from famcli.evaluation.recall import Trial
+    from famcli.evaluation.recall import CellScore, Trial
     from famcli.evaluation.texts import TokenCorpus
-    from famcli.evaluation.trials import CellScore
     from famcli.nn import MemoryMode
     from famcli.tokens import Tokenizer
 
@@ -65,7 +64,7 @@ def passkey(
     place: Any = "random" if depth == "random" else 0.0 if depth == "start" else parse_shares(depth, "--depth")[0]
 
     def trials() -> Sequence[Trial]:
-        from famcli.evaluation.trials import passkey_trials
+        from famcli.evaluation.recall import passkey_trials
 
         return passkey_trials(tokens, streams=streams.streams, depth=place, seed=streams.seed, digits=digits)
 
@@ -92,7 +91,7 @@ def needle(
     tokens, places = parse_lengths(lengths), parse_shares(depths, "--depths")
 
     def trials() -> Sequence[Trial]:
-        from famcli.evaluation.trials import needle_trials
+        from famcli.evaluation.recall import needle_trials
 
         return needle_trials(tokens, places, streams=streams.streams, count=needles, seed=streams.seed)
 
@@ -129,7 +128,7 @@ def babi(
     tokens, names = parse_lengths(lengths), [name.strip() for name in tasks.split(",")]
 
     def trials() -> Sequence[Trial]:
-        from famcli.evaluation.trials import babi_trials
+        from famcli.evaluation.recall import babi_trials
 
         return babi_trials(names, tokens, streams=streams.streams, count=facts, seed=streams.seed)
 
@@ -218,8 +217,7 @@ def _recall(
         filler = _filler(streams)
         models = open_models(work, twin, plot)
         from famcli.cli.eval.tables import show_recall
-        from famcli.evaluation.recall import trial_tokens
-        from famcli.evaluation.trials import RECALL_DEFINITION, CellScore
+        from famcli.evaluation.recall import RECALL_DEFINITION, CellScore, trial_tokens
 
         trials, tokenizer, began = make_trials(), models[0].tokenizer, time.monotonic()
         total = trial_tokens(trials, tokenizer)
@@ -258,7 +256,7 @@ def _scores(
     work: Work, model: Model, mode: MemoryMode, trials: Sequence[Trial], texts: TokenCorpus, batch: int
 ) -> Sequence[CellScore]:
     """What one model in one memory mode recalled; after Ctrl-C that of the streams which were read to their end."""
-    from famcli.evaluation.trials import score_trials
+    from famcli.evaluation.recall import score_trials
 
     read = partial(work.progress.advance, 0)
     found: Sequence[CellScore] = []

@@ -10,7 +10,7 @@ from famcli.cli.work import Work
 
 if TYPE_CHECKING:
     from famcli.evaluation.positions import DocumentFigures
-    from famcli.evaluation.trials import CellScore
+    from famcli.evaluation.recall import CellScore
 
 
 def show_recall(work: Work, values: dict[str, Any], cells: Sequence[CellScore]) -> None:

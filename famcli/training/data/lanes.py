@@ -19,7 +19,7 @@ from torch import Tensor
 
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
-from famcli.training.data.sources import Mixture, Source, TrainingDocument
+from famcli.training.data.objectives import DocumentStream, Mixture, TrainingDocument
 from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 
 IGNORE = -100
@@ -94,7 +94,7 @@ class Lanes:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[DocumentStream],
         objectives: Sequence[ObjectiveRecipe],
         schedule: ScheduleRecipe,
         block_size: int,
@@ -225,7 +225,7 @@ class Lanes:
         return [bool(draw < share) for draw in draws]
 
     def _group(self, numbers: list[int], rows: Sequence[_Rows], starts: Mapping[int, State | None]) -> LaneGroup:
-        # `start_state` puts the fresh rows first.
+        # `stack_starts` puts the fresh rows first.
         numbers = sorted(numbers, key=lambda number: starts[number] is not None)
         inputs, targets, weights, answers = map(torch.stack, zip(*(rows[number] for number in numbers), strict=True))
         taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
@@ -277,7 +277,7 @@ class Lanes:
         return (padded, targets, weights, answers), len(wanted)
 
 
-def start_state(network: Network, group: LaneGroup) -> State:
+def stack_starts(network: Network, group: LaneGroup) -> State:
     """The state that a group reads from: what its lanes carry, or a document's start with gradient to the prompt."""
     carried = [start for start in group.starts if start is not None]
     fresh = len(group.starts) - len(carried)

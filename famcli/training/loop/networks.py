@@ -1,7 +1,9 @@
-"""The networks of a run: the one it begins with, drawn anew or from a checkpoint, and the copy it computes on."""
+"""The networks of a run: the one it starts with, the copy it computes on, its cost, and the checkpoint it ends with."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,19 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import nn
 
+from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
+from famcli.checkpoint.weights import PROMPT_NAME
 from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
-from famcli.nn.config import DecoderConfig, RopeConfig
+from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
+from famcli.nn.lora import lora_updates
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.adapt import adapted_network
+from famcli.training.adapt import EMBEDDING, adapted_network, lora_config, open_base
 from famcli.training.recipe.recipe import Recipe
+from famcli.training.recipe.sections import AdaptRecipe
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -111,3 +119,94 @@ def _compiled_in_training(plain: Callable[_P, _R]) -> Callable[_P, _R]:
         return (compiled if torch.is_grad_enabled() else plain)(*args, **kwargs)
 
     return call
+
+
+# Seconds for which the machine's peak is measured.
+_PEAK_SECONDS = 0.3
+
+
+def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int, *, frozen: bool = False) -> float:
+    """Floating-point operations of training on one token, in blocks late enough in a document to see all segments.
+
+    Counts the matrix products that the mathematics needs: two operations a multiplication, the backward pass twice the
+    forward pass. What gradient checkpointing recomputes does not count (the "model FLOPs" of arXiv 2204.02311, appendix
+    B). frozen: weights get no gradient, but gradients pass through them; low-rank updates are not counted.
+    """
+    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    layer = config.hidden_size * (2 * queries + 2 * keys + 3 * config.intermediate_size)
+    c, f = fam.block_size, fam.fam_length
+    # Memory rows take part in every product of a token.
+    rows = 1 + f / c
+    # Keys that a token attends to, on average; a memory row sees the memory and the block.
+    seen = fam.memory_segments * c + f + (c + 1) / 2
+    attention = 2 * queries * (seen + f / c * (f + c))
+    products = config.num_layers * (rows * layer + attention) + config.hidden_size * config.vocab_size
+    # The memory prompt goes up the layers at most once a step for each lane.
+    prompt = config.num_layers * f * layer / (c * blocks_per_step)
+    return (4.0 if frozen else 6.0) * (products + prompt)
+
+
+def machine_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product, the best of several, on the threads in use."""
+    size = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    times: list[float] = []
+    began = time.monotonic()
+    while len(times) < 3 or time.monotonic() - began < _PEAK_SECONDS:
+        start = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2.0 * size**3 / min(times)
+
+
+def export_checkpoint(
+    folder: Path, network: Network, tokenizer: Tokenizer, recipe: Recipe, validated_tokens: int | None
+) -> Path:
+    """Write `network` to `folder`: weights as `recipe.export` says, tokenizer, `fam.json` and the recipe.
+
+    With [adapt] the folder is an adapter's (LoRA), or a checkpoint in the layout of the one that was adapted.
+    validated_tokens: the length at which bits per byte were measured; commands warn past it. Raises CheckpointError
+    when writing fails.
+    """
+    if recipe.adapt is not None:
+        _export_adapted(folder, network, recipe.adapt, validated_tokens)
+    else:
+        export = recipe.export
+        save_checkpoint(
+            folder,
+            network,
+            tokenizer,
+            Sidecar(network.fam, network.fam.fam_length > 0, validated_tokens, tasks={"summarize": "extract"}),
+            torch.float32 if export.storage == "float32" else torch.bfloat16,
+            storage="int8" if export.storage == "int8" else "float",
+            shard_bytes=None if export.shard_megabytes is None else int(export.shard_megabytes * 1e6),
+        )
+    target = folder / "recipe.toml"
+    # A finished run may be exported again from the recipe inside its own export.
+    if recipe.path.is_file() and not (target.exists() and target.samefile(recipe.path)):
+        shutil.copyfile(recipe.path, target)
+    return folder
+
+
+def _export_adapted(folder: Path, network: Network, adapt: AdaptRecipe, validated_tokens: int | None) -> None:
+    base, _, stored = open_base(adapt)
+    own = read_sidecar(base) if (base / SIDECAR_FILE).exists() else None
+    fallback = {"summarize": "write" if has_chat_template(base) else "extract"}
+    sidecar = Sidecar(
+        fam=network.fam,
+        memory_trained=network.fam.fam_length > 0,
+        validated_tokens=validated_tokens,
+        tasks=own.tasks if own else fallback,
+        prompts=own.prompts if own else {},
+    )
+    prompt = network.memory_prompt.detach() if network.fam.fam_length else None
+    if adapt.method == "lora":
+        updates, lora = lora_updates(network), lora_config(adapt)
+        save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, prompt=prompt)
+        return
+    weights = {name: value.detach().cpu() for name, value in network.named_parameters() if name != PROMPT_NAME}
+    # Some checkpoints store a tied head as well, and the layout is theirs.
+    weights.setdefault("lm_head.weight", weights[EMBEDDING])
+    rewrite(base, folder, replacing(weights), sidecar, prompt)

@@ -26,10 +26,19 @@ from famcli.nn import Network
 from famcli.training.adapt import open_base, teacher_of
 from famcli.training.data.corpus import ignore_progress
 from famcli.training.data.lanes import Lanes, StepPlan
-from famcli.training.data.sources import open_data
-from famcli.training.export import export_checkpoint
-from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation, heldout_figures
-from famcli.training.loop.events import (
+from famcli.training.data.objectives import open_data
+from famcli.training.loop.networks import (
+    compile_layers,
+    export_checkpoint,
+    flops_per_token,
+    machine_flops,
+    start_network,
+    trained,
+)
+from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
+from famcli.training.loop.processes import Processes
+from famcli.training.loop.run_folder import (
+    LOG_NAME,
     CheckDone,
     PasskeyDone,
     RunEnded,
@@ -38,18 +47,18 @@ from famcli.training.loop.events import (
     StepDone,
     StepSkipped,
     TrainEvent,
+    load_run,
+    merge_lanes,
+    running_alone,
+    save_run,
     to_json,
+    truncate_log,
 )
-from famcli.training.loop.flops import flops_per_token, machine_flops
-from famcli.training.loop.loss import objective_losses
-from famcli.training.loop.networks import compile_layers, start_network, trained
-from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
-from famcli.training.loop.processes import Processes
-from famcli.training.loop.saving import LOG_NAME, load_run, merge_lanes, running_alone, save_run, truncate_log
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
-from famcli.training.loop.step import Gradients, StepSums
+from famcli.training.loop.step import Gradients, StepSums, objective_losses
+from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.recipe.recipe import Recipe
-from famcli.training.recipe.tables import differing_keys
+from famcli.training.recipe.sections import differing_keys
 
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"

@@ -34,8 +34,10 @@ from famcli.training.recipe.sections import (
     ObjectiveRecipe,
     ScheduleRecipe,
     TokenizerRecipe,
+    apply_override,
+    key,
+    parse_table,
 )
-from famcli.training.recipe.tables import apply_override, key, parse_table
 
 # What a pretrained checkpoint decides of [network].
 _SHAPE = ("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size")

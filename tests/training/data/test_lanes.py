@@ -13,8 +13,8 @@ import torch
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import DecoderConfig, FamConfig, Network, State
-from famcli.training.data.lanes import IGNORE, Lanes, StepPlan, start_state
-from famcli.training.data.sources import Mixture, Source, corpus_source, made_source
+from famcli.training.data.lanes import IGNORE, Lanes, StepPlan, stack_starts
+from famcli.training.data.objectives import DocumentStream, Mixture, corpus_stream, generated_stream
 from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 from tests.helpers import random_network
 
@@ -34,21 +34,21 @@ def packed(lengths: tuple[int, ...] = LENGTHS, name: str = "texts") -> TokenCorp
     return TokenCorpus(ids, tokens.astype(np.uint16), offsets, name)
 
 
-def books(lengths: tuple[int, ...] = LENGTHS) -> Source:
-    return corpus_source(packed(lengths), 0, 1.0, (0,))
+def books(lengths: tuple[int, ...] = LENGTHS) -> DocumentStream:
+    return corpus_stream(packed(lengths), 0, 1.0, (0,))
 
 
-def made(blocks: int | None = None, extra: int = 0) -> Source:
+def made(blocks: int | None = None, extra: int = 0) -> DocumentStream:
     """Random tokens, the last two of which are an answer."""
 
     def make(rng: np.random.Generator, count: int) -> Any:
         return rng.integers(0, 90, count).astype(np.int32), np.arange(count) >= count - 2
 
-    return made_source(dataclasses.replace(ASKING, blocks=blocks), 1, 5, BLOCK, extra, make)
+    return generated_stream(dataclasses.replace(ASKING, blocks=blocks), 1, 5, BLOCK, extra, make)
 
 
 def make_lanes(
-    *sources: Source, num_lanes: int = 3, bos: int | None = BOS, own: tuple[int, ...] | None = None, **keys: Any
+    *sources: DocumentStream, num_lanes: int = 3, bos: int | None = BOS, own: tuple[int, ...] | None = None, **keys: Any
 ) -> Lanes:
     schedule = ScheduleRecipe(lanes=num_lanes, **({"blocks_per_step": 2} | keys))
     return Lanes(sources or [books()], [TEXT, ASKING], schedule, BLOCK, bos, 0, own)
@@ -62,7 +62,7 @@ def read(decoder: Network, plan: StepPlan) -> tuple[dict[int, torch.Tensor], dic
     """{lane: hidden rows [n, d]} and {lane: state}."""
     rows, states = {}, {}
     for group in plan.groups:
-        hidden, state = decoder.read(group.inputs, start_state(decoder, group))
+        hidden, state = decoder.read(group.inputs, stack_starts(decoder, group))
         rows.update(zip(group.lanes, hidden, strict=True))
         states.update(zip(group.lanes, state.split(), strict=True))
     return rows, states
@@ -147,7 +147,7 @@ def test_lanes_with_different_rows_are_read_apart() -> None:
             states: dict[int, State] = {}
             for group in plan.groups:
                 reader = plain if plan.without_segments else decoder
-                _, after = reader.read(group.inputs, start_state(decoder, group))
+                _, after = reader.read(group.inputs, stack_starts(decoder, group))
                 states.update(zip(group.lanes, after.split(), strict=True))
             lanes.advance(plan, states)
     assert differed > 5
@@ -162,7 +162,7 @@ def test_lanes_that_see_nothing_but_a_memory_are_read_together() -> None:
             plan = lanes.plan(step, 0.5)
             assert len(plan.groups) == len({group.inputs.shape for group in plan.groups})
             for group in plan.groups:
-                start = start_state(decoder, group)
+                start = stack_starts(decoder, group)
                 assert start.memory_is_initial.tolist() == [state is None for state in group.starts]
                 mixed += len(set(start.memory_is_initial.tolist())) == len(set(start.position.tolist())) == 2
             lanes.advance(plan, read(decoder, plan)[1])
@@ -234,7 +234,7 @@ def test_a_document_starts_from_the_memory_with_which_the_last_one_ended() -> No
         for step in range(8):
             plan = lanes.plan(step, 0.5)
             (group,) = plan.groups
-            state = start_state(decoder, group)
+            state = stack_starts(decoder, group)
             if state.is_memory_alone and step:
                 assert not state.memory_is_initial
                 assert state.kind == last.memory_alone().kind
@@ -286,7 +286,7 @@ def test_the_papers_form_passes_the_first_lanes_memory_to_all_lanes() -> None:
             drawn.append(group.starts[0] is not None)
             if drawn[-1]:
                 assert last is not None
-                passed = start_state(decoder, group).layers[0].memory
+                passed = stack_starts(decoder, group).layers[0].memory
                 assert torch.equal(passed, last.layers[0].memory.expand(4, -1, -1))
             states = read(decoder, plan)[1]
             last = states[0]

@@ -12,7 +12,7 @@ import pytest
 from famcli.errors import RecipeError, TokenizerError
 from famcli.training.data.corpus import PackProgress, recipe_tokenizer
 from famcli.training.data.lanes import IGNORE, Lanes
-from famcli.training.data.sources import open_data
+from famcli.training.data.objectives import open_data
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
 Make = Callable[..., Recipe]

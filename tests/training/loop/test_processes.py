@@ -15,7 +15,7 @@ import torch
 
 from famcli.errors import RecipeError
 from famcli.training.loop.processes import Processes
-from famcli.training.loop.saving import merge_lanes
+from famcli.training.loop.run_folder import merge_lanes
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe
 

@@ -16,9 +16,19 @@ from safetensors import SafetensorError
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.training.loop import step as gradient_step
-from famcli.training.loop.events import CheckDone, RunEnded, RunSaved, RunStarted, StepDone, StepSkipped, TrainEvent
 from famcli.training.loop.optimizer import Optimizers
-from famcli.training.loop.saving import load_run, save_run, truncate_log
+from famcli.training.loop.run_folder import (
+    CheckDone,
+    RunEnded,
+    RunSaved,
+    RunStarted,
+    StepDone,
+    StepSkipped,
+    TrainEvent,
+    load_run,
+    save_run,
+    truncate_log,
+)
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
 
@@ -195,7 +205,7 @@ def test_another_recipe_does_not_go_on_with_a_run(recipe: Make, tmp_path: Path) 
 
 
 def test_two_processes_do_not_train_in_one_folder(recipe: Make, tmp_path: Path) -> None:
-    hold = "import sys; from pathlib import Path; from famcli.training.loop.saving import running_alone\n"
+    hold = "import sys; from pathlib import Path; from famcli.training.loop.run_folder import running_alone\n"
     hold += "with running_alone(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -278,7 +288,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         raise SafetensorError("No space left on device")
 
     save_run(tmp_path, 1, {"a": {"b": torch.ones(3)}}, {"step": 1})
-    monkeypatch.setattr("famcli.training.loop.saving.save_file", full)
+    monkeypatch.setattr("famcli.training.loop.run_folder.save_file", full)
     with pytest.raises(RecipeError, match=r"cannot be written \(No space left on device\); make room"):
         save_run(tmp_path, 2, {"a": {"b": torch.ones(3)}}, {"step": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001"]

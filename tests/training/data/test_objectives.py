@@ -16,8 +16,16 @@ from famcli.evaluation.texts import TokenCorpus
 from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
 from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.data.corpus import pack
-from famcli.training.data.made import Make, filler_of, make_episodes, make_questions, make_repeat, open_questions
-from famcli.training.data.sources import Source, made_source
+from famcli.training.data.objectives import (
+    DocumentStream,
+    Make,
+    filler_of,
+    generated_stream,
+    make_episodes,
+    make_questions,
+    make_repeat,
+    open_questions,
+)
 from famcli.training.recipe.sections import CorpusRecipe, ObjectiveRecipe
 
 TOKENIZER = ByteTokenizer()
@@ -134,8 +142,8 @@ def test_filler_comes_from_the_corpora_by_their_weights(corpus: TokenCorpus) -> 
 def test_made_documents_depend_on_their_number_and_length_alone(corpus: TokenCorpus) -> None:
     make = episodes(corpus, kind="passkey")
 
-    def source(seed: int = 1) -> Source:
-        return made_source(ObjectiveRecipe(kind="passkey", name="keys"), 2, seed, 400, 0, make)
+    def source(seed: int = 1) -> DocumentStream:
+        return generated_stream(ObjectiveRecipe(kind="passkey", name="keys"), 2, seed, 400, 0, make)
 
     first = source().document(5, 2)
     source().document(4, 2)

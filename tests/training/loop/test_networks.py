@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from famcli.nn import DecoderConfig, FamConfig
-from famcli.training.loop.flops import flops_per_token, machine_flops
+from famcli.training.loop.networks import flops_per_token, machine_flops
 from tests.helpers import random_network
 
 CONFIG = DecoderConfig(300, 64, 160, 2, 4, 2, 16, tie_embeddings=True)

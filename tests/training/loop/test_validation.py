@@ -12,7 +12,7 @@ from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
 from famcli.tokens.tokenizer import ByteTokenizer
-from famcli.training.loop.checks import check_documents, check_passkeys, choose_validation, heldout_figures
+from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.recipe.sections import ChecksRecipe
 from tests.helpers import random_network
 

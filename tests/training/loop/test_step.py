@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.data.lanes import IGNORE, LaneGroup
-from famcli.training.loop import loss as loss_module
-from famcli.training.loop.loss import Loss, language_model_gradient, objective_losses, tally_group
+from famcli.training.loop import step as loss_module
 from famcli.training.loop.optimizer import Optimizers, rate_factor
+from famcli.training.loop.step import Loss, language_model_gradient, objective_losses, tally_group
 from famcli.training.recipe.sections import ScheduleRecipe
 from tests.helpers import random_network
 

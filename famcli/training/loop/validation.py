@@ -21,14 +21,13 @@ from famcli.evaluation.positions import (
     score_documents,
     token_num_bytes,
 )
-from famcli.evaluation.recall import trial_tokens
+from famcli.evaluation.recall import passkey_trials, score_trials, trial_tokens
 from famcli.evaluation.texts import TokenCorpus, TokenDocument
-from famcli.evaluation.trials import passkey_trials, score_trials
 from famcli.nn import MemoryMode, Network
 from famcli.plain import to_json
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.corpus import OnProgress, ignore_progress, pack
-from famcli.training.loop.events import CheckDone, PasskeyDone, ScoreProgress, TrainEvent
+from famcli.training.loop.run_folder import CheckDone, PasskeyDone, ScoreProgress, TrainEvent
 from famcli.training.recipe.sections import ChecksRecipe, CorpusRecipe
 
 
