@@ -7,9 +7,10 @@ from functools import partial
 import pytest
 
 from tests.cli.conftest import Run, _own_settings, run_app, story, tiny
+from tests.training.conftest import recipe, toy
 from tools.train_report import app
 
-__all__ = ["_own_settings", "story", "tiny"]
+__all__ = ["_own_settings", "recipe", "story", "tiny", "toy"]
 
 
 @pytest.fixture
