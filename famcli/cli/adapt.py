@@ -7,7 +7,7 @@ import shlex
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -101,14 +101,22 @@ def adapt(
         check_new_folder(out)
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=report.progress_mode == "bar")
-    if cache is not None:
-        os.environ["FAMCLI_CACHE"] = str(cache)  # the run looks for what its recipe names there too
     name = (out or Path(model)).expanduser().resolve().name or "adapted"
     folder = options.run or Path("runs") / name
+    adapter: dict[str, Any] = {
+        "method": method,
+        "objective": objective,
+        "rank": rank,
+        "alpha": alpha,
+        "targets": targets or None,
+    }
+    if cache is not None and elsewhere:
+        # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
+        adapter["cache"] = str(cache.expanduser().resolve())
     plan = AdaptPlan(
         model,
         data=tuple(data or ()),
-        adapter={"method": method, "objective": objective, "rank": rank, "alpha": alpha, "targets": targets or None},
+        adapter=adapter,
         network=blocks.chosen(),
         schedule={"steps": steps, "max_minutes": minutes, "lanes": lanes},
         hardware={"device": device, "dtype": dtype, "threads": threads},

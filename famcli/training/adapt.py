@@ -106,7 +106,7 @@ class AdaptPlan:
 
     def _network(self) -> dict[str, Any]:
         """How the checkpoint will read: as planned, else as its fam.json says, else as `famcli enable` would choose."""
-        folder, given = base_folder(self.model), _given(self.network)
+        folder, given = base_folder(self.model, self.adapter.get("cache")), _given(self.network)
         if (folder / SIDECAR_FILE).exists():
             fam = read_sidecar(folder).fam
         else:
@@ -143,7 +143,7 @@ def open_base(adapt: AdaptRecipe) -> tuple[Path, PretrainedConfig, Weights]:
 
     Raises CheckpointError for what is missing, damaged or does not fit together.
     """
-    folder = base_folder(adapt.model)
+    folder = base_folder(adapt.model, adapt.cache)
     check_links(folder)
     config = read_config(folder)
     return folder, config, checked_weights(folder, config)

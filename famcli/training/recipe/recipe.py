@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import checkpoint_folder
-from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.locate import CACHE_VARIABLE, resolve
 from famcli.checkpoint.weights import refuse_adapter
 from famcli.errors import RecipeError
 from famcli.tokens.gguf_file import is_gguf
@@ -153,9 +154,13 @@ def make_recipe(table: dict[str, Any], path: Path, overrides: Sequence[str] = ()
     return recipe
 
 
-def base_folder(model: str) -> Path:
-    """The folder of the checkpoint to adapt. Raises RecipeError for a GGUF file, CheckpointError if there is none."""
-    folder = checkpoint_folder(resolve(model, asked_by="adapt.model").path)
+def base_folder(model: str, cache: str | None = None) -> Path:
+    """The folder of the checkpoint to adapt. Raises RecipeError for a GGUF file, CheckpointError if there is none.
+
+    cache: the hub's cache to look in, if not the usual one.
+    """
+    environ = dict(os.environ) if cache is None else {**os.environ, CACHE_VARIABLE: cache}
+    folder = checkpoint_folder(resolve(model, environ, asked_by="adapt.model").path)
     if is_gguf(folder):
         raise RecipeError(f"adapt.model {model} is a GGUF file; adapt the folder that it was made from")
     refuse_adapter(folder)
@@ -190,7 +195,8 @@ def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
     # A folder beside the recipe takes precedence over a name.
     if (path.parent / model).exists():
         model = str((path.parent / model).resolve())
-    folder = base_folder(model)
+    cache = table["adapt"].get("cache")
+    folder = base_folder(model, cache if isinstance(cache, str) else None)
     decoder = read_config(folder).decoder
     shape = {name: getattr(decoder, name) for name in (*_SHAPE, *_OTHER_SHAPE)} | {"rope_theta": decoder.rope.theta}
     network = table.get("network", {})

@@ -423,6 +423,7 @@ class AdaptRecipe:
         "task",
         choices=("task", "distill"),
     )
+    cache: str | None = key("the hub's cache that a name is looked up in (default: the usual one)", None)
     teacher_tokens: int | None = key(
         "distill: tokens that the teacher sees, in whole blocks (default: the length it was trained for)", None, low=1
     )
