@@ -11,15 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from famcli.cli.options import (
-    BlockOptions,
-    CacheOption,
-    DeviceOption,
-    OfflineOption,
-    ReportOptions,
-    RunOptions,
-    ThreadsOption,
-)
+from famcli.cli import options as opt
 from famcli.cli.render import Notes
 from famcli.cli.train import follow, show_estimate
 from famcli.cli.work import cache_environment, cache_options, find_model
@@ -71,17 +63,17 @@ def adapt(
         float | None, _training("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
     ] = None,
     seed: Annotated[int, _training("--seed", min=0, help="Draws updates, prompt and documents.")] = 0,
-    blocks: BlockOptions,
-    options: RunOptions,
-    device: DeviceOption = "auto",
+    blocks: opt.BlockOptions,
+    options: opt.RunOptions,
+    device: opt.DeviceOption = "auto",
     dtype: Annotated[
         Literal["float32", "bfloat16"],
         typer.Option("--dtype", help="What to compute in; updates are float32.", rich_help_panel="Machine"),
     ] = "bfloat16",
-    threads: ThreadsOption = None,
-    cache: CacheOption = None,
-    offline: OfflineOption = False,
-    report: ReportOptions,
+    threads: opt.ThreadsOption = None,
+    cache: opt.CacheOption = None,
+    offline: opt.OfflineOption = False,
+    report: opt.ReportOptions,
 ) -> None:
     """Teach a pretrained checkpoint to read with a memory.
 

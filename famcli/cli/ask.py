@@ -10,21 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from famcli.cli import options as opt
 from famcli.cli.failures import EXIT_FAILED
-from famcli.cli.options import (
-    AnswerOptions,
-    CommonOptions,
-    EachOption,
-    EncodingOption,
-    FileOption,
-    HtmlOption,
-    LoadOption,
-    MemoryModeOption,
-    ReadingsLimitOption,
-    ReadingsOption,
-    check_html,
-    open_readings,
-)
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, report_facts
 from famcli.errors import UsageError
@@ -52,8 +39,8 @@ def ask(
         Path | None,
         typer.Option("--questions", metavar="FILE", help="A file of questions, one on each line; - is standard input."),
     ] = None,
-    file: FileOption = None,
-    load: LoadOption = None,
+    file: opt.FileOption = None,
+    load: opt.LoadOption = None,
     question_first: Annotated[
         bool,
         typer.Option(
@@ -62,14 +49,14 @@ def ask(
             rich_help_panel="Reading",
         ),
     ] = False,
-    html: HtmlOption = None,
-    memory_mode: MemoryModeOption = None,
-    each: EachOption = False,
-    answering: AnswerOptions,
-    readings: ReadingsOption = None,
-    readings_limit: ReadingsLimitOption = 1000,
-    encoding: EncodingOption = None,
-    common: CommonOptions,
+    html: opt.HtmlOption = None,
+    memory_mode: opt.MemoryModeOption = None,
+    each: opt.EachOption = False,
+    answering: opt.AnswerOptions,
+    readings: opt.ReadingsOption = None,
+    readings_limit: opt.ReadingsLimitOption = 1000,
+    encoding: opt.EncodingOption = None,
+    common: opt.CommonOptions,
 ) -> None:
     """Ask questions about texts; evidence is quoted and verified.
 
@@ -78,13 +65,15 @@ def ask(
     comparison with the source before it is shown. Where no passage is sure enough the answer says so. On a terminal a
     question that is not given is asked for. Ctrl-C answers from what was read so far, marked partial.
     """
-    asked, texts = _divided(questions or [], file or [])
+    # A path among the words is a text: shells complete it there, and nobody asks "story.txt".
+    texts = [*(word for word in questions or [] if os.path.isfile(word)), *(file or [])]
+    asked = [word for word in questions or [] if not os.path.isfile(word)]
     if load and texts:
         raise UsageError("--load asks a memory file and FILE is a text to read: give one of them")
     if load and (each or question_first):
         option = "--each" if each else "--question-first"
         raise UsageError(f"{option} is about reading, but --load reads nothing: leave one of them out")
-    check_html(html, each, texts)
+    opt.check_html(html, each, texts)
     if str(listed) == "-" and not load and ("-" in (texts or ["-"])):
         raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")
     with Work(common) as work:
@@ -92,10 +81,12 @@ def ask(
         asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
         from famcli.tasks.ask.ranking import check_questions
 
+        # Before the network is loaded: an empty question is told at once.
         check_questions(asked)
         model = work.open_model(load)
         config = make_config(answering, encoding, memory_mode, 3, question_first)
-        cache = open_readings(readings, readings_limit) if readings_limit and not load else None
+        # What is kept of a file saves the next question its reading; a memory file is such a reading already.
+        cache = opt.open_readings(readings, readings_limit) if readings_limit and not load else None
         results, found = [], 0
         from famcli.tasks.ask.answers import SOURCE_GONE
         from famcli.tasks.ask.ask import Ask
@@ -103,6 +94,7 @@ def ask(
 
         for group in [[name] for name in names] if each else [names]:
             with ExitStack() as stack:
+                # Only a page needs each word's place and weight; without one they are not held.
                 recorder = None if html is None else stack.enter_context(Recorder())
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
@@ -116,12 +108,13 @@ def ask(
             if work.interrupted:
                 break
         work.finish(found)
+        # A script must not take "the source is gone" for an answer.
         if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
             raise typer.Exit(EXIT_FAILED)
 
 
 def make_config(
-    answering: AnswerOptions,
+    answering: opt.AnswerOptions,
     encoding: str | None,
     memory_mode: Literal["on", "frozen", "none"] | None,
     top: int,
@@ -150,12 +143,6 @@ def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) 
     facts = [*report_facts(describe_reading(result), result), *no_heat]
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
     write_report(path, report, texts_of(task.text(), recorder), recorder)
-
-
-def _divided(words: list[str], files: list[str]) -> tuple[list[str], list[str]]:
-    """Questions and texts: what was given without an option is a question, unless it is the path of a file."""
-    found = [word for word in words if os.path.isfile(word)]
-    return [word for word in words if word not in found], [*found, *files]
 
 
 def _listed(path: Path | None) -> list[str]:

@@ -13,22 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from famcli.cli import options as opt
 from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated, with_flags
-from famcli.cli.options import (
-    AnswerOptions,
-    CommonOptions,
-    EncodingOption,
-    FileOption,
-    LoadOption,
-    MachineOptions,
-    MemoryModeOption,
-    OutputOptions,
-    ReadingsLimitOption,
-    ReadingsOption,
-    ReportOptions,
-    open_readings,
-)
 from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
@@ -56,15 +43,15 @@ def chat(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="FILE", help="Text files, read one after the other.")
     ] = None,
-    file: FileOption = None,
-    load: LoadOption = None,
-    memory_mode: MemoryModeOption = None,
-    answering: AnswerOptions,
-    readings: ReadingsOption = None,
-    readings_limit: ReadingsLimitOption = 1000,
-    machine: MachineOptions,
-    encoding: EncodingOption = None,
-    report: ReportOptions,
+    file: opt.FileOption = None,
+    load: opt.LoadOption = None,
+    memory_mode: opt.MemoryModeOption = None,
+    answering: opt.AnswerOptions,
+    readings: opt.ReadingsOption = None,
+    readings_limit: opt.ReadingsLimitOption = 1000,
+    machine: opt.MachineOptions,
+    encoding: opt.EncodingOption = None,
+    report: opt.ReportOptions,
 ) -> None:
     """Ask one question after the other about texts read once.
 
@@ -75,15 +62,16 @@ def chat(
     answer, Ctrl-D the conversation.
     """
     texts = [*(files or []), *(file or [])]
+    # Standard input is where the questions come from, so that no text can.
     if bool(load) == bool(texts) or "-" in texts:
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
-    with Work(CommonOptions(machine, OutputOptions(), report)) as work:
+    with Work(opt.CommonOptions(machine, opt.OutputOptions(), report)) as work:
         names = [] if load else work.check_documents(texts, encoding)
         model = work.open_model(load)
         config = make_config(answering, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
-        cache = open_readings(readings, readings_limit) if readings_limit and not load else None
+        cache = opt.open_readings(readings, readings_limit) if readings_limit and not load else None
         with closing(Ask(model, [], config, cache)) as task:
             work.follow(task.events_from_memory(load) if load else task.events(names))
             work.progress.close()
@@ -153,6 +141,7 @@ def _lines(work: Work) -> Iterator[str]:
 def _ask(work: Work, task: Ask, question: str, shown: AnswersShown) -> None:
     work.follow(task.more([question]), shown.event)
     if work.interrupted:
+        # It ends this answer, not the conversation.
         work.interrupted = False
         raise KeyboardInterrupt
     work.output.line()
@@ -163,10 +152,10 @@ def _source(work: Work, task: Ask, argument: str) -> None:
     answer = answers[-1] if answers else None
     citations = () if answer is None else answer.citations
     number = int(argument) if argument.isdecimal() else 1 if not argument else 0
-    if answer is None or not citations:
-        raise UsageError(
-            "there is no answer with a citation yet" if answer is None else "the last answer cites nothing"
-        )
+    if answer is None:
+        raise UsageError("there is no answer with a citation yet")
+    if not citations:
+        raise UsageError("the last answer cites nothing")
     if not 1 <= number <= len(citations):
         raise UsageError(f"the last answer has {plural(len(citations), 'citation')}: /source 1 shows the first")
     cited = citations[number - 1]
@@ -200,6 +189,7 @@ def _save(work: Work, task: Ask, argument: str) -> None:
     if path.suffix != ".json":
         text = as_markdown(task.result().answers)
     try:
+        # "x": a typing mistake must not cost somebody a file.
         with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError as error:

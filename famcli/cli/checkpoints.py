@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from famcli.cli import options as opt
 from famcli.cli.failures import interrupts_raise
-from famcli.cli.options import BlockOptions, CacheOption, JsonOption, OfflineOption, QuietOption
 from famcli.cli.render import Notes, Output, aligned, describe_bytes
 from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import UsageError
@@ -19,7 +19,7 @@ from famcli.plain import to_json
 TargetArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; empty, or not there yet.")]
 
 
-def models(cache: CacheOption = None, json: JsonOption = False) -> None:
+def models(cache: opt.CacheOption = None, json: opt.JsonOption = False) -> None:
     """List the checkpoints that --model can name.
 
     Those that ship with famcli, then those in the hub's cache on this machine, each with its family, its size, and
@@ -41,6 +41,7 @@ def models(cache: CacheOption = None, json: JsonOption = False) -> None:
 
 def _memory(model: Any) -> str:
     """What can be read with a listed model, or the command that is missing."""
+    # In this order: each one is what stands in the way first.
     if not model.known:
         return "a family that famcli does not open"
     if not model.whole:
@@ -57,10 +58,10 @@ def pull(
             metavar="NAME", help="owner/name of a repository, or owner/name/FILE.gguf in it; @REVISION may follow."
         ),
     ],
-    cache: CacheOption = None,
-    offline: OfflineOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    cache: opt.CacheOption = None,
+    offline: opt.OfflineOption = False,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
 ) -> None:
     """Fetch a checkpoint from the Hugging Face hub.
 
@@ -100,9 +101,9 @@ def quantize(
     to: Annotated[
         Literal["int8", "int4"], typer.Option("--to", help="8 bits for each number, or 4; embedding and head take 8.")
     ] = "int8",
-    cache: CacheOption = None,
-    offline: OfflineOption = False,
-    json: JsonOption = False,
+    cache: opt.CacheOption = None,
+    offline: opt.OfflineOption = False,
+    json: opt.JsonOption = False,
 ) -> None:
     """Write a checkpoint with its matrices in int8 or int4.
 
@@ -121,9 +122,9 @@ def merge(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint folder, or a name as --model takes it.")],
     adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="The adapter's folder.")],
     target: TargetArgument,
-    cache: CacheOption = None,
-    offline: OfflineOption = False,
-    json: JsonOption = False,
+    cache: opt.CacheOption = None,
+    offline: opt.OfflineOption = False,
+    json: opt.JsonOption = False,
 ) -> None:
     """Make an adapter part of a checkpoint's weights.
 
@@ -169,10 +170,10 @@ def enable(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Draws the memory prompt.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier fam.json and fam.safetensors.")] = False,
-    blocks: BlockOptions,
-    cache: CacheOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    blocks: opt.BlockOptions,
+    cache: opt.CacheOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
 ) -> None:
     """Give a pretrained checkpoint folder a memory.
 

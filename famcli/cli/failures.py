@@ -23,7 +23,8 @@ from famcli.cli.render import STANDARD_OUTPUT
 from famcli.errors import FamcliError, Remedy
 
 EXIT_FAILED = 1
-EXIT_CLOSED_PIPE = 128 + 13  # SIGPIPE, a name that Windows lacks
+# 13 is SIGPIPE, a name that Windows lacks.
+EXIT_CLOSED_PIPE = 128 + 13
 INTERRUPTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 """The signals that interrupt a command, Ctrl-C and `kill`, and what Python does with each of them."""
 
@@ -60,9 +61,11 @@ def guarded(debug: bool = False) -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
     except Exception as error:
         if type(error).__module__.startswith("typer."):
-            if hasattr(error, "message"):  # the library that checks values puts its own words first
+            # The library that checks values puts its own words first.
+            if hasattr(error, "message"):
                 error.message = str(error.message).replace("Value error, ", "")
-            raise  # usage errors and typer.Exit: typer shows them itself
+            # Usage errors and typer.Exit: typer shows them itself.
+            raise
         line = " ".join(f"{type(error).__name__}: {error}".split())
         _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)
         raise typer.Exit(EXIT_FAILED) from None
@@ -80,7 +83,8 @@ def interrupts_end_at_once() -> None:
     A KeyboardInterrupt inside the C++ that runs while torch is imported would abort it with a message of its own.
     """
     for signum, usual in INTERRUPTS.items():
-        if signal.getsignal(signum) == usual:  # else it is ignored, or a caller's
+        # Anything else is a caller's: a shell lets its background jobs ignore Ctrl-C.
+        if signal.getsignal(signum) == usual:
             signal.signal(signum, _end)
 
 
@@ -115,14 +119,16 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 def _end(signum: int, frame: FrameType | None) -> None:
     with suppress(OSError):
         if os.isatty(2):
-            os.write(2, b"\r\x1b[K\x1b[?25h")  # a progress bar may be there, and hides the cursor
+            # A progress bar may be there, and hides the cursor.
+            os.write(2, b"\r\x1b[K\x1b[?25h")
     os._exit(128 + signum)
 
 
 def _complain(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc(file=sys.stderr)
-    with suppress(OSError):  # stderr may be closed or full as well: then the exit code must do
+    # stderr may be closed or full as well: then the exit code must do.
+    with suppress(OSError):
         print(f"famcli: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
@@ -140,7 +146,8 @@ def _discard_stdout() -> None:
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):
-        return  # not a real file, as in tests: nothing will be flushed at shutdown
+        # Not a real file, as in tests: nothing will be flushed at shutdown.
+        return
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, descriptor)
     os.close(devnull)

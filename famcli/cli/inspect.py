@@ -71,12 +71,14 @@ def _facts(path: str | None, cache: Path | None) -> Facts:
 
 def _checkpoint_facts(info: CheckpointInfo) -> Facts:
     decoder, sidecar = info.decoder, info.sidecar
+    # The names of the fields are the keys, as scripts know them (num_parameters, not parameters).
     values = asdict(info) | {
         "sidecar": sidecar.to_json() if sidecar else None,
         "files": [{"name": name, "bytes": size} for name, size in info.files],
     }
     several = len(info.dtypes) > 1
     stored = ", ".join(f"{count:,} in {dtype}" if several else f"in {dtype}" for dtype, count in info.dtypes.items())
+    # Quantized folders open as bfloat16 unless asked otherwise, which their sizes on disk do not show.
     if info.storage != "float":
         stored += f"; {info.storage} is turned back on loading, unless --quantize {info.storage} is given"
     lines = [

@@ -40,7 +40,8 @@ COMMANDS = {
 }
 
 MODULES = dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints")
-_PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")  # in this order; others take the empty place
+# Headings in this order; others take the empty place, before what nearly all commands share.
+_PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
@@ -63,7 +64,8 @@ def make_command(
     assert isinstance(command, TyperCommand | TyperGroup)
     for each in command.commands.values() if isinstance(command, TyperGroup) else [command]:
         for parameter in each.params:
-            if isinstance(parameter, TyperArgument):  # their names say enough, and `<list[str]>` says nothing
+            # The names of arguments say enough, and `<list[str]>` says nothing.
+            if isinstance(parameter, TyperArgument):
                 parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
     return command
 
@@ -72,7 +74,8 @@ class GuardedGroup(TyperGroup):
     """Turns failures into one line and an exit code."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
-        with guarded():  # help is printed while options are parsed
+        # Help is printed while options are parsed, and may go to a pipe that is closed.
+        with guarded():
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: Any) -> Any:
@@ -164,5 +167,6 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if not sys.warnoptions and "--debug" not in sys.argv[1:2]:
-        warnings.simplefilter("ignore")  # a user can do nothing about a library's deprecations
+        # A user can do nothing about a library's deprecations.
+        warnings.simplefilter("ignore")
     app(prog_name="famcli")

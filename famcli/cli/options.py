@@ -156,6 +156,7 @@ class ReportOptions:
             return "none"
         if self.progress is not None:
             return self.progress
+        # A log file is no place for a line that is drawn again and again.
         return "bar" if sys.stderr.isatty() else "none"
 
 
@@ -272,6 +273,7 @@ class RunOptions:
 
 def open_readings(folder: Path | None, limit: int) -> ReadingCache:
     """The cache of readings in `folder`, by default the user's, that may take `limit` MB."""
+    # Imported here: help and completion answer without them.
     from platformdirs import user_cache_path
 
     from famcli.tasks.ask.reading_cache import ReadingCache
@@ -287,6 +289,7 @@ def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
         raise UsageError("--html writes no page to standard output: give the name of a file, such as page.html")
     if html is not None and each:
         raise UsageError("--html is one page for one reading: leave out --each, or give the files one by one")
+    # An hour of reading must not end in a folder that nobody may write to.
     if html is not None:
         check_page(html, texts)
 
@@ -296,6 +299,7 @@ def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
 
     A group may hold other groups.
     """
+    # Annotations are strings under `from __future__ import annotations`; typer needs the options that they name.
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
@@ -332,6 +336,7 @@ def _parameters_of(group: Any) -> list[inspect.Parameter]:
             found += _parameters_of(hint)
             continue
         assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
+        # Options that groups share have a heading of their own, which is that of the group too.
         hint.__metadata__[0].rich_help_panel = group.PANEL
         found.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from famcli.cli.options import CommonOptions, CompareModeOption, EncodingOption, FilesArgument
+from famcli.cli import options as opt
 from famcli.cli.render import aligned, plural
 from famcli.cli.work import Work, describe_counts
 from famcli.errors import UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def ppl(
     *,
-    files: FilesArgument = None,
+    files: opt.FilesArgument = None,
     per: Annotated[
         Literal["line", "block", "token"] | None,
         typer.Option("--per", help="Report each line, block or token at once. line cuts tokens after newlines."),
@@ -33,9 +33,9 @@ def ppl(
             "absolute deviation of the last 1,000 lines; implies --per line.",
         ),
     ] = None,
-    memory_mode: CompareModeOption = None,
-    encoding: EncodingOption = None,
-    common: CommonOptions,
+    memory_mode: opt.CompareModeOption = None,
+    encoding: opt.EncodingOption = None,
+    common: opt.CommonOptions,
 ) -> None:
     """Measure perplexity, bits per byte, next-token accuracy.
 
@@ -112,6 +112,7 @@ def describe_difference(difference: Difference) -> str:
     value, error = difference.nll_per_token, difference.standard_error
     if error is None:
         return "Whether the memory helps cannot be told: the text is too short for an error bar."
+    # Two standard errors are about a 95 % interval.
     if abs(value) <= 2 * error:
         return "No measurable difference: memory on and frozen are within two standard errors of each other."
     if value < 0:

@@ -73,6 +73,7 @@ def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
     parts.append(plural(snapshot.num_tokens, "token"))
     if snapshot.memory_share is not None:
         parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
+    # A line that wraps would leave its first half on the terminal at each refresh.
     while len(parts) > 1 and len("  ".join(parts)) > width:
         parts.pop()
     return "  ".join(parts)
@@ -158,6 +159,7 @@ class Progress:
         if rate and self._total_tokens:
             eta = max(0, self._total_tokens - self._num_tokens) / rate
         elif rate and self._total:
+            # How many tokens a file will have is known only at its end; bytes a token change little within one.
             bytes_per_token = self._num_bytes / self._num_tokens
             eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
         counts = (self._num_bytes, self._total, self._num_tokens)

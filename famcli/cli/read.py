@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from famcli.cli.options import CommonOptions, EncodingOption, FilesArgument, MachineOptions, MemoryModeOption
+from famcli.cli import options as opt
 from famcli.cli.render import describe_bytes, describe_sizes, plural
 from famcli.cli.work import Work, cache_options, describe_counts
 from famcli.errors import UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def read(
     *,
-    files: FilesArgument = None,
+    files: opt.FilesArgument = None,
     save: Annotated[Path | None, typer.Option("--save", metavar="FILE.fam", help="The memory file to write.")] = None,
     kind: Annotated[
         Literal["full", "memory"] | None,
@@ -37,9 +37,9 @@ def read(
     follow: Annotated[
         bool, typer.Option("--follow", help="Keep reading what is appended to the last file, until Ctrl-C.")
     ] = False,
-    memory_mode: MemoryModeOption = None,
-    encoding: EncodingOption = None,
-    common: CommonOptions,
+    memory_mode: opt.MemoryModeOption = None,
+    encoding: opt.EncodingOption = None,
+    common: opt.CommonOptions,
 ) -> None:
     """Read texts once and save what was read as a memory file.
 
@@ -78,6 +78,7 @@ def read(
             memory_mode=memory_mode,
         )
         task = Read(model, config)
+        # The command to go on with must find the same checkpoint, computing in the same way.
         base = common.machine.model or (model.name if common.machine.adapter is None else str(model.path))
         options = ["--model", base, *_settings(common.machine, encoding)]
         work.follow(task.events(names), lambda event: work.emit("saved", event))
@@ -97,7 +98,7 @@ def read(
         work.finish()
 
 
-def _settings(machine: MachineOptions, encoding: str | None) -> list[str]:
+def _settings(machine: opt.MachineOptions, encoding: str | None) -> list[str]:
     """The options without which reading would go on in another way."""
     given = {
         "--adapter": machine.adapter,
@@ -110,6 +111,7 @@ def _settings(machine: MachineOptions, encoding: str | None) -> list[str]:
 
 def _how(names: list[str], result: ReadResult, path: Path, follow: bool, options: list[str]) -> str:
     """How to go on after Ctrl-C: with the file that was being read, and those after it. options: of this reading."""
+    # The last file may not be whole: --append finds in it where reading stopped.
     left = names[max(0, len(result.counts.sources) - 1) :]
     again = ["--append", "--follow"] if follow else ["--append"]
     command = ["famcli", "read", *left, "--save", str(path), *again, *options]

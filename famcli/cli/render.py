@@ -78,7 +78,8 @@ class Output:
             self.stream.write(text)
             self.stream.flush()
         except OSError as error:
-            error.filename = STANDARD_OUTPUT  # for the message
+            # An OSError of a stream names no file, and the message should.
+            error.filename = STANDARD_OUTPUT
             raise
 
 
@@ -163,6 +164,7 @@ def describe_bytes(number: int) -> str:
 
 def describe_seconds(seconds: float) -> str:
     """A duration as m:ss or h:mm:ss."""
+    # Rounded first: 59.6 seconds are 1:00, not 0:60.
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

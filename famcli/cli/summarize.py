@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from famcli.cli.options import (
-    CommonOptions,
-    EachOption,
-    EncodingOption,
-    FilesArgument,
-    HtmlOption,
-    MemoryModeOption,
-    OutputOptions,
-    check_html,
-)
+from famcli.cli import options as opt
 from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line, report_facts
 from famcli.errors import UsageError
@@ -32,7 +23,7 @@ Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
 def summarize(
     *,
-    files: FilesArgument = None,
+    files: opt.FilesArgument = None,
     length: Annotated[
         str,
         typer.Option(
@@ -61,11 +52,11 @@ def summarize(
             "as the checkpoint says.",
         ),
     ] = None,
-    html: HtmlOption = None,
-    memory_mode: MemoryModeOption = None,
-    each: EachOption = False,
-    encoding: EncodingOption = None,
-    common: CommonOptions,
+    html: opt.HtmlOption = None,
+    memory_mode: opt.MemoryModeOption = None,
+    each: opt.EachOption = False,
+    encoding: opt.EncodingOption = None,
+    common: opt.CommonOptions,
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
 
@@ -75,9 +66,10 @@ def summarize(
     """
     from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 
+    # --format json and --json are two names of one thing.
     output = common.output
     if form == "json":
-        form, output = "bullets", OutputOptions(json=True, jsonl=output.jsonl)
+        form, output = "bullets", opt.OutputOptions(json=True, jsonl=output.jsonl)
         common = replace(common, output=output)
     if form != "bullets" and output.form != "text":
         raise UsageError(
@@ -90,7 +82,7 @@ def summarize(
         sections=sections or form == "outline",
         memory_mode=memory_mode,
     )
-    check_html(html, each, files or [])
+    opt.check_html(html, each, files or [])
     with Work(common) as work:
         names = work.check_documents(files or [], encoding)
         model = work.open_model()

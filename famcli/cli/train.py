@@ -173,6 +173,7 @@ class _Watch:
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         remember_interrupt(signum)
+        # SIGTERM may come twice from one shutdown; only somebody at the keyboard asks for a stop at once.
         if self._stop and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._stop = True
@@ -226,6 +227,7 @@ def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str,
     what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
     trained = "" if found.trained == found.parameters else f", of which {found.trained:,} are trained"
     total = found.fixed_bytes + found.step_bytes
+    # Windows has no sysconf; there nothing is said of the machine.
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else total
     too_much = f"; more than the {describe_bytes(there)} of this machine" if total > there else ""
     return [

@@ -72,6 +72,7 @@ class Work:
         memory: a memory file that the model is opened for; one of another model is refused first. machine: another
         choice than the command's options.
         """
+        # From cheap to dear: each mistake is told before the next seconds are spent.
         machine = machine or self.machine
         if memory is not None:
             from famcli.reading.memory_format import check_checkpoint, inspect_memory_file
@@ -233,4 +234,5 @@ def _is_wrapped(lines: list[str]) -> bool:
     """Whether lines go on from one another: half of them begin as a sentence goes on, which logs, code and verse do
     not. Of two lines the second may begin with a name."""
     later = lines[1:]
+    # A wrapped line goes on in the middle of a sentence; a name or an "I" at its start is the exception.
     return 2 * sum(line[0].islower() for line in later) >= len(later) or (len(later) == 1 and later[0][0].isalpha())

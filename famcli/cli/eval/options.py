@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from famcli.nn import MemoryMode
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)([km]?)", re.IGNORECASE)
+# Powers of two, as context lengths are: blocks of 1,024 tokens fit evenly.
 _UNITS = {"": 1, "k": 1024, "m": 1024**2}
 
 LengthsOption = Annotated[
