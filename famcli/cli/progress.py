@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TextIO
 
 from famcli.cli.render import Bar, describe_bytes, describe_seconds, plural
@@ -109,35 +109,33 @@ class Progress:
         # A bar is for eyes; a program that reads the lines has no use for ten of them a second.
         self._interval = 0.1 if mode == "bar" else 1.0
         self._started = self._last_shown = clock()
-        self._stage = stage
-        self._total: int | None = None
-        self._total_tokens: int | None = None
-        self._num_bytes = self._num_tokens = 0
-        self._memory_share: float | None = None
-        self._so_far: str | None = None
+        self._seen = Snapshot(stage)
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._show()
 
     def stage(self, name: str, total_bytes: int | None = None, total_tokens: int | None = None) -> None:
         """A new stage begins: shown at once. The totals are what will be read in it, None if unknown."""
-        self._stage, self._total, self._total_tokens = name, total_bytes, total_tokens
-        self._num_bytes = self._num_tokens = 0
-        self._so_far = None
+        share = self._seen.memory_share
+        self._seen = Snapshot(name, total_bytes=total_bytes, total_tokens=total_tokens, memory_share=share)
         self._recent.clear()
         self._recent.append((self._clock(), 0))
         self._show()
 
     def advance(self, num_bytes: int, num_tokens: int, memory_share: float | None = None) -> None:
         """Some more bytes and tokens were read; shown when the last time is long enough ago."""
-        self._memory_share = self._memory_share if memory_share is None else memory_share
-        self._num_bytes += num_bytes
-        self._num_tokens += num_tokens
+        seen = self._seen
+        self._seen = replace(
+            seen,
+            num_bytes=seen.num_bytes + num_bytes,
+            num_tokens=seen.num_tokens + num_tokens,
+            memory_share=seen.memory_share if memory_share is None else memory_share,
+        )
         if self._clock() - self._last_shown >= self._interval:
             self._show()
 
     def so_far(self, text: str) -> None:
         """What is best so far: shown with the next numbers."""
-        self._so_far = text
+        self._seen = replace(self._seen, so_far=text)
 
     def close(self) -> None:
         """Show the last numbers and stop. Harmless when repeated."""
@@ -150,21 +148,17 @@ class Progress:
         if self._mode == "none":
             return
         now = self._last_shown = self._clock()
-        rate = eta = None
-        if self._num_tokens:
+        seen, rate, eta = self._seen, None, None
+        if seen.num_tokens:
             then, tokens_then = self._recent[0] if self._recent else (self._started, 0)
-            self._recent.append((now, self._num_tokens))
+            self._recent.append((now, seen.num_tokens))
             if now > then:
-                rate = (self._num_tokens - tokens_then) / (now - then)
-        if rate and self._total_tokens:
-            eta = max(0, self._total_tokens - self._num_tokens) / rate
-        elif rate and self._total:
+                rate = (seen.num_tokens - tokens_then) / (now - then)
+        if rate and seen.total and seen.done:
             # How many tokens a file will have is known only at its end; bytes a token change little within one.
-            bytes_per_token = self._num_bytes / self._num_tokens
-            eta = max(0, self._total - self._num_bytes) / bytes_per_token / rate
-        counts = (self._num_bytes, self._total, self._num_tokens)
-        rest = (self._total_tokens, self._memory_share, self._so_far)
-        self._print(Snapshot(self._stage, *counts, now - self._started, rate, eta, *rest))
+            tokens_per_unit = seen.num_tokens / seen.done
+            eta = max(0, seen.total - seen.done) * tokens_per_unit / rate
+        self._print(replace(seen, seconds=now - self._started, tokens_per_second=rate, eta_seconds=eta))
 
     def _print(self, snapshot: Snapshot) -> None:
         if self._bar is not None:
