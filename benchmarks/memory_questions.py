@@ -33,8 +33,8 @@ from famcli.cli.eval import parse_lengths
 from famcli.evaluation.intervals import wilson
 from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
-from famcli.reading.batch import score_continuations
 from famcli.reading.engine import read_any, start_state
+from famcli.reading.scoring import score_continuations
 from famcli.synthetic.episodes import Episode, RecallQuestion, facts, questions_of, statements_of
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer

@@ -20,8 +20,7 @@ from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap, wilson
 from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import MemoryMode, Network, State
-from famcli.reading.batch import read_side_by_side
-from famcli.reading.engine import call_lengths, check_finite
+from famcli.reading.engine import call_lengths, check_finite, read_side_by_side
 from famcli.synthetic.episodes import (
     TASKS,
     Episode,

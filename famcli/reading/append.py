@@ -19,9 +19,9 @@ _FORCE = {"force": ""}
 
 
 def open_append(
-    mark: Cursor, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
+    cursor: Cursor, file: str | os.PathLike[str], *, encoding: str | None = None, stdin: BinaryIO | None = None
 ) -> tuple[Source, bool]:
-    """The document that `file` adds to what was read up to `mark`, and whether it continues the last source.
+    """The document that `file` adds to what was read up to `cursor`, and whether it continues the last source.
 
     The last source given again, as a whole and grown, is read on where reading stopped, once its old part is seen to
     be what was read. "-" is new text that follows directly; `stdin` stands in for standard input. Any other file is a
@@ -30,13 +30,13 @@ def open_append(
     Raises MemoryFileError if the old part changed or cannot be checked, or an earlier source is given again;
     DocumentError as `open_source` does.
     """
-    last = mark.sources[-1]
+    last = cursor.sources[-1]
     if os.fspath(file) == "-":
-        stream = _Chained(mark.tail[mark.next_byte - mark.tail_start :], stdin or sys.stdin.buffer)
-        return open_source("-", encoding=last.encoding, start=mark.next_byte, stdin=cast(BinaryIO, stream)), True
+        stream = _Chained(cursor.tail[cursor.next_byte - cursor.tail_start :], stdin or sys.stdin.buffer)
+        return open_source("-", encoding=last.encoding, start=cursor.next_byte, stdin=cast(BinaryIO, stream)), True
     path = str(Path(file).resolve())
     if path != last.path:
-        if any(path == source.path for source in mark.sources):
+        if any(path == source.path for source in cursor.sources):
             raise MemoryFileError(
                 f"{file} was read already and {last.name} after it, so it cannot be continued: only the last source "
                 "can grow; read all of them again"
@@ -45,18 +45,18 @@ def open_append(
             raise MemoryFileError(
                 f"{file} was read already and went on through a pipe: pipe what is new, or {_AGAIN}", remedy=_FORCE
             )
-        _refuse_moved(mark, file)
+        _refuse_moved(cursor, file)
         return open_source(file, encoding=encoding), False
-    _check_old_part(mark, file)
-    return open_source(file, encoding=last.encoding, start=mark.next_byte), True
+    _check_old_part(cursor, file)
+    return open_source(file, encoding=last.encoding, start=cursor.next_byte), True
 
 
-def _refuse_moved(mark: Cursor, file: str | os.PathLike[str]) -> None:
+def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:
     """Raise MemoryFileError for a file that was moved since it was read."""
     # Hashing reads the file, and a pipe can be read only once.
     if not Path(file).is_file():
         return
-    for source in mark.sources:
+    for source in cursor.sources:
         if source.path is None or source.sha256 is None or not source.num_bytes or Path(source.path).exists():
             continue
         with suppress(DocumentError):  # it is shorter
@@ -68,8 +68,8 @@ def _refuse_moved(mark: Cursor, file: str | os.PathLike[str]) -> None:
                 )
 
 
-def _check_old_part(mark: Cursor, file: str | os.PathLike[str]) -> None:
-    last = mark.sources[-1]
+def _check_old_part(cursor: Cursor, file: str | os.PathLike[str]) -> None:
+    last = cursor.sources[-1]
     if last.sha256 is None:
         raise MemoryFileError(
             f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}", remedy=_FORCE

@@ -1,7 +1,7 @@
-"""Runs of tokens of any length through a network, in the calls that it allows.
+"""Runs of tokens of any length through a network, alone or side by side, in the calls that it allows.
 
-A call either stays inside the open block or holds whole blocks. `read_calls` is the one loop that cuts a run so. What
-runs here runs in inference mode (`read_calls` in its caller's), so states that come out of it are read on with in it.
+A call either stays inside the open block or holds whole blocks; `read_calls` is the one loop that cuts a run so.
+Everything here runs in inference mode (`read_calls` in its caller's), and so must what reads on from its states.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def call_lengths(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -
 
 def as_batch(tokens: Tokens, network: Network) -> Tensor:
     """[1, n] (or [b, n] as it is) int64 on the network's device."""
-    made = torch.as_tensor(np.asarray(tokens, dtype=np.int64) if not isinstance(tokens, Tensor) else tokens)
-    return (made if made.dim() == 2 else made[None]).to(device=network.device, dtype=torch.int64)
+    ids = tokens if isinstance(tokens, Tensor) else torch.as_tensor(np.asarray(tokens, dtype=np.int64))
+    return (ids if ids.dim() == 2 else ids[None]).to(device=network.device, dtype=torch.int64)
 
 
 def check_finite(values: Tensor) -> None:
@@ -55,13 +55,11 @@ def start_state(network: Network, memory_mode: MemoryMode = "on") -> State:
     return network.start(1, memory_mode)
 
 
-def read_calls(
-    network: Network, tokens: Tensor, state: State, *, blocks_per_call: int = 1
-) -> Iterator[tuple[Tensor, Tensor, State]]:
+def read_calls(network: Network, tokens: Tensor, state: State) -> Iterator[tuple[Tensor, Tensor, State]]:
     """Read `tokens` [b, n], any n, after `state`. Yields for each call its tokens [b, k], their hidden rows [b, k, d]
     before the final norm, and the state after it. Raises CheckpointError for hidden rows that are not finite."""
     first = 0
-    for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size, blocks_per_call):
+    for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size):
         ids = tokens[:, first : first + n]
         hidden, state = network.read(ids, state)
         check_finite(hidden)
@@ -70,16 +68,47 @@ def read_calls(
 
 
 @torch.inference_mode()
-def read_any(
-    network: Network, tokens: Tokens, state: State, *, blocks_per_call: int = 1
-) -> tuple[Tensor | None, State]:
+def read_any(network: Network, tokens: Tokens, state: State) -> tuple[Tensor | None, State]:
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 
     Returns the hidden row of its last token [b, 1, d] (`network.logits` predicts the next token from it; None for an
     empty run) and the state after it. Raises CheckpointError for hidden rows that are not finite.
     """
     last, after = None, state
-    for _, hidden, after in read_calls(network, as_batch(tokens, network), state, blocks_per_call=blocks_per_call):  # noqa: B007
+    for _, hidden, after in read_calls(network, as_batch(tokens, network), state):  # noqa: B007
         # A view would keep the hidden rows of the whole call alive.
         last = hidden[:, -1:].clone()
     return last, after
+
+
+def pad_runs(network: Network, runs: Sequence[Tokens]) -> Tensor:
+    """The runs as the rows of [b, n] int64 on the network's device.
+
+    Shorter runs are padded at their end. Attention is causal, so their tokens do not see the padding; the state after
+    it must not be kept.
+    """
+    padded = torch.zeros(len(runs), max(map(len, runs)), dtype=torch.int64, device=network.device)
+    for row, run in enumerate(runs):
+        padded[row, : len(run)] = as_batch(run, network)[0]
+    return padded
+
+
+def copies(state: State, count: int) -> State:
+    """A state of batch one as `count` equal rows."""
+    return state if count == 1 else State.stack([state] * count)
+
+
+def read_side_by_side(network: Network, state: State, runs: Sequence[Tokens], wanted: Sequence[range]) -> list[Tensor]:
+    """Read one run after each row of `state`; returns the hidden rows [k, d] of the `wanted` positions of each run.
+
+    Other rows are freed call by call. Raises CheckpointError for hidden rows that are not finite.
+    """
+    found, first = list[list[Tensor]]([] for _ in runs), 0
+    hidden = torch.empty(0)
+    for ids, hidden, _ in read_calls(network, pad_runs(network, runs), state):
+        for row, positions in enumerate(wanted):
+            begin, end = max(positions.start - first, 0), positions.stop - first
+            if begin < min(end, ids.shape[1]):
+                found[row].append(hidden[row, begin:end].clone())
+        first += ids.shape[1]
+    return [torch.cat(parts) if parts else hidden.new_empty(0, network.config.hidden_size) for parts in found]

@@ -1,4 +1,4 @@
-"""Generating text: how the next token is drawn from logits, and the text of the tokens as soon as it is certain."""
+"""Generating text: the next token is drawn from logits, and text is yielded as soon as it is certain."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ StopReason = Literal["end", "stop", "length"]
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How to write. Raises UsageError for numbers that make no sense.
+    """How to write. Raises UsageError for impossible numbers.
 
     max_tokens: the budget. temperature: 0 is greedy (the four below it then change nothing but the penalty). top_k:
     0 is all. top_p in (0, 1]: the fewest most likely tokens that together reach it. min_p in [0, 1): at least this
     fraction of the most likely token's probability. repetition_penalty: 1 is none; logits of the tokens among the last
     `repetition_window` of prompt and answer are divided by it if positive, else multiplied (arXiv 1909.05858, section
-    4.1). seed: None draws anew each time. stop: writing ends before any of these texts. ignore_end: never end by
-    oneself.
+    4.1). seed: None draws anew each time. stop: writing ends before any of these texts. ignore_end: the end
+    token is never drawn.
     """
 
     max_tokens: int = 256
@@ -63,7 +63,7 @@ class GenerationConfig:
 
 
 def default_config(model: Model, max_tokens: int = 256) -> GenerationConfig:
-    """How the checkpoint wants to write."""
+    """The settings that the checkpoint's generation_config.json asks for."""
     wants = model.generation
     return GenerationConfig(
         max_tokens=max_tokens,
@@ -106,9 +106,11 @@ def generate(
     *,
     last_hidden: Tensor | None = None,
 ) -> Iterator[GeneratedText | GenerationEnd]:
-    """Read `prompt` (token ids; may be empty where `last_hidden` [1, 1, d] of what was read is given) after `state`,
-    and write on. `state` itself stays. Control tokens other than the end are never drawn. A character that the budget
-    leaves unfinished is left out. Raises UsageError when there is nothing to go on from.
+    """Read `prompt` after `state` and write on. `state` itself does not change.
+
+    prompt: token ids; may be empty if `last_hidden` [1, 1, d] of what was read is given. Control tokens other than the
+    end are never drawn. A character that the budget leaves unfinished is left out. Raises UsageError if there is
+    nothing to continue from.
     """
     config, network = config or GenerationConfig(), model.network
     began = time.perf_counter()
@@ -117,21 +119,18 @@ def generate(
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
     forbidden, ends = _forbidden(model, config), frozenset() if config.ignore_end else model.end_ids
-    generator = _generator(config.seed)
+    generator = torch.Generator()
+    generator.seed() if config.seed is None else generator.manual_seed(config.seed)
     recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=config.repetition_window)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
-    reason: StopReason = "length"
-    while len(tokens) < config.max_tokens and reason == "length":
+    ended = False
+    while len(tokens) < config.max_tokens and not stops.met:
         token = choose(_logits(model, hidden, forbidden), torch.tensor(recent, dtype=torch.int64), config, generator)
-        if token in ends:
-            reason = "end"
+        if ended := token in ends:
             break
         tokens.append(token)
         recent.append(token)
-        text = stops.feed(decoder.feed(token))
-        if stops.met:
-            reason = "stop"
-        if text:
+        if text := stops.feed(decoder.feed(token)):
             written += text
             yield GeneratedText(text)
         # Also after the last token: another turn may follow, and needs all of this one in the state.
@@ -141,6 +140,7 @@ def generate(
     if not stops.met and (text := stops.flush()):
         written += text
         yield GeneratedText(text)
+    reason: StopReason = "end" if ended else "stop" if stops.met else "length"
     yield GenerationEnd(written, tuple(tokens), reason, state, hidden, time.perf_counter() - began)
 
 
@@ -164,19 +164,13 @@ def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
     return torch.tensor(sorted(token for token in ids if token is not None and token < size), dtype=torch.int64)
 
 
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return generator
-
-
 def choose(logits: Tensor, recent: Tensor, config: GenerationConfig, generator: torch.Generator) -> int:
     """The next token from `logits` [v] float32 on the CPU; `recent` [k] int64 are the tokens the penalty counts."""
     if config.repetition_penalty != 1.0 and len(recent):
-        logits = _penalized(logits, recent, config.repetition_penalty)
+        # A token is penalized once, however often it occurs.
+        seen, penalty = torch.unique(recent), config.repetition_penalty
+        values = logits[seen]
+        logits = logits.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))
     if config.temperature == 0:
         return int(logits.argmax())
     kept, order = (logits / config.temperature).sort(descending=True)
@@ -190,13 +184,6 @@ def choose(logits: Tensor, recent: Tensor, config: GenerationConfig, generator: 
     return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
-def _penalized(logits: Tensor, recent: Tensor, penalty: float) -> Tensor:
-    # A token is penalized once, however often it occurs.
-    seen = torch.unique(recent)
-    values = logits[seen]
-    return logits.index_copy(0, seen, torch.where(values > 0, values / penalty, values * penalty))
-
-
 class _StopStrings:
     """Lets text through up to a stop string, and holds back what may still become one."""
 
@@ -204,23 +191,23 @@ class _StopStrings:
         self._stops, self._held, self.met = stops, "", False
 
     def feed(self, text: str) -> str:
-        """What is certain now. Once a stop string was met, the text before it, and nothing more."""
+        """The text that is certain now; once a stop string was met, the text before it."""
         self._held += text
-        found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if found:
+        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if places:
             self.met = True
-            return self._held[: min(found)]
+            return self._held[: min(places)]
         first = len(self._held) - self._may_begin()
         text, self._held = self._held[:first], self._held[first:]
         return text
 
     def flush(self) -> str:
-        """What was held back, once nothing follows."""
+        """The text that was held back, once nothing follows."""
         text, self._held = self._held, ""
         return text
 
     def _may_begin(self) -> int:
-        """How many characters at the end a stop string could begin with."""
+        """The number of characters at the end that a stop string could begin with."""
         longest = max(map(len, self._stops), default=1) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             if any(stop.startswith(self._held[-length:]) for stop in self._stops):

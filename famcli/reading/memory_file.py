@@ -45,12 +45,12 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     "compare", and for kind "memory" where there is none. A process killed while it saves may leave a hidden file
     `.NAME.*.tmp` beside the old one.
     """
-    mark = reader.cursor()
-    state = mark.state
+    cursor = reader.cursor()
+    state = cursor.state
     if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
-    info = _describe(reader.model, mark, kind)
-    tensors = {name: _alone(tensor) for name, tensor in _tensors(mark, kind).items()}
+    info = _describe(reader.model, cursor, kind)
+    tensors = {name: _alone(tensor) for name, tensor in _tensors(cursor, kind).items()}
     _write(Path(path), info.dumps(), tensors)
     return info
 
@@ -64,15 +64,15 @@ def load_memory(path: str | os.PathLike[str], model: Model) -> Cursor:
     info = opened.info
     check_model(opened.path, info, model.name, model.network.fam, model.fingerprints)
     tensors = opened.tensors(model.network.config)
-    mark = _checked_cursor(opened, tensors, model)
-    return mark if info.kind == "full" else _read_again(mark, info, tensors["memory"], model)
+    cursor = _checked_cursor(opened, tensors, model)
+    return cursor if info.kind == "full" else _read_again(cursor, info, tensors["memory"], model)
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def _describe(model: Model, mark: Cursor, kind: MemoryKind) -> MemoryFileInfo:
-    state, fingerprints = mark.state, model.fingerprints
+def _describe(model: Model, cursor: Cursor, kind: MemoryKind) -> MemoryFileInfo:
+    state, fingerprints = cursor.state, model.fingerprints
     return MemoryFileInfo(
         kind=kind,
         model=model.name,
@@ -81,34 +81,34 @@ def _describe(model: Model, mark: Cursor, kind: MemoryKind) -> MemoryFileInfo:
         tokenizer=fingerprints.tokenizer,
         memory_mode=state.memory_mode,
         fam=model.network.fam,
-        sources=mark.sources,
-        num_bytes=mark.num_bytes,
-        num_tokens=mark.num_tokens,
-        num_blocks=mark.num_blocks,
-        bytes_unread=mark.progress.bytes_unread,
-        seen_tokens=mark.progress.num_tokens,
-        seen_blocks=mark.progress.num_blocks,
+        sources=cursor.sources,
+        num_bytes=cursor.num_bytes,
+        num_tokens=cursor.num_tokens,
+        num_blocks=cursor.num_blocks,
+        bytes_unread=cursor.progress.bytes_unread,
+        seen_tokens=cursor.progress.num_tokens,
+        seen_blocks=cursor.progress.num_blocks,
         position=int(state.position[0]),
         fill=state.fill,
         num_closed=state.num_closed,
         memory_is_initial=bool(state.memory_is_initial[0]),
-        next_byte=mark.next_byte,
-        begun=mark.begun,
-        line=mark.line,
+        next_byte=cursor.next_byte,
+        begun=cursor.begun,
+        line=cursor.line,
     )
 
 
-def _tensors(mark: Cursor, kind: MemoryKind) -> dict[str, Tensor]:
-    state = mark.state
+def _tensors(cursor: Cursor, kind: MemoryKind) -> dict[str, Tensor]:
+    state = cursor.state
     tensors = {
-        "open_tokens": torch.tensor(mark.open_tokens),
-        "unread_ids": torch.tensor(mark.unread.ids),
-        "unread_starts": torch.tensor(mark.unread.starts),
-        "unread_ends": torch.tensor(mark.unread.ends),
-        "tail": torch.tensor(np.frombuffer(mark.tail, dtype=np.uint8)),
+        "open_tokens": torch.tensor(cursor.open_tokens),
+        "unread_ids": torch.tensor(cursor.unread.ids),
+        "unread_starts": torch.tensor(cursor.unread.starts),
+        "unread_ends": torch.tensor(cursor.unread.ends),
+        "tail": torch.tensor(np.frombuffer(cursor.tail, dtype=np.uint8)),
     }
-    if mark.last_hidden is not None:
-        tensors["last_hidden"] = mark.last_hidden
+    if cursor.last_hidden is not None:
+        tensors["last_hidden"] = cursor.last_hidden
     if kind == "memory":
         return tensors | {"memory": torch.cat(state.memories)}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
@@ -150,7 +150,7 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
     else:
         state = start_state(network, info.memory_mode)
     hidden = tensors.get("last_hidden")
-    mark = Cursor(
+    cursor = Cursor(
         state=state,
         last_hidden=None if hidden is None else hidden.to(network.device, network.dtype),
         open_tokens=tensors["open_tokens"].numpy(),
@@ -171,19 +171,19 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
     spans = np.concatenate(([0], starts, ends[-1:], [info.next_byte]))
     if (np.diff(spans) < 0).any() or (np.diff(ends) < 0).any() or (starts > ends).any():
         raise opened.damaged("the spans of its tokens do not follow one another")
-    if not mark.tail_start <= info.next_byte <= mark.end_byte == info.sources[-1].num_bytes:
+    if not cursor.tail_start <= info.next_byte <= cursor.end_byte == info.sources[-1].num_bytes:
         raise opened.damaged("what it says of its last source does not fit together")
-    return mark
+    return cursor
 
 
-def _read_again(mark: Cursor, info: MemoryFileInfo, memory: Tensor, model: Model) -> Cursor:
+def _read_again(cursor: Cursor, info: MemoryFileInfo, memory: Tensor, model: Model) -> Cursor:
     """A cursor of kind "memory" with its state: the open block is read again behind the memory, without segments."""
     # Nothing of the closed blocks is in the file: a token sees the memory and the open block alone.
-    start = mark.state
+    start = cursor.state
     state = replace(
         start.with_memories(torch.split(memory.to(model.device), 1)),
         position=torch.tensor([info.position - info.fill]),
         memory_is_initial=torch.tensor([info.memory_is_initial]),
     )
-    last_hidden, state = read_any(model.network, mark.open_tokens, state)
-    return replace(mark, state=state, last_hidden=mark.last_hidden if last_hidden is None else last_hidden)
+    last_hidden, state = read_any(model.network, cursor.open_tokens, state)
+    return replace(cursor, state=state, last_hidden=cursor.last_hidden if last_hidden is None else last_hidden)

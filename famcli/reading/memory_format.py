@@ -1,4 +1,6 @@
-"""What stands in a memory file beside its tensors, and how it is checked before memory is taken for them.
+"""The format of a memory file, and how a file is checked before its tensors are loaded.
+
+Apart from `memory_file`, so that `famcli inspect`, and the refusal of a wrong file, need not load torch.
 
 One safetensors file. Its metadata holds `format`, `info` (a JSON object, see `MemoryFileInfo`) and `sha256` (over the
 info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] of the
@@ -44,11 +46,11 @@ _FIRST_BYTES = 10
 
 @dataclass(frozen=True)
 class MemoryFileInfo:
-    """What a memory file says of itself.
+    """The description in a memory file.
 
-    weights, config, tokenizer: fingerprints of the model that read. fam: how it read; in the file its keys lie among
-    the others. num_bytes, num_tokens, num_blocks: read, over all sources; bytes_unread: of these bytes, at the end,
-    those whose tokens were not read yet; seen_tokens, seen_blocks: with what only the end of the text made certain (see
+    weights, config, tokenizer: fingerprints of the model that read. fam: its settings; in the file its keys are among
+    the others. num_bytes, num_tokens, num_blocks: read, over all sources. bytes_unread: the last of these bytes, whose
+    tokens were not read yet. seen_tokens, seen_blocks: including what only the end of the text made certain (see
     `Progress`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Cursor`
     and `State`.
     """
@@ -82,12 +84,13 @@ class MemoryFileInfo:
 
     @property
     def state_meta(self) -> dict[str, int | str | list[bool]]:
-        """What a state needs beside its tensors."""
+        """What `State.from_tensors` needs besides the tensors."""
         names = ("fill", "num_closed", "memory_mode")
-        return {name: getattr(self, name) for name in names} | {"memory_is_initial": [self.memory_is_initial]}
+        meta = {name: getattr(self, name) for name in names} | {"architecture": self.fam.architecture}
+        return meta | {"memory_is_initial": [self.memory_is_initial]}
 
     def dumps(self) -> str:
-        """The JSON object in the file's metadata."""
+        """The JSON object for the file's metadata."""
         values = asdict(self) | self.fam.to_json()
         del values["fam"]
         # Escaped to ASCII: the name of a source may hold bytes that are not Unicode, which safetensors refuses.
@@ -125,12 +128,12 @@ def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def metadata(info: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """What goes into the header of the file."""
+    """The metadata in the header of the file."""
     return {"format": f"{_MARK} {FORMAT}", "info": info, "sha256": checksum(info, tensors)}
 
 
 class OpenedMemoryFile:
-    """A memory file whose header was read and understood; no tensor was read yet. Raises MemoryFileError."""
+    """A memory file whose header was read and checked, but none of its tensors. Raises MemoryFileError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,7 +166,7 @@ class OpenedMemoryFile:
         self.names = set(opened.keys())
 
     def tensors(self, config: DecoderConfig) -> dict[str, Tensor]:
-        """All tensors on the CPU, once their declared shapes and types fit a decoder of this shape."""
+        """All tensors, on the CPU. Their declared shapes and types must fit `config`. Raises MemoryFileError."""
         wanted = _wanted(self.path, self.info, config)
         try:
             file = cast(Any, safe_open(self.path, framework="pt"))
@@ -189,17 +192,17 @@ class OpenedMemoryFile:
         return tensors
 
     def damaged(self, what: str) -> MemoryFileError:
-        """The error for a file that says what cannot be."""
+        """The error for a file with impossible contents."""
         return MemoryFileError(f"{self.path}: {what}; {_DAMAGED}")
 
 
 def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
-    """What a memory file says of itself, from its header alone. Raises MemoryFileError if it is none, or cut short."""
+    """The description of a memory file, from its header. Raises MemoryFileError if it is none, or was cut short."""
     return OpenedMemoryFile(Path(path)).info
 
 
 def check_checkpoint(path: str | os.PathLike[str], folder: Path, name: str) -> None:
-    """Raise MemoryFileError if it can be told without loading weights that the checkpoint did not write the file."""
+    """Raise MemoryFileError if another checkpoint wrote the file, as far as can be told without loading weights."""
     info, decoder = inspect_memory_file(path), read_config(folder).decoder
     fam = read_sidecar(folder, name).fam
     config = config_fingerprint(decoder, fam)
@@ -226,7 +229,7 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
 def _wanted(
     path: Path, info: MemoryFileInfo, config: DecoderConfig
 ) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Types and shape of every tensor; -1 is any size (it is bounded by that of the file, which the header fits)."""
+    """The allowed types and the shape of every tensor; -1 is any size (the size of the file bounds it)."""
     try:
         shapes = state_shapes(config, info.fam, info.state_meta)
     except ValueError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from famcli.nn import Network, State
-from famcli.reading.engine import Tokens, as_batch, check_finite, read_calls
+from famcli.reading.engine import Tokens, as_batch, check_finite, copies, pad_runs, read_calls
 
 SLICE = 256
 """Positions whose logits are held at once."""
@@ -62,3 +64,18 @@ def score_continuation(network: Network, state: State, tokens: Tokens, *, last_h
         last_hidden = hidden[:, -1:]
     nll = torch.cat(parts, 1)
     return nll[0] if is_flat else nll
+
+
+@torch.inference_mode()
+def score_continuations(
+    network: Network, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
+) -> list[Tensor]:
+    """`score_continuation` for several runs of different lengths after one state of batch one, in one batch.
+
+    Costs len(runs) copies of the state, which are not kept.
+    """
+    if not runs:
+        return []
+    before = None if last_hidden is None else last_hidden.expand(len(runs), -1, -1)
+    nll = score_continuation(network, copies(state, len(runs)), pad_runs(network, runs), last_hidden=before)
+    return [row[: len(run)] for row, run in zip(nll, runs, strict=True)]

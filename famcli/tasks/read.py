@@ -176,12 +176,14 @@ class Read:
             )
             return
         for index, document in enumerate(documents):
-            mark = self._reader.cursor()
-            added, continues = open_append(mark, _given(document), encoding=self.config.encoding)
+            cursor = self._reader.cursor()
+            added, continues = open_append(cursor, _given(document), encoding=self.config.encoding)
             if continues:
-                seen = mark.progress
-                start = mark.end_byte - seen.bytes_unread
-                self._tracker.resume_source(start, seen.num_tokens - mark.num_tokens, seen.num_blocks - mark.num_blocks)
+                seen = cursor.progress
+                start = cursor.end_byte - seen.bytes_unread
+                self._tracker.resume_source(
+                    start, seen.num_tokens - cursor.num_tokens, seen.num_blocks - cursor.num_blocks
+                )
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
     def _open(self, document: Source | str | PathLike[str], is_last: bool) -> Source:

@@ -58,6 +58,13 @@ def read_in_two(
     return second, tokens_of(events)[:known] + tokens_of(rest), torch.cat((losses, nll_of(rest)))
 
 
+def test_a_memory_file_names_all_that_its_state_needs(tmp_path: Path) -> None:
+    reader = Reader(MODEL)
+    list(reader.read([pipe(TEXT)]))
+    info = save_memory(tmp_path / "x.fam", reader)
+    assert info.state_meta == inspect_memory_file(tmp_path / "x.fam").state_meta == reader.state.to_tensors()[1]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text_bytes, st.floats(0, 1), st.sampled_from(["file", "pipe"]))
 def test_read_and_append_is_read_whole(tmp_path: Path, data: bytes, where: float, source: str) -> None:

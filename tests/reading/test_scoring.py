@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from famcli.reading.batch import score_continuations
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.scoring import SLICE, cross_entropy, score_continuation
+from famcli.reading.scoring import SLICE, cross_entropy, score_continuation, score_continuations
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 

@@ -1,4 +1,4 @@
-"""What questions get, as values: answers with their citations, and the result of a run, also as a report."""
+"""Answers with their citations, and the result of a run, as values and as a report."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Citation:
     """A passage that supports an answer, verbatim.
 
     line, page: from 1; page is None where the source has no page breaks. span: source bytes. confidence: 0 to 1, see
-    `ranking.RankedPassage`. verified: the source still has exactly `text` at `span`; what fails this is not shown.
-    checked_against: "source" (cut from the file once more) or "text read" (a pipe cannot be read twice: the text that
-    was kept of it). features: what it was chosen by, see `ranking.FEATURES`.
+    `ranking.RankedPassage`. verified: the source has exactly `text` at `span` (`rereading.is_quoted_right`); a citation
+    that fails is not shown, so it is True in every result. checked_against: "source" (the file was opened again), or
+    "text read" (a pipe cannot be read twice, so `text` is what was read and nothing else was compared). features: what
+    it was chosen by, see `ranking.FEATURES`.
     """
 
     source: str

@@ -172,14 +172,14 @@ class TextReader:
 
 
 def resumed_text(
-    model: Model, mark: Cursor, index: PassageIndex, sources: Sequence[SourceRecord], counts: ReadCounts, origin: str
+    model: Model, cursor: Cursor, index: PassageIndex, sources: Sequence[SourceRecord], counts: ReadCounts, origin: str
 ) -> AskedText:
     """A text that was read by another run, up to its end."""
-    reader = Reader(model, resume=mark)
+    reader = Reader(model, resume=cursor)
     state = reader.finish()
     return AskedText(
         model=model,
-        memory_mode=mark.state.memory_mode,
+        memory_mode=cursor.state.memory_mode,
         index=index,
         state=state,
         last_hidden=reader.last_hidden,
@@ -194,19 +194,19 @@ def text_of_memory_file(model: Model, path: str | PathLike[str]) -> AskedText:
 
     Raises MemoryFileError for a file that is damaged or of another model.
     """
-    mark = load_memory(path, model)
+    cursor = load_memory(path, model)
     sources = tuple(
-        SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in mark.sources
+        SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in cursor.sources
     )
     counts = ReadCounts(
-        num_bytes=mark.progress.num_bytes,
-        num_tokens=mark.progress.num_tokens,
-        num_blocks=mark.progress.num_blocks,
+        num_bytes=cursor.progress.num_bytes,
+        num_tokens=cursor.progress.num_tokens,
+        num_blocks=cursor.progress.num_blocks,
         num_replaced=sum(each.num_replaced for each in sources),
         seconds=0.0,
         sources=sources,
     )
-    return resumed_text(model, mark, PassageIndex(), mark.sources, counts, "memory file")
+    return resumed_text(model, cursor, PassageIndex(), cursor.sources, counts, "memory file")
 
 
 def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, None, AskedText]:

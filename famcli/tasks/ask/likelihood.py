@@ -9,9 +9,8 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.nn import MemoryMode, State
-from famcli.reading.batch import copies, read_side_by_side, score_continuations
-from famcli.reading.engine import as_batch, read_any, start_state
-from famcli.reading.scoring import cross_entropy
+from famcli.reading.engine import as_batch, copies, read_any, read_side_by_side, start_state
+from famcli.reading.scoring import cross_entropy, score_continuations
 from famcli.tasks.prompts import QUESTION_OPENING
 
 _ROWS = 16  # passages read together: each costs a copy of a state that has read nothing

@@ -105,7 +105,7 @@ class ReadingCache:
         try:
             values = json.loads((entry / _ENTRY).read_text(encoding="utf-8"))
             counts, warnings = _counts(values["read"]), tuple(map(str, values["warnings"]))
-            mark = load_memory(entry / _STATE, model)
+            cursor = load_memory(entry / _STATE, model)
             index = PassageIndex(index_path(entry), must_exist=True)
         except (FamcliError, OSError, ValueError, KeyError, TypeError):
             self.remove([digest])
@@ -115,9 +115,9 @@ class ReadingCache:
             os.utime(entry / _ENTRY)
         names = [shown_path(path) for path in paths]
         # The same text may lie elsewhere by now.
-        records = [replace(one, name=name, path=name) for name, one in zip(names, mark.sources, strict=True)]
+        records = [replace(one, name=name, path=name) for name, one in zip(names, cursor.sources, strict=True)]
         sources = tuple(replace(one, name=name) for name, one in zip(names, counts.sources, strict=True))
-        text = resumed_text(model, mark, index, records, replace(counts, sources=sources), "cache")
+        text = resumed_text(model, cursor, index, records, replace(counts, sources=sources), "cache")
         return replace(text, warnings=warnings)
 
     def begin(self) -> Path:

@@ -1,4 +1,8 @@
-"""Sources after they were read: searched once more without the network, and quoted from to check citations."""
+"""The citation check, and what else reads a source again once the network has read it.
+
+`is_quoted_right` is the check behind `Citation.verified`: a citation is shown only if its source, opened again, still
+has exactly the quoted text at the cited bytes. `read_again` indexes the sources of a memory file without the network.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from famcli.text.passages import Passage, PassageBuilder
 
 
 def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
-    """True if the source still has exactly the passage's text at its span.
+    """True if the source, opened again, still has exactly the passage's text at its span.
 
-    A pipe cannot be asked again: the text that was kept of it is the passage itself.
+    A pipe cannot be read again, so nothing is checked for it: the passage is all that was kept, and counts as right.
+    `Citation.checked_against` then says "text read".
     """
     if record.path is None:
         return True
@@ -27,7 +32,7 @@ def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
 
 
 def why_not_readable(record: SourceRecord) -> str | None:
-    """Why a source of a memory file cannot be searched again; None if it still begins with what was read."""
+    """The reason why a source of a memory file cannot be read again; None if it still begins with what was read."""
     if record.path is None:
         return f"{record.name} was read from a pipe, which cannot be read again"
     if record.sha256 is None:
@@ -35,15 +40,16 @@ def why_not_readable(record: SourceRecord) -> str | None:
     try:
         found = hash_prefix(record.path, record.num_bytes)
     except DocumentError:
-        there = Path(record.path).is_file()  # shorter than what was read, or unreadable
-        return f"{record.path} {'was changed since it was read' if there else 'is not there any more'}"
+        # A file that exists is shorter than what was read, or unreadable.
+        exists = Path(record.path).is_file()
+        return f"{record.path} {'was changed since it was read' if exists else 'is not there any more'}"
     return None if found == record.sha256 else f"{record.path} was changed since it was read"
 
 
 def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage], int]]:
-    """The passages of what was read of a source, some at a time, each time with the bytes read for them.
+    """Yield the passages of a source, some at a time, each time with the number of bytes read for them.
 
-    One pass, no network; costs what reading and splitting the text costs. `source`: its index.
+    One pass over what was read of the file, without the network. source: its index.
     """
     assert record.path is not None, "a pipe cannot be read again"
     builder, taken = PassageBuilder(source), 0
@@ -55,7 +61,7 @@ def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage
 
 
 def pieces_until(path: str, encoding: str, end: int) -> Iterator[Piece]:
-    """The text of a file up to the offset `end`: what was read of it, where it has grown since."""
+    """The text of a file up to the byte `end`: what was read of it, even if it has grown since."""
     with open_source(path, encoding=encoding) as source:
         for piece in source.pieces():
             yield piece.up_to(end)
