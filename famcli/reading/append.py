@@ -1,4 +1,4 @@
-"""A reading that goes on: the source has grown, or more text comes through a pipe."""
+"""Continuing a reading: the source has grown, or more text comes through a pipe."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def open_append(
 
 
 def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:
-    """Raise MemoryFileError for a file that was moved since it was read."""
+    """Raise MemoryFileError if `file` is an earlier source under another path."""
     # Hashing reads the file, and a pipe can be read only once.
     if not Path(file).is_file():
         return
@@ -87,7 +87,7 @@ def _check_old_part(cursor: Cursor, file: str | os.PathLike[str]) -> None:
 
 
 class _Chained(io.RawIOBase):
-    """A pipe with bytes put before it. Gives what is there, without waiting for more."""
+    """Some bytes, then a pipe. A read returns what is available, without waiting for more."""
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         self._first, self._rest = first, rest

@@ -1,4 +1,4 @@
-"""Where a reading stands, as a value: what a memory file keeps and a `Reader` continues from."""
+"""The point that a reading has reached, as a value: a memory file keeps it and a `Reader` continues from it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class SourceRecord:
     """A source, as far as it was read.
 
-    path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None where they can no longer be
-    had (a pipe read in several runs). num_replaced: invalid byte sequences so far.
+    path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None if they are no longer
+    available (a pipe read in several runs). num_replaced: invalid byte sequences so far.
     """
 
     name: str
@@ -38,11 +38,11 @@ class SourceRecord:
 
 @dataclass(frozen=True)
 class Progress:
-    """How much was read, over all sources: what every result and every look at a memory file says.
+    """How much was read, over all sources, as results and `famcli inspect` report it.
 
-    num_bytes: of the tokens that were read. num_tokens: with those that only the end of the text made certain.
-    num_blocks: full blocks; the open one is not counted. bytes_unread: taken in after `num_bytes`, their tokens not
-    read yet (reading was interrupted; they are read before the state is used, or when reading continues).
+    num_bytes: of the tokens that were read. num_tokens: including those that only the end of the text made certain.
+    num_blocks: full blocks, without the open one. bytes_unread: bytes after `num_bytes` whose tokens the network has
+    not read yet, because reading was interrupted; it reads them before the state is used, or when reading continues.
     """
 
     num_bytes: int
@@ -53,14 +53,14 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Cursor:
-    """A place between two tokens of a stream, from which reading continues with the same tokens and numbers.
+    """A point between two tokens of a stream, from which reading continues with the same tokens and numbers.
 
-    state: after the last token read; last_hidden: [1, 1, d] of that token. open_tokens: ids of the open block, as many
-    as the state's fill. unread: tokens that are certain and were not read yet, with spans in the last source.
-    next_byte: of the last source, where the text begins whose tokens are not certain yet. begun: True if any of the
-    last source's text became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` (that
-    of the first unread token, or `next_byte`) to its end so far. line: of byte `tail_start`, from 1. num_tokens,
-    num_blocks: read so far, over all sources. progress: the same for people, tokens counted that are not certain yet.
+    state, last_hidden: after the last token read; the hidden row is [1, 1, d]. open_tokens: ids of the open block, as
+    many as the state's fill. unread: tokens that are certain but not read yet, with spans in the last source.
+    next_byte: the byte of the last source from which on no token is certain yet. begun: True if any text of the last
+    source became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` on. line: of byte
+    `tail_start`, from 1. num_tokens, num_blocks: read so far, over all sources. progress: the same for people, which
+    also counts tokens that are not certain yet.
     """
 
     state: State
@@ -78,12 +78,12 @@ class Cursor:
 
     @property
     def tail_start(self) -> int:
-        """The source byte that `tail` begins at."""
+        """The source byte at which `tail` begins: that of the first unread token, or `next_byte`."""
         return int(self.unread.starts[0]) if len(self.unread) else self.next_byte
 
     @property
     def end_byte(self) -> int:
-        """How far the last source was read."""
+        """The source byte at which `tail` ends: the last source was read up to here."""
         return self.tail_start + len(self.tail)
 
     @property
@@ -92,7 +92,7 @@ class Cursor:
         return sum(source.num_bytes for source in self.sources)
 
     def snapshot(self, encoder: StreamEncoder) -> Snapshot:
-        """Where a reader that continues here stands. encoder: of the text from `next_byte` on."""
+        """The snapshot of a reader that continues here. encoder: for the text from `next_byte` on."""
         return Snapshot(
             states=(self.state,),
             last_hidden=(self.last_hidden,),
@@ -105,7 +105,7 @@ class Cursor:
         )
 
     def tail_source(self, start: int, end: int | None = None) -> Source:
-        """The part [start, end) of the tail as a source of its own, at its place in the original."""
+        """The bytes [start, end) of the tail as a source; its offsets are those of the original."""
         first = self.tail_start
         part = self.tail[start - first : None if end is None else end - first]
         return open_source("-", encoding=self.sources[-1].encoding, start=start, stdin=io.BytesIO(part))
@@ -113,12 +113,12 @@ class Cursor:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Where a reading stands inside a `Reader`: after every token that was reported.
+    """The point that a `Reader` has reached: after every token that was reported.
 
-    states, last_hidden: the network's, two each in memory mode "compare". open_tokens: ids of the open block. unread:
-    tokens that wait for their block to be full. encoder: holds the text that is not tokens yet; copies of it are fed,
-    never itself. fed: source byte up to which text was fed. num_tokens, num_blocks: in the stream, of sources only and
-    closed ones.
+    states, last_hidden: of the network; two each in memory mode "compare". open_tokens: ids of the open block. unread:
+    tokens that wait until their block is full. encoder: holds the text that is not tokens yet. Text is fed to copies
+    of it, never to itself, so that a snapshot does not change. fed: the source byte up to which text was fed.
+    num_tokens: of sources, without what the network reads between them. num_blocks: closed blocks.
     """
 
     states: tuple[State, ...]
@@ -132,11 +132,11 @@ class Snapshot:
 
     @property
     def next_byte(self) -> int:
-        """The source byte at which the text begins that is not tokens yet."""
+        """The source byte of the first text that is not tokens yet."""
         return self.fed if self.encoder is None else self.encoder.pending_start
 
     def after(self, ids: NDArray[np.int32], read: list[tuple[Tensor, State]], block_size: int) -> Snapshot:
-        """The snapshot once `ids` were read: of each state the last hidden row and the state after them."""
+        """The snapshot after `ids`. read: for each state, the last hidden row and the state after them."""
         opened = np.concatenate((self.open_tokens, ids))
         closed, fill = divmod(len(opened), block_size)
         return replace(
@@ -149,9 +149,9 @@ class Snapshot:
 
 
 class TextWindow:
-    """The raw bytes and line starts between what was reported and what was fed, forgotten from the front.
+    """The raw bytes and line starts of text that was fed but whose tokens were not reported yet.
 
-    line: the number of the line that the window's first byte is in.
+    line: the number of the line that contains the window's first byte.
     """
 
     def __init__(self, start: int = 0, line: int = 1) -> None:
@@ -172,7 +172,7 @@ class TextWindow:
 
     @property
     def start(self) -> int:
-        """The first offset it holds: behind the byte-order mark, once that was read."""
+        """The first source byte that it holds. A byte-order mark is left out once it was read."""
         return int(self._offsets[0])
 
     def tail(self, start: int) -> bytes:
@@ -180,7 +180,7 @@ class TextWindow:
         return self._raw[start - self.start :]
 
     def line(self, offset: int) -> int:
-        """The number of the line that `offset` lies in."""
+        """The number of the line that contains `offset`."""
         return self._line + int(np.searchsorted(self._line_starts, offset, side="right"))
 
     def _forget(self, offset: int) -> None:

@@ -1,8 +1,8 @@
 """What a `Reader` reports while it reads, as frozen values.
 
-A source is a document that was asked for. Its text arrives in `TextEvent`s and its tokens in `BlockEvent`s, each
-text before the tokens it becomes; what the network reads besides (the begin-of-stream token, the names between several
-files) belongs to no source and is in no event.
+A source is a document that the user named. Its text arrives in `TextEvent`s and its tokens in `BlockEvent`s, each text
+before its tokens. What else the network reads (the begin-of-stream token, the names between several files) belongs to
+no source and is in no event.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class SourceStart:
-    """A source begins, or goes on after it has grown.
+    """A source begins, or continues after it has grown.
 
-    index: which source of this reading, from 0. start: the byte at which reading begins (0 unless it goes on).
+    index: of the source in this reading, from 0. start: the byte at which reading begins (0 unless it continues).
     """
 
     source: Source
@@ -32,16 +32,16 @@ class SourceStart:
 
     @property
     def name(self) -> str:
-        """What the source is called."""
+        """The source's name."""
         return self.source.name
 
 
 @dataclass(frozen=True, eq=False)
 class TextEvent:
-    """A piece of a source's text, as it stands there; pieces come in order and without gaps.
+    """A piece of a source's text; pieces come in order and without gaps.
 
-    Its tokens follow in `BlockEvent`s, perhaps together with those of later pieces. A source that goes on gives only
-    the text from `SourceStart.start` on; the tokens that were waiting for their block are of text before it.
+    Its tokens follow in `BlockEvent`s, perhaps together with those of later pieces. A source that continues gives only
+    the text from `SourceStart.start` on; tokens that were waiting for their block are of text before it.
     """
 
     source_index: int
@@ -85,7 +85,7 @@ class BlockEvent:
 
     @property
     def num_tokens(self) -> int:
-        """How many tokens the event has."""
+        """The number of tokens in the event."""
         return len(self.tokens)
 
 
@@ -95,7 +95,7 @@ class SourceEnd:
 
     num_bytes, num_tokens, num_blocks: of this source in this reading (its names between not counted; num_blocks:
     blocks that closed in it). num_replaced: invalid byte sequences that were read as U+FFFD. sha256: of the bytes
-    [0, num_bytes), None where they can no longer be had (a pipe that was read in several goes).
+    [0, num_bytes), None if they are no longer available (a pipe that was read in several runs).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""How expected tokens were: cross-entropy in slices, so that no logits of a whole block are ever held."""
+"""The negative log-likelihood of tokens, in slices, so that the logits of a whole block are never held at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read documents once and keep what the network knows of them in a memory file, which can go on when they grow."""
+"""Read documents once and keep the network's state in a memory file, which can be continued when they grow."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class ReadConfig:
-    """What to do with what is read. Raises UsageError for options that make no sense together.
+    """How to read and what to save. Raises UsageError for options that contradict each other.
 
-    save: the memory file, None for none. kind: None is "full", and with `append` what the file is. append: go on from
-    the memory file at `save`: its last source given again, as a whole, is checked and read on from where it had ended;
+    save: the memory file, None for none. kind: None is "full", or with `append` the kind of the file. append: continue
+    from the memory file at `save`. Its last source, given again as a whole, is checked and read from where it ended;
     "-" is text that follows directly; another file is a new source. force: replace `save`. follow: at the end of the
     last file wait for more, until interrupted. save_every: seconds between saves while reading. encoding: of the
     documents given as paths. memory_mode: None is the checkpoint's default, and with `append` the file's.
@@ -91,14 +91,14 @@ ReadEvent = Stage | Advance | Notice | Saved
 
 
 class Read:
-    """Reads documents as one text and saves what is left of them. Use one object for one run.
+    """Reads documents as one text and saves the network's state. Use one object for one run.
 
     After an interruption call `save`, then `result`.
     """
 
     def __init__(self, model: Model, config: ReadConfig | None = None) -> None:
-        """Raises UsageError when the memory file is there and neither `append` nor `force` is given, and
-        MemoryFileError when it cannot be gone on with, before anything is read."""
+        """Raises, before anything is read, UsageError if the memory file exists and neither `append` nor `force` is
+        given, and MemoryFileError if it cannot be continued."""
         self.model, self.config = model, config or ReadConfig()
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._saved: Saved | None = None
@@ -119,7 +119,7 @@ class Read:
 
     @property
     def memory_mode(self) -> MemoryMode:
-        """How the text is read."""
+        """The memory mode in which the text is read."""
         return self._reader.state.memory_mode
 
     def events(self, documents: Documents) -> Iterator[ReadEvent]:
@@ -203,9 +203,11 @@ class Read:
 
 
 class _Growth:
-    """Waits a moment at the end of a file, and says whether to look again: until the file is gone or has shrunk, or
-    Ctrl-C ends the wait (`stopped`): all that is there was read then, and the text ends here. problem: why there
-    will be no more, if that is not what was asked for."""
+    """Called at the end of a followed file: waits a moment, and returns True if the file should be read further.
+
+    It returns False once the file is gone, was replaced or has shrunk (`problem` says so), or when Ctrl-C ends the wait
+    (`stopped`): everything in the file was read by then, and the text ends there.
+    """
 
     def __init__(self, document: Source, meanwhile: Callable[[], None]) -> None:
         assert document.path is not None
@@ -240,7 +242,7 @@ def read(model: Model, documents: Documents, config: ReadConfig | None = None) -
 
 
 def _given(document: Source | str | PathLike[str]) -> str | PathLike[str]:
-    """What `document` was opened from: to go on with it, it has to be opened anew where the old text ends."""
+    """The path of `document`: to continue it, it has to be opened anew where the old text ends."""
     if not isinstance(document, Source):
         return document
     document.close()

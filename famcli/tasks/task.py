@@ -32,7 +32,7 @@ _VOCABULARY_TO_JUDGE = 1024
 
 
 class Task(Protocol[Result]):
-    """What somebody wants of documents: a summary, figures, answers, a memory file. One object serves one run."""
+    """Work on documents: a summary, figures, answers, a memory file. Use one object for one run."""
 
     def events(self, documents: Documents) -> Iterator[object]:
         """Read the documents; yields `Stage`, `Advance`, `Notice` and the task's own events.
@@ -42,7 +42,7 @@ class Task(Protocol[Result]):
         ...
 
     def result(self) -> Result:
-        """What was found so far; marked partial until `events` is exhausted."""
+        """The result so far; marked partial until `events` is exhausted."""
         ...
 
 
@@ -63,10 +63,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Advance:
-    """So many more source bytes and tokens were read.
+    """More was read. num_bytes, num_tokens: source bytes and tokens since the last event.
 
-    memory_share: of the memory's attention while it took in the block that closed, what went to the block and not to
-    what it held; None where the reading does not measure that.
+    memory_share: the share of the memory's attention that went to the block that closed, and not to what the memory
+    held before; None if the reading does not measure it.
     """
 
     num_bytes: int
@@ -76,7 +76,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning for the user, as it arises; results repeat it in `warnings`."""
+    """A warning for the user, as soon as it is known; results repeat it in `warnings`."""
 
     text: str
 
@@ -97,7 +97,7 @@ class SourceCounts:
 
 @dataclass(frozen=True)
 class ReadCounts:
-    """All that a task has read: every result says so, because nothing may be truncated silently.
+    """Everything that a task has read. Every result reports it, because nothing may be truncated silently.
 
     num_blocks: full blocks; the one that was being filled at the end is not counted. num_replaced: invalid byte
     sequences that became U+FFFD. seconds: since reading began.
@@ -122,19 +122,22 @@ class ReadingTracker:
         self._started = time.monotonic()
         self._sources: list[SourceCounts] = []
         self._document: Source | None = None
-        self._start = self._bytes = self._tokens = 0  # of the open source: where reading began and is, its tokens
+        # Of the open source: the byte at which reading began, the byte it has reached, and the tokens read.
+        self._start = self._bytes = self._tokens = 0
         self._num_blocks = 0
         self._resumed: tuple[int, int, int] | None = None
         self._has_text = False  # whether the open source has more than white space
         self.warnings: list[str] = []
 
     def resume_source(self, start: int, num_tokens: int, num_blocks: int) -> None:
-        """The source that comes next was read up to its byte `start` by another run, which counted so many of the
-        tokens and blocks that are going to come."""
+        """Another run read the next source up to its byte `start`.
+
+        It counted `num_tokens` and `num_blocks` of what the reader is going to report.
+        """
         self._resumed = start, num_tokens, num_blocks
 
     def record(self, event: Event) -> Iterator[Stage | Advance | Notice]:
-        """What a task says of an event of a `Reader`."""
+        """The task events that follow from an event of a `Reader`."""
         if isinstance(event, SourceStart):
             self._document = event.source
             self._start, known_tokens, known_blocks = self._resumed or (event.start, 0, 0)
@@ -164,12 +167,13 @@ class ReadingTracker:
             yield from self.warn(event.message)
 
     def warn(self, text: str) -> Iterator[Notice]:
-        """Say something once."""
-        if self.note(text):
+        """Give a warning, unless it was given before."""
+        if text not in self.warnings:
+            self.warnings.append(text)
             yield Notice(text)
 
     def warn_untrained(self, model: Model, mode: str | None) -> Iterator[Notice]:
-        """Say of a memory that is not trained that it is left out, or where a `mode` was asked for what it is worth."""
+        """Warn that an untrained memory is left out, or, if a `mode` was chosen, that it means nothing yet."""
         if not model.sidecar.fam.fam_length or model.sidecar.memory_trained or mode == "none":
             return
         meaning = "and what it adds means nothing yet"
@@ -177,15 +181,8 @@ class ReadingTracker:
             meaning = "so the text is read without it; memory mode 'on' reads with it"
         yield from self.warn(f"the memory of {model.name} is not trained, {meaning}")
 
-    def note(self, text: str) -> bool:
-        """Keep a warning for the result; False if it was there already."""
-        is_new = text not in self.warnings
-        if is_new:
-            self.warnings.append(text)
-        return is_new
-
     def counts(self) -> ReadCounts:
-        """What was read so far, the open source included."""
+        """The counts so far, including the open source."""
         sources = (*self._sources, *self._open_source())
         return ReadCounts(
             num_bytes=sum(source.num_bytes for source in sources),
@@ -197,7 +194,7 @@ class ReadingTracker:
         )
 
     def _judge(self, name: str) -> Iterator[Notice]:
-        """Say why reading is slow, where a text has many tokens for its size."""
+        """Warn of a text with many tokens for its size: reading it is slow."""
         num_bytes = self._bytes - self._start
         if self._judges and self._tokens >= _TOKENS_TO_JUDGE and num_bytes < FEW_BYTES * self._tokens:
             self._judges = False
@@ -207,7 +204,7 @@ class ReadingTracker:
             )
 
     def _tell_guess(self) -> Iterator[Notice]:
-        """Say which encoding the open source is read in, where that is a guess."""
+        """Warn if the encoding of the open source is a guess."""
         document = self._document
         if document is not None and document.is_guessed:
             yield from self.warn(
@@ -216,7 +213,7 @@ class ReadingTracker:
             )
 
     def _why_nothing(self, name: str) -> str | None:
-        """Why nothing was read of the open source, where there was nothing."""
+        """The reason why nothing was read of the open source; None if there was text."""
         if self._has_text:
             return None
         if self._bytes > self._start:

@@ -1,4 +1,4 @@
-"""How likely a question is after something was read: on forks, so that the state that was asked stays as it is."""
+"""The likelihood of a question after a text, measured on forks, so that the state itself does not change."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from famcli.reading.engine import as_batch, copies, read_any, read_side_by_side,
 from famcli.reading.scoring import cross_entropy, score_continuations
 from famcli.tasks.prompts import QUESTION_OPENING
 
-_ROWS = 16  # passages read together: each costs a copy of a state that has read nothing
-_FORKS = 8  # questions read together after a state: each costs a copy of it
+# Passages read together: each costs a copy of a state that has read nothing.
+_ROWS = 16
+# Questions read together after a state: each costs a copy of it.
+_FORKS = 8
 
 
 def fresh_start(model: Model, memory_mode: MemoryMode) -> tuple[Tensor | None, State]:
@@ -39,9 +41,9 @@ def question_likelihoods(
 def question_gains(
     model: Model, questions: Sequence[str], memory_mode: MemoryMode, pairs: Sequence[tuple[int, str]]
 ) -> list[float]:
-    """For each (index of a question, text): by how much the text makes the question more likely than nothing does.
+    """For each (index of a question, text): how much more likely the question is after the text than after nothing.
 
-    In nats per token; each text is read from a fresh start, texts of about the same length together.
+    In nats per token. Each text is read from a fresh start; texts of about the same length are read together.
     """
     hidden, start = fresh_start(model, memory_mode)
     at_start = question_likelihoods(model, questions, start, hidden)
