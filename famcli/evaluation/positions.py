@@ -45,10 +45,6 @@ class DocumentScore:
     num_tokens: NDArray[np.int64]
     num_right: NDArray[np.int64]
 
-    @property
-    def bits_per_byte(self) -> float:
-        return float(self.nats.sum() / math.log(2) / max(self.num_bytes.sum(), 1))
-
     def bits_from(self, bucket: int) -> float:
         """Bits per byte from position bucket `bucket` on; NaN if the document does not reach it."""
         num_bytes = int(self.num_bytes[bucket:].sum())
@@ -176,8 +172,8 @@ def document_figures(
     starts = bucket_starts(fam.block_size, longest)
     scores: list[list[DocumentScore]] = [[] for _ in subjects]
     for first in range(0, len(ordered), _BATCH):
-        for subject, found in zip(subjects, scores, strict=True):
-            found += score_documents(
+        for subject, so_far in zip(subjects, scores, strict=True):
+            so_far += score_documents(
                 subject.network,
                 ordered[first : first + _BATCH],
                 num_bytes,
@@ -196,8 +192,8 @@ def document_figures(
             bytes=sum(int(score.num_bytes.sum()) for score in scores[0]),
             longest=max(lengths),
             positions=starts,
-            subjects=tuple(_figures(subject, found, starts) for subject, found in pairs),
-            differences=tuple(_paired(subject, found, scores[0], starts, window) for subject, found in pairs[1:]),
+            subjects=tuple(_figures(subject, own, starts) for subject, own in pairs),
+            differences=tuple(_paired(subject, own, scores[0], starts, window) for subject, own in pairs[1:]),
         )
 
 
@@ -234,6 +230,8 @@ def _score_rows(
 ) -> NDArray[np.float64]:
     """Sums [row, (nats, bytes, tokens, right), bucket]. Rows come longest first, so rows end from the last one on."""
     sums = np.zeros((len(rows), 4, len(starts)))
+    # Calls of one length, padded at the end: rows of a batch end in different blocks, and rows that have ended are split
+    # off before the next call.
     span = blocks_per_call * network.fam.block_size
     state, alive = network.start(len(rows), memory_mode), len(rows)
     for offset in range(0, len(rows[0][0]), span):
@@ -250,7 +248,7 @@ def _score_rows(
         for row in range(alive):
             targets = rows[row][1][offset : offset + span]
             seen, wanted = hidden[row : row + 1, : len(targets)], targets[None].to(hidden.device)
-            nats, right = (each[0].double().numpy() for each in cross_entropy(network, seen, wanted))
+            nats, right = (values[0].double().numpy() for values in cross_entropy(network, seen, wanted))
             bucket = np.searchsorted(starts, np.arange(offset, offset + len(targets)), side="right") - 1
             columns = (nats, num_bytes[targets.numpy()], np.ones(len(targets)), right)
             for number, column in enumerate(columns):

@@ -234,21 +234,21 @@ def _where_is_object(world: _World, count: int) -> list[RecallQuestion]:
 
 def _where_was_object(world: _World, count: int) -> list[RecallQuestion]:
     _carry(world, count)
-    choices, found = _choices(world.places), []
+    choices, questions = _choices(world.places), []
     for thing, visits in world.visits.items():
         for before, place in pairwise(visits):
             # A place that was visited twice has no single place before it.
             if visits.count(place) == 1:
                 text = f"Where was the {thing} before the {place}? Before the {place} the {thing} was in the"
-                found.append(RecallQuestion(text, f" {before}", choices))
-    return found
+                questions.append(RecallQuestion(text, f" {before}", choices))
+    return questions
 
 
 def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
-    """Places on a grid; each new place lies beside one that was named before."""
+    """Places on a grid; each new place is beside one that was named before."""
     names = [PLACES[i] for i in world.rng.permutation(max(len(world.places), count + 1))]
     cells = {(0, 0): names[0]}
-    choices, found = _choices(sorted(names)), []
+    choices, questions = _choices(sorted(names)), []
     while len(world.said) < count:
         x, y = list(cells)[int(world.rng.integers(len(cells)))]
         side = world.pick(list(_SIDES))
@@ -259,16 +259,16 @@ def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
         cells[cell] = new
         world.said.append(f"The {new} is {side} of the {old}.")
         text = f"What is {side} of the {old}? {side.capitalize()} of the {old} is the"
-        found.append(RecallQuestion(text, f" {new}", choices))
-        found.append(RecallQuestion(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
-    return found
+        questions.append(RecallQuestion(text, f" {new}", choices))
+        questions.append(RecallQuestion(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
+    return questions
 
 
 def _who_gave_what(world: _World, count: int) -> list[RecallQuestion]:
     while len(world.said) < count:
         if not (world.rng.random() < 0.7 and world.give()) and not world.find():
             world.give()
-    found: dict[str, RecallQuestion] = {}
+    questions: dict[str, RecallQuestion] = {}
     # Where several gifts fit a question, the last one counts, so later ones overwrite earlier ones.
     for giver, thing, receiver in world.gifts:
         for text, answer, words in (
@@ -276,21 +276,21 @@ def _who_gave_what(world: _World, count: int) -> list[RecallQuestion]:
             (f"Who gave the {thing} to {receiver}? {receiver} got the {thing} from", giver, world.persons),
             (f"Who did {giver} give the {thing} to? {giver} gave the {thing} to", receiver, world.persons),
         ):
-            found[text] = RecallQuestion(text, f" {answer}", _choices(words))
-    return list(found.values())
+            questions[text] = RecallQuestion(text, f" {answer}", _choices(words))
+    return list(questions.values())
 
 
 def _is_person_there(world: _World, count: int) -> list[RecallQuestion]:
     for _ in range(count):
         world.go()
-    found = []
+    questions = []
     for person, place in world.where.items():
         right = bool(world.rng.random() < 0.5)
         # Yes and no are equally likely, so that guessing gets half of them.
         asked = place if right else world.pick([other for other in world.places if other != place])
         text = f"Is {person} in the {asked}? The answer is"
-        found.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
-    return found
+        questions.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
+    return questions
 
 
 def _how_many(world: _World, count: int) -> list[RecallQuestion]:
@@ -337,9 +337,8 @@ def facts(rng: np.random.Generator, *, task: str, count: int | None = None, ques
     while True:
         world = _World(rng, objects=OBJECTS if task == "counting" else OBJECTS[:3])
         drawn = count or int(rng.integers(max(least, _LENGTHS[0]), _LENGTHS[1] + 1))
-        found = make(world, drawn)
-        if found:
+        if asked := make(world, drawn):
             break
     if questions is not None:
-        found = [found[i] for i in rng.permutation(len(found))[:questions]]
-    return (*world.said, *found)
+        asked = [asked[i] for i in rng.permutation(len(asked))[:questions]]
+    return (*world.said, *asked)

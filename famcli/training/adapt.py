@@ -6,7 +6,7 @@ The recipe is written out as TOML, so that it can be read, changed and run again
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -224,8 +224,6 @@ def _prompt(folder: Path, stored: Weights, length: int, seed: int) -> torch.Tens
 
 def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that have a value, with tuples as lists."""
-    values = {name: value for name, value in keys.items() if value is not None}
     return {
-        name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for name, value in values.items()
+        name: list(value) if isinstance(value, tuple) else value for name, value in keys.items() if value is not None
     }

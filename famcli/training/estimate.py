@@ -15,7 +15,7 @@ import torch
 
 from famcli.checkpoint.device import select_device
 from famcli.nn import Network
-from famcli.tokens import holds_tokenizer, open_tokenizer
+from famcli.training.data.corpus import own_tokenizer
 from famcli.training.loop.networks import (
     build_network,
     compile_layers,
@@ -111,9 +111,8 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
 
 def expected_vocab_size(recipe: Recipe) -> int:
     """The vocabulary size of the recipe's tokenizer, or of the one that will be trained."""
-    path, vocab_size = recipe.tokenizer.path, recipe.tokenizer.vocab_size
-    if path is not None and (vocab_size is None or holds_tokenizer(path)):
-        return open_tokenizer(path).vocab_size
+    own = own_tokenizer(recipe)
+    vocab_size = recipe.tokenizer.vocab_size if own is None else own.vocab_size
     assert vocab_size is not None, "load_recipe requires one of the two"
     return vocab_size
 

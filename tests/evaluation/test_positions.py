@@ -39,7 +39,7 @@ def test_scores_equal_one_plain_pass(mode: str) -> None:
         assert score.nats[0] == pytest.approx(nats[:4].sum(), rel=1e-4)
         assert score.num_tokens.sum() == score.num_bytes.sum() == len(tokens)
         assert score.num_right.sum() == int((logits.argmax(-1) == tokens).sum())
-        assert score.bits_per_byte == pytest.approx(nats.mean() / math.log(2), rel=1e-4)
+        assert bits_per_byte([score]) == pytest.approx(nats.mean() / math.log(2), rel=1e-4)
 
 
 def test_buckets_and_cuts() -> None:

@@ -108,11 +108,7 @@ def pack(
         if guessed:
             on_progress(EncodingGuessed(corpus.name, len(guessed), tuple(sorted(set(guessed.values())))))
         texts = ((item.id, item.text) for item in read_documents(corpus.path) if item.id in chosen)
-
-        def report(done: int) -> None:
-            on_progress(PackProgress(corpus.name, done, sum(chosen.values())))
-
-        write_packed(folder, corpus.path, tokenizer, texts, report)
+        write_packed(folder, corpus.path, tokenizer, texts, corpus.name, sum(chosen.values()), on_progress)
     return open_packed(folder, corpus.name)
 
 
@@ -159,31 +155,34 @@ def write_packed(
     source: Path,
     tokenizer: Tokenizer,
     texts: Iterable[tuple[str, str]],
-    on_progress: Callable[[int], None] = ignore_progress,
+    name: str,
+    num_characters: int,
+    on_progress: OnProgress = ignore_progress,
     **files: str,
 ) -> None:
-    """Tokenize `texts`, (id, text) each, into `folder`: all of it or nothing. Progress is in characters.
+    """Tokenize `texts`, pairs of id and text, into `folder`: all of it or nothing.
 
-    source: the file that the texts come from; its time and size are stored. files: contents of more files, by name.
+    source: the file that the texts come from; its time and size are stored. name, num_characters: of the corpus, for
+    the progress. files: contents of more files, by name.
     """
     # The stamps come first: a source that changes while it is read is packed again the next time.
     dtype, stamps = token_dtype(tokenizer), _stamps(source)
     offsets, ids, done, reported = [0], list[str](), 0, 0
     with atomic_folder(folder) as made:
         with (made / "tokens.bin").open("wb") as file:
-            for name, text in texts:
+            for key, text in texts:
                 tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)
                 file.write(tokens.tobytes())
                 offsets.append(offsets[-1] + len(tokens))
-                ids.append(name)
+                ids.append(key)
                 done += len(text)
                 if done - reported >= _PROGRESS_CHARACTERS:
-                    on_progress(done)
+                    on_progress(PackProgress(name, done, num_characters))
                     reported = done
-            on_progress(done)
+            on_progress(PackProgress(name, done, num_characters))
         np.save(made / "offsets.npy", np.array(offsets, dtype=np.int64))
-        for name, content in files.items():
-            (made / name).write_text(content, encoding="utf-8")
+        for file_name, content in files.items():
+            (made / file_name).write_text(content, encoding="utf-8")
         meta = {"format": _FORMAT, "dtype": dtype.str, "num_tokens": offsets[-1], "ids": ids, "source": stamps}
         (made / "meta.json").write_text(json.dumps(meta))
 
@@ -201,14 +200,23 @@ def cache_key(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([_FORMAT, *parts]).encode()).hexdigest()[:16]
 
 
+def own_tokenizer(recipe: Recipe) -> Tokenizer | None:
+    """The tokenizer at `tokenizer.path`; None if there is none and one is to be trained."""
+    path = recipe.tokenizer.path
+    if path is not None and (recipe.tokenizer.vocab_size is None or holds_tokenizer(path)):
+        return open_tokenizer(path)
+    return None
+
+
 def recipe_tokenizer(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_progress) -> Tokenizer:
     """The tokenizer at `tokenizer.path`; if there is none, one of `tokenizer.vocab_size` pieces, trained into `cache`.
 
     Raises TokenizerError if there is no tokenizer and no size, or if training fails.
     """
-    path, vocab_size = recipe.tokenizer.path, recipe.tokenizer.vocab_size
-    if path is not None and (vocab_size is None or holds_tokenizer(path)):
-        return open_tokenizer(path)
+    own = own_tokenizer(recipe)
+    if own is not None:
+        return own
+    vocab_size = recipe.tokenizer.vocab_size
     assert vocab_size is not None, "load_recipe requires one of the two"
     rules = [
         (item.name, item.where, item.exclude_ids, item.validation_hash_below, item.validation_documents, item.weight)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
-from famcli.training.data.objectives import DocumentStream, Mixture, TrainingDocument
+from famcli.training.data.objectives import DocumentStream, Mixture
 from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 
 IGNORE = -100
@@ -241,29 +241,21 @@ class Lanes:
         )
 
     def _take(self, lane: Lane, num_blocks: int) -> tuple[_Rows, int, bool]:
-        """The rows that a lane reads next, how many targets they have, and True if its document ends with them."""
+        """What a lane reads next, padded to whole blocks: rows, number of targets, and True at a document's end."""
         source = self._sources[lane.source]
-        document = source.document(lane.number, num_blocks)
+        tokens, answer_mask = source.document(lane.number, num_blocks)
         # Without BOS the first token is read but not predicted.
         shift = 1 if self._bos_id is None else 0
-        remaining = max(len(document[0]) - shift, 1) - lane.offset
+        remaining = max(len(tokens) - shift, 1) - lane.offset
         count = min(num_blocks * self._block_size, remaining)
         # The unfinished block is read in a step of its own.
         if count > self._block_size:
             count -= count % self._block_size
         first = lane.offset + shift
-        inputs = document[0][max(first - 1, 0) : first - 1 + count]
+        inputs = tokens[max(first - 1, 0) : first - 1 + count]
         if first == 0:
             inputs = np.concatenate((np.array([self._bos_id]), inputs.astype(np.int64)))[:count]
-        rows, num_targets = self._pad(inputs, slice(first, first + count), document, self._objectives[source.objective])
-        return rows, num_targets, count >= remaining
-
-    def _pad(
-        self, inputs: Any, part: slice, document: TrainingDocument, objective: ObjectiveRecipe
-    ) -> tuple[_Rows, int]:
-        """The rows that predict `part` of the document, padded to whole blocks, and how many targets they have."""
-        tokens, answer_mask = document
-        wanted = tokens[part]
+        wanted, objective = tokens[first : first + count], self._objectives[source.objective]
         size = -(-len(inputs) // self._block_size) * self._block_size
         padded = torch.zeros(size, dtype=torch.int64)
         padded[: len(inputs)] = torch.from_numpy(inputs.astype(np.int64))
@@ -272,9 +264,9 @@ class Lanes:
         weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
         weights[: len(wanted)] = objective.text_weight
         if answer_mask is not None:
-            answers[: len(wanted)] = torch.from_numpy(answer_mask[part])
+            answers[: len(wanted)] = torch.from_numpy(answer_mask[first : first + count])
             weights[answers] = objective.answer_weight
-        return (padded, targets, weights, answers), len(wanted)
+        return (padded, targets, weights, answers), len(wanted), count >= remaining
 
 
 def stack_starts(network: Network, group: LaneGroup) -> State:

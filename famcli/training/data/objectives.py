@@ -36,7 +36,6 @@ from famcli.tasks.prompts import ANSWER, NOT_SAID, QUESTION, REMEMBER, REPEAT, f
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
 from famcli.training.data.corpus import (
     OnProgress,
-    PackProgress,
     cache_key,
     ignore_progress,
     is_current,
@@ -138,12 +137,8 @@ def open_questions(
         if not chosen:
             raise RecipeError(f"{recipe.path}: the rules of objective {recipe.name!r} leave no question; relax them")
         texts = ((str(number), text) for number, text in enumerate(chosen))
-
-        def report(done: int) -> None:
-            on_progress(PackProgress(recipe.name, done, sum(map(len, chosen))))
-
         content = {_QUESTIONS_FILE: json.dumps(list(chosen.values()))}
-        write_packed(folder, recipe.path, tokenizer, texts, report, **content)
+        write_packed(folder, recipe.path, tokenizer, texts, recipe.name, sum(map(len, chosen)), on_progress, **content)
     questions = json.loads((folder / _QUESTIONS_FILE).read_text(encoding="utf-8"))
     return open_packed(folder, recipe.name), [[(q, a) for q, a in pairs] for pairs in questions]
 

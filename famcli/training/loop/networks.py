@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,11 +23,8 @@ from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 from famcli.nn.lora import lora_updates
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapt import EMBEDDING, adapted_network, lora_config, open_base
-from famcli.training.recipe.recipe import Recipe
+from famcli.training.recipe.recipe import SHAPE, Recipe
 from famcli.training.recipe.sections import AdaptRecipe
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -42,7 +39,7 @@ def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
     """
     network = build_network(recipe, tokenizer.vocab_size)
     if recipe.schedule.init:
-        start_from_checkpoint(network, recipe.schedule.init, tokenizer)
+        _start_from_checkpoint(network, recipe.schedule.init, tokenizer)
     return network
 
 
@@ -51,25 +48,15 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
     shape = recipe.network
     if recipe.adapt is not None:
         return adapted_network(recipe, shape.fam)
-    config = DecoderConfig(
-        vocab_size=vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_layers=shape.num_layers,
-        num_heads=shape.num_heads,
-        num_key_value_heads=shape.num_key_value_heads,
-        head_dim=shape.head_dim,
-        norm_eps=shape.norm_eps,
-        # No key is ever further away in training.
-        rope=RopeConfig(theta=shape.rope_theta, max_position=shape.visible_tokens),
-        tie_embeddings=shape.tie_embeddings,
-    )
+    # No key is ever further away in training.
+    rope = RopeConfig(theta=shape.rope_theta, max_position=shape.visible_tokens)
+    config = DecoderConfig(vocab_size=vocab_size, rope=rope, **{name: getattr(shape, name) for name in SHAPE})
     network = make_network(config, shape.fam)
     network.reset_parameters(recipe.schedule.seed)
     return network
 
 
-def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:
+def _start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:
     """Copy the weights of a checkpoint (a folder, or a name as in `famcli models`) into `network`.
 
     Block size, segments and the memory's update may differ. If its memory prompt has another length, or is missing, the
@@ -82,16 +69,15 @@ def start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokeniz
     given = dict(model.network.named_parameters())
     with torch.no_grad():
         for key, parameter in network.named_parameters():
+            if key in given and given[key].shape == parameter.shape:
+                parameter.copy_(given[key])
             # A memory of another length starts from its own prompt.
-            if key == "memory_prompt" and (key not in given or given[key].shape != parameter.shape):
-                continue
-            if key not in given or given[key].shape != parameter.shape:
+            elif key != "memory_prompt":
                 there = list(given[key].shape) if key in given else "absent"
                 raise RecipeError(
                     f"schedule.init {name}: {key} is {there} there and {list(parameter.shape)} in the recipe; "
                     "make [network] that of the checkpoint"
                 )
-            parameter.copy_(given[key])
 
 
 def copy_of(network: Network, dtype: torch.dtype) -> Network:
@@ -111,11 +97,11 @@ def compile_layers(network: Network) -> None:
     network.compile_parts(_compiled_in_training)
 
 
-def _compiled_in_training(plain: Callable[_P, _R]) -> Callable[_P, _R]:
+def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
     """`plain`, compiled for calls with gradients. Checks are rare and have their own shapes: compiling does not pay."""
     compiled = torch.compile(plain, dynamic=True)
 
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(*args: Any, **kwargs: Any) -> Any:
         return (compiled if torch.is_grad_enabled() else plain)(*args, **kwargs)
 
     return call

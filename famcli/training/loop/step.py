@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.nn import Network, State
+from famcli.reading.engine import call_lengths
 from famcli.training.data.lanes import LaneGroup, StepPlan, stack_starts
 from famcli.training.loop.networks import copy_of, trained
 from famcli.training.loop.processes import Processes
@@ -350,10 +351,10 @@ def teach(teacher: Network, group: LaneGroup) -> tuple[LogProbs, State]:
     """
     state = group.teacher if group.teacher is not None else teacher.start(len(group.lanes))
     tokens, size = group.inputs.to(teacher.device), teacher.fam.block_size
-    at_once = size * max(1, _TEACHER_TOKENS // (size * len(tokens)))
+    blocks_per_call = max(1, _TEACHER_TOKENS // (size * len(tokens)))
     rows = []
-    for first in range(0, tokens.shape[1], at_once):
-        hidden, state = teacher.read(tokens[:, first : first + at_once], state)
+    for part in torch.split(tokens, list(call_lengths(tokens.shape[1], 0, size, blocks_per_call)), dim=1):
+        hidden, state = teacher.read(part, state)
         rows.append(hidden)
     return teacher_log_probs(teacher, torch.cat(rows, dim=1)), state
 

@@ -1,7 +1,7 @@
 """Measurements during a run and after it: bits per byte by position, and pass keys by distance.
 
-Both are made with the memory on and frozen, on documents that are never trained on: the difference shows if the memory
-helps.
+Both are measured with the memory on and frozen, on documents that are never trained on: the difference shows if the
+memory helps.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def check_passkeys(
     if not lengths or not validation:
         return None
     # The largest corpus repeats least over the streams.
-    texts = max(validation, key=lambda each: each.num_tokens)
+    texts = max(validation, key=lambda corpus: corpus.num_tokens)
     trials = passkey_trials(lengths, streams=streams)
     right: dict[str, list[int]] = {}
     for mode in _modes(network):
@@ -126,21 +126,21 @@ def heldout_figures(
         on_event(ScoreProgress(subject.memory_mode, done[subject.memory_mode], corpus.num_tokens))
 
     subjects = [Subject("", network, mode) for mode in _modes(network)]
-    *_, found = document_figures(subjects, tokenizer, corpus.documents(), on_tokens=on_tokens)
-    kept = ("bits_per_byte", "perplexity", "accuracy", "by_position")
+    *_, total = document_figures(subjects, tokenizer, corpus.documents(), on_tokens=on_tokens)
+    shown = ("bits_per_byte", "perplexity", "accuracy", "by_position")
     figures: dict[str, Any] = {
         "corpus": path.name,
-        "documents": found.documents,
-        "tokens": found.tokens,
-        "bytes": found.bytes,
-        "longest_document_tokens": found.longest,
+        "documents": total.documents,
+        "tokens": total.tokens,
+        "bytes": total.bytes,
+        "longest_document_tokens": total.longest,
         "dtype": str(network.dtype).removeprefix("torch."),
-        "positions": list(found.positions),
-        "modes": {one.memory_mode: {key: to_json(one)[key] for key in kept} for one in found.subjects},
+        "positions": list(total.positions),
+        "modes": {subject.memory_mode: {key: to_json(subject)[key] for key in shown} for subject in total.subjects},
     }
-    for difference in found.differences:
-        kept = ("from_position", "documents", "mean", "standard_error")
-        figures["difference"] = {key: to_json(difference)[key] for key in kept}
+    for difference in total.differences:
+        shown = ("from_position", "documents", "mean", "standard_error")
+        figures["difference"] = {key: to_json(difference)[key] for key in shown}
     return figures
 
 

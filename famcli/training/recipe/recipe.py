@@ -40,9 +40,11 @@ from famcli.training.recipe.sections import (
     parse_table,
 )
 
-# What a pretrained checkpoint decides of [network].
-_SHAPE = ("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size")
-_OTHER_SHAPE = ("tie_embeddings", "norm_eps")
+SHAPE = (
+    *("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size"),
+    *("tie_embeddings", "norm_eps"),
+)
+"""The keys of [network] that are the decoder's, in the names of `DecoderConfig`; a checkpoint to adapt decides them."""
 # Keys that a resumed run may change: its budget, and where files are.
 _FREE_KEYS = {
     "schedule": ("steps", "max_minutes", "max_skipped", "accumulate"),
@@ -198,7 +200,7 @@ def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
     cache = table["adapt"].get("cache")
     folder = base_folder(model, cache if isinstance(cache, str) else None)
     decoder = read_config(folder).decoder
-    shape = {name: getattr(decoder, name) for name in (*_SHAPE, *_OTHER_SHAPE)} | {"rope_theta": decoder.rope.theta}
+    shape = {name: getattr(decoder, name) for name in SHAPE} | {"rope_theta": decoder.rope.theta}
     network = table.get("network", {})
     for name, value in shape.items():
         if isinstance(network, dict) and network.get(name, value) != value:
