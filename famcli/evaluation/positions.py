@@ -230,8 +230,8 @@ def _score_rows(
 ) -> NDArray[np.float64]:
     """Sums [row, (nats, bytes, tokens, right), bucket]. Rows come longest first, so rows end from the last one on."""
     sums = np.zeros((len(rows), 4, len(starts)))
-    # Calls of one length, padded at the end: rows of a batch end in different blocks, and rows that have ended are split
-    # off before the next call.
+    # Calls of one length, padded at the end: rows of a batch end in different blocks, and rows that have ended are
+    # split off before the next call.
     span = blocks_per_call * network.fam.block_size
     state, alive = network.start(len(rows), memory_mode), len(rows)
     for offset in range(0, len(rows[0][0]), span):
