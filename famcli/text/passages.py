@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from famcli.documents.source import Piece
 from famcli.text.sentences import Sentence, SentenceSplitter
+from famcli.text.words import plain_spelling
 
 MAX_CHARACTERS = 600
-"""A passage ends before it would become longer than this; a single sentence may be longer."""
+"""A passage ends before it would become longer than this in its plain spelling; a single sentence may be longer."""
 
 # Characters from which a blank line ends a passage: before that, short paragraphs (dialogue, lists) stay together.
 _ENOUGH = 300
@@ -74,7 +75,7 @@ class PassageBuilder:
             sentence = self._waiting.popleft()
             if self._open and not self._fits(sentence):
                 done.append(self._close())
-            self._length += len(sentence.text) + len(sentence.gap or "")
+            self._length += len(plain_spelling(sentence.text)) + len(sentence.gap or "")
             self._open.append(sentence)
         if self._open and (end is None or last):
             done.append(self._close())
@@ -82,7 +83,7 @@ class PassageBuilder:
 
     def _fits(self, sentence: Sentence) -> bool:
         gap = sentence.gap
-        if gap is None or self._length + len(gap) + len(sentence.text) > MAX_CHARACTERS:
+        if gap is None or self._length + len(gap) + len(plain_spelling(sentence.text)) > MAX_CHARACTERS:
             return False
         return self._length < _ENOUGH or gap.count("\n") < 2
 

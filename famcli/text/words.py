@@ -1,25 +1,44 @@
 """Words: how texts are compared by them, and BM25.
 
-BM25 is that of Robertson and Zaragoza (2009), equation 3.15, with k1 = 1.2 and b = 0.75.
+Texts are compared as NFKC with folded case (Unicode, section 3.13), combining marks as part of their word, without
+invisible characters and line-end hyphens. BM25 is that of Robertson and Zaragoza (2009), equation 3.15, with k1 = 1.2
+and b = 0.75.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
 
-COMPOUND = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
-"""A word as people count them: "well-known" is one."""
+# `\w` has no combining marks, without which most scripts of India and decomposed Latin letters fall apart. All marks
+# stand before the plane of emoji, but for variation selectors, which are invisible.
+_MARKS = "".join(filter(lambda one: unicodedata.category(one)[0] == "M", map(chr, range(0x300, 0x1F000))))
+_LETTERS = rf"[^\W_]++(?:[{_MARKS}]++[^\W_]*+)*+"
+# Soft hyphens, zero-width and directional characters, variation selectors: nothing that a reader sees.
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_LINE_END = r"(?P<hyphen>[-\u00ad\u2010])[ \t\f]*(?:\r\n?|\n)[ \t\f]*(?=(?P<after>[^\W\d_]))"
+_LINE_END_HYPHEN = re.compile(rf"(?P<before>[^\W\d_][{_MARKS}]*){_LINE_END}")
+_DIVIDED = re.compile(rf"(?<![^\W_])(?P<first>{_LETTERS}){_LINE_END}(?P<second>{_LETTERS})")
+# Vowel points and the like, which Hebrew and Arabic are mostly written without.
+_OPTIONAL = re.compile(
+    "[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u0652\u0656-\u065f\u0670\u06d6-\u06dc]"
+)
+_APOSTROPHE = re.compile("[\u2019\u02bc\u2018`\u00b4]")
 
 _K1, _B = 1.2, 0.75
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_COMPOUND = re.compile(rf"{_LETTERS}(?:['\u2019\u2010-]{_LETTERS})*")
+_WORD = re.compile(rf"{_LETTERS}(?:['\u2019]{_LETTERS})?")
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _BEGINS_SENTENCE = re.compile(r"(?:^|[.?!:])[^\w]*$")
-# Compared by pairs of characters: Chinese and Japanese put no space between words, Korean writes particles onto them.
-_EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+# Compared by pairs of characters: Chinese, Japanese, Thai, Lao, Burmese and Khmer put no space between words, Korean
+# writes particles onto them.
+_LONG_WORDS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_SHORT_WORDS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_PAIRED = re.compile(rf"[{_LONG_WORDS}{_SHORT_WORDS}\uac00-\ud7af]")
+_UNSPACED = re.compile(rf"[{_LONG_WORDS}{_SHORT_WORDS}]")
 _QUOTATION_MARK = re.compile("[\u201c\u201d]")
 _ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
 _FUNCTION_WORDS = """
@@ -31,22 +50,44 @@ while who whom whose why will with would you your happens happen happened
 _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 
+def plain_spelling(text: str) -> str:
+    """`text` as NFC, without invisible characters, and with the words that a line's end divides in one piece."""
+    text = _LINE_END_HYPHEN.sub(_joined, text)
+    return text if text.isascii() else unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
 def num_words(text: str) -> int:
-    """How many words there are; two Chinese or Japanese characters count as one."""
-    unspaced = len(_UNSPACED.findall(text))
-    return len(COMPOUND.findall(_UNSPACED.sub(" ", text))) + (unspaced + 1) // 2
+    """How many words there are as people count them: "well-known" is one.
+
+    In scripts without spaces two Chinese or Japanese characters count as one, and four of the others.
+    """
+    text = plain_spelling(text)
+    if text.isascii():
+        return len(_COMPOUND.findall(text))
+    num_short, num_long = (len(re.findall(f"[{letters}]", text)) for letters in (_SHORT_WORDS, _LONG_WORDS))
+    return len(_COMPOUND.findall(_UNSPACED.sub(" ", text))) + (num_short + 1) // 2 + (num_long + 3) // 4
+
+
+def compounds(text: str) -> list[str]:
+    """The words as `num_words` counts them where there are spaces, in the spelling that is compared."""
+    return _COMPOUND.findall(_folded(text))
 
 
 def terms(text: str) -> list[str]:
-    """The words of `text` without case and English endings; East Asian words as pairs of characters."""
+    """The words of `text` without case and English endings; words of scripts without spaces as pairs of characters."""
     found = []
-    for match in _WORD.finditer(text.casefold().replace("\u2019", "'")):
+    for match in _WORD.finditer(_folded(text)):
         word = match[0]
-        if _EAST_ASIAN.search(word):
+        if _PAIRED.search(word):
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         else:
             found.append(_stem(word))
     return found
+
+
+def halves(text: str) -> list[str]:
+    """The terms of both parts of every word that a line's end divides: its hyphen may be one of its own."""
+    return [term for word in _DIVIDED.finditer(text) for term in terms(f"{word['first']} {word['second']}")]
 
 
 def content_terms(text: str) -> list[str]:
@@ -75,8 +116,9 @@ def names_in(text: str) -> list[str]:
     A name is a capitalised word that does not begin a sentence and is not a function word. In titles, where function
     words or all words are capitalised, names cannot be told, and only numbers are returned.
     """
+    text = plain_spelling(text)
     inner = [match for match in _WORD.finditer(text) if not _BEGINS_SENTENCE.search(text[: match.start()])]
-    capital = [match[0] for match in inner if match[0] != match[0].lower() and not _EAST_ASIAN.search(match[0])]
+    capital = [match[0] for match in inner if match[0] != match[0].lower() and not _PAIRED.search(match[0])]
     functional = [word for word in capital if re.split("n?['\u2019]", word.casefold())[0] in _STOPWORDS]
     numbers = [number for number in _NUMBER.findall(text) if sum(map(str.isdigit, number)) > 2]
     if text.isupper() or any(word[0] != "I" for word in functional):
@@ -122,8 +164,24 @@ def bm25_share(
     return share
 
 
+def _folded(text: str) -> str:
+    """`text` in the form in which all spellings of a word are equal."""
+    text = plain_spelling(text)
+    if text.isascii():
+        return text.casefold()
+    text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text))
+    # Folding may take a letter apart again.
+    return _APOSTROPHE.sub("'", unicodedata.normalize("NFKC", text.casefold()))
+
+
+def _joined(match: re.Match[str]) -> str:
+    # A capital after a small letter begins a word of its own, as in "Jean-Paul".
+    is_own = match["hyphen"] != "\u00ad" and match["before"][0].islower() and match["after"].isupper()
+    return match["before"] + ("-" if is_own else "")
+
+
 def _content_words(text: str) -> list[str]:
-    return [match[0] for match in _WORD.finditer(text.casefold()) if match[0] not in _STOPWORDS]
+    return [match[0] for match in _WORD.finditer(_folded(text)) if match[0] not in _STOPWORDS]
 
 
 def _stem(word: str) -> str:

@@ -37,7 +37,7 @@ from famcli.tasks.prompts import NOT_SAID, prompt
 from famcli.tasks.task import Notice
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
-from famcli.text.words import variants
+from famcli.text.words import plain_spelling, variants
 
 CHANGED = "a source was changed since it was read: what no longer stands in it is not cited"
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
@@ -119,10 +119,11 @@ class Answerer:
     def ranked(self, questions: Sequence[Question]) -> list[list[RankedPassage]]:
         """The passages for each question, best first; the network has read the first `NUM_RERANKED` of each."""
         found = [rank_passages(self.text.index, question) for question in questions]
-        pairs = [(at, one.passage.text) for at, some in enumerate(found) for one in some[:NUM_RERANKED]]
+        # In one spelling, so that the network is as sure of all of them.
+        pairs = [(at, plain_spelling(one.passage.text)) for at, some in enumerate(found) for one in some[:NUM_RERANKED]]
         if not pairs:
             return found
-        texts = [question.text for question in questions]
+        texts = [plain_spelling(question.text) for question in questions]
         gains = iter(question_gains(self.text.model, texts, self.text.memory_mode, pairs))
         return [rerank(some, [next(gains) for _ in some[:NUM_RERANKED]]) for some in found]
 

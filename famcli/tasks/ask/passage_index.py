@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from famcli.errors import DocumentError
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
-from famcli.text.words import terms
+from famcli.text.words import halves, terms
 
 PART_SIZE = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 3
+_FORMAT = 4
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};
@@ -83,7 +83,8 @@ class PassageIndex:
         """One more passage. Raises DocumentError where the disk is full."""
         found = terms(passage.text)
         place = len(self._lengths)
-        for term, count in Counter(found).items():
+        # The halves of divided words can be found, but do not make a passage longer than the same text undivided.
+        for term, count in Counter(found + halves(passage.text)).items():
             self._postings.setdefault(term, []).append((place, count))
         sentences = [[getattr(sentence, name) for name in _FIELDS] for sentence in passage.sentences]
         first = passage.sentences[0]

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from famcli.errors import UsageError
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.text.passages import Passage
-from famcli.text.words import bm25_share, content_terms, has_content, names_in, quotes_are_balanced, term_weights, terms
+from famcli.text.words import (
+    bm25_share,
+    content_terms,
+    halves,
+    has_content,
+    names_in,
+    quotes_are_balanced,
+    term_weights,
+    terms,
+)
 
 NUM_CANDIDATES = 40
 """Passages per question whose words are compared closely."""
@@ -215,23 +224,27 @@ def _offer(
 
 def _compared(index: PassageIndex, number: int, words: float, shares: TermShares) -> RankedPassage:
     passage = index.passage(number)
-    own = terms(passage.text)
+    own = _all_terms(passage.text)
     beside = [
         term
         for other in (number - 1, number + 1)
         if 0 <= other < index.num_passages and (near := index.passage(other)).source == passage.source
-        for term in terms(near.text)
+        for term in _all_terms(near.text)
     ]
     covered = coverage(shares, own)
     features = (
         words,
         covered,
         coverage(shares, (*own, *beside)) - covered,
-        max(coverage(shares, terms(sentence.text)) for sentence in passage.sentences),
+        max(coverage(shares, _all_terms(sentence.text)) for sentence in passage.sentences),
         likeness(shares, own),
         0.0,
     )
     return RankedPassage(passage, features)
+
+
+def _all_terms(text: str) -> list[str]:
+    return terms(text) + halves(text)
 
 
 # ------------------------------------------------------------------------------------------------------- sentences
@@ -252,7 +265,7 @@ def best_sentence(passage: Passage, question: Question, index: PassageIndex) -> 
 def sentence_features(passage: Passage, shares: TermShares) -> list[tuple[float, ...]]:
     """Of each sentence: its coverage (likeness counts half), that of those beside it, whether it asks, whether it opens
     a quotation that nothing closes, and whether it is finished."""
-    words = [terms(sentence.text) for sentence in passage.sentences]
+    words = [_all_terms(sentence.text) for sentence in passage.sentences]
     rows = list[tuple[float, ...]]()
     for place, sentence in enumerate(passage.sentences):
         covered = coverage(shares, words[place]) + likeness(shares, words[place]) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from famcli.text.sentences import Sentence
-from famcli.text.words import COMPOUND, num_words, quotes_are_balanced
+from famcli.text.words import compounds, num_words, quotes_are_balanced
 
 MIN_WORDS, MAX_WORDS = 8, 60
 MIN_LETTERS = 0.72  # share of what is not white space; rows of figures have fewer
@@ -115,5 +115,5 @@ def repetition_key(text: str) -> str:
     before them."""
     lead_in = _LEAD_IN.match(text)
     rest = text[lead_in.end() :] if lead_in else text
-    words = COMPOUND.findall((rest if num_words(rest) >= _ENOUGH_WORDS else text).casefold())
+    words = compounds(rest if num_words(rest) >= _ENOUGH_WORDS else text)
     return " ".join(words) or text

@@ -206,7 +206,7 @@ def test_repetitions_are_chosen_once() -> None:
         (
             "17:45:03 <anna> let's ask Tom for the speakers",
             "[18:02] Bert Meyer: Let\u2019s ask Tom for the speakers!",
-            False,
+            True,
         ),
         ("17:45:03 <anna> let's ask Tom for the speakers", "[18:02] Bert Meyer: Let's ask Tom for the speakers!", True),
         ("2026-05-01T09:17:00Z cora: the hall is free", "4.1 The hall is free.", True),
