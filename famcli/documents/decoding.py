@@ -1,11 +1,13 @@
 """Bytes to characters in steps, with the number of bytes that each character took.
 
-An invalid sequence becomes U+FFFD and is counted; its width is what it replaced.
+An invalid sequence becomes U+FFFD and is counted; its width is what it replaced. A carriage return without a newline
+becomes one, of the same width.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -37,12 +39,26 @@ Decoder = Callable[[bytes, bool], Decoded]
 def decoder_for(encoding: str) -> Decoder:
     """The decoder for a Python codec's normalised name."""
     one_byte = not is_stateful(encoding) and len(bytes(range(256)).decode(encoding, "replace")) == 256
-    return partial(_decode_at_once, encoding) if encoding in _UNICODE or one_byte else _StepDecoder(encoding)
+    decode = partial(_decode_at_once, encoding) if encoding in _UNICODE or one_byte else _StepDecoder(encoding)
+    return partial(_with_newlines, decode, "\r".encode(encoding))
 
 
 def is_stateful(encoding: str) -> bool:
     """True if the meaning of a byte depends on escapes far before it, so that reading cannot start in the middle."""
     return encoding.startswith(("iso2022", "hz"))
+
+
+_LONE_RETURN = re.compile(r"\r(?!\n)")
+
+
+def _with_newlines(decode: Decoder, carriage_return: bytes, data: bytes, final: bool) -> Decoded:
+    width = len(carriage_return)
+    whole = len(data) // width * width
+    if not final and data[:whole].endswith(carriage_return):
+        # A newline may follow: what is left comes again.
+        data = data[: whole - width]
+    found = decode(data, final)
+    return found._replace(text=_LONE_RETURN.sub("\n", found.text)) if "\r" in found.text else found
 
 
 # An error handler has no other way to hand over what it saw; readers in several threads must not mix theirs.

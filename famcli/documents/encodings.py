@@ -1,14 +1,17 @@
 """Which encoding a text is in, judged by its first bytes; and which files are not text.
 
-In this order: a byte-order mark; UTF-16 if every other byte looks like its high bytes; UTF-8 if the sample is valid or
-has at least as many good as bad multi-byte sequences; a Latin encoding chosen by its languages' letters, if all bytes
-are letters or punctuation in cp1252; what charset-normalizer finds; UTF-8 again with its invalid bytes replaced, unless
-they are so many that it is not text. UTF-32 needs a byte-order mark or to be named. Some NUL bytes are ordinary.
+In this order: a byte-order mark; UTF-16 if every other byte looks like its high bytes or it makes letters of bytes with
+NUL among them; ISO-2022 by its escapes; UTF-8 if the sample is valid or has at least as many good as bad multi-byte
+sequences; a Latin encoding chosen by its languages' letters, if all bytes are letters or punctuation in cp1252; what
+charset-normalizer finds; UTF-8 again with its invalid bytes replaced, unless they are so many that it is not text. UTF-32
+needs a byte-order mark or to be named. Some NUL bytes are ordinary.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
+import unicodedata
 from collections.abc import Iterable
 
 from famcli.errors import DocumentError, UsageError
@@ -27,6 +30,7 @@ _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf
 # Not encodings of files. UTF-7 is one, but its characters do not begin at bytes, so that spans would mean nothing.
 _NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem", "utf-7"}
 WIDE_BYTES = 16  # the fewest that UTF-16 is recognised by
+BEGINS_ESCAPED = re.compile(rb"\x1b\$(?:[@BA]|[()][A-Z])")
 _CONTROLS = bytes(set(range(0x20)) - set(b"\0\t\n\v\f\r\x1a\x1b"))
 _SOME_TENS = 32  # fewer invalid sequences are an accident, whatever their share
 _SOME_LETTERS = 10  # above ASCII: with fewer, the alphabets say less than how common an encoding is
@@ -151,7 +155,40 @@ def wide_encoding(sample: bytes) -> str | None:
             except UnicodeDecodeError:
                 continue
             return encoding
+    return _wide_by_letters(sample)
+
+
+def escaped_encoding(sample: bytes, complete: bool = False) -> str | None:
+    """ISO-2022, whose characters are ASCII bytes between escapes, as in Japanese and Korean mail."""
+    if not sample.isascii() or not BEGINS_ESCAPED.search(sample):
+        return None
+    for encoding in ("iso2022-jp", "iso2022-kr", "iso2022-jp-2004", "iso2022-jp-ext"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(sample, complete)
+        except UnicodeDecodeError:
+            continue
+        return encoding
     return None
+
+
+def _wide_by_letters(sample: bytes) -> str | None:
+    """UTF-16 of scripts whose high bytes are not small, such as Chinese: nearly all is letters in one byte order."""
+    num_ascii = len(sample) - len(sample.translate(None, bytes(range(0x20, 0x7F))))
+    # Pairs of ASCII letters are Chinese ones too.
+    if len(sample) < 4 * WIDE_BYTES or b"\0" not in sample or 3 * num_ascii > 2 * len(sample):
+        return None
+    shares = dict[str, float]()
+    for encoding in ("utf-16-le", "utf-16-be"):
+        try:
+            text = codecs.getincrementaldecoder(encoding)().decode(sample)
+        except UnicodeDecodeError:
+            continue
+        # Read in the wrong order, a line break or a space is no character at all.
+        known = sum(one in "\r\n\t" or unicodedata.category(one) not in ("Cc", "Cn", "Co") for one in text)
+        letters = sum(unicodedata.category(one)[0] in "LM" for one in text)
+        if known >= 0.999 * len(text) and 2 * letters >= len(text) and any(blank in text for blank in " \n"):
+            shares[encoding] = letters / len(text)
+    return max(shares, key=lambda encoding: shares[encoding], default=None)
 
 
 def detect(sample: bytes, complete: bool, name: str, num_before: int = 0) -> str:
@@ -163,6 +200,8 @@ def detect(sample: bytes, complete: bool, name: str, num_before: int = 0) -> str
     """
     if not num_before and (wide := wide_encoding(sample)) is not None:
         return wide
+    if (escaped := escaped_encoding(sample, complete)) is not None:
+        return escaped
     try:
         codecs.utf_8_decode(sample, "strict", complete)
         return "utf-8"

@@ -1,6 +1,7 @@
 """Text in any encoding, from a file or a pipe. Its offsets are the bytes of the original.
 
-Text is kept as it is (CRLF, NUL and all); only a byte-order mark is skipped. A pipe gives what has arrived. A pipe's
+Text is kept as it is (CRLF, NUL and all), but that a byte-order mark is skipped and a lone CR becomes a newline.
+A pipe gives what has arrived. A pipe's
 encoding is settled when its first byte that is not ASCII arrives, by what has arrived then; a file's by its first
 256 KiB. The same bytes say what is not text, unless the encoding was named.
 """
@@ -8,17 +9,20 @@ encoding is settled when its first byte that is not ASCII arrives, by what has a
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from famcli.documents.decoding import Decoded, Decoder, decoder_for, is_stateful
 from famcli.documents.encodings import (
+    BEGINS_ESCAPED,
     MAGIC_BYTES,
     SAMPLE_BYTES,
     WIDE_BYTES,
     byte_order_mark,
     detect,
+    escaped_encoding,
     may_be_cut_short,
     may_be_wide,
     named_encoding,
@@ -29,6 +33,8 @@ from famcli.documents.source import Piece, Place, Source
 from famcli.errors import DocumentError
 
 READ_BYTES = 1 << 16
+_CUT_ESCAPE = re.compile(rb"\x1b(?:\$[()]?)?\Z")
+_AS_UTF_8 = decoder_for("utf-8")
 
 
 class TextSource(Source):
@@ -192,12 +198,17 @@ class TextSource(Source):
                 return Decoded("", None, 0, 0)
             if (wide := wide_encoding(data[:SAMPLE_BYTES])) is not None:
                 return self._use(wide)(data, final)
+        if BEGINS_ESCAPED.search(data) and (escaped := escaped_encoding(data)) is not None:
+            self.is_guessed = True
+            return self._use(escaped)(data, final)
         if data.isascii():
-            return Decoded(data.decode("ascii"), None, len(data), 0)
+            # An escape may be cut by the pipe.
+            whole = data if final else _CUT_ESCAPE.sub(b"", data)
+            return _AS_UTF_8(whole, final)
         if not final and _only_begins_character(data):
             # The beginning of one character alone does not tell encodings apart: wait for the rest of it.
             ascii_part = data.rstrip(bytes(range(0x80, 0x100)))
-            return Decoded(ascii_part.decode("ascii"), None, len(ascii_part), 0)
+            return _AS_UTF_8(ascii_part, False)
         sample = data[: max(0, SAMPLE_BYTES - num_before)]
         complete = final and len(sample) == len(data)
         return self._guess(sample, complete, num_before)(data, final)

@@ -10,10 +10,15 @@ with their line; inside code nothing else ends a sentence.
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from famcli.text.abbreviations import CAPITALIZED, COUNTED, SHORTENED, TITLES, words
+from famcli.text.words import MARKS
 
 LOOKAHEAD = 200
 """White space that is searched for what follows an end mark."""
 
+_NARROWEST = 12  # a shorter line is not one of wrapped prose
 _SHORT_LINE = 40  # a shorter line without an end mark is a heading if a capital follows
 # Characters of the next word and of the next line, as many as any rule needs: with fewer there, a rule must wait.
 _NEXT_WORD, _NEXT_LINE = 24, 48
@@ -32,47 +37,31 @@ CANDIDATE = re.compile(
 )
 END = re.compile(rf"[.!?\u2026{_OWN}{_EAST_ASIAN}][{_CLOSING}\u300d\u300f\uff09\u300b ]*(?:\[\d{{1,3}}\])*$")
 
-_SPACE = re.compile(r"\s*")
-_INLINE_SPACE = re.compile(rf"[ \t\r\f\v]{{0,{LOOKAHEAD}}}")
-_BLANK_LINE = re.compile(r"\n[ \t\r\f\v]*\n")
-_LAST_WORD = re.compile(r"[\w.&\u00b0]+$")
+_SPACE = re.compile(r"[\s\ufeff]*")
+_INLINE_SPACE = re.compile(rf"[ \t\r\f\v\ufeff]{{0,{LOOKAHEAD}}}")
+_BLANK_LINE = re.compile(r"\n[ \t\r\f\v\ufeff]*\n")
+_LAST_WORD = re.compile(rf"[\w.&\u00b0{MARKS}]+$")
 _WORD = re.compile(r"\w+")
+# Words that are no part of an address, a path or a name in a program.
+_PLAIN_WORD = re.compile(rf"(?:^|[\s\"\u201c\u2018(-])([^\W\d_{{}}][\w'\u2019{MARKS}]+|\d+)$")
+_WORD_ALONE = re.compile(r"[\"\u201c\u2018(]?([^\W\d_][\w'\u2019-]*)(?=[\s,;:])")
+_MANY_BLANKS = 3
 _DASH = re.compile(r"[\u2014\u2013-]\s*")
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Never the end of a sentence before a capital: a name or a title follows.
-_TITLES = _words(
-    """
-    mr mrs ms messrs mme mlle m dr prof st sr fr rev hon pres gov sen rep gen col maj capt cmdr lt sgt cpl adm vs cf
-    e.g i.e viz vols chap mt ft bros herr bzw approx dept est al feat sra srta dra
-    """
-)
-# The end only if a word follows that begins sentences: "in the U.S. He ...".
-_SHORTENED = _words(
-    """
-    jr co inc ltd corp u.s u.k u.n e.u u.s.a d.c ph.d m.d b.a m.a jan feb apr jun jul aug sept oct nov dec ave blvd
-    z.b d.h usw nr hrsg
-    """
-)
-# Not the end before a number.
-_COUNTED = _words("no nos vol p pp fig figs eq eqs sec ch art c ca ed eds op cit n\u00b0 v l ll chap app")
-_STARTERS = _words(
+_STARTERS = words(
     """
     the this that these those there he she it we they you his her its our their my in on at as by for from with when
     where what who why how if but and so then after before although while since because however no not did do does was
     were is are can could would will one some many most all each every both here now once also nobody nothing such
     """
 )
-_DAYS = _words(
+_DAYS = words(
     """
     monday tuesday wednesday thursday friday saturday sunday today yesterday tomorrow est edt gmt utc pst cet
     """
 )
-_MONTHS = _words("januar februar m\u00e4rz april mai juni juli august september oktober november dezember")
+_MONTHS = words("januar februar m\u00e4rz april mai juni juli august september oktober november dezember")
 _SPEECH = re.compile(
     r"(?:[A-Z][\w.'\u2019-]* ){1,3}(?:said|asked|cried|replied|answered|shouted|whispered|exclaimed|called|muttered)\b"
 )
@@ -80,6 +69,7 @@ _SPEECH = re.compile(
 # dots linear.
 LEADER = re.compile(r"(?:(?<!\.)\.{3,}+|(?<!\. )(?:\. ){2,}+\.?|(?<!\u2026)\u2026++|\t|(?<! ) {3,}+) *[\divxlc]{1,6}$")
 _CHAPTER = re.compile(r"(?:chapter|part|book|section|volume|canto|act|scene)\s+[\w-]+$", re.I)
+_ROMAN = re.compile(r"[IVXLC]+\b(?!['\u2019])")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[ivxlc]{1,6}|[a-z])", re.I)
 _ITEM = re.compile(
     r"""(?:[*+\u2022\u2043-]|\#{1,6})[ \t] | \u2043 | [\u2013\u2014][ ](?=[^a-z])
@@ -107,10 +97,13 @@ _CODE = re.compile(
 FENCE = re.compile(r"```|~~~")
 
 
-def end_mark_ends(text: str, at: int, mark: re.Match[str], indent: str | None, final: bool) -> bool | None:
+def end_mark_ends(
+    text: str, at: int, mark: re.Match[str], indent: str | None, final: bool, spaced: bool = True
+) -> bool | None:
     """True if the sentence that begins at `at` ends with this end mark.
 
-    indent: the white space before the sentence on its line; None if it does not begin a line.
+    indent: the white space before the sentence on its line; None if it does not begin a line. spaced: white space
+    followed the end mark before this one.
     """
     place = mark.end()
     if place == len(text):
@@ -123,14 +116,38 @@ def end_mark_ends(text: str, at: int, mark: re.Match[str], indent: str | None, f
     found = _SPACE.match(text, place, place + LOOKAHEAD)
     assert found is not None
     if not found[0]:
-        return False
+        if place + _NEXT_WORD > len(text) and not final:
+            return None
+        return _is_unspaced_end(text, at, mark, indent, spaced)
     if _BLANK_LINE.search(found[0]) or len(found[0]) == LOOKAHEAD:
         return True
     if found.end() + _NEXT_WORD > len(text) and not final:
         return None
-    if is_code(_line(text, at, mark.start(), indent)):
+    line = _line(text, at, mark.start(), indent)
+    # A Markdown heading ends with its line: "### 1. Account Controls".
+    if is_code(line) or _MARKED.match(line):
         return False
     return _begins_sentence(text, at, mark, found.end(), indent is not None)
+
+
+def _is_unspaced_end(text: str, at: int, mark: re.Match[str], indent: str | None, spaced: bool) -> bool:
+    """True if a sentence ends at an end mark and the next one follows without white space."""
+    before = _PLAIN_WORD.search(text, max(at, mark.start() - 2 * _NEXT_WORD), mark.start())
+    after = _WORD_ALONE.match(text, mark.end(), mark.end() + _NEXT_WORD)
+    if (
+        before is None
+        or after is None
+        or not after[1][0].isupper()
+        or mark[0].startswith("..")
+        or is_code(_line(text, at, mark.start(), indent))
+    ):
+        return False
+    if _is_abbreviation(text, at, mark.start(), text[after.start(1) : after.end()], indent is not None):
+        return False
+    if after[1].lower() in _STARTERS or after[1] in ("A", "An"):
+        return True
+    # "asyncio.Queue" is a name where other sentences end with a blank, and in a beginning that is short.
+    return not spaced and before[1].islower() and text.count(" ", at, mark.start()) >= _MANY_BLANKS
 
 
 def _begins_sentence(text: str, at: int, mark: re.Match[str], place: int, at_line_start: bool) -> bool:
@@ -158,7 +175,7 @@ def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: 
     found = _LAST_WORD.search(text, max(at, place - 16), place)
     if found is None:
         return False
-    word, follower = found[0].lower(), _WORD.match(after)
+    word, follower = unicodedata.normalize("NFC", found[0]).lower(), _WORD.match(after)
     following = follower[0].lower() if follower else ""
     # A number that begins the line or the sentence numbers an item: "1. First", "a. Second".
     stands_first = not text[at : found.start()].strip(" \t\u2022\u2043*-(")
@@ -166,9 +183,9 @@ def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: 
         return True
     if at_line_start and _CHAPTER.fullmatch(text, at, place):
         return True
-    if word in _TITLES:
+    if word in TITLES:
         return True
-    if word in _COUNTED and after[:1].isdigit():
+    if word in COUNTED and (after[:1].isdigit() or _ROMAN.match(after)):
         return True
     if word in ("a.m", "p.m"):
         return following in _DAYS
@@ -180,7 +197,8 @@ def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: 
     if found[0] == "I":
         before = text[max(at, found.start() - 20) : found.start()].split()
         is_initial = bool(before) and before[-1][:1].isupper() and before[-1] != "I"
-    return (is_initial or word in _SHORTENED) and following not in _STARTERS
+    is_shortened = word in SHORTENED or (found[0][0].isupper() and word in CAPITALIZED)
+    return (is_initial or is_shortened) and following not in _STARTERS
 
 
 def line_break_ends(text: str, at: int, place: int, indent: str | None, final: bool) -> bool | None:
@@ -194,7 +212,13 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
     if found.end() + _NEXT_LINE > len(text) and not final:
         return None  # a list item or an underline may follow
     line = _line(text, at, place, indent)
-    if _is_own_line(line, text[place + 1 : found.end() + _NEXT_LINE].partition("\n")[0]):
+    is_own = _is_own_line(line, text[place + 1 : found.end() + _NEXT_LINE].partition("\n")[0])
+    if is_own and not _is_unit(line):
+        following = text[found.end() : found.end() + LOOKAHEAD]
+        if len(following) < LOOKAHEAD and following.count("\n") < 2 and not final:
+            return None
+        is_own = not _is_wrapped(line, text[at:place].split("\n")[-2:-1], following.split("\n"))
+    if is_own:
         return _UNDERLINE.match(text, found.end()) is None or _RULE.fullmatch(line.strip()) is not None
     if _CLAUSE.match(text, found.end()) and line.rstrip()[-1:] in _CLAUSE_ENDS:
         return True
@@ -204,10 +228,28 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
 def _is_own_line(line: str, next_line: str) -> bool:
     """True if a line is a unit of its own before this next line: a rule, an entry, code or a heading."""
     bare = line.strip()
-    if _RULE.fullmatch(bare) or LEADER.search(bare) or FENCE.match(bare) or is_code(line) or is_code(next_line):
+    if is_code(next_line) or _is_unit(line):
         return True
-    is_short = 0 < len(bare) < _SHORT_LINE and not END.search(bare) and bare[-1] not in ",;:-\u2014"
-    return (is_short or _MARKED.match(bare) is not None) and next_line.lstrip()[:1].isupper()
+    is_short = 0 < len(bare) < _SHORT_LINE and not END.search(bare) and bare[-1] not in ",;:-\u2010\u00ad\u2014"
+    return is_short and next_line.lstrip()[:1].isupper()
+
+
+def _is_unit(line: str) -> bool:
+    """True if a line is a unit of its own before any other."""
+    bare = line.strip()
+    is_marked = _RULE.fullmatch(bare) or LEADER.search(bare) or FENCE.match(bare) or _MARKED.match(bare)
+    return bool(is_marked) or is_code(line)
+
+
+def _is_wrapped(line: str, before: list[str], following: list[str]) -> bool:
+    """True if a short line is one of narrow prose: the next word has no room on it, and a line begins in small letters.
+
+    before: the line before in the same sentence, if any. following: the lines after it, as far as they are known.
+    """
+    first, *rest = following
+    width = max(map(len, (first, *before, *rest[:1])))
+    is_full = len(line.rstrip()) + 1 + len(first.partition(" ")[0]) > width and len(first) >= _NARROWEST
+    return is_full and any(one.lstrip()[:1].islower() for one in (line, *rest[:1]))
 
 
 def is_code(line: str) -> bool:

@@ -41,7 +41,7 @@ def heading(sentence: Sentence) -> Heading | None:
     """The heading that this sentence is, by its marks or by standing alone; None for text, list items and entries."""
     text = sentence.text.strip()
     own_line = sentence.gap is None or "\n" in sentence.gap
-    if not own_line or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
+    if not own_line or sentence.is_code or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
         return None
     if (marked := _MARKED.fullmatch(text)) is not None and marked[2]:
         return Heading(marked[2], len(marked[1]))

@@ -24,7 +24,8 @@ MAX_GAP = 64
 MAX_FENCED = 400
 """Lines after which a code fence counts as closed: one that was never closed must not hide the rest of a document."""
 
-_SPACE = re.compile(r"\s*")
+# Joined files have byte-order marks in the middle.
+_SPACE = re.compile(r"[\s\ufeff]*")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class SentenceSplitter:
         self._line, self.page, self.place = 1, 1, 0
         self._gap: str | None = None
         self._broken = False
+        self._is_spaced = False  # True if white space followed the last end mark
         self._fenced = 0  # lines of fenced code that may still come
 
     def feed(self, text: str, offsets: NDArray[np.int64]) -> list[Sentence]:
@@ -116,6 +118,8 @@ class SentenceSplitter:
         self._advance(stop)
         self._gap = ""
         self._skip_space()
+        if END.search(text):
+            self._is_spaced = self._gap != ""
         return sentence
 
     def _mind_fences(self, text: str) -> None:
@@ -146,11 +150,11 @@ class SentenceSplitter:
             return is_line_break
         if is_line_break:
             return line_break_ends(self._text, self._at, match.start(), self._indent, final)
-        return end_mark_ends(self._text, self._at, match, self._indent, final)
+        return end_mark_ends(self._text, self._at, match, self._indent, final, self._is_spaced)
 
     @property
     def _indent(self) -> str | None:
         """The white space before the open sentence on its line; None if it does not begin a line."""
         if self._gap is None:
             return ""
-        return self._gap.rpartition("\n")[2] if "\n" in self._gap else None
+        return self._gap.rpartition("\n")[2].lstrip("\ufeff") if "\n" in self._gap else None

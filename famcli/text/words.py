@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 # `\w` has no combining marks, without which most scripts of India and decomposed Latin letters fall apart. All marks
 # stand before the plane of emoji, but for variation selectors, which are invisible.
-_MARKS = "".join(filter(lambda one: unicodedata.category(one)[0] == "M", map(chr, range(0x300, 0x1F000))))
-_LETTERS = rf"[^\W_]++(?:[{_MARKS}]++[^\W_]*+)*+"
+MARKS = "".join(filter(lambda one: unicodedata.category(one)[0] == "M", map(chr, range(0x300, 0x1F000))))
+_LETTERS = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
 # Soft hyphens, zero-width and directional characters, variation selectors: nothing that a reader sees.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 _LINE_END = r"(?P<hyphen>[-\u00ad\u2010])[ \t\f]*(?:\r\n?|\n)[ \t\f]*(?=(?P<after>[^\W\d_]))"
-_LINE_END_HYPHEN = re.compile(rf"(?P<before>[^\W\d_][{_MARKS}]*){_LINE_END}")
+_LINE_END_HYPHEN = re.compile(rf"(?P<before>[^\W\d_][{MARKS}]*){_LINE_END}")
 _DIVIDED = re.compile(rf"(?<![^\W_])(?P<first>{_LETTERS}){_LINE_END}(?P<second>{_LETTERS})")
 # Vowel points and the like, which Hebrew and Arabic are mostly written without.
 _OPTIONAL = re.compile(
@@ -54,6 +54,12 @@ def plain_spelling(text: str) -> str:
     """`text` as NFC, without invisible characters, and with the words that a line's end divides in one piece."""
     text = _LINE_END_HYPHEN.sub(_joined, text)
     return text if text.isascii() else unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+
+
+def num_letters(text: str) -> int:
+    """Letters and the marks on them."""
+    # Without its marks half of a line of Hindi would not be letters.
+    return sum(one.isalpha() or unicodedata.category(one)[0] == "M" for one in text)
 
 
 def num_words(text: str) -> int:

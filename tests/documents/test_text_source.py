@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import io
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from famcli.errors import DocumentError, UsageError
 GERMAN = "Die Straße war für größere Fahrzeuge gesperrt, während Bürger müde lächelten.\n"
 RUSSIAN = "Все люди рождаются свободными и равными в своем достоинстве и правах.\n"
 JAPANESE = "これは日本語の文章です。東京は大きい都市です。人間は自由です。\n"
+
+
+def with_newlines(text: str) -> str:
+    """`text` with a newline in the place of every carriage return that no newline follows."""
+    return re.sub(r"\r(?!\n)", "\n", text)
+
+
 SAMPLES = {"latin-1": "Größe äéß\r\n", "euc_kr": "모든 인간은 a\n", "hz": "中国 abc 北京\n"}
 PARTS = [
     b"a",
@@ -85,7 +93,7 @@ def test_utf8_is_what_python_decodes_however_it_arrives(content: bytes, portions
     whole, at_once = read(piped(content, encoding="utf-8"))
     document = piped(content, portions, encoding="utf-8")
     text, pieces = read(document)
-    expected = content.decode("utf-8", "replace")
+    expected = with_newlines(content.decode("utf-8", "replace"))
     assert text == whole == expected
     assert offsets_of(pieces) == offsets_of(at_once)
     assert document.bytes_read == len(content)
@@ -101,7 +109,7 @@ def test_a_byte_order_mark_settles_the_encoding_and_is_no_text(encoding: str, te
     if encoding == "utf-16-le" and text.startswith("\0"):
         return  # looks like UTF-32, to everyone
     document = piped(content, portions)
-    assert read(document)[0] == text
+    assert read(document)[0] == with_newlines(text)
     assert (document.encoding, document.num_replaced, document.bytes_read) == (encoding, 0, len(content))
 
 
@@ -207,7 +215,7 @@ def test_binary_data_is_refused_unless_the_encoding_is_named(tmp_path: Path, nam
     for encoding in ("utf-8", "latin-1"):
         with open_source(path, encoding=encoding) as document:
             text, _ = read(document)
-            assert text == content.decode(encoding, "replace")
+            assert text == with_newlines(content.decode(encoding, "replace"))
             assert document.num_replaced == text.count("\ufffd")
             assert (document.num_replaced > 500) == (encoding == "utf-8")
             assert document.bytes_read == len(content)
@@ -219,7 +227,7 @@ def test_a_little_noise_in_a_text_is_replaced_and_counted(noise: bytes, place: i
     document = piped(words[:place] + noise + words[place:], encoding=None)
     text, _ = read(document)
     assert document.encoding == "utf-8"
-    assert text == (words[:place] + noise + words[place:]).decode("utf-8", "replace")
+    assert text == with_newlines((words[:place] + noise + words[place:]).decode("utf-8", "replace"))
 
 
 @pytest.mark.parametrize("content", [b"one\0two\0three\0" * 30, b"abc\0" * 99, bytes(100)])
@@ -228,7 +236,7 @@ def test_nul_bytes_are_ordinary_input(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     for document in (open_source(path), piped(content)):
         with document:
-            assert read(document)[0] == content.decode("utf-8", "replace")
+            assert read(document)[0] == with_newlines(content.decode("utf-8", "replace"))
 
 
 @pytest.mark.parametrize("text", [GERMAN, RUSSIAN, "hello, world", "\u201cQuoted\u201d \u2014 he said.\r\n"])
@@ -259,7 +267,7 @@ def test_memory_files_and_weights_are_refused_with_what_reads_them(tmp_path: Pat
 @given(head=st.text(st.characters(max_codepoint=127), max_size=9), portions=st.lists(st.integers(1, 3), max_size=8))
 def test_a_pipe_settles_at_its_first_character_beyond_ascii(head: str, portions: list[int]) -> None:
     document = piped((head + "é and ☃").encode(), portions)
-    assert read(document)[0] == head + "é and ☃"
+    assert read(document)[0] == with_newlines(head + "é and ☃")
     assert document.encoding == "utf-8"
 
 
@@ -274,7 +282,7 @@ def test_an_unfinished_character_at_the_end_comes_apart() -> None:
 
 
 def test_newlines_and_nul_stay_as_they_are() -> None:
-    assert read(piped(b"a\r\nb\rc\n\0d"))[0] == "a\r\nb\rc\n\0d"
+    assert read(piped(b"a\r\nb\rc\n\0d"))[0] == "a\r\nb\nc\n\0d"
 
 
 def test_empty_inputs(tmp_path: Path) -> None:
@@ -414,3 +422,41 @@ def test_a_disk_that_fails_while_reading() -> None:
 
     with pytest.raises(DocumentError, match="Input/output error"):
         open_source("-", stdin=Broken())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-le", "utf-16-be", "shift_jis"])
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_lone_carriage_return_is_a_newline_of_the_same_width(encoding: str, size: int) -> None:
+    text = "ONE\r\rtwo\r\nthree\r\r\nfour\n\rfive\r"
+    content = text.encode(encoding)
+    document = piped(content, [size] * len(content), encoding=encoding)
+    pieces = list(document.pieces())
+    assert "".join(piece.text for piece in pieces) == "ONE\n\ntwo\r\nthree\n\r\nfour\n\nfive\n"
+    assert pieces[-1].end == len(content)
+    assert b"".join(piece.raw for piece in pieces) == content
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_iso_2022_is_told_by_its_escapes(size: int) -> None:
+    text = "Title: \u6751\u306e\u5546\u4eba\u305f\u3061\u306f\u5ddd\u306e\u307b\u3068\u308a\u3067\u3002\n"
+    document = piped(text.encode("iso2022_jp"), [size] * 1000)
+    assert read(document)[0] == text
+    assert (document.encoding, document.is_guessed) == ("iso2022-jp", True)
+    colours = piped(b"\x1b[31mred\x1b[0m costs \x1b $5", [size] * 100)
+    assert read(colours)[0].startswith("\x1b[31mred")
+    assert not colours.is_guessed
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u4eca\u5929\u5f88\u597d\u3002\u6211\u4eec\u8d70\u5427\n" * 4,
+        "A harbour board met.\n" * 3,
+        "\u0906\u091c \u0935\u0939 \u0906\u092f\u093e\n" * 4,
+    ],
+)
+def test_utf_16_is_told_without_its_mark(encoding: str, text: str) -> None:
+    document = piped(text.encode(encoding))
+    assert read(document)[0] == text
+    assert document.encoding == encoding

@@ -35,6 +35,11 @@ def headings(text: str) -> list[tuple[str, int]]:
         ),
         ("- an item\n- another one\n", []),
         ("The chapter of accidents that followed was long and nobody could say how it would end for them", []),
+        (
+            "### 1. Account Controls\n\nIt begins.\n\n## 2.1. What? Now\n\nIt goes on.",
+            [("1. Account Controls", 3), ("2.1. What? Now", 2)],
+        ),
+        ("# One\n\n```sh\n# Install it\nmake\n```\n\nIt begins.", [("One", 1)]),
         ("", []),
     ],
 )

@@ -56,6 +56,24 @@ def texts(text: str) -> list[str]:
         ("今天很好。我们走吧!他说：「好。」再见", ["今天很好。", "我们走吧!他说：「好。」", "再见"]),
         ("see e.g. Brown et al. Smith", ["see e.g. Brown et al. Smith"]),
         ("a.b.c d.e", ["a.b.c d.e"]),
+        (
+            "The first day was long.Several came late?Nobody asked why.",
+            ["The first day was long.", "Several came late?", "Nobody asked why."],
+        ),
+        (
+            "It was long. A torch.Tensor or asyncio.Queue is made.",
+            ["It was long.", "A torch.Tensor or asyncio.Queue is made."],
+        ),
+        ("See java.util.List and www.Example.Com now.", ["See java.util.List and www.Example.Com now."]),
+        (
+            "It held, see Smith v. Jones, 12 F. Supp. 2d 34 (S.D. Cal. 1999). The end.",
+            ["It held, see Smith v. Jones, 12 F. Supp. 2d 34 (S.D. Cal. 1999).", "The end."],
+        ),
+        ("He was fed. Ann paid in art. Nobody saw.", ["He was fed.", "Ann paid in art.", "Nobody saw."]),
+        (
+            "He saw Jose\u0301. Then Pen\u0303a. Nobody else.",
+            ["He saw Jose\u0301.", "Then Pen\u0303a.", "Nobody else."],
+        ),
         ("  \n\n ", []),
         ("", []),
     ],

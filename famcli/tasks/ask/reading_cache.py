@@ -34,7 +34,7 @@ DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
 # Part of the key: entries of another format are never found, and go when they were not asked for long enough.
-_FORMAT = 2
+_FORMAT = 3
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY = ".making-"
 # A killed process leaves a folder in the making; after a day no reading is still at it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from famcli.text.sentences import Sentence
-from famcli.text.words import compounds, num_words, quotes_are_balanced
+from famcli.text.words import compounds, num_letters, num_words, quotes_are_balanced
 
 MIN_WORDS, MAX_WORDS = 8, 60
 MIN_LETTERS = 0.72  # share of what is not white space; rows of figures have fewer
@@ -64,7 +64,7 @@ def is_quotable(sentence: Sentence) -> bool:
     if not sentence.is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
         return False
     visible = sum(not character.isspace() for character in text)
-    letters = sum(character.isalpha() for character in text)
+    letters = num_letters(text)
     capitals = sum(character.isupper() for character in text)
     if letters < MIN_LETTERS * visible or capitals > MAX_CAPITALS * letters:
         return False
@@ -77,7 +77,7 @@ def is_line(sentence: Sentence) -> bool:
     text = sentence.text
     if not sentence.whole or not 3 <= num_words(text) <= MAX_WORDS or _TABLE_ROW.search(text):
         return False
-    return 4 * sum(map(str.isalpha, text)) >= len(text) and not _BOILERPLATE.search(text)
+    return 4 * num_letters(text) >= len(text) and not _BOILERPLATE.search(text)
 
 
 def context_dependence(text: str) -> float:
