@@ -3,8 +3,8 @@
 In this order: a byte-order mark; UTF-16 if every other byte looks like its high bytes or it makes letters of bytes with
 NUL among them; ISO-2022 by its escapes; UTF-8 if the sample is valid or has at least as many good as bad multi-byte
 sequences; a Latin encoding chosen by its languages' letters, if all bytes are letters or punctuation in cp1252; what
-charset-normalizer finds; UTF-8 again with its invalid bytes replaced, unless they are so many that it is not text. UTF-32
-needs a byte-order mark or to be named. Some NUL bytes are ordinary.
+charset-normalizer finds; UTF-8 again with its invalid bytes replaced, unless they are so many that it is not text.
+UTF-32 needs a byte-order mark or to be named. Some NUL bytes are ordinary.
 """
 
 from __future__ import annotations
