@@ -126,7 +126,7 @@ def fit(adapter: Adapter, config: PretrainedConfig, stored: Mapping[str, StoredT
     wrong, made_for = f"{adapter.folder} is for another checkpoint:", _made_for(adapter)
     fitted: dict[str, tuple[StoredUpdate, Rows | None]] = {}
     for module, update in adapter.updates.items():
-        for parameter, rows in config.family.pieces(f"{module}.weight", config.decoder).items():
+        for parameter, rows in config.family.parameters(f"{module}.weight", config.decoder).items():
             base = stored.get(parameter)
             if base is None:
                 raise CheckpointError(f"{wrong} {name} has no '{shown(module)}'{made_for}")

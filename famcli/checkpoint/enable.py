@@ -16,9 +16,10 @@ from torch import Tensor
 
 from famcli.checkpoint.chat import has_chat_template
 from famcli.checkpoint.folder import beside, checkpoint_folder
+from famcli.checkpoint.locate import memory_status
 from famcli.checkpoint.open import read_rows
 from famcli.checkpoint.save import save_prompt, write_json, writing
-from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
+from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, check_folder
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn.config import DecoderConfig, FamConfig
@@ -61,7 +62,7 @@ def enable(
     folder = checkpoint_folder(path)
     targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
     existing = [target for target in targets if target.exists() or target.is_symlink()]
-    if existing and _has_trained_memory(folder):
+    if existing and memory_status(folder) == "trained":
         raise CheckpointError(
             f"{folder} is enabled and its memory is trained: nothing is to be done; to begin anew, copy the folder and "
             f"remove {SIDECAR_FILE} and {PROMPT_FILE} from the copy"
@@ -78,50 +79,36 @@ def enable(
         notes = (*notes, "summaries will be written: the checkpoint has a chat template; mode extract quotes instead")
     sidecar = Sidecar(fam=fam, memory_trained=False, tasks={"summarize": "write"} if writes else {})
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
-    files = _write(folder, sidecar, prompt)
-    return Enabled(folder, sidecar, files, checked.config.max_positions, seed, notes)
-
-
-def _has_trained_memory(folder: Path) -> bool:
-    """True if the folder's `fam.json` says so; False for one that cannot be read."""
-    try:
-        return read_sidecar(folder).memory_trained
-    except CheckpointError:
-        return False
-
-
-def draw_prompt(embedding: StoredTensor, fam_length: int, seed: int) -> Tensor:
-    """A memory prompt [f, d] (float32) with the statistics of the stored token embeddings [v, d]."""
-    mean, deviation = _statistics(embedding)
-    noise = torch.randn(fam_length, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return (mean + noise * deviation).float()
-
-
-def _statistics(embedding: StoredTensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [d] over the vocabulary, in float64, a few thousand rows at a time."""
-    num_rows, width = embedding.shape
-    total, squares = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
-    for start in range(0, num_rows, _ROWS_AT_ONCE):
-        rows = read_rows(embedding, start, min(start + _ROWS_AT_ONCE, num_rows)).double()
-        total += rows.sum(0)
-        squares += rows.square().sum(0)
-    mean = total / num_rows
-    if not bool(torch.isfinite(squares).all()):
-        raise CheckpointError(f"{embedding.file}: the token embeddings are not finite numbers; fetch the file again")
-    return mean, (squares / num_rows - mean.square()).clamp(min=0).sqrt()
-
-
-def _write(folder: Path, sidecar: Sidecar, prompt: Tensor | None) -> tuple[Path, ...]:
-    """Write `fam.json`, which makes the folder an enabled one, and the prompt if there is one; return the files."""
-    prompt_file, sidecar_file = beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE)
+    prompt_file, sidecar_file = targets
+    # The sidecar makes the folder an enabled one: `writing` moves it last.
     with writing(sidecar_file.parent, "memory") as made:
         if prompt is not None:
             save_prompt(made / prompt_file.name, prompt)
         write_json(made / sidecar_file.name, sidecar.to_json())
     if prompt is None:
         prompt_file.unlink(missing_ok=True)
-        return (sidecar_file,)
-    return prompt_file, sidecar_file
+    files = (sidecar_file,) if prompt is None else targets
+    return Enabled(folder, sidecar, files, checked.config.max_positions, seed, notes)
+
+
+def draw_prompt(embedding: StoredTensor, fam_length: int, seed: int) -> Tensor:
+    """A memory prompt [f, d] (float32) with the statistics of the stored token embeddings [v, d].
+
+    Raises CheckpointError if the embeddings are not finite.
+    """
+    num_rows, width = embedding.shape
+    # In float64, a few thousand rows at a time.
+    total, squares = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+    for start in range(0, num_rows, _ROWS_AT_ONCE):
+        rows = read_rows(embedding, start, min(start + _ROWS_AT_ONCE, num_rows)).double()
+        total += rows.sum(0)
+        squares += rows.square().sum(0)
+    if not bool(torch.isfinite(squares).all()):
+        raise CheckpointError(f"{embedding.file}: the token embeddings are not finite numbers; fetch the file again")
+    mean = total / num_rows
+    deviation = (squares / num_rows - mean.square()).clamp(min=0).sqrt()
+    noise = torch.randn(fam_length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return (mean + noise * deviation).float()
 
 
 # -------------------------------------------------------------------------------------------- the choice of a FamConfig

@@ -119,35 +119,26 @@ class Fields:
 
     def integer(self, key: str, default: int | None = None, *, low: int, high: int) -> int:
         """A whole number in [low, high]."""
-        value = self._value(key, default)
-        # In Python true is an int too.
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(key, f"must be a whole number, it is {_spelled(value)}")
+        value: int = self._typed(key, default, int, "a whole number")
         if not low <= value <= high:
             raise self.wrong(key, f"must be between {low} and {high}, it is {_spelled(value)}")
         return value
 
     def number(self, key: str, default: float | None = None, *, low: float, high: float) -> float:
         """A number in [low, high], which infinity and NaN never are."""
-        value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong(key, f"must be a number, it is {_spelled(value)}")
+        value: float = self._typed(key, default, (int, float), "a number")
         if not low <= value <= high:
             raise self.wrong(key, f"must be between {low:g} and {high:g}, it is {_spelled(value)}")
         return float(value)
 
     def boolean(self, key: str, default: bool | None = None) -> bool:
         """true or false."""
-        value = self._value(key, default)
-        if not isinstance(value, bool):
-            raise self.wrong(key, f"must be true or false, it is {_spelled(value)}")
+        value: bool = self._typed(key, default, bool, "true or false")
         return value
 
     def string(self, key: str, default: str | None = None) -> str:
         """A string."""
-        value = self._value(key, default)
-        if not isinstance(value, str):
-            raise self.wrong(key, f"must be a string, it is {_spelled(value)}")
+        value: str = self._typed(key, default, str, "a string")
         return value
 
     def strings(self, key: str) -> dict[str, str]:
@@ -165,10 +156,14 @@ class Fields:
             raise self.wrong(key, f"must be an object, it is {_spelled(value)}")
         return value
 
-    def _value(self, key: str, default: object) -> Any:
+    def _typed(self, key: str, default: object, kind: type | tuple[type, ...], name: str) -> Any:
+        """The value at `key`, or the default. Raises CheckpointError if it is missing, or not of `kind`."""
         value = self.values.get(key)
         if value is None:
             if default is None:
                 raise self.wrong(key, "is missing", f"add it to {self.path.name}")
             return default
+        # In Python true is an int too.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.wrong(key, f"must be {name}, it is {_spelled(value)}")
         return value

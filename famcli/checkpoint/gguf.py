@@ -51,7 +51,7 @@ GGUF_TYPES: Mapping[int, tuple[str, int, int]] = {
 
 
 @dataclass(frozen=True)
-class Architecture:
+class GgufFamily:
     """How files of one `general.architecture` differ from the family's folders.
 
     family: its `model_type`. interleaved: the rows of queries and keys are interleaved for llama.cpp's rotation.
@@ -97,13 +97,13 @@ def _gemma2(file: GgufFile, config: dict[str, Any]) -> dict[str, Any]:
 
 
 _GEMMA: dict[str, Any] = {"plus_one": True, "mlp_norm": "pre_feedforward_layernorm"}
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture("llama", interleaved=True, settings=_llama),
-    "qwen2": Architecture("qwen2"),
-    "qwen3": Architecture("qwen3"),
-    "phi3": Architecture("phi3", keys={"sliding_window": "attention.sliding_window"}, settings=_phi3),
-    "gemma": Architecture("gemma", plus_one=True),
-    "gemma2": Architecture(
+GGUF_FAMILIES: Mapping[str, GgufFamily] = {
+    "llama": GgufFamily("llama", interleaved=True, settings=_llama),
+    "qwen2": GgufFamily("qwen2"),
+    "qwen3": GgufFamily("qwen3"),
+    "phi3": GgufFamily("phi3", keys={"sliding_window": "attention.sliding_window"}, settings=_phi3),
+    "gemma": GgufFamily("gemma", plus_one=True),
+    "gemma2": GgufFamily(
         "gemma2",
         keys={
             "sliding_window": "attention.sliding_window",
@@ -113,11 +113,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         settings=_gemma2,
         **_GEMMA,
     ),
-    "gemma3": Architecture(
+    "gemma3": GgufFamily(
         "gemma3_text", keys={"sliding_window": "attention.sliding_window"}, settings=_gemma2, **_GEMMA
     ),
-    "olmo2": Architecture("olmo2"),
-    "granite": Architecture(
+    "olmo2": GgufFamily("olmo2"),
+    "granite": GgufFamily(
         "granite",
         interleaved=True,
         keys={
@@ -138,24 +138,24 @@ _SIZES = {
 }
 
 
-def architecture_of(file: GgufFile) -> Architecture:
+def family_of(file: GgufFile) -> GgufFamily:
     """The entry for a file. Raises CheckpointError for an unknown architecture."""
     name = file.architecture
-    if name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if name not in GGUF_FAMILIES:
+        known = ", ".join(GGUF_FAMILIES)
         raise CheckpointError(
             f"{file.path} holds '{shown(name)}', which this famcli does not read from GGUF; known: {known}; a folder "
             "with safetensors may open"
         )
     if _number(file, "expert_count", 0):
         raise CheckpointError(f"{file.path} holds a mixture of experts, which is read from folders only")
-    return ARCHITECTURES[name]
+    return GGUF_FAMILIES[name]
 
 
 def config_values(path: Path) -> dict[str, Any]:
     """The `config.json` of the same network. Raises CheckpointError."""
     file = read_gguf(path)
-    architecture = architecture_of(file)
+    architecture = family_of(file)
     config: dict[str, Any] = {"model_type": architecture.family}
     for key, name in _SIZES.items():
         config[key] = _number(file, name)
@@ -249,7 +249,7 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
     part = found[2]
     if part in _BUFFERS:
         return None
-    inner = architecture_of(file).mlp_norm if part == "ffn_norm" else _INNER.get(part, part)
+    inner = family_of(file).mlp_norm if part == "ffn_norm" else _INNER.get(part, part)
     # Phi-3: gate and up are one tensor, which the converters name after the second.
     if part == "ffn_up" and f"blk.{found[1]}.ffn_gate.weight" not in file.tensors:
         inner = "mlp.gate_up_proj"
@@ -258,7 +258,7 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
 
 def gguf_name(path: Path, name: str) -> str:
     """The file's own name of the tensor that is `name` in a folder of the same family."""
-    parts = {inner: part for part, inner in _INNER.items()} | {architecture_of(read_gguf(path)).mlp_norm: "ffn_norm"}
+    parts = {inner: part for part, inner in _INNER.items()} | {family_of(read_gguf(path)).mlp_norm: "ffn_norm"}
     stem, _, kind = name.rpartition(".")
     outer = {inner: part for part, inner in _OUTER.items()}.get(stem)
     if outer is not None:
@@ -270,10 +270,10 @@ def gguf_name(path: Path, name: str) -> str:
 class GgufTensors:
     """Reads tensors by the names that a folder of the family has, in float32 (or the type they are stored in)."""
 
-    def __init__(self, file: GgufFile) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._file = file = read_gguf(path)
         self._by_name = {tensor_name(file, name): tensor for name, tensor in file.tensors.items()}
-        self._architecture = architecture_of(file)
+        self._family = family_of(file)
 
     def get_tensor(self, name: str) -> Any:
         """A whole tensor of torch's, as the family has it."""
@@ -284,7 +284,7 @@ class GgufTensors:
         if tensor.type in (1, 30):  # exactly what is stored
             values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
         # Gemma multiplies by 1 + weight; the converters store the sum.
-        if self._architecture.plus_one and name.endswith("norm.weight"):
+        if self._family.plus_one and name.endswith("norm.weight"):
             values = values - 1
         # llama.cpp rotates neighbouring dimensions of a head, the family's own code its two halves.
         heads = self._interleaved_heads(name)
@@ -301,7 +301,7 @@ class GgufTensors:
         return torch.from_numpy(values_of(self._file, self._by_name[name], rows))
 
     def _interleaved_heads(self, name: str) -> int:
-        if not self._architecture.interleaved:
+        if not self._family.interleaved:
             return 0
         heads = _number(self._file, "attention.head_count")
         if ".q_proj." in name:
@@ -316,11 +316,6 @@ def declared_tensors(path: Path) -> Iterator[tuple[str, str, int, GgufTensor]]:
         name = tensor_name(file, tensor.name)
         if name is not None:
             yield name, *tensor_bytes(tensor, path), tensor
-
-
-def open_tensors(path: Path) -> GgufTensors:
-    """The tensors of a file. Raises CheckpointError."""
-    return GgufTensors(read_gguf(path))
 
 
 # ------------------------------------------------------------------------------------------------------------ values

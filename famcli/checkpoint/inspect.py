@@ -64,6 +64,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
     fam = sidecar.fam if sidecar else FamConfig().without_memory
     stored = checked.weights_and_prompt(fam)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     prompt, weights = stored.get(PROMPT_NAME), list(checked.weights.values())
     return CheckpointInfo(
         path=folder,
@@ -77,7 +78,7 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         memory_parameters=prod(prompt.shape) if prompt else 0,
         storage=config.storage,
         dtypes=_dtypes(weights),
-        files=_files(folder),
+        files=tuple((path.name, path.stat().st_size) for path in paths if path.is_file()),
         weights_bytes=sum(tensor.num_bytes + (tensor.scale.num_bytes if tensor.scale else 0) for tensor in weights),
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
         memory_bytes=memory_bytes(config.decoder, fam),
@@ -109,11 +110,6 @@ def _bytes(parameter: str, shape: tuple[int, ...], quantize: str) -> int:
     if bits is None:
         return 2 * prod(shape)
     return prod(shape) * bits // 8 + 4 * (shape[0] if bits == 8 else prod(shape) // GROUP_COLUMNS)
-
-
-def _files(folder: Path) -> tuple[tuple[str, int], ...]:
-    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    return tuple((path.name, path.stat().st_size) for path in paths if path.is_file())
 
 
 def _dtypes(weights: list[StoredTensor]) -> dict[str, int]:

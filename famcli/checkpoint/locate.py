@@ -23,7 +23,7 @@ from typing import Any
 
 from famcli.checkpoint.families.table import FAMILIES
 from famcli.checkpoint.folder import beside, read_json_object, shown
-from famcli.checkpoint.gguf import ARCHITECTURES
+from famcli.checkpoint.gguf import GGUF_FAMILIES
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import CheckpointError, FamcliError
 from famcli.tokens import holds_tokenizer
@@ -68,10 +68,12 @@ class HubName:
     def parse(cls, name: str) -> HubName | None:
         """None if `name` cannot be a name of the hub."""
         path, _, revision = name.partition("@")
+        revision = revision or "main"
+        leads_out = ".." in revision.split("/") or revision.startswith("/") or "\\" in revision
         repo, file = "/".join(path.split("/")[:2]), "/".join(path.split("/")[2:])
-        if not _REPO.fullmatch(repo) or (file and not _FILE.fullmatch(file)) or not _is_revision(revision or "main"):
+        if not _REPO.fullmatch(repo) or (file and not _FILE.fullmatch(file)) or leads_out:
             return None
-        return cls(repo, file or None, revision or "main")
+        return cls(repo, file or None, revision)
 
 
 def resolve(
@@ -198,10 +200,6 @@ def cached_path(name: HubName, environ: Mapping[str, str]) -> Path | None:
     return path if name.file else snapshot
 
 
-def _is_revision(revision: str) -> bool:
-    return ".." not in revision.split("/") and not revision.startswith("/") and "\\" not in revision
-
-
 def _snapshot(folder: Path, revision: str) -> Path | None:
     commit = revision
     if not _COMMIT.fullmatch(revision):
@@ -264,10 +262,10 @@ def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
 def listed(name: str, path: Path, where: str) -> ListedModel:
     """The facts of the checkpoint at `path`."""
     family = _family(path)
-    known = family in (ARCHITECTURES if is_gguf(path) else FAMILIES)
+    known = family in (GGUF_FAMILIES if is_gguf(path) else FAMILIES)
     files = [path] if is_gguf(path) else [each for each in path.rglob("*") if each.is_file()]
     size = sum(each.stat().st_size for each in files)
-    return ListedModel(name, path, where, size, family, known, _memory(path), is_complete(path))
+    return ListedModel(name, path, where, size, family, known, memory_status(path), is_complete(path))
 
 
 def _family(path: Path) -> str | None:
@@ -279,7 +277,8 @@ def _family(path: Path) -> str | None:
     return shown(family) if isinstance(family, str) and family else None
 
 
-def _memory(path: Path) -> str | None:
+def memory_status(path: Path) -> str | None:
+    """ "trained" or "untrained"; None for a checkpoint that was not enabled, or whose `fam.json` cannot be read."""
     if not beside(path, SIDECAR_FILE).is_file():
         return None
     try:
@@ -334,7 +333,8 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
     hub = _library(full)
     cache = hub_cache(environ)
     try:
-        _show_progress(progress)
+        utils: Any = import_module("huggingface_hub.utils")
+        (utils.enable_progress_bars if progress else utils.disable_progress_bars)()
         info = hub.HfApi().model_info(name.repo, revision=name.revision, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
         files = wanted_files(name, list(sizes))
@@ -398,11 +398,6 @@ def _library(name: str) -> Any:
     except ImportError as error:
         raise CheckpointError(f"fetching {name} needs the `huggingface_hub` package: install famcli[hf]") from error
     return huggingface_hub
-
-
-def _show_progress(shown: bool) -> None:
-    utils: Any = import_module("huggingface_hub.utils")
-    (utils.enable_progress_bars if shown else utils.disable_progress_bars)()
 
 
 def _is_refusal(error: Exception) -> bool:

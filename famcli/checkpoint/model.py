@@ -85,21 +85,18 @@ def read_generation(folder: Path, tokenizer: Tokenizer) -> GenerationDefaults:
     path = folder / GENERATION_FILE
     fields = Fields(path, read_json_object(path) if path.is_file() else {})
     ends = _ends(tokenizer, _listed_ends(fields))
+    penalty = fields.number("repetition_penalty", 1.0, low=1e-6, high=1e6)
     # Many checkpoints carry a temperature that only counts when sampling is asked for, as with transformers.
     if not fields.boolean("do_sample", False):
-        return GenerationDefaults(ends, repetition_penalty=_penalty(fields))
+        return GenerationDefaults(ends, repetition_penalty=penalty)
     return GenerationDefaults(
         end_ids=ends,
         temperature=fields.number("temperature", 1.0, low=0.0, high=1e6),
         top_k=fields.integer("top_k", 50, low=0, high=_MAX_ID),
         top_p=fields.number("top_p", 1.0, low=1e-9, high=1.0),
         min_p=fields.number("min_p", 0.0, low=0.0, high=1.0 - 1e-9),
-        repetition_penalty=_penalty(fields),
+        repetition_penalty=penalty,
     )
-
-
-def _penalty(fields: Fields) -> float:
-    return fields.number("repetition_penalty", 1.0, low=1e-6, high=1e6)
 
 
 def _listed_ends(fields: Fields) -> list[int]:

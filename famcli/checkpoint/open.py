@@ -188,7 +188,7 @@ def assign_weights(
                     if update is not None:
                         tensor = update.added_to(tensor, dtype)
                     if bits is None:
-                        _assign(network, parameter, tensor.to(device=device, dtype=dtype))
+                        _place(network, parameter, nn.Parameter(tensor.to(device=device, dtype=dtype)))
                     else:
                         _place(network, parameter, quantized_matrix(tensor.to(device), parameter, bits, dtype))
 
@@ -225,16 +225,13 @@ def _copied(declared: StoredTensor) -> Tensor:
     return torch.frombuffer(room, dtype=_FEW_BITS.get(declared.dtype) or DTYPES[declared.dtype]).view(shape)
 
 
-def _assign(network: nn.Module, parameter: str, tensor: Tensor) -> None:
-    owner, _, name = parameter.rpartition(".")
-    setattr(network.get_submodule(owner), name, nn.Parameter(tensor))
-
-
-def _place(network: nn.Module, parameter: str, matrix: QuantizedMatrix) -> None:
+def _place(network: nn.Module, parameter: str, value: nn.Parameter | QuantizedMatrix) -> None:
     owner, _, name = parameter.rpartition(".")
     module = network.get_submodule(owner)
-    delattr(module, name)
-    setattr(module, name, matrix)
+    # A module refuses another module under the name of a parameter.
+    if isinstance(value, QuantizedMatrix):
+        delattr(module, name)
+    setattr(module, name, value)
 
 
 def read_rows(tensor: StoredTensor, start: int, stop: int) -> Tensor:

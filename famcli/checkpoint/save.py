@@ -85,8 +85,15 @@ def save_checkpoint(
     tensors = {name: parameter.detach().cpu() for name, parameter in network.named_parameters()}
     prompt = tensors.pop(PROMPT_NAME, None)
     with writing(target, "checkpoint") as made:
-        weights = {name: _as_stored(name, tensor, dtype, storage) for name, tensor in tensors.items()}
-        sizes = {name: sum(map(_size, parts, parts.values())) for name, parts in weights.items()}
+        weights = {}
+        for name, tensor in tensors.items():
+            bits = bits_of(name, tuple(tensor.shape), "none" if storage == "float" else storage)
+            weights[name] = _in_bits(name, tensor.to(dtype) if bits is None else tensor, bits)
+        # The entry of each tensor in the header is counted generously.
+        sizes = {
+            name: sum(tensor.nbytes + len(key) + _HEADER_BYTES for key, tensor in parts.items())
+            for name, parts in weights.items()
+        }
         _write_weights(made, _shards(sizes, shard_bytes), weights.__getitem__)
         if prompt is not None:
             save_prompt(made / PROMPT_FILE, prompt)
@@ -97,7 +104,10 @@ def save_checkpoint(
         tokenizer.save(made)
         write_json(made / SIDECAR_FILE, sidecar.to_json())
         written = {path.name for path in made.iterdir()}
-    _remove_old_weights(target, written)
+    # Weights of an earlier checkpoint in the same folder would be read.
+    old = [WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, *(path.name for path in target.glob("model-*-of-*.safetensors"))]
+    for file in set(old) - written:
+        (target / file).unlink(missing_ok=True)
     return target
 
 
@@ -184,42 +194,32 @@ def _write_weights(
 def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
     """The names in files of at most `limit` bytes each, in order."""
     shards: list[list[str]] = [[]]
-    left = limit
+    used = 0
     for name, size in sizes.items():
-        if left is not None and limit is not None:
-            if size > left and shards[-1]:
-                shards.append([])
-                left = limit
-            left -= size
+        if limit is not None and used + size > limit and shards[-1]:
+            shards.append([])
+            used = 0
+        used += size
         shards[-1].append(name)
     return shards
 
 
-def _size(name: str, tensor: Tensor) -> int:
-    """Bytes of a tensor in a file, its entry in the header counted generously."""
-    return tensor.nbytes + len(name) + _HEADER_BYTES
-
-
-def _as_stored(name: str, tensor: Tensor, dtype: torch.dtype, storage: str) -> dict[str, Tensor]:
-    """A parameter as it is stored: in `dtype`, or as an int8 matrix and its scale."""
-    if storage == "float" or tensor.dim() != 2:
-        return {name: tensor.to(dtype)}
-    values, scale = to_int8(tensor)
-    return {name: values, name + SCALE_SUFFIX: scale}
-
-
 def _quantized(parameter: str, stored: StoredTensor, to: str) -> dict[str, Tensor]:
-    """A whole stored tensor, quantized if `parameter`, which lies in it, is to be."""
+    """A whole stored tensor, quantized if `parameter`, which it holds, is to be."""
     with opened(stored.file, "pt") as file:
         tensor: Tensor = file.get_tensor(stored.name)
-    bits = bits_of(parameter, stored.shape, to)
+    return _in_bits(stored.name, tensor, bits_of(parameter, stored.shape, to))
+
+
+def _in_bits(name: str, tensor: Tensor, bits: int | None) -> dict[str, Tensor]:
+    """The stored tensors of one matrix in 8 or 4 bits, with its scale; the tensor alone if `bits` is None."""
     if bits is None:
-        return {stored.name: tensor}
+        return {name: tensor}
     if bits == 8:
         values, scale = to_int8(tensor)
-        return {stored.name: values, stored.name + SCALE_SUFFIX: scale}
+        return {name: values, name + SCALE_SUFFIX: scale}
     nibbles, scale, zero = to_int4(tensor)
-    return {stored.name: nibbles, stored.name + SCALE_SUFFIX: torch.stack((scale, zero), dim=-1)}
+    return {name: nibbles, name + SCALE_SUFFIX: torch.stack((scale, zero), dim=-1)}
 
 
 def _copy_others(folder: Path, target: Path) -> None:
@@ -234,14 +234,6 @@ def _copy_others(folder: Path, target: Path) -> None:
     for name in _OTHER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
-
-
-def _remove_old_weights(folder: Path, written: set[str]) -> None:
-    """Remove the weights of an earlier checkpoint in the same folder, so that they are not read."""
-    old = [folder / WEIGHTS_FILE, folder / INDEX_FILE, folder / PROMPT_FILE, *folder.glob("model-*-of-*.safetensors")]
-    for path in old:
-        if path.name not in written:
-            path.unlink(missing_ok=True)
 
 
 Change = Callable[[str, Tensor], Tensor | None]
@@ -422,7 +414,7 @@ def _changed(path: Path, config: PretrainedConfig, change: Change) -> dict[str, 
     with opened(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (not a dict)
             tensor: Tensor = file.get_tensor(name)
-            for parameter, rows in config.family.pieces(name, config.decoder).items():
+            for parameter, rows in config.family.parameters(name, config.decoder).items():
                 if rows is None:
                     new = change(parameter, tensor)
                     tensor = tensor if new is None else new

@@ -21,7 +21,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, check_ropes, read_config
-from famcli.checkpoint.families.table import Pieces, Rows
+from famcli.checkpoint.families.table import ParameterRows, Rows
 from famcli.checkpoint.folder import (
     Fields,
     beside,
@@ -32,7 +32,7 @@ from famcli.checkpoint.folder import (
     read_json_object,
     shown,
 )
-from famcli.checkpoint.gguf import declared_tensors, gguf_name, open_tensors
+from famcli.checkpoint.gguf import GgufTensors, declared_tensors, gguf_name
 from famcli.documents.writing import is_utf8
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, FamConfig, later_switches
@@ -95,7 +95,7 @@ class StoredTensor:
 def opened(path: Path, framework: str = "np") -> Iterator[Any]:
     """An open, memory-mapped weight file; its tensors are torch's for the framework "pt". Raises CheckpointError."""
     if is_gguf(path):
-        yield open_tensors(path)
+        yield GgufTensors(path)
         return
     # Its library is written in Rust and takes the path as a string.
     if not is_utf8(path):
@@ -139,8 +139,8 @@ def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTe
     stored: dict[str, StoredTensor] = {}
     dtypes = _DTYPES_BY_STORAGE[config.storage]
     for path in weight_files(folder):
-        for tensor in headers(path, dtypes, lambda name: bool(_pieces(name, config))):
-            for parameter, rows in _pieces(tensor.name, config).items():
+        for tensor in headers(path, dtypes, lambda name: bool(_parameters_of(name, config))):
+            for parameter, rows in _parameters_of(tensor.name, config).items():
                 if parameter in stored:
                     other = stored[parameter].file.name
                     raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {other} has too")
@@ -148,11 +148,11 @@ def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTe
     return _with_scales(stored) if config.storage != "float" else stored
 
 
-def _pieces(name: str, config: PretrainedConfig) -> Pieces:
+def _parameters_of(name: str, config: PretrainedConfig) -> ParameterRows:
     """The parameters of a stored tensor; a scale's are those of its matrix, by their names with the suffix."""
     if config.storage == "float" or not name.endswith(SCALE_SUFFIX):
-        return config.family.pieces(name, config.decoder)
-    matrix = config.family.pieces(name.removesuffix(SCALE_SUFFIX), config.decoder)
+        return config.family.parameters(name, config.decoder)
+    matrix = config.family.parameters(name.removesuffix(SCALE_SUFFIX), config.decoder)
     return {parameter + SCALE_SUFFIX: rows for parameter, rows in matrix.items()}
 
 

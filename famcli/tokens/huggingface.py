@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from famcli.errors import TokenizerError
 from famcli.tokens.tokenizer import (
     CONFIG_FILE,
     JSON_FILE,
-    AddedToken,
     Ids,
     Offsets,
+    Tokenizer,
     copy_files,
     fingerprint_of,
     parse_object,
@@ -31,7 +30,7 @@ from famcli.tokens.tokenizer import (
 from famcli.tokens.tokenizer_json import StreamingJson, prepare
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(Tokenizer):
     """A byte-level or sentencepiece-like tokenizer.json.
 
     `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. converted: the contents of both files,
@@ -51,13 +50,13 @@ class HuggingFaceTokenizer:
             raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         # Otherwise the library would find control tokens in text.
         self._tokenizer.encode_special_tokens = True
-        self.vocab_size: int = max(self._json.token_bytes, default=-1) + 1
-        self.control_tokens: Mapping[str, AddedToken] = self._json.control_tokens
+        self.vocab_size = max(self._json.token_bytes, default=-1) + 1
+        self.control_tokens = self._json.control_tokens
         self.fingerprint = fingerprint_of(*contents)
         config = parse_object(contents[1], self.path.with_name(CONFIG_FILE)) if len(contents) > 1 else {}
         ids = {name: token.id for name, token in self.control_tokens.items()}
-        self.bos_id: int | None = ids.get(token_name(config, "bos_token") or "")
-        self.eos_id: int | None = ids.get(token_name(config, "eos_token") or "")
+        self.bos_id = ids.get(token_name(config, "bos_token") or "")
+        self.eos_id = ids.get(token_name(config, "eos_token") or "")
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text."""
@@ -85,10 +84,6 @@ class HuggingFaceTokenizer:
     def section_opening(self, text: str) -> str:
         """The same space again, in tokenizers that put one before each part."""
         return self.opening(text) if self._json.opens_each else ""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The concatenated bytes of the ids as UTF-8."""
-        return b"".join(self.token_bytes(token) for token in ids).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """UTF-8 bytes of one id; empty for control tokens, and for unused ids."""

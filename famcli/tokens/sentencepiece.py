@@ -30,6 +30,7 @@ from famcli.tokens.tokenizer import (
     AddedToken,
     Ids,
     Offsets,
+    Tokenizer,
     copy_files,
     fingerprint_of,
     read_bytes,
@@ -41,7 +42,7 @@ from famcli.tokens.tokenizer import (
 SPACE = "\u2581"
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(Tokenizer):
     """A tokenizer.model: byte-pair or unigram, with or without byte fallback and normalisation.
 
     Added tokens of the files beside it are control tokens: text never becomes one. `bos_id` and `eos_id` are those
@@ -60,11 +61,11 @@ class SentencePieceTokenizer:
         except RuntimeError as error:
             raise TokenizerError(f"{self.path} is no sentencepiece model: fetch or copy the file again") from error
         added = [token for token in beside if token.id >= len(model.pieces)]
-        self.vocab_size: int = max([len(model.pieces), *(token.id + 1 for token in added)])
+        self.vocab_size = max([len(model.pieces), *(token.id + 1 for token in added)])
         self.fingerprint = fingerprint_of(content, *(repr(token).encode() for token in added))
-        self.control_tokens: Mapping[str, AddedToken] = _control_tokens(model, beside, added)
-        self.bos_id: int | None = self._named(config, "bos_token", self._processor.bos_id())
-        self.eos_id: int | None = self._named(config, "eos_token", self._processor.eos_id())
+        self.control_tokens = _control_tokens(model, beside, added)
+        self.bos_id = self._named(config, "bos_token", self._processor.bos_id())
+        self.eos_id = self._named(config, "eos_token", self._processor.eos_id())
         self._dummy_prefix, self._is_unigram = model.add_dummy_prefix, model.is_unigram
         self._bytes = [_piece_bytes(*piece) for piece in model.pieces]
         self._bytes += [b""] * (self.vocab_size - len(self._bytes))
@@ -109,14 +110,6 @@ class SentencePieceTokenizer:
     def opening(self, text: str) -> str:
         """A space where the model was trained with one in front of every text."""
         return " " if self._dummy_prefix and text else ""
-
-    def section_opening(self, text: str) -> str:
-        """Nothing: sentencepiece puts the space at the beginning of a text only."""
-        return ""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The concatenated bytes of the ids as UTF-8; exactly the text that `encode` was given."""
-        return b"".join(self._bytes[token] for token in ids).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """UTF-8 bytes of one id; empty for control tokens."""

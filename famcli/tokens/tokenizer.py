@@ -56,16 +56,11 @@ class Tokenizer(Protocol):
     fingerprint: hexadecimal sha256 of what defines the tokenizer.
     """
 
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def bos_id(self) -> int | None: ...
-    @property
-    def eos_id(self) -> int | None: ...
-    @property
-    def control_tokens(self) -> Mapping[str, AddedToken]: ...
-    @property
-    def fingerprint(self) -> str: ...
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    control_tokens: Mapping[str, AddedToken]
+    fingerprint: str
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text: nothing added in front, no BOS, no EOS, no control tokens."""
@@ -81,15 +76,15 @@ class Tokenizer(Protocol):
 
     def opening(self, text: str) -> str:
         """The text that the tokenizer puts before one that begins with `text`: usually nothing, in some a space."""
-        ...
+        return ""
 
     def section_opening(self, text: str) -> str:
         """The text that it puts before a part of a prompt that follows a control token: usually nothing."""
-        ...
+        return ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`. Control tokens are empty, invalid UTF-8 becomes U+FFFD."""
-        ...
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that `token` stands for; a text is their concatenation."""
@@ -204,12 +199,12 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
 _CONTENT = b"256 bytes, then bos\n"
 
 
-class ByteTokenizer:
+class ByteTokenizer(Tokenizer):
     """Ids 0 to 255 are bytes, 256 begins a text."""
 
     vocab_size = 257
-    bos_id: int | None = 256
-    eos_id: int | None = None
+    bos_id = 256
+    eos_id = None
 
     def __init__(self) -> None:
         self.control_tokens = {"<s>": AddedToken("<s>", 256)}
@@ -223,16 +218,6 @@ class ByteTokenizer:
         """One id per UTF-8 byte; the bytes of a character all end where it ends."""
         raw = np.frombuffer(without_surrogates(text).encode(), dtype=np.uint8)
         return raw.astype(np.int32), np.cumsum((raw & 0xC0) != 0x80, dtype=np.int64)
-
-    def opening(self, text: str) -> str:
-        """Empty: this tokenizer puts nothing before a text."""
-        return ""
-
-    section_opening = opening
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The bytes as UTF-8, invalid ones as U+FFFD."""
-        return bytes(token for token in ids if token < 256).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
         """The byte itself; nothing for the token that begins a text."""

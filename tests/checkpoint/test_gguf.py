@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from famcli.checkpoint.enable import enable
-from famcli.checkpoint.gguf import GGUF_TYPES, open_tensors
+from famcli.checkpoint.gguf import GGUF_TYPES, GgufTensors
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, FamcliError
@@ -161,7 +161,7 @@ def test_k_quants(kind: gguf.GGMLQuantizationType, scalar: Any, tmp_path: Path) 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    found = open_tensors(tmp_path / "k.gguf").get_tensor("model.embed_tokens.weight")
+    found = GgufTensors(tmp_path / "k.gguf").get_tensor("model.embed_tokens.weight")
     assert found.shape == (2, 256)
     for row, block in zip(found.tolist(), blocks, strict=True):
         assert row == pytest.approx(scalar(block.tobytes()))
@@ -182,7 +182,7 @@ def test_every_kind_of_block_is_read_as_the_package_does(number: int, tmp_path: 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    tensors = open_tensors(tmp_path / "one.gguf")
+    tensors = GgufTensors(tmp_path / "one.gguf")
     with np.errstate(all="ignore"):
         expected = gguf.dequantize(rows, kind)
         np.testing.assert_array_equal(tensors.get_tensor("model.embed_tokens.weight"), expected)

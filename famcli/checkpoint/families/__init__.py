@@ -4,8 +4,8 @@ All families run in one network (`famcli.nn`), whose `DecoderConfig` has a switc
 add a family that needs no new switch, edit table.py:
 
 1. Write a function `_myfamily(fields) -> Switches`. It returns the fields of `DecoderConfig` in which the family
-   differs from Llama, such as `{"rope": read.rope(fields), "query_key_norm": "head"}`; the sizes are read for you.
-   `fields` checks type and range of each key of `config.json`; fields.py has readers for what families share.
+   differs from Llama, such as `{"rope": shared.rope(fields), "query_key_norm": "head"}`; the sizes are read for you.
+   `fields` checks type and range of each key of `config.json`; shared.py has readers for what families share.
 2. If its weights are not named as Llama's are, write a map `myfamily_names(name, config)` from a stored tensor's name
    to the parameters in it (`phi3_names` cuts a fused tensor into rows, `mixtral_names` only renames).
 3. Add `Family("model_type", _myfamily, myfamily_names, defaults)` to `_ENTRIES`. `defaults` are the values that
@@ -13,5 +13,5 @@ add a family that needs no new switch, edit table.py:
 4. Add a case to tests/nn/families.py: a tiny random checkpoint is then compared with `transformers`, logits and all.
 
 A family with a new feature first needs a switch in `DecoderConfig`, at rest by default, so that fingerprints of older
-checkpoints stay as they are. GGUF files of the family need an entry in gguf.py's `ARCHITECTURES`.
+checkpoints stay as they are. GGUF files of the family need an entry in gguf.py's `GGUF_FAMILIES`.
 """

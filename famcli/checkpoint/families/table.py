@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from famcli.checkpoint.families import fields as read
+from famcli.checkpoint.families import shared
 from famcli.checkpoint.folder import Fields
 from famcli.nn.config import DecoderConfig, ExpertConfig, RopeConfig
 
@@ -42,21 +42,21 @@ class Rows:
         return self.period * self.groups
 
 
-Pieces = Mapping[str, Rows | None]
+ParameterRows = Mapping[str, Rows | None]
 """The network's parameters in a stored tensor, with their rows of it; None is the whole tensor."""
 
-NameMap = Callable[[str, DecoderConfig], Pieces]
+NameMap = Callable[[str, DecoderConfig], ParameterRows]
 
 _ROTARY_BUFFER = re.compile(r".*\brotary_emb\.inv_freq")
 
 
-def same_names(name: str, config: DecoderConfig) -> Pieces:
+def same_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Llama's names, which are those of the parameters."""
     # Old files hold rotary buffers too, which are computed here.
     return {} if _ROTARY_BUFFER.fullmatch(name) else {name: None}
 
 
-def phi3_names(name: str, config: DecoderConfig) -> Pieces:
+def phi3_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Queries, keys and values lie one after the other in one tensor, gate and up in another."""
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     inner = config.intermediate_size
@@ -69,7 +69,7 @@ def phi3_names(name: str, config: DecoderConfig) -> Pieces:
     return same_names(name, config)
 
 
-def gpt_neox_names(name: str, config: DecoderConfig) -> Pieces:
+def gpt_neox_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Pythia's own names. Each head's query, key and value lie one after the other in one tensor."""
     if name in _NEOX_OUTER:
         return {_NEOX_OUTER[name]: None}
@@ -101,7 +101,7 @@ _NEOX_INNER = {
 }
 
 
-def mixtral_names(name: str, config: DecoderConfig) -> Pieces:
+def mixtral_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Experts' matrices are numbered: w1 is the gate, w2 down, w3 up."""
     name = name.replace(".block_sparse_moe.", ".mlp.")
     if found := re.fullmatch(r"(.+\.experts\.\d+)\.(w[123])\.weight", name):
@@ -110,7 +110,7 @@ def mixtral_names(name: str, config: DecoderConfig) -> Pieces:
     return same_names(name, config)
 
 
-def gemma3_names(name: str, config: DecoderConfig) -> Pieces:
+def gemma3_names(name: str, config: DecoderConfig) -> ParameterRows:
     """The text part of a checkpoint that reads images too; the vision part is skipped."""
     if re.match(r"(model\.)?(vision_tower|multi_modal_projector)\.", name):
         return {}
@@ -120,7 +120,7 @@ def gemma3_names(name: str, config: DecoderConfig) -> Pieces:
     return same_names(name.removeprefix("language_model."), config)
 
 
-def _consecutive(counts: Mapping[str, int]) -> Pieces:
+def _consecutive(counts: Mapping[str, int]) -> ParameterRows:
     """Parameters of so many rows each, one after the other in one tensor."""
     ends = list(accumulate(counts.values()))
     starts = [0, *ends]
@@ -134,14 +134,14 @@ def _consecutive(counts: Mapping[str, int]) -> Pieces:
 class Family:
     """One entry: name is the `model_type` of `config.json`.
 
-    switches: the fields of DecoderConfig in which the family differs from Llama. pieces: the parameters in a stored
+    switches: the fields of DecoderConfig in which the family differs from Llama. parameters: of a stored
     tensor. defaults: values of `config.json` keys that are absent (null stays null). inner: the key of the text part's
     configuration, in checkpoints that read more than text.
     """
 
     name: str
     switches: Callable[[Fields], Switches]
-    pieces: NameMap = same_names
+    parameters: NameMap = same_names
     defaults: Mapping[str, Any] = field(default_factory=dict)
     inner: str | None = None
 
@@ -154,33 +154,33 @@ class Family:
             values |= fields.mapping(self.inner) or {}
             values["tie_word_embeddings"] = fields.boolean("tie_word_embeddings", values["tie_word_embeddings"])
         fields = Fields(fields.path, values)
-        return DecoderConfig(**(read.sizes(fields) | self.switches(fields)))
+        return DecoderConfig(**(shared.sizes(fields) | self.switches(fields)))
 
 
 def _llama(fields: Fields) -> Switches:
-    read.refuse_partial(fields)
+    shared.refuse_partial(fields)
     biases = {key: fields.boolean(key, False) for key in ("attention_bias", "mlp_bias")}
-    return {"rope": read.rope(fields), **biases}
+    return {"rope": shared.rope(fields), **biases}
 
 
 def _mistral(fields: Fields) -> Switches:
-    return {"rope": read.rope(fields)} | read.window_everywhere(fields)
+    return {"rope": shared.rope(fields)} | shared.window_everywhere(fields)
 
 
 def _mixtral(fields: Fields) -> Switches:
-    mixture = ExpertConfig(**read.experts(fields, "num_local_experts", "intermediate_size"))
-    return {"rope": read.rope(fields, 1e6), "experts": mixture} | read.window_everywhere(fields)
+    mixture = ExpertConfig(**shared.experts(fields, "num_local_experts", "intermediate_size"))
+    return {"rope": shared.rope(fields, 1e6), "experts": mixture} | shared.window_everywhere(fields)
 
 
 def _qwen2(fields: Fields) -> Switches:
     first = fields.integer("max_window_layers", 28, low=0, high=1 << 20)
     # The first max_window_layers layers see everything.
-    upper = tuple(range(min(first, read.num_layers(fields)), read.num_layers(fields)))
+    upper = tuple(range(min(first, shared.num_layers(fields)), shared.num_layers(fields)))
     return {
-        "rope": read.rope(fields),
+        "rope": shared.rope(fields),
         "attention_bias": True,
         "output_bias": False,
-    } | read.window_by_layer(fields, upper, used=_uses_window(fields))
+    } | shared.window_by_layer(fields, upper, used=_uses_window(fields))
 
 
 def _qwen3(fields: Fields) -> Switches:
@@ -190,18 +190,18 @@ def _qwen3(fields: Fields) -> Switches:
 
 def _qwen3_moe(fields: Fields) -> Switches:
     switches: Switches = {
-        "rope": read.rope(fields),
+        "rope": shared.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         "query_key_norm": "head",
-    } | read.window_everywhere(fields, used=_uses_window(fields))
+    } | shared.window_everywhere(fields, used=_uses_window(fields))
     count = "num_experts" if fields.values.get("num_experts") is not None else "num_local_experts"
-    step = fields.integer("decoder_sparse_step", 1, low=1, high=read.MAX_LAYERS)
+    step = fields.integer("decoder_sparse_step", 1, low=1, high=shared.MAX_LAYERS)
     # Only every decoder_sparse_step-th layer has experts.
-    dense = {i for i in range(read.num_layers(fields)) if (i + 1) % step} | set(
-        read.layer_numbers(fields, "mlp_only_layers")
+    dense = {i for i in range(shared.num_layers(fields)) if (i + 1) % step} | set(
+        shared.layer_numbers(fields, "mlp_only_layers")
     )
     mixture = ExpertConfig(
-        **read.experts(fields, count, "moe_intermediate_size"),
+        **shared.experts(fields, count, "moe_intermediate_size"),
         normalize=fields.boolean("norm_topk_prob", False),
         dense_layers=tuple(sorted(dense)),
     )
@@ -216,9 +216,9 @@ def _gemma(fields: Fields) -> Switches:
     if fields.boolean("use_bidirectional_attention", False):
         raise fields.wrong("use_bidirectional_attention", "is true: such a network reads no stream")
     key = "hidden_activation" if fields.values.get("hidden_activation") is not None else "hidden_act"
-    act = read.activation(fields, key)
+    act = shared.activation(fields, key)
     return {
-        "rope": read.rope(fields),
+        "rope": shared.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         # The first checkpoints say gelu and were trained with its approximation by tanh.
         "activation": "gelu_tanh" if act == "gelu" else act,
@@ -229,29 +229,29 @@ def _gemma(fields: Fields) -> Switches:
 
 def _gemma2(fields: Fields) -> Switches:
     # Gemma 2 alternates, beginning with a window.
-    evens = tuple(range(0, read.num_layers(fields), 2))
+    evens = tuple(range(0, shared.num_layers(fields), 2))
     return (
         _gemma(fields)
         | {
-            "activation": read.activation(fields, "hidden_activation"),
+            "activation": shared.activation(fields, "hidden_activation"),
             "norm_place": "around",
             "attention_scale": fields.number("query_pre_attn_scalar", 256, low=1e-6, high=1e9) ** -0.5,
-            "attention_softcap": read.softcap(fields, "attn_logit_softcapping"),
-            "logits_softcap": read.softcap(fields, "final_logit_softcapping"),
+            "attention_softcap": shared.softcap(fields, "attn_logit_softcapping"),
+            "logits_softcap": shared.softcap(fields, "final_logit_softcapping"),
         }
-        | read.window_by_layer(fields, evens)
+        | shared.window_by_layer(fields, evens)
     )
 
 
 def _gemma3(fields: Fields) -> Switches:
     every = fields.integer("sliding_window_pattern", 6, low=1, high=1 << 20)
     # Every sixth layer sees everything.
-    lower = tuple(i for i in range(read.num_layers(fields)) if (i + 1) % every)
+    lower = tuple(i for i in range(shared.num_layers(fields)) if (i + 1) % every)
     switches = (
         _gemma2(fields)
         # Gemma 3 does not use the cap, even where the file gives one.
         | {"query_key_norm": "head", "attention_softcap": None}
-        | read.window_by_layer(fields, lower)
+        | shared.window_by_layer(fields, lower)
     )
     wide, near = _gemma3_ropes(fields)
     return switches | {"rope": wide} | ({"local_rope": near} if switches.get("local_layers") else {})
@@ -265,12 +265,14 @@ def _gemma3_ropes(fields: Fields) -> tuple[RopeConfig, RopeConfig]:
     near = nested.mapping("sliding_attention") or {}
     theta = fields.number("rope_local_base_freq", 10000.0, low=1.0, high=1e15)
     near = {"rope_theta": theta} | near
-    return read.one_rope(fields, Fields(fields.path, wide), 1e6), read.one_rope(fields, Fields(fields.path, near), 1e4)
+    return shared.one_rope(fields, Fields(fields.path, wide), 1e6), shared.one_rope(
+        fields, Fields(fields.path, near), 1e4
+    )
 
 
 def _phi3(fields: Fields) -> Switches:
-    head_dim = read.sizes(fields)["head_dim"]
-    rope = read.rope(fields)
+    head_dim = shared.sizes(fields)["head_dim"]
+    rope = shared.rope(fields)
     if rope.scaling is not None:
         kind = rope.scaling["rope_type"]
         # All three are names that files give to the same scaling.
@@ -279,12 +281,12 @@ def _phi3(fields: Fields) -> Switches:
         trained = fields.integer("original_max_position_embeddings", 4096, low=1, high=1 << 40)
         scaling = dict(rope.scaling) | {"rope_type": "longrope", "original_max_position_embeddings": trained}
         rope = replace(rope, scaling=scaling)
-    switches: Switches = {"rope": rope, "rotary_dim": read.rotary_dim(fields, head_dim)}
-    return switches | read.window_everywhere(fields)
+    switches: Switches = {"rope": rope, "rotary_dim": shared.rotary_dim(fields, head_dim)}
+    return switches | shared.window_everywhere(fields)
 
 
 def _smollm3(fields: Fields) -> Switches:
-    count = read.num_layers(fields)
+    count = shared.num_layers(fields)
     every = fields.integer("no_rope_layer_interval", 4, low=1, high=1 << 20)
     rotated = fields.values.get("no_rope_layers")
     if rotated is None:
@@ -292,17 +294,17 @@ def _smollm3(fields: Fields) -> Switches:
     if not isinstance(rotated, list) or len(rotated) < count:
         raise fields.wrong("no_rope_layers", f"must say for each of the {count} layers whether it is rotated")
     unrotated = tuple(i for i in range(count) if not rotated[i])
-    windows = read.window_by_layer(fields, unrotated, used=_uses_window(fields))
-    return _llama(fields) | {"rope": read.rope(fields, 2e6), "unrotated_layers": unrotated} | windows
+    windows = shared.window_by_layer(fields, unrotated, used=_uses_window(fields))
+    return _llama(fields) | {"rope": shared.rope(fields, 2e6), "unrotated_layers": unrotated} | windows
 
 
 def _gpt_neox(fields: Fields) -> Switches:
-    sizes = read.sizes(fields)
+    sizes = shared.sizes(fields)
     theta = fields.number("rotary_emb_base", 10000.0, low=1.0, high=1e15)
     share = fields.number("rotary_pct", 0.25, low=0.0, high=1.0)
     return {
-        "rope": read.rope(fields, theta),
-        "rotary_dim": read.rotary_dim(fields, sizes["head_dim"], share),
+        "rope": shared.rope(fields, theta),
+        "rotary_dim": shared.rotary_dim(fields, sizes["head_dim"], share),
         "norm": "layer",
         "norm_eps": fields.number("layer_norm_eps", 1e-5, low=0.0, high=1.0),
         "num_key_value_heads": sizes["num_heads"],
@@ -315,7 +317,7 @@ def _gpt_neox(fields: Fields) -> Switches:
 
 def _olmo2(fields: Fields) -> Switches:
     return {
-        "rope": read.rope(fields),
+        "rope": shared.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         "norm_place": "after",
         "query_key_norm": "all",
@@ -324,10 +326,10 @@ def _olmo2(fields: Fields) -> Switches:
 
 def _granite(fields: Fields) -> Switches:
     return _llama(fields) | {
-        "embedding_scale": read.factor(fields, "embedding_multiplier"),
-        "residual_scale": read.factor(fields, "residual_multiplier"),
-        "logits_scale": read.factor(fields, "logits_scaling"),
-        "attention_scale": read.factor(fields, "attention_multiplier"),
+        "embedding_scale": shared.factor(fields, "embedding_multiplier"),
+        "residual_scale": shared.factor(fields, "residual_multiplier"),
+        "logits_scale": shared.factor(fields, "logits_scaling"),
+        "attention_scale": shared.factor(fields, "attention_multiplier"),
     }
 
 
