@@ -29,7 +29,8 @@ _PROGRAM = Path(__file__).with_name("chat_program.py")
 # that cannot bound the first.
 _LIMITS = {"seconds": 5, "bytes": 1 << 30, "chars": 1 << 20}
 _CLOCK_SECONDS = 60
-_MAX_TIMES = 8  # that a template may write one message
+# A template that writes one message more often than this would blow up the prompt.
+_MAX_TIMES = 8
 _ENDLESS = "it takes too long, or too much memory"
 # Each message is rendered as a placeholder between two spaces that no template writes: where such a space is gone, the
 # template strips the message on that side.
@@ -67,7 +68,8 @@ class ChatTemplate:
         place, times = 0, [0] * len(messages)
         for found in _PLACEHOLDER.finditer(rendered):
             index = int(found[2])
-            if index >= len(messages):  # the template's own text
+            # No message has this number: the template spelled the placeholder itself.
+            if index >= len(messages):
                 continue
             text = messages[index].content
             text = text if found[1] else text.lstrip()
@@ -152,7 +154,8 @@ def _find(folder: Path) -> tuple[Path, str] | None:
         return path, read_bytes(path).decode("utf-8", errors="replace")
     for path in (folder / TEMPLATE_JSON, folder / CONFIG_FILE):
         source = _json_object(path).get("chat_template")
-        if isinstance(source, list):  # several, by name
+        # Some checkpoints bring several templates, by name.
+        if isinstance(source, list):
             by_name = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
             source = by_name.get("default")
         if isinstance(source, str):

@@ -58,11 +58,13 @@ def _limit(seconds: int, num_bytes: int) -> None:
     """Limit this process, where the system can: processor time, memory, and no files at all."""
     try:
         import resource
-    except ImportError:  # Windows: the parent's clock is left
+    except ImportError:
+        # Windows has no such limits: there the parent's clock ends an endless template.
         return
     limits = {"RLIMIT_CPU": seconds, "RLIMIT_AS": num_bytes, "RLIMIT_FSIZE": 0, "RLIMIT_CORE": 0}
     for name, limit in limits.items():
-        with suppress(OSError, ValueError):  # a lower one is set already
+        # A lower limit may be set already.
+        with suppress(OSError, ValueError):
             resource.setrlimit(getattr(resource, name), (limit, limit))
 
 
@@ -75,7 +77,8 @@ def main() -> None:
         answer = {"text": text} if len(text) <= order["chars"] else {"error": f"it writes {len(text):,} characters"}
     except MemoryError:
         answer = {"error": f"it takes more than {order['bytes'] >> 20} MiB of memory"}
-    except Exception as error:  # a stranger's program can raise anything
+    except Exception as error:
+        # A stranger's program can raise anything.
         answer = {"error": str(error)[:_MAX_REASON] or type(error).__name__}
     json.dump(answer, sys.stdout)
 

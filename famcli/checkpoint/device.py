@@ -82,4 +82,5 @@ def keep_freed_memory() -> None:
         libc.mallopt(_TRIM_THRESHOLD, 256 << 20)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
+# Parameters of mallopt(3).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3

@@ -28,7 +28,8 @@ DEFAULT_BLOCK_SIZE = 1024
 DEFAULT_SEGMENTS = 3
 DEFAULT_FAM_LENGTH = 64
 DEFAULT_SINKS = 4
-_MOST_SEGMENTS = 8  # that are chosen so that a sliding window of the decoder's own fits
+# More are never chosen to hold a sliding window: each segment costs attention time.
+_MOST_SEGMENTS = 8
 _ROWS_AT_ONCE = 4096
 
 

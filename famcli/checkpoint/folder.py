@@ -16,6 +16,8 @@ from typing import Any
 from famcli.errors import CheckpointError, UsageError
 from famcli.tokens.gguf_file import is_gguf
 
+_SHOWN_CHARS = 60
+
 
 def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
     """`path` as the folder of a checkpoint, or its GGUF file. Raises CheckpointError when it is missing or neither."""
@@ -65,9 +67,6 @@ def check_links(folder: Path) -> None:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_symlink() and (path.suffix in {".json", ".safetensors"} or path.stem.startswith("tokenizer")):
             inside(folder, path)
-
-
-_SHOWN_CHARS = 60
 
 
 def read_json_object(path: Path, *, max_bytes: int = 1 << 20) -> dict[str, Any]:

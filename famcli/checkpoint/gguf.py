@@ -281,7 +281,8 @@ class GgufTensors:
 
         tensor = self._by_name[name]
         values = torch.from_numpy(values_of(self._file, tensor))
-        if tensor.type in (1, 30):  # exactly what is stored
+        # float16 and bfloat16 stay as they are stored, so that they can be used without a copy in float32.
+        if tensor.type in (1, 30):
             values = values.to(torch.float16 if tensor.type == 1 else torch.bfloat16)
         # Gemma multiplies by 1 + weight; the converters store the sum.
         if self._family.plus_one and name.endswith("norm.weight"):

@@ -40,6 +40,11 @@ Fetch = Callable[["HubName", Mapping[str, str]], object]
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE = re.compile(r"[\w.-]+\.gguf")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+_WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")
+_UNWANTED = ("consolidated*", "*.fam.safetensors")  # the same weights in another layout
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,8 @@ def is_complete(path: Path) -> bool:
         named = json.loads(index.read_bytes())["weight_map"].values()
         return all((path / name).is_file() for name in named)
     except (ValueError, KeyError, AttributeError, TypeError):
-        return True  # opening it will say what is wrong
+        # What is wrong with the index is said when the checkpoint is opened.
+        return True
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:
@@ -287,13 +293,6 @@ def memory_status(path: Path) -> str | None:
         return None
 
 
-OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-_WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")
-_UNWANTED = ("consolidated*", "*.fam.safetensors")  # the same weights in another layout
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_SHOWN = 12
-
-
 @dataclass(frozen=True)
 class Pulled:
     """A checkpoint in the cache. num_bytes: of its files. commit: of the revision. checked: the hub was asked whether
@@ -343,7 +342,8 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
         )
     except CheckpointError:
         raise
-    except Exception as error:  # of the library, of its HTTP client, or of the system: there is no common base
+    except Exception as error:
+        # Errors of the library, its HTTP client and the system have no common base.
         if here is not None and info is None and not _is_refusal(error):
             return here
         raise CheckpointError(_explained(full, name, error)) from error

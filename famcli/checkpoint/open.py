@@ -4,7 +4,7 @@ Everything that a folder declares is checked before memory is taken for its weig
 CheckpointError. Nothing is unpickled, and no file outside the folder is read.
 
 A weight that is used as it is stored is a part of the mapped file. A weight that must be converted (to another type or
-device, from rows that lie apart, to fewer bits) is made from a copy of that tensor alone: if it were mapped, its pages
+device, from rows that are apart, to fewer bits) is made from a copy of that tensor alone: if it were mapped, its pages
 would stay in memory beside the converted tensor for as long as any other tensor of the file is used.
 """
 
@@ -47,6 +47,10 @@ from famcli.nn import DecoderConfig, FamConfig, Network, make_network
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.lora import LowRank
 from famcli.tokens.gguf_file import is_gguf
+
+# Linux takes no more of a larger request than the disk's read-ahead.
+_ASKED_AT_ONCE = 128 << 10
+_FEW_BITS = {"int8": torch.int8, "int4": torch.uint8}
 
 
 def open_model(
@@ -144,10 +148,6 @@ def _overridden(sidecar: Sidecar, settings: Mapping[str, Any]) -> Sidecar:
         raise UsageError(f"the options do not fit this checkpoint: {error}") from error
 
 
-_ASKED_AT_ONCE = 128 << 10  # Linux takes no more of a larger request than the disk's read-ahead
-_FEW_BITS = {"int8": torch.int8, "int4": torch.uint8}
-
-
 def assign_weights(
     network: nn.Module,
     stored: Mapping[str, StoredTensor],
@@ -171,7 +171,8 @@ def assign_weights(
             threading.Thread(target=_read_ahead, args=(path,), daemon=True).start()
         with opened(path, "pt") as file:
             for _, parameters in groupby(in_file, key=lambda name: stored[name].name):
-                whole: Tensor | None = None  # a copy of the stored tensor, of which several parameters can be rows
+                # Several parameters can be rows of one stored tensor, which is then copied once.
+                whole: Tensor | None = None
                 for parameter in parameters:
                     declared, dtype = stored[parameter], dtypes[parameter]
                     update, bits = (updates or {}).get(parameter), bits_of(parameter, declared.shape, quantize)
@@ -220,7 +221,8 @@ def _copied(declared: StoredTensor) -> Tensor:
             if not count:
                 raise CheckpointError(f"{declared.file} ends within '{shown(declared.name)}'; fetch it again")
             filled += count
-    if declared.dtype == "int4":  # two numbers in a byte
+    # A byte holds two numbers.
+    if declared.dtype == "int4":
         shape = (shape[0], shape[1] // 2)
     return torch.frombuffer(room, dtype=_FEW_BITS.get(declared.dtype) or DTYPES[declared.dtype]).view(shape)
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 QUANTIZATIONS = ("none", "int8", "int4")
 GROUP_COLUMNS = 32
 EMBEDDING = "model.embed_tokens.weight"
-_INT8_LARGEST = 127  # -128 is left out, so that the range is symmetric about 0
+# -128 is left out, so that the range is symmetric about 0.
+_INT8_LARGEST = 127
 _INT4_LEVELS, _INT4_MIDDLE = 15, 8
 
 
@@ -37,7 +38,8 @@ def bits_of(parameter: str, shape: tuple[int, ...], quantize: str) -> int | None
     """8 or 4 for a parameter that `quantize` keeps in so many bits, None for one that stays as it is."""
     if quantize == "none" or len(shape) != 2 or not parameter.endswith(".weight"):
         return None
-    if parameter.endswith(".mlp.gate.weight"):  # a router
+    # A router: it is small, and an error in it sends tokens to other experts.
+    if parameter.endswith(".mlp.gate.weight"):
         return None
     outer = parameter in (EMBEDDING, "lm_head.weight")
     return 4 if quantize == "int4" and not outer and shape[1] % GROUP_COLUMNS == 0 else 8

@@ -59,8 +59,11 @@ from famcli.tokens.gguf_file import is_gguf, read_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
 SHARD_BYTES = 2 << 30
-_HEADER_BYTES = 160  # of one tensor's entry in a safetensors header, besides its name
+# Of one tensor's entry in a safetensors header, besides its name.
+_HEADER_BYTES = 160
 _OTHER_FILES = (GENERATION_FILE, "chat_template.jinja", "chat_template.json", "special_tokens_map.json")
+# Weights in any form, and code; all other files are copied along.
+_NOT_COPIED = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".py"}
 
 
 def save_checkpoint(
@@ -164,7 +167,8 @@ def save_prompt(path: Path, prompt: Tensor) -> None:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file with the permissions that other files get."""
     path.touch()
-    mode = path.stat().st_mode  # safetensors makes files that only their owner reads
+    # safetensors makes files that only their owner can read.
+    mode = path.stat().st_mode
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
     path.chmod(mode)
 
@@ -238,9 +242,6 @@ def _copy_others(folder: Path, target: Path) -> None:
 
 Change = Callable[[str, Tensor], Tensor | None]
 """Gives a parameter's new numbers, from its name and its stored numbers; None leaves it as it is."""
-
-# Weights in any form, and code; all other files are copied along.
-_NOT_COPIED = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".py"}
 
 
 def load_updates(adapter: Adapter, fitted: Fitted) -> dict[str, LowRank]:

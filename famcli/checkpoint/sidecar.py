@@ -20,7 +20,8 @@ from famcli.nn.config import ARCHITECTURES, FamConfig
 SIDECAR_FILE = "fam.json"
 FORMAT = 1
 
-MAX_TOKENS = 1 << 60  # beyond any use, and no number that a file can make slow to read
+# Beyond any use, and no number that takes long to parse.
+MAX_TOKENS = 1 << 60
 
 _FAM_KEYS = tuple(each.name for each in fields(FamConfig))
 _KEYS = ("format", *_FAM_KEYS, "memory_trained", "validated_tokens", "tasks", "prompts", "base_weights")
@@ -75,7 +76,8 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
     if number != FORMAT:
         raise fields.wrong("format", f"is {number}, this famcli reads format {FORMAT}", "use a newer famcli")
     architecture = fields.string("architecture")
-    if architecture not in ARCHITECTURES:  # before its keys, which are another architecture's
+    # Before the keys, since another architecture has other keys.
+    if architecture not in ARCHITECTURES:
         raise fields.wrong("architecture", f"is '{shown(architecture)}', this famcli knows {', '.join(ARCHITECTURES)}")
     _refuse_unknown(fields)
     validated = values.get("validated_tokens")

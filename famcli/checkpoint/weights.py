@@ -64,6 +64,9 @@ _NAMES_SHOWN = 3
 _WHOLE_HASH_BYTES = 128 << 20
 _SAMPLE_BYTES = 1 << 16
 _READ_AT_ONCE = 1 << 20
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+# Switches of ablations that ended. Their names stay in the fingerprint, or no older memory file would fit its model.
+_ENDED = dict.fromkeys(("first_update_residual", "stop_segment_gradient", "prompt_with_first_block"), False)
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ def headers(
         for name, kind, size, tensor in declared_tensors(path):
             yield StoredTensor(path, name, kind, tensor.shape, tensor.start, size)
         return
-    # Opening lets safetensors check the header; its own interface does not tell where a tensor lies.
+    # Opening lets safetensors check the header; its own interface does not tell where a tensor begins.
     with opened(path), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -223,7 +226,8 @@ def headers(
         if dtype is None:
             known = ", ".join(dtypes)
             raise CheckpointError(f"{path}: '{shown(name)}' is stored as {entry['dtype']}; known are {known}")
-        if dtype == "int4" and shape:  # two numbers in a byte
+        # A byte holds two numbers.
+        if dtype == "int4" and shape:
             shape = (*shape[:-1], 2 * shape[-1])
         first, last = entry["data_offsets"]
         yield StoredTensor(path, name, dtype, shape, 8 + length + first, last - first)
@@ -265,7 +269,7 @@ def _file_names(path: Path, names: list[str]) -> list[str]:
 
 
 def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
-    """sha256 of the weights as they are stored: names, types, shapes and values, whatever files they lie in.
+    """sha256 of the weights as they are stored: names, types, shapes and values, in whatever files.
 
     Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor count: its beginning, middle
     and end.
@@ -278,7 +282,8 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
         own = {name: tensor for name, tensor in stored.items() if tensor.file == path}
         try:
             with path.open("rb", buffering=0) as file:
-                if not whole and hasattr(os, "posix_fadvise"):  # the system need not read what lies between samples
+                # Otherwise the system also reads what is between the samples.
+                if not whole and hasattr(os, "posix_fadvise"):
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
                 parts |= {name: _tensor_digest(file, tensor, whole) for name, tensor in own.items()}
         except OSError as error:
@@ -320,12 +325,6 @@ def _tensor_digest(file: RawIOBase, tensor: StoredTensor, whole: bool) -> bytes:
 def _some(names: list[str]) -> str:
     listed = ", ".join(f"'{shown(name)}'" for name in names[:_NAMES_SHOWN]) or "nothing"
     return listed if len(names) <= _NAMES_SHOWN else f"{listed} and {len(names) - _NAMES_SHOWN} more"
-
-
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-
-# Switches of ablations that ended. Their names stay in the fingerprint, or no older memory file would fit its model.
-_ENDED = dict.fromkeys(("first_update_residual", "stop_segment_gradient", "prompt_with_first_block"), False)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from famcli.errors import CheckpointError, TokenizerError
+from famcli.tokens.huggingface import GPT2, LLAMA3, O200K, QWEN2
 from famcli.tokens.sentencepiece_model import PieceType, build_model
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.tokens.tokenizer_json import GPT2, LLAMA3, O200K, QWEN2
 
 # The `gguf` package has a reader too, which makes several arrays of each string: for a vocabulary of 150,000 tokens
 # with 300,000 merges it took 39 s and 690 MB, where this took 0.8 s and 41 MB.
@@ -32,6 +32,9 @@ _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "?", 10: "Q", 11: "q", 12: "d"}
 _MAX_DIMENSIONS = 4
 _MAX_ALIGNMENT = 1 << 20
+_KEY = "tokenizer.ggml."
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 
 
 @dataclass(frozen=True)
@@ -163,15 +166,10 @@ class _Cursor:
         return self._content[self.place - count : self.place]
 
 
-_KEY = "tokenizer.ggml."
-_DIGITS = {"type": "Digits", "individual_digits": True}
-
-
 def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 # llama.cpp's names for ways to split a text into words, and the pre-tokenizers that do the same.
 _SPLITTERS: Mapping[str, tuple[dict[str, Any], ...]] = {
     **dict.fromkeys(("default", "gpt-2", "phi-2", "olmo"), (_split(GPT2),)),
@@ -209,7 +207,8 @@ def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: list[PieceType]
     scores = file.metadata.get(_KEY + "scores")
     if scores is None or len(scores) != len(tokens):
         raise TokenizerError(f"{file.path} has a tokenizer without scores; convert the model again")
-    if PieceType.UNKNOWN not in types:  # the library requires one
+    # The sentencepiece library requires an unknown piece.
+    if PieceType.UNKNOWN not in types:
         unknown = _id(file, "unknown") or 0
         types[unknown if 0 <= unknown < len(types) else 0] = PieceType.UNKNOWN
     special = {"unk": types.index(PieceType.UNKNOWN)}

@@ -1,13 +1,17 @@
 """tokenizer.json files of pretrained decoders, through the `tokenizers` library (the `hf` extra, imported on use).
 
-The file is rearranged before the library sees it (`famcli.tokens.tokenizer_json`), so that text never becomes a control
-token and parts of a text can be encoded as they stand.
+The file is rearranged before the library sees it. Control tokens leave the added tokens and, renamed, the vocabulary,
+so that no text can become one. What is added in front of a text is taken out, to be added once at the start of a
+stream. The bytes of each id are worked out here.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,11 @@ from famcli.errors import TokenizerError
 from famcli.tokens.tokenizer import (
     CONFIG_FILE,
     JSON_FILE,
+    AddedToken,
     Ids,
     Offsets,
     Tokenizer,
+    added_token,
     copy_files,
     fingerprint_of,
     parse_object,
@@ -27,7 +33,30 @@ from famcli.tokens.tokenizer import (
     token_name,
     without_surrogates,
 )
-from famcli.tokens.tokenizer_json import StreamingJson, prepare
+
+SPACE = "\u2581"  # what sentencepiece writes for a space
+# Split patterns of widely used byte-level tokenizers, for which the proof in HuggingFaceTokenizer.safe_cut holds.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
+QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST
+KNOWN_PATTERNS = {
+    GPT2,
+    LLAMA3,  # and cl100k
+    QWEN2,
+    O200K,
+    r"\p{N}{1,3}",
+    r"\p{N}",
+    r"[0-9]",
+    r"[0-9][0-9][0-9]",
+}
+_KNOWN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"}
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -45,7 +74,8 @@ class HuggingFaceTokenizer(Tokenizer):
         self._json: StreamingJson = prepare(parse_object(contents[0], self.path), str(self.path))
         try:
             self._tokenizer = library.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
-        except Exception as error:  # the library raises Exception itself
+        except Exception as error:
+            # The library raises Exception itself.
             reason = " ".join(str(error).split())[:200]
             raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         # Otherwise the library would find control tokens in text.
@@ -133,3 +163,200 @@ def _files(path: Path) -> list[Path]:
     """The file, and the configuration beside it if there is one."""
     config = path.with_name(CONFIG_FILE)
     return [path, config] if config.is_file() else [path]
+
+
+@dataclass(frozen=True)
+class StreamingJson:
+    """The rearranged file `data`, and what was taken out of it.
+
+    token_bytes: UTF-8 bytes of every id. control_tokens: by name. opens_with_space: a text is preceded by a space,
+    unless (opens_unless_space) it begins with one; opens_each: so is every part of a prompt. cuts_before_spaces: a
+    space after a visible ASCII character is a safe cut; cuts_before_newlines: so is a newline after a letter or digit.
+    """
+
+    data: dict[str, Any]
+    token_bytes: dict[int, bytes]
+    control_tokens: dict[str, AddedToken]
+    opens_with_space: bool
+    opens_unless_space: bool
+    opens_each: bool
+    cuts_before_spaces: bool
+    cuts_before_newlines: bool
+
+
+def prepare(data: dict[str, Any], name: str) -> StreamingJson:
+    """Rearrange the content of a tokenizer.json. Raises TokenizerError for kinds that are not read here."""
+    try:
+        return _prepare(copy.deepcopy(data), name)
+    except TokenizerError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        lacks = isinstance(error, KeyError)
+        problem = f"it lacks '{error.args[0]}'" if lacks else "a part of it is of another kind than belongs there"
+        raise TokenizerError(f"{name} is no tokenizer: {problem}; fetch or copy the file again") from error
+
+
+def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
+    model, added = data["model"], data.get("added_tokens") or []
+    byte_level = any(part["type"] == "ByteLevel" for part in _parts(data.get("decoder"), "decoders"))
+    vocabulary = _vocabulary(model)
+    sentencepiece_like = any(token.startswith(SPACE) for token in vocabulary)
+    if model.get("type", "BPE") not in ("BPE", "Unigram") or not (byte_level or sentencepiece_like):
+        raise TokenizerError(f"{name} is neither a byte-level nor a sentencepiece-like tokenizer: it cannot be read")
+    spell = _spell_byte_level if byte_level else _spell_sentencepiece
+    token_bytes = {index: spell(token) for token, index in vocabulary.items()}
+    for token in added:
+        token_bytes[token["id"]] = b"" if token["special"] else token["content"].encode()
+    if (unknown := _unknown_id(model, vocabulary)) is not None:
+        token_bytes[unknown] = "\ufffd".encode()
+    controls = {token["content"]: added_token(token, token["id"]) for token in added if _is_control(token)}
+    # The library finds added tokens in text, whatever else is set.
+    data["added_tokens"] = [token for token in added if not _is_control(token)]
+    _rename_controls(model, vocabulary, set(controls))
+    data["post_processor"] = data["truncation"] = data["padding"] = None
+    # Merges left out at random would make the same text other tokens each time.
+    model["dropout"] = None
+    return StreamingJson(data, token_bytes, controls, *_take_opening(data), *_cuts(data))
+
+
+def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
+    if model.get("type") == "Unigram":
+        return {entry[0]: index for index, entry in enumerate(model["vocab"])}
+    return dict(model["vocab"])
+
+
+def _unknown_id(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
+    if model.get("type") == "Unigram":
+        unknown: int | None = model.get("unk_id")
+        return unknown
+    return vocabulary.get(model.get("unk_token") or "")
+
+
+def _is_control(token: dict[str, Any]) -> bool:
+    """True for all added tokens but runs of whitespace, which some vocabularies hold that way."""
+    return bool(token["special"] or not token["content"].isspace())
+
+
+def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls: set[str]) -> None:
+    """Give control tokens in the vocabulary names that no text can spell, and drop merges that would spell them."""
+    renamed = {token: f"\uffff\ufffe{index}\uffff" for token, index in vocabulary.items() if token in controls}
+    if model.get("type") == "Unigram":
+        model["vocab"] = [[renamed.get(token, token), score] for token, score in model["vocab"]]
+        return
+    model["vocab"] = {renamed.get(token, token): index for token, index in vocabulary.items()}
+    if model.get("unk_token") in renamed:
+        model["unk_token"] = renamed[model["unk_token"]]
+    # The library refuses merges of pieces that the vocabulary lacks.
+    model["merges"] = [pair for pair in model["merges"] if not renamed.keys() & _merge(pair)]
+
+
+def _merge(pair: str | list[str]) -> set[str]:
+    """The two pieces that a merge joins and the piece it makes, in both notations of the file."""
+    first, second = pair.split(" ") if isinstance(pair, str) else pair
+    return {first, second, first + second}
+
+
+def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
+    """The members of a sequence, or the one component, or nothing."""
+    if component is None:
+        return []
+    if component["type"] != "Sequence":
+        return [component]
+    return [part for member in component[key] for part in _parts(member, key)]
+
+
+def _take_opening(data: dict[str, Any]) -> tuple[bool, bool, bool]:
+    """Take out what puts a space in front of a text. Returns opens_with_space, opens_unless_space and opens_each."""
+    opens = unless = each = False
+    kept = []
+    for part in _parts(data.get("normalizer"), "normalizers"):
+        if part["type"] == "Prepend" and part["prepend"] in (SPACE, " "):
+            opens = each = True
+        else:
+            kept.append(part)
+    data["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
+    for part in _parts(data.get("pre_tokenizer"), "pretokenizers"):
+        if part["type"] == "ByteLevel" and part.get("add_prefix_space", True):
+            part["add_prefix_space"] = False
+            opens = unless = each = True
+        elif part["type"] == "Metaspace":
+            scheme = part.get("prepend_scheme", "always" if part.pop("add_prefix_space", True) else "never")
+            part["prepend_scheme"] = "never"
+            if scheme != "never":
+                opens = unless = True
+                each = each or scheme == "always"
+    return opens, unless, each
+
+
+def _cuts(data: dict[str, Any]) -> tuple[bool, bool]:
+    """True where the proof in HuggingFaceTokenizer.safe_cut holds for this tokenizer: for spaces, for newlines."""
+    normalizers = _parts(data.get("normalizer"), "normalizers")
+    splitters = _parts(data.get("pre_tokenizer"), "pretokenizers")
+    # Where spaces are replaced before, splitting at a space splits nothing.
+    if any(_replaces_spaces(part) for part in normalizers):
+        splitters = [part for part in splitters if part.get("pattern") != {"String": " "}]
+    if (
+        not all(_replaces_spaces(part) or part["type"] in _KNOWN_NORMALIZERS for part in normalizers)
+        or not all(_is_known_splitter(part) for part in splitters)
+        or any(token["single_word"] for token in data["added_tokens"])
+    ):
+        return False, False
+    if any(_is_word_pattern(part) for part in splitters):
+        return True, True
+    return any(_ends_words(part) for part in splitters) or _no_merge_joins_words(data["model"]), False
+
+
+def _replaces_spaces(part: dict[str, Any]) -> bool:
+    return bool(part["type"] == "Replace" and part["pattern"] == {"String": " "} and part["content"] == SPACE)
+
+
+def _is_known_splitter(part: dict[str, Any]) -> bool:
+    if part["type"] == "Split":
+        known = part["pattern"].get("Regex") in KNOWN_PATTERNS or part["pattern"] == {"String": " "}
+        return known and part["behavior"] == "Isolated" and not part.get("invert", False)
+    if part["type"] == "Metaspace":
+        return bool(part.get("replacement", SPACE) == SPACE)
+    return part["type"] in ("ByteLevel", "Digits", "Punctuation")
+
+
+def _is_word_pattern(part: dict[str, Any]) -> bool:
+    """True if this pre-tokenizer matches words and runs of whitespace, as GPT-2 and its successors do."""
+    if part["type"] == "ByteLevel":
+        return bool(part.get("use_regex", True))
+    return bool(part["type"] == "Split" and r"\s+(?!\S)" in part["pattern"].get("Regex", ""))
+
+
+def _ends_words(part: dict[str, Any]) -> bool:
+    """True if this pre-tokenizer ends a part between a visible character and a space."""
+    if part["type"] == "Metaspace":
+        return bool(part.get("split", True))
+    return bool(part["type"] == "Split" and part["pattern"] == {"String": " "})
+
+
+def _no_merge_joins_words(model: dict[str, Any]) -> bool:
+    """True if byte-pair encoding without pre-tokenizer treats what ends before a space as if the text ended there."""
+    if model.get("type", "BPE") != "BPE" or model.get("ignore_merges") or model.get("end_of_word_suffix"):
+        return False
+    if model.get("continuing_subword_prefix"):
+        return False
+    vocabulary = _vocabulary(model)
+    # Without a piece for the space, unknown characters could fuse across it.
+    knows_space = SPACE in vocabulary or "\u0120" in vocabulary
+    return knows_space and not any(SPACE in token.replace("\u0120", SPACE).lstrip(SPACE) for token in vocabulary)
+
+
+def _spell_sentencepiece(token: str) -> bytes:
+    if match := re.fullmatch("<0x([0-9A-F]{2})>", token):
+        return bytes([int(match[1], 16)])
+    return token.replace(SPACE, " ").encode()
+
+
+def _spell_byte_level(token: str) -> bytes:
+    return b"".join(_BYTE_OF.get(character, character.encode()) for character in token)
+
+
+# GPT-2's printable stand-ins: visible Latin-1 is itself, the other bytes follow from U+0100 on.
+_VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_MOVED = [byte for byte in range(256) if byte not in _VISIBLE]
+_BYTE_OF = {chr(byte): bytes([byte]) for byte in _VISIBLE}
+_BYTE_OF |= {chr(256 + place): bytes([byte]) for place, byte in enumerate(_MOVED)}

@@ -40,6 +40,7 @@ from famcli.tokens.tokenizer import (
 )
 
 SPACE = "\u2581"
+_MAX_LINE_BYTES = 1 << 16
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -125,7 +126,7 @@ class SentencePieceTokenizer(Tokenizer):
         matched from left to right, longest first, and are pieces too: none spans p, so matching always stops there.
         A literal U+2581 is encoded apart and cuts on both sides. In models trained to split at whitespace no piece
         holds a letter before U+2581, so every start of a word is such a place; so is the end of a newline, after which
-        nothing joins. Unigram models are *defined* here as encoding what lies between such places one by one: their
+        nothing joins. Unigram models are *defined* here as encoding what is between such places piece by piece: their
         scores are sums in single precision, which a longer text would round differently.
 
         Without byte fallback the library merges neighbouring unknown characters, and with a normaliser it maps
@@ -136,7 +137,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._last_cut(text, len(text), low)
 
     def save(self, folder: Path) -> None:
-        """Copy the model, and what stands beside it, into `folder`."""
+        """Copy the model and the files beside it into `folder`."""
         if self._converted is None:
             copy_files(self._files, folder)
         else:
@@ -227,9 +228,6 @@ def _joined_pairs(model: SentencePieceModel) -> frozenset[str]:
             text = piece.replace(SPACE, " ")
             pairs.update(text[index : index + 2] for index in range(len(text) - 1))
     return frozenset(pairs)
-
-
-_MAX_LINE_BYTES = 1 << 16
 
 
 def train_sentencepiece(

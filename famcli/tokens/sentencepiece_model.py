@@ -35,7 +35,7 @@ _UNIGRAM, _BPE = 1, 2  # TrainerSpec.ModelType, those that make tokens of parts 
 class SentencePieceModel:
     """A parsed model. pieces: text and type of each id. is_unigram: else byte-pair encoding.
 
-    streaming: the file changed so that it encodes parts of a text as they stand. No space is put in front, none is
+    streaming: the file changed so that it encodes parts of a text unchanged. No space is put in front, none is
     removed, and user-defined symbols that look like control tokens are control tokens.
     """
 
@@ -72,7 +72,8 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
             text, kind = _piece(value)
             if kind is PieceType.USER_DEFINED and not _is_text(text):
                 kind = PieceType.CONTROL
-                value += bytes([0x18, kind])  # the last value of a field counts
+                # In a protocol buffer the last value of a field counts.
+                value += bytes([0x18, kind])
             pieces.append((text, kind))
         elif number == 2:
             model_type = _integer(dict(_fields(value)).get(3), model_type)
@@ -141,7 +142,7 @@ def _read_varint(message: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
         shift += 7
-        # A hostile file could go on for ever.
+        # A hostile file could continue without end.
         if shift > 63:
             raise ValueError("not a protocol buffer")
 

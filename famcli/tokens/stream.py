@@ -19,7 +19,8 @@ from famcli.tokens.tokenizer import Ids, Offsets, Tokenizer
 
 # Bounds what is pending, and the tokenizers' time, which grows with the square of the length of an uncut text in some.
 MAX_UNCUT = 8192
-_CHUNK = 1 << 16  # characters encoded in one call
+# Characters encoded in one call, which bounds what the tokenizer's library holds.
+_CHUNK = 1 << 16
 
 
 class TextPiece(Protocol):
@@ -113,12 +114,14 @@ class StreamEncoder:
         return run
 
     def _feed(self, text: str, offsets: Offsets) -> TokenRun:
-        low = max(0, len(self._text) - 1)  # up to here it is known that there is no cut
+        # No place up to here is a cut: the pending text was searched before.
+        low = max(0, len(self._text) - 1)
         if self._text:
             assert offsets[0] == self._offsets[-1], "pieces must follow one another"
             offsets = np.concatenate((self._offsets[:-1], offsets))
             text = self._text + text
-        elif offsets[0] > self._offsets[0]:  # a byte-order mark was skipped
+        elif offsets[0] > self._offsets[0]:
+            # A byte-order mark was skipped: it belongs to no token.
             self._span_start = int(offsets[0])
         runs = []
         begin = place = 0  # text[begin:place] is settled, and not encoded yet
@@ -129,7 +132,7 @@ class StreamEncoder:
             if not cut and not forced:
                 break
             place += cut or len(window)
-            # What lies before a forced cut must not be encoded together with what follows: the tokens would differ.
+            # What comes before a forced cut must not be encoded together with what follows: the tokens would differ.
             if forced or place - begin >= _CHUNK:
                 runs.append(self._encode(text[begin:place], offsets[begin : place + 1]))
                 begin = place
@@ -162,7 +165,8 @@ class StreamEncoder:
         opening = "" if self._begun else self._tokenizer.opening(text)
         self._begun = True
         ids, char_ends = self._encode_parts(opening + text)
-        if not len(ids):  # a normaliser dropped it all: the next token's span begins here
+        # A normaliser dropped all of it: the next token's span begins here.
+        if not len(ids):
             return TokenRun.empty()
         if opening:
             char_ends = np.maximum(char_ends - len(opening), 0)

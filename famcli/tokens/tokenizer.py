@@ -29,6 +29,10 @@ MODEL_FILE, JSON_FILE, BYTES_FILE = "tokenizer.model", "tokenizer.json", "tokeni
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # The last code point of all, for private use: no vocabulary holds it.
 _OUTSIDE_VOCABULARY = "\U0010fffd"
+CONFIG_FILE = "tokenizer_config.json"
+ADDED_FILE = "added_tokens.json"
+MAX_BYTES = 64 << 20
+_CONTENT = b"256 bytes, then bos\n"
 
 
 # The repr of added tokens is part of a tokenizer's fingerprint: renaming the class or a field would make every memory
@@ -133,11 +137,6 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-CONFIG_FILE = "tokenizer_config.json"
-ADDED_FILE = "added_tokens.json"
-MAX_BYTES = 64 << 20
-
-
 def read_config(folder: Path) -> tuple[dict[str, Any], tuple[AddedToken, ...], tuple[Path, ...]]:
     """`tokenizer_config.json` of `folder` (empty when absent), the added tokens that it and `added_tokens.json` name,
     by id, and the files that were read. Raises TokenizerError."""
@@ -194,9 +193,6 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise TokenizerError(f"{path} is no tokenizer: it must hold a JSON object; fetch or copy the file again")
     return data
-
-
-_CONTENT = b"256 bytes, then bos\n"
 
 
 class ByteTokenizer(Tokenizer):

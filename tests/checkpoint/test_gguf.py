@@ -231,7 +231,7 @@ def test_a_byte_level_vocabulary_reads_as_its_json(way: str, tmp_path: Path, lla
     import tokenizers as hf
 
     from famcli.tokens.gguf_file import _SPLITTERS
-    from famcli.tokens.tokenizer_json import GPT2
+    from famcli.tokens.huggingface import GPT2
 
     trained = hf.Tokenizer(hf.models.BPE())
     trained.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -11,9 +11,8 @@ from hypothesis import given
 
 from famcli.errors import TokenizerError
 from famcli.tokens import encode_text, open_tokenizer
-from famcli.tokens.huggingface import HuggingFaceTokenizer
+from famcli.tokens.huggingface import KNOWN_PATTERNS, HuggingFaceTokenizer
 from famcli.tokens.tokenizer import control_ids
-from famcli.tokens.tokenizer_json import KNOWN_PATTERNS
 from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, plain_texts, stream, texts
 
 

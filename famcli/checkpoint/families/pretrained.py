@@ -65,7 +65,7 @@ def read_config(folder: Path) -> PretrainedConfig:
 
 
 def check_ropes(decoder: DecoderConfig, visible: int) -> None:
-    """Raise ValueError or ArithmeticError if the rotary frequencies are not finite for so many visible tokens."""
+    """Raise ValueError or ArithmeticError if the rotary frequencies are not finite for `visible` tokens."""
     for rope in (decoder.rope, decoder.local_rope):
         if rope is not None:
             frequencies, gain = inverse_frequencies(rope, decoder.rotated_dim, visible)

@@ -1,6 +1,6 @@
 """The table of families: for each, its switches of the one decoder, and its names of the weights.
 
-How a family is added stands in this package's docstring.
+This package's docstring says how to add a family.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def same_names(name: str, config: DecoderConfig) -> ParameterRows:
 
 
 def phi3_names(name: str, config: DecoderConfig) -> ParameterRows:
-    """Queries, keys and values lie one after the other in one tensor, gate and up in another."""
+    """One tensor holds queries, keys and values in this order, another gate and up."""
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     inner = config.intermediate_size
     for fused, parts in (
@@ -70,7 +70,7 @@ def phi3_names(name: str, config: DecoderConfig) -> ParameterRows:
 
 
 def gpt_neox_names(name: str, config: DecoderConfig) -> ParameterRows:
-    """Pythia's own names. Each head's query, key and value lie one after the other in one tensor."""
+    """Pythia's own names. One tensor holds query, key and value of each head in turn."""
     if name in _NEOX_OUTER:
         return {_NEOX_OUTER[name]: None}
     found = re.fullmatch(r"gpt_neox\.(layers\.\d+\.)(.+)", name)
@@ -121,7 +121,7 @@ def gemma3_names(name: str, config: DecoderConfig) -> ParameterRows:
 
 
 def _consecutive(counts: Mapping[str, int]) -> ParameterRows:
-    """Parameters of so many rows each, one after the other in one tensor."""
+    """Parameters that follow one another in one tensor. counts: rows of each."""
     ends = list(accumulate(counts.values()))
     starts = [0, *ends]
     return {name: Rows(start, end, ends[-1]) for name, start, end in zip(counts, starts, ends, strict=False)}
