@@ -17,7 +17,7 @@ from famcli.checkpoint.families.pretrained import PretrainedConfig
 from famcli.checkpoint.families.table import Rows
 from famcli.checkpoint.folder import Fields, check_links, inside, read_json_object, shown
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, weights_fingerprint
+from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, some_of, weights_fingerprint
 from famcli.errors import CheckpointError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -27,7 +27,6 @@ _PICKLE = "adapter_model.bin"
 # PEFT wraps a model twice, and its names tell.
 _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MAX_RANK = 1 << 14
-_SHOWN = 3
 # Features of PEFT's LoRA beyond the plain update; false or null in an adapter without them.
 _FEATURES = (
     "use_dora",
@@ -218,10 +217,8 @@ def _refuse_missing(adapter: Adapter, stored: Mapping[str, StoredTensor], name: 
     missing, extra = sorted(named - set(adapter.updates)), sorted(set(adapter.updates) - named)
     for modules, problem in ((missing, "has no update for"), (extra, "does not target, but has an update for,")):
         if modules:
-            listed = ", ".join(f"'{shown(module)}'" for module in modules[:_SHOWN])
-            more = f" and {len(modules) - _SHOWN} more" if len(modules) > _SHOWN else ""
             raise CheckpointError(
-                f"{adapter.folder} {problem} {listed}{more}: it is for another checkpoint than {name}, or "
+                f"{adapter.folder} {problem} {some_of(modules)}: it is for another checkpoint than {name}, or "
                 "its two files do not belong together" + _made_for(adapter)
             )
 

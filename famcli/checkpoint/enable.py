@@ -89,7 +89,7 @@ def enable(
     if prompt is None:
         prompt_file.unlink(missing_ok=True)
     files = (sidecar_file,) if prompt is None else targets
-    return Enabled(folder, sidecar, files, checked.config.max_positions, seed, notes)
+    return Enabled(folder, sidecar, files, checked.config.decoder.rope.max_position, seed, notes)
 
 
 def draw_prompt(embedding: StoredTensor, fam_length: int, seed: int) -> Tensor:

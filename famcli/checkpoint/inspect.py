@@ -16,7 +16,6 @@ from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import (
     PROMPT_NAME,
     Fingerprints,
-    StoredTensor,
     check_folder,
     config_fingerprint,
     main_dtype,
@@ -66,18 +65,21 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     stored = checked.weights_and_prompt(fam)
     paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     prompt, weights = stored.get(PROMPT_NAME), list(checked.weights.values())
+    dtypes: Counter[str] = Counter()
+    for tensor in weights:
+        dtypes[tensor.dtype] += prod(tensor.shape)
     return CheckpointInfo(
         path=folder,
         name=located.name,
         where=located.where,
         family=config.family.name,
         decoder=config.decoder,
-        max_positions=config.max_positions,
+        max_positions=config.decoder.rope.max_position,
         sidecar=sidecar,
         num_parameters=sum(prod(tensor.shape) for tensor in weights),
         memory_parameters=prod(prompt.shape) if prompt else 0,
         storage=config.storage,
-        dtypes=_dtypes(weights),
+        dtypes=dict(dtypes.most_common()),
         files=tuple((path.name, path.stat().st_size) for path in paths if path.is_file()),
         weights_bytes=sum(tensor.num_bytes + (tensor.scale.num_bytes if tensor.scale else 0) for tensor in weights),
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
@@ -110,10 +112,3 @@ def _bytes(parameter: str, shape: tuple[int, ...], quantize: str) -> int:
     if bits is None:
         return 2 * prod(shape)
     return prod(shape) * bits // 8 + 4 * (shape[0] if bits == 8 else prod(shape) // GROUP_COLUMNS)
-
-
-def _dtypes(weights: list[StoredTensor]) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for tensor in weights:
-        counts[tensor.dtype] += prod(tensor.shape)
-    return dict(counts.most_common())

@@ -329,7 +329,10 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
         return here
     if is_offline(environ):
         raise CheckpointError(f"{full} cannot be fetched: offline is set, or one of {', '.join(OFFLINE_VARIABLES)}")
-    hub = _library(full)
+    try:
+        hub: Any = import_module("huggingface_hub")
+    except ImportError as error:
+        raise CheckpointError(f"fetching {full} needs the `huggingface_hub` package: install famcli[hf]") from error
     cache = hub_cache(environ)
     try:
         utils: Any = import_module("huggingface_hub.utils")
@@ -390,14 +393,6 @@ def _offer(repo: str, files: Sequence[str]) -> str:
 
 def _matches(file: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
-
-
-def _library(name: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise CheckpointError(f"fetching {name} needs the `huggingface_hub` package: install famcli[hf]") from error
-    return huggingface_hub
 
 
 def _is_refusal(error: Exception) -> bool:

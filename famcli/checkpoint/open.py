@@ -31,7 +31,7 @@ from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_generation
 from famcli.checkpoint.quantize import bits_of, check_quantization, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
-from famcli.checkpoint.sidecar import Sidecar, read_sidecar
+from famcli.checkpoint.sidecar import read_sidecar
 from famcli.checkpoint.weights import (
     PROMPT_NAME,
     Fingerprints,
@@ -82,7 +82,11 @@ def open_model(
         warnings = base_warnings(added, checked.weights, located.name)
         shown = f"{located.name} with {added.folder}"
     home = added.folder if added is not None and added.sidecar is not None else checked.path
-    sidecar = _overridden(read_sidecar(home, located.name), settings)
+    sidecar = read_sidecar(home, located.name)
+    try:
+        sidecar = replace(sidecar, fam=replace(sidecar.fam, **settings))
+    except ValueError as error:
+        raise UsageError(f"the options do not fit this checkpoint: {error}") from error
     stored = checked.weights_and_prompt(sidecar.fam, home)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
@@ -139,13 +143,6 @@ def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) ->
         added = hashlib.file_digest(file, "sha256").hexdigest()
     scales = sorted((module, update.scale) for module, update in adapter.updates.items())
     return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
-
-
-def _overridden(sidecar: Sidecar, settings: Mapping[str, Any]) -> Sidecar:
-    try:
-        return replace(sidecar, fam=replace(sidecar.fam, **settings))
-    except ValueError as error:
-        raise UsageError(f"the options do not fit this checkpoint: {error}") from error
 
 
 def assign_weights(

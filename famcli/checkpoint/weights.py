@@ -128,7 +128,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise CheckpointError(
-            f"{folder} has its weights only as pickles ({_some(pickles)}), which can run code and are never opened; "
+            f"{folder} has its weights only as pickles ({some_of(pickles)}), which can run code and are never opened; "
             "get the safetensors version, or convert with transformers' save_pretrained"
         )
     raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}")
@@ -200,7 +200,7 @@ def stored_prompt(folder: Path) -> StoredTensor:
         raise CheckpointError(f"{path} is missing: it holds the memory prompt that fam.json needs; copy it again")
     tensors = {tensor.name: tensor for tensor in headers(inside(path.parent, path))}
     if set(tensors) != {PROMPT_NAME}:
-        raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {_some(sorted(tensors))}")
+        raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {some_of(sorted(tensors))}")
     return tensors[PROMPT_NAME]
 
 
@@ -243,13 +243,13 @@ def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple
     if missing:
         hint = f"; if the head is tied, {config} must say so" if missing == ["lm_head.weight"] else ""
         raise CheckpointError(
-            f"{folder}: the weights lack {_some(_file_names(folder, missing))}, which {config} asks for{hint}"
+            f"{folder}: the weights lack {some_of(_file_names(folder, missing))}, which {config} asks for{hint}"
         )
     extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
     # An unknown tensor would otherwise be ignored, and the network silently be another one.
     if extra:
         raise CheckpointError(
-            f"{folder}: the weights have {_some(_file_names(folder, extra))}, which {config} does not ask for"
+            f"{folder}: the weights have {some_of(_file_names(folder, extra))}, which {config} does not ask for"
         )
     for name, shape in shapes.items():
         check_shape(stored[name], shape)
@@ -322,7 +322,8 @@ def _tensor_digest(file: RawIOBase, tensor: StoredTensor, whole: bool) -> bytes:
     return digest.digest()
 
 
-def _some(names: list[str]) -> str:
+def some_of(names: list[str]) -> str:
+    """The first three names for a message, and how many more there are."""
     listed = ", ".join(f"'{shown(name)}'" for name in names[:_NAMES_SHOWN]) or "nothing"
     return listed if len(names) <= _NAMES_SHOWN else f"{listed} and {len(names) - _NAMES_SHOWN} more"
 

@@ -26,7 +26,6 @@ from famcli.tokens.tokenizer import (
     Offsets,
     Tokenizer,
     added_token,
-    copy_files,
     fingerprint_of,
     parse_object,
     read_bytes,
@@ -68,12 +67,20 @@ class HuggingFaceTokenizer(Tokenizer):
     """
 
     def __init__(self, path: str | os.PathLike[str], converted: tuple[bytes, bytes] | None = None) -> None:
-        self.path, self._converted = Path(path), converted
-        library = _library(self.path)
-        contents = converted or tuple(read_bytes(each) for each in _files(self.path))
+        self.path = Path(path)
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise TokenizerError(f"{self.path} needs the `tokenizers` package: install famcli[hf]") from error
+        config_file = self.path.with_name(CONFIG_FILE)
+        if converted is not None:
+            self.files = dict(zip((JSON_FILE, CONFIG_FILE), converted, strict=True))
+        else:
+            self.files = {file.name: file for file in (self.path, config_file) if file is self.path or file.is_file()}
+        contents = [file if isinstance(file, bytes) else read_bytes(file) for file in self.files.values()]
         self._json: StreamingJson = prepare(parse_object(contents[0], self.path), str(self.path))
         try:
-            self._tokenizer = library.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
         except Exception as error:
             # The library raises Exception itself.
             reason = " ".join(str(error).split())[:200]
@@ -83,7 +90,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self.vocab_size = max(self._json.token_bytes, default=-1) + 1
         self.control_tokens = self._json.control_tokens
         self.fingerprint = fingerprint_of(*contents)
-        config = parse_object(contents[1], self.path.with_name(CONFIG_FILE)) if len(contents) > 1 else {}
+        config = parse_object(contents[1], config_file) if len(contents) > 1 else {}
         ids = {name: token.id for name, token in self.control_tokens.items()}
         self.bos_id = ids.get(token_name(config, "bos_token") or "")
         self.eos_id = ids.get(token_name(config, "eos_token") or "")
@@ -141,28 +148,6 @@ class HuggingFaceTokenizer(Tokenizer):
             if newlines and character == "\n" and before.isascii() and before.isalnum():
                 return place
         return 0
-
-    def save(self, folder: Path) -> None:
-        """Copy the files into `folder`."""
-        if self._converted is None:
-            copy_files(_files(self.path), folder)
-            return
-        for name, content in zip((JSON_FILE, CONFIG_FILE), self._converted, strict=True):
-            (folder / name).write_bytes(content)
-
-
-def _library(path: Path) -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise TokenizerError(f"{path} needs the `tokenizers` package: install famcli[hf]") from error
-    return tokenizers
-
-
-def _files(path: Path) -> list[Path]:
-    """The file, and the configuration beside it if there is one."""
-    config = path.with_name(CONFIG_FILE)
-    return [path, config] if config.is_file() else [path]
 
 
 @dataclass(frozen=True)
@@ -246,14 +231,10 @@ def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls
     model["vocab"] = {renamed.get(token, token): index for token, index in vocabulary.items()}
     if model.get("unk_token") in renamed:
         model["unk_token"] = renamed[model["unk_token"]]
+    # Older files write the two pieces of a merge as one string.
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     # The library refuses merges of pieces that the vocabulary lacks.
-    model["merges"] = [pair for pair in model["merges"] if not renamed.keys() & _merge(pair)]
-
-
-def _merge(pair: str | list[str]) -> set[str]:
-    """The two pieces that a merge joins and the piece it makes, in both notations of the file."""
-    first, second = pair.split(" ") if isinstance(pair, str) else pair
-    return {first, second, first + second}
+    model["merges"] = [pair for pair in pairs if not renamed.keys() & {*pair, "".join(pair)}]
 
 
 def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:

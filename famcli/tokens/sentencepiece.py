@@ -15,7 +15,7 @@ import io
 import os
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from famcli.tokens.tokenizer import (
     Ids,
     Offsets,
     Tokenizer,
-    copy_files,
     fingerprint_of,
     read_bytes,
     read_config,
@@ -52,9 +51,12 @@ class SentencePieceTokenizer(Tokenizer):
     """
 
     def __init__(self, path: str | os.PathLike[str], converted: bytes | None = None) -> None:
-        self.path, self._converted = Path(path), converted
+        self.path = Path(path)
         config, beside, files = ({}, (), ()) if converted is not None else read_config(self.path.parent)
-        self._files = [self.path, *files]
+        if converted is None:
+            self.files = {file.name: file for file in (self.path, *files)}
+        else:
+            self.files = {MODEL_FILE: converted}
         content = read_bytes(self.path) if converted is None else converted
         model = parse_model(content, str(self.path))
         try:
@@ -63,8 +65,13 @@ class SentencePieceTokenizer(Tokenizer):
             raise TokenizerError(f"{self.path} is no sentencepiece model: fetch or copy the file again") from error
         added = [token for token in beside if token.id >= len(model.pieces)]
         self.vocab_size = max([len(model.pieces), *(token.id + 1 for token in added)])
+        # The model's control pieces, as the files beside it describe them, and the tokens that these add.
+        described = {token.id: token for token in beside}
+        control_ids = model.ids(PieceType.CONTROL) | {token.content: token.id for token in added}
         self.fingerprint = fingerprint_of(content, *(repr(token).encode() for token in added))
-        self.control_tokens = _control_tokens(model, beside, added)
+        self.control_tokens = {
+            name: described.get(index, AddedToken(name, index)) for name, index in control_ids.items()
+        }
         self.bos_id = self._named(config, "bos_token", self._processor.bos_id())
         self.eos_id = self._named(config, "eos_token", self._processor.eos_id())
         self._dummy_prefix, self._is_unigram = model.add_dummy_prefix, model.is_unigram
@@ -136,13 +143,6 @@ class SentencePieceTokenizer(Tokenizer):
             return len(text)
         return self._last_cut(text, len(text), low)
 
-    def save(self, folder: Path) -> None:
-        """Copy the model and the files beside it into `folder`."""
-        if self._converted is None:
-            copy_files(self._files, folder)
-        else:
-            (folder / MODEL_FILE).write_bytes(self._converted)
-
     def _named(self, config: Mapping[str, Any], key: str, own: int) -> int | None:
         """The id of the token that the configuration names; without a name the model's own, below 0 if it has none."""
         name = token_name(config, key)
@@ -199,15 +199,6 @@ class SentencePieceTokenizer(Tokenizer):
         inside = self._is_byte[ids] & (ends == starts)
         last = np.minimum.accumulate(np.where(inside, len(ids) - 1, index)[::-1])[::-1]
         return ids, np.maximum.accumulate(ends[last])
-
-
-def _control_tokens(
-    model: SentencePieceModel, beside: Sequence[AddedToken], added: Sequence[AddedToken]
-) -> dict[str, AddedToken]:
-    """The model's control pieces, as the files beside it describe them, and the tokens that these add."""
-    described = {token.id: token for token in beside}
-    ids = model.ids(PieceType.CONTROL) | {token.content: token.id for token in added}
-    return {name: described.get(index, AddedToken(name, index)) for name, index in ids.items()}
 
 
 def _piece_bytes(piece: str, kind: PieceType) -> bytes:

@@ -58,6 +58,7 @@ class Tokenizer(Protocol):
     bos_id, eos_id: the control tokens that begin and end a text, if there are any.
     control_tokens: every control token by its name, for prompts that are built from them.
     fingerprint: hexadecimal sha256 of what defines the tokenizer.
+    files: the files that define the tokenizer, by name: where each is, or its content.
     """
 
     vocab_size: int
@@ -65,6 +66,7 @@ class Tokenizer(Protocol):
     eos_id: int | None
     control_tokens: Mapping[str, AddedToken]
     fingerprint: str
+    files: Mapping[str, Path | bytes]
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text: nothing added in front, no BOS, no EOS, no control tokens."""
@@ -104,8 +106,13 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the files that define the tokenizer into `folder`."""
-        ...
+        """Write the files that define the tokenizer into `folder`, leaving those that are already there alone."""
+        for name, content in self.files.items():
+            target = folder / name
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            elif not (target.exists() and target.samefile(content)):
+                shutil.copyfile(content, target)
 
 
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
@@ -122,14 +129,6 @@ def unknown_ids(tokenizer: Tokenizer) -> frozenset[int]:
 def fingerprint_of(*contents: bytes) -> str:
     """The sha256 of the contents one after the other, in hexadecimal."""
     return hashlib.sha256(b"".join(contents)).hexdigest()
-
-
-def copy_files(files: Sequence[Path], folder: Path) -> None:
-    """Copy `files` into `folder`, leaving those that are already there alone."""
-    for file in files:
-        target = folder / file.name
-        if not (target.exists() and target.samefile(file)):
-            shutil.copyfile(file, target)
 
 
 def without_surrogates(text: str) -> str:
@@ -205,6 +204,7 @@ class ByteTokenizer(Tokenizer):
     def __init__(self) -> None:
         self.control_tokens = {"<s>": AddedToken("<s>", 256)}
         self.fingerprint = fingerprint_of(_CONTENT)
+        self.files = {BYTES_FILE: _CONTENT}
 
     def encode(self, text: str) -> list[int]:
         """One id per UTF-8 byte."""
@@ -222,7 +222,3 @@ class ByteTokenizer(Tokenizer):
     def safe_cut(self, text: str, low: int = 0) -> int:
         """The end of the text: no token spans two characters."""
         return len(text) if len(text) > low else 0
-
-    def save(self, folder: Path) -> None:
-        """Write the marker file of this tokenizer."""
-        (folder / BYTES_FILE).write_bytes(_CONTENT)

@@ -188,7 +188,7 @@ def teacher_of(recipe: Recipe, network: Network) -> Network | None:
     if adapt is None or adapt.objective != "distill":
         return None
     _, config, stored = open_base(adapt)
-    size, length = recipe.network.block_size, adapt.teacher_tokens or config.max_positions
+    size, length = recipe.network.block_size, adapt.teacher_tokens or config.decoder.rope.max_position
     if length < size:
         raise RecipeError(f"the teacher sees {length} tokens, less than a block of {size}; set adapt.teacher_tokens")
     fam = FamConfig(block_size=size, memory_segments=length // size - 1, fam_length=0)

@@ -29,11 +29,10 @@ STORAGES: dict[str, dict[str, Any] | None] = {
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """A parsed `config.json`. max_positions: the length it was trained for in tokens. storage: one of STORAGES."""
+    """A parsed `config.json`. storage: one of STORAGES."""
 
     family: Family
     decoder: DecoderConfig
-    max_positions: int
     storage: str = "float"
 
 
@@ -61,7 +60,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise
     except (ValueError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return PretrainedConfig(family, decoder, decoder.rope.max_position, storage)
+    return PretrainedConfig(family, decoder, storage)
 
 
 def check_ropes(decoder: DecoderConfig, visible: int) -> None:

@@ -24,7 +24,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     parsed = read_config(tmp_path)
     assert parsed.decoder == config
     assert parsed.family.name == "llama"
-    assert parsed.max_positions == 256
+    assert parsed.decoder.rope.max_position == 256
 
 
 def test_absent_and_null_keys_take_llamas_defaults(tmp_path: Path) -> None:
