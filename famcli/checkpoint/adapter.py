@@ -171,10 +171,10 @@ def _updates(folder: Path, fields: Fields, rank: int, alpha: float) -> dict[str,
     halves: dict[str, dict[str, StoredTensor]] = {}
     path = _weights_file(folder)
     for tensor in headers(path):
-        found = _NAME.fullmatch(tensor.name)
-        if found is None or len(tensor.shape) != 2:
+        match = _NAME.fullmatch(tensor.name)
+        if match is None or len(tensor.shape) != 2:
             raise CheckpointError(f"{path} has '{shown(tensor.name)}', which is no part of a plain LoRA")
-        halves.setdefault(found[1], {})[found[2]] = tensor
+        halves.setdefault(match[1], {})[match[2]] = tensor
     if not halves:
         raise CheckpointError(f"{path} holds no update; fetch it again")
     ranks, alphas = _pattern(fields, "rank_pattern"), _pattern(fields, "alpha_pattern")

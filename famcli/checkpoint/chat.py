@@ -62,26 +62,26 @@ class ChatTemplate:
         out.
         """
         placeholders = [f"{_EDGE}\ue0fa{index}\ue0fb{_EDGE}" for index in range(len(messages))]
-        conversation = tuple(zip((one.role for one in messages), placeholders, strict=True))
+        conversation = tuple(zip((message.role for message in messages), placeholders, strict=True))
         rendered = _rendered(self.path, self.source, tuple(self.names.items()), conversation, answer)
         parts: list[tuple[str, bool]] = []
         place, times = 0, [0] * len(messages)
-        for found in _PLACEHOLDER.finditer(rendered):
-            index = int(found[2])
+        for match in _PLACEHOLDER.finditer(rendered):
+            index = int(match[2])
             # No message has this number: the template spelled the placeholder itself.
             if index >= len(messages):
                 continue
             text = messages[index].content
-            text = text if found[1] else text.lstrip()
-            parts += [(rendered[place : found.start()], False), (text if found[3] else text.rstrip(), True)]
-            place = found.end()
+            text = text if match[1] else text.lstrip()
+            parts += [(rendered[place : match.start()], False), (text if match[3] else text.rstrip(), True)]
+            place = match.end()
             times[index] += 1
         parts.append((rendered[place:], False))
-        for one, count in zip(messages, times, strict=True):
+        for message, count in zip(messages, times, strict=True):
             if not 0 < count <= _MAX_TIMES:
                 does = "leaves out" if count == 0 else f"writes {count:,} times"
                 raise CheckpointError(
-                    f"the chat template in {self.path} {does} what the {one.role} says; use another one"
+                    f"the chat template in {self.path} {does} what the {message.role} says; use another one"
                 )
         return encode_prompt(self.tokenizer, parts)
 

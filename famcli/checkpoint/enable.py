@@ -82,10 +82,10 @@ def enable(
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
     prompt_file, sidecar_file = targets
     # The sidecar makes the folder an enabled one: `writing` moves it last.
-    with writing(sidecar_file.parent, "memory") as made:
+    with writing(sidecar_file.parent, "memory") as staging:
         if prompt is not None:
-            save_prompt(made / prompt_file.name, prompt)
-        write_json(made / sidecar_file.name, sidecar.to_json())
+            save_prompt(staging / prompt_file.name, prompt)
+        write_json(staging / sidecar_file.name, sidecar.to_json())
     if prompt is None:
         prompt_file.unlink(missing_ok=True)
     files = (sidecar_file,) if prompt is None else targets

@@ -243,17 +243,17 @@ def tensor_name(file: GgufFile, name: str) -> str | None:
         return None
     if stem in _OUTER:
         return f"{_OUTER[stem]}.{kind}"
-    found = re.fullmatch(r"blk\.(\d+)\.(.+)", stem)
-    if found is None:
+    match = re.fullmatch(r"blk\.(\d+)\.(.+)", stem)
+    if match is None:
         return name
-    part = found[2]
+    part = match[2]
     if part in _BUFFERS:
         return None
     inner = family_of(file).mlp_norm if part == "ffn_norm" else _INNER.get(part, part)
     # Phi-3: gate and up are one tensor, which the converters name after the second.
-    if part == "ffn_up" and f"blk.{found[1]}.ffn_gate.weight" not in file.tensors:
+    if part == "ffn_up" and f"blk.{match[1]}.ffn_gate.weight" not in file.tensors:
         inner = "mlp.gate_up_proj"
-    return f"model.layers.{found[1]}.{inner}.{kind}"
+    return f"model.layers.{match[1]}.{inner}.{kind}"
 
 
 def gguf_name(path: Path, name: str) -> str:
@@ -263,8 +263,8 @@ def gguf_name(path: Path, name: str) -> str:
     outer = {inner: part for part, inner in _OUTER.items()}.get(stem)
     if outer is not None:
         return f"{outer}.{kind}"
-    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
-    return name if found is None else f"blk.{found[1]}.{parts.get(found[2], found[2])}.{kind}"
+    match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
+    return name if match is None else f"blk.{match[1]}.{parts.get(match[2], match[2])}.{kind}"
 
 
 class GgufTensors:

@@ -87,7 +87,7 @@ def save_checkpoint(
     target = Path(folder)
     tensors = {name: parameter.detach().cpu() for name, parameter in network.named_parameters()}
     prompt = tensors.pop(PROMPT_NAME, None)
-    with writing(target, "checkpoint") as made:
+    with writing(target, "checkpoint") as staging:
         weights = {}
         for name, tensor in tensors.items():
             bits = bits_of(name, tuple(tensor.shape), "none" if storage == "float" else storage)
@@ -97,16 +97,16 @@ def save_checkpoint(
             name: sum(tensor.nbytes + len(key) + _HEADER_BYTES for key, tensor in parts.items())
             for name, parts in weights.items()
         }
-        _write_weights(made, _shards(sizes, shard_bytes), weights.__getitem__)
+        _write_weights(staging, _shards(sizes, shard_bytes), weights.__getitem__)
         if prompt is not None:
-            save_prompt(made / PROMPT_FILE, prompt)
+            save_prompt(staging / PROMPT_FILE, prompt)
         special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
         config = llama_json(network.config, str(dtype).removeprefix("torch."), storage)
-        write_json(made / CONFIG_FILE, config | special)
-        write_json(made / GENERATION_FILE, special)
-        tokenizer.save(made)
-        write_json(made / SIDECAR_FILE, sidecar.to_json())
-        written = {path.name for path in made.iterdir()}
+        write_json(staging / CONFIG_FILE, config | special)
+        write_json(staging / GENERATION_FILE, special)
+        tokenizer.save(staging)
+        write_json(staging / SIDECAR_FILE, sidecar.to_json())
+        written = {path.name for path in staging.iterdir()}
     # Weights of an earlier checkpoint in the same folder would be read.
     old = [WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, *(path.name for path in target.glob("model-*-of-*.safetensors"))]
     for file in set(old) - written:
@@ -136,11 +136,11 @@ def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes:
         count = count if rows is None else count // rows.count * rows.total
         sizes[name] = count if bits_of(parameter, tensor.shape, to) is not None else 4 * count
     values = config_values(folder) if is_gguf(folder) else read_json_object(folder / CONFIG_FILE)
-    with writing(target, "checkpoint") as made:
-        _write_weights(made, _shards(sizes, shard_bytes), lambda name: _quantized(*stored[name], to))
-        checked.tokenizer.save(made)
-        _copy_others(folder, made)
-        write_json(made / CONFIG_FILE, values | {"quantization_config": STORAGES[to]})
+    with writing(target, "checkpoint") as staging:
+        _write_weights(staging, _shards(sizes, shard_bytes), lambda name: _quantized(*stored[name], to))
+        checked.tokenizer.save(staging)
+        _copy_others(folder, staging)
+        write_json(staging / CONFIG_FILE, values | {"quantization_config": STORAGES[to]})
     return target
 
 
@@ -151,8 +151,8 @@ def writing(folder: Path, what: str) -> Iterator[Path]:
     Raises CheckpointError, which names `what` could not be written.
     """
     try:
-        with atomic_files(folder) as made:
-            yield made
+        with atomic_files(folder) as staging:
+            yield staging
     except FamcliError:
         raise
     except (OSError, SafetensorError, ValueError) as error:
@@ -275,12 +275,12 @@ def save_adapter(
     tensors, ranks = _stored_updates(updates, stored)
     sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
-    with writing(folder, "adapter") as made:
-        save_tensors(made / ADAPTER_WEIGHTS, tensors)
+    with writing(folder, "adapter") as staging:
+        save_tensors(staging / ADAPTER_WEIGHTS, tensors)
         if prompt is not None:
-            save_prompt(made / PROMPT_FILE, prompt)
-        write_json(made / SIDECAR_FILE, sidecar.to_json())
-        write_json(made / ADAPTER_CONFIG, config)
+            save_prompt(staging / PROMPT_FILE, prompt)
+        write_json(staging / SIDECAR_FILE, sidecar.to_json())
+        write_json(staging / ADAPTER_CONFIG, config)
     if prompt is None:
         (folder / PROMPT_FILE).unlink(missing_ok=True)
     return folder
@@ -386,14 +386,14 @@ def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None,
     source's own are copied, if there are any. Raises CheckpointError.
     """
     folder, config = _base(source)
-    with writing(target, "checkpoint") as made:
+    with writing(target, "checkpoint") as staging:
         for path in weight_files(folder):
-            save_tensors(made / path.name, _changed(path, config, change))
-        _copy_all_but_weights(folder, made, sidecar is None)
+            save_tensors(staging / path.name, _changed(path, config, change))
+        _copy_all_but_weights(folder, staging, sidecar is None)
         if sidecar is not None:
-            write_json(made / SIDECAR_FILE, sidecar.to_json())
+            write_json(staging / SIDECAR_FILE, sidecar.to_json())
         if prompt is not None:
-            save_prompt(made / PROMPT_FILE, prompt)
+            save_prompt(staging / PROMPT_FILE, prompt)
     return target
 
 

@@ -73,10 +73,10 @@ def gpt_neox_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Pythia's own names. One tensor holds query, key and value of each head in turn."""
     if name in _NEOX_OUTER:
         return {_NEOX_OUTER[name]: None}
-    found = re.fullmatch(r"gpt_neox\.(layers\.\d+\.)(.+)", name)
-    if found is None:
+    match = re.fullmatch(r"gpt_neox\.(layers\.\d+\.)(.+)", name)
+    if match is None:
         return same_names(name, config)
-    layer, inner = f"model.{found[1]}", found[2]
+    layer, inner = f"model.{match[1]}", match[2]
     if inner in {"attention.bias", "attention.masked_bias"} or _ROTARY_BUFFER.fullmatch(name):
         return {}
     part, _, kind = inner.rpartition(".")
@@ -104,9 +104,9 @@ _NEOX_INNER = {
 def mixtral_names(name: str, config: DecoderConfig) -> ParameterRows:
     """Experts' matrices are numbered: w1 is the gate, w2 down, w3 up."""
     name = name.replace(".block_sparse_moe.", ".mlp.")
-    if found := re.fullmatch(r"(.+\.experts\.\d+)\.(w[123])\.weight", name):
-        part = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[found[2]]
-        name = f"{found[1]}.{part}.weight"
+    if match := re.fullmatch(r"(.+\.experts\.\d+)\.(w[123])\.weight", name):
+        part = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[match[2]]
+        name = f"{match[1]}.{part}.weight"
     return same_names(name, config)
 
 
