@@ -231,10 +231,14 @@ def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls
     model["vocab"] = {renamed.get(token, token): index for token, index in vocabulary.items()}
     if model.get("unk_token") in renamed:
         model["unk_token"] = renamed[model["unk_token"]]
-    # Older files write the two pieces of a merge as one string.
-    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     # The library refuses merges of pieces that the vocabulary lacks.
-    model["merges"] = [pair for pair in pairs if not renamed.keys() & {*pair, "".join(pair)}]
+    model["merges"] = [pair for pair in model["merges"] if not renamed.keys() & _merge(pair)]
+
+
+def _merge(pair: str | list[str]) -> set[str]:
+    """The two pieces that a merge joins and the piece it makes, in both notations of the file."""
+    first, second = pair.split(" ") if isinstance(pair, str) else pair
+    return {first, second, first + second}
 
 
 def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ All families run in one network (`famcli.nn`), whose `DecoderConfig` has a switc
 add a family that needs no new switch, edit table.py:
 
 1. Write a function `_myfamily(fields) -> Switches`. It returns the fields of `DecoderConfig` in which the family
-   differs from Llama, such as `{"rope": shared.rope(fields), "query_key_norm": "head"}`; the sizes are read for you.
+   differs from Llama, such as `{"query_key_norm": "head"}`; sizes and rotary positions are read for you.
    `fields` checks type and range of each key of `config.json`; shared.py has readers for what families share.
 2. If its weights are not named as Llama's are, write a map `myfamily_names(name, config)` from a stored tensor's name
    to the parameters in it (`phi3_names` cuts a fused tensor into rows, `mixtral_names` only renames).

@@ -134,9 +134,9 @@ def _consecutive(counts: Mapping[str, int]) -> ParameterRows:
 class Family:
     """One entry: name is the `model_type` of `config.json`.
 
-    switches: the fields of DecoderConfig in which the family differs from Llama. parameters: of a stored
-    tensor. defaults: values of `config.json` keys that are absent (null stays null). inner: the key of the text part's
-    configuration, in checkpoints that read more than text.
+    switches: the fields of DecoderConfig in which the family differs from Llama, `rope` among them if `shared.rope`
+    does not read it. parameters: those that a stored tensor holds. defaults: values of `config.json` keys that are
+    absent (null stays null). inner: the key of the text part's configuration, in checkpoints that read more than text.
     """
 
     name: str
@@ -154,17 +154,12 @@ class Family:
             values |= fields.mapping(self.inner) or {}
             values["tie_word_embeddings"] = fields.boolean("tie_word_embeddings", values["tie_word_embeddings"])
         fields = Fields(fields.path, values)
-        return DecoderConfig(**(shared.sizes(fields) | self.switches(fields)))
+        return DecoderConfig(**(shared.sizes(fields) | {"rope": shared.rope(fields)} | self.switches(fields)))
 
 
 def _llama(fields: Fields) -> Switches:
     shared.refuse_partial(fields)
-    biases = {key: fields.boolean(key, False) for key in ("attention_bias", "mlp_bias")}
-    return {"rope": shared.rope(fields), **biases}
-
-
-def _mistral(fields: Fields) -> Switches:
-    return {"rope": shared.rope(fields)} | shared.window_everywhere(fields)
+    return {key: fields.boolean(key, False) for key in ("attention_bias", "mlp_bias")}
 
 
 def _mixtral(fields: Fields) -> Switches:
@@ -176,11 +171,9 @@ def _qwen2(fields: Fields) -> Switches:
     first = fields.integer("max_window_layers", 28, low=0, high=1 << 20)
     # The first max_window_layers layers see everything.
     upper = tuple(range(min(first, shared.num_layers(fields)), shared.num_layers(fields)))
-    return {
-        "rope": shared.rope(fields),
-        "attention_bias": True,
-        "output_bias": False,
-    } | shared.window_by_layer(fields, upper, used=_uses_window(fields))
+    return {"attention_bias": True, "output_bias": False} | shared.window_by_layer(
+        fields, upper, used=_uses_window(fields)
+    )
 
 
 def _qwen3(fields: Fields) -> Switches:
@@ -189,11 +182,8 @@ def _qwen3(fields: Fields) -> Switches:
 
 
 def _qwen3_moe(fields: Fields) -> Switches:
-    switches: Switches = {
-        "rope": shared.rope(fields),
-        "attention_bias": fields.boolean("attention_bias", False),
-        "query_key_norm": "head",
-    } | shared.window_everywhere(fields, used=_uses_window(fields))
+    switches = {"attention_bias": fields.boolean("attention_bias", False), "query_key_norm": "head"}
+    switches |= shared.window_everywhere(fields, used=_uses_window(fields))
     count = "num_experts" if fields.values.get("num_experts") is not None else "num_local_experts"
     step = fields.integer("decoder_sparse_step", 1, low=1, high=shared.MAX_LAYERS)
     # Only every decoder_sparse_step-th layer has experts.
@@ -218,7 +208,6 @@ def _gemma(fields: Fields) -> Switches:
     key = "hidden_activation" if fields.values.get("hidden_activation") is not None else "hidden_act"
     act = shared.activation(fields, key)
     return {
-        "rope": shared.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         # The first checkpoints say gelu and were trained with its approximation by tanh.
         "activation": "gelu_tanh" if act == "gelu" else act,
@@ -317,7 +306,6 @@ def _gpt_neox(fields: Fields) -> Switches:
 
 def _olmo2(fields: Fields) -> Switches:
     return {
-        "rope": shared.rope(fields),
         "attention_bias": fields.boolean("attention_bias", False),
         "norm_place": "after",
         "query_key_norm": "all",
@@ -361,7 +349,7 @@ _QWEN = {"max_position_embeddings": 32768, "sliding_window": 4096}
 
 _ENTRIES = (
     Family("llama", _llama),
-    Family("mistral", _mistral, defaults={"max_position_embeddings": 131072, "sliding_window": 4096}),
+    Family("mistral", shared.window_everywhere, defaults={"max_position_embeddings": 131072, "sliding_window": 4096}),
     Family("qwen2", _qwen2, defaults=_QWEN),
     Family("qwen3", _qwen3, defaults=_QWEN | {"head_dim": 128}),
     Family("gemma2", _gemma2, defaults=_GEMMA2),
