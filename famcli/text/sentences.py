@@ -118,7 +118,7 @@ class SentenceSplitter:
         self._advance(stop)
         self._gap = ""
         self._skip_space()
-        if END.search(text):
+        if END.search(text, max(0, len(text) - 24)):
             self._is_spaced = self._gap != ""
         return sentence
 

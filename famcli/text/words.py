@@ -8,14 +8,20 @@ and b = 0.75.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 # `\w` has no combining marks, without which most scripts of India and decomposed Latin letters fall apart. All marks
 # stand before the plane of emoji, but for variation selectors, which are invisible.
-MARKS = "".join(filter(lambda one: unicodedata.category(one)[0] == "M", map(chr, range(0x300, 0x1F000))))
+_CODES = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code))[0] == "M"]
+_FIRST = [code for before, code in pairwise([0, *_CODES]) if code - before > 1]
+_LAST = [code for code, after in pairwise([*_CODES, sys.maxunicode]) if after - code > 1]
+# As ranges, because `re` tries characters beyond 16 bits one by one.
+MARKS = "".join(f"{chr(first)}-{chr(last)}" for first, last in zip(_FIRST, _LAST, strict=True))
 _LETTERS = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
 # Soft hyphens, zero-width and directional characters, variation selectors: nothing that a reader sees.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
