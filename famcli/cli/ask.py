@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -66,8 +67,10 @@ def ask(
     question that is not given is asked for. Ctrl-C answers from what was read so far, marked partial.
     """
     # A path among the words is a text: shells complete it there, and nobody asks "story.txt".
-    texts = [*(word for word in questions or [] if os.path.isfile(word)), *(file or [])]
-    asked = [word for word in questions or [] if not os.path.isfile(word)]
+    texts = [*filter(_is_path, questions or []), *(file or [])]
+    asked = [word for word in questions or [] if not _is_path(word)]
+    if len(asked) > 1 and not any(" " in words.strip() for words in asked):
+        raise UsageError(f'put the question in quotes: famcli ask "{" ".join(asked)}" --file FILE')
     if load and texts:
         raise UsageError("--load asks a memory file and FILE is a text to read: give one of them")
     if load and (each or question_first):
@@ -111,6 +114,11 @@ def ask(
         # A script must not take "the source is gone" for an answer.
         if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
             raise typer.Exit(EXIT_FAILED)
+
+
+def _is_path(word: str) -> bool:
+    """True for an existing file, and for what can only be meant as one: a mistyped path is no question."""
+    return os.path.isfile(word) or re.fullmatch(r"[^\s?]*(?:/[^\s?]+|\w\.[A-Za-z]\w{1,4})", word) is not None
 
 
 def make_config(
@@ -161,7 +169,7 @@ def _listed(path: Path | None) -> list[str]:
 
 def _prompt(work: Work) -> str:
     if not sys.stdin.isatty():
-        raise UsageError('ask needs a question: famcli ask "Who ...?" --file FILE')
+        raise UsageError('ask needs a question: famcli ask "Who ...?" FILE')
     work.progress.close()
     print("Question: ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()

@@ -86,8 +86,8 @@ def refuse_known_binaries(first: bytes, name: str) -> None:
     """Raise DocumentError, with the way to convert it, if `first` begins a format that is not plain text."""
     if begins_safetensors(first):
         raise DocumentError(
-            f"{name} is a memory file or weights, not text: load a memory file to ask it, look at either with "
-            "`famcli inspect FILE`",
+            f"{name} is a memory file or weights, not text: look at it with `famcli inspect FILE`, or load a memory "
+            "file to ask it",
             remedy={"load": "FILE"},
         )
     for magic, what, hint in _MAGIC:

@@ -343,3 +343,17 @@ def test_texts_of_every_kind(text: str, question: str, found: str, run, tiny: Pa
     assert found in answer["text"]
     start, end = answer["span"]
     assert path.read_bytes()[start:end].decode() == answer["text"]
+
+
+@pytest.mark.parametrize("path", ["novel10.txt", "./docs/none", "notes.md"])
+def test_a_mistyped_path_is_no_question(run, tiny: Path, path: str) -> None:
+    result = run("ask", "Who is it?", path, "--model", tiny, input="")
+    assert result.exit_code == 1
+    assert f"{path.removeprefix('./')} does not exist" in result.stderr
+
+
+def test_a_question_without_quotes_is_told_of(run, tiny: Path, story: Path) -> None:
+    result = run("ask", "Who", "is", "Anna", story, "--model", tiny)
+    assert result.exit_code == 2
+    assert 'in quotes: famcli ask "Who is Anna"' in result.stderr
+    assert run("ask", "Why?", "Who is Anna?", story, "--model", tiny).exit_code == 0

@@ -255,7 +255,7 @@ def test_memory_files_and_weights_are_refused_with_what_reads_them(tmp_path: Pat
     content = (80).to_bytes(8, "little") + b'{"__metadata__":{}}' + b" " * 61 + NOISE
     path = tmp_path / "book.fam"
     path.write_bytes(content)
-    with pytest.raises(DocumentError, match=r"load a memory file to ask it.*famcli inspect FILE") as caught:
+    with pytest.raises(DocumentError, match=r"famcli inspect FILE.*load a memory file to ask it") as caught:
         open_source(path)
     assert caught.value.remedy == {"load": "FILE"}
     with pytest.raises(DocumentError, match="load a memory file to ask it"):
