@@ -146,11 +146,18 @@ class OpenedMemoryFile:
             with path.open("rb") as file:
                 first = file.read(_FIRST_BYTES)
             if not begins_safetensors(first):
-                raise MemoryFileError(f"{path} is not a memory file or checkpoint: `famcli read` makes a memory file")
+                raise MemoryFileError(
+                    f"{path} is not a memory file or checkpoint: `famcli read FILE` makes a memory file, if it is told "
+                    "where to save it",
+                    remedy={"save": "FILE.fam"},
+                )
             # As numpy: `famcli inspect` must not wait for torch to load. safetensors has no types for it.
             opened = cast(Any, safe_open(path, framework="np"))
         except FileNotFoundError as error:
-            raise MemoryFileError(f"{path}: no such memory file; `famcli read` makes one") from error
+            raise MemoryFileError(
+                f"{path}: no such memory file; `famcli read FILE` makes one, if it is told where to save it",
+                remedy={"save": str(path)},
+            ) from error
         except OSError as error:
             raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
         except SafetensorError as error:

@@ -254,4 +254,5 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_a_memory_file_that_is_not_there_is_called_that(run, tmp_path: Path) -> None:
     done = run("inspect", tmp_path / "no.fam")
     assert done.exit_code == 1
-    assert "no such memory file; `famcli read` makes one" in done.stderr
+    assert "no such memory file; `famcli read FILE` makes one" in done.stderr
+    assert "(--save " in done.stderr
