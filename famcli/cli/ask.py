@@ -103,7 +103,7 @@ def ask(
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
                 work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
                 results.append(task.result())
-                found += task.text().has_text
+                found += task.text().has_text()
                 shown.result(results[-1], each)
                 if html is not None and recorder is not None:
                     _write_report(html, results[-1], task, recorder)

@@ -75,7 +75,7 @@ def chat(
         with closing(Ask(model, [], config, cache)) as task:
             work.follow(task.events_from_memory(load) if load else task.events(names))
             work.progress.close()
-            work.finish(task.text().has_text)
+            work.finish(task.text().has_text())
             work.notes.note(describe_reading(task.result()))
             _converse(work, task)
 

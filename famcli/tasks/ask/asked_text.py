@@ -65,7 +65,6 @@ class AskedText:
     searched: bool = True
     origin: str = "read"
 
-    @property
     def has_text(self) -> bool:
         """True if there is any text, as far as that can be told."""
         return not self.readable or self.index.num_passages > 0
