@@ -129,6 +129,8 @@ class TextSource(Source):
         """Read the first bytes: refuse what is not text, skip a mark, and settle the encoding if they tell."""
         first = self._read_first(SAMPLE_BYTES if self.size is not None and encoding is None else MAGIC_BYTES)
         self._buffer, self._was_read_ahead = first, bool(first)
+        # A terminal says only once that it is at its end: reading again would wait for a second Ctrl-D.
+        self._at_end = self.size is None and not first
         if self.start:  # the rest of a stream: its first bytes are not the document's first
             self._use(named_encoding(encoding or "utf-8", b"")[0])
             return

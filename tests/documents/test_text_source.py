@@ -460,3 +460,18 @@ def test_utf_16_is_told_without_its_mark(encoding: str, text: str) -> None:
     document = piped(text.encode(encoding))
     assert read(document)[0] == text
     assert document.encoding == encoding
+
+
+def test_the_end_of_an_empty_terminal_is_read_once() -> None:
+    class Terminal(io.RawIOBase):
+        """Gives the end of input once, and then waits for ever."""
+
+        ended = False
+
+        def read1(self, size: int = -1) -> bytes:
+            assert not self.ended, "read again after its end"
+            self.ended = True
+            return b""
+
+    with open_source("-", stdin=Terminal()) as source:
+        assert list(source.pieces()) == []
