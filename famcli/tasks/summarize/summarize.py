@@ -101,7 +101,9 @@ class Summarizer:
         if self._extraction.has_only_lines:
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
         if self.config.focus is not None and self._extraction.misses_focus():
-            yield from self._tracker.warn(f"no sentence has enough of the words of '{self.config.focus}'")
+            yield from self._tracker.warn(
+                f"no sentence has enough of the words of '{self.config.focus}', so this is the summary without a focus"
+            )
         if self._writer is not None:
             yield from self._write(self._writer, reader)
         else:
