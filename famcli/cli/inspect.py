@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from famcli.checkpoint.folder import shown
 from famcli.cli.options import CacheOption, JsonOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
@@ -167,6 +166,8 @@ def _fingerprint_lines(weights: str, config: str, tokenizer: str) -> list[tuple[
 
 
 def _adapter_facts(adapter: Adapter) -> Facts:
+    from famcli.checkpoint.folder import shown
+
     names = sorted({module.rpartition(".")[2] for module in adapter.updates})
     size = sum(half.num_bytes for update in adapter.updates.values() for half in (update.a, update.b))
     sidecar, named = adapter.sidecar, shown(adapter.base or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -40,6 +41,11 @@ text_bytes = st.lists(
 read_sizes = st.lists(st.integers(1, 7), min_size=1, max_size=6)
 
 
+def decoded(data: bytes) -> str:
+    """The text that bytes are read as: a CR alone ends a line as LF does."""
+    return re.sub("\r(?!\n)", "\n", data.decode("utf-8", "replace"))
+
+
 @settings(max_examples=60, deadline=None)
 @given(text_bytes, read_sizes, st.booleans(), st.integers(1, 3))
 def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool, per_call: int) -> None:
@@ -47,7 +53,7 @@ def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool, pe
     one = list(whole.read([pipe(data)]))
     split = Reader(MODEL, score=True, eager=eager, blocks_per_call=per_call)
     other = list(split.read([pipe(data, sizes=sizes)]))
-    assert tokens_of(one) == tokens_of(other) == list(encode_text(MODEL.tokenizer, data.decode("utf-8", "replace")).ids)
+    assert tokens_of(one) == tokens_of(other) == list(encode_text(MODEL.tokenizer, decoded(data)).ids)
     spans_cover(other, len(data))
     torch.testing.assert_close(nll_of(one), nll_of(other), rtol=2e-3, atol=2e-3)
     same_reading(whole, split)
@@ -132,7 +138,7 @@ def test_compare_is_two_readings_in_one_pass() -> None:
 def test_lines_and_text_and_spans() -> None:
     data = "\ufeffeins\r\nzwei é\n\ndrei\r\n".encode() + b"\xff vier\n" + b"fuenf " * 5
     events = list(Reader(BYTES).read([pipe(data, sizes=[5], encoding="utf-8")]))
-    assert text_of(events) == data.decode("utf-8", "replace").removeprefix("\ufeff")
+    assert text_of(events) == decoded(data).removeprefix("\ufeff")
     fed = 0
     for event in events:
         if isinstance(event, TextEvent):
