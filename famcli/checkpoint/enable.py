@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from famcli.checkpoint.chat import has_chat_template
+from famcli.checkpoint.chat_template import has_chat_template
 from famcli.checkpoint.folder import beside, checkpoint_folder
 from famcli.checkpoint.locate import memory_status
 from famcli.checkpoint.open import read_rows

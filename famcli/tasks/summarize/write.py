@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from famcli.checkpoint.chat import open_chat_template
+from famcli.checkpoint.chat_template import open_chat_template
 from famcli.checkpoint.model import Model
 from famcli.errors import CheckpointError
 from famcli.nn import State

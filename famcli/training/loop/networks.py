@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.checkpoint.chat import has_chat_template
+from famcli.checkpoint.chat_template import has_chat_template
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar

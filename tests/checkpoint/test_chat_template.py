@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from famcli.checkpoint import chat
-from famcli.checkpoint.chat import Message, has_chat_template, open_chat_template
+from famcli.checkpoint import chat_template
+from famcli.checkpoint.chat_template import Message, has_chat_template, open_chat_template
 from famcli.errors import CheckpointError
 from famcli.tokens import open_tokenizer
 from famcli.tokens.tokenizer import ByteTokenizer
@@ -151,7 +151,7 @@ def test_a_template_that_tries_to_escape_is_harmless(template: str, tmp_path: Pa
 def test_a_template_that_never_ends_or_grows_is_harmless(
     template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(chat._LIMITS, "seconds", 2)
+    monkeypatch.setitem(chat_template._LIMITS, "seconds", 2)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CheckpointError, match=r"chat template in .* (cannot be used|writes [\d,]+ times)") as caught:
         open_chat_template(_byte_folder(tmp_path, template), ByteTokenizer())
@@ -167,7 +167,7 @@ def test_a_stand_in_of_the_templates_own_is_text(tmp_path: Path) -> None:
 
 
 def test_without_jinja2_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "find_spec", lambda name: None)
+    monkeypatch.setattr(chat_template, "find_spec", lambda name: None)
     with pytest.raises(CheckpointError, match=r"install famcli\[hf\]"):
         open_chat_template(_byte_folder(tmp_path, "{{ messages }}!"), ByteTokenizer())
 
