@@ -179,12 +179,15 @@ def config_values(path: Path) -> dict[str, Any]:
 
 
 def _scaling(file: GgufFile) -> dict[str, Any]:
-    """Scalings without a tensor; converters write "none" for those that have one."""
-    key = f"{file.architecture}.rope.scaling."
-    kind = file.value(key + "type", str, "none")
-    if kind in ("none", "longrope"):
+    """Scalings without a tensor; converters write "none" for those that have one.
+
+    As llama.cpp has it, a factor without a type is linear, and older files have it under a key of its own.
+    """
+    factor = _found(file, "rope.scaling.factor") or _found(file, "rope.scale_linear") or 1.0
+    kind = file.value(f"{file.architecture}.rope.scaling.type", str, "none" if factor == 1.0 else "linear")
+    if kind in ("none", "longrope") or (kind == "linear" and factor == 1.0):
         return {}
-    scaling: dict[str, Any] = {"rope_type": kind, "factor": _number(file, "rope.scaling.factor", 1.0)}
+    scaling: dict[str, Any] = {"rope_type": kind, "factor": factor}
     trained = _found(file, "rope.scaling.original_context_length")
     if trained is not None:
         scaling["original_max_position_embeddings"] = trained
@@ -316,14 +319,15 @@ def declared_tensors(path: Path) -> Iterator[tuple[str, str, int, GgufTensor]]:
     for tensor in file.tensors.values():
         name = tensor_name(file, tensor.name)
         if name is not None:
-            yield name, *tensor_bytes(tensor, path), tensor
+            yield name, *tensor_bytes(tensor), tensor
 
 
 # ------------------------------------------------------------------------------------------------------------ values
 
 
-def tensor_bytes(tensor: GgufTensor, path: Path) -> tuple[str, int]:
+def tensor_bytes(tensor: GgufTensor) -> tuple[str, int]:
     """A tensor's type and its bytes. Raises CheckpointError for a type that is not read."""
+    path = tensor.file
     if tensor.type not in GGUF_TYPES:
         known = ", ".join(name for name, _, _ in GGUF_TYPES.values())
         raise CheckpointError(
@@ -342,10 +346,10 @@ def values_of(file: GgufFile, tensor: GgufTensor, part: slice | None = None) -> 
         from gguf.quants import dequantize
     except ImportError as error:
         raise CheckpointError(f"{file.path} needs the `gguf` package: install famcli[hf]") from error
-    _, size = tensor_bytes(tensor, file.path)
-    if tensor.start + size > file.path.stat().st_size:
-        raise CheckpointError(f"{file.path} is cut short: '{shown(tensor.name)}' lies beyond its end; fetch it again")
-    raw = np.memmap(file.path, mode="r", dtype=np.uint8, offset=tensor.start, shape=(size,))
+    _, size = tensor_bytes(tensor)
+    if tensor.start + size > tensor.file.stat().st_size:
+        raise CheckpointError(f"{tensor.file} is cut short: '{shown(tensor.name)}' is beyond its end; fetch it again")
+    raw = np.memmap(tensor.file, mode="r", dtype=np.uint8, offset=tensor.start, shape=(size,))
     rows = raw.reshape(-1, size // prod(tensor.shape[:-1]))
     rows = rows if part is None else rows[part]
     values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)

@@ -1,9 +1,9 @@
 """Find the checkpoint that a name means, list those that have a name, and fetch them from the hub. No torch.
 
 A name is looked up as a folder or a GGUF file, then in the hub's cache on this machine, then among the checkpoints that
-ship. A hub name that is not found is fetched if the caller passes `pull`, which uses the hub's own library (the `hf`
-extra). It fetches only what famcli reads: weights as safetensors or GGUF, JSON, tokenizers and chat templates. Pickles
-and code are never fetched.
+ship and those that other packages carry. A hub name that is not found is fetched if the caller passes `pull`, which
+uses the hub's own library (the `hf` extra). It fetches only what famcli reads: weights as safetensors or GGUF, JSON,
+tokenizers and chat templates. Pickles and code are never fetched.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from typing import Any
 from famcli.checkpoint.families.table import FAMILIES
 from famcli.checkpoint.folder import beside, read_json_object, shown
 from famcli.checkpoint.gguf import GGUF_FAMILIES
+from famcli.checkpoint.recommended import RECOMMENDED, Recommended, recommended
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import CheckpointError, FamcliError
 from famcli.tokens import holds_tokenizer
-from famcli.tokens.gguf_file import is_gguf, read_gguf
+from famcli.tokens.gguf_file import gguf_parts, is_gguf, read_gguf
 from famcli.tokens.tokenizer import BYTES_FILE
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
@@ -38,7 +39,7 @@ Fetch = Callable[["HubName", Mapping[str, str]], object]
 """Fetches what a name of the hub means into its cache, or raises CheckpointError."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILE = re.compile(r"[\w.-]+\.gguf")
+_FILE = re.compile(r"[\w.-]+\.gguf", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")
@@ -52,7 +53,7 @@ class Located:
     """A checkpoint's folder, or its GGUF file.
 
     name: how to show it. chosen_by: the setting that named it ("model", "FAMCLI_MODEL"), or "default". where: "folder",
-    "GGUF file", "hub cache" or "ships with famcli".
+    "GGUF file", "hub cache", "ships with famcli" or "package NAME".
     """
 
     path: Path
@@ -130,7 +131,7 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     if (folder / "config.json").is_file():
         return Located(folder, name, chosen_by, "folder")
     if is_gguf(folder):
-        return Located(folder, name, chosen_by, "GGUF file")
+        return Located(gguf_parts(folder)[0], name, chosen_by, "GGUF file")
     wanted = HubName.parse(name)
     cached = None if wanted is None else cached_path(wanted, environ)
     if wanted and fetch and not folder.exists() and (cached is None or not is_complete(cached)):
@@ -146,6 +147,8 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     shipped = shipped_models()
     if name in shipped:
         return Located(shipped[name], name, chosen_by, "ships with famcli")
+    if (short := recommended(name)) is not None:
+        return _recommended(short, name, chosen_by, environ)
     if folder.is_dir():
         raise CheckpointError(f"{folder} has no config.json; give the folder that holds a checkpoint's files")
     if folder.exists():
@@ -153,13 +156,26 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
     if wanted is None and "/" in name:
         raise CheckpointError(f"there is no folder {folder} ({chosen_by}); `famcli models` lists what is there")
     known = ", ".join(sorted(shipped)) or "none"
-    close = difflib.get_close_matches(name, shipped, n=1)
+    close = difflib.get_close_matches(name, [*shipped, *(one.name for one in RECOMMENDED if one.name)], n=1)
     remedy = f"fetch it with `famcli pull {name}`, or " if wanted else ""
     advice = f"did you mean {close[0]}?" if close else f"{remedy}see `famcli models`"
     raise CheckpointError(
         f"'{name}' ({chosen_by}) is no folder, is not in the hub's cache ({hub_cache(environ)}), and does not ship "
         f"with famcli (shipped: {known}); {advice}"
     )
+
+
+def _recommended(known: Recommended, name: str, chosen_by: str, environ: Mapping[str, str]) -> Located:
+    """A short name: from the hub's cache, else from the package that carries it."""
+    wanted = HubName.parse(known.repo)
+    cached = None if wanted is None else cached_path(wanted, environ)
+    if cached is not None and is_complete(cached):
+        return Located(cached, name, chosen_by, "hub cache")
+    carried = known.carried
+    if carried is not None and (path := carried.path()) is not None:
+        return Located(path, name, chosen_by, f"package {carried.module}")
+    install = "" if carried is None else f"`{carried.install}`, or "
+    raise CheckpointError(f"'{name}' ({chosen_by}) is not on this machine yet: {install}`famcli pull {known.repo}`")
 
 
 def is_complete(path: Path) -> bool:
@@ -238,9 +254,9 @@ def cached_models(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
 class ListedModel:
     """A checkpoint that has a name.
 
-    where: "ships with famcli" or "hub cache". num_bytes: of all its files. family: its `model_type`, or a GGUF file's
-    architecture; None if that cannot be read. known: famcli opens that family. memory: "trained", "untrained", or None
-    for a plain decoder that was not enabled. whole: weights and tokenizer are there.
+    where: "ships with famcli", "hub cache" or "package NAME". num_bytes: of all its files. family: its `model_type`, or
+    a GGUF file's architecture; None if that cannot be read. known: famcli opens that family. memory: "trained",
+    "untrained", or None for a plain decoder, which reads without one. whole: weights and tokenizer are there.
     """
 
     name: str
@@ -254,14 +270,19 @@ class ListedModel:
 
     @property
     def enabled(self) -> bool:
-        """True if it can read streams."""
+        """True if it has a `fam.json` of its own."""
         return self.memory is not None
 
 
 def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
-    """The checkpoints that ship, then those in the hub's cache."""
+    """The checkpoints that ship, then those that packages carry, then those in the hub's cache."""
     environ = os.environ if environ is None else environ
     found = [listed(name, path, "ships with famcli") for name, path in sorted(shipped_models().items())]
+    found += [
+        listed(one.name, path, f"package {one.carried.module}")
+        for one in RECOMMENDED
+        if one.name and one.carried and (path := one.carried.path()) is not None
+    ]
     return found + [listed(name, path, "hub cache") for name, path in cached_models(environ)]
 
 
@@ -269,7 +290,11 @@ def listed(name: str, path: Path, where: str) -> ListedModel:
     """The facts of the checkpoint at `path`."""
     family = _family(path)
     known = family in (GGUF_FAMILIES if is_gguf(path) else FAMILIES)
-    files = [path] if is_gguf(path) else [each for each in path.rglob("*") if each.is_file()]
+    files = (
+        [part for part in gguf_parts(path) if part.is_file()]
+        if is_gguf(path)
+        else [each for each in path.rglob("*") if each.is_file()]
+    )
     size = sum(each.stat().st_size for each in files)
     return ListedModel(name, path, where, size, family, known, memory_status(path), is_complete(path))
 
@@ -371,7 +396,7 @@ def wanted_files(name: HubName, files: Sequence[str]) -> list[str]:
     if name.file is not None:
         if name.file not in files:
             raise CheckpointError(f"{name.repo} has no file {name.file}; {_offer(name.repo, files)}")
-        return [name.file]
+        return [part.name for part in gguf_parts(Path(name.file))]
     root = [file for file in files if "/" not in file and not _matches(file, _UNWANTED)]
     if "config.json" not in root or not fnmatch.filter(root, "*.safetensors"):
         if fnmatch.filter(files, "*.gguf"):

@@ -41,7 +41,7 @@ class Model:
 
     network: on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to show it.
     chosen_by: the setting that named it (see `Located`). generation: its own settings for generating. adapter: the one
-    that was added to its weights. warnings: for its user, a line each.
+    that was added to its weights. warnings, notes: for its user, a line each.
     """
 
     network: Network
@@ -54,6 +54,7 @@ class Model:
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
     adapter: Adapter | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def end_ids(self) -> frozenset[int]:

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
+from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_generation
 from famcli.checkpoint.quantize import bits_of, check_quantization, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
-from famcli.checkpoint.sidecar import read_sidecar
 from famcli.checkpoint.weights import (
     PROMPT_NAME,
     Fingerprints,
@@ -64,7 +64,8 @@ def open_model(
 ) -> Model:
     """Open the checkpoint that `name` means (see `resolve`), ready to read on `device` and in `dtype`.
 
-    `settings` are those of `FamConfig` that override the sidecar's; `quantize` ("int8", "int4") keeps the matrices in
+    A checkpoint without `fam.json` is read as `famcli enable` would choose, without a memory. `settings` are those of
+    `FamConfig` that override the sidecar's; `quantize` ("int8", "int4") keeps the matrices in
     fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if famcli made
     it, its FamConfig and its memory prompt replace the checkpoint's. Raises CheckpointError when files are missing,
     damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for an impossible device, type or
@@ -82,7 +83,7 @@ def open_model(
         warnings = base_warnings(added, checked.weights, located.name)
         shown = f"{located.name} with {added.folder}"
     home = added.folder if added is not None and added.sidecar is not None else checked.path
-    sidecar = read_sidecar(home, located.name)
+    sidecar, notes = sidecar_for(home, decoder, located.name)
     try:
         sidecar = replace(sidecar, fam=replace(sidecar.fam, **settings))
     except ValueError as error:
@@ -108,6 +109,7 @@ def open_model(
         generation=read_generation(checked.path, checked.tokenizer),
         adapter=added,
         warnings=warnings,
+        notes=notes,
     )
 
 

@@ -214,7 +214,7 @@ def headers(
     # Whatever their type: Pythia's files hold attention masks as bytes.
     if is_gguf(path):
         for name, kind, size, tensor in declared_tensors(path):
-            yield StoredTensor(path, name, kind, tensor.shape, tensor.start, size)
+            yield StoredTensor(tensor.file, name, kind, tensor.shape, tensor.start, size)
         return
     # Opening lets safetensors check the header; its own interface does not tell where a tensor begins.
     with opened(path), path.open("rb") as file:

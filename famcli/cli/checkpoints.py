@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,27 +16,43 @@ from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import UsageError
 from famcli.plain import to_json
 
+if TYPE_CHECKING:
+    from famcli.checkpoint.recommended import Recommended
+
 TargetArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; empty, or not there yet.")]
 
 
 def models(cache: opt.CacheOption = None, json: opt.JsonOption = False) -> None:
     """List the checkpoints that --model can name.
 
-    Those that ship with famcli, then those in the hub's cache on this machine, each with its family, its size, and
-    whether its memory is trained. A cached checkpoint can be read with once `famcli enable` has given it a memory. Any
-    folder and any GGUF file can be named by its path as well.
+    Those that ship with famcli, those that other packages carry, and those in the hub's cache on this machine, each
+    with its family, its size, and whether its memory is trained. Then what is worth fetching, by the memory that it
+    needs. Any folder and any GGUF file can be named by its path as well.
     """
     from famcli.checkpoint.locate import list_models
+    from famcli.checkpoint.recommended import RECOMMENDED
 
     found, output = list_models(cache_environment(cache)), Output()
+    names = {model.name for model in found}
+    others = [one for one in RECOMMENDED if not names & {one.name, one.repo}]
     if json:
-        output.json({"models": [to_json(model) | {"enabled": model.enabled} for model in found]})
+        listed = [to_json(model) | {"enabled": model.enabled} for model in found]
+        output.json({"models": listed, "recommended": [to_json(one) for one in others]})
         return
     cells = [
         (each.name, each.family or "?", describe_bytes(each.num_bytes), each.where, _memory(each)) for each in found
     ]
     for line in aligned(cells, words=5):
         output.line(line)
+    output.line()
+    output.line("Worth fetching, with what their weights need in bfloat16 (--quantize int8 halves it):")
+    rows = [(_how_to_get(one), describe_bytes(one.memory_bytes), one.licence, one.told) for one in others]
+    for line in aligned(rows, words=4):
+        output.line("  " + line)
+
+
+def _how_to_get(one: Recommended) -> str:
+    return one.carried.install if one.carried is not None else f"famcli pull {one.repo}"
 
 
 def _memory(model: Any) -> str:
@@ -47,7 +63,7 @@ def _memory(model: Any) -> str:
     if not model.whole:
         return f"not whole: famcli pull {model.name}"
     if model.memory is None:
-        return f"not enabled: famcli enable {model.name}"
+        return "no memory"
     return "memory trained" if model.memory == "trained" else "memory not trained"
 
 
@@ -89,8 +105,8 @@ def pull(
         notes.warn(f"famcli does not know the family '{found.family}': it will not open")
     elif not found.whole:
         notes.warn("it has no tokenizer that famcli reads: it will not open")
-    elif not found.enabled:
-        notes.note(f"next: {shlex.join(['famcli', 'enable', name, *cache_options(cache)])}")
+    else:
+        notes.note(f"next: {shlex.join(['famcli', 'summarize', 'FILE', '--model', name, *cache_options(cache)])}")
 
 
 def quantize(

@@ -102,6 +102,8 @@ class Work:
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         bits = "" if machine.quantize == "none" else f", weights in {machine.quantize}"
         self.notes.note(f"model {model.name} ({located.where}{chosen}) on {model.device} in {dtype}{bits}")
+        for note in model.notes:
+            self.notes.note(note)
         for warning in model.warnings:
             self.notes.warn(warning)
         return model

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from safetensors import SafetensorError, safe_open
 
+from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.sidecar import read_sidecar
 from famcli.checkpoint.weights import Fingerprints, config_fingerprint
 from famcli.documents.encodings import begins_safetensors
 from famcli.documents.writing import check_target, is_utf8
@@ -211,7 +211,7 @@ def inspect_memory_file(path: str | os.PathLike[str]) -> MemoryFileInfo:
 def check_checkpoint(path: str | os.PathLike[str], folder: Path, name: str) -> None:
     """Raise MemoryFileError if another checkpoint wrote the file, as far as can be told without loading weights."""
     info, decoder = inspect_memory_file(path), read_config(folder).decoder
-    fam = read_sidecar(folder, name).fam
+    fam = sidecar_for(folder, decoder, name)[0].fam
     config = config_fingerprint(decoder, fam)
     check_model(Path(path), info, name, fam, Fingerprints(info.weights, config, info.tokenizer))
 

@@ -174,6 +174,8 @@ class ReadingTracker:
 
     def warn_untrained(self, model: Model, mode: str | None) -> Iterator[Notice]:
         """Warn that an untrained memory is left out, or, if a `mode` was chosen, that it means nothing yet."""
+        if not model.sidecar.fam.fam_length and mode in ("on", "frozen"):
+            yield from self.warn(f"{model.name} has no memory, so memory mode '{mode}' changes nothing")
         if not model.sidecar.fam.fam_length or model.sidecar.memory_trained or mode == "none":
             return
         meaning = "and what it adds means nothing yet"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from famcli.tokens.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
+_MAGIC = b"GGUF"
+_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.gguf)", re.IGNORECASE)
 _VERSIONS = (2, 3)
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "?", 10: "Q", 11: "q", 12: "d"}
@@ -39,17 +42,21 @@ _LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor. shape: in torch's order. type: ggml's number of its storage type. start: its first byte in the file."""
+    """A tensor. shape: in torch's order. type: ggml's number of its storage type. start: its first byte in `file`."""
 
     name: str
     shape: tuple[int, ...]
     type: int
     start: int
+    file: Path
 
 
 @dataclass(frozen=True)
 class GgufFile:
-    """A file's metadata by key (arrays of numbers as numpy arrays, of strings as lists), and its tensors by name."""
+    """A file's metadata by key (arrays of numbers as numpy arrays, of strings as lists), and its tensors by name.
+
+    path: of a file that was split, its first part; the tensors are those of all parts.
+    """
 
     path: Path
     metadata: Mapping[str, Any]
@@ -76,12 +83,45 @@ class GgufFile:
 
 
 def is_gguf(path: Path) -> bool:
-    """True if `path` is a file with the suffix .gguf."""
-    return path.suffix == ".gguf" and path.is_file()
+    """True if `path` is a file with the suffix .gguf, or one that begins as such a file does."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".gguf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == _MAGIC
+    except OSError:
+        return False
+
+
+def gguf_parts(path: Path) -> tuple[Path, ...]:
+    """All parts of a file that llama.cpp split (NAME-00001-of-00003.gguf), in order; of any other file, itself."""
+    match = _PART.fullmatch(path.name)
+    if match is None or not 1 <= int(match[2]) <= int(match[3]):
+        return (path,)
+    return tuple(path.with_name(f"{match[1]}-{n:05}-of-{match[3]}{match[4]}") for n in range(1, int(match[3]) + 1))
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """The header of a file. Raises CheckpointError when it is missing, cut short, damaged, or of another version."""
+    """The header of a file, or of all parts of one that was split, whichever part is given.
+
+    Raises CheckpointError when one is missing, cut short, damaged, or of another version.
+    """
+    first, *others = parts = gguf_parts(path)
+    if missing := [part.name for part in parts if not part.is_file()] if others else []:
+        raise CheckpointError(f"{path} is a part of a split file, and {missing[0]} is missing beside it; fetch it too")
+    whole = _read_part(first)
+    if not others:
+        return whole
+    tensors = {name: tensor for part in parts for name, tensor in _read_part(part).tensors.items()}
+    count = whole.metadata.get("split.tensors.count", len(tensors))
+    if count != len(tensors):
+        raise CheckpointError(f"{first} and its parts have {len(tensors)} of {count} tensors; fetch them again")
+    return GgufFile(first, whole.metadata, tensors)
+
+
+def _read_part(path: Path) -> GgufFile:
     try:
         status = path.stat()
         return _read(path, status.st_size, status.st_mtime_ns)
@@ -94,10 +134,10 @@ def read_gguf(path: Path) -> GgufFile:
 
 
 # The same file is read for its shape, its weights and its tokenizer: parsed once, until it changes.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _read(path: Path, size: int, changed: int) -> GgufFile:
     with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
+        if file.read(4) != _MAGIC:
             raise CheckpointError(f"{path} is no GGUF file; give the file that the converter wrote")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _parse(path, _Cursor(content, 4), size)
@@ -118,12 +158,12 @@ def _parse(path: Path, cursor: _Cursor, size: int) -> GgufFile:
         if num_dimensions > _MAX_DIMENSIONS:
             raise ValueError("too many dimensions")
         shape = tuple(cursor.number("Q") for _ in range(num_dimensions))[::-1]
-        found.append(GgufTensor(name, shape, cursor.number("I"), cursor.number("Q")))
+        found.append(GgufTensor(name, shape, cursor.number("I"), cursor.number("Q"), path))
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 0 < alignment <= _MAX_ALIGNMENT:
         raise ValueError("no alignment")
     data = -(-cursor.place // alignment) * alignment
-    tensors = {each.name: GgufTensor(each.name, each.shape, each.type, data + each.start) for each in found}
+    tensors = {each.name: replace(each, start=data + each.start) for each in found}
     if len(tensors) != len(found) or any(tensor.start > size for tensor in tensors.values()):
         raise ValueError("a tensor is there twice, or lies beyond the end")
     return GgufFile(path, metadata, tensors)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.checkpoint.enable import choose_fam, draw_prompt
+from famcli.checkpoint.choose import choose_fam
+from famcli.checkpoint.enable import draw_prompt
 from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
 from famcli.checkpoint.open import assign_weights

@@ -68,6 +68,32 @@ def write_gguf(
     return path
 
 
+def split_gguf(path: Path, stem: Path) -> list[Path]:
+    """The file in two parts, as llama.cpp's gguf-split makes them: all settings are in the first."""
+    reader = gguf.GGUFReader(path)
+    half = len(reader.tensors) // 2
+    parts = []
+    for number, tensors in enumerate((reader.tensors[:half], reader.tensors[half:])):
+        parts.append(stem.with_name(f"{stem.name}-{number + 1:05}-of-00002.gguf"))
+        writer = gguf.GGUFWriter(parts[-1], "llama" if number == 0 else "")
+        if number == 0:
+            for field in reader.fields.values():
+                if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+                    _add(writer, field.name, field.contents())
+        else:
+            writer.kv_data[0].clear()
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return parts
+
+
 _ARCHITECTURES = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
 
 

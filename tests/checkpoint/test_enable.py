@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from famcli.checkpoint.enable import choose_fam, enable
+from famcli.checkpoint.choose import choose_fam
+from famcli.checkpoint.enable import enable
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.errors import CheckpointError, FamcliError, UsageError
@@ -24,8 +25,11 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_plain_decoder_becomes_one_that_opens(plain: Path) -> None:
     before = _contents(plain)
-    with pytest.raises(CheckpointError, match="famcli enable"):
-        open_model(plain, device="cpu")
+    as_it_is = open_model(plain, device="cpu")
+    assert as_it_is.network.fam == FamConfig(block_size=64, memory_segments=3, fam_length=0, sink_tokens=4)
+    assert (as_it_is.default_memory_mode, as_it_is.sidecar.tasks, _contents(plain)) == ("none", {}, before)
+    [note] = as_it_is.notes
+    assert "blocks of 64 tokens and sees the last 256 and the first 4; famcli enable" in note
     made = enable(plain, fam_length=8)
     after = _contents(plain)
     assert {name: after[name] for name in before} == before
@@ -34,7 +38,7 @@ def test_a_plain_decoder_becomes_one_that_opens(plain: Path) -> None:
     model = open_model(plain, device="cpu")
     assert model.network.fam == FamConfig(block_size=64, memory_segments=3, fam_length=8, sink_tokens=4)
     assert model.default_memory_mode == "none"
-    assert not model.sidecar.memory_trained
+    assert (model.sidecar.memory_trained, model.notes) == (False, ())
 
 
 def test_the_prompt_has_the_embeddings_statistics(plain: Path) -> None:

