@@ -370,7 +370,7 @@ def test_a_file_is_known_by_its_content_and_in_parts(llama: Path, tmp_path: Path
         assert torch.equal(logits(part), expected)
     assert inspect_checkpoint(parts[1]).num_parameters == inspect_checkpoint(path).num_parameters
     parts[1].unlink()
-    with pytest.raises(CheckpointError, match="big-00002-of-00002[.]gguf is missing beside it"):
+    with pytest.raises(CheckpointError, match=r"big-00002-of-00002[.]gguf is missing beside it"):
         read_gguf(parts[0])
 
 

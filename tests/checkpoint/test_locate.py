@@ -30,6 +30,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         make_random_checkpoint(models / name)
     (models / "notes").mkdir()
     monkeypatch.setattr(locate, "__file__", str(package / "checkpoint" / "locate.py"))
+    monkeypatch.setattr(recommended, "find_spec", lambda name: None)
     return models
 
 
