@@ -23,7 +23,7 @@ MemoryMode = Literal["on", "frozen", "none"]
 
 MEMORY_MODES: tuple[MemoryMode, ...] = get_args(MemoryMode)
 
-ARCHITECTURES = {"fam": "famcli.nn.decoder:Decoder"}
+ARCHITECTURES = {"fam": "famcli.nn.decoder:Decoder", "feedback": "famcli.nn.feedback:FeedbackDecoder"}
 """The class of each network that a checkpoint may name; a string, because what is declared is checked without torch."""
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
@@ -201,12 +201,33 @@ class FamConfig:
         low=0,
         high=0.999,
     )
-    architecture: str = _setting("fam", "the network's class", choices=tuple(ARCHITECTURES), internal=True)
+    architecture: str = _setting(
+        "fam",
+        "fam: each layer has a memory of its own blocks; feedback: all layers share a memory of each past token "
+        "(the Feedback Transformer), and fam_length is 0",
+        choices=tuple(ARCHITECTURES),
+    )
+    feedback_projections: str = _setting(
+        "layer",
+        "feedback: each layer makes its own keys and values of the memory, or all share one projection and its norm",
+        choices=("layer", "shared"),
+    )
+    feedback_passes: int = _setting(
+        0,
+        "feedback: read a call's tokens side by side, in this many passes or fewer (for training); 0 is one by one, "
+        "exactly",
+        low=0,
+        high=1 << 10,
+    )
 
     def __post_init__(self) -> None:
         for each in fields(FamConfig):
             if problem := self._problem(each):
                 raise ValueError(f"'{each.name}' must be {problem}, it is {_spelled(getattr(self, each.name))}")
+        if self.architecture == "feedback":
+            for name in ("fam_length", "sink_tokens"):
+                if getattr(self, name):
+                    raise ValueError(f"'{name}' must be 0 for architecture 'feedback', whose memory is one of tokens")
 
     def _problem(self, each: Field[Any]) -> str | None:
         """What a field must be and is not."""
@@ -227,6 +248,11 @@ class FamConfig:
     def visible_tokens(self) -> int:
         """Tokens that are visible at once: the closed blocks and the open one."""
         return (self.memory_segments + 1) * self.block_size
+
+    @property
+    def remembers(self) -> bool:
+        """True if there is a memory: rows of the layers' own, or the one that all layers share."""
+        return self.fam_length > 0 or self.architecture == "feedback"
 
     @property
     def without_memory(self) -> FamConfig:

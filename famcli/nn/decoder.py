@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
-from famcli.nn.network import Network, State
+from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import Frequencies, inverse_frequencies
 from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers
@@ -34,7 +34,7 @@ from famcli.nn.state import DecoderState, LayerState, OpenRows
 class Decoder(Network):
     """A decoder of any family that streams."""
 
-    state_class = DecoderState
+    state_class: ClassVar[type[State]] = DecoderState
 
     def __init__(self, config: DecoderConfig, fam: FamConfig) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Decoder(Network):
 
     # ------------------------------------------------------------------------------------------------ the contract
 
-    def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> DecoderState:
+    def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> State:
         config, device, dtype = self.config, self.device, self.dtype
         remembering = () if memory_mode == "none" else memory_layers(config, self.fam)
         made = self._initial_memories() if remembering else []
@@ -77,17 +77,10 @@ class Decoder(Network):
         position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
         return DecoderState(position, 0, 0, initial, memory_mode, layers)
 
-    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, DecoderState]:
+    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, State]:
         assert isinstance(state, DecoderState)
         n, block_size = tokens.shape[1], self.fam.block_size
-        if len(tokens) != state.batch:
-            raise ValueError(f"{len(tokens)} rows of tokens were given to a state of {state.batch}")
-        whole = n > 0 and state.fill == 0 and n % block_size == 0
-        if not whole and not 0 < n <= block_size - state.fill:
-            raise ValueError(
-                f"{n} tokens do not fit a block of {block_size} with {state.fill} read: give at most what is left "
-                "of the block, or whole blocks at its start"
-            )
+        whole = holds_whole_blocks(tokens, state, block_size)
         call = Call(self._rotation, self.fam, state, n, None if received is None else [])
         x, layers = self._scaled(self.model.embed_tokens(tokens)), []
         for layer, before in zip(self.layers, state.layers, strict=True):

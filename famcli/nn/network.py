@@ -225,6 +225,20 @@ class Network(nn.Module, ABC):
         """Replace the functions that are worth compiling by what `compiled` makes of them."""
 
 
+def holds_whole_blocks(tokens: Tensor, state: State, block_size: int) -> bool:
+    """True for whole blocks, False for tokens [b, n] of the open block. Raises ValueError for what `read` refuses."""
+    n = tokens.shape[1]
+    if len(tokens) != state.batch:
+        raise ValueError(f"{len(tokens)} rows of tokens were given to a state of {state.batch}")
+    whole = n > 0 and state.fill == 0 and n % block_size == 0
+    if not whole and not 0 < n <= block_size - state.fill:
+        raise ValueError(
+            f"{n} tokens do not fit a block of {block_size} with {state.fill} read: give at most what is left "
+            "of the block, or whole blocks at its start"
+        )
+    return whole
+
+
 def make_network(config: DecoderConfig, fam: FamConfig) -> Network:
     """A network of `fam.architecture` without weights of its own yet: `reset_parameters` draws them."""
     made: Network = _network_class(fam.architecture)(config, fam)

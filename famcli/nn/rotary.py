@@ -43,10 +43,18 @@ def rotation(
     rotate: Callable[..., Tensor] = rotate_halves,
 ) -> Rotation:
     """The rotation to `positions` [b or 1, n] (int64) by `frequencies` [e/2], times `gain` (`inverse_frequencies`)."""
+    cos, sin = cos_sin(positions, frequencies, gain, dtype, device)
+    return partial(rotate, cos=cos, sin=sin)
+
+
+def cos_sin(
+    positions: Tensor, frequencies: Frequencies, gain: float, dtype: torch.dtype, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """The numbers [b or 1, 1, n, e/2] that rotate to `positions` (see `rotation`)."""
     # On the CPU, because some devices have no float64, and moved once.
     angles = positions[:, None, :, None].to(torch.float64) * torch.from_numpy(frequencies)
     cos, sin = ((part * gain).to(dtype).to(device) for part in (angles.cos(), angles.sin()))
-    return partial(rotate, cos=cos, sin=sin)
+    return cos, sin
 
 
 class Call:

@@ -20,6 +20,10 @@ _NORMS: dict[NormPlace, tuple[str, ...]] = {
 }
 
 
+# What makes keys and values: the first layer's alone, where all layers share them.
+_PROJECTIONS = ("self_attn.k_proj", "self_attn.v_proj", "self_attn.k_norm")
+
+
 def expert_layer(config: DecoderConfig, layer: int) -> bool:
     """True if the layer's feed-forward is a mixture of experts."""
     return config.experts is not None and layer not in config.experts.dense_layers
@@ -44,7 +48,7 @@ def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: 
 
 
 def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
-    """The shape of every parameter of a "fam" network by name."""
+    """The shape of every parameter of a network by name."""
     width = config.hidden_size
     shapes: dict[str, Shape] = {"model.embed_tokens.weight": (config.vocab_size, width)}
     dense = dict(_layer_shapes(config, False))
@@ -53,12 +57,30 @@ def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
         # Layers of one kind are alike, and a mixture of experts has many parameters: each kind is described once.
         layer = mixed if expert_layer(config, index) else dense
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
+        if fam.feedback_projections == "shared" and index:
+            for name in layer:
+                if name.startswith(_PROJECTIONS):
+                    del shapes[f"model.layers.{index}.{name}"]
     shapes |= _norm_shapes(config, "model.norm", width)
     if not config.tie_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, width)
-    if fam.fam_length:
-        shapes["memory_prompt"] = (fam.fam_length, width)
-    return shapes
+    return shapes | own_shapes(config, fam)
+
+
+def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
+    """The shapes of the parameters that a pretrained decoder does not have, by name. They are float32.
+
+    Raises ValueError for a decoder that the architecture cannot read with.
+    """
+    if fam.architecture == "fam":
+        return {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
+    shared = fam.feedback_projections == "shared"
+    if config.local_layers:
+        raise ValueError("layers with a sliding window of their own have no meaning in a Feedback Transformer")
+    if shared and config.unrotated_layers and len(config.unrotated_layers) < config.num_layers:
+        raise ValueError("layers that share their keys must all have rotary positions, or none")
+    shapes: dict[str, Shape] = {"layer_weights": (config.num_layers + 1,)}
+    return shapes | (_norm_shapes(config, "memory_norm", config.hidden_size) if shared else {})
 
 
 def _layer_shapes(config: DecoderConfig, has_experts: bool) -> Iterator[tuple[str, Shape]]:
@@ -113,17 +135,23 @@ def state_shapes(
     fill, num_closed = int(meta["fill"]), int(meta["num_closed"])
     if not (0 <= fill < fam.block_size and 0 <= num_closed <= fam.memory_segments + 1):
         raise ValueError(f"no state has fill {fill} and {num_closed} closed blocks with this block size and segments")
-    remembering = () if meta["memory_mode"] == "none" else memory_layers(config, fam)
     heads, width = config.num_key_value_heads, config.head_dim
     shapes: dict[str, Shape] = {"position": (batch,)}
+    if fam.architecture == "feedback":
+        rows = min(num_closed * fam.block_size + fill, fam.visible_tokens)
+        for index in range(1 if fam.feedback_projections == "shared" else config.num_layers):
+            for what in ("keys", "values"):
+                shapes[f"windows.{index}.{what}"] = (batch, heads, rows, width)
+        return shapes
+    remembering = () if meta["memory_mode"] == "none" else memory_layers(config, fam)
     for index in range(config.num_layers):
         # Sinks are gathered while block 0 is read.
         sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
-        rows = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
-        rows["sink"] = sinks if config.window(index) is None else 0
+        counts = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
+        counts["sink"] = sinks if config.window(index) is None else 0
         memory_rows = fam.fam_length if index in remembering else 0
         shapes[f"layers.{index}.memory"] = (batch, memory_rows, config.hidden_size)
-        for part, count in rows.items():
+        for part, count in counts.items():
             for what in ("keys", "values"):
                 shapes[f"layers.{index}.{part}_{what}"] = (batch, heads, count, width)
     return shapes

@@ -1,0 +1,368 @@
+"""The Feedback Transformer (arXiv 2002.09402): every layer attends to one memory of each past token.
+
+With x_t^0 the embedding of token t and x_t^l what layer l makes of it, w the layer weights and tau the window:
+
+    m_t   = sum over l = 0..L of softmax(w)_l x_t^l         the memory of token t: `_memory_of`
+    K, V  = Wk norm(m), Wv norm(m)                          of each layer's own, or of one projection that all share
+    a_t^l = softmax(q_t^l K[t - tau .. t - 1]^T) V[..]      token t sees the memories before it, never its own
+    x_t^l = x_t^(l-1) + Wo a_t^l, and then its feed-forward
+
+tau is (memory_segments + 1) * block_size: what block sliding window attention sees at a block's end. The first token of
+a text sees nothing, and a_0 is 0. Queries, feed-forward and rotary positions are those of `Layer`.
+
+All layers of token t must be done before the lowest layer of token t + 1 can begin, so `_read_exactly` goes token by
+token. `_read_in_passes` reads a call's tokens side by side, with the memories of the pass before instead of those that
+are not known yet, until these no longer change; for training, `_FixedPoint` finds the gradient in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
+from famcli.nn.decoder import Decoder
+from famcli.nn.kernels.attention import KeysValues, attend
+from famcli.nn.layers import Layer, make_norm
+from famcli.nn.network import State, holds_whole_blocks
+from famcli.nn.rotary import cos_sin
+from famcli.nn.shapes import own_shapes
+
+# Passes end when memories (or their gradients) change by less than this share of their norm.
+_TOLERANCE = 1e-4
+
+Angles = tuple[Tensor, Tensor]
+"""Cosines and sines [b or 1, 1, n, e/2] of a call's positions."""
+
+
+class Window:
+    """Keys and values [b, hk, k, e] of the last memories, k at most tau."""
+
+    # As in `OpenRows`, the first value that is made from another by appending writes into its storage, and `_written`
+    # says how much of that is taken: so a state can be kept while another goes on from it.
+
+    def __init__(self, keys: Tensor, values: Tensor, first: int = 0, stop: int | None = None) -> None:
+        self._storage, self._written = (keys, values), [keys.shape[2]]
+        self._first, self._stop = first, keys.shape[2] if stop is None else stop
+
+    @property
+    def num_rows(self) -> int:
+        return self._stop - self._first
+
+    @property
+    def keys_values(self) -> KeysValues:
+        keys, values = self._storage
+        return keys.narrow(2, self._first, self.num_rows), values.narrow(2, self._first, self.num_rows)
+
+    def append(self, rows: KeysValues, limit: int) -> Window:
+        """These rows followed by `rows`, and of both the last `limit`."""
+        added = rows[0].shape[2]
+        if torch.is_grad_enabled() or added >= limit:
+            keys, values = (
+                torch.cat((old, new), dim=2)[:, :, -limit:] for old, new in zip(self.keys_values, rows, strict=True)
+            )
+            return Window(keys, values)
+        stop = self._stop + added
+        if self._written[0] != self._stop or self._storage[0].shape[2] < stop:
+            return self._moved(added, limit).append(rows, limit)
+        for storage, new in zip(self._storage, rows, strict=True):
+            storage.narrow(2, self._stop, added).copy_(new)
+        self._written[0] = stop
+        longer = Window(*self._storage, max(self._first, stop - limit), stop)
+        longer._written = self._written
+        return longer
+
+    def last(self, count: int) -> Window:
+        """The last `count` rows alone."""
+        keys, values = self.keys_values
+        return Window(keys[:, :, self.num_rows - count :], values[:, :, self.num_rows - count :])
+
+    def _moved(self, added: int, limit: int) -> Window:
+        """The same rows in a storage of their own, with room for `added` and as many as the window holds."""
+        kept = min(self.num_rows, limit - added)
+        storage = []
+        for old in self.last(kept).keys_values:
+            room = old.new_empty(*old.shape[:2], kept + max(added, min(limit, kept + 64)), old.shape[3])
+            room[:, :, :kept] = old
+            storage.append(room)
+        moved = Window(storage[0], storage[1], 0, kept)
+        moved._written = [kept]
+        return moved
+
+
+@dataclass(frozen=True)
+class FeedbackState(State):
+    """The state of a `FeedbackDecoder`: keys and values of the last tau memories, of each layer or one that all share.
+
+    Nothing else is carried, so `memories` is empty and `memory_is_initial` stays True.
+    """
+
+    windows: tuple[Window, ...]
+
+    architecture = "feedback"
+
+    def tensors(self) -> dict[str, Tensor]:
+        named = {}
+        for index, window in enumerate(self.windows):
+            named[f"windows.{index}.keys"], named[f"windows.{index}.values"] = window.keys_values
+        return named
+
+    @classmethod
+    def parts(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        count = sum(name.startswith("windows.") for name in tensors) // 2
+        names = (f"windows.{index}" for index in range(count))
+        return {"windows": tuple(Window(tensors[f"{name}.keys"], tensors[f"{name}.values"]) for name in names)}
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Fill, memory mode, and the rows of the windows."""
+        return (self.fill, self.memory_mode, tuple(window.num_rows for window in self.windows))
+
+    @property
+    def memories(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def memory_squares(self) -> Tensor:
+        return torch.zeros(len(self.windows), self.batch)
+
+    def with_memories(self, memories: Sequence[Tensor]) -> FeedbackState:
+        assert not memories, "a Feedback Transformer has no memory besides its window"
+        return self
+
+    def without_segments(self) -> FeedbackState:
+        return replace(self, num_closed=0, windows=tuple(window.last(self.fill) for window in self.windows))
+
+    def memory_alone(self) -> FeedbackState:
+        # New and empty, not a view: a view would keep the storage of the whole window.
+        none = torch.empty_like(self.windows[0].keys_values[0][:, :, :0])
+        windows = tuple(Window(none, none) for _ in self.windows)
+        return replace(self, windows=windows, position=torch.zeros_like(self.position), fill=0, num_closed=0)
+
+    @property
+    def is_memory_alone(self) -> bool:
+        return not self.fill and not self.windows[0].num_rows
+
+
+class FeedbackDecoder(Decoder):
+    """A decoder whose layers attend to one memory. Its weights are a `Decoder`'s, and the `layer_weights` [l + 1].
+
+    With `feedback_projections` "shared" all layers have the first one's projections of keys and values, for which the
+    memory has a norm of its own; the state is then smaller by the number of layers. Raises ValueError for what only
+    a `Decoder` can read.
+    """
+
+    state_class: ClassVar[type[State]] = FeedbackState
+
+    def __init__(self, config: DecoderConfig, fam: FamConfig) -> None:
+        own = own_shapes(config, fam)
+        super().__init__(config, fam)
+        self.layer_weights = nn.Parameter(torch.zeros(own["layer_weights"]))
+        first = self.layers[0].self_attn
+        self._projecting = list(self.layers)
+        if fam.feedback_projections == "shared":
+            self._projecting = [self.layers[0]]
+            self.memory_norm = make_norm(config, config.hidden_size)
+            for layer in self.layers[1:]:
+                for name in ("k_proj", "v_proj", "k_norm"):
+                    if hasattr(first, name):
+                        setattr(layer.self_attn, name, getattr(first, name))
+
+    def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> FeedbackState:
+        config = self.config
+        shape = (batch, config.num_key_value_heads, 0, config.head_dim)
+        empty = torch.empty(shape, device=self.device, dtype=self.dtype)
+        windows = tuple(Window(empty, empty) for _ in self._projecting)
+        position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
+        return FeedbackState(position, 0, 0, initial, memory_mode, windows)
+
+    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, FeedbackState]:
+        """As the contract says; nothing is appended to `received`, because no memory takes in blocks."""
+        assert isinstance(state, FeedbackState)
+        block_size, n = self.fam.block_size, tokens.shape[1]
+        holds_whole_blocks(tokens, state, block_size)
+        x = self._scaled(self.model.embed_tokens(tokens))
+        in_passes = self.fam.feedback_passes and n > 1
+        read = self._read_in_passes if in_passes else self._read_exactly
+        hidden, windows = read(x, state.windows, self._angles(state, n))
+        closed, fill = divmod(state.fill + n, block_size)
+        return hidden, replace(
+            state,
+            windows=windows,
+            position=state.position + n,
+            fill=fill,
+            num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
+        )
+
+    def reset_parameters(self, seed: int) -> None:
+        super().reset_parameters(seed)
+        with torch.no_grad():
+            # A plain average of the layers (section 3.1).
+            self.layer_weights.zero_()
+
+    # ------------------------------------------------------------------------------------------------ what both share
+
+    def _angles(self, state: FeedbackState, n: int) -> Angles:
+        positions = state.position[:, None] + torch.arange(n)
+        # Rows at the same positions, which is the usual case, share their angles.
+        if len(positions) > 1 and bool((positions == positions[:1]).all()):
+            positions = positions[:1]
+        rope = self._ropes["global"]
+        assert rope is not None
+        return cos_sin(positions, *rope, self.dtype, self.device)
+
+    def _memory_of(self, levels: Sequence[Tensor]) -> Tensor:
+        """m [b, n, d] in float32 of the embedding and of what each layer made of it, [b, n, d] each."""
+        weights = torch.softmax(self.layer_weights.float(), dim=0)
+        memory: Tensor = torch.tensordot(weights, torch.stack(tuple(levels)).float(), dims=1)
+        return memory
+
+    def _projected(self, memory: Tensor, angles: Angles) -> list[KeysValues]:
+        """Keys (rotated) and values [b, hk, n, e] of memories [b, n, d], for each layer or once for all."""
+        made = []
+        for layer in self._projecting:
+            shared = self.fam.feedback_projections == "shared"
+            normed = self.memory_norm(memory) if shared else layer.attention_input(memory)
+            keys, values = layer.self_attn.keys_values(normed)
+            made.append((_rotated(self, layer, keys, angles), values))
+        return made
+
+    def _appended(self, windows: Sequence[Window], memory: Tensor, angles: Angles) -> tuple[Window, ...]:
+        projected = self._projected(memory, angles)
+        limit = self.fam.visible_tokens
+        return tuple(window.append(rows, limit) for window, rows in zip(windows, projected, strict=True))
+
+    # ------------------------------------------------------------------------------------------------ token by token
+
+    def _read_exactly(
+        self, x: Tensor, windows: tuple[Window, ...], angles: Angles
+    ) -> tuple[Tensor, tuple[Window, ...]]:
+        """Hidden rows of tokens [b, n, d], and the windows after them."""
+        hidden = []
+        for t in range(x.shape[1]):
+            at = (angles[0][:, :, t : t + 1], angles[1][:, :, t : t + 1])
+            levels = self._levels(x[:, t : t + 1], [window.keys_values for window in windows], at)
+            hidden.append(levels[-1])
+            windows = self._appended(windows, self._memory_of(levels), at)
+        return torch.cat(hidden, dim=1), windows
+
+    def _levels(self, x: Tensor, seen: Sequence[KeysValues], angles: Angles) -> list[Tensor]:
+        """x^0 .. x^L of tokens [b, n, d], where each layer (or all) sees keys and values [b, hk, k + n - 1, e]."""
+        levels = [x]
+        for index, layer in enumerate(self.layers):
+            arguments = (_read, levels[-1], seen[index if len(seen) > 1 else 0], angles, self)
+            if self.checkpoint_gradients and torch.is_grad_enabled():
+                levels.append(checkpoint(layer, *arguments, use_reentrant=False))
+            else:
+                levels.append(layer(*arguments))
+        return levels
+
+    # ------------------------------------------------------------------------------------------------ side by side
+
+    def _read_in_passes(
+        self, x: Tensor, windows: tuple[Window, ...], angles: Angles
+    ) -> tuple[Tensor, tuple[Window, ...]]:
+        """As `_read_exactly`, to what `feedback_passes` passes reach; exact if they are as many as there are tokens."""
+        past = [window.keys_values for window in windows]
+        if torch.is_grad_enabled():
+            trained = [each for each in self._memory_parameters() if each.requires_grad]
+            flat = [part for pair in past for part in pair]
+            hidden, memory = _FixedPoint.apply(self, angles, len(flat), x, *flat, *trained)  # type: ignore[no-untyped-call]
+        else:
+            hidden, memory = self._settled(x, past, angles)
+        return hidden, self._appended(windows, memory, angles)
+
+    def _settled(self, x: Tensor, past: Sequence[KeysValues], angles: Angles) -> tuple[Tensor, Tensor]:
+        """Hidden rows and memories [b, n, d] after the last pass."""
+        # As if each layer did nothing: the memory of a text that only the embedding knows.
+        memory = x.float()
+        hidden = x
+        for _ in range(self.fam.feedback_passes):
+            hidden, after = self._pass(x, past, memory, angles)
+            settled = _is_close(after, memory)
+            memory = after
+            if settled:
+                break
+        return hidden, memory
+
+    def _pass(self, x: Tensor, past: Sequence[KeysValues], memory: Tensor, angles: Angles) -> tuple[Tensor, Tensor]:
+        """Hidden rows and memories of all tokens, each of which sees `memory` of those before it."""
+        before: Any = tuple(part[:, :, :-1] for part in angles)
+        own = self._projected(memory[:, :-1], before)
+        seen = [
+            (torch.cat((keys, own_keys), dim=2), torch.cat((values, own_values), dim=2))
+            for (keys, values), (own_keys, own_values) in zip(past, own, strict=True)
+        ]
+        levels = self._levels(x, seen, angles)
+        return levels[-1], self._memory_of(levels)
+
+    def _memory_parameters(self) -> list[nn.Parameter]:
+        """All that a pass computes with."""
+        extra = self.memory_norm.parameters() if self.fam.feedback_projections == "shared" else ()
+        return [*self.model.layers.parameters(), self.layer_weights, *extra]
+
+
+def _read(layer: Layer, x: Tensor, seen: KeysValues, angles: Angles, network: FeedbackDecoder) -> Tensor:
+    """The layer's output for tokens [b, n, d]; of the k + n - 1 rows of `seen`, token i sees the last of k + i."""
+    queries = _rotated(network, layer, layer.self_attn.queries(layer.attention_input(x)), angles)
+    # A text's first token has nothing to see.
+    blind = max(0, queries.shape[2] - seen[0].shape[2])
+    attended = torch.zeros_like(queries[:, :, :blind])
+    if queries.shape[2] > blind:
+        window = network.fam.visible_tokens
+        scoring = layer.self_attn.scoring
+        sighted = attend(queries[:, :, blind:], [seen], causal=True, window=window, **scoring)
+        attended = torch.cat((attended, sighted), dim=2) if blind else sighted
+    return layer.attention_output_and_mlp(x, attended)
+
+
+def _rotated(network: FeedbackDecoder, layer: Layer, x: Tensor, angles: Angles) -> Tensor:
+    return x if layer.rope is None else network.rotate(x, *angles)
+
+
+def _is_close(after: Tensor, before: Tensor) -> bool:
+    return bool(torch.linalg.vector_norm(after - before) <= _TOLERANCE * torch.linalg.vector_norm(after))
+
+
+class _FixedPoint(torch.autograd.Function):
+    """Hidden rows and memories that passes settle on, and their gradient without going back through the passes.
+
+    Settled memories M obey M = f(M), and the gradient that reaches them obeys g = g_out + (df/dM)^T g (implicit
+    differentiation, arXiv 1909.01377), which passes through the one pass that is kept settle on likewise. Memories only
+    depend on earlier ones, so that as many passes as there are tokens are exact in both directions.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, network: FeedbackDecoder, angles: Angles, num_past: int, *tensors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        x, *flat = (each.detach().requires_grad_(each.requires_grad) for each in tensors[: 1 + num_past])
+        past = list(zip(flat[0::2], flat[1::2], strict=True))
+        _, settled = network._settled(x, past, angles)
+        settled = settled.detach().requires_grad_()
+        with torch.enable_grad():
+            hidden, memory = network._pass(x, past, settled, angles)
+        ctx.outputs, ctx.settled, ctx.passes = (hidden, memory), settled, network.fam.feedback_passes
+        ctx.inputs = [x, *flat, *tensors[1 + num_past :]]
+        return hidden.detach(), memory.detach()
+
+    @staticmethod
+    def backward(ctx: Any, of_hidden: Tensor, of_memory: Tensor) -> tuple[Tensor | None, ...]:
+        reaching = of_memory
+        for _ in range(ctx.passes):
+            gradients = (of_hidden, reaching)
+            (returned,) = torch.autograd.grad(ctx.outputs, ctx.settled, gradients, retain_graph=True)
+            after = of_memory + returned
+            settled = _is_close(after, reaching)
+            reaching = after
+            if settled:
+                break
+        wanted = [each for each in ctx.inputs if each.requires_grad]
+        found = iter(torch.autograd.grad(ctx.outputs, wanted, (of_hidden, reaching), allow_unused=True))
+        # The graph of the pass would otherwise live as long as what came out of it.
+        inputs, ctx.outputs, ctx.settled, ctx.inputs = ctx.inputs, None, None, None
+        return (None, None, None, *(next(found) if each.requires_grad else None for each in inputs))
