@@ -44,6 +44,14 @@ def summarize(
     sections: Annotated[
         bool, typer.Option("--sections", help="Summarize each chapter or section; without headings, equal parts.")
     ] = False,
+    kind: Annotated[
+        Literal["prose", "log"] | None,
+        typer.Option(
+            "--as",
+            help="prose: sentences from all over the text; log: its kinds of lines, the rare and grave ones first. "
+            "Default: as the text is.",
+        ),
+    ] = None,
     mode: Annotated[
         Literal["extract", "write"] | None,
         typer.Option(
@@ -77,6 +85,7 @@ def summarize(
         )
     config = SummarizeConfig(
         mode=mode,
+        kind=kind,
         length=parse_length(length),
         focus=focus,
         sections=sections or form == "outline",
@@ -142,10 +151,19 @@ def _summarize(
             for sentence in result.sentences:
                 work.emit("sentence", sentence)
         work.show(result, lambda: _show(work, result, form, heading, begun), told="sentences", each=each)
+        _say_how(work, result, config)
         _say_what_was_left_out(work, result)
         if html is not None:
             work.notes.note(f"the report is in {html}")
     return result
+
+
+def _say_how(work: Work, result: SummaryResult, config: SummarizeConfig) -> None:
+    """Say how the summary was chosen, where that was not asked for and is not what it is for prose."""
+    if config.kind is None and result.written is None and result.log is not None:
+        work.notes.note(
+            "read as a log: the first line of each kind, rare kinds and errors first; --as prose chooses as in a text"
+        )
 
 
 def _say_what_was_left_out(work: Work, result: SummaryResult) -> None:
@@ -177,6 +195,8 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
     work.output.line()
     if written is not None:
         how = f"Written by the checkpoint from {plural(written.num_notes, 'note')}. "
+    elif result.log is not None:
+        how = f"{len(result.log.kinds)} of {plural(result.log.num_focus_kinds, 'kind')} of lines. "
     elif result.sentences:
         how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}. "
     else:

@@ -166,6 +166,11 @@ class ReadingTracker:
             assert isinstance(event, ReadingWarning)
             yield from self.warn(event.message)
 
+    def skim(self, end: int) -> Iterator[Advance]:
+        """The open source was read up to its byte `end` without the network."""
+        num_bytes, self._bytes = end - self._bytes, end
+        yield Advance(num_bytes, 0)
+
     def warn(self, text: str) -> Iterator[Notice]:
         """Give a warning, unless it was given before."""
         if text not in self.warnings:

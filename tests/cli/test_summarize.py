@@ -145,6 +145,32 @@ def test_json_of_pages_lines_and_nothing_is_as_published(run, tiny: Path, story:
     assert not check.is_valid({key: value for key, value in values.items() if key != "partial"})
 
 
+def test_a_log(run, tiny: Path, tmp_path: Path) -> None:
+    log = tmp_path / "app.txt"
+    lines = [f"2024-01-01 10:00:{n:02} INFO store: wrote block {n} in {n * 7} ms" for n in range(50)]
+    lines[20] = "2024-01-01 10:00:20 ERROR store: disk [three] is full"
+    log.write_text("\n".join(lines) + "\n")
+    result = run("summarize", log, "--model", tiny)
+    assert result.stdout.splitlines()[:3] == [
+        "50 lines, 2024-01-01 10:00:00 to 2024-01-01 10:00:49: 2 kinds of lines, 1 error, 0 warnings or failures.",
+        f"line 21, once: {lines[20]}",
+        f"line 1, 49 times to line 50: {lines[0]}",
+    ]
+    assert "--as prose" in result.stderr
+    assert "2 of 2 kinds of lines. Read" in result.stdout
+    for options in ([], ["--focus", "full"], ["--focus", "zebra"]):
+        values = json.loads(run("summarize", log, "--model", tiny, "--json", *options).stdout)
+        jsonschema.validate(values, SCHEMA)
+        assert values["log"]["focus_lines"] == (1 if "full" in options else None)
+    assert "of 1 kind:" in run("summarize", log, "--model", tiny, "--focus", "full").stdout
+    marked = run("summarize", log, "--model", tiny, "--format", "markdown", "--as", "log").stdout.splitlines()
+    assert marked[1].endswith("disk \\[three\\] is full *(line 21, once)*")
+    page = tmp_path / "page.html"
+    run("summarize", log, "--model", tiny, "--html", page)
+    assert "disk [three] is full" in page.read_text()
+    assert run("summarize", log, "--model", tiny, "--as", "prose").stdout.startswith("line ")
+
+
 def test_a_list_is_shown_without_its_marks(run, tiny: Path, tmp_path: Path) -> None:
     text = tmp_path / "list.md"
     text.write_text(

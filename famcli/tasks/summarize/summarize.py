@@ -11,15 +11,18 @@ from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.candidates import Budget
-from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.gathering import Gathering
 from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.tasks.summarize.summary_result import (
+    DocumentKind,
+    LogSummary,
     Quote,
     Section,
     SummarizeConfig,
     SummaryMode,
     SummaryResult,
     WrittenSummary,
+    num_log_kinds,
     num_written_words,
     sentence_budget,
 )
@@ -60,10 +63,12 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
-        self._extraction = Extraction(self.config.focus)
+        self._gathering = Gathering(self.config.focus, self.config.kind, tells_logs=self.mode == "extract")
+        self._extraction = self._gathering.text
         self._writer = Writer(model, self.config) if self.mode == "write" else None
         self._recorder = recorder
         self._quotes: tuple[Quote, ...] = ()
+        self._log: LogSummary | None = None
         self._sections: tuple[Section, ...] = ()
         self._written: WrittenSummary | None = None
         self._so_far: SoFar | None = None
@@ -75,6 +80,11 @@ class Summarizer:
         if self.config.mode is not None:
             return self.config.mode
         return "write" if self.model.sidecar.tasks.get("summarize") == "write" else "extract"
+
+    @property
+    def kind(self) -> DocumentKind:
+        """How what was read so far is summarized."""
+        return "log" if self._gathering.has_log and not self._gathering.has_text else "prose"
 
     @property
     def shows_attention(self) -> bool:
@@ -92,6 +102,10 @@ class Summarizer:
         reader = Reader(self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention)
         for event in reader.read(open_documents(documents)):
             self._gather(event)
+            if self._gathering.in_log and self._recorder is None and isinstance(event, TextEvent):
+                # Nothing of a log's summary comes from the network, which would need most of the time.
+                reader.skim()
+                yield from self._tracker.skim(event.piece.end)
             if self._recorder is not None:
                 self._recorder.record(event, reader.num_sources - 1, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
@@ -100,31 +114,30 @@ class Summarizer:
                 yield from self._writer.after_block(reader.state, reader.last_hidden, len(self._extraction.parts))
         if self._extraction.has_only_lines:
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
-        if self.config.focus is not None and self._extraction.misses_focus():
-            yield from self._tracker.warn(
-                f"no sentence has enough of the words of '{self.config.focus}', so this is the summary without a focus"
-            )
+        yield from self._warn_of_focus()
         if self._writer is not None:
             yield from self._write(self._writer, reader)
         else:
-            self._quotes, self._sections = self._extract()
+            self._log, self._quotes, self._sections = self._extract()
             yield from self._warn_of_length()
         self._finished = True
 
     def result(self) -> SummaryResult:
         """The summary of what was read so far; partial until `events` is exhausted."""
-        extraction, quotes, sections = self._extraction, self._quotes, self._sections
+        extraction, log, quotes, sections = self._extraction, self._log, self._quotes, self._sections
         if not self._finished and self._written is None:
-            quotes, sections = self._extract()
+            log, quotes, sections = self._extract()
         return SummaryResult(
             model=self.model.name,
             mode="extract" if self._written is None else "write",
+            kind=self.kind,
             memory_mode=self.memory_mode,
             focus=self.config.focus,
             written=self._written,
+            log=log,
             sentences=quotes,
             sections=sections,
-            num_sentences_seen=extraction.num_seen,
+            num_sentences_seen=extraction.num_seen + self._gathering.log.num_lines,
             num_quotable=extraction.num_quotable,
             counts=self._tracker.counts(),
             warnings=tuple(self._tracker.warnings),
@@ -135,13 +148,13 @@ class Summarizer:
 
     def _gather(self, event: Event) -> None:
         if isinstance(event, SourceStart):
-            self._extraction.begin_source(event.name)
+            self._gathering.begin_source(event.name)
         elif isinstance(event, TextEvent):
-            self._extraction.feed(event.piece)
+            self._gathering.feed(event.piece)
         elif isinstance(event, BlockEvent):
-            self._extraction.advance(event.span[1])
+            self._gathering.advance(event.span[1])
         elif isinstance(event, SourceEnd):
-            self._extraction.end_source()
+            self._gathering.end_source()
 
     def _best_so_far(self) -> Iterator[SoFar]:
         """The best sentence so far, if it has changed."""
@@ -153,11 +166,18 @@ class Summarizer:
 
     # ------------------------------------------------------------------------------------------------ results
 
-    def _extract(self) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+    def _extract(self) -> tuple[LogSummary | None, tuple[Quote, ...], tuple[Section, ...]]:
+        """The summary of logs, all quotes, those of logs last, and the sections of what was text."""
+        self._gathering.settle()
         counts, extraction, length = self._tracker.counts(), self._extraction, self.config.length
+        quotes = extraction.summary(sentence_budget(length, counts.num_tokens, extraction.num_seen))
+        sections: tuple[Section, ...] = ()
         if self.config.sections and extraction.num_quotable:
-            return extraction.sections(length, counts.num_blocks)
-        return extraction.summary(sentence_budget(length, counts.num_tokens, extraction.num_seen)), ()
+            quotes, sections = extraction.sections(length, counts.num_blocks)
+        if not self._gathering.has_log:
+            return None, quotes, sections
+        log, of_log = self._gathering.log.summary(num_log_kinds(length), len(quotes))
+        return log, (*quotes, *of_log), sections
 
     def _write(self, writer: Writer, reader: Reader) -> Iterator[SummaryEvent]:
         num_tokens, length = self._tracker.counts().num_tokens, self.config.length
@@ -172,10 +192,24 @@ class Summarizer:
         for text in () if self._written is None else self._written.unverified:
             yield from self._tracker.warn(f"the summary quotes what is not among the quotes it was given: {text}")
 
+    def _warn_of_focus(self) -> Iterator[Notice]:
+        """Say so where nothing is about the focus."""
+        focus, has_log = self.config.focus, self._gathering.has_log
+        if focus is None or not (self._gathering.log.misses_focus if has_log else self._extraction.misses_focus()):
+            return
+        missed = "line has" if has_log else "sentence has enough of"
+        yield from self._tracker.warn(f"no {missed} the words of '{focus}', so this is the summary without a focus")
+
     def _warn_of_length(self) -> Iterator[Notice]:
         """Say so where the summary has fewer sentences than were asked for, or far from as many words."""
         budget, found = self.config.length, len(self._quotes)
-        if not isinstance(budget, Budget) or self.config.sections or self._extraction.has_only_lines or not found:
+        if (
+            not isinstance(budget, Budget)
+            or self.config.sections
+            or self._gathering.has_log
+            or self._extraction.has_only_lines
+            or not found
+        ):
             return
         about = " and are about the focus" if self.config.focus else ""
         words = sum(num_words(quote.text) for quote in self._quotes)

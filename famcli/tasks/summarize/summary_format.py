@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from typing import Literal
 
 from famcli.tasks.report.page import Cited, Item, Report
-from famcli.tasks.summarize.summary_result import Quote, SummaryResult, WrittenSummary
+from famcli.tasks.summarize.summary_result import LogSummary, Quote, SummaryResult, WrittenSummary
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
 NOTHING = "The input has no sentence to quote."
@@ -22,6 +24,13 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     bullets: `line 12: A sentence.` paragraph: all sentences in a row, numbered, then their places. outline: headings
     with their sentences below them. markdown: the same in Markdown, with places behind the sentences.
     """
+    if result.log is not None:
+        yield from _log(result, result.log, form)
+        num_text = len(result.sentences) - len(result.log.kinds)
+        if not num_text:
+            return
+        yield "", ""
+        result = replace(result, sentences=result.sentences[:num_text])
     if result.written is not None:
         yield from _written(result, result.written, form)
     elif not result.sentences:
@@ -109,6 +118,34 @@ def _markdown(result: SummaryResult) -> Iterator[tuple[str, str]]:
         yield f"{'#' * min(6, section.level + 1)} ", section.title.translate(_MARKDOWN)
         yield "", ""
         yield from bullets(result.sentences[index] for index in section.sentences)
+
+
+def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[tuple[str, str]]:
+    """What a log holds in a line, then its kinds of lines: each by its first line."""
+    span = "" if log.first_time is None else f", {log.first_time} to {log.last_time}"
+    kinds = f"{_count(log.num_kinds, 'kind')} of lines"
+    grave = f"{_count(log.num_errors, 'error')}, {_count(log.num_warnings, 'warning or failure')}"
+    yield "", f"{_count(log.num_lines, 'line')}{span}: {kinds}, {grave}."
+    if log.num_focus_lines is not None:
+        about = _count(log.num_focus_lines, "line")
+        yield "", f"{about} about '{result.focus}', of {_count(log.num_focus_kinds, 'kind')}:"
+    for before, kind in pairwise((None, *log.kinds)):
+        assert kind is not None
+        if kind.is_common and before is not None and not before.is_common:
+            yield "The most common:", ""
+        times = "once" if kind.num_lines == 1 else f"{kind.num_lines:,} times to line {kind.last_line:,}"
+        quote = result.sentences[kind.sentence]
+        place, text = f"{_place(result, quote)}, {times}", _one_line(quote.text)
+        if form == "markdown":
+            yield "- ", f"{text.translate(_MARKDOWN)} *({place.translate(_MARKDOWN)})*"
+        else:
+            yield f"{place}: ", text
+
+
+def _count(number: int, noun: str) -> str:
+    """`1 line`, `2,000 warnings or failures`."""
+    plural = " or ".join(f"{word}s" for word in noun.split(" or "))
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _written(result: SummaryResult, written: WrittenSummary, form: TextFormat) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,10 @@ from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.task import ReadCounts
 
 SummaryMode = Literal["extract", "write"]
+DocumentKind = Literal["prose", "outline", "minutes", "log"]
+"""How a document is summarized: sentences from all over it, one for each of its parts, what was decided, or its kinds
+of lines."""
+SeverityName = Literal["error", "warning", "info", "debug"]
 LengthName = Literal["short", "medium", "long"]
 Length = LengthName | Budget
 """How long a summary is to be. medium: 5 to 12 sentences by the document's length, no more than a third of them; short
@@ -24,6 +28,7 @@ _TOKENS_FOR_MIN = 8000
 _SCALES: dict[LengthName, float] = {"short": 0.5, "medium": 1.0, "long": 2.0}
 _SENTENCES_A_SECTION: dict[LengthName, int] = {"short": 1, "medium": 2, "long": 4}
 _WORDS_A_SENTENCE = 25
+_WORDS_A_LOG_LINE = 12
 _LENGTH = re.compile(r"(\d{1,6})\s*(w|words?|s|sentences?)?", re.IGNORECASE)
 
 
@@ -50,6 +55,13 @@ def sentence_budget(length: Length, num_tokens: int, num_sentences: int) -> Budg
     return Budget(max(1, min(wanted, -(-num_sentences // 3))))
 
 
+def num_log_kinds(length: Length) -> int:
+    """How many kinds of lines the summary of a log shows."""
+    if isinstance(length, Budget):
+        return length.count if length.unit == "sentences" else max(1, length.count // _WORDS_A_LOG_LINE)
+    return math.ceil(_SCALES[length] * MAX_SENTENCES)
+
+
 def num_written_words(length: Length, num_tokens: int) -> int:
     """About how many words a written summary of a document of so many tokens should have."""
     # A written summary is not limited to a third of the text's sentences.
@@ -70,10 +82,12 @@ class SummarizeConfig:
 
     mode: None for the checkpoint's default. length: see `Length`. focus: a topic that sentences should be about.
     sections: one part for each heading, or for each of some equal stretches where there are none. memory_mode: None
-    for the checkpoint's default. max_note_tokens: of a note in write mode.
+    for the checkpoint's default. max_note_tokens: of a note in write mode. kind: None to tell it by the text; a written
+    summary and one with sections follow no kind.
     """
 
     mode: SummaryMode | None = None
+    kind: DocumentKind | None = None
     length: Length = "medium"
     focus: str | None = None
     sections: bool = False
@@ -134,19 +148,59 @@ class WrittenSummary:
 
 
 @dataclass(frozen=True)
+class LogKind:
+    """Lines of a log that share a template, of which `*` stands for what differs.
+
+    severity: the gravest of its lines, by their level or else their words. last_line: of its source, from 1.
+    first_time, last_time: as they are written. is_common: shown for how often it comes, not for being rare or grave.
+    sentence: the number, from 0, of the result's quote that is its first line.
+    """
+
+    template: str
+    num_lines: int
+    severity: SeverityName
+    last_line: int
+    first_time: str | None
+    last_time: str | None
+    is_common: bool = field(metadata={"json": "common"})
+    sentence: int
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What logs hold. num_lines: those that are not blank. num_kinds: of lines, by their templates.
+
+    num_focus_lines, num_focus_kinds: about the focus; without one, or where none is, None and all kinds. kinds: those
+    that are shown.
+    """
+
+    num_lines: int
+    first_time: str | None
+    last_time: str | None
+    num_kinds: int = field(metadata={"json": "kinds_seen"})
+    num_errors: int
+    num_warnings: int
+    num_focus_lines: int | None
+    num_focus_kinds: int = field(metadata={"json": "kinds_in_focus"})
+    kinds: tuple[LogKind, ...]
+
+
+@dataclass(frozen=True)
 class SummaryResult:
     """A summary.
 
-    written: None in mode "extract". sentences: quotes in the order of the document; of a written summary, the quotes
-    that it was given to cite. num_sentences_seen: in the whole text. num_quotable: those that can stand alone
-    (`is_quotable`).
+    written: None in mode "extract". log: of what was read as a log. sentences: quotes in the order of the document,
+    then those of `log`; of a written summary, the quotes that it was given to cite. num_sentences_seen: in the whole
+    text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`).
     """
 
     model: str
     mode: SummaryMode
+    kind: DocumentKind
     memory_mode: MemoryMode
     focus: str | None
     written: WrittenSummary | None
+    log: LogSummary | None
     sentences: tuple[Quote, ...]
     sections: tuple[Section, ...]
     num_sentences_seen: int

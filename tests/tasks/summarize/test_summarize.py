@@ -160,7 +160,7 @@ def test_narration_is_quoted_rather_than_speech(tmp_path: Path) -> None:
 def test_where_no_sentence_stands_alone_lines_are_quoted(tmp_path: Path) -> None:
     rows = [f"2026-11-20T10:00:{n % 60:02} ERROR worker {n} lost the connection to node-{n * 7}" for n in range(60)]
     path = write(tmp_path, "\n".join(rows))
-    result = summarize(byte_model(LARGE), [path], SummarizeConfig(length=sentences(3)))
+    result = summarize(byte_model(LARGE), [path], SummarizeConfig(length=sentences(3), kind="prose"))
     assert result.num_quotable == 0
     assert result.sentences
     assert all(quote.text in rows for quote in result.sentences)

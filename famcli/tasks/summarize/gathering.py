@@ -1,0 +1,80 @@
+"""What a reading gathers: each document is told to be a log or a text by its beginning, and read as that."""
+
+from __future__ import annotations
+
+from famcli.documents.source import Piece
+from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.log_digest import LogDigest
+from famcli.tasks.summarize.summary_result import DocumentKind
+from famcli.text.log_lines import is_log
+
+# Lines or characters by which a document is told. A pipe may bring them one by one, so fewer are enough before the
+# network reads them.
+_ENOUGH_LINES, _ENOUGH_CHARACTERS = 200, 1 << 15
+_FEW_LINES, _FEW_CHARACTERS = 40, 1 << 12
+
+
+class Gathering:
+    """Documents read one after the other.
+
+    kind: what all of them are read as, None to tell it. tells_logs: False to read everything as text.
+    """
+
+    def __init__(self, focus: str | None, kind: DocumentKind | None, tells_logs: bool) -> None:
+        self.text, self.log = Extraction(focus), LogDigest(focus)
+        self.in_log = self.has_log = self.has_text = False
+        self._log_or_text = (kind == "log") if kind is not None or not tells_logs else None
+        self._name, self._num_bytes = "", 0
+        self._undecided: list[Piece] | None = None  # of the open document, until it is told
+
+    def begin_source(self, name: str) -> None:
+        """Begin a document."""
+        self._name, self._undecided, self._num_bytes, self.in_log = name, [], 0, False
+
+    def feed(self, piece: Piece) -> None:
+        """Take text that is about to be read."""
+        if self._undecided is None:
+            self._taker.feed(piece)
+        else:
+            self._undecided.append(piece)
+            self._decide(_ENOUGH_LINES, _ENOUGH_CHARACTERS)
+
+    def advance(self, num_bytes: int) -> None:
+        """Take in what of a text was read."""
+        self._num_bytes = num_bytes
+        self._decide(_FEW_LINES, _FEW_CHARACTERS)
+        if self._undecided is None and not self.in_log:
+            self.text.advance(num_bytes)
+
+    def end_source(self) -> None:
+        """Take in the rest of the document."""
+        self._decide(0, 0)
+        self._taker.end_source()
+
+    def settle(self) -> None:
+        """Take in what was read of the open document, although more of it might tell another kind."""
+        self._decide(0, 0)
+
+    @property
+    def _taker(self) -> Extraction | LogDigest:
+        return self.log if self.in_log else self.text
+
+    def _decide(self, enough_lines: int, enough_characters: int) -> None:
+        """Tell what the open document is, if there is enough of it."""
+        if self._undecided is None:
+            return
+        text = "".join(piece.text for piece in self._undecided)
+        lines = text.split("\n")
+        is_enough = len(lines) >= enough_lines or len(text) >= enough_characters
+        if self._log_or_text is None and not is_enough:
+            return
+        pieces, self._undecided = self._undecided, None
+        # The last line may be cut.
+        whole = lines[: max(1, len(lines) - bool(enough_lines))]
+        self.in_log = is_log(whole[:_ENOUGH_LINES]) if self._log_or_text is None else self._log_or_text
+        self.has_log, self.has_text = self.has_log or self.in_log, self.has_text or not self.in_log
+        self._taker.begin_source(self._name)
+        for piece in pieces:
+            self._taker.feed(piece)
+        if not self.in_log:
+            self.text.advance(self._num_bytes)
