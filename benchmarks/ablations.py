@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
-from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
+from famcli.evaluation.positions import Subject, bits_per_byte, bucket_starts, score_documents, token_num_bytes
 from famcli.evaluation.recall import babi_trials, passkey_trials, score_trials
 from famcli.evaluation.texts import TokenCorpus
 from famcli.training.data.objectives import open_data
@@ -111,14 +111,15 @@ def judge(recipe: Recipe, exported: Path, folder: Path) -> dict[str, Any]:
     lengths = [factor * recipe.longest_distance for factor in MULTIPLES]
     trials = passkey_trials(lengths, streams=STREAMS["passkey"], digits=DIGITS)
     trials += babi_trials(["qa1"], lengths, streams=STREAMS["qa1"])
-    *_, cells = score_trials(trials, "toy", model.network, model.tokenizer, texts, memory_mode="on", batch=32)
+    subject = Subject("toy", model.network, "on")
+    *_, cells = score_trials(trials, subject, model.tokenizer, texts, batch=32)
     entry: dict[str, Any] = {"passkey": {}, "qa1": {}}
     for cell in cells:
         entry[cell.task][str(cell.length)] = [cell.right, cell.total]
     with torch.no_grad():
         documents = choose_validation([corpus], 8, 4096)[corpus.name]
         widths = token_num_bytes(model.tokenizer)
-        scores = score_documents(model.network, documents, widths, model.tokenizer.bos_id, max_tokens=4096)
+        scores = score_documents(subject, documents, widths, model.tokenizer.bos_id, max_tokens=4096)
     starts = bucket_starts(model.network.fam.block_size, 4096)
     entry["bits_per_byte"] = round(bits_per_byte(scores), 4)
     entry["by_position"] = [round(bits_per_byte(scores, index), 4) for index in range(len(starts))]

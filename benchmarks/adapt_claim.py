@@ -31,7 +31,7 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import merge, write_json
 from famcli.checkpoint.sidecar import read_sidecar
-from famcli.evaluation.positions import score_documents, token_num_bytes
+from famcli.evaluation.positions import Subject, score_documents, token_num_bytes
 from famcli.evaluation.recall import passkey_trials, score_trials
 from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts
 from famcli.nn import MemoryMode
@@ -209,9 +209,8 @@ def judge(streams: int, windows: int, heldout: bool) -> None:
             cells = _passkeys(reading, mode, streams, texts)
             short = None
             if reading.short:
-                scores = score_documents(
-                    reading.model.network, pieces, widths, tokenizer.bos_id, memory_mode=mode, max_tokens=CONTEXT
-                )
+                subject = Subject(reading.name, reading.model.network, mode)
+                scores = score_documents(subject, pieces, widths, tokenizer.bos_id, max_tokens=CONTEXT)
                 short = np.array([[score.nats.sum() / math.log(2), score.num_bytes.sum()] for score in scores])
                 before = short if before is None else before
             row, result = _row(reading.name, mode, cells, short, before)
@@ -276,7 +275,7 @@ def _lengths() -> list[int]:
 def _passkeys(reading: Reading, mode: MemoryMode, streams: int, texts: TokenCorpus) -> list[Any]:
     trials = passkey_trials(_lengths(), streams=streams)
     network, tokenizer = reading.model.network, reading.model.tokenizer
-    *_, cells = score_trials(trials, reading.name, network, tokenizer, texts, memory_mode=mode, batch=10)
+    *_, cells = score_trials(trials, Subject(reading.name, network, mode), tokenizer, texts, batch=10)
     return sorted(cells, key=lambda cell: cell.length)
 
 

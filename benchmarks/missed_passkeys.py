@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.common import FAM_TINY, ROOT, print_table
 from famcli.checkpoint.open import Model, open_model
+from famcli.evaluation.positions import Subject
 from famcli.evaluation.recall import Trial, passkey_trials, run_trials
 from famcli.evaluation.texts import TokenCorpus
 from famcli.synthetic.episodes import statements_of
@@ -37,7 +38,7 @@ def main() -> None:
     texts = validation_novels(model.tokenizer)
     trials = passkey_trials([arguments.length], streams=arguments.streams, seed=arguments.seed)
     right, divided, rows, missed_divided = 0, 0, [], 0
-    for group in run_trials(model.network, model.tokenizer, texts, trials, batch=32):
+    for group in run_trials(Subject("m", model.network, "on"), model.tokenizer, texts, trials, batch=32):
         for answer in group:
             trial = trials[answer.trial]
             first, last = place_of_key(model, texts, trial, arguments.length)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -17,7 +18,50 @@ from famcli.cli.train import follow, show_estimate
 from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import CheckpointError, RecipeError, UsageError
 
-_training = partial(typer.Option, rich_help_panel="Training")
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """What is trained, on what, and for how long."""
+
+    PANEL: ClassVar = "Training"
+
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
+        ),
+    ] = None
+    method: Annotated[
+        Literal["lora", "full"],
+        typer.Option("--method", help="lora: small updates and the memory prompt; full: every weight."),
+    ] = "lora"
+    objective: Annotated[
+        Literal["task", "distill"],
+        typer.Option(
+            "--objective",
+            help="task: text, and questions about what was read; distill: on plain text, what the same checkpoint says "
+            "with full attention.",
+        ),
+    ] = "task"
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the updates.")] = 64
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
+    ] = None
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", metavar="NAME", help="A matrix that gets an update, q_proj say; repeatable."),
+    ] = None
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of the run.")] = None
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
+    ] = None
+    lanes: Annotated[int, typer.Option("--lanes", min=1, help="Documents read side by side.")] = 4
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws updates, prompt and documents.")] = 0
 
 
 def adapt(
@@ -26,43 +70,7 @@ def adapt(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Where the adapter goes (with full: the checkpoint).")
     ] = None,
-    data: Annotated[
-        list[Path] | None,
-        _training(
-            "--data",
-            metavar="PATH",
-            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
-        ),
-    ] = None,
-    method: Annotated[
-        Literal["lora", "full"],
-        _training("--method", help="lora: small updates and the memory prompt; full: every weight."),
-    ] = "lora",
-    objective: Annotated[
-        Literal["task", "distill"],
-        _training(
-            "--objective",
-            help="task: text, and questions about what was read; distill: on plain text, what the same checkpoint says "
-            "with full attention.",
-        ),
-    ] = "task",
-    rank: Annotated[int, _training("--rank", min=1, help="Rank of the updates.")] = 64,
-    alpha: Annotated[
-        float | None, _training("--alpha", min=1e-6, help="Updates are scaled by alpha / rank. Default: the rank.")
-    ] = None,
-    targets: Annotated[
-        list[str] | None,
-        _training("--target", metavar="NAME", help="A matrix that gets an update, q_proj say; repeatable."),
-    ] = None,
-    steps: Annotated[int | None, _training("--steps", min=1, help="Steps of the run.")] = None,
-    minutes: Annotated[
-        float | None, _training("--minutes", min=0.01, help="Minutes of the run. Default: 60, without --steps.")
-    ] = None,
-    lanes: Annotated[int, _training("--lanes", min=1, help="Documents read side by side.")] = 4,
-    learning_rate: Annotated[
-        float | None, _training("--lr", min=0.0, help="Learning rate. Default: 0.001, or 0.0001 with full.")
-    ] = None,
-    seed: Annotated[int, _training("--seed", min=0, help="Draws updates, prompt and documents.")] = 0,
+    training: AdaptOptions,
     blocks: opt.BlockOptions,
     options: opt.RunOptions,
     device: opt.DeviceOption = "auto",
@@ -83,66 +91,63 @@ def adapt(
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
     from famcli.checkpoint.folder import check_new_folder
-    from famcli.training.adapt import AdaptPlan
-    from famcli.training.recipe.recipe import make_recipe
+    from famcli.training.adapt import adapt_table
 
     options.check()
-    if out is None and not options.dry_run:
-        raise UsageError("--out is missing: give the folder that the adapter goes to")
     if out is not None:
         check_new_folder(out)
+    elif not options.dry_run:
+        raise UsageError("--out is missing: give the folder that the adapter goes to")
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=report.progress_mode == "bar")
     name = (out or Path(model)).expanduser().resolve().name or "adapted"
     folder = options.run or Path("runs") / name
-    adapter: dict[str, Any] = {
-        "method": method,
-        "objective": objective,
-        "rank": rank,
-        "alpha": alpha,
-        "targets": targets or None,
-    }
-    if cache is not None and elsewhere:
-        # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
-        adapter["cache"] = str(cache.expanduser().resolve())
-    plan = AdaptPlan(
+    # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
+    kept = str(cache.expanduser().resolve()) if cache is not None and elsewhere else None
+    chosen = {each: getattr(training, each) for each in ("method", "objective", "rank", "alpha")}
+    table = adapt_table(
+        name,
         model,
-        data=tuple(data or ()),
-        adapter=adapter,
+        training.data or (),
+        adapter={**chosen, "targets": training.targets or None, "cache": kept},
         network=blocks.chosen(),
-        schedule={"steps": steps, "max_minutes": minutes, "lanes": lanes},
+        schedule={"steps": training.steps, "max_minutes": training.minutes, "lanes": training.lanes},
         hardware={"device": device, "dtype": dtype, "threads": threads},
-        learning_rate=learning_rate,
-        seed=seed,
+        learning_rate=training.learning_rate,
+        seed=training.seed,
     )
-    table, path = plan.table(name), (folder / "recipe.toml").resolve()
+    read = ["--model", str(out)] if training.method == "full" else ["--model", model, "--adapter", str(out)]
+    if _run(table, folder, out, options, report):
+        notes.note(f"next: {shlex.join(['famcli', 'ppl', 'FILE', '--memory-mode', 'compare', *read, *elsewhere])}")
+
+
+def _run(
+    table: dict[str, Any], folder: Path, out: Path | None, options: opt.RunOptions, report: opt.ReportOptions
+) -> bool:
+    """Run the recipe in `table` and copy what was trained to `out`; True once that is done, in the first process."""
+    from famcli.training.adapt import to_toml
+    from famcli.training.loop.processes import is_first_process
+    from famcli.training.recipe.recipe import make_recipe
+
+    path = (folder / "recipe.toml").resolve()
     try:
         recipe = make_recipe(table, path, options.settings or [])
     except RecipeError as error:
         # The message names the recipe's file, which is not there yet.
         raise RecipeError(str(error).removeprefix(f"{path}: ")) from error
-    if options.dry_run:
+    if out is None or options.dry_run:
         show_estimate(recipe, folder, options.as_json, "goes where --out says" if out is None else f"goes to {out}")
-        return
-    assert out is not None
+        return False
     _check_writable(out)
-
-    def keep_recipe() -> None:
-        from famcli.training.adapt import to_toml
-
-        path.write_text(to_toml(table), encoding="utf-8")
-
+    keep_recipe = partial(path.write_text, to_toml(table), encoding="utf-8")
     exported = follow(recipe, folder, report, options.jsonl, "the same command", shown=out, on_start=keep_recipe)
-    from famcli.training.loop.processes import is_first_process
-
-    if is_first_process():
-        try:
-            shutil.copytree(exported, out, dirs_exist_ok=True)
-        except (OSError, shutil.Error) as error:
-            raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
-        read = ["--model", str(out)] if method == "full" else ["--model", model, "--adapter", str(out)]
-        command = ["famcli", "ppl", "FILE", "--memory-mode", "compare", *read, *elsewhere]
-        notes.note(f"next: {shlex.join(command)}")
+    if not is_first_process():
+        return False
+    try:
+        shutil.copytree(exported, out, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
+    return True
 
 
 def _check_writable(out: Path) -> None:

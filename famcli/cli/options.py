@@ -1,8 +1,8 @@
 """Options that several commands share, as frozen dataclasses, so that one meaning has one name everywhere.
 
 A command takes a whole group as one parameter (`machine: MachineOptions`); `expand_option_groups` shows typer the
-group's fields as options of their own and hands the command the filled group. A group's `PANEL` is the heading that
-its options stand under in the help page.
+group's fields as options of their own and hands the command the filled group. A group's `PANEL` is the heading in the
+help page of those options that do not name another one.
 """
 
 from __future__ import annotations
@@ -336,8 +336,8 @@ def _parameters_of(group: Any) -> list[inspect.Parameter]:
             found += _parameters_of(hint)
             continue
         assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
-        # Options that groups share have a heading of their own, which is that of the group too.
-        hint.__metadata__[0].rich_help_panel = group.PANEL
+        # Options that commands share have a heading of their own.
+        hint.__metadata__[0].rich_help_panel = hint.__metadata__[0].rich_help_panel or group.PANEL
         found.append(
             inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
         )

@@ -33,6 +33,7 @@ POSITION_DEFINITION = (
 
 # Documents that are read side by side.
 _BATCH = 8
+_BLOCKS_PER_CALL = 4
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,6 @@ class DocumentScore:
     num_bytes: NDArray[np.int64]
     num_tokens: NDArray[np.int64]
     num_right: NDArray[np.int64]
-
-    def bits_from(self, bucket: int) -> float:
-        """Bits per byte from position bucket `bucket` on; NaN if the document does not reach it."""
-        num_bytes = int(self.num_bytes[bucket:].sum())
-        return float(self.nats[bucket:].sum()) / math.log(2) / num_bytes if num_bytes else math.nan
 
 
 @dataclass(frozen=True)
@@ -117,16 +113,14 @@ def bucket_starts(block_size: int, num_tokens: int) -> tuple[int, ...]:
     return tuple(starts)
 
 
+@torch.no_grad()
 def score_documents(
-    network: Network,
+    subject: Subject,
     documents: Sequence[TokenDocument],
     num_bytes: NDArray[np.int64],
     bos_id: int | None,
     *,
-    memory_mode: MemoryMode = "on",
     max_tokens: int | None = None,
-    batch: int = _BATCH,
-    blocks_per_call: int = 4,
     starts: Sequence[int] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> list[DocumentScore]:
@@ -135,19 +129,18 @@ def score_documents(
     num_bytes [v]: bytes of each token (`token_num_bytes`). starts: first positions of the buckets; by default the
     `bucket_starts` of the longest document. on_tokens: called with the number of tokens as they are scored.
     """
-    lengths = [min(len(document.tokens), max_tokens or len(document.tokens)) for document in documents]
+    rows = [document.tokens[:max_tokens] for document in documents]
     # Longest first: the rows of a batch then end from the last one on, and batches waste little.
-    order = sorted(range(len(documents)), key=lambda index: -lengths[index])
-    starts = starts or bucket_starts(network.fam.block_size, max(lengths))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    starts = starts or bucket_starts(subject.network.fam.block_size, max(map(len, rows)))
     scores: dict[int, DocumentScore] = {}
-    with torch.no_grad():
-        for first in range(0, len(order), batch):
-            members = order[first : first + batch]
-            rows = [_inputs_targets(documents[index].tokens[: lengths[index]], bos_id) for index in members]
-            sums = _score_rows(network, rows, starts, num_bytes, memory_mode, blocks_per_call, on_tokens)
-            for index, row in zip(members, sums, strict=True):
-                scores[index] = DocumentScore(documents[index].id, row[0], *row[1:].astype(np.int64))
-    return [scores[index] for index in range(len(documents))]
+    for first in range(0, len(order), _BATCH):
+        members = order[first : first + _BATCH]
+        batch = [_inputs_targets(rows[index], bos_id) for index in members]
+        sums = _score_rows(subject, batch, starts, num_bytes, on_tokens)
+        for index, row in zip(members, sums, strict=True):
+            scores[index] = DocumentScore(documents[index].id, row[0], *row[1:].astype(np.int64))
+    return [scores[index] for index in range(len(rows))]
 
 
 def document_figures(
@@ -166,25 +159,17 @@ def document_figures(
     the number of tokens as they are scored.
     """
     ordered = sorted(documents, key=lambda document: -len(document.tokens))
-    num_bytes = token_num_bytes(tokenizer)
-    fam = subjects[0].network.fam
-    longest = min(len(ordered[0].tokens), max_tokens or len(ordered[0].tokens))
-    starts = bucket_starts(fam.block_size, longest)
+    num_bytes, fam = token_num_bytes(tokenizer), subjects[0].network.fam
+    starts = bucket_starts(fam.block_size, len(ordered[0].tokens[:max_tokens]))
+    window = (fam.memory_segments + 1) * fam.block_size
     scores: list[list[DocumentScore]] = [[] for _ in subjects]
     for first in range(0, len(ordered), _BATCH):
         for subject, so_far in zip(subjects, scores, strict=True):
+            few, on_read = ordered[first : first + _BATCH], partial(on_tokens, subject)
             so_far += score_documents(
-                subject.network,
-                ordered[first : first + _BATCH],
-                num_bytes,
-                tokenizer.bos_id,
-                memory_mode=subject.memory_mode,
-                max_tokens=max_tokens,
-                starts=starts,
-                on_tokens=partial(on_tokens, subject),
+                subject, few, num_bytes, tokenizer.bos_id, max_tokens=max_tokens, starts=starts, on_tokens=on_read
             )
         lengths = [int(score.num_tokens.sum()) for score in scores[0]]
-        window = (fam.memory_segments + 1) * fam.block_size
         pairs = list(zip(subjects, scores, strict=True))
         yield DocumentFigures(
             documents=len(lengths),
@@ -197,12 +182,11 @@ def document_figures(
         )
 
 
-def bits_per_byte(scores: Iterable[DocumentScore], bucket: int | None = None) -> float:
-    """All bits over all bytes of the documents, in one position bucket or in all. NaN without bytes."""
+def bits_per_byte(scores: Iterable[DocumentScore], part: int | slice = slice(None)) -> float:
+    """All bits over all bytes of the documents, in one position bucket, in several, or in all. NaN without bytes."""
     chosen = list(scores)
-    pick = slice(None) if bucket is None else slice(bucket, bucket + 1)
-    num_bytes = sum(int(score.num_bytes[pick].sum()) for score in chosen)
-    nats = sum(float(score.nats[pick].sum()) for score in chosen)
+    num_bytes = sum(int(score.num_bytes[part].sum()) for score in chosen)
+    nats = sum(float(score.nats[part].sum()) for score in chosen)
     return nats / math.log(2) / num_bytes if num_bytes else math.nan
 
 
@@ -220,29 +204,26 @@ def _inputs_targets(tokens: NDArray[np.integer], bos_id: int | None) -> tuple[Te
 
 
 def _score_rows(
-    network: Network,
+    subject: Subject,
     rows: list[tuple[Tensor, Tensor]],
     starts: Sequence[int],
     num_bytes: NDArray[np.int64],
-    memory_mode: MemoryMode,
-    blocks_per_call: int,
     on_tokens: Callable[[int], None],
 ) -> NDArray[np.float64]:
     """Sums [row, (nats, bytes, tokens, right), bucket]. Rows come longest first, so rows end from the last one on."""
-    sums = np.zeros((len(rows), 4, len(starts)))
+    network, sums = subject.network, np.zeros((len(rows), 4, len(starts)))
     # Calls of one length, padded at the end: rows of a batch end in different blocks, and rows that have ended are
-    # split off before the next call.
-    span = blocks_per_call * network.fam.block_size
-    state, alive = network.start(len(rows), memory_mode), len(rows)
+    # split off before the next call. Padding follows the last token of a row, so nothing of the row sees it.
+    span = _BLOCKS_PER_CALL * network.fam.block_size
+    state, alive = network.start(len(rows), subject.memory_mode), len(rows)
     for offset in range(0, len(rows[0][0]), span):
         remaining = sum(len(inputs) > offset for inputs, _ in rows)
         if remaining < alive:
             state, alive = State.stack(state.split()[:remaining]), remaining
-        # Padding follows the last token of a row, so nothing of the row sees it.
         inputs = torch.zeros(alive, span, dtype=torch.int64)
-        for row in range(alive):
-            tokens = rows[row][0][offset : offset + span]
-            inputs[row, : len(tokens)] = tokens
+        for row, (tokens, _) in zip(inputs, rows, strict=False):
+            part = tokens[offset : offset + span]
+            row[: len(part)] = part
         hidden, state = network.read(inputs.to(network.device), state)
         check_finite(hidden)
         for row in range(alive):
@@ -279,8 +260,10 @@ def _paired(
 ) -> PairedDifference:
     bucket = next((index for index, start in enumerate(starts) if start >= window), len(starts))
     # Before the window is full, text itself is visible, and modes differ little.
-    pairs = [(score.bits_from(bucket), base.bits_from(bucket)) for score, base in zip(scores, first, strict=True)]
-    values = np.array([other - base for other, base in pairs if not math.isnan(other)])
+    tail = slice(bucket, None)
+    gaps = [bits_per_byte([own], tail) - bits_per_byte([base], tail) for own, base in zip(scores, first, strict=True)]
+    # Documents that do not reach so far have NaN.
+    values = np.array([gap for gap in gaps if not math.isnan(gap)])
     several = len(values) > 1
     return PairedDifference(
         other=subject.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -18,24 +19,18 @@ from torch import Tensor
 
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap, wilson
+from famcli.evaluation.positions import Subject
 from famcli.evaluation.texts import TokenCorpus
-from famcli.nn import MemoryMode, Network, State
+from famcli.nn import MemoryMode, Network
 from famcli.reading.engine import call_lengths, check_finite, read_side_by_side
-from famcli.synthetic.episodes import (
-    TASKS,
-    Episode,
-    RecallQuestion,
-    facts,
-    needles,
-    passkey,
-    questions_of,
-    statements_of,
-)
+from famcli.synthetic import episodes
+from famcli.synthetic.episodes import TASKS, Episode, RecallQuestion, questions_of, statements_of
 from famcli.synthetic.streams import layout, num_statement_tokens, question_ids
 from famcli.tokens.tokenizer import Ids, Tokenizer
 
 CALL_TOKENS = 4096
 """Tokens, over all streams, that one call to the network reads; at least one block of each stream."""
+_NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32))
 
 
 @dataclass(frozen=True)
@@ -80,17 +75,12 @@ class RecallAnswer:
     written: str
 
 
-_Verdict = tuple[bool, int, int, float, str]
-"""The fields of a `RecallAnswer` from `right` on."""
-
-
 def run_trials(
-    network: Network,
+    subject: Subject,
     tokenizer: Tokenizer,
     texts: TokenCorpus,
     trials: Sequence[Trial],
     *,
-    memory_mode: MemoryMode = "on",
     batch: int = 16,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Iterator[list[RecallAnswer]]:
@@ -105,7 +95,7 @@ def run_trials(
         groups[stream.stops].append(stream)
     for members in groups.values():
         for first in range(0, len(members), batch):
-            yield _run_group(network, tokenizer, members[first : first + batch], memory_mode, on_tokens)
+            yield _run_group(subject, tokenizer, members[first : first + batch], on_tokens)
 
 
 def trial_tokens(trials: Sequence[Trial], tokenizer: Tokenizer) -> int:
@@ -135,77 +125,58 @@ class _Stream:
 
     def take(self, count: int) -> Ids:
         """The next tokens of the stream [count]."""
-        parts, have = [self._ahead], len(self._ahead)
-        while have < count:
-            parts.append(next(self._pieces))
-            have += len(parts[-1])
-        joined = np.concatenate(parts)
-        self._ahead = joined[count:]
-        return joined[:count]
+        while len(self._ahead) < count:
+            self._ahead = np.concatenate((self._ahead, next(self._pieces)))
+        taken, self._ahead = self._ahead[:count], self._ahead[count:]
+        return taken
 
 
+@torch.no_grad()
 def _run_group(
-    network: Network,
-    tokenizer: Tokenizer,
-    streams: Sequence[_Stream],
-    memory_mode: MemoryMode,
-    on_tokens: Callable[[int], None],
+    subject: Subject, tokenizer: Tokenizer, streams: Sequence[_Stream], on_tokens: Callable[[int], None]
 ) -> list[RecallAnswer]:
     """Read `streams`, which have the same stops, side by side; each call reads whole blocks of all of them."""
+    network, answers, done = subject.network, list[RecallAnswer](), 0
     block_size = network.fam.block_size
     blocks_per_call = max(1, CALL_TOKENS // (block_size * len(streams)))
-    num_questions = max(len(stream.questions) for stream in streams)
-    answers, done = list[RecallAnswer](), 0
-    with torch.no_grad():
-        state = network.start(len(streams), memory_mode)
-        for index, stop in enumerate(streams[0].stops):
-            for n in call_lengths(stop - done, state.fill, block_size, blocks_per_call):
-                tokens = torch.from_numpy(np.stack([stream.take(n) for stream in streams]).astype(np.int64))
-                hidden, state = network.read(tokens.to(network.device), state)
-                check_finite(hidden)
-                on_tokens(n * len(streams))
-            done = stop
-            for question in range(num_questions):
-                asked = [stream.questions[question] if question < len(stream.questions) else None for stream in streams]
-                for stream, verdict in zip(streams, _ask(network, tokenizer, state, asked), strict=True):
-                    if verdict is not None:
-                        answers.append(RecallAnswer(stream.number, question, stream.trial.stops[index], stop, *verdict))
+    state = network.start(len(streams), subject.memory_mode)
+    for index, stop in enumerate(streams[0].stops):
+        for n in call_lengths(stop - done, state.fill, block_size, blocks_per_call):
+            tokens = torch.from_numpy(np.stack([stream.take(n) for stream in streams]).astype(np.int64))
+            hidden, state = network.read(tokens.to(network.device), state)
+            check_finite(hidden)
+            on_tokens(n * len(streams))
+        done = stop
+        # The n-th question of every stream is asked at once, on forks of the state.
+        for number in range(max(len(stream.questions) for stream in streams)):
+            pairs = [stream.questions[number] if number < len(stream.questions) else _NOTHING for stream in streams]
+            # The right answer is read with its question, whose last token predicts the answer's first one.
+            predicting = [range(len(asked) - 1, len(asked) + len(answer) - 1) for asked, answer in pairs]
+            rows = read_side_by_side(network, state, [np.concatenate(pair) for pair in pairs], predicting)
+            for stream, (_, answer), hidden in zip(streams, pairs, rows, strict=True):
+                if len(answer):
+                    place = (stream.number, number, stream.trial.stops[index], stop)
+                    answers.append(_judge(network, tokenizer, hidden, answer, place))
     return answers
 
 
-def _ask(
-    network: Network, tokenizer: Tokenizer, state: State, asked: Sequence[tuple[Ids, Ids] | None]
-) -> list[_Verdict | None]:
-    """Ask at most one question, given with its answer, in each row, on a fork of `state`.
+def _judge(
+    network: Network, tokenizer: Tokenizer, hidden: Tensor, answer: Ids, place: tuple[int, int, int, int]
+) -> RecallAnswer:
+    """Judge by the rows `hidden` [n, d], which predict the tokens of `answer` [n]. place: the first fields.
 
-    The right answer is read with its question. Greedy decoding writes exactly the answer if and only if each of its
-    tokens is the most likely one.
+    Greedy decoding writes exactly the answer if and only if each of its tokens is the most likely one.
     """
-    runs = [np.empty(0, np.int32) if pair is None else np.concatenate(pair) for pair in asked]
-    # The last token of the question predicts the first one of the answer; the answer's last token predicts nothing.
-    wanted = [
-        range(0) if pair is None else range(len(pair[0]) - 1, len(run) - 1)
-        for pair, run in zip(asked, runs, strict=True)
-    ]
-    found = read_side_by_side(network, state, runs, wanted)
-    return [
-        None if pair is None else _judge(network, tokenizer, hidden, pair[1])
-        for hidden, pair in zip(found, asked, strict=True)
-    ]
-
-
-def _judge(network: Network, tokenizer: Tokenizer, hidden: Tensor, answer: Ids) -> _Verdict:
-    """The verdict from the hidden rows [n, d] that predict the tokens of `answer` [n]."""
     wanted = torch.from_numpy(answer.astype(np.int64))
     log_p = network.logits(hidden[None])[0].float().log_softmax(-1).cpu()
     check_finite(log_p)
     best = log_p.argmax(-1)
-    hits = best == wanted
-    num_right = int(hits.sum())
-    first_wrong = int(hits.int().argmin()) if num_right < len(answer) else len(answer) - 1
+    hits, last = best == wanted, len(answer) - 1
+    right = bool(hits.all())
+    first_wrong = last if right else int(hits.int().argmin())
     written = tokenizer.decode([*answer[:first_wrong].tolist(), int(best[first_wrong])])
     nats = -float(log_p.gather(1, wanted[:, None]).sum())
-    return num_right == len(answer), num_right, len(answer), nats, written
+    return RecallAnswer(*place, right, int(hits.sum()), len(answer), nats, written)
 
 
 RECALL_DEFINITION = (
@@ -215,7 +186,6 @@ RECALL_DEFINITION = (
     "independent; over streams by bootstrap where a stream was asked several questions (Wilson's over streams if all "
     "answers agree)."
 )
-Depth = float | Literal["random"]
 
 
 @dataclass(frozen=True)
@@ -223,10 +193,9 @@ class CellScore:
     """What one model recalled in one memory mode, in one cell: one task at one length, at one depth or at any.
 
     blocks: full blocks read before the question, each an update of the memory. right of total questions were answered,
-    over `streams` streams. share: right / total. interval: Wilson's, as if questions were independent.
-    stream_interval: if a stream was asked several, by bootstrap over streams, or Wilson's over streams if all answers
-    agree. token_accuracy: share of answer tokens that were the most likely ones after the right ones before them.
-    nats_per_token: -ln p of the answers.
+    over `streams` streams. share: right / total. interval, stream_interval: see `RECALL_DEFINITION`. token_accuracy:
+    share of answer tokens that were the most likely ones after the right ones before them. nats_per_token: -ln p of
+    the answers.
     """
 
     model: str
@@ -246,7 +215,12 @@ class CellScore:
 
 
 def passkey_trials(
-    lengths: Sequence[int], *, streams: int, depth: Depth = "random", seed: int = 0, digits: int = 5
+    lengths: Sequence[int],
+    *,
+    streams: int,
+    depth: float | Literal["random"] = "random",
+    seed: int = 0,
+    digits: int = 5,
 ) -> list[Trial]:
     """`streams` streams at each length (in tokens), with one key in each, asked for at the end.
 
@@ -258,12 +232,11 @@ def passkey_trials(
     groups = [tuple(ordered)] if depth == 0 and ordered[0] else [(length,) for length in ordered]
     depths = None if depth == "random" else (float(depth),)
     trials = []
-    for stops in groups:
-        for number in range(streams):
-            # The second number keeps the draws of the three benchmarks apart.
-            key = (seed, 1, stops[-1], number)
-            episode = passkey(np.random.default_rng(key), digits=digits)
-            trials.append(Trial("passkey", episode, stops, (*key, 1), depths, depths))
+    for stops, number in product(groups, range(streams)):
+        # The second number keeps the draws of the three benchmarks apart.
+        key = (seed, 1, stops[-1], number)
+        episode = episodes.passkey(np.random.default_rng(key), digits=digits)
+        trials.append(Trial("passkey", episode, stops, (*key, 1), depths, depths))
     return trials
 
 
@@ -282,14 +255,16 @@ def needle_trials(
             f"{streams * count} values cannot stand at {len(depths)} depths; give more streams, or fewer depths"
         )
     trials = []
-    for length in _checked(lengths, streams):
-        for number in range(streams):
-            key = (seed, 2, length, number)
-            episode = needles(np.random.default_rng(key), count=count, queries=count)
-            # In turn over streams too, so that all depths get as many questions.
-            places = tuple(depths[(number * count + index) % len(depths)] for index in range(count))
-            asked = tuple(places[index] for index in _asked_statements(episode))
-            trials.append(Trial("needle", episode, (length,), (*key, 1), places, asked))
+    for length, number in product(_checked(lengths, streams), range(streams)):
+        key = (seed, 2, length, number)
+        episode = episodes.needles(np.random.default_rng(key), count=count, queries=count)
+        # In turn over streams too, so that all depths get as many questions.
+        places = tuple(depths[(number * count + index) % len(depths)] for index in range(count))
+        # A question ends with the beginning of the sentence that it asks for.
+        beginnings = [question.text.split("? ")[1] + " " for question in questions_of(episode)]
+        stated = list(zip(statements_of(episode), places, strict=True))
+        asked = tuple(next(place for text, place in stated if text.startswith(start)) for start in beginnings)
+        trials.append(Trial("needle", episode, (length,), (*key, 1), places, asked))
     return trials
 
 
@@ -304,79 +279,71 @@ def babi_trials(
     if unknown or not tasks:
         raise UsageError(f"unknown tasks: {', '.join(unknown) or 'none given'}; use some of {', '.join(TASKS)}")
     trials = []
-    for task in dict.fromkeys(tasks):
-        for length in _checked(lengths, streams):
-            for number in range(streams):
-                key = (seed, 3, TASKS.index(task), length, number)
-                try:
-                    episode = facts(np.random.default_rng(key), task=task, count=count, questions=None)
-                except ValueError as error:
-                    raise UsageError(str(error)) from error
-                trials.append(Trial(task, episode, (length,), (*key, 1)))
+    for task, length, number in product(dict.fromkeys(tasks), _checked(lengths, streams), range(streams)):
+        key = (seed, 3, TASKS.index(task), length, number)
+        try:
+            episode = episodes.facts(np.random.default_rng(key), task=task, count=count, questions=None)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        trials.append(Trial(task, episode, (length,), (*key, 1)))
     return trials
+
+
+TRIALS: dict[str, Callable[..., list[Trial]]] = {
+    "passkey": passkey_trials,
+    "needle": needle_trials,
+    "babi": babi_trials,
+}
 
 
 def score_trials(
     trials: Sequence[Trial],
-    model: str,
-    network: Network,
+    subject: Subject,
     tokenizer: Tokenizer,
     texts: TokenCorpus,
     *,
-    memory_mode: MemoryMode = "on",
     batch: int = 16,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Iterator[list[CellScore]]:
     """Yield the scores of all cells so far after each group of streams; the last ones are of all streams."""
-    cells: dict[tuple[str, int, float | None], list[RecallAnswer]] = {}
-    groups = run_trials(network, tokenizer, texts, trials, memory_mode=memory_mode, batch=batch, on_tokens=on_tokens)
-    for group in groups:
+    cells: dict[tuple[str, int, float | None], list[RecallAnswer]] = defaultdict(list)
+    for group in run_trials(subject, tokenizer, texts, trials, batch=batch, on_tokens=on_tokens):
         for answer in group:
             trial = trials[answer.trial]
             # Random depths are counted together.
             depth = None if trial.question_depths is None else trial.question_depths[answer.question]
-            cells.setdefault((trial.task, answer.stop, depth), []).append(answer)
+            cells[trial.task, answer.stop, depth].append(answer)
         ordered = sorted(cells.items(), key=lambda item: (min(a.trial for a in item[1]), item[0][1]))
-        yield [_score(*cell, found, model, memory_mode, network.fam.block_size) for cell, found in ordered]
+        yield [_score(*cell, found, subject) for cell, found in ordered]
 
 
-def _score(
-    task: str,
-    length: int,
-    depth: float | None,
-    answers: Sequence[RecallAnswer],
-    model: str,
-    memory_mode: MemoryMode,
-    block_size: int,
-) -> CellScore:
-    by_stream: dict[int, list[bool]] = {}
+def _score(task: str, length: int, depth: float | None, answers: Sequence[RecallAnswer], subject: Subject) -> CellScore:
+    by_stream: dict[int, list[bool]] = defaultdict(list)
     for answer in answers:
-        by_stream.setdefault(answer.trial, []).append(answer.right)
+        by_stream[answer.trial].append(answer.right)
     rights, totals = [sum(found) for found in by_stream.values()], [len(found) for found in by_stream.values()]
-    num_tokens = sum(answer.num_tokens for answer in answers)
+    right, total, num_tokens = sum(rights), sum(totals), sum(answer.num_tokens for answer in answers)
+    over_streams = None
+    if max(totals) > 1:
+        # A bootstrap needs answers that differ; without them each stream counts as one trial.
+        alike = right in (0, total)
+        over_streams = wilson(sum(map(bool, rights)), len(rights)) if alike else bootstrap(rights, totals)
     return CellScore(
-        model=model,
-        memory_mode=memory_mode,
+        model=subject.name,
+        memory_mode=subject.memory_mode,
         task=task,
         length=length,
         depth=depth,
-        blocks=max(answer.num_read for answer in answers) // block_size,
-        right=sum(rights),
-        total=sum(totals),
+        blocks=max(answer.num_read for answer in answers) // subject.network.fam.block_size,
+        right=right,
+        total=total,
         streams=len(totals),
-        interval=wilson(sum(rights), sum(totals)),
-        stream_interval=_stream_interval(rights, totals) if max(totals) > 1 else None,
+        interval=wilson(right, total),
+        stream_interval=over_streams,
         token_accuracy=sum(answer.num_right for answer in answers) / num_tokens,
         nats_per_token=sum(answer.nats for answer in answers) / num_tokens,
-        share=sum(rights) / sum(totals),
+        share=right / total,
     )
-
-
-def _stream_interval(rights: Sequence[int], totals: Sequence[int]) -> Interval | None:
-    """By bootstrap over streams, which needs answers that differ; else each stream counts as one trial."""
-    if sum(rights) in (0, sum(totals)):
-        return wilson(sum(right > 0 for right in rights), len(rights))
-    return bootstrap(rights, totals)
 
 
 def _checked(lengths: Sequence[int], streams: int) -> list[int]:
@@ -386,11 +353,3 @@ def _checked(lengths: Sequence[int], streams: int) -> list[int]:
     if streams < 1:
         raise UsageError(f"{streams} streams were asked for; give at least 1")
     return sorted(set(lengths))
-
-
-def _asked_statements(episode: Episode) -> list[int]:
-    """The index of the statement that each question of a `needles` episode is about."""
-    statements = statements_of(episode)
-    # A question ends with the beginning of the sentence that it asks for.
-    beginnings = [question.text.split("? ")[1] + " " for question in questions_of(episode)]
-    return [next(i for i, text in enumerate(statements) if text.startswith(start)) for start in beginnings]

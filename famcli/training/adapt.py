@@ -6,8 +6,9 @@ The recipe is written out as TOML, so that it can be read, changed and run again
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,76 +57,73 @@ _RATES = {"lora": 1e-3, "full": 1e-4}
 _MINUTES = 60.0
 
 
-@dataclass(frozen=True)
-class AdaptPlan:
-    """What to adapt and how: a few keys of a recipe; all others are chosen here.
+def adapt_table(
+    name: str,
+    model: str,
+    data: Sequence[Path],
+    *,
+    adapter: Mapping[str, Any],
+    network: Mapping[str, Any],
+    schedule: Mapping[str, Any],
+    hardware: Mapping[str, Any],
+    learning_rate: float | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """A recipe called `name` as tables; `make_recipe` checks it, `to_toml` writes it.
 
     model: checkpoint, a folder or a name. data: corpora, as recipes name them. adapter, network, schedule, hardware:
-    keys of the sections [adapt], [network], [schedule] and [hardware]; None leaves a key to the default. learning_rate:
-    of Muon and AdamW alike. seed: of data and weights.
+    keys of the sections [adapt], [network], [schedule] and [hardware]; what is left out or None is chosen here.
+    learning_rate: of Muon and AdamW alike. seed: of data and weights. Raises UsageError if there is no data or a target
+    does not exist, RecipeError or CheckpointError for what cannot be adapted.
     """
+    if network.get("fam_length") == 0:
+        raise UsageError("fam_length is 0: there would be no memory to adapt; leave it out, or give 1 or more")
+    if not data:
+        raise UsageError("there is nothing to learn from", remedy={"data": "PATH"})
+    how: dict[str, Any] = {"method": "lora", "objective": "task", "rank": 64} | _given(adapter)
+    if unknown := [target for target in how.get("targets", ()) if target not in TARGETS]:
+        raise UsageError(f"{unknown[0]} is not a matrix that can get an update; choose from {', '.join(TARGETS)}")
+    schedule = {"lanes": 4, **_SCHEDULE, **_given(schedule)}
+    if not schedule.keys() & {"steps", "max_minutes"}:
+        schedule["max_minutes"] = _MINUTES
+    rate = _RATES[how["method"]] if learning_rate is None else learning_rate
+    # The recipe may be run from another folder.
+    place = str(Path(model).resolve()) if Path(model).is_dir() else model
+    return {
+        "name": name,
+        "adapt": {"model": place, "alpha": float(how["rank"]), **how},
+        "network": _network_keys(base_folder(model, how.get("cache")), _given(network)),
+        "data": {"folder": ".", "seed": seed},
+        "corpora": _corpora(data),
+        "objectives": [dict(part) for part in (_ASKING if how["objective"] == "task" else _PLAIN)],
+        "schedule": {**schedule, "muon_lr": rate, "adamw_lr": rate, "seed": seed},
+        "hardware": {"device": "auto", "dtype": "bfloat16", "checkpoint_gradients": True, **_given(hardware)},
+        "checks": {"every_steps": 0},
+    }
 
-    model: str
-    data: tuple[Path, ...]
-    adapter: Mapping[str, Any] = field(default_factory=dict)
-    network: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-    hardware: Mapping[str, Any] = field(default_factory=dict)
-    learning_rate: float | None = None
-    seed: int = 0
 
-    def table(self, name: str) -> dict[str, Any]:
-        """The recipe as tables, called `name`; `make_recipe` checks it, `to_toml` writes it.
+def _network_keys(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """How the checkpoint will read: as given, else as its fam.json says, else as `famcli enable` would choose."""
+    if (folder / SIDECAR_FILE).exists():
+        fam = read_sidecar(folder).fam
+    else:
+        fam, _ = choose_fam(read_config(folder).decoder, **given)
+    settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
+    return {name: getattr(fam, name) for name in settings} | given | {"memory_update": "gated"}
 
-        Raises UsageError if there is no data or a target does not exist, RecipeError or CheckpointError for what cannot
-        be adapted.
-        """
-        if self.network.get("fam_length") == 0:
-            raise UsageError("fam_length is 0: there would be no memory to adapt; leave it out, or give 1 or more")
-        if not self.data:
-            raise UsageError("there is nothing to learn from", remedy={"data": "PATH"})
-        adapter: dict[str, Any] = {"method": "lora", "objective": "task", "rank": 64} | _given(self.adapter)
-        if unknown := [target for target in adapter.get("targets", ()) if target not in TARGETS]:
-            raise UsageError(f"{unknown[0]} is not a matrix that can get an update; choose from {', '.join(TARGETS)}")
-        schedule = {"lanes": 4, **_SCHEDULE, **_given(self.schedule)}
-        if not schedule.keys() & {"steps", "max_minutes"}:
-            schedule["max_minutes"] = _MINUTES
-        rate = _RATES[adapter["method"]] if self.learning_rate is None else self.learning_rate
-        # The recipe may be run from another folder.
-        model = str(Path(self.model).resolve()) if Path(self.model).is_dir() else self.model
-        return {
-            "name": name,
-            "adapt": {"model": model, "alpha": float(adapter["rank"]), **adapter},
-            "network": self._network(),
-            "data": {"folder": ".", "seed": self.seed},
-            "corpora": self._corpora(),
-            "objectives": [dict(part) for part in (_ASKING if adapter["objective"] == "task" else _PLAIN)],
-            "schedule": {**schedule, "muon_lr": rate, "adamw_lr": rate, "seed": self.seed},
-            "hardware": {"device": "auto", "dtype": "bfloat16", "checkpoint_gradients": True, **_given(self.hardware)},
-            "checks": {"every_steps": 0},
-        }
 
-    def _network(self) -> dict[str, Any]:
-        """How the checkpoint will read: as planned, else as its fam.json says, else as `famcli enable` would choose."""
-        folder, given = base_folder(self.model, self.adapter.get("cache")), _given(self.network)
-        if (folder / SIDECAR_FILE).exists():
-            fam = read_sidecar(folder).fam
-        else:
-            fam, _ = choose_fam(read_config(folder).decoder, **given)
-        settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
-        return {name: getattr(fam, name) for name in settings} | given | {"memory_update": "gated"}
-
-    def _corpora(self) -> list[dict[str, Any]]:
-        corpora: list[dict[str, Any]] = []
-        for path in self.data:
-            if not path.exists():
-                raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
-            stem = path.resolve().name.split(".")[0] or "texts"
-            # Names must differ, and two files may share one.
-            taken = sum(corpus["name"].rpartition("-")[0] == stem or corpus["name"] == stem for corpus in corpora)
-            name = f"{stem}-{taken + 1}" if taken else stem
-            corpora.append({"name": name, "path": str(path.resolve()), "weight": 1.0})
-        return corpora
+def _corpora(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    stems = Counter[str]()
+    corpora: list[dict[str, Any]] = []
+    for path in paths:
+        if not path.exists():
+            raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
+        stem = path.resolve().name.split(".")[0] or "texts"
+        stems[stem] += 1
+        # Names must differ, and two files may share one.
+        name = stem if stems[stem] == 1 else f"{stem}-{stems[stem]}"
+        corpora.append({"name": name, "path": str(path.resolve()), "weight": 1.0})
+    return corpora
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
@@ -168,15 +166,10 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
         network.memory_prompt = nn.Parameter(_prompt(folder, stored, fam.fam_length, recipe.schedule.seed))
     if lora:
         try:
-            add_lora(network, lora_config(adapt), recipe.schedule.seed)
+            add_lora(network, LoraConfig(adapt.rank, adapt.alpha, adapt.targets), recipe.schedule.seed)
         except ValueError as error:
             raise RecipeError(f"adapt.targets: {error}") from error
     return network
-
-
-def lora_config(adapt: AdaptRecipe) -> LoraConfig:
-    """The shape of the updates."""
-    return LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
 
 
 def teacher_of(recipe: Recipe, network: Network) -> Network | None:

@@ -16,14 +16,7 @@ import torch
 from famcli.checkpoint.device import select_device
 from famcli.nn import Network
 from famcli.training.data.corpus import own_tokenizer
-from famcli.training.loop.networks import (
-    build_network,
-    compile_layers,
-    copy_of,
-    flops_per_token,
-    machine_flops,
-    trained,
-)
+from famcli.training.loop import networks
 from famcli.training.loop.optimizer import Optimizers
 from famcli.training.loop.step import language_model_gradient
 from famcli.training.recipe.recipe import Recipe
@@ -62,23 +55,24 @@ class Estimate:
 
 def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     """Measure a step of `recipe` and derive the rest from its shapes. Takes a few seconds."""
-    if recipe.hardware.threads:
-        torch.set_num_threads(recipe.hardware.threads)
-    schedule = recipe.schedule
-    device, dtype = _device(recipe), getattr(torch, recipe.hardware.dtype)
-    network = build_network(recipe, vocab_size).to(device)
-    parameters = sum(value.numel() for value in network.parameters())
+    schedule, hardware = recipe.schedule, recipe.hardware
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    # A recipe for a GPU is measured on the CPU where there is none.
+    missing = hardware.device == "cuda" and not torch.cuda.is_available()
+    device, dtype = select_device("cpu" if missing else hardware.device), getattr(torch, hardware.dtype)
+    network = networks.build_network(recipe, vocab_size).to(device)
     optimizers = Optimizers(network, schedule)
-    changed = sum(value.numel() for value in trained(network).values())
+    parameters = sum(value.numel() for value in network.parameters())
+    changed = sum(value.numel() for value in networks.trained(network).values())
     weights = sum(value.numel() * value.element_size() for value in network.parameters())
-    flops = flops_per_token(network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates)
-    peak = machine_flops(device, dtype)
-    block_size = network.fam.block_size
-    longest = schedule.longest_step * block_size
+    longest, block_size = schedule.longest_step, network.fam.block_size
+    flops = networks.flops_per_token(network.config, network.fam, longest, frozen=recipe.trains_updates)
+    peak = networks.machine_flops(device, dtype)
     affordable = _SECONDS * _EXPECTED_SHARE * peak / flops
     at_once = -(-schedule.lanes // schedule.accumulate)
-    lanes = max(1, min(at_once, int(affordable / longest)))
-    blocks = max(1, min(schedule.longest_step, int(affordable / block_size)))
+    lanes = max(1, min(at_once, int(affordable / (longest * block_size))))
+    blocks = max(1, min(longest, int(affordable / block_size)))
     seconds, num_bytes = _measure(recipe, network, optimizers, dtype, lanes, blocks)
     speed = lanes * blocks * block_size / seconds
     per_step = schedule.lanes * _mean_blocks(recipe) * block_size
@@ -98,14 +92,14 @@ def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
         training_distance=recipe.longest_distance,
         flops_per_token=flops,
         fixed_bytes=weights + 4 * changed + moments + copies + compute,
-        step_bytes=int(num_bytes * at_once / lanes * schedule.longest_step / blocks),
+        step_bytes=int(num_bytes * at_once / lanes * longest / blocks),
         tokens_per_second=speed,
         peak_share=speed * flops / peak,
         seconds=total,
         export_bytes=stored * changed,
         checkpoint_bytes=4 * changed + moments + copies,
-        measured=f"{lanes} of {at_once} lanes, {blocks} of {schedule.longest_step} blocks, on {device.type}"
-        + ("" if recipe.hardware.device in ("auto", device.type) else f": there is no {recipe.hardware.device} here"),
+        measured=f"{lanes} of {at_once} lanes, {blocks} of {longest} blocks, on {device.type}"
+        + (f": there is no {hardware.device} here" if missing else ""),
     )
 
 
@@ -121,21 +115,24 @@ def _measure(
     recipe: Recipe, network: Network, optimizers: Optimizers, dtype: torch.dtype, lanes: int, blocks: int
 ) -> tuple[float, int]:
     """Seconds of one step of `lanes` times `blocks` random blocks, the second of two, and the bytes it added."""
-    compute = network if network.dtype == dtype else copy_of(network, dtype)
+    compute = network if network.dtype == dtype else networks.copy_of(network, dtype)
     compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
     if recipe.hardware.compile:
-        compile_layers(compute)
+        networks.compile_layers(compute)
     shape = (lanes, blocks * network.fam.block_size)
     # A generator of its own, so that measuring changes no later draw.
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, network.config.vocab_size, shape, generator=generator)
-    before, seconds = _bytes_in_use(network.device), 0.0
+    if network.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    before, seconds = _peak_bytes(network.device), 0.0
     # The first step allocates and compiles; only the second one is measured.
     for _ in range(2):
         began = time.perf_counter()
         hidden, _ = compute.read(tokens.to(network.device), compute.start(lanes))
         language_model_gradient(compute, hidden, tokens, torch.ones(shape), 1.0 / tokens.numel())
-        for parameter, computed in zip(trained(network).values(), trained(compute).values(), strict=True):
+        pairs = zip(*(networks.trained(each).values() for each in (network, compute)), strict=True)
+        for parameter, computed in pairs:
             parameter.grad = computed.grad.float() if computed.grad is not None else torch.zeros_like(parameter)
         peak = _peak_bytes(network.device)
         optimizers.step(0.0)
@@ -161,20 +158,6 @@ def _budget(recipe: Recipe, steps_per_second: float) -> tuple[int, float]:
     seconds = min(by_steps, 60 * schedule.max_minutes if schedule.max_minutes else float("inf"))
     steps = schedule.steps if schedule.steps and by_steps <= seconds else round(seconds * steps_per_second)
     return max(1, steps), seconds
-
-
-def _device(recipe: Recipe) -> torch.device:
-    """The recipe's device, or the CPU if this machine does not have it."""
-    if recipe.hardware.device == "cuda" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    return select_device(recipe.hardware.device)
-
-
-def _bytes_in_use(device: torch.device) -> int:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated()
-    return _peak_bytes(device)
 
 
 def _peak_bytes(device: torch.device) -> int:

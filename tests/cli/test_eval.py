@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from famcli.cli.eval.options import parse_lengths
+from famcli.cli.eval import parse_lengths
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from tests.helpers import make_random_checkpoint

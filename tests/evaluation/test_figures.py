@@ -21,6 +21,7 @@ from tests.helpers import random_network
 
 TOKENIZER = ByteTokenizer()
 NETWORK = random_network(DecoderConfig(257, 16, 24, 2, 2, 1, 8), FamConfig(4, 1, 2), gain=4.0)
+ON = Subject("m", NETWORK, "on")
 LENGTHS = (3, 50, 17, 40, 33)
 DOCUMENTS = [TokenDocument(str(n), np.random.default_rng(n).integers(0, 256, n).astype(np.uint16)) for n in LENGTHS]
 
@@ -35,7 +36,7 @@ def test_figures_add_up_the_documents() -> None:
     found = figures("on")
     assert (found.documents, found.tokens, found.bytes, found.longest) == (5, sum(LENGTHS), sum(LENGTHS), 50)
     assert found.positions == (0, 4, 8, 16, 32)
-    scores = score_documents(NETWORK, DOCUMENTS, token_num_bytes(TOKENIZER), 256)
+    scores = score_documents(ON, DOCUMENTS, token_num_bytes(TOKENIZER), 256)
     (subject,) = found.subjects
     bits = sum(score.nats.sum() for score in scores) / math.log(2) / sum(LENGTHS)
     assert subject.bits_per_byte == pytest.approx(bits)
@@ -57,9 +58,8 @@ def test_differences_pair_documents_past_the_window() -> None:
         if len(document.tokens) > window:
             tails = []
             for mode in ("frozen", "on"):
-                (score,) = score_documents(
-                    NETWORK, [document], token_num_bytes(TOKENIZER), 256, memory_mode=mode, starts=(0, window)
-                )
+                subject = Subject("m", NETWORK, mode)  # type: ignore[arg-type]
+                (score,) = score_documents(subject, [document], token_num_bytes(TOKENIZER), 256, starts=(0, window))
                 tails.append(score.nats[1] / math.log(2) / score.num_bytes[1])
             gaps.append(tails[0] - tails[1])
     assert len(gaps) == 4

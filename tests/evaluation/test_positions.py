@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from famcli.evaluation.positions import bits_per_byte, bucket_starts, score_documents, token_num_bytes
+from famcli.evaluation import positions
+from famcli.evaluation.positions import Subject, bits_per_byte, bucket_starts, score_documents, token_num_bytes
 from famcli.evaluation.texts import TokenDocument
-from famcli.nn import DecoderConfig, FamConfig
+from famcli.nn import DecoderConfig, FamConfig, MemoryMode
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import random_network
 
 BYTES = token_num_bytes(ByteTokenizer())
 NETWORK = random_network(DecoderConfig(257, 16, 24, 2, 2, 1, 8), FamConfig(4, 1, 2), gain=4.0)
+ON = Subject("m", NETWORK, "on")
 
 
 def documents() -> list[TokenDocument]:
@@ -25,8 +27,10 @@ def documents() -> list[TokenDocument]:
 
 
 @pytest.mark.parametrize("mode", ["on", "frozen", "none"])
-def test_scores_equal_one_plain_pass(mode: str) -> None:
-    scores = score_documents(NETWORK, documents(), BYTES, 256, memory_mode=mode, batch=3, blocks_per_call=2)
+def test_scores_equal_one_plain_pass(mode: MemoryMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(positions, "_BATCH", 3)
+    monkeypatch.setattr(positions, "_BLOCKS_PER_CALL", 2)
+    scores = score_documents(Subject("m", NETWORK, mode), documents(), BYTES, 256)
     for document, score in zip(documents(), scores, strict=True):
         tokens = torch.from_numpy(document.tokens.astype(np.int64))
         inputs = torch.cat((torch.tensor([256]), tokens[:-1]))[None]
@@ -45,17 +49,17 @@ def test_scores_equal_one_plain_pass(mode: str) -> None:
 def test_buckets_and_cuts() -> None:
     assert bucket_starts(4, 3) == (0,)
     assert bucket_starts(4, 33) == (0, 4, 8, 16, 32)
-    score = score_documents(NETWORK, documents()[1:2], BYTES, 256, max_tokens=20)[0]
+    score = score_documents(ON, documents()[1:2], BYTES, 256, max_tokens=20)[0]
     assert score.num_tokens.tolist() == [4, 4, 8, 4]
 
 
 def test_without_bos_the_first_token_is_not_scored() -> None:
-    score = score_documents(NETWORK, documents()[:1], BYTES, None)[0]
+    score = score_documents(ON, documents()[:1], BYTES, None)[0]
     assert score.num_tokens.sum() == 2
 
 
 def test_bits_per_byte_weighs_documents_by_their_bytes() -> None:
-    scores = score_documents(NETWORK, documents(), BYTES, 256)
+    scores = score_documents(ON, documents(), BYTES, 256)
     total = sum(score.nats.sum() for score in scores) / math.log(2) / (3 + 50 + 17 + 16 + 33)
     assert bits_per_byte(scores) == pytest.approx(total)
     assert math.isnan(bits_per_byte([]))

@@ -11,6 +11,7 @@ import torch
 from famcli.errors import UsageError
 from famcli.evaluation import recall as benchmarks
 from famcli.evaluation.intervals import wilson
+from famcli.evaluation.positions import Subject
 from famcli.evaluation.recall import (
     CellScore,
     RecallAnswer,
@@ -37,7 +38,8 @@ TEXTS = TokenCorpus(("story",), TOKENS.astype(np.uint16), np.array([0, len(TOKEN
 
 
 def answers(trials: list[Trial], mode: MemoryMode = "on", batch: int = 16) -> list[RecallAnswer]:
-    found = [a for g in run_trials(NETWORK, TOKENIZER, TEXTS, trials, memory_mode=mode, batch=batch) for a in g]
+    subject = Subject("m", NETWORK, mode)
+    found = [a for g in run_trials(subject, TOKENIZER, TEXTS, trials, batch=batch) for a in g]
     return sorted(found, key=lambda answer: (answer.trial, answer.stop, answer.question))
 
 
@@ -117,7 +119,7 @@ def test_a_length_without_room_is_named() -> None:
 def test_progress_counts_what_is_read() -> None:
     counts: list[int] = []
     trials = passkey_trials([64, 100], streams=3)
-    for _ in run_trials(NETWORK, TOKENIZER, TEXTS, trials, batch=2, on_tokens=counts.append):
+    for _ in run_trials(Subject("m", NETWORK, "on"), TOKENIZER, TEXTS, trials, batch=2, on_tokens=counts.append):
         pass
     assert sum(counts) == trial_tokens(trials, TOKENIZER) == 3 * 164
 
@@ -167,7 +169,7 @@ def test_cells_count_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             yield [RecallAnswer(number, q, 4096, 4096, hit, 2 * hit, 2, 1.0, "") for q, hit in enumerate(right)]
 
     monkeypatch.setattr(benchmarks, "run_trials", given)
-    steps = list(score_trials(trials, "m", NETWORK, TOKENIZER, TEXTS, memory_mode="frozen"))
+    steps = list(score_trials(trials, Subject("m", NETWORK, "frozen"), TOKENIZER, TEXTS))
     assert [[cell.task for cell in cells] for cells in steps] == [["qa1"], ["qa1"], ["qa1", "qa2"], ["qa1", "qa2"]]
     first: CellScore = steps[-1][0]
     totals = [len(trial.questions) for trial in trials]
@@ -191,6 +193,6 @@ def test_streams_that_all_agree_count_as_one_trial_each(monkeypatch: pytest.Monk
         ]
 
     monkeypatch.setattr(benchmarks, "run_trials", given)
-    ((cell,),) = score_trials(trials, "m", NETWORK, TOKENIZER, TEXTS)
+    ((cell,),) = score_trials(trials, Subject("m", NETWORK, "on"), TOKENIZER, TEXTS)
     assert cell.interval == wilson(cell.total, cell.total)
     assert cell.stream_interval == wilson(5, 5)

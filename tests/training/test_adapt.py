@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, RecipeError
 from famcli.nn import FamConfig
-from famcli.training.adapt import AdaptPlan, adapted_network, teacher_of
+from famcli.training.adapt import adapt_table, adapted_network, teacher_of
 from famcli.training.estimate import estimate
 from famcli.training.loop.networks import start_network
 from famcli.training.loop.processes import Processes
@@ -258,7 +258,8 @@ def _tokenizer(recipe: Recipe) -> Any:
 
 def test_a_plan_keeps_how_the_checkpoint_reads(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("Some text.\n")
-    planned = AdaptPlan(model="fam-tiny", data=(tmp_path / "text.txt",)).table("it")["network"]
+    nothing: dict[str, Any] = {key: {} for key in ("adapter", "network", "schedule", "hardware")}
+    planned = adapt_table("it", "fam-tiny", [tmp_path / "text.txt"], **nothing)["network"]
     fam = open_model("fam-tiny", device="cpu").network.fam
     assert planned == {name: getattr(fam, name) for name in planned}
     assert planned["gate_threshold"] == 0.65

@@ -20,9 +20,9 @@ from famcli.checkpoint.weights import PROMPT_NAME
 from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
-from famcli.nn.lora import lora_updates
+from famcli.nn.lora import LoraConfig, lora_updates
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.adapt import EMBEDDING, adapted_network, lora_config, open_base
+from famcli.training.adapt import EMBEDDING, adapted_network, open_base
 from famcli.training.recipe.recipe import SHAPE, Recipe
 from famcli.training.recipe.sections import AdaptRecipe
 
@@ -35,11 +35,26 @@ def trained(network: nn.Module) -> dict[str, nn.Parameter]:
 def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
     """The network that a run starts with, on the CPU; its trained parameters are float32.
 
-    Raises RecipeError or CheckpointError if a checkpoint that the recipe names is damaged or does not fit.
+    With schedule.init it has the weights of that checkpoint. Block size, segments and the memory's update may differ;
+    if the memory prompt has another length there, or is missing, the network keeps its own. Raises RecipeError or
+    CheckpointError if a checkpoint that the recipe names is damaged or does not fit.
     """
-    network = build_network(recipe, tokenizer.vocab_size)
-    if recipe.schedule.init:
-        _start_from_checkpoint(network, recipe.schedule.init, tokenizer)
+    network, name = build_network(recipe, tokenizer.vocab_size), recipe.schedule.init
+    if name is None:
+        return network
+    model = open_model(name, device="cpu", dtype="float32")
+    if model.fingerprints.tokenizer != tokenizer.fingerprint:
+        raise RecipeError(f"schedule.init {name}: has another tokenizer; set tokenizer.path to {model.path}")
+    given = {key: value.detach() for key, value in model.network.named_parameters()}
+    for key, parameter in network.named_parameters():
+        if key in given and given[key].shape == parameter.shape:
+            parameter.data.copy_(given[key])
+        elif key != PROMPT_NAME:
+            there = list(given[key].shape) if key in given else "absent"
+            raise RecipeError(
+                f"schedule.init {name}: {key} is {there} there and {list(parameter.shape)} in the recipe; "
+                "make [network] that of the checkpoint"
+            )
     return network
 
 
@@ -56,30 +71,6 @@ def build_network(recipe: Recipe, vocab_size: int) -> Network:
     return network
 
 
-def _start_from_checkpoint(network: Network, name: str | Path, tokenizer: Tokenizer) -> None:
-    """Copy the weights of a checkpoint (a folder, or a name as in `famcli models`) into `network`.
-
-    Block size, segments and the memory's update may differ. If its memory prompt has another length, or is missing, the
-    network keeps its own. Raises RecipeError if weights or tokenizer do not fit, CheckpointError for a damaged
-    checkpoint.
-    """
-    model = open_model(name, device="cpu", dtype="float32")
-    if model.fingerprints.tokenizer != tokenizer.fingerprint:
-        raise RecipeError(f"schedule.init {name}: has another tokenizer; set tokenizer.path to {model.path}")
-    given = dict(model.network.named_parameters())
-    with torch.no_grad():
-        for key, parameter in network.named_parameters():
-            if key in given and given[key].shape == parameter.shape:
-                parameter.copy_(given[key])
-            # A memory of another length starts from its own prompt.
-            elif key != "memory_prompt":
-                there = list(given[key].shape) if key in given else "absent"
-                raise RecipeError(
-                    f"schedule.init {name}: {key} is {there} there and {list(parameter.shape)} in the recipe; "
-                    "make [network] that of the checkpoint"
-                )
-
-
 def copy_of(network: Network, dtype: torch.dtype) -> Network:
     """A second network with the same weights in `dtype`."""
     # Made without values, as all of them are loaded.
@@ -91,20 +82,18 @@ def copy_of(network: Network, dtype: torch.dtype) -> Network:
 
 
 def compile_layers(network: Network) -> None:
-    """Compile the parts of a network that are worth it."""
+    """Compile the parts of a network that are worth it, for calls with gradients.
+
+    Checks are rare and have their own shapes: compiling for them does not pay.
+    """
+
+    def compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
+        compiled = torch.compile(plain, dynamic=True)
+        return lambda *args, **kwargs: (compiled if torch.is_grad_enabled() else plain)(*args, **kwargs)
+
     # One lane or several, first layer or later, memory rows or tokens: each is a compilation of its own.
     torch._dynamo.config.recompile_limit = 64
-    network.compile_parts(_compiled_in_training)
-
-
-def _compiled_in_training(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`plain`, compiled for calls with gradients. Checks are rare and have their own shapes: compiling does not pay."""
-    compiled = torch.compile(plain, dynamic=True)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return (compiled if torch.is_grad_enabled() else plain)(*args, **kwargs)
-
-    return call
+    network.compile_parts(compiled_in_training)
 
 
 # Seconds for which the machine's peak is measured.
@@ -189,7 +178,7 @@ def _export_adapted(folder: Path, network: Network, adapt: AdaptRecipe, validate
     )
     prompt = network.memory_prompt.detach() if network.fam.fam_length else None
     if adapt.method == "lora":
-        updates, lora = lora_updates(network), lora_config(adapt)
+        updates, lora = lora_updates(network), LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
         save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, prompt=prompt)
         return
     weights = {name: value.detach().cpu() for name, value in network.named_parameters() if name != PROMPT_NAME}

@@ -22,10 +22,9 @@ class Optimizers:
     """The optimisers of a run as one."""
 
     def __init__(self, network: nn.Module, schedule: ScheduleRecipe) -> None:
-        named = trained(network)
-        inner = {name for name, value in named.items() if value.ndim == 2 and ".layers." in name}
-        rest = [value for name, value in named.items() if name not in inner]
-        matrices = [named[name] for name in named if name in inner]
+        matrices, rest = list[nn.Parameter](), list[nn.Parameter]()
+        for name, value in trained(network).items():
+            (matrices if value.ndim == 2 and ".layers." in name else rest).append(value)
         self._optimizers: list[torch.optim.Optimizer] = []
         adam_groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0}]
         if schedule.muon_lr > 0 and matrices:
@@ -117,25 +116,18 @@ class WeightAverage:
             return
         parameters = [value.detach() for value in trained(network).values()]
         own = [value.clone() for value in parameters]
-        _copy(parameters, self._average)
+        torch._foreach_copy_(parameters, self._average)
         try:
             yield
         finally:
-            _copy(parameters, own)
+            torch._foreach_copy_(parameters, own)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The average by parameter name; empty if there is none."""
-        names = trained(self._network)
-        return dict(zip(names, self._average, strict=True)) if self._average else {}
+        return dict(zip(trained(self._network), self._average, strict=True)) if self._average else {}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what `to_tensors` gave; if that is empty, start from the network's weights."""
         if self._average:
             own = trained(self._network)
-            _copy(self._average, [(tensors or own)[name].detach() for name in own])
-
-
-def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
-    with torch.no_grad():
-        for target, source in zip(targets, sources, strict=True):
-            target.copy_(source)
+            torch._foreach_copy_(self._average, [(tensors or own)[name].detach() for name in own])

@@ -48,17 +48,17 @@ class Processes:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls(0, 1, select_device(device))
-        kind = select_device(device).type
-        if kind not in ("cpu", "cuda"):
-            raise RecipeError(f"hardware.device {kind}: several processes need cpu or cuda; start one process")
-        local = int(os.environ["LOCAL_RANK"])
-        if kind == "cuda" and local >= torch.cuda.device_count():
-            raise RecipeError(f"{local + 1} processes on a machine of {torch.cuda.device_count()} GPUs; start fewer")
-        chosen = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
-        if kind == "cuda":
+        chosen = select_device(device)
+        if chosen.type not in ("cpu", "cuda"):
+            raise RecipeError(f"hardware.device {chosen.type}: several processes need cpu or cuda; start one process")
+        if chosen.type == "cuda":
+            local, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+            if local >= there:
+                raise RecipeError(f"{local + 1} processes on a machine of {there} GPUs; start fewer")
+            chosen = torch.device("cuda", local)
             torch.cuda.set_device(chosen)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_TIMEOUT)
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
         return cls(dist.get_rank(), size, chosen)
 
     def leave(self) -> None:

@@ -50,9 +50,8 @@ def shard(network: Network, dtype: torch.dtype, processes: Processes) -> None:
     if network.config.experts is not None:
         raise RecipeError("hardware.shard does not work for a mixture of experts; set it to false")
     mesh = init_device_mesh(processes.device.type, (processes.size,))
-    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-    if dtype != torch.float32:
-        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    types = {} if dtype == torch.float32 else {"param_dtype": dtype, "reduce_dtype": torch.float32}
+    policy = MixedPrecisionPolicy(**types, cast_forward_inputs=False)
     for part in (*network.layers, network):
         fully_shard(part, mesh=mesh, mp_policy=policy)
         divided = cast(FSDPModule, part)
@@ -118,9 +117,6 @@ class ShardedGradients(Gradients):
     def scale(self, factor: float) -> None:
         for gradient in self._gradients():
             gradient.mul_(factor)
-
-    def refresh(self) -> None:
-        """Nothing is copied: the network computes itself."""
 
     def whole(self, make: Callable[[], Network]) -> Network:
         """A network on this process's CPU, made by `make`, with the trained weights of all processes."""

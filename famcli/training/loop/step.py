@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -242,19 +242,17 @@ class Gradients:
         max_rows: int,
         teacher: Network | None = None,
     ) -> None:
-        self._network, self._processes, self._max_rows = network, processes, max_rows
+        self._network, self._processes, self._max_rows, self._teacher = network, processes, max_rows, teacher
         self._token_bytes, self._num_objectives = token_bytes, num_objectives
-        self._teacher = teacher
         self.compute = self._prepare(dtype)
-        self._fam = self.compute.fam
 
     def _prepare(self, dtype: torch.dtype) -> Network:
         """Allocate the gradient; returns the network that computes it."""
-        network = self._network
-        parameters = list(trained(network).values())
+        network, parameters = self._network, list(trained(self._network).values())
+        sizes = [parameter.numel() for parameter in parameters]
         # One flat tensor makes the sum over processes one message.
-        self._flat = torch.zeros(sum(value.numel() for value in parameters), device=network.device)
-        for parameter, part in zip(parameters, torch.split(self._flat, [p.numel() for p in parameters]), strict=True):
+        self._flat = torch.zeros(sum(sizes), device=network.device)
+        for parameter, part in zip(parameters, torch.split(self._flat, sizes), strict=True):
             parameter.grad = part.view_as(parameter)
         return network if network.dtype == dtype else copy_of(network, dtype)
 
@@ -268,30 +266,30 @@ class Gradients:
         weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         tally = np.zeros((self._num_objectives, len(TALLY)))
         states, teacher_states = LaneStates(), LaneStates()
-        with self._segments(not plan.without_segments):
+        fam = self.compute.fam
+        self.compute.fam = replace(fam, memory_segments=0) if plan.without_segments else fam
+        try:
             for part in self._parts(plan):
                 hidden, state = self.compute.read(part.inputs.to(self.compute.device), self._start(part))
-                log_probs = None
+                taught = None
                 if self._teacher is not None:
-                    log_probs, after = teach(self._teacher, part)
+                    taught, after = teach(self._teacher, part)
                     teacher_states.update(zip(part.lanes, after.split(), strict=True))
+                weighting = (part.targets, part.weights, scale, part.answers, taught)
                 loss = language_model_gradient(
-                    self.compute,
-                    hidden,
-                    part.targets,
-                    part.weights,
-                    scale,
-                    part.answers,
-                    log_probs,
-                    always=self.always,
-                    slices=self._slices(),
+                    self.compute, hidden, *weighting, always=self.always, slices=self._slices()
                 )
                 self._collect()
                 weighted += loss[0]
                 tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
                 # An idle part has rows but no lanes.
                 states.update(zip(part.lanes, state.detach().split(), strict=False))
-        return StepSums(weighted, tally, _memory_squares(states), len(states)), states, teacher_states
+        finally:
+            self.compute.fam = fam
+        # By layer, the mean square of the carried memory, summed over lanes.
+        squares = torch.stack([state.memory_squares().sum(1) for state in states.values()]).sum(0)
+        sums = StepSums(weighted, tally, squares.double().cpu().numpy(), len(states))
+        return sums, states, teacher_states
 
     def add_up(self) -> float:
         """Sum the gradient over all processes; returns its norm."""
@@ -307,15 +305,6 @@ class Gradients:
             with torch.no_grad():
                 for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
                     computed.copy_(parameter)
-
-    @contextmanager
-    def _segments(self, kept: bool) -> Iterator[None]:
-        """In the `with`, the computing network sees its segments, or none."""
-        self.compute.fam = self._fam if kept else replace(self._fam, memory_segments=0)
-        try:
-            yield
-        finally:
-            self.compute.fam = self._fam
 
     def _clear(self) -> None:
         self._flat.zero_()
@@ -373,9 +362,3 @@ def _rows(value: Any, first: int, last: int) -> Any:
     if isinstance(value, State):
         return State.stack(value.split()[first:last])
     return value[first:last] if isinstance(value, Tensor | tuple) else value
-
-
-def _memory_squares(states: LaneStates) -> NDArray[np.float64]:
-    """By layer, the sum over lanes of the mean square of the carried memory; 0 without memory rows."""
-    squares = torch.stack([state.memory_squares().sum(1) for state in states.values()])
-    return squares.sum(0).double().cpu().numpy()

@@ -27,33 +27,11 @@ from famcli.training.adapt import open_base, teacher_of
 from famcli.training.data.corpus import ignore_progress
 from famcli.training.data.lanes import Lanes, StepPlan
 from famcli.training.data.objectives import open_data
-from famcli.training.loop.networks import (
-    compile_layers,
-    export_checkpoint,
-    flops_per_token,
-    machine_flops,
-    start_network,
-    trained,
-)
+from famcli.training.loop import networks
+from famcli.training.loop import run_folder as runs
+from famcli.training.loop.networks import trained
 from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
 from famcli.training.loop.processes import Processes
-from famcli.training.loop.run_folder import (
-    LOG_NAME,
-    CheckDone,
-    PasskeyDone,
-    RunEnded,
-    RunSaved,
-    RunStarted,
-    StepDone,
-    StepSkipped,
-    TrainEvent,
-    load_run,
-    merge_lanes,
-    running_alone,
-    save_run,
-    to_json,
-    truncate_log,
-)
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.loop.step import Gradients, StepSums, objective_losses
 from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
@@ -69,9 +47,9 @@ CHECKPOINT_FORMAT = 3
 def train(
     recipe: Recipe,
     run_folder: Path,
-    on_event: Callable[[TrainEvent], None] = ignore_progress,
+    on_event: Callable[[runs.TrainEvent], None] = ignore_progress,
     should_stop: Callable[[], bool] = lambda: False,
-) -> RunEnded:
+) -> runs.RunEnded:
     """Run `recipe` in `run_folder`, or continue the run there; returns when the budget is used or `should_stop`.
 
     A finished run is exported to the checkpoint folder `run_folder/export`, with `figures.json` in it if the recipe
@@ -83,7 +61,7 @@ def train(
     """
     processes = Processes.join(recipe.hardware.device)
     try:
-        with running_alone(run_folder) if processes.is_first else nullcontext():
+        with runs.running_alone(run_folder) if processes.is_first else nullcontext():
             ended = Trainer(recipe, run_folder, processes, on_event).run(should_stop)
         # gloo's threads free the tensors of the last sum in Python, and kill a process that ends before they have.
         processes.wait()
@@ -96,14 +74,14 @@ class Trainer:
     """One run: its network, lanes and counters; `run` does everything."""
 
     def __init__(
-        self, recipe: Recipe, run_folder: Path, processes: Processes, on_event: Callable[[TrainEvent], None]
+        self, recipe: Recipe, run_folder: Path, processes: Processes, on_event: Callable[[runs.TrainEvent], None]
     ) -> None:
         self._recipe, self._folder, self._processes = recipe, run_folder, processes
         self._emit = on_event if processes.is_first else ignore_progress
         if recipe.hardware.threads:
             torch.set_num_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
-        self._log = run_folder / LOG_NAME
+        self._log = run_folder / runs.LOG_NAME
         self._cache = recipe.data.cache or run_folder.parent / "tokens"
         with processes.first_before_others():
             self._data = open_data(recipe, self._cache, on_progress=self._emit)
@@ -116,7 +94,7 @@ class Trainer:
     def _build(self) -> None:
         """Make network, optimisers and lanes as they are before the first step."""
         recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
-        self.network = start_network(recipe, self.tokenizer)
+        self.network = networks.start_network(recipe, self.tokenizer)
         # A run is only resumed with the base weights that it began with.
         self._base = None if recipe.adapt is None else weights_fingerprint(open_base(recipe.adapt)[2])
         dtype = getattr(torch, recipe.hardware.dtype)
@@ -138,7 +116,7 @@ class Trainer:
         self._compute = self._gradients.compute
         self._compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
         if recipe.hardware.compile:
-            compile_layers(self._compute)
+            networks.compile_layers(self._compute)
         self._optimizers = Optimizers(self.network, schedule)
         self._average = WeightAverage(self.network, schedule.average_decay)
         self.lanes = Lanes(
@@ -151,7 +129,7 @@ class Trainer:
             own,
         )
 
-    def run(self, should_stop: Callable[[], bool]) -> RunEnded:
+    def run(self, should_stop: Callable[[], bool]) -> runs.RunEnded:
         self._start()
         self._began, self._saved = time.monotonic() - self._elapsed, self._elapsed
         stopped = False
@@ -161,19 +139,19 @@ class Trainer:
         self._save()
         finished = self._progress() >= 1.0
         exported = self._finish() if finished else None
-        ended = RunEnded(self.step, self.tokens, self._elapsed, finished, exported)
+        ended = runs.RunEnded(self.step, self.tokens, self._elapsed, finished, exported)
         self._tell(ended)
         return ended
 
     def _start(self) -> None:
         recipe, processes = self._recipe, self._processes
         schedule, network = recipe.schedule, self.network
-        self._flops_per_token = flops_per_token(
+        self._flops_per_token = networks.flops_per_token(
             network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates
         )
-        self._peak = sum(processes.gather(machine_flops(processes.device, self._compute.dtype)))
+        self._peak = sum(processes.gather(networks.machine_flops(processes.device, self._compute.dtype)))
         self._tell(
-            RunStarted(
+            runs.RunStarted(
                 name=recipe.name,
                 num_parameters=sum(parameter.numel() for parameter in network.parameters()),
                 num_trained=sum(parameter.numel() for parameter in trained(network).values()),
@@ -195,7 +173,7 @@ class Trainer:
         if not self._processes.is_first:
             return folder
         with self._average.applied_to(network):
-            export_checkpoint(folder, network, self.tokenizer, recipe, self._validated_tokens())
+            networks.export_checkpoint(folder, network, self.tokenizer, recipe, self._validated_tokens())
             if recipe.checks.heldout is None:
                 return folder
             base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
@@ -209,7 +187,7 @@ class Trainer:
             figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
             figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
             # Written again, because fam.json names the length that was just scored.
-            export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
+            networks.export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -258,9 +236,9 @@ class Trainer:
 
     def _step_done(
         self, plan: StepPlan, sums: StepSums, norm: float, rate: float, progress: float, seconds: float
-    ) -> StepDone:
+    ) -> runs.StepDone:
         speed = plan.num_targets / seconds
-        return StepDone(
+        return runs.StepDone(
             step=self.step,
             loss=sums.weighted / max(plan.weight_sum, 1e-9),
             bits_per_byte=sums.bits_per_byte,
@@ -280,7 +258,7 @@ class Trainer:
     def _skip(self) -> None:
         self.skipped += 1
         self.lanes.abandon_documents()
-        self._tell(StepSkipped(self.step, self.skipped))
+        self._tell(runs.StepSkipped(self.step, self.skipped))
         if self.skipped > self._recipe.schedule.max_skipped:
             raise RecipeError(
                 f"{self._folder}: too many steps were not finite ({self.skipped}); the last checkpoint is kept, "
@@ -299,7 +277,7 @@ class Trainer:
         network = self._whole_network(self._compute)
         if not self._processes.is_first:
             return
-        validation, events = self._data.validation, list[CheckDone | PasskeyDone | None]()
+        validation, events = self._data.validation, list[runs.CheckDone | runs.PasskeyDone | None]()
         with self._average.applied_to(network):
             if documents:
                 events.append(check_documents(network, validation, self.tokenizer, checks, step))
@@ -316,11 +294,11 @@ class Trainer:
         """`network`; or, if it is divided over the processes, which must all call this, a copy on this one's CPU."""
         if not isinstance(self._gradients, ShardedGradients):
             return network
-        return self._gradients.whole(lambda: start_network(self._recipe, self.tokenizer))
+        return self._gradients.whole(lambda: networks.start_network(self._recipe, self.tokenizer))
 
     def _save(self) -> None:
         """Write a training checkpoint. If weights are not finite, stop instead, and keep the last good one."""
-        lane_tensors, lane_values = merge_lanes(self._processes.gather(self.lanes.to_tensors()))
+        lane_tensors, lane_values = runs.merge_lanes(self._processes.gather(self.lanes.to_tensors()))
         sections = {
             "network": {name: whole_tensor(value) for name, value in trained(self.network).items()},
             "optimizer": {name: whole_tensor(value) for name, value in self._optimizers.to_tensors().items()},
@@ -347,11 +325,11 @@ class Trainer:
             "lanes": lane_values,
             "log_bytes": self._log.stat().st_size,
         }
-        self._tell(RunSaved(self.step, save_run(self._folder, self.step, sections, values)))
+        self._tell(runs.RunSaved(self.step, runs.save_run(self._folder, self.step, sections, values)))
 
     def _resume(self) -> None:
         """Continue from the last training checkpoint, if there is one. Raises RecipeError if it does not fit."""
-        saved = load_run(self._folder)
+        saved = runs.load_run(self._folder)
         if saved is None:
             if self._processes.is_first:
                 self._log.unlink(missing_ok=True)
@@ -378,12 +356,12 @@ class Trainer:
         self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]
         self._elapsed = values["seconds"]
         if self._processes.is_first:
-            truncate_log(self._log, values["log_bytes"])
+            runs.truncate_log(self._log, values["log_bytes"])
 
-    def _tell(self, event: TrainEvent) -> None:
+    def _tell(self, event: runs.TrainEvent) -> None:
         if not self._processes.is_first:
             return
         # Opened for each line: a run that is killed loses none that was written.
         with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(to_json(event)) + "\n")
+            file.write(json.dumps(runs.to_json(event)) + "\n")
         self._emit(event)

@@ -7,7 +7,9 @@ memory helps.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,23 +51,23 @@ def check_documents(
     documents = choose_validation(validation, checks.documents, checks.tokens)
     if not documents:
         return None
-    starts = bucket_starts(network.fam.block_size, checks.tokens)
-    num_bytes = token_num_bytes(tokenizer)
-    total: dict[str, float] = {}
-    by_corpus: dict[str, dict[str, float]] = {}
-    by_position: dict[str, list[float]] = {}
-    for mode in _modes(network):
-        scores = {
-            name: score_documents(
-                network, members, num_bytes, tokenizer.bos_id, memory_mode=mode, max_tokens=checks.tokens
-            )
+    starts, num_bytes = bucket_starts(network.fam.block_size, checks.tokens), token_num_bytes(tokenizer)
+    scores = {
+        subject.memory_mode: {
+            name: score_documents(subject, members, num_bytes, tokenizer.bos_id, max_tokens=checks.tokens)
             for name, members in documents.items()
         }
-        everything = [score for members in scores.values() for score in members]
-        total[mode] = bits_per_byte(everything)
-        by_corpus[mode] = {name: bits_per_byte(members) for name, members in scores.items()}
-        by_position[mode] = [bits_per_byte(everything, bucket) for bucket in range(len(starts))]
-    return CheckDone(step, total, by_corpus, starts, by_position, time.monotonic() - began)
+        for subject in _subjects(network)
+    }
+    together = {mode: list(chain(*corpora.values())) for mode, corpora in scores.items()}
+    return CheckDone(
+        step=step,
+        bits_per_byte={mode: bits_per_byte(own) for mode, own in together.items()},
+        by_corpus={mode: {name: bits_per_byte(own) for name, own in each.items()} for mode, each in scores.items()},
+        positions=starts,
+        by_position={mode: [bits_per_byte(own, part) for part in range(len(starts))] for mode, own in together.items()},
+        seconds=time.monotonic() - began,
+    )
 
 
 def check_passkeys(
@@ -91,10 +93,10 @@ def check_passkeys(
     texts = max(validation, key=lambda corpus: corpus.num_tokens)
     trials = passkey_trials(lengths, streams=streams)
     right: dict[str, list[int]] = {}
-    for mode in _modes(network):
-        *_, cells = score_trials(trials, "", network, tokenizer, texts, memory_mode=mode, batch=streams)
+    for subject in _subjects(network):
+        *_, cells = score_trials(trials, subject, tokenizer, texts, batch=streams)
         by_length = {cell.length: cell.right for cell in cells}
-        right[mode] = [by_length[length] for length in lengths]
+        right[subject.memory_mode] = [by_length[length] for length in lengths]
     return PasskeyDone(step, tuple(lengths), streams, right, time.monotonic() - began)
 
 
@@ -119,31 +121,30 @@ def heldout_figures(
     0 the memory helps.
     """
     corpus = open_heldout(path, tokenizer, cache, on_event)
-    done: dict[str, int] = dict.fromkeys(_modes(network), 0)
+    done = Counter[str]()
 
     def on_tokens(subject: Subject, count: int) -> None:
         done[subject.memory_mode] += count
         on_event(ScoreProgress(subject.memory_mode, done[subject.memory_mode], corpus.num_tokens))
 
-    subjects = [Subject("", network, mode) for mode in _modes(network)]
-    *_, total = document_figures(subjects, tokenizer, corpus.documents(), on_tokens=on_tokens)
+    *_, total = document_figures(_subjects(network), tokenizer, corpus.documents(), on_tokens=on_tokens)
+    plain = to_json(total)
     shown = ("bits_per_byte", "perplexity", "accuracy", "by_position")
-    figures: dict[str, Any] = {
+    compared = ("from_position", "documents", "mean", "standard_error")
+    figures = {
         "corpus": path.name,
-        "documents": total.documents,
-        "tokens": total.tokens,
-        "bytes": total.bytes,
+        **{name: plain[name] for name in ("documents", "tokens", "bytes")},
         "longest_document_tokens": total.longest,
         "dtype": str(network.dtype).removeprefix("torch."),
-        "positions": list(total.positions),
-        "modes": {subject.memory_mode: {key: to_json(subject)[key] for key in shown} for subject in total.subjects},
+        "positions": plain["positions"],
+        "modes": {each["memory_mode"]: {key: each[key] for key in shown} for each in plain["subjects"]},
     }
-    for difference in total.differences:
-        shown = ("from_position", "documents", "mean", "standard_error")
-        figures["difference"] = {key: to_json(difference)[key] for key in shown}
+    for each in plain["differences"]:
+        figures["difference"] = {key: each[key] for key in compared}
     return figures
 
 
-def _modes(network: Network) -> tuple[MemoryMode, ...]:
-    """The memory modes to compare."""
-    return ("on", "frozen") if network.fam.fam_length else ("on",)
+def _subjects(network: Network) -> list[Subject]:
+    """The network in each of the memory modes to compare."""
+    modes: tuple[MemoryMode, ...] = ("on", "frozen") if network.fam.fam_length else ("on",)
+    return [Subject("", network, mode) for mode in modes]

@@ -30,6 +30,11 @@ def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: flo
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
+def share(doc: str, default: float) -> Any:
+    """A documented key that is a number from 0 to 1."""
+    return key(doc, default, low=0.0, high=1.0)
+
+
 def is_required(item: dataclasses.Field[Any]) -> bool:
     """True if a recipe must have the key: it has no default, or one that is not meant for recipes."""
     return item.default is MISSING or bool(item.metadata.get("required"))
@@ -37,15 +42,13 @@ def is_required(item: dataclasses.Field[Any]) -> bool:
 
 def type_name(hint: Any) -> str:
     """The name of a type in the documentation and in errors."""
-    if get_origin(hint) in (UnionType, Union):
+    origin = get_origin(hint)
+    if origin in (UnionType, Union):
         return type_name(get_args(hint)[0])
-    if get_origin(hint) is tuple:
+    if origin is tuple:
         return f"list of {type_name(get_args(hint)[0])}"
-    if get_origin(hint) is dict:
-        return "table of strings"
-    if get_origin(hint) is Literal:
-        return "string"
-    return {int: "integer", float: "number", bool: "true or false", str: "string", Path: "path"}[hint]
+    names = {int: "integer", float: "number", bool: "true or false", str: "string", Path: "path"}
+    return (names | {dict: "table of strings", Literal: "string"})[origin or hint]
 
 
 def apply_override(table: dict[str, Any], override: str) -> None:
@@ -143,9 +146,6 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
     return hint(value)
 
 
-# ruff: noqa: RUF009 - `key` is dataclasses.field with its documentation
-
-
 LANGUAGE_MODELLING = "language_modelling"
 _TEXT = ("corpora", "text_weight")
 _MADE = (*_TEXT, "answer_weight", "blocks")
@@ -238,27 +238,20 @@ class ScheduleRecipe:
     max_blocks: int | None = key(
         "the most blocks of a step: each step's number is drawn uniformly, up to a growing bound", None, low=1
     )
-    curriculum_share: float = key(
-        "share of the run over which this bound grows from min_blocks to max_blocks", 0.0, low=0.0, high=1.0
+    curriculum_share: float = share("share of the run over which this bound grows from min_blocks to max_blocks", 0.0)
+    random_state_passing: float = share(
+        "probability that a document starts from the memory with which its lane ended the last one", 0.0
     )
-    random_state_passing: float = key(
-        "probability that a document starts from the memory with which its lane ended the last one",
-        0.0,
-        low=0.0,
-        high=1.0,
-    )
-    random_state_passing_from: float = key("share of the run before which that is 0", 0.0, low=0.0, high=1.0)
+    random_state_passing_from: float = share("share of the run before which that is 0", 0.0)
     state_passing: str = key(
         "lane: each lane passes on its own memory; batch, the paper's form: all documents of a step start from the "
         "memory with which the first lane ended the last step, or none does",
         "lane",
         choices=("lane", "batch"),
     )
-    segment_dropout: float = key(
+    segment_dropout: float = share(
         "probability that a step is read without segments, so that everything before a block must come from the memory",
         0.0,
-        low=0.0,
-        high=1.0,
     )
     accumulate: int = key(
         "read the lanes of a step in this many parts, one after the other: less memory, same gradient", 1, low=1
@@ -269,23 +262,16 @@ class ScheduleRecipe:
         "peak learning rate of Muon, for the matrices of the layers; 0 gives them to AdamW", 0.003, low=0.0
     )
     adamw_lr: float = key("peak learning rate of AdamW, for all other parameters", 0.005, low=0.0)
-    momentum: float = key("momentum of Muon", 0.95, low=0.0, high=1.0)
-    beta1: float = key("first decay of AdamW", 0.9, low=0.0, high=1.0)
-    beta2: float = key("second decay of AdamW", 0.95, low=0.0, high=1.0)
+    momentum: float = share("momentum of Muon", 0.95)
+    beta1: float = share("first decay of AdamW", 0.9)
+    beta2: float = share("second decay of AdamW", 0.95)
     weight_decay: float = key(
         "decoupled decay of the matrices; norms, embeddings and the memory prompt have none", 0.0, low=0.0
     )
     clip_norm: float = key("the gradient is scaled down to this norm; 0 turns that off", 1.0, low=0.0)
     warmup_steps: int = key("steps of linear warm-up", 50, low=0)
-    decay_share: float = key(
-        "share of the run, at its end, over which the rates fall linearly to 0", 0.8, low=0.0, high=1.0
-    )
-    average_decay: float = key(
-        "decay per step of the weight average, which is what is exported; 0: no average",
-        0.0,
-        low=0.0,
-        high=1.0,
-    )
+    decay_share: float = share("share of the run, at its end, over which the rates fall linearly to 0", 0.8)
+    average_decay: float = share("decay per step of the weight average, which is what is exported; 0: no average", 0.0)
     init: str | None = key("checkpoint (folder or name) whose weights the run starts from", None)
     seed: int = key("draws the initial weights", 0, low=0)
     max_skipped: int = key("steps with a loss or gradient that is not finite, after which the run stops", 20, low=0)

@@ -1,0 +1,385 @@
+"""`famcli eval`: the benchmarks that a memory is judged by, and how their results look."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+import typer
+
+from famcli.cli.options import CommonOptions, CompareMode, CompareModeOption
+from famcli.cli.render import aligned, describe_seconds, plural
+from famcli.cli.work import Work
+from famcli.errors import UsageError
+from famcli.plain import to_json
+
+if TYPE_CHECKING:
+    from famcli.checkpoint.model import Model
+    from famcli.evaluation.positions import DocumentFigures, Subject
+    from famcli.evaluation.recall import CellScore
+    from famcli.nn import MemoryMode
+
+HELP = """Judge a checkpoint: ppl, passkey, needle, babi.
+
+passkey, needle and babi hide sentences in real text of any length, which streams through the network and is never held,
+and ask for them at the end, on forks of one reading; an answer is right if greedy decoding writes exactly it. Lengths
+are tokens read before the question: 4k is 4,096, 1M is 1,048,576. The same seed gives the same streams to every model
+and memory mode. --twin reads them with a second checkpoint of the same tokenizer, a control trained without memory.
+"""
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)([km]?)", re.IGNORECASE)
+# Powers of two, as context lengths are: blocks of 1,024 tokens fit evenly.
+_UNITS = {"": 1, "k": 1024, "m": 1024**2}
+_HEADER = ["task", "model", "memory", "tokens", "blocks", "right", "share", "95 % interval", "over streams"]
+_T = TypeVar("_T")
+
+_control = partial(typer.Option, rich_help_panel="Control")
+LengthsOption = Annotated[
+    str, typer.Option("--lengths", metavar="N,...", help="Tokens before the question; k is 1,024, M is 1,048,576.")
+]
+TwinOption = Annotated[
+    str | None,
+    _control("--twin", metavar="PATH|NAME", help="A second checkpoint to compare with; same tokenizer."),
+]
+PlotOption = Annotated[Path | None, _control("--plot", metavar="FILE", help="Draw the result: .png, .svg or .pdf.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecallOptions:
+    """What passkey, needle and babi share: the streams that sentences are hidden in, and who reads them."""
+
+    PANEL: ClassVar = "Streams"
+
+    memory_mode: CompareModeOption = None
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Streams at each length (and of each task).")] = 20
+    filler: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--filler",
+            metavar="FILE",
+            help="Texts, or .jsonl(.zst) of documents, to hide sentences in; repeatable. Default: the novel that comes "
+            "with famcli (examples/).",
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws facts, places and filler.")] = 0
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Streams that are read side by side.")] = 16
+    twin: TwinOption = None
+    plot: PlotOption = None
+    common: CommonOptions
+
+
+def passkey(
+    *,
+    lengths: LengthsOption = "4k,16k,64k",
+    depth: Annotated[
+        str,
+        typer.Option("--depth", metavar="D", help="Where the key is: random, start, or a share of the stream (0.25)."),
+    ] = "random",
+    digits: Annotated[int, typer.Option("--digits", min=1, max=20, help="Digits of the key.")] = 5,
+    options: RecallOptions,
+) -> None:
+    """Recall a number that stood somewhere in a long text.
+
+    With --depth start one reading serves all lengths, the key first (the form of the TransformerFAM paper).
+    """
+    tokens = parse_lengths(lengths)
+    place: Any = "random" if depth == "random" else 0.0 if depth == "start" else _shares(depth, "--depth")[0]
+    shown = {"depth": depth, "digits": digits}
+    _recall("passkey", options, shown, lengths=tokens, depth=place, digits=digits)
+
+
+def needle(
+    *,
+    lengths: LengthsOption = "4k,16k,64k",
+    depths: Annotated[
+        str, typer.Option("--depths", metavar="D,...", help="Where values are hidden, as shares of the stream.")
+    ] = "0,0.25,0.5,0.75,1",
+    needles: Annotated[
+        int,
+        typer.Option("--needles", min=1, help="Values in each stream, all asked for; they take turns at the depths."),
+    ] = 1,
+    options: RecallOptions,
+) -> None:
+    """Recall named values by length and depth, as a grid."""
+    tokens, places = parse_lengths(lengths), _shares(depths, "--depths")
+    _recall("needle", options, {"depths": places, "needles": needles}, lengths=tokens, depths=places, count=needles)
+
+
+def babi(
+    *,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="TASK,...",
+            help="qa1: where a person is; qa2: where an object is; qa3: where it was before; qa4: what lies beside "
+            "what; qa5: who gave what to whom; yes_no; counting.",
+        ),
+    ] = "qa1,qa2,qa3,qa4,qa5",
+    lengths: LengthsOption = "0k,4k,16k",
+    facts: Annotated[
+        int | None, typer.Option("--facts", metavar="N", help="Sentences of each story. Default: 2 to 10, drawn.")
+    ] = None,
+    options: RecallOptions,
+) -> None:
+    """Keep track of facts scattered over a long text.
+
+    Stories in the manner of bAbI, in filler in the manner of BABILong (0k: no filler), with a world and wordings of
+    their own. Every question that a story answers is asked, on forks of one reading; because they are not independent,
+    a bootstrap interval over streams stands beside Wilson's.
+    """
+    tokens, names = parse_lengths(lengths), [name.strip() for name in tasks.split(",")]
+    _recall("babi", options, {"tasks": names, "facts": facts}, lengths=tokens, tasks=names, count=facts)
+
+
+def ppl(
+    *,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Texts, or .jsonl(.zst) of documents.")],
+    max_tokens: Annotated[
+        str | None, typer.Option("--max-tokens", metavar="N", help="Score only so many tokens of each document.")
+    ] = None,
+    memory_mode: CompareModeOption = None,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
+    common: CommonOptions,
+) -> None:
+    """Measure bits per byte by position in documents.
+
+    Every document starts afresh. Memory modes, and the twin, are compared document by document past the window of
+    (memory_segments + 1) x block_size tokens: where only a memory can know what came first.
+    """
+    limit = None if max_tokens is None else parse_lengths(max_tokens)[0]
+    if limit == 0:
+        raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
+    _check_files(files)
+    with Work(common) as work:
+        models = _open_models(work, twin, plot)
+        from famcli.evaluation.plots import plot_positions
+        from famcli.evaluation.positions import POSITION_DEFINITION, document_figures
+        from famcli.evaluation.texts import read_texts
+
+        began = time.monotonic()
+        work.progress.stage("tokenizing")
+        tokenizer, read = models[0].tokenizer, partial(work.progress.advance, 0)
+        texts = read_texts(files, tokenizer, max_document_tokens=limit, on_tokens=read)
+        subjects = _subjects(models, memory_mode)
+        work.progress.stage("scoring", total_tokens=texts.num_tokens * len(subjects))
+        scored = document_figures(subjects, tokenizer, texts.documents(), on_tokens=lambda _, count: read(count))
+        figures = _last(work, scored)
+        if figures is not None:
+            seconds = time.monotonic() - began
+            values = {"benchmark": "ppl", "files": files, **to_json(figures), "seconds": seconds}
+            values |= {"definition": POSITION_DEFINITION, "partial": work.interrupted}
+            work.show(values, partial(_show_positions, work, figures, values))
+            if plot is not None:
+                plot_positions(figures, plot)
+        work.finish()
+
+
+COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi}
+
+
+def _recall(name: str, options: RecallOptions, shown: dict[str, Any], **making: Any) -> None:
+    """Read all streams of a benchmark with each model in each memory mode, and print what was recalled.
+
+    shown: the benchmark's own options, for --json. making: arguments of the function that makes its trials.
+    """
+    with Work(options.common) as work:
+        from famcli.evaluation.texts import POOL_TOKENS, example_book, read_texts
+
+        book = example_book()
+        filler = options.filler or ([] if book is None else [book])
+        if not filler:
+            raise UsageError("this famcli comes without its example novel: give --filler FILE")
+        _check_files(filler)
+        models = _open_models(work, options.twin, options.plot)
+        from famcli.evaluation.recall import RECALL_DEFINITION, TRIALS, CellScore, score_trials, trial_tokens
+
+        trials = TRIALS[name](streams=options.streams, seed=options.seed, **making)
+        tokenizer, read, began = models[0].tokenizer, partial(work.progress.advance, 0), time.monotonic()
+        total, cells, complete = trial_tokens(trials, tokenizer), list[CellScore](), 0
+        work.progress.stage("tokenizing filler")
+        texts = read_texts(filler, tokenizer, max_tokens=POOL_TOKENS, on_tokens=read)
+        for subject in _subjects(models, options.memory_mode):
+            work.progress.stage(f"{name}: {subject.name}, memory {subject.memory_mode}", total_tokens=total)
+            scored = score_trials(trials, subject, tokenizer, texts, batch=options.batch, on_tokens=read)
+            found = _last(work, scored) or []
+            cells += found
+            for cell in found:
+                work.emit("cell", cell)
+            if work.interrupted:
+                break
+            complete += 1
+        values = {"benchmark": name, **shown, "streams": options.streams, "seed": options.seed, "filler": filler}
+        values |= {"cells": cells, "tokens": total * complete, "seconds": time.monotonic() - began}
+        values |= {"definition": RECALL_DEFINITION, "partial": work.interrupted}
+        work.show(values, partial(_show_recall, work, cells, values), told="cells")
+        if options.plot is not None and cells:
+            from famcli.evaluation.plots import plot_grid, plot_recall
+
+            (plot_grid if name == "needle" else plot_recall)(cells, options.plot)
+        work.finish()
+
+
+def _last(work: Work, steps: Iterable[_T]) -> _T | None:
+    """The last of `steps`; after Ctrl-C, the last one before it. None if there was none."""
+    last = None
+    try:
+        for last in steps:  # noqa: B007
+            pass
+    except KeyboardInterrupt:
+        work.interrupted = True
+    return last
+
+
+def parse_lengths(text: str) -> list[int]:
+    """`4k,1.5M,300` as numbers of tokens. Raises UsageError."""
+    found = []
+    for word in text.split(","):
+        match = _LENGTH.fullmatch(word.strip())
+        if match is None:
+            raise UsageError(f"'{word.strip()}' is no length: give tokens like 4096, 4k (4,096) or 1M (1,048,576)")
+        found.append(round(float(match[1]) * _UNITS[match[2].lower()]))
+    return found
+
+
+def _shares(text: str, option: str) -> list[float]:
+    """`0,0.5,1` as shares of a stream. Raises UsageError."""
+    try:
+        shares = [float(word) for word in text.split(",")]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share <= 1 for share in shares):
+        raise UsageError(f"{option} {text}: give shares of the stream from 0 (its start) to 1 (its end)")
+    return shares
+
+
+def _subjects(models: Sequence[Model], wanted: CompareMode | None) -> list[Subject]:
+    """Each model in each memory mode to read with; a checkpoint without memory rows has one."""
+    from famcli.evaluation.positions import Subject
+
+    subjects = []
+    for model in models:
+        mode = (wanted or model.default_memory_mode) if model.sidecar.fam.fam_length else "none"
+        modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
+        subjects += [Subject(model.name, model.network, each) for each in modes]
+    return subjects
+
+
+def _open_models(work: Work, twin: str | None, plot: Path | None) -> list[Model]:
+    """The checkpoint and its twin, if there is one. Raises UsageError where their tokenizers differ.
+
+    plot: a file to draw to, which must have an ending that can be drawn.
+    """
+    if plot is not None:
+        from famcli.evaluation.plots import check_plot
+
+        check_plot(plot)
+    models = [work.open_model()]
+    if twin is not None:
+        # The second one has a bar of its own, which names what is loaded.
+        work.progress.close()
+        models.append(work.open_model(machine=replace(work.machine, model=twin, adapter=None)))
+        if models[0].fingerprints.tokenizer != models[1].fingerprints.tokenizer:
+            raise UsageError(f"--twin {twin} has another tokenizer than {models[0].name}: they read other tokens")
+    return models
+
+
+def _check_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"{path} is no file; give text files, or .jsonl(.zst) files of documents")
+
+
+def _show_recall(work: Work, cells: Sequence[CellScore], values: dict[str, Any]) -> None:
+    """Print the result of passkey, needle or babi (its values as --json has them) as text."""
+    if values["benchmark"] == "needle":
+        _grids(work, cells)
+    else:
+        rows = [_HEADER]
+        for cell in cells:
+            names = [cell.task, cell.model, cell.memory_mode, f"{cell.length:,}", f"{cell.blocks:,}"]
+            right = [f"{cell.right:,} of {cell.total:,}", f"{100 * cell.share:.1f} %"]
+            rows.append([*names, *right, _interval(cell.interval), _interval(cell.stream_interval)])
+        _table(work, rows)
+    read = f"Read {plural(values['tokens'], 'token')} in {describe_seconds(values['seconds'])}."
+    _end(work, values, read, "all streams were read")
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f} %"
+
+
+def _end(work: Work, values: dict[str, Any], read: str, end: str) -> None:
+    """The last lines of a result: what its figures mean, and what was read for them."""
+    if not work.notes.quiet:
+        work.output.paragraph(values["definition"], "dim")
+    work.end_text(read, values["partial"], end)
+
+
+def _show_positions(work: Work, figures: DocumentFigures, values: dict[str, Any]) -> None:
+    """Print the result of ppl (its values as --json has them) as text."""
+    header = ["model", "memory", "bits/byte", "perplexity", "accuracy"]
+    rows = [
+        [s.model, s.memory_mode, f"{s.bits_per_byte:.4f}", f"{s.perplexity:.3f}", f"{100 * s.accuracy:.2f} %"]
+        for s in figures.subjects
+    ]
+    _table(work, [header, *rows])
+    work.output.line()
+    work.output.line("bits/byte by position", "bold")
+    header = ["from token", *(f"{s.model}, {s.memory_mode}" for s in figures.subjects)]
+    rows = [
+        [f"{start:,}", *(f"{s.by_position[bucket]:.4f}" for s in figures.subjects)]
+        for bucket, start in enumerate(figures.positions)
+    ]
+    _table(work, [header, *rows], words=0)
+    first = figures.subjects[0]
+    for gap in figures.differences:
+        name = f"{gap.other} ({gap.other_mode}) minus {first.model} ({first.memory_mode})"
+        if gap.mean is None or gap.interval is None:
+            work.output.line(f"{name}: too few documents reach past token {gap.from_position:,}.")
+            continue
+        work.output.line(
+            f"{name}, from token {gap.from_position:,}: {gap.mean:+.5f} \u00b1 {gap.standard_error:.5f} bits/byte "
+            f"({gap.interval[0]:+.5f} to {gap.interval[1]:+.5f}) over {plural(gap.documents, 'document')}"
+        )
+    counts = ((figures.documents, "document"), (figures.bytes, "byte"), (figures.tokens, "token"))
+    read = f"Scored {', '.join(plural(*count) for count in counts)} in {describe_seconds(values['seconds'])}."
+    _end(work, values, read, "all documents were scored")
+
+
+def _table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
+    """Print rows with aligned columns, the first row as a heading; the first `words` columns hold words.
+
+    Columns that are empty below their heading are left out.
+    """
+    heading = [name if any(row[i] for row in rows[1:]) else "" for i, name in enumerate(rows[0])]
+    for number, line in enumerate(aligned([heading, *rows[1:]], words)):
+        work.output.line(line, "bold" if not number else "")
+
+
+def _grids(work: Work, cells: Sequence[CellScore]) -> None:
+    """One grid of depth by length for each model and memory mode, shaded by the share of right answers."""
+    subjects: dict[str, list[CellScore]] = {}
+    for cell in cells:
+        subjects.setdefault(f"{cell.model}, memory {cell.memory_mode}", []).append(cell)
+    for name, members in subjects.items():
+        lengths = sorted({cell.length for cell in members})
+        depths = sorted({cell.depth for cell in members if cell.depth is not None})
+        shares = {(cell.depth, cell.length): cell.share for cell in members}
+        work.output.line(f"{name}: share of answers right, by depth and tokens read", "bold")
+        width = max(9, *(len(f"{length:,}") + 2 for length in lengths))
+        work.output.line(" " * 7 + "".join(f"{length:,}".rjust(width) for length in lengths))
+        for depth in depths:
+            # A reading that was interrupted leaves holes in the grid.
+            row = [shares.get((depth, length)) for length in lengths]
+            texts = ["" if share is None else f"{100 * share:.1f} %" for share in row]
+            shaded = [(text.rjust(width), share) for text, share in zip(texts, row, strict=True)]
+            work.output.shaded([(f"{100 * depth:5.0f} %", None), *shaded])
+        counts = sorted({cell.total for cell in members})
+        questions = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+        work.output.line(f"Questions a cell: {questions}; --json has their intervals.", "dim")
