@@ -33,7 +33,7 @@ from famcli.checkpoint.save import merge, write_json
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.evaluation.positions import Subject, score_documents, token_num_bytes
 from famcli.evaluation.recall import passkey_trials, score_trials
-from famcli.evaluation.texts import TokenCorpus, TokenDocument, read_texts
+from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
 from famcli.training.data.corpus import pack
 from famcli.training.loop.run_folder import PasskeyDone, StepDone, TrainEvent
@@ -258,13 +258,13 @@ def _validation_texts() -> TokenCorpus:
     return TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
 
 
-def _windows(texts: TokenCorpus, count: int) -> list[TokenDocument]:
+def _windows(texts: TokenCorpus, count: int) -> list[Any]:
     """`count` windows of CONTEXT tokens, evenly over all texts, none over the end of one."""
     found = []
     for place in np.linspace(0, texts.num_tokens - CONTEXT - 1, count).astype(int).tolist():
         end = int(texts.offsets[np.searchsorted(texts.offsets, place, side="right")])
         start = min(place, end - CONTEXT)
-        found.append(TokenDocument(str(start), texts.tokens[max(0, start) : max(0, start) + CONTEXT]))
+        found.append(texts.tokens[max(0, start) : max(0, start) + CONTEXT])
     return found
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,6 @@ from famcli.cli.progress import print_progress
 from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds, plural
 
 if TYPE_CHECKING:
-    from famcli.training.estimate import Estimate
     from famcli.training.loop.run_folder import StepDone, TrainEvent
     from famcli.training.recipe.recipe import Recipe
 
@@ -89,7 +88,7 @@ def follow(
             watch.event(event)
 
         interrupts_raise()
-        ended = train_recipe(recipe, folder, show, watch.should_stop)
+        ended = train_recipe(recipe, folder, show, lambda: watch.stop)
     times = f" ({ended.tokens / watch.corpus_tokens:,.2f} times all there are)" if watch.corpus_tokens else ""
     done = f"{plural(ended.step, 'step')}, {plural(ended.tokens, 'token')}{times} in {describe_seconds(ended.seconds)}"
     if not ended.finished:
@@ -105,16 +104,14 @@ class _Watch:
     """Shows a run's events, and stops it after a step when Ctrl-C or SIGTERM asks for that."""
 
     def __init__(self, report: ReportOptions, name: str, jsonl: bool) -> None:
-        self._notes = Notes(report.quiet)
+        self._notes, self._name, self._mode = Notes(report.quiet), name, report.progress_mode
         self._output = Output() if jsonl else None
-        self._mode = report.progress_mode
         self._bar = Bar(sys.stderr) if self._mode == "bar" else None
-        self._name = name
+        self._last_shown, self._old_handlers = 0.0, dict[signal.Signals, Any]()
         self.corpus_tokens = 0
-        self._last_shown = 0.0
-        self._stop = False
-        self._old_handlers: dict[signal.Signals, Any] = {}
-        self._show({"stage": f"loading {self._name}"}, 0, None, "", always=True)
+        # True if Ctrl-C or SIGTERM came since the first step began.
+        self.stop = False
+        self._show({"stage": f"loading {name}"}, 0, None, always=True)
 
     def close(self) -> None:
         """Take the bar away, and let signals do what they did before."""
@@ -122,10 +119,6 @@ class _Watch:
             signal.signal(signum, handler)
         if self._bar is not None:
             self._bar.close()
-
-    def should_stop(self) -> bool:
-        """True if Ctrl-C or SIGTERM came since the first step began."""
-        return self._stop
 
     def event(self, event: TrainEvent) -> None:
         """Show one event of the run."""
@@ -135,10 +128,10 @@ class _Watch:
         if self._output is not None:
             self._output.json(to_json(event))
         if isinstance(event, PackProgress):
-            self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total, "")
+            self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total)
         elif isinstance(event, ScoreProgress):
             stage = f"scoring held-out documents, memory {event.memory_mode}"
-            self._show({"stage": stage}, event.done, event.total, "", always=True)
+            self._show({"stage": stage}, event.done, event.total, always=True)
         elif isinstance(event, StepDone):
             self._step(event)
         elif isinstance(event, RunStarted):
@@ -150,17 +143,15 @@ class _Watch:
 
     def _step(self, event: StepDone) -> None:
         left = event.seconds * (1 - event.progress) / event.progress if event.progress else None
-        numbers = (
-            f"step {event.step:,}  loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  "
-            f"{event.tokens_per_second:,.0f} tokens/s  {event.peak_share:.0%} of peak"
-            + ("" if left is None else f"  ETA {describe_seconds(left)}")
-        )
+        numbers = f"step {event.step:,}  loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  "
+        numbers += f"{event.tokens_per_second:,.0f} tokens/s  {event.peak_share:.0%} of peak"
+        numbers += "" if left is None else f"  ETA {describe_seconds(left)}"
         names = ("step", "loss", "bits_per_byte", "tokens_per_second", "peak_share", "seconds")
         values = {name: getattr(event, name) for name in names}
         self._show({"stage": f"training {self._name}", **values, "eta_seconds": left}, event.progress, 1.0, numbers)
 
     def _show(
-        self, values: dict[str, Any], done: float, total: float | None, numbers: str, always: bool = False
+        self, values: dict[str, Any], done: float, total: float | None, numbers: str = "", always: bool = False
     ) -> None:
         now = time.monotonic()
         if not always and now - self._last_shown < _SECONDS_BETWEEN:
@@ -174,9 +165,9 @@ class _Watch:
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         remember_interrupt(signum)
         # SIGTERM may come twice from one shutdown; only somebody at the keyboard asks for a stop at once.
-        if self._stop and signum == signal.SIGINT:
+        if self.stop and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        self._stop = True
+        self.stop = True
         self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")
 
 
@@ -211,44 +202,33 @@ def show_estimate(recipe: Recipe, run_folder: Path, as_json: bool, goes_to: str 
     """Measure, and print on stdout. goes_to: where what is made will be copied to, in words."""
     from famcli.training.estimate import estimate, expected_vocab_size
 
-    found = estimate(recipe, expected_vocab_size(recipe))
-    output = Output()
+    found, output = estimate(recipe, expected_vocab_size(recipe)), Output()
     if as_json:
-        output.json({"run": str(run_folder), "estimate": found, "recipe": recipe.to_json()})
+        output.json({"run": str(run_folder), "estimate": found, "recipe": asdict(recipe)})
         return
-    made = "adapter" if recipe.trains_updates else "checkpoint"
-    output.facts([*_lines(found, recipe, run_folder), *([] if goes_to is None else [(made, goes_to)])])
-
-
-def _lines(found: Estimate, recipe: Recipe, run_folder: Path) -> list[tuple[str, str]]:
-    schedule = recipe.schedule
-    limit = " (the minutes end it)" if schedule.steps is None or found.steps < schedule.steps else ""
+    limit = "" if found.steps == recipe.schedule.steps else " (the minutes end it)"
     distance = f"{found.training_distance:,} tokens from a key to its question" if found.training_distance else "none"
-    what = "the adapter in float32;" if recipe.trains_updates else f"the checkpoint in {recipe.export.storage};"
+    made = "adapter" if recipe.trains_updates else "checkpoint"
+    stored = "float32" if recipe.trains_updates else recipe.export.storage
     trained = "" if found.trained == found.parameters else f", of which {found.trained:,} are trained"
     total = found.fixed_bytes + found.step_bytes
     # Windows has no sysconf; there nothing is said of the machine.
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else total
     too_much = f"; more than the {describe_bytes(there)} of this machine" if total > there else ""
-    return [
-        ("recipe", f"{recipe.name}, {recipe.path}"),
-        ("run", str(run_folder)),
-        ("parameters", f"{found.parameters:,}{trained}"),
-        ("steps", f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}"),
-        ("tokens", f"{found.tokens:,}"),
-        ("distance", distance),
-        ("operations", f"{found.flops_per_token:.3g} a token, {found.flops_per_token * found.tokens:.3g} in all"),
-        (
-            "memory",
-            f"{describe_bytes(total)}: {describe_bytes(found.fixed_bytes)} weights and optimiser, "
-            f"{describe_bytes(found.step_bytes)} the longest step{too_much}",
-        ),
-        ("speed", f"{found.tokens_per_second:,.0f} tokens/s, {found.peak_share:.0%} of this machine's peak"),
-        ("time", f"{describe_seconds(found.seconds)}, checks not counted"),
-        (
-            "disk",
-            f"{describe_bytes(found.export_bytes)} {what} while training "
-            f"{describe_bytes(found.checkpoint_bytes)}, twice that for a moment",
-        ),
-        ("measured", found.measured),
-    ]
+    facts = {
+        "recipe": f"{recipe.name}, {recipe.path}",
+        "run": str(run_folder),
+        "parameters": f"{found.parameters:,}{trained}",
+        "steps": f"{found.steps:,} of about {found.tokens_per_step:,.0f} tokens{limit}",
+        "tokens": f"{found.tokens:,}",
+        "distance": distance,
+        "operations": f"{found.flops_per_token:.3g} a token, {found.flops_per_token * found.tokens:.3g} in all",
+        "memory": f"{describe_bytes(total)}: {describe_bytes(found.fixed_bytes)} weights and optimiser, "
+        f"{describe_bytes(found.step_bytes)} the longest step{too_much}",
+        "speed": f"{found.tokens_per_second:,.0f} tokens/s, {found.peak_share:.0%} of this machine's peak",
+        "time": f"{describe_seconds(found.seconds)}, checks not counted",
+        "disk": f"{describe_bytes(found.export_bytes)} the {made} in {stored}; while training "
+        f"{describe_bytes(found.checkpoint_bytes)}, twice that for a moment",
+        "measured": found.measured,
+    }
+    output.facts([*facts.items(), *([] if goes_to is None else [(made, goes_to)])])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.evaluation.intervals import Interval, bootstrap
-from famcli.evaluation.texts import TokenDocument
 from famcli.nn import MemoryMode, Network, State
 from famcli.reading.engine import check_finite
 from famcli.reading.scoring import cross_entropy
@@ -40,7 +39,6 @@ _BLOCKS_PER_CALL = 4
 class DocumentScore:
     """Sums of one document by position bucket [k]: nats, bytes, tokens, and tokens predicted right."""
 
-    id: str
     nats: NDArray[np.float64]
     num_bytes: NDArray[np.int64]
     num_tokens: NDArray[np.int64]
@@ -116,7 +114,7 @@ def bucket_starts(block_size: int, num_tokens: int) -> tuple[int, ...]:
 @torch.no_grad()
 def score_documents(
     subject: Subject,
-    documents: Sequence[TokenDocument],
+    documents: Sequence[NDArray[np.integer]],
     num_bytes: NDArray[np.int64],
     bos_id: int | None,
     *,
@@ -124,12 +122,12 @@ def score_documents(
     starts: Sequence[int] | None = None,
     on_tokens: Callable[[int], None] = lambda count: None,
 ) -> list[DocumentScore]:
-    """Scores of `documents`, each cut to `max_tokens`, in their order. Computes without gradients.
+    """Scores of `documents` (tokens [n] of each), each cut to `max_tokens`, in their order. Computes without gradients.
 
     num_bytes [v]: bytes of each token (`token_num_bytes`). starts: first positions of the buckets; by default the
     `bucket_starts` of the longest document. on_tokens: called with the number of tokens as they are scored.
     """
-    rows = [document.tokens[:max_tokens] for document in documents]
+    rows = [document[:max_tokens] for document in documents]
     # Longest first: the rows of a batch then end from the last one on, and batches waste little.
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     starts = starts or bucket_starts(subject.network.fam.block_size, max(map(len, rows)))
@@ -139,14 +137,14 @@ def score_documents(
         batch = [_inputs_targets(rows[index], bos_id) for index in members]
         sums = _score_rows(subject, batch, starts, num_bytes, on_tokens)
         for index, row in zip(members, sums, strict=True):
-            scores[index] = DocumentScore(documents[index].id, row[0], *row[1:].astype(np.int64))
+            scores[index] = DocumentScore(row[0], *row[1:].astype(np.int64))
     return [scores[index] for index in range(len(rows))]
 
 
 def document_figures(
     subjects: Sequence[Subject],
     tokenizer: Tokenizer,
-    documents: Sequence[TokenDocument],
+    documents: Sequence[NDArray[np.integer]],
     *,
     max_tokens: int | None = None,
     on_tokens: Callable[[Subject, int], None] = lambda subject, count: None,
@@ -158,9 +156,9 @@ def document_figures(
     which the first subject's window of (m + 1) * C tokens no longer reaches back to the start. on_tokens: called with
     the number of tokens as they are scored.
     """
-    ordered = sorted(documents, key=lambda document: -len(document.tokens))
+    ordered = sorted(documents, key=lambda document: -len(document))
     num_bytes, fam = token_num_bytes(tokenizer), subjects[0].network.fam
-    starts = bucket_starts(fam.block_size, len(ordered[0].tokens[:max_tokens]))
+    starts = bucket_starts(fam.block_size, len(ordered[0][:max_tokens]))
     window = (fam.memory_segments + 1) * fam.block_size
     scores: list[list[DocumentScore]] = [[] for _ in subjects]
     for first in range(0, len(ordered), _BATCH):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,14 +28,6 @@ EXAMPLE = "the-man-who-was-thursday.txt"
 _CHARACTERS = 1 << 16
 
 
-@dataclass(frozen=True)
-class TokenDocument:
-    """One document. `tokens` is a view of its corpus, without BOS or EOS."""
-
-    id: str
-    tokens: NDArray[Any]
-
-
 @dataclass(frozen=True, eq=False)
 class TokenCorpus:
     """Documents as tokens, one after the other, usually a memory map.
@@ -54,12 +47,12 @@ class TokenCorpus:
     def num_tokens(self) -> int:
         return int(self.offsets[-1])
 
-    def document(self, index: int) -> TokenDocument:
-        """The document at `index`."""
-        return TokenDocument(self.ids[index], self.tokens[int(self.offsets[index]) : int(self.offsets[index + 1])])
+    def document(self, index: int) -> NDArray[Any]:
+        """The tokens [n] of the document at `index`, without BOS or EOS, as a view of the corpus."""
+        return self.tokens[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
-    def documents(self) -> list[TokenDocument]:
-        """All documents, in order."""
+    def documents(self) -> list[NDArray[Any]]:
+        """The tokens of all documents, in order."""
         return [self.document(index) for index in range(len(self))]
 
     def filler(self, rng: np.random.Generator) -> Filler:
@@ -89,10 +82,9 @@ def read_texts(
     dtype, ids, offsets, total = token_dtype(tokenizer), list[str](), [0], 0
     with tempfile.TemporaryFile() as file:
         for name, runs in _documents(paths, tokenizer):
-            limits = [max_tokens, None if max_document_tokens is None else total + max_document_tokens]
-            end = min((limit for limit in limits if limit is not None), default=None)
+            end = min(max_tokens or math.inf, total + (max_document_tokens or math.inf))
             for run in runs:
-                kept = run if end is None else run[: end - total]
+                kept = run if end == math.inf else run[: int(end) - total]
                 file.write(kept.astype(dtype).tobytes())
                 total += len(kept)
                 on_tokens(len(kept))

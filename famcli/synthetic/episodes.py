@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def passkey(rng: np.random.Generator, *, digits: int = 5, distinct_digits: int |
     distinct_digits: draw the digits from this many of the ten, so that more of them repeat.
     """
     few = None if distinct_digits is None else rng.choice(10, distinct_digits, replace=False)
-    key = _number(rng, digits) if few is None else "".join(str(digit) for digit in rng.choice(few, digits))
+    key = _number(rng, digits) if few is None else "".join(map(str, rng.choice(few, digits)))
     statement = f"The pass key is {key}. Remember it. {key} is the pass key."
     return statement, RecallQuestion("What is the pass key? The pass key is", f" {key}")
 
@@ -74,15 +77,12 @@ def needles(rng: np.random.Generator, *, count: int, queries: int = 1, digits: i
         for number in rng.choice(NUM_NAMES, count, replace=False)
     ]
     values = [_number(rng, digits) for _ in names]
+    beginnings = [f"The code of the {name} is" for name in names]
+    statements = [f"{start} {value}." for start, value in zip(beginnings, values, strict=True)]
     # Questions come in an order of their own, not in that of the statements.
     asked = rng.choice(count, queries, replace=False)
-    return (
-        *(f"The code of the {name} is {value}." for name, value in zip(names, values, strict=True)),
-        *(
-            RecallQuestion(f"What is the code of the {names[i]}? The code of the {names[i]} is", f" {values[i]}")
-            for i in asked
-        ),
-    )
+    questions = [RecallQuestion(f"What is the code of the {names[i]}? {beginnings[i]}", f" {values[i]}") for i in asked]
+    return (*statements, *questions)
 
 
 def interleave(rng: np.random.Generator, episodes: Sequence[Episode]) -> Episode:
@@ -93,7 +93,7 @@ def interleave(rng: np.random.Generator, episodes: Sequence[Episode]) -> Episode
 
 
 def _number(rng: np.random.Generator, digits: int) -> str:
-    return "".join(str(digit) for digit in rng.integers(0, 10, digits))
+    return "".join(map(str, rng.integers(0, 10, digits)))
 
 
 PERSONS = ("Clara", "Victor", "Nora", "Hugo", "Edith", "Felix")
@@ -104,6 +104,8 @@ PLACES = (
 OBJECTS = ("lantern", "violin", "basket", "letter", "hammer", "candle")
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six")
 
+# Those of one story; the places of a qa4 story are as many as it needs.
+_PEOPLE, _PLACES = PERSONS[:4], PLACES[:6]
 _GOES = ("went to", "walked to", "hurried to", "came to", "has gone to")
 _TAKES = ("picked up", "took", "grabbed")
 _DROPS = ("put down", "dropped", "left")
@@ -123,24 +125,22 @@ class _World:
     """
 
     rng: np.random.Generator
-    persons: tuple[str, ...] = PERSONS[:4]
-    places: tuple[str, ...] = PLACES[:6]
-    objects: tuple[str, ...] = OBJECTS[:3]
+    objects: tuple[str, ...]
     where: dict[str, str] = field(default_factory=dict)
     holder: dict[str, str | None] = field(default_factory=dict)
     visits: dict[str, list[str]] = field(default_factory=dict)
     gifts: list[tuple[str, str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
-    def pick(self, options: Sequence[str]) -> str:
+    def pick(self, options: Sequence[_T]) -> _T:
         return options[int(self.rng.integers(len(options)))]
 
     def held(self, person: str) -> list[str]:
         return [thing for thing, holder in self.holder.items() if holder == person]
 
     def go(self) -> None:
-        person = self.pick(self.persons)
-        place = self.pick([place for place in self.places if place != self.where.get(person)])
+        person = self.pick(_PEOPLE)
+        place = self.pick([place for place in _PLACES if place != self.where.get(person)])
         self.where[person] = place
         for thing in self.held(person):
             self._visit(thing, place)
@@ -154,46 +154,44 @@ class _World:
             for thing in self.objects
             if self.holder.get(thing) is None and self.visits.get(thing, [place])[-1] == place
         ]
-        if not options:
-            return False
-        person, thing = options[int(self.rng.integers(len(options)))]
-        self.holder[thing] = person
-        self._visit(thing, self.where[person])
-        self.said.append(f"{person} {self.pick(_TAKES)} the {thing}.")
-        return True
-
-    def drop(self) -> bool:
-        things = [thing for thing, holder in self.holder.items() if holder is not None]
-        if not things:
-            return False
-        thing = self.pick(things)
-        self.said.append(f"{self.holder[thing]} {self.pick(_DROPS)} the {thing}.")
-        self.holder[thing] = None
-        return True
-
-    def give(self) -> bool:
-        """An object changes hands; places do not matter in these stories."""
-        things = [thing for thing, holder in self.holder.items() if holder is not None]
-        if not things:
-            return False
-        thing = self.pick(things)
-        giver = self.holder[thing]
-        assert giver is not None
-        receiver = self.pick([person for person in self.persons if person != giver])
-        self.holder[thing] = receiver
-        self.gifts.append((giver, thing, receiver))
-        self.said.append(f"{giver} {self.pick(_GIVES)} the {thing} to {receiver}.")
-        return True
+        if options:
+            person, thing = self.pick(options)
+            self._visit(thing, self.where[person])
+            self._get(person, thing)
+        return bool(options)
 
     def find(self) -> bool:
         """A person, wherever they are, takes an object that nobody has."""
         things = [thing for thing in self.objects if self.holder.get(thing) is None]
-        if not things:
-            return False
-        person, thing = self.pick(self.persons), self.pick(things)
+        if things:
+            self._get(self.pick(_PEOPLE), self.pick(things))
+        return bool(things)
+
+    def drop(self) -> bool:
+        things = self._in_hands()
+        if things:
+            thing, holder = self.pick(things)
+            self.said.append(f"{holder} {self.pick(_DROPS)} the {thing}.")
+            self.holder[thing] = None
+        return bool(things)
+
+    def give(self) -> bool:
+        """An object changes hands; places do not matter in these stories."""
+        things = self._in_hands()
+        if things:
+            thing, giver = self.pick(things)
+            receiver = self.pick([person for person in _PEOPLE if person != giver])
+            self.holder[thing] = receiver
+            self.gifts.append((giver, thing, receiver))
+            self.said.append(f"{giver} {self.pick(_GIVES)} the {thing} to {receiver}.")
+        return bool(things)
+
+    def _in_hands(self) -> list[tuple[str, str]]:
+        return [(thing, holder) for thing, holder in self.holder.items() if holder is not None]
+
+    def _get(self, person: str, thing: str) -> None:
         self.holder[thing] = person
         self.said.append(f"{person} {self.pick(_TAKES)} the {thing}.")
-        return True
 
     def _visit(self, thing: str, place: str) -> None:
         visits = self.visits.setdefault(thing, [])
@@ -201,18 +199,15 @@ class _World:
             visits.append(place)
 
 
-def _choices(words: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f" {word}" for word in words)
+def _ask(text: str, answer: str, words: Sequence[str]) -> RecallQuestion:
+    """A question whose answer is one of `words`."""
+    return RecallQuestion(text, f" {answer}", tuple(f" {word}" for word in words))
 
 
 def _where_is_person(world: _World, count: int) -> list[RecallQuestion]:
     for _ in range(count):
         world.go()
-    choices = _choices(world.places)
-    return [
-        RecallQuestion(f"Where is {person}? {person} is in the", f" {place}", choices)
-        for person, place in world.where.items()
-    ]
+    return [_ask(f"Where is {who}? {who} is in the", place, _PLACES) for who, place in world.where.items()]
 
 
 def _carry(world: _World, count: int) -> None:
@@ -225,32 +220,28 @@ def _carry(world: _World, count: int) -> None:
 
 def _where_is_object(world: _World, count: int) -> list[RecallQuestion]:
     _carry(world, count)
-    choices = _choices(world.places)
-    return [
-        RecallQuestion(f"Where is the {thing}? The {thing} is in the", f" {visits[-1]}", choices)
-        for thing, visits in world.visits.items()
-    ]
+    last = {thing: visits[-1] for thing, visits in world.visits.items()}
+    return [_ask(f"Where is the {thing}? The {thing} is in the", place, _PLACES) for thing, place in last.items()]
 
 
 def _where_was_object(world: _World, count: int) -> list[RecallQuestion]:
     _carry(world, count)
-    choices, questions = _choices(world.places), []
+    questions = []
     for thing, visits in world.visits.items():
         for before, place in pairwise(visits):
             # A place that was visited twice has no single place before it.
             if visits.count(place) == 1:
                 text = f"Where was the {thing} before the {place}? Before the {place} the {thing} was in the"
-                questions.append(RecallQuestion(text, f" {before}", choices))
+                questions.append(_ask(text, before, _PLACES))
     return questions
 
 
 def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
     """Places on a grid; each new place is beside one that was named before."""
-    names = [PLACES[i] for i in world.rng.permutation(max(len(world.places), count + 1))]
-    cells = {(0, 0): names[0]}
-    choices, questions = _choices(sorted(names)), []
+    names = [PLACES[i] for i in world.rng.permutation(max(len(_PLACES), count + 1))]
+    cells, questions = {(0, 0): names[0]}, list[RecallQuestion]()
     while len(world.said) < count:
-        x, y = list(cells)[int(world.rng.integers(len(cells)))]
+        x, y = world.pick(list(cells))
         side = world.pick(list(_SIDES))
         cell = (x + _SIDES[side][0], y + _SIDES[side][1])
         if cell in cells:
@@ -259,8 +250,8 @@ def _what_lies_where(world: _World, count: int) -> list[RecallQuestion]:
         cells[cell] = new
         world.said.append(f"The {new} is {side} of the {old}.")
         text = f"What is {side} of the {old}? {side.capitalize()} of the {old} is the"
-        questions.append(RecallQuestion(text, f" {new}", choices))
-        questions.append(RecallQuestion(f"What is the {new} {side} of? The {new} is {side} of the", f" {old}", choices))
+        questions.append(_ask(text, new, sorted(names)))
+        questions.append(_ask(f"What is the {new} {side} of? The {new} is {side} of the", old, sorted(names)))
     return questions
 
 
@@ -271,12 +262,12 @@ def _who_gave_what(world: _World, count: int) -> list[RecallQuestion]:
     questions: dict[str, RecallQuestion] = {}
     # Where several gifts fit a question, the last one counts, so later ones overwrite earlier ones.
     for giver, thing, receiver in world.gifts:
-        for text, answer, words in (
-            (f"What did {giver} give to {receiver}? {giver} gave {receiver} the", thing, world.objects),
-            (f"Who gave the {thing} to {receiver}? {receiver} got the {thing} from", giver, world.persons),
-            (f"Who did {giver} give the {thing} to? {giver} gave the {thing} to", receiver, world.persons),
+        for asked in (
+            _ask(f"What did {giver} give to {receiver}? {giver} gave {receiver} the", thing, world.objects),
+            _ask(f"Who gave the {thing} to {receiver}? {receiver} got the {thing} from", giver, _PEOPLE),
+            _ask(f"Who did {giver} give the {thing} to? {giver} gave the {thing} to", receiver, _PEOPLE),
         ):
-            questions[text] = RecallQuestion(text, f" {answer}", _choices(words))
+            questions[asked.text] = asked
     return list(questions.values())
 
 
@@ -287,9 +278,9 @@ def _is_person_there(world: _World, count: int) -> list[RecallQuestion]:
     for person, place in world.where.items():
         right = bool(world.rng.random() < 0.5)
         # Yes and no are equally likely, so that guessing gets half of them.
-        asked = place if right else world.pick([other for other in world.places if other != place])
+        asked = place if right else world.pick([other for other in _PLACES if other != place])
         text = f"Is {person} in the {asked}? The answer is"
-        questions.append(RecallQuestion(text, " yes" if right else " no", _choices(("yes", "no"))))
+        questions.append(_ask(text, "yes" if right else "no", ("yes", "no")))
     return questions
 
 
@@ -299,11 +290,8 @@ def _how_many(world: _World, count: int) -> list[RecallQuestion]:
             world.find()
     # Sorted, as the order of a set changes from run to run.
     seen = sorted({sentence.split(" ", 1)[0] for sentence in world.said})
-    choices = _choices(NUMBERS[: len(world.objects) + 1])
-    return [
-        RecallQuestion(f"How many things has {person}? {person} has", f" {NUMBERS[len(world.held(person))]}", choices)
-        for person in seen
-    ]
+    words = NUMBERS[: len(world.objects) + 1]
+    return [_ask(f"How many things has {who}? {who} has", NUMBERS[len(world.held(who))], words) for who in seen]
 
 
 _TASKS: dict[str, tuple[Callable[[_World, int], list[RecallQuestion]], int]] = {
@@ -335,7 +323,7 @@ def facts(rng: np.random.Generator, *, task: str, count: int | None = None, ques
         raise ValueError(f"{count} statements for {task}: it must be {least} to {longest}")
     # A drawn story may leave nothing to ask, such as qa3 where nothing moved twice.
     while True:
-        world = _World(rng, objects=OBJECTS if task == "counting" else OBJECTS[:3])
+        world = _World(rng, OBJECTS if task == "counting" else OBJECTS[:3])
         drawn = count or int(rng.integers(max(least, _LENGTHS[0]), _LENGTHS[1] + 1))
         if asked := make(world, drawn):
             break

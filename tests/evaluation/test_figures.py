@@ -14,7 +14,6 @@ from famcli.evaluation.positions import (
     score_documents,
     token_num_bytes,
 )
-from famcli.evaluation.texts import TokenDocument
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.helpers import random_network
@@ -23,7 +22,7 @@ TOKENIZER = ByteTokenizer()
 NETWORK = random_network(DecoderConfig(257, 16, 24, 2, 2, 1, 8), FamConfig(4, 1, 2), gain=4.0)
 ON = Subject("m", NETWORK, "on")
 LENGTHS = (3, 50, 17, 40, 33)
-DOCUMENTS = [TokenDocument(str(n), np.random.default_rng(n).integers(0, 256, n).astype(np.uint16)) for n in LENGTHS]
+DOCUMENTS = [np.random.default_rng(n).integers(0, 256, n).astype(np.uint16) for n in LENGTHS]
 
 
 def figures(*modes: str, max_tokens: int | None = None) -> DocumentFigures:
@@ -55,7 +54,7 @@ def test_differences_pair_documents_past_the_window() -> None:
     assert [gap.other_mode for gap in found.differences] == ["frozen", "none"]
     gaps = []
     for document in DOCUMENTS:
-        if len(document.tokens) > window:
+        if len(document) > window:
             tails = []
             for mode in ("frozen", "on"):
                 subject = Subject("m", NETWORK, mode)  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def test_texts_are_the_tokens_of_all_documents(files: list[Path]) -> None:
     texts = read_texts(files, TOKENIZER, on_tokens=counted.append)
     assert texts.ids == ("plain.txt", "ab", "cd")
     assert sum(counted) == texts.num_tokens == len(texts.tokens)
-    first, second, third = (TOKENIZER.decode(document.tokens.tolist()) for document in texts.documents())
+    first, second, third = (TOKENIZER.decode(document.tolist()) for document in texts.documents())
     assert first == "café\r\n" + "x" * 100_000
     assert (second, third) == ("ababab", "cdcdcd")
     assert len(texts.filler(np.random.default_rng(0)).take(500_000)) == 500_000

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,6 @@ def pack(
     if not is_current(folder, corpus.path):
         guessed: dict[Path, str] = {}
         chosen = choose_documents(corpus, seed, validation, guessed.__setitem__)
-        if not chosen:
-            if not any(record.text for record in read_documents(corpus.path)):
-                raise RecipeError(f"{corpus.path}: there is no text in it; give another")
-            raise _no_document(corpus)
         if guessed:
             on_progress(EncodingGuessed(corpus.name, len(guessed), tuple(sorted(set(guessed.values())))))
         texts = ((item.id, item.text) for item in read_documents(corpus.path) if item.id in chosen)
@@ -125,6 +122,7 @@ def choose_documents(
     """{id: characters} of the documents to train on, or of those held out for validation.
 
     Documents are taken whole. `max_characters` takes them in an order drawn by hashing, not from the head of the file.
+    Raises RecipeError if there is no text, or if the rules leave no document.
     """
     lengths = {
         record.id: len(record.text)
@@ -138,15 +136,16 @@ def choose_documents(
     rest = sorted((name for name in lengths if name not in held), key=_sha256)
     held.update(rest[: corpus.validation_documents])
     if validation:
-        return {name: length for name, length in lengths.items() if name in held}
-    candidates = sorted((name for name in lengths if name not in held), key=lambda name: _sha256(f"{seed}:{name}"))
-    chosen: dict[str, int] = {}
-    remaining = corpus.max_characters if corpus.max_characters is not None else sum(lengths.values())
-    for name in candidates:
-        if remaining <= 0:
-            break
-        chosen[name] = lengths[name]
-        remaining -= lengths[name]
+        names, limit = [name for name in lengths if name in held], None
+    else:
+        names, limit = [name for name in lengths if name not in held], corpus.max_characters
+        names.sort(key=lambda name: _sha256(f"{seed}:{name}"))
+    before = accumulate((lengths[name] for name in names), initial=0)
+    chosen = {name: lengths[name] for name, total in zip(names, before, strict=False) if limit is None or total < limit}
+    if not chosen and not lengths and not any(record.text for record in read_documents(corpus.path)):
+        raise RecipeError(f"{corpus.path}: there is no text in it; give another")
+    if not chosen:
+        raise RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
     return chosen
 
 
@@ -218,37 +217,27 @@ def recipe_tokenizer(recipe: Recipe, cache: Path, on_progress: OnProgress = igno
         return own
     vocab_size = recipe.tokenizer.vocab_size
     assert vocab_size is not None, "load_recipe requires one of the two"
-    rules = [
-        (item.name, item.where, item.exclude_ids, item.validation_hash_below, item.validation_documents, item.weight)
-        for item in recipe.corpora
-    ]
+    names = ("name", "where", "exclude_ids", "validation_hash_below", "validation_documents", "weight")
+    rules = [[getattr(item, name) for name in names] for item in recipe.corpora]
     folder = cache / f"tokenizer-{cache_key(vocab_size, recipe.tokenizer.characters, recipe.data.seed, rules)}"
     if not holds_tokenizer(folder):
-        sample = _tokenizer_sample(recipe, on_progress)
         with atomic_folder(folder) as made:
-            train_sentencepiece(sample, vocab_size, made, num_threads=os.cpu_count() or 1)
+            train_sentencepiece(_sample(recipe, on_progress), vocab_size, made, num_threads=os.cpu_count() or 1)
     return open_tokenizer(folder)
 
 
-def _tokenizer_sample(recipe: Recipe, on_progress: OnProgress) -> Iterator[str]:
+def _sample(recipe: Recipe, on_progress: OnProgress) -> Iterator[str]:
     """Text of all corpora by their weights: a window of each training document, as long as the budget allows."""
     total, done = recipe.tokenizer.characters, 0
-    weights = sum(corpus.weight for corpus in recipe.corpora)
-    for corpus in recipe.corpora:
-        if not corpus.weight:
-            continue
+    weighted = [corpus for corpus in recipe.corpora if corpus.weight]
+    weights = sum(corpus.weight for corpus in weighted)
+    for corpus in weighted:
         chosen = choose_documents(corpus, recipe.data.seed, validation=False)
-        if not chosen:
-            raise _no_document(corpus)
         texts = (record.text for record in read_documents(corpus.path) if record.id in chosen)
         for window in sample_windows(texts, max(1, round(total * corpus.weight / weights / len(chosen)))):
             yield window
             done += len(window)
         on_progress(PackProgress("tokenizer", done, total))
-
-
-def _no_document(corpus: CorpusRecipe) -> RecipeError:
-    return RecipeError(f"{corpus.path}: the rules of corpus {corpus.name!r} leave no document; relax them")
 
 
 def _stamps(source: Path) -> list[list[Any]]:

@@ -25,6 +25,8 @@ from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 IGNORE = -100
 """Target of padding: cross-entropy leaves it out."""
 
+# The fields of a lane that are states.
+_STATES = ("state", "memory", "teacher")
 _Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 """What one lane reads in a step, padded to whole blocks: inputs, targets, weights and answers, as in `LaneGroup`."""
 
@@ -115,24 +117,28 @@ class Lanes:
 
     def plan(self, step: int, progress: float) -> StepPlan:
         """What step `step` (from 0) reads when `progress` (0 to 1) of the run is done. Changes nothing."""
-        num_blocks = self._schedule.blocks_of_step(self._seed, step, progress)
+        schedule = self._schedule
+        num_blocks = schedule.blocks_of_step(self._seed, step, progress)
         rows, counts, ends = zip(*(self._take(lane, num_blocks) for lane in self._lanes), strict=True)
-        passing = self._passing(step, progress)
         # The last number keeps the draws of one step apart: 1 order, 2 passed memories, 3 segments.
-        without_segments = np.random.default_rng([self._seed, step, 3]).random() < self._schedule.segment_dropout
+        without_segments = np.random.default_rng([self._seed, step, 3]).random() < schedule.segment_dropout
+        passing = np.random.default_rng([self._seed, step, 2]).random(schedule.lanes)
+        batch = schedule.state_passing == "batch"
+        share = schedule.random_state_passing if progress >= schedule.random_state_passing_from else 0.0
         members: dict[tuple[object, ...], list[int]] = defaultdict(list)
         starts: dict[int, State | None] = {}
         for number in sorted(self._own):
             lane = self._lanes[number]
             start = lane.state
-            if start is None and passing[number]:
-                start = self._first_memory if self._schedule.state_passing == "batch" else lane.memory
+            # By lane, whether a document that begins in this step starts from a memory that is passed on.
+            if start is None and passing[0 if batch else number] < share:
+                start = self._first_memory if batch else lane.memory
             if start is not None and without_segments:
                 start = start.without_segments()
             starts[number] = start
             # States with the same tensors can be stacked; a lone memory stacks with the start of a document.
             kind = None if start is None or start.is_memory_alone else start.kind
-            taught = lane.teacher.kind if lane.teacher is not None else None
+            taught = None if lane.teacher is None else lane.teacher.kind
             members[len(rows[number][0]), kind, taught].append(number)
         return StepPlan(
             groups=[self._group(numbers, rows, starts) for numbers in members.values()],
@@ -157,9 +163,11 @@ class Lanes:
             lane.teacher = (teacher or {}).get(number)
             # A padded block would put padding into the memory, so the memory before it is passed on.
             whole = before if number in plan.partial else lane.state
-            if number == 0 and self._schedule.state_passing == "batch" and whole is not None and whole.has_memory:
+            if whole is None or not whole.has_memory:
+                continue
+            if number == 0 and self._schedule.state_passing == "batch":
                 self._first_memory = whole.memory_alone()
-            if number in plan.ended and whole is not None and whole.has_memory:
+            if number in plan.ended:
                 lane.memory = whole.memory_alone()
         # In a new order each time: who chooses last gets the source least behind, mostly one of long documents.
         order = np.random.default_rng([self._seed, plan.step, 1]).permutation(len(self._lanes)).tolist()
@@ -182,14 +190,13 @@ class Lanes:
 
         entries = []
         for number, lane in enumerate(self._lanes):
-            entry: dict[str, Any] = {"source": lane.source, "number": lane.number, "offset": lane.offset}
-            for name, state in (("state", lane.state), ("memory", lane.memory), ("teacher", lane.teacher)):
-                if state is not None:
-                    entry[name] = keep(f"{number}.{name}", state)
-            entries.append(entry)
-        first = self._first_memory
+            states = {name: getattr(lane, name) for name in _STATES if getattr(lane, name) is not None}
+            kept = {name: keep(f"{number}.{name}", state) for name, state in states.items()}
+            entries.append({"source": lane.source, "number": lane.number, "offset": lane.offset, **kept})
         values = {"lanes": entries, "mixture": self._mixture.to_json()}
-        return tensors, values | ({"first_memory": keep("first", first)} if first is not None else {})
+        if self._first_memory is not None:
+            values["first_memory"] = keep("first", self._first_memory)
+        return tensors, values
 
     def load_tensors(self, tensors: Mapping[str, Tensor], saved: Mapping[str, Any], device: torch.device) -> None:
         """Restore what `to_tensors` gave, of all processes together."""
@@ -200,11 +207,9 @@ class Lanes:
 
         self._mixture.load_json(saved["mixture"])
         for number, entry in enumerate(saved["lanes"]):
-            lane = Lane(entry["source"], entry["number"], entry["offset"])
-            for name in ("state", "memory", "teacher"):
-                if name in entry and number in self._own:
-                    setattr(lane, name, restore(f"{number}.{name}.", entry[name]))
-            self._lanes[number] = lane
+            names = [name for name in _STATES if name in entry and number in self._own]
+            states = {name: restore(f"{number}.{name}.", entry[name]) for name in names}
+            self._lanes[number] = Lane(entry["source"], entry["number"], entry["offset"], **states)
         self._first_memory = restore("first.", saved["first_memory"]) if "first_memory" in saved else None
 
     def _begin(self, numbers: Sequence[int]) -> None:
@@ -215,30 +220,14 @@ class Lanes:
             busy.append(source)
             self._lanes[number] = Lane(source, document, memory=self._lanes[number].memory)
 
-    def _passing(self, step: int, progress: float) -> list[bool]:
-        """By lane, True if a document that begins in this step starts from a memory that is passed on."""
-        schedule = self._schedule
-        share = schedule.random_state_passing if progress >= schedule.random_state_passing_from else 0.0
-        draws = np.random.default_rng([self._seed, step, 2]).random(schedule.lanes)
-        if schedule.state_passing == "batch":
-            draws[:] = draws[0]
-        return [bool(draw < share) for draw in draws]
-
     def _group(self, numbers: list[int], rows: Sequence[_Rows], starts: Mapping[int, State | None]) -> LaneGroup:
         # `stack_starts` puts the fresh rows first.
         numbers = sorted(numbers, key=lambda number: starts[number] is not None)
         inputs, targets, weights, answers = map(torch.stack, zip(*(rows[number] for number in numbers), strict=True))
+        objectives = tuple(self._sources[self._lanes[number].source].objective for number in numbers)
         taught = [state for number in numbers if (state := self._lanes[number].teacher) is not None]
-        return LaneGroup(
-            lanes=tuple(numbers),
-            inputs=inputs,
-            targets=targets,
-            weights=weights,
-            answers=answers,
-            objectives=tuple(self._sources[self._lanes[number].source].objective for number in numbers),
-            starts=tuple(starts[number] for number in numbers),
-            teacher=State.stack(taught) if taught else None,
-        )
+        teacher, chosen = State.stack(taught) if taught else None, tuple(starts[number] for number in numbers)
+        return LaneGroup(tuple(numbers), inputs, targets, weights, answers, objectives, chosen, teacher)
 
     def _take(self, lane: Lane, num_blocks: int) -> tuple[_Rows, int, bool]:
         """What a lane reads next, padded to whole blocks: rows, number of targets, and True at a document's end."""
@@ -257,9 +246,8 @@ class Lanes:
             inputs = np.concatenate((np.array([self._bos_id]), inputs.astype(np.int64)))[:count]
         wanted, objective = tokens[first : first + count], self._objectives[source.objective]
         size = -(-len(inputs) // self._block_size) * self._block_size
-        padded = torch.zeros(size, dtype=torch.int64)
+        padded, targets = torch.zeros(size, dtype=torch.int64), torch.full((size,), IGNORE)
         padded[: len(inputs)] = torch.from_numpy(inputs.astype(np.int64))
-        targets = torch.full((size,), IGNORE)
         targets[: len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
         weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
         weights[: len(wanted)] = objective.text_weight

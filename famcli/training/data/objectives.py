@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,29 +22,13 @@ from numpy.typing import NDArray
 from famcli.documents.records import read_objects
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
-from famcli.synthetic.episodes import (
-    NUM_NAMES,
-    Episode,
-    facts,
-    interleave,
-    needles,
-    passkey,
-    questions_of,
-    statements_of,
-)
+from famcli.synthetic import episodes
+from famcli.synthetic.episodes import Episode, questions_of, statements_of
 from famcli.synthetic.streams import Filler, embed
 from famcli.tasks.prompts import ANSWER, NOT_SAID, QUESTION, REMEMBER, REPEAT, fill
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
-from famcli.training.data.corpus import (
-    OnProgress,
-    cache_key,
-    ignore_progress,
-    is_current,
-    open_packed,
-    pack,
-    recipe_tokenizer,
-    write_packed,
-)
+from famcli.training.data import corpus as packing
+from famcli.training.data.corpus import OnProgress, ignore_progress
 from famcli.training.recipe.recipe import Recipe
 from famcli.training.recipe.sections import LANGUAGE_MODELLING, ObjectiveRecipe
 
@@ -64,16 +49,13 @@ def filler_of(corpora: Sequence[TokenCorpus], weights: Sequence[float]) -> OpenF
     """Text of one of `corpora`, drawn by `weights`, from a random place of a random document on."""
     shares = np.array(weights, dtype=np.float64) / sum(weights)
 
-    def open_filler(rng: np.random.Generator) -> Filler:
-        return corpora[int(rng.choice(len(corpora), p=shares))].filler(rng)
-
-    return open_filler
+    return lambda rng: corpora[int(rng.choice(len(corpora), p=shares))].filler(rng)
 
 
 def make_repeat(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: OpenFiller) -> Make:
     """A marked passage somewhere in real text, and its repetition at the end, which is the answer."""
-    cues = [np.array(tokenizer.encode(text), dtype=np.int32) for text in (REMEMBER, "\n\n", REPEAT)]
-    num_cues = sum(map(len, cues))
+    first, gap, last = (np.array(tokenizer.encode(text), dtype=np.int32) for text in (REMEMBER, "\n\n", REPEAT))
+    num_cues = len(first) + len(gap) + len(last)
 
     def make(rng: np.random.Generator, num_tokens: int) -> Made:
         filler = open_filler(rng)
@@ -85,10 +67,8 @@ def make_repeat(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: Open
         text = filler.take(room + length)
         start = int(rng.integers(room + 1))
         passage = text[start : start + length]
-        parts = [text[:start], cues[0], passage, cues[1], text[start + length :], cues[2], passage]
-        answers = np.zeros(num_tokens, dtype=np.bool_)
-        answers[-length:] = True
-        return np.concatenate(parts), answers
+        ids = np.concatenate((text[:start], first, passage, gap, text[start + length :], last, passage))
+        return ids, np.arange(num_tokens) >= num_tokens - length
 
     return make
 
@@ -109,11 +89,9 @@ def make_episodes(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: Op
             ends = np.sort(rng.integers(0, num_tokens + 1, stretches - 1)).tolist()
             lengths = np.diff([0, *ends, num_tokens])
             try:
-                made = [embed(_episode(recipe, rng, count), tokenizer, filler, int(n), rng) for n in lengths]
+                return _joined([embed(_episode(recipe, rng, count), tokenizer, filler, int(n), rng) for n in lengths])
             except ValueError:
                 count = max(1, count // 2)
-                continue
-            return np.concatenate([ids for ids, _ in made]), np.concatenate([answers for _, answers in made])
         return _plain(filler, num_tokens)
 
     return make
@@ -130,17 +108,19 @@ def open_questions(
     """
     assert recipe.path is not None
     rules = (recipe.where, recipe.exclude_ids, recipe.hash_field, recipe.hash_from, recipe.hash_below)
-    key = cache_key(tokenizer.fingerprint, recipe.path.name, rules, recipe.max_answer_characters)
+    key = packing.cache_key(tokenizer.fingerprint, recipe.path.name, rules, recipe.max_answer_characters)
     folder = cache / f"{recipe.path.name.split('.')[0]}-questions-{key}"
-    if not is_current(folder, recipe.path):
+    if not packing.is_current(folder, recipe.path):
         chosen = _choose_questions(recipe, recipe.path)
         if not chosen:
             raise RecipeError(f"{recipe.path}: the rules of objective {recipe.name!r} leave no question; relax them")
         texts = ((str(number), text) for number, text in enumerate(chosen))
         content = {_QUESTIONS_FILE: json.dumps(list(chosen.values()))}
-        write_packed(folder, recipe.path, tokenizer, texts, recipe.name, sum(map(len, chosen)), on_progress, **content)
+        packing.write_packed(
+            folder, recipe.path, tokenizer, texts, recipe.name, sum(map(len, chosen)), on_progress, **content
+        )
     questions = json.loads((folder / _QUESTIONS_FILE).read_text(encoding="utf-8"))
-    return open_packed(folder, recipe.name), [[(q, a) for q, a in pairs] for pairs in questions]
+    return packing.open_packed(folder, recipe.name), [[(q, a) for q, a in pairs] for pairs in questions]
 
 
 def make_questions(
@@ -153,7 +133,7 @@ def make_questions(
     gap = np.array(tokenizer.encode("\n\n"), dtype=np.int32)
 
     def passage_ids(index: int) -> Ids:
-        return np.concatenate((gap, passages.document(index).tokens.astype(np.int32)))
+        return np.concatenate((gap, passages.document(index).astype(np.int32)))
 
     def around(rng: np.random.Generator, room: int, chosen: int) -> tuple[Ids, Ids]:
         """`room` tokens to stand before and after the passage `chosen`."""
@@ -185,11 +165,16 @@ def make_questions(
                 continue
             before, after = around(rng, room, chosen)
             plain = np.concatenate((before, passage, after))
-            ids = np.concatenate((plain, *(ids for ids, _ in asked)))
-            return ids, np.concatenate((np.zeros(len(plain), np.bool_), *(answers for _, answers in asked)))
+            return _joined([(plain, np.zeros(len(plain), np.bool_)), *asked])
         return _plain(passages.filler(rng) if open_filler is None else open_filler(rng), num_tokens)
 
     return make
+
+
+def _joined(parts: Sequence[Made]) -> Made:
+    """The parts one after the other, as one document."""
+    ids, answers = zip(*parts, strict=True)
+    return np.concatenate(ids), np.concatenate(answers)
 
 
 def _plain(filler: Filler, num_tokens: int) -> Made:
@@ -200,30 +185,28 @@ def _plain(filler: Filler, num_tokens: int) -> Made:
 def _episode(recipe: ObjectiveRecipe, rng: np.random.Generator, count: int) -> Episode:
     """One episode of the recipe's kind; for needles, `count` episodes in one."""
     if recipe.kind == "passkey":
-        return passkey(rng, digits=recipe.digits or 5, distinct_digits=recipe.distinct_digits)
+        return episodes.passkey(rng, digits=recipe.digits or 5, distinct_digits=recipe.distinct_digits)
     if recipe.kind == "facts":
         task = recipe.tasks[int(rng.integers(len(recipe.tasks)))]
-        return facts(rng, task=task, count=recipe.count, questions=recipe.queries or None)
+        return episodes.facts(rng, task=task, count=recipe.count, questions=recipe.queries or None)
     # Names must differ within a document, which bounds the number of needles.
     hidden = recipe.count or 1
     asked = recipe.queries or hidden
-    count = min(count, NUM_NAMES // hidden)
-    episode = needles(rng, count=count * hidden, queries=count * asked, digits=recipe.digits or 4)
-    return interleave(rng, _with_their_questions(episode)) if recipe.episodes_per_block else episode
-
-
-def _with_their_questions(episode: Episode) -> list[Episode]:
-    """Each statement with the question that it answers, if that is asked."""
-    # A question ends with the beginning of the sentence that answers it.
-    return [
+    count = min(count, episodes.NUM_NAMES // hidden)
+    episode = episodes.needles(rng, count=count * hidden, queries=count * asked, digits=recipe.digits or 4)
+    if not recipe.episodes_per_block:
+        return episode
+    # Each statement goes with its question, which ends with the beginning of the sentence that answers it.
+    pairs: list[Episode] = [
         (statement, *(part for part in questions_of(episode) if statement.startswith(part.text.split("? ", 1)[1])))
         for statement in statements_of(episode)
     ]
+    return episodes.interleave(rng, pairs)
 
 
 def _choose_questions(recipe: ObjectiveRecipe, path: Path) -> dict[str, list[tuple[str, str]]]:
     """{context: its (question, answer) pairs} of the records that the rules leave."""
-    chosen: dict[str, list[tuple[str, str]]] = {}
+    chosen: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for line, record in read_objects(path):
         try:
             context, question, answers = record["context"], record["question"], record["answers"]
@@ -237,7 +220,7 @@ def _choose_questions(recipe: ObjectiveRecipe, path: Path) -> dict[str, list[tup
         answer = NOT_SAID if record.get("unanswerable") else (answers[0] if answers else "")
         if answer and context and len(answer) <= recipe.max_answer_characters:
             pair = (_one_line(question), _one_line(answer))
-            chosen.setdefault(without_surrogates(context).strip(), []).append(pair)
+            chosen[without_surrogates(context).strip()].append(pair)
     return chosen
 
 
@@ -335,7 +318,7 @@ def corpus_stream(corpus: TokenCorpus, objective: int, weight: float, seed: tupl
             # One epoch's order is kept. Lanes may differ by an epoch, and then it is drawn anew, the same.
             order.clear()
             order[epoch] = np.random.default_rng([*seed, epoch]).permutation(len(corpus))
-        return corpus.document(int(order[epoch][place])).tokens, None
+        return corpus.document(int(order[epoch][place])), None
 
     return DocumentStream(corpus.name, objective, weight, document)
 
@@ -362,12 +345,12 @@ def open_data(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_prog
 
     Raises RecipeError, TokenizerError or DocumentError for what is missing or does not fit.
     """
-    tokenizer, seed = recipe_tokenizer(recipe, cache, on_progress), recipe.data.seed
+    tokenizer, seed = packing.recipe_tokenizer(recipe, cache, on_progress), recipe.data.seed
     corpora, validation = [], []
     for corpus in recipe.corpora:
-        corpora.append(pack(corpus, tokenizer, cache, seed, on_progress=on_progress))
+        corpora.append(packing.pack(corpus, tokenizer, cache, seed, on_progress=on_progress))
         if corpus.validation_hash_below or corpus.validation_documents:
-            validation.append(pack(corpus, tokenizer, cache, seed, validation=True, on_progress=on_progress))
+            validation.append(packing.pack(corpus, tokenizer, cache, seed, validation=True, on_progress=on_progress))
     sources: list[DocumentStream] = []
     for index, objective in enumerate(recipe.all_objectives):
         names = objective.corpora or [item.name for item in recipe.corpora]
@@ -409,7 +392,7 @@ def _maker(
         # A count that leaves nothing to ask should fail now, not in the middle of a run.
         try:
             for task in objective.tasks:
-                facts(np.random.default_rng(0), task=task, count=objective.count)
+                episodes.facts(np.random.default_rng(0), task=task, count=objective.count)
         except ValueError as error:
             raise RecipeError(f"objective {objective.name!r}: {error}") from error
     return make_episodes(objective, tokenizer, open_filler, block_size)

@@ -243,15 +243,10 @@ def merge_lanes(parts: Sequence[SavedLanes]) -> SavedLanes:
 
     The others know its place, but have neither its state nor its memory.
     """
-    tensors: dict[str, Tensor] = {}
-    values = dict(parts[0][1])
-    for own, _ in parts:
-        tensors |= own
-    entries = zip(*(part["lanes"] for _, part in parts), strict=True)
-    values["lanes"] = [
-        next((entry for entry in lane if entry.keys() & {"state", "memory"}), lane[0]) for lane in entries
-    ]
-    return tensors, values
+    tensors = {name: tensor for own, _ in parts for name, tensor in own.items()}
+    entries = zip(*(values["lanes"] for _, values in parts), strict=True)
+    lanes = [next((entry for entry in lane if entry.keys() & {"state", "memory"}), lane[0]) for lane in entries]
+    return tensors, parts[0][1] | {"lanes": lanes}
 
 
 def _checkpoints(run_folder: Path) -> list[Path]:

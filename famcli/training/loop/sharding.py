@@ -29,16 +29,16 @@ from famcli.training.recipe.recipe import Recipe
 
 def check_shardable(recipe: Recipe, processes: Processes) -> None:
     """Raise RecipeError for recipes that do not work with a divided network."""
-    schedule = recipe.schedule
-    problems = [
-        (processes.size == 1, "divides a network over processes, and there is one; start it under torchrun"),
-        (schedule.muon_lr > 0, "needs schedule.muon_lr = 0: Muon needs whole matrices, and no process has one"),
-        (schedule.average_decay > 0, "needs schedule.average_decay = 0"),
-        (recipe.hardware.compile, "needs hardware.compile = false"),
-        (recipe.adapt is not None and recipe.adapt.objective == "distill", 'needs adapt.objective = "task"'),
-    ]
-    for failed, message in problems:
-        if failed:
+    schedule, adapt = recipe.schedule, recipe.adapt
+    problems = {
+        "divides a network over processes, and there is one; start it under torchrun": processes.size == 1,
+        "needs schedule.muon_lr = 0: Muon needs whole matrices, and no process has one": schedule.muon_lr > 0,
+        "needs schedule.average_decay = 0": schedule.average_decay > 0,
+        "needs hardware.compile = false": recipe.hardware.compile,
+        'needs adapt.objective = "task"': adapt is not None and adapt.objective == "distill",
+    }
+    for message, applies in problems.items():
+        if applies:
             raise RecipeError(f"{recipe.path}: hardware.shard {message}")
 
 

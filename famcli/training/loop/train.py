@@ -25,7 +25,7 @@ from famcli.evaluation.positions import token_num_bytes
 from famcli.nn import Network
 from famcli.training.adapt import open_base, teacher_of
 from famcli.training.data.corpus import ignore_progress
-from famcli.training.data.lanes import Lanes, StepPlan
+from famcli.training.data.lanes import Lanes
 from famcli.training.data.objectives import open_data
 from famcli.training.loop import networks
 from famcli.training.loop import run_folder as runs
@@ -33,7 +33,7 @@ from famcli.training.loop.networks import trained
 from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_factor
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
-from famcli.training.loop.step import Gradients, StepSums, objective_losses
+from famcli.training.loop.step import Gradients, objective_losses
 from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.recipe.recipe import Recipe
 from famcli.training.recipe.sections import differing_keys
@@ -41,7 +41,7 @@ from famcli.training.recipe.sections import differing_keys
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"
 # Raised when older training checkpoints can no longer be continued.
-CHECKPOINT_FORMAT = 3
+_FORMAT = 3
 
 
 def train(
@@ -87,47 +87,37 @@ class Trainer:
             self._data = open_data(recipe, self._cache, on_progress=self._emit)
         self.tokenizer = self._data.tokenizer
         self._build()
-        self._longest_tokens = recipe.schedule.longest_step * recipe.network.block_size
         self.step, self.tokens, self.skipped, self._elapsed, self._checked = 0, 0, 0, 0.0, 0
         self._resume()
 
     def _build(self) -> None:
         """Make network, optimisers and lanes as they are before the first step."""
         recipe, processes, schedule = self._recipe, self._processes, self._recipe.schedule
-        self.network = networks.start_network(recipe, self.tokenizer)
+        network = self.network = networks.start_network(recipe, self.tokenizer)
         # A run is only resumed with the base weights that it began with.
         self._base = None if recipe.adapt is None else weights_fingerprint(open_base(recipe.adapt)[2])
-        dtype = getattr(torch, recipe.hardware.dtype)
+        dtype, own = getattr(torch, recipe.hardware.dtype), processes.share(schedule.lanes)
         if recipe.hardware.shard:
             check_shardable(recipe, processes)
-            shard(self.network, dtype, processes)
+            shard(network, dtype, processes)
         else:
-            self.network.to(processes.device)
-        own = processes.share(schedule.lanes)
+            network.to(processes.device)
         self._gradients = (ShardedGradients if recipe.hardware.shard else Gradients)(
-            self.network,
+            network,
             dtype,
             processes,
             token_num_bytes(self.tokenizer),
             num_objectives=len(self._data.objectives),
             max_rows=-(-len(own) // schedule.accumulate),
-            teacher=teacher_of(recipe, self.network),
+            teacher=teacher_of(recipe, network),
         )
         self._compute = self._gradients.compute
         self._compute.checkpoint_gradients = recipe.hardware.checkpoint_gradients
         if recipe.hardware.compile:
             networks.compile_layers(self._compute)
-        self._optimizers = Optimizers(self.network, schedule)
-        self._average = WeightAverage(self.network, schedule.average_decay)
-        self.lanes = Lanes(
-            self._data.sources,
-            recipe.all_objectives,
-            schedule,
-            recipe.network.block_size,
-            self.tokenizer.bos_id,
-            recipe.data.seed,
-            own,
-        )
+        self._optimizers, self._average = Optimizers(network, schedule), WeightAverage(network, schedule.average_decay)
+        reading = (schedule, recipe.network.block_size, self.tokenizer.bos_id, recipe.data.seed, own)
+        self.lanes = Lanes(self._data.sources, recipe.all_objectives, *reading)
 
     def run(self, should_stop: Callable[[], bool]) -> runs.RunEnded:
         self._start()
@@ -144,10 +134,10 @@ class Trainer:
         return ended
 
     def _start(self) -> None:
-        recipe, processes = self._recipe, self._processes
-        schedule, network = recipe.schedule, self.network
+        recipe, processes, network = self._recipe, self._processes, self.network
+        longest = recipe.schedule.longest_step
         self._flops_per_token = networks.flops_per_token(
-            network.config, network.fam, schedule.longest_step, frozen=recipe.trains_updates
+            network.config, network.fam, longest, frozen=recipe.trains_updates
         )
         self._peak = sum(processes.gather(networks.machine_flops(processes.device, self._compute.dtype)))
         self._tell(
@@ -156,7 +146,7 @@ class Trainer:
                 num_parameters=sum(parameter.numel() for parameter in network.parameters()),
                 num_trained=sum(parameter.numel() for parameter in trained(network).values()),
                 corpus_tokens={corpus.name: corpus.num_tokens for corpus in self._data.corpora},
-                tokens_per_step=schedule.lanes * self._longest_tokens,
+                tokens_per_step=recipe.schedule.lanes * longest * recipe.network.block_size,
                 step=self.step,
                 seconds=self._elapsed,
                 num_processes=processes.size,
@@ -168,34 +158,25 @@ class Trainer:
 
     def _finish(self) -> Path:
         """Export the checkpoint; if the recipe names a held-out corpus, score it and write its figures beside it."""
-        recipe, folder = self._recipe, self._folder / EXPORT_NAME
+        recipe, folder, checks = self._recipe, self._folder / EXPORT_NAME, self._recipe.checks
         network = self._whole_network(self.network)
         if not self._processes.is_first:
             return folder
+        checked = checks.every_steps and choose_validation(self._data.validation, checks.documents, checks.tokens)
         with self._average.applied_to(network):
-            networks.export_checkpoint(folder, network, self.tokenizer, recipe, self._validated_tokens())
-            if recipe.checks.heldout is None:
+            networks.export_checkpoint(folder, network, self.tokenizer, recipe, checks.tokens if checked else None)
+            if checks.heldout is None:
                 return folder
             base = recipe.adapt.model if recipe.adapt is not None and recipe.trains_updates else None
             # The card's figures are those of the exported weights, read as users read them.
-            shipped = open_model(
-                base or folder,
-                device=self._processes.device.type,
-                dtype="bfloat16",
-                adapter=folder if base else None,
-            ).network
-            figures = heldout_figures(shipped, self.tokenizer, recipe.checks.heldout, self._cache, self._emit)
+            device, adapter = self._processes.device.type, folder if base else None
+            shipped = open_model(base or folder, device=device, dtype="bfloat16", adapter=adapter).network
+            figures = heldout_figures(shipped, self.tokenizer, checks.heldout, self._cache, self._emit)
             figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
             # Written again, because fam.json names the length that was just scored.
             networks.export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
         (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         return folder
-
-    def _validated_tokens(self) -> int | None:
-        """The length at which the checks measured bits per byte; None if they measured nothing."""
-        checks = self._recipe.checks
-        measured = checks.every_steps and choose_validation(self._data.validation, checks.documents, checks.tokens)
-        return checks.tokens if measured else None
 
     def _progress(self) -> float:
         """The used share of the budget: the larger of the shares of steps and of minutes."""
@@ -217,7 +198,14 @@ class Trainer:
         self._elapsed, stopped = gathered[0][1], any(stop for _, _, stop in gathered)
         # Both are the same in every process, so all of them skip or none does.
         if not (math.isfinite(norm) and sums.is_finite):
-            self._skip()
+            self.skipped += 1
+            self.lanes.abandon_documents()
+            self._tell(runs.StepSkipped(self.step, self.skipped))
+            if self.skipped > schedule.max_skipped:
+                raise RecipeError(
+                    f"{self._folder}: too many steps were not finite ({self.skipped}); the last checkpoint is kept, "
+                    "lower the rates"
+                )
             return stopped
         if self._elapsed - self._saved >= 60 * self._recipe.checks.save_minutes:
             # Saved here, because these weights have just given a finite loss.
@@ -231,39 +219,26 @@ class Trainer:
         self.tokens += plan.num_targets
         self._average.update(self.step)
         self.lanes.advance(plan, states, teacher_states)
-        self._tell(self._step_done(plan, sums, norm, rate, progress, time.monotonic() - began))
-        return stopped
-
-    def _step_done(
-        self, plan: StepPlan, sums: StepSums, norm: float, rate: float, progress: float, seconds: float
-    ) -> runs.StepDone:
-        speed = plan.num_targets / seconds
-        return runs.StepDone(
-            step=self.step,
-            loss=sums.weighted / max(plan.weight_sum, 1e-9),
-            bits_per_byte=sums.bits_per_byte,
-            tokens=self.tokens,
-            tokens_per_second=speed,
-            lr=rate,
-            grad_norm=norm,
-            memory_rms=sums.memory_rms,
-            seconds=self._elapsed,
-            progress=progress,
-            num_skipped=self.skipped,
-            num_blocks=plan.num_blocks,
-            peak_share=speed * self._flops_per_token / self._peak,
-            by_objective=objective_losses(self._data.objectives, sums.tally),
-        )
-
-    def _skip(self) -> None:
-        self.skipped += 1
-        self.lanes.abandon_documents()
-        self._tell(runs.StepSkipped(self.step, self.skipped))
-        if self.skipped > self._recipe.schedule.max_skipped:
-            raise RecipeError(
-                f"{self._folder}: too many steps were not finite ({self.skipped}); the last checkpoint is kept, "
-                "lower the rates"
+        speed = plan.num_targets / (time.monotonic() - began)
+        self._tell(
+            runs.StepDone(
+                step=self.step,
+                loss=sums.weighted / max(plan.weight_sum, 1e-9),
+                bits_per_byte=sums.bits_per_byte,
+                tokens=self.tokens,
+                tokens_per_second=speed,
+                lr=rate,
+                grad_norm=norm,
+                memory_rms=sums.memory_rms,
+                seconds=self._elapsed,
+                progress=progress,
+                num_skipped=self.skipped,
+                num_blocks=plan.num_blocks,
+                peak_share=speed * self._flops_per_token / self._peak,
+                by_objective=objective_losses(self._data.objectives, sums.tally),
             )
+        )
+        return stopped
 
     def _check(self) -> None:
         """Score the validation documents when it is time to, with the averaged weights if there are any."""
@@ -277,18 +252,15 @@ class Trainer:
         network = self._whole_network(self._compute)
         if not self._processes.is_first:
             return
-        validation, events = self._data.validation, list[runs.CheckDone | runs.PasskeyDone | None]()
+        validation = self._data.validation
         with self._average.applied_to(network):
             if documents:
-                events.append(check_documents(network, validation, self.tokenizer, checks, step))
+                self._tell(check_documents(network, validation, self.tokenizer, checks, step))
             if passkeys:
-                base = self._recipe.longest_distance or self._longest_tokens
-                lengths = [factor * base for factor in checks.passkey_distances]
+                longest = self._recipe.schedule.longest_step * self._recipe.network.block_size
+                lengths = [factor * (self._recipe.longest_distance or longest) for factor in checks.passkey_distances]
                 streams = checks.passkey_streams
-                events.append(check_passkeys(network, validation, self.tokenizer, lengths, streams, step))
-        for event in events:
-            if event is not None:
-                self._tell(event)
+                self._tell(check_passkeys(network, validation, self.tokenizer, lengths, streams, step))
 
     def _whole_network(self, network: Network) -> Network:
         """`network`; or, if it is divided over the processes, which must all call this, a copy on this one's CPU."""
@@ -314,7 +286,7 @@ class Trainer:
             return
         sections["lanes"] = lane_tensors
         values: dict[str, Any] = {
-            "format": CHECKPOINT_FORMAT,
+            "format": _FORMAT,
             "recipe": self._recipe.learning_keys(),
             "tokenizer": self.tokenizer.fingerprint,
             **({"base": self._base} if self._base else {}),
@@ -335,17 +307,17 @@ class Trainer:
                 self._log.unlink(missing_ok=True)
             return
         path, sections, values = saved
-        if values.get("format") != CHECKPOINT_FORMAT:
-            raise RecipeError(f"{path}: written by another version of famcli; use another run folder")
-        if other := differing_keys(values["recipe"], self._recipe.learning_keys()):
-            raise RecipeError(
-                f"{path}: the run began with another recipe; undo the change of {', '.join(other)}, "
-                "or use another run folder"
-            )
-        if values["tokenizer"] != self.tokenizer.fingerprint:
-            raise RecipeError(f"{path}: the run began with another tokenizer; use that, or another run folder")
-        if values.get("base") != self._base:
-            raise RecipeError(f"{path}: adapt.model has other weights now; go back to those the run began with")
+        changed = ", ".join(differing_keys(values.get("recipe"), self._recipe.learning_keys()))
+        tokenizer_changed = values.get("tokenizer") != self.tokenizer.fingerprint
+        problems = {
+            "written by another version of famcli; use another run folder": values.get("format") != _FORMAT,
+            f"the run began with another recipe; undo the change of {changed}, or use another run folder": changed,
+            "the run began with another tokenizer; use that, or another run folder": tokenizer_changed,
+            "adapt.model has other weights now; go back to those the run began with": values.get("base") != self._base,
+        }
+        for message, applies in problems.items():
+            if applies:
+                raise RecipeError(f"{path}: {message}")
         with torch.no_grad():
             for name, parameter in trained(self.network).items():
                 parameter.copy_(placed_like(sections["network"][name], parameter))
@@ -358,8 +330,8 @@ class Trainer:
         if self._processes.is_first:
             runs.truncate_log(self._log, values["log_bytes"])
 
-    def _tell(self, event: runs.TrainEvent) -> None:
-        if not self._processes.is_first:
+    def _tell(self, event: runs.TrainEvent | None) -> None:
+        if event is None or not self._processes.is_first:
             return
         # Opened for each line: a run that is killed loses none that was written.
         with self._log.open("a", encoding="utf-8") as file:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from famcli.evaluation.positions import (
     Subject,
@@ -24,7 +25,7 @@ from famcli.evaluation.positions import (
     token_num_bytes,
 )
 from famcli.evaluation.recall import passkey_trials, score_trials, trial_tokens
-from famcli.evaluation.texts import TokenCorpus, TokenDocument
+from famcli.evaluation.texts import TokenCorpus
 from famcli.nn import MemoryMode, Network
 from famcli.plain import to_json
 from famcli.tokens.tokenizer import Tokenizer
@@ -33,7 +34,7 @@ from famcli.training.loop.run_folder import CheckDone, PasskeyDone, ScoreProgres
 from famcli.training.recipe.sections import ChecksRecipe, CorpusRecipe
 
 
-def choose_validation(corpora: Sequence[TokenCorpus], count: int, num_tokens: int) -> dict[str, list[TokenDocument]]:
+def choose_validation(corpora: Sequence[TokenCorpus], count: int, num_tokens: int) -> dict[str, list[NDArray[Any]]]:
     """By corpus, its first `count` documents of at least `num_tokens`; corpora without any are left out."""
     chosen = {}
     for corpus in corpora:

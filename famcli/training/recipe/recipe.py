@@ -23,33 +23,14 @@ from famcli.checkpoint.locate import CACHE_VARIABLE, resolve
 from famcli.checkpoint.weights import refuse_adapter
 from famcli.errors import RecipeError
 from famcli.tokens.gguf_file import is_gguf
-from famcli.training.recipe.sections import (
-    LANGUAGE_MODELLING,
-    AdaptRecipe,
-    ChecksRecipe,
-    CorpusRecipe,
-    DataRecipe,
-    ExportRecipe,
-    HardwareRecipe,
-    NetworkRecipe,
-    ObjectiveRecipe,
-    ScheduleRecipe,
-    TokenizerRecipe,
-    apply_override,
-    key,
-    parse_table,
-)
+from famcli.training.recipe import sections
+from famcli.training.recipe.sections import LANGUAGE_MODELLING, ObjectiveRecipe, apply_override, key, parse_table
 
 SHAPE = (
     *("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size"),
     *("tie_embeddings", "norm_eps"),
 )
 """The keys of [network] that are the decoder's, in the names of `DecoderConfig`; a checkpoint to adapt decides them."""
-# Keys that a resumed run may change: its budget, and where files are.
-_FREE_KEYS = {
-    "schedule": ("steps", "max_minutes", "max_skipped", "accumulate"),
-    "data": ("folder", "cache"),
-}
 
 
 @dataclass(frozen=True)
@@ -57,17 +38,17 @@ class Recipe:
     """A whole run. `path` is the file it came from; paths inside are absolute after parsing."""
 
     name: str = key("name of the checkpoint")
-    network: NetworkRecipe = key("section")
-    tokenizer: TokenizerRecipe = key("section")
-    data: DataRecipe = key("section")
-    corpora: tuple[CorpusRecipe, ...] = key("sections [[corpora]]")
-    schedule: ScheduleRecipe = key("section")
+    network: sections.NetworkRecipe = key("section")
+    tokenizer: sections.TokenizerRecipe = key("section")
+    data: sections.DataRecipe = key("section")
+    corpora: tuple[sections.CorpusRecipe, ...] = key("sections [[corpora]]")
+    schedule: sections.ScheduleRecipe = key("section")
     objectives: tuple[ObjectiveRecipe, ...] = key("sections [[objectives]]; none: language modelling alone", ())
-    hardware: HardwareRecipe = key("section", HardwareRecipe())
-    checks: ChecksRecipe = key("section", ChecksRecipe())
-    export: ExportRecipe = key("section", ExportRecipe())
-    adapt: AdaptRecipe | None = key("section", None)
-    path: Path = key("set by the reader", Path(), internal=True)
+    hardware: sections.HardwareRecipe = key("section", sections.HardwareRecipe(), free=True)
+    checks: sections.ChecksRecipe = key("section", sections.ChecksRecipe(), free=True)
+    export: sections.ExportRecipe = key("section", sections.ExportRecipe(), free=True)
+    adapt: sections.AdaptRecipe | None = key("section", None)
+    path: Path = key("set by the reader", Path(), internal=True, free=True)
 
     @property
     def all_objectives(self) -> tuple[ObjectiveRecipe, ...]:
@@ -92,34 +73,14 @@ class Recipe:
         ]
         return max(lengths, default=0) * self.network.block_size
 
-    def to_json(self) -> dict[str, Any]:
-        """The recipe as plain values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
-        return plain
-
     def learning_keys(self) -> dict[str, Any]:
         """The keys that decide the numbers of a run, as plain values: a run is only resumed with the same ones.
 
-        The budget, the hardware, the checks, the export and the places of files may change.
+        What is marked as free may change: the budget, the hardware, the checks, the export and the places of files.
         """
-        plain = _without_defaults(self)
-        for section in ("hardware", "checks", "export", "path"):
-            plain.pop(section, None)
+        keys: dict[str, Any] = json.loads(json.dumps(_learning_keys(self), default=str))
         # A run knows its tokenizer by the fingerprint of its contents.
-        plain["tokenizer"] = {}
-        for section, names in _FREE_KEYS.items():
-            for name in names:
-                plain[section].pop(name, None)
-        for source in plain["corpora"] + plain.get("objectives", []):
-            if "path" in source:
-                # Only the name: the data may be moved to another folder or machine.
-                source["path"] = Path(source["path"]).name
-            source.pop("license", None)
-        for section, name in (("schedule", "init"), ("adapt", "model")):
-            if name in plain.get(section, {}):
-                plain[section][name] = Path(plain[section][name]).name
-        keys: dict[str, Any] = json.loads(json.dumps(plain, default=str))
-        return keys
+        return keys | {"tokenizer": {}}
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -150,8 +111,8 @@ def make_recipe(table: dict[str, Any], path: Path, overrides: Sequence[str] = ()
         problem = objective.problem({corpus.name: corpus.weight for corpus in recipe.corpora})
         if problem:
             raise RecipeError(f"{path}: objectives[{number}]{problem}")
-    for failed, message in _problems(recipe):
-        if failed:
+    for message, applies in _problems(recipe).items():
+        if applies:
             raise RecipeError(f"{recipe.path}: {message}")
     return recipe
 
@@ -169,21 +130,19 @@ def base_folder(model: str, cache: str | None = None) -> Path:
     return folder
 
 
-def _without_defaults(value: Any) -> Any:
-    """Plain values of a dataclass without the keys at their defaults.
-
-    So a run can still be resumed after recipes have learned new keys.
-    """
+def _learning_keys(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_without_defaults(item) for item in value]
+        return [_learning_keys(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    pairs = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
-    return {
-        item.name: _without_defaults(given)
-        for item, given in pairs
-        if given != item.default or item.metadata.get("required")
-    }
+    keys = {}
+    for item in dataclasses.fields(value):
+        given, marks = getattr(value, item.name), item.metadata
+        # Without defaults, so that a run can still be resumed after recipes have learned new keys.
+        if not marks.get("free") and (given != item.default or marks.get("required")):
+            # Of a path only the name: the data may be moved to another folder or machine.
+            keys[item.name] = Path(given).name if marks.get("by_name") else _learning_keys(given)
+    return keys
 
 
 def _with_base(table: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -235,38 +194,25 @@ def _resolve(recipe: Recipe) -> Recipe:
     )
 
 
-def _problems(recipe: Recipe) -> list[tuple[bool, str]]:
-    """(True if it applies, message) of what can be wrong between keys."""
-    network, schedule, tokenizer = recipe.network, recipe.schedule, recipe.tokenizer
+def _problems(recipe: Recipe) -> dict[str, bool]:
+    """What can be wrong between keys, and whether it is."""
+    network, schedule, tokenizer, adapted = recipe.network, recipe.schedule, recipe.tokenizer, recipe.adapt is not None
+    fixed, least, most = schedule.blocks_per_step, schedule.min_blocks, schedule.max_blocks
     names = [corpus.name for corpus in recipe.corpora]
     titles = [objective.name for objective in recipe.objectives]
-    drawn = schedule.max_blocks is not None
-    return [
-        (network.num_heads % network.num_key_value_heads != 0, "network.num_key_value_heads must divide num_heads"),
-        (network.head_dim % 2 != 0, "network.head_dim must be even"),
-        (tokenizer.path is None and tokenizer.vocab_size is None, "tokenizer needs path or vocab_size; add one"),
-        (schedule.steps is None and schedule.max_minutes is None, "schedule needs steps or max_minutes; add one"),
-        (
-            (schedule.blocks_per_step is None) != drawn,
-            "schedule needs either blocks_per_step or max_blocks; give one of them",
-        ),
-        (
-            schedule.max_blocks is not None and schedule.max_blocks < schedule.min_blocks,
-            "schedule.max_blocks must be at least min_blocks",
-        ),
-        (not names or sum(corpus.weight for corpus in recipe.corpora) <= 0, "corpora need a positive weight; add one"),
-        (
-            recipe.adapt is not None and schedule.init is not None,
-            "schedule.init and adapt.model exclude each other; leave one out",
-        ),
-        (
-            recipe.adapt is not None and recipe.export != ExportRecipe(),
-            "export has no effect with [adapt], whose result has its own types; leave it out",
-        ),
-        (len(set(names)) != len(names), "corpora need different names; rename one"),
-        (len(set(titles)) != len(titles), "objectives need different names; give them a `name`"),
-        (
-            bool(titles) and sum(objective.weight for objective in recipe.objectives) <= 0,
-            "objectives need a positive weight; add one",
-        ),
-    ]
+    return {
+        "network.num_key_value_heads must divide num_heads": network.num_heads % network.num_key_value_heads != 0,
+        "network.head_dim must be even": network.head_dim % 2 != 0,
+        "tokenizer needs path or vocab_size; add one": tokenizer.path is None and tokenizer.vocab_size is None,
+        "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,
+        "schedule needs either blocks_per_step or max_blocks; give one of them": (fixed is None) == (most is None),
+        "schedule.max_blocks must be at least min_blocks": most is not None and most < least,
+        "corpora need a positive weight; add one": sum(corpus.weight for corpus in recipe.corpora) <= 0,
+        "schedule.init and adapt.model exclude each other; leave one out": adapted and schedule.init is not None,
+        "export has no effect with [adapt], whose result has its own types; leave it out": adapted
+        and recipe.export != sections.ExportRecipe(),
+        "corpora need different names; rename one": len(set(names)) != len(names),
+        "objectives need different names; give them a `name`": len(set(titles)) != len(titles),
+        "objectives need a positive weight; add one": bool(titles)
+        and sum(objective.weight for objective in recipe.objectives) <= 0,
+    }

@@ -25,7 +25,10 @@ from famcli.synthetic.episodes import TASKS
 
 
 def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    """A documented key. `low` and `high` bound numbers (inclusive); `choices` lists the allowed strings."""
+    """A documented key. `low` and `high` bound numbers (inclusive); `choices` lists the allowed strings.
+
+    free: a resumed run may change it. by_name: a resumed run may change the folder of this path.
+    """
     metadata = {"doc": doc, "low": low, "high": high, **more}
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
@@ -201,9 +204,9 @@ class CorpusRecipe:
     """One source of documents: a .jsonl or .jsonl.zst file (one object with `id` and `text` a line) or a folder."""
 
     name: str = key("short name, used in logs and overrides: corpora.NAME.weight=2")
-    path: Path = key("file, or folder of .txt files; relative to data.folder")
+    path: Path = key("file, or folder of .txt files; relative to data.folder", by_name=True)
     weight: float = key("share of the training tokens, relative to the other corpora", low=0.0)
-    license: str = key("licence of the texts, for the model card", "")
+    license: str = key("licence of the texts, for the model card", "", free=True)
     where: dict[str, str] | None = key(
         "keep only records whose fields have these values, e.g. { split = 'train' }", None
     )
@@ -221,8 +224,8 @@ class CorpusRecipe:
 class DataRecipe:
     """Where the corpora are, and where their tokens are cached."""
 
-    folder: Path = key("folder that corpus paths are relative to; itself relative to the recipe")
-    cache: Path | None = key("folder for tokenized corpora (default: `tokens` beside the run folder)", None)
+    folder: Path = key("folder that corpus paths are relative to; itself relative to the recipe", free=True)
+    cache: Path | None = key("folder for tokenized corpora (default: `tokens` beside the run folder)", None, free=True)
     seed: int = key("draws documents for max_characters and shuffles their order", 0, low=0)
 
 
@@ -254,10 +257,15 @@ class ScheduleRecipe:
         0.0,
     )
     accumulate: int = key(
-        "read the lanes of a step in this many parts, one after the other: less memory, same gradient", 1, low=1
+        "read the lanes of a step in this many parts, one after the other: less memory, same gradient",
+        1,
+        low=1,
+        free=True,
     )
-    steps: int | None = key("optimiser steps in the run", None, low=1)
-    max_minutes: float | None = key("minutes of training in the run, counted over all resumes", None, low=1e-6)
+    steps: int | None = key("optimiser steps in the run", None, low=1, free=True)
+    max_minutes: float | None = key(
+        "minutes of training in the run, counted over all resumes", None, low=1e-6, free=True
+    )
     muon_lr: float = key(
         "peak learning rate of Muon, for the matrices of the layers; 0 gives them to AdamW", 0.003, low=0.0
     )
@@ -272,9 +280,11 @@ class ScheduleRecipe:
     warmup_steps: int = key("steps of linear warm-up", 50, low=0)
     decay_share: float = share("share of the run, at its end, over which the rates fall linearly to 0", 0.8)
     average_decay: float = share("decay per step of the weight average, which is what is exported; 0: no average", 0.0)
-    init: str | None = key("checkpoint (folder or name) whose weights the run starts from", None)
+    init: str | None = key("checkpoint (folder or name) whose weights the run starts from", None, by_name=True)
     seed: int = key("draws the initial weights", 0, low=0)
-    max_skipped: int = key("steps with a loss or gradient that is not finite, after which the run stops", 20, low=0)
+    max_skipped: int = key(
+        "steps with a loss or gradient that is not finite, after which the run stops", 20, low=0, free=True
+    )
 
     @property
     def longest_step(self) -> int:
@@ -362,8 +372,10 @@ class ObjectiveRecipe:
     queries: int = key("needles, facts, questions: the most questions in an episode; 0: all there are", 1, low=0)
     tasks: tuple[str, ...] = key("facts: the tasks to draw from", ("qa1",), choices=TASKS)
     segment_tokens: int = key("repeat: tokens that are repeated", 64, low=1)
-    path: Path | None = key("questions: .jsonl(.zst) with context, question, answers; relative to data.folder", None)
-    license: str = key("questions: licence of the file, for the model card", "")
+    path: Path | None = key(
+        "questions: .jsonl(.zst) with context, question, answers; relative to data.folder", None, by_name=True
+    )
+    license: str = key("questions: licence of the file, for the model card", "", free=True)
     where: dict[str, str] | None = key("questions: keep only records whose fields have these values", None)
     exclude_ids: tuple[str, ...] = key("questions: records never used, by id", ())
     hash_field: str = key("questions: the field whose sha256 decides what is held out", "id")
@@ -395,7 +407,9 @@ class ObjectiveRecipe:
 class AdaptRecipe:
     """How a pretrained checkpoint learns to read with a memory."""
 
-    model: str = key("checkpoint (folder or name) to adapt; it decides the shape in [network], and the tokenizer")
+    model: str = key(
+        "checkpoint (folder or name) to adapt; it decides the shape in [network], and the tokenizer", by_name=True
+    )
     method: str = key(
         "lora: train low-rank updates and the memory prompt; full: train every weight", "lora",
         choices=("lora", "full"),

@@ -110,7 +110,7 @@ def test_each_document_is_read_whole_and_in_order(bos: int | None) -> None:
     with torch.no_grad():
         documents = run(make_lanes(bos=bos), network(), steps=30)
     corpus = packed()
-    known = [corpus.document(index).tokens.tolist() for index in range(len(corpus))]
+    known = [corpus.document(index).tolist() for index in range(len(corpus))]
     shift = 0 if bos is not None else 1
     for places in documents.values():
         targets = [target for _, target, _ in places]
