@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
@@ -301,12 +301,8 @@ def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
     """
     # Annotations are strings under `from __future__ import annotations`; typer needs the options that they name.
     hints = get_type_hints(function, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if is_dataclass(hints[name]):
-            parameters += _parameters_of(hints[name])
-        else:
-            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+    given = inspect.signature(function).parameters
+    parameters = [flat for name, each in given.items() for flat in _flat(name, hints[name], each.default, None)]
 
     @wraps(function)
     def expanded(**values: Any) -> None:
@@ -320,25 +316,20 @@ def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
     return expanded
 
 
+def _flat(name: str, hint: Any, default: Any, panel: str | None) -> list[inspect.Parameter]:
+    """The parameter `name`; if it is a group, a parameter for each of its options. panel: the heading for both."""
+    if is_dataclass(hint):
+        inner = get_type_hints(hint, include_extras=True)
+        heading = getattr(hint, "PANEL", None)
+        return [flat for each in fields(hint) for flat in _flat(each.name, inner[each.name], each.default, heading)]
+    # Options that commands share have a heading of their own.
+    hint.__metadata__[0].rich_help_panel = hint.__metadata__[0].rich_help_panel or panel
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+
+
 def _filled(group: Any, values: dict[str, Any]) -> Any:
     hints = get_type_hints(group, include_extras=True)
     names = [field.name for field in fields(group)]
     return group(
         **{name: _filled(hints[name], values) if is_dataclass(hints[name]) else values.pop(name) for name in names}
     )
-
-
-def _parameters_of(group: Any) -> list[inspect.Parameter]:
-    hints, found = get_type_hints(group, include_extras=True), list[inspect.Parameter]()
-    for field in fields(group):
-        hint = hints[field.name]
-        if is_dataclass(hint):
-            found += _parameters_of(hint)
-            continue
-        assert field.default is not MISSING, f"{group.__name__}.{field.name} needs a default"
-        # Options that commands share have a heading of their own.
-        hint.__metadata__[0].rich_help_panel = hint.__metadata__[0].rich_help_panel or group.PANEL
-        found.append(
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hint)
-        )
-    return found

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.nn import Network, State
-from famcli.reading.engine import call_lengths
 from famcli.training.data.lanes import LaneGroup, StepPlan, stack_starts
 from famcli.training.loop.networks import copy_of, trained
 from famcli.training.loop.processes import Processes
@@ -77,8 +75,8 @@ def language_model_gradient(
     always: go back through head and decoder even if no target is used. slices: entered around the slices of the head.
     """
     used = weights.flatten().nonzero()[:, 0]
-    nats, right = torch.zeros(weights.numel()), torch.zeros(weights.numel(), dtype=torch.bool)
-    losses = nats
+    nats, losses = torch.zeros(2, weights.numel())
+    right = torch.zeros(weights.numel(), dtype=torch.bool)
     if always and not len(used):
         # One row without weight, so that every parameter of the head has a gradient.
         used = torch.zeros(1, dtype=torch.int64)
@@ -88,9 +86,8 @@ def language_model_gradient(
             for part in (targets.flatten()[used].clamp_min(0), scale * weights.flatten()[used], used)
         )
         asked = torch.zeros(len(used), dtype=torch.bool) if answers is None else answers.flatten()[used]
-        flat = hidden.detach().flatten(0, 1)
+        flat, found = hidden.detach().flatten(0, 1), []
         gradient = torch.zeros_like(flat)
-        found = []
         with slices or nullcontext():
             for first in range(0, len(used), _ROWS):
                 part = slice(first, first + _ROWS)
@@ -102,8 +99,7 @@ def language_model_gradient(
                 gradient[places[part]] = rows.grad
         hidden.backward(gradient.view_as(hidden))  # type: ignore[no-untyped-call]
         # Moved to the CPU after the backward pass, so that a GPU is never waited for before it.
-        nats[used], right[used], of_rows = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-        losses = torch.zeros_like(nats).index_copy_(0, used, of_rows)
+        nats[used], right[used], losses[used] = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
     weighted = float((losses.double() * weights.flatten()).sum())
     return weighted, nats.view_as(weights), right.view_as(weights)
 
@@ -147,8 +143,9 @@ def tally_group(
         counted, asked = group.weights[row].numpy() > 0, group.answers[row].numpy()
         nats, right = all_nats[row].numpy().astype(np.float64), all_right[row].numpy()
         text, answer = counted & ~asked, counted & asked
-        begins = np.flatnonzero(answer & ~np.concatenate(([False], answer[:-1])))
-        ends = np.flatnonzero(answer & ~np.concatenate((answer[1:], [False]))) + 1
+        # Where runs of answer tokens begin, and where they end.
+        edges = np.diff(answer.astype(np.int8), prepend=0, append=0)
+        begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
         tally[objective] += (
             nats[text].sum(),
             text.sum(),
@@ -163,24 +160,23 @@ def tally_group(
 
 def objective_losses(names: Sequence[str], tally: NDArray[np.float64]) -> ObjectiveLosses:
     """The losses in a tally, by the objectives' names; objectives of which nothing was read are left out."""
+
+    def ratio(total: float, count: float) -> float | None:
+        return total / count if count else None
+
     losses: ObjectiveLosses = {}
     for name, row in zip(names, tally.tolist(), strict=True):
         text_nats, text_tokens, text_bytes, answer_nats, answer_tokens, answers, answers_right = row
-        if not text_tokens + answer_tokens:
-            continue
-        losses[name] = {
-            "text_loss": _ratio(text_nats, text_tokens),
-            "bits_per_byte": _ratio(text_nats / math.log(2), text_bytes),
-            "answer_loss": _ratio(answer_nats, answer_tokens),
-            "answers_right": _ratio(answers_right, answers),
-            "num_text_tokens": int(text_tokens),
-            "num_answers": int(answers),
-        }
+        if text_tokens + answer_tokens:
+            losses[name] = {
+                "text_loss": ratio(text_nats, text_tokens),
+                "bits_per_byte": ratio(text_nats / math.log(2), text_bytes),
+                "answer_loss": ratio(answer_nats, answer_tokens),
+                "answers_right": ratio(answers_right, answers),
+                "num_text_tokens": int(text_tokens),
+                "num_answers": int(answers),
+            }
     return losses
-
-
-def _ratio(total: float, count: float) -> float | None:
-    return total / count if count else None
 
 
 # Tokens that a teacher reads at once, over all lanes of a group: its memory must not grow with the length of a step.
@@ -204,8 +200,7 @@ class StepSums:
     num_lanes: int
 
     def __add__(self, other: StepSums) -> StepSums:
-        pairs = ((getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
-        return StepSums(*(a + b for a, b in pairs))
+        return StepSums(*(getattr(self, item.name) + getattr(other, item.name) for item in fields(self)))
 
     @property
     def is_finite(self) -> bool:
@@ -275,9 +270,16 @@ class Gradients:
                 if self._teacher is not None:
                     taught, after = teach(self._teacher, part)
                     teacher_states.update(zip(part.lanes, after.split(), strict=True))
-                weighting = (part.targets, part.weights, scale, part.answers, taught)
                 loss = language_model_gradient(
-                    self.compute, hidden, *weighting, always=self.always, slices=self._slices()
+                    self.compute,
+                    hidden,
+                    part.targets,
+                    part.weights,
+                    scale,
+                    part.answers,
+                    taught,
+                    always=self.always,
+                    slices=self._slices(),
                 )
                 self._collect()
                 weighted += loss[0]
@@ -339,10 +341,9 @@ def teach(teacher: Network, group: LaneGroup) -> tuple[LogProbs, State]:
     1503.02531 for the divergence as a loss). It carries a state of its own from step to step.
     """
     state = group.teacher if group.teacher is not None else teacher.start(len(group.lanes))
-    tokens, size = group.inputs.to(teacher.device), teacher.fam.block_size
-    blocks_per_call = max(1, _TEACHER_TOKENS // (size * len(tokens)))
-    rows = []
-    for part in torch.split(tokens, list(call_lengths(tokens.shape[1], 0, size, blocks_per_call)), dim=1):
+    tokens, size, rows = group.inputs.to(teacher.device), teacher.fam.block_size, []
+    # In calls of whole blocks.
+    for part in torch.split(tokens, max(1, _TEACHER_TOKENS // (size * len(tokens))) * size, dim=1):
         hidden, state = teacher.read(part, state)
         rows.append(hidden)
     return teacher_log_probs(teacher, torch.cat(rows, dim=1)), state
@@ -353,12 +354,8 @@ def parts_of(group: LaneGroup, max_rows: int) -> Iterator[LaneGroup]:
     rows = len(group.lanes)
     count = -(-rows // max_rows)
     for number in range(count):
-        first, last = number * rows // count, (number + 1) * rows // count
-        changes = {item.name: _rows(getattr(group, item.name), first, last) for item in fields(group)}
-        yield group if count == 1 else replace(group, **changes)
-
-
-def _rows(value: Any, first: int, last: int) -> Any:
-    if isinstance(value, State):
-        return State.stack(value.split()[first:last])
-    return value[first:last] if isinstance(value, Tensor | tuple) else value
+        part = slice(number * rows // count, (number + 1) * rows // count)
+        # A group without a teacher has None there; all else has a row for each lane.
+        states = None if group.teacher is None else State.stack(group.teacher.split()[part])
+        others = {each.name: getattr(group, each.name)[part] for each in fields(group) if each.name != "teacher"}
+        yield replace(group, **others, teacher=states)
