@@ -83,29 +83,23 @@ def layout(
     statements = [_ids(" " + statement, tokenizer) for statement in statements_of(episode)]
     num_filler = _num_filler(statements, num_tokens)
     if depths is None:
-        places = np.sort(rng.integers(0, num_filler + 1, len(statements)))
+        places = sorted(rng.integers(0, num_filler + 1, len(statements)).tolist())
     else:
-        places = np.array([round(depth * num_filler) for depth in depths])
-        order = np.argsort(places, kind="stable")
-        places, statements = places[order], [statements[i] for i in order]
-    inserts = [(int(place), ids, 0) for place, ids in zip(places, statements, strict=True)]
+        places = [round(depth * num_filler) for depth in depths]
+    inserts = [(place, ids, 0) for place, ids in zip(places, statements, strict=True)]
+    # The sort is stable: statements at one place keep their order.
+    inserts.sort(key=lambda insert: insert[0])
     return (ids for ids, _ in _lay(inserts, tokenizer, filler, num_filler))
 
 
 def embed(
-    episode: Episode,
-    tokenizer: Tokenizer,
-    filler: Filler,
-    num_tokens: int,
-    rng: np.random.Generator,
-    *,
-    question_at_end: bool = True,
+    episode: Episode, tokenizer: Tokenizer, filler: Filler, num_tokens: int, rng: np.random.Generator
 ) -> tuple[Ids, NDArray[np.bool_]]:
     """A whole training document: ids [num_tokens] int32, and a mask [num_tokens] of the tokens that are answers.
 
     Each question is followed by its answer and a full stop, both in the mask. Places are uniform, in the order of the
-    episode. With `question_at_end`, questions after the last statement stand at the very end, so that the last token is
-    the full stop of an answer. No BOS. Raises ValueError if the episode is longer than `num_tokens`.
+    episode, but questions after the last statement stand at the very end. No BOS. Raises ValueError if the episode is
+    longer than `num_tokens`.
     """
     stop = _ids(".", tokenizer)
     pieces, answer_lengths = [], []
@@ -119,11 +113,9 @@ def embed(
             answer_lengths.append(0)
     num_filler = _num_filler(pieces, num_tokens)
     places = np.sort(rng.integers(0, num_filler + 1, len(pieces)))
-    if question_at_end:
-        last_statement = max((i for i, part in enumerate(episode) if isinstance(part, str)), default=-1)
-        # Only those at the end are moved; a question between statements keeps its place.
-        places[last_statement + 1 :] = num_filler
-    inserts = list(zip(map(int, places), pieces, answer_lengths, strict=True))
+    last_statement = max((i for i, part in enumerate(episode) if isinstance(part, str)), default=-1)
+    places[last_statement + 1 :] = num_filler
+    inserts = list(zip(places.tolist(), pieces, answer_lengths, strict=True))
     laid = list(_lay(inserts, tokenizer, filler, num_filler))
     mask, end = np.zeros(num_tokens, dtype=np.bool_), 0
     for ids, num_answer in laid:
@@ -148,7 +140,8 @@ def _lay(
     ahead = filler.take(_LOOK_AHEAD)
     ahead = ahead[1 + _next_break(tokenizer, int(ahead[0]), ahead[1:]) :]
     done, before = 0, -1
-    for place, ids, num_answer in inserts:
+    # The last insert is nothing, after all of the filler.
+    for place, ids, num_answer in (*inserts, (num_filler, ahead[:0], 0)):
         while done < place:
             count = min(place - done, PIECE)
             piece, ahead = _take(filler, ahead, count)
@@ -162,11 +155,6 @@ def _lay(
                 done, before = done + skip, int(seen[skip - 1])
                 yield seen[:skip], 0
         yield ids, num_answer
-    while done < num_filler:
-        count = min(num_filler - done, PIECE)
-        piece, ahead = _take(filler, ahead, count)
-        done += count
-        yield piece, 0
 
 
 def _take(filler: Filler, ahead: Ids, count: int) -> tuple[Ids, Ids]:

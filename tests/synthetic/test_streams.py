@@ -124,8 +124,9 @@ def test_a_training_document_marks_its_answers_and_ends_with_one() -> None:
 def test_questions_can_stand_anywhere_after_what_they_are_about() -> None:
     ends = []
     for seed in range(30):
-        episode = passkey(np.random.default_rng(seed))
-        ids, mask = embed(episode, TOKENIZER, filler(seed), 1000, np.random.default_rng(seed), question_at_end=False)
+        # Only questions after the last statement stand at the end.
+        episode = (*passkey(np.random.default_rng(seed)), "Nothing more was said.")
+        ids, mask = embed(episode, TOKENIZER, filler(seed), 1000, np.random.default_rng(seed))
         text = TOKENIZER.decode(ids.tolist())
         assert text.index(statements_of(episode)[0]) < text.index(episode[1].text)
         ends.append(int(np.flatnonzero(mask)[-1]))
