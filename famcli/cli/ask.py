@@ -159,7 +159,7 @@ def _listed(path: Path | None) -> list[str]:
         return []
     from famcli.documents.opening import open_source
 
-    with open_source(path) as document:
+    with open_source(path, as_is=True) as document:
         text = "".join(piece.text for piece in document.pieces())
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:

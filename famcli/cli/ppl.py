@@ -69,7 +69,7 @@ def ppl(
                     work.output.line(_describe_unit(event, named=len(names) > 1))
 
         task = Perplexity(model, config)
-        work.follow(task.events(open_documents(names, encoding)), show_event)
+        work.follow(task.events(open_documents(names, encoding, as_is=True)), show_event)
         result = task.result()
         work.show(result, lambda: _show(work, result))
         work.finish(result.counts.num_tokens)

@@ -1,6 +1,6 @@
 """Sources: documents of any kind as text with places, in constant memory; and the one way that files are written."""
 
-from famcli.documents.opening import hash_prefix, open_source
-from famcli.documents.source import Piece, Place, Source
+from famcli.documents.opening import hash_prefix, open_source, text_digest
+from famcli.documents.source import Location, Piece, Place, Source
 
-__all__ = ["Piece", "Place", "Source", "hash_prefix", "open_source"]
+__all__ = ["Location", "Piece", "Place", "Source", "hash_prefix", "open_source", "text_digest"]

@@ -5,21 +5,49 @@ name parts of the text everywhere in famcli. `open_source` opens a source.
 
 What an offset counts is the source's own affair. Text in any encoding counts the bytes of its file: every span is then
 one of the original, with nothing to map back, also in a pipe, which cannot be read twice. A source that makes its text
-out of something else counts the bytes of that text in UTF-8, and maps them back in `place`.
+out of something else counts the bytes of that text in UTF-8; `Piece.locations` say where it is in the original.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 Offsets = npt.NDArray[np.int64]
+LocationKind = Literal["line", "page", "time", "row", "path", "message", "section", "paragraph"]
+PLAIN_TEXT = "text"
+"""The format of a source whose offsets are the bytes of its file."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where text of a converted document is found in the original.
+
+    kind, value: the place in the format's own terms: page "3", time "0:01:12", row "5", path ".messages[2]", a message
+    by its number, a section by its title. detail: more to know it by (a message's sender, date and subject). line: of
+    the original, from 1; None where it has no lines. span: bytes of the original, unpacked if it was compressed, that
+    the text was made from; None where there are none that could be read.
+    """
+
+    kind: LocationKind
+    value: str
+    detail: str = ""
+    line: int | None = None
+    span: tuple[int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """As a person would say it: `page 3`, `0:01:12`, `row 5`, `message 2 (Ann, 2025-03-03, "Re: the pier")`."""
+        if self.kind == "line":
+            return f"line {self.line:,}" if self.line is not None else f"line {self.value}"
+        name = self.value if self.kind in ("time", "path") else f"{self.kind} {self.value}"
+        return f"{name} ({self.detail})" if self.detail else name
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,7 @@ class Piece:
     widths: Offsets | None = None
     tentative: bool = False
     raw: bytes = b""
+    locations: tuple[tuple[int, Location], ...] = ()
 
     def char_offsets(self) -> Offsets:
         """The offset of every character, and of the end: int64 [len(text) + 1]."""
@@ -57,7 +86,8 @@ class Piece:
         offsets = self.char_offsets()
         count = max(0, int(np.searchsorted(offsets, end, side="right")) - 1)
         raw = self.raw[: int(offsets[count]) - self.start]
-        return Piece(self.text[:count], self.start, int(offsets[count]), np.diff(offsets[: count + 1]), raw=raw)
+        widths, locations = np.diff(offsets[: count + 1]), tuple(one for one in self.locations if one[0] < end)
+        return Piece(self.text[:count], self.start, int(offsets[count]), widths, raw=raw, locations=locations)
 
 
 class Place(NamedTuple):
@@ -75,7 +105,9 @@ class Source(ABC):
     offset reading began at. encoding: how its bytes become text (a Python codec), to open it the same way again.
     is_guessed: the bytes suggest this encoding and do not prove it. num_replaced: invalid sequences so far, each read
     as U+FFFD. bytes_read: bytes of the original taken in since `start`. wait_for_more: asked at the end of the input;
-    True to try once more (a file that grows is followed by what waits here).
+    True to try once more (a file that grows is followed by what waits here). format: `PLAIN_TEXT`, or what the text was
+    made from ("html", "pdf"), to open it the same way again. notes: what was left out of a converted document, and
+    why, as far as it was read.
     """
 
     name: str
@@ -87,6 +119,18 @@ class Source(ABC):
     num_replaced: int
     bytes_read: int
     wait_for_more: Callable[[], bool]
+    format: str = PLAIN_TEXT
+    notes: Sequence[str] = ()
+
+    @property
+    def is_converted(self) -> bool:
+        """True if its offsets count the bytes of a text made out of the original, and not those of the original."""
+        return self.format != PLAIN_TEXT
+
+    @property
+    @abstractmethod
+    def end(self) -> int:
+        """The offset that `pieces` has reached."""
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
@@ -105,7 +149,7 @@ class Source(ABC):
 
     @abstractmethod
     def digest(self) -> str:
-        """Hexadecimal sha256 of the original from `start` to the end of the last piece."""
+        """Hexadecimal sha256 of the bytes that the offsets count, from `start` to the end of the last piece."""
 
     @abstractmethod
     def close(self) -> None:

@@ -70,6 +70,11 @@ class TextSource(Source):
         if size is not None:
             self._go_to(start)
 
+    @property
+    def end(self) -> int:
+        """See `Source`."""
+        return self.start + self.bytes_read
+
     def close(self) -> None:
         """Close the file; standard input stays open."""
         if self.path is not None:

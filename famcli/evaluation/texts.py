@@ -134,7 +134,7 @@ def _encode_record(text: str, tokenizer: Tokenizer) -> Iterator[Ids]:
 
 def _encode_file(path: Path, tokenizer: Tokenizer) -> Iterator[Ids]:
     encoder = StreamEncoder(tokenizer)
-    with open_source(path) as document:
+    with open_source(path, as_is=True) as document:
         for piece in document.pieces():
             yield encoder.feed(piece).ids
     yield encoder.flush().ids

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from famcli.documents.opening import hash_prefix, open_source, shown_path
-from famcli.documents.source import Source
+from famcli.documents.opening import open_source, shown_path, text_digest
+from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.cursor import Cursor
 
@@ -32,6 +32,11 @@ def open_append(
     """
     last = cursor.sources[-1]
     if os.fspath(file) == "-":
+        if last.format != PLAIN_TEXT:
+            raise MemoryFileError(
+                f"{last.name} was read as {last.format}, which text from a pipe cannot continue: give the grown file "
+                "as a whole, or put the new text into a file of its own"
+            )
         stream = _Chained(cursor.tail[cursor.next_byte - cursor.tail_start :], stdin or sys.stdin.buffer)
         return open_source("-", encoding=last.encoding, start=cursor.next_byte, stdin=cast(BinaryIO, stream)), True
     path = str(Path(file).resolve())
@@ -48,7 +53,7 @@ def open_append(
         _refuse_moved(cursor, file)
         return open_source(file, encoding=encoding), False
     _check_old_part(cursor, file)
-    return open_source(file, encoding=last.encoding, start=cursor.next_byte), True
+    return open_source(file, encoding=last.encoding, start=cursor.next_byte, format=last.format), True
 
 
 def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:
@@ -60,7 +65,7 @@ def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:
         if source.path is None or source.sha256 is None or not source.num_bytes or Path(source.path).exists():
             continue
         with suppress(DocumentError):  # it is shorter
-            if hash_prefix(file, source.num_bytes) == source.sha256:
+            if text_digest(file, source.num_bytes, source.format) == source.sha256:
                 raise MemoryFileError(
                     f"{file} begins with what was read as {source.path}, which is not there any more: move it back "
                     f"there, or {_AGAIN}",
@@ -75,7 +80,7 @@ def _check_old_part(cursor: Cursor, file: str | os.PathLike[str]) -> None:
             f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}", remedy=_FORCE
         )
     try:
-        found = hash_prefix(file, last.num_bytes)
+        found = text_digest(file, last.num_bytes, last.format)
     except DocumentError as error:
         raise MemoryFileError(f"{error}; it cannot be continued; {_AGAIN}", remedy=_FORCE) from error
     if found != last.sha256:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.documents.opening import open_source
-from famcli.documents.source import Piece, Source, code_points
+from famcli.documents.source import PLAIN_TEXT, Piece, Source, code_points
 from famcli.tokens.stream import StreamEncoder, TokenRun
 
 # A memory file is inspected, and a wrong one refused, before torch is loaded.
@@ -25,7 +25,8 @@ class SourceRecord:
     """A source, as far as it was read.
 
     path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None if they are no longer
-    available (a pipe read in several runs). num_replaced: invalid byte sequences so far.
+    available (a pipe read in several runs). num_replaced: invalid byte sequences so far. format: see `Source`; the
+    bytes of a converted document are those of its text.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SourceRecord:
     num_bytes: int
     sha256: str | None
     num_replaced: int = 0
+    format: str = PLAIN_TEXT
 
 
 @dataclass(frozen=True)

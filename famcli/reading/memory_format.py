@@ -15,7 +15,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -280,6 +280,8 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` if they have the types that the fields of `kind` declare, and no number is negative."""
     allowed: dict[str, tuple[type, ...]] = {"int": (int,), "bool": (bool,), "float": (int, float)}
     allowed |= {"str | None": (str, type(None)), "tuple[SourceRecord, ...]": (tuple,), "FamConfig": (FamConfig,)}
+    # Files from before documents were converted do not name the format.
+    values = {each.name: each.default for each in fields(kind) if each.default is not MISSING} | dict(values)
     for each in fields(kind):
         value, types = values[each.name], allowed.get(str(each.type), (str,))
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
@@ -289,4 +291,4 @@ def _checked(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{each.name} is {value}")
     if extra := set(values) - {each.name for each in fields(kind)}:
         raise ValueError(f"unknown key {sorted(extra)[0][:40]!r}")
-    return dict(values)
+    return values

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.opening import hash_prefix
+from famcli.documents.opening import text_digest
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn import State
@@ -250,7 +250,8 @@ class Reader:
         if named:
             ids += tokenizer.encode(_heading(document.name, first=not records))
         self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
-        self._sources = (*records, SourceRecord(document.name, _path(document), document.encoding, 0, None))
+        record = SourceRecord(document.name, _path(document), document.encoding, 0, None, format=document.format)
+        self._sources = (*records, record)
         self._at = (replace(at, encoder=self._encoder(), fed=0), None)
         return np.array(ids, dtype=np.int32)
 
@@ -290,8 +291,8 @@ class Reader:
         """What is certain only if nothing follows, on a fork: the snapshot stays where the source can grow from."""
         at = self._at[0]
         if tentative is None and not at.fed:  # nothing at all, or a byte-order mark alone
-            at = replace(at, fed=document.bytes_read)
-            self._window = TextWindow(document.bytes_read)
+            at = replace(at, fed=document.end)
+            self._window = TextWindow(document.end)
         assert at.encoder is not None
         encoder, run, fed = at.encoder.copy(), TokenRun.empty(), at.fed
         if tentative is not None:
@@ -380,10 +381,10 @@ class Reader:
             return self._sources if self._resume is None else self._resume.sources
         document, num_bytes = self._document, self._view.fed
         sha256 = None
-        if hashed and document.start == 0 and document.bytes_read == num_bytes:
+        if hashed and document.start == 0 and document.end == num_bytes:
             sha256 = document.digest()
         elif hashed and document.path is not None:
-            sha256 = hash_prefix(document.path, num_bytes)
+            sha256 = text_digest(document.path, num_bytes, document.format)
         last = replace(
             self._sources[-1],
             num_bytes=num_bytes,

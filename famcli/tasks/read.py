@@ -190,6 +190,8 @@ class Read:
         if not isinstance(document, Source):
             document = open_source(document, encoding=self.config.encoding)
         if self.config.follow and is_last:
+            if document.is_converted:
+                raise UsageError(f"only plain text can be followed, and {document.name} is {document.format}")
             if document.size is None or document.path is None:
                 raise UsageError(f"only a file can be followed; {document.name} is read while it is open anyway")
             document.wait_for_more = self._growth = _Growth(document, self._save_if_due)

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
-from famcli.documents.source import Source
+from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.errors import UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
@@ -85,7 +85,8 @@ class Notice:
 class SourceCounts:
     """One document, as far as it was read. num_replaced: invalid byte sequences that became U+FFFD.
 
-    num_tokens: None where it was read earlier, by another run.
+    num_tokens: None where it was read earlier, by another run. format: "text", or what the text was made from, whose
+    bytes and encoding are then told.
     """
 
     name: str
@@ -93,6 +94,7 @@ class SourceCounts:
     num_bytes: int
     num_tokens: int | None
     num_replaced: int
+    format: str = PLAIN_TEXT
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class ReadingTracker:
         self._document: Source | None = None
         # Of the open source: the byte at which reading began, the byte it has reached, and the tokens read.
         self._start = self._bytes = self._tokens = 0
+        self._shown = 0  # of the bytes of a converted document
         self._num_blocks = 0
         self._resumed: tuple[int, int, int] | None = None
         self._has_text = False  # whether the open source has more than white space
@@ -141,7 +144,7 @@ class ReadingTracker:
         if isinstance(event, SourceStart):
             self._document = event.source
             self._start, known_tokens, known_blocks = self._resumed or (event.start, 0, 0)
-            self._resumed, self._has_text = None, False
+            self._resumed, self._has_text, self._shown = None, False, 0
             self._bytes, self._tokens = self._start, -known_tokens
             self._num_blocks -= known_blocks
             size = event.source.size
@@ -154,13 +157,15 @@ class ReadingTracker:
             num_bytes = max(0, event.span[1] - self._bytes)
             self._bytes, self._tokens = max(self._bytes, event.span[1]), self._tokens + event.num_tokens
             share = None if event.attention is None else float(event.attention.sum())
-            yield Advance(num_bytes, event.num_tokens, share)
+            yield Advance(self._progress(num_bytes), event.num_tokens, share)
             yield from self._judge(event.source)
             yield from self._tell_guess()
         elif isinstance(event, SourceEnd):
             self._bytes = event.num_bytes
             if (reason := self._why_nothing(event.name)) is not None:
                 yield from self.warn(reason)
+            for note in self._document.notes if self._document is not None else ():
+                yield from self.warn(note)
             self._close()
         else:
             assert isinstance(event, ReadingWarning)
@@ -200,6 +205,14 @@ class ReadingTracker:
             sources=sources,
         )
 
+    def _progress(self, num_bytes: int) -> int:
+        """Bytes of the original that were read since the last event, for `num_bytes` of text."""
+        document = self._document
+        if document is None or not document.is_converted:
+            return num_bytes
+        before, self._shown = self._shown, document.bytes_read
+        return max(0, self._shown - before)
+
     def _judge(self, name: str) -> Iterator[Notice]:
         """Warn of a text with many tokens for its size: reading it is slow."""
         num_bytes = self._bytes - self._start
@@ -235,13 +248,17 @@ class ReadingTracker:
         document, num_bytes = self._document, self._bytes - self._start
         if document is None:
             return []
-        return [SourceCounts(document.name, document.encoding, num_bytes, max(0, self._tokens), document.num_replaced)]
+        name, encoding, tokens = document.name, document.encoding, max(0, self._tokens)
+        return [SourceCounts(name, encoding, num_bytes, tokens, document.num_replaced, document.format)]
 
 
-def open_documents(documents: Documents, encoding: str | None = None) -> Iterator[Source]:
-    """The documents, each opened when its turn comes; paths and "-" (stdin) are opened here."""
+def open_documents(documents: Documents, encoding: str | None = None, as_is: bool = False) -> Iterator[Source]:
+    """The documents, each opened when its turn comes; paths and "-" (stdin) are opened here.
+
+    as_is: see `open_source`.
+    """
     for document in documents:
-        yield document if isinstance(document, Source) else open_source(document, encoding=encoding)
+        yield document if isinstance(document, Source) else open_source(document, encoding=encoding, as_is=as_is)
 
 
 def chosen_memory_mode(model: Model, mode: MemoryMode | None) -> MemoryMode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from famcli.documents.source import Piece
+from famcli.documents.source import Location, Piece
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import plain_spelling
 
@@ -44,6 +44,11 @@ class Passage:
         return self.sentences[0].line
 
     @property
+    def location(self) -> Location | None:
+        """Of its start in the original of a converted document."""
+        return self.sentences[0].location
+
+    @property
     def page(self) -> int:
         """Of its start, from 1."""
         return self.sentences[0].page
@@ -61,7 +66,7 @@ class PassageBuilder:
 
     def feed(self, piece: Piece) -> None:
         """Add text."""
-        self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
+        self._waiting += self._splitter.feed(piece.text, piece.char_offsets(), piece.locations)
 
     def take(self, end: int | None, last: bool = False) -> list[Passage]:
         """The passages that are complete at offset `end` (None: the end of the source) and were not taken yet.

@@ -7,12 +7,14 @@ lines, headings and list items, East Asian full stops. A sentence without an end
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.documents.source import Location
 from famcli.text.boundaries import CANDIDATE, END, FENCE, end_mark_ends, is_code, line_break_ends
 
 MAX_CHARACTERS = 1000
@@ -35,6 +37,7 @@ class Sentence:
 
     gap: the white space before it; None if that is longer than `MAX_GAP`, or the source begins here. whole: False for
     a part of a sentence that is too long. is_code: it is a line of code. place: UTF-8 bytes of the text before it.
+    location: where its start is in the original of a converted document, whose `line` is then that of the original.
     """
 
     text: str
@@ -47,6 +50,7 @@ class Sentence:
     is_code: bool = False
     # Unlike `start` it does not depend on the source's encoding, so that neither does what is chosen by it.
     place: int = 0
+    location: Location | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -66,9 +70,14 @@ class SentenceSplitter:
         self._broken = False
         self._is_spaced = False  # True if white space followed the last end mark
         self._fenced = 0  # lines of fenced code that may still come
+        self._locations = deque[tuple[int, Location]]()  # from the offset of the open sentence on
 
-    def feed(self, text: str, offsets: NDArray[np.int64]) -> list[Sentence]:
-        """The sentences that are certain now. offsets [len(text) + 1]: where each character is in the source."""
+    def feed(
+        self, text: str, offsets: NDArray[np.int64], locations: Iterable[tuple[int, Location]] = ()
+    ) -> list[Sentence]:
+        """The sentences that are certain now. offsets [len(text) + 1]: where each character is in the source.
+        locations: see `Piece`."""
+        self._locations.extend(locations)
         kept = self._text[self._at :]
         self._offsets = np.concatenate((self._offsets[self._at : self._at + len(kept)], offsets))
         self._text, self._at = kept + text, 0
@@ -112,7 +121,9 @@ class SentenceSplitter:
         start = int(self._offsets[self._at])
         end_byte, code = int(self._offsets[stop]), self._fenced > 0 or is_code((self._indent or "") + text)
         whole = not self._broken
-        sentence = Sentence(text, start, end_byte, self._line, self._gap, whole, self.page, code, self.place)
+        location = self._location(start)
+        line = self._line if location is None or location.line is None else location.line
+        sentence = Sentence(text, start, end_byte, line, self._gap, whole, self.page, code, self.place, location)
         self._broken = self._broken and not ends
         self._mind_fences(text)
         self._advance(stop)
@@ -121,6 +132,11 @@ class SentenceSplitter:
         if END.search(text, max(0, len(text) - 24)):
             self._is_spaced = self._gap != ""
         return sentence
+
+    def _location(self, start: int) -> Location | None:
+        while len(self._locations) > 1 and self._locations[1][0] <= start:
+            self._locations.popleft()
+        return self._locations[0][1] if self._locations and self._locations[0][0] <= start else None
 
     def _mind_fences(self, text: str) -> None:
         if self._indent is not None and FENCE.match(text):

@@ -366,8 +366,7 @@ def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:
     [
         (b"%PDF-1.7\n%...", "PDF.*pdftotext"),
         (b"PK\x03\x04\x14\0", "EPUB and DOCX.*pandoc"),
-        (b"\x1f\x8b\x08\0", "gzip.*zcat"),
-        (b"\x28\xb5\x2f\xfd...", "zstd"),
+        (b"7z\xbc\xaf\x27\x1c", "7z.*unpack"),
         (b"\x89PNG\r\n\x1a\n...", "PNG"),
     ],
 )

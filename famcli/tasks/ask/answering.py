@@ -170,6 +170,7 @@ class Answerer:
             verified=is_quoted_right(source, passage),
             checked_against="text read" if source.path is None else "source",
             features=dict(zip(FEATURES, one.features, strict=True)),
+            location=passage.location,
         )
 
     def _page(self, passage: Passage) -> int | None:
@@ -206,6 +207,7 @@ class Answerer:
             span=quoted.span,
             line=quoted.line,
             page=self._page(quoted),
+            location=quoted.location,
             confidence=evidence[0].confidence,
             citations=citations,
         )
@@ -225,7 +227,10 @@ class Answerer:
         start = passage.span[0] + _width(before, encoding)
         line, page = passage.line + before.count("\n"), passage.page + before.count("\f")
         end = start + _width(text, encoding)
-        return Passage(passage.source, (Sentence(text, start, end, line, None, False, page),))
+        within = next((one for one in reversed(passage.sentences) if one.start <= start), passage.sentences[0])
+        line = line if within.location is None else within.line
+        found = Sentence(text, start, end, line, None, False, page, location=within.location)
+        return Passage(passage.source, (found,))
 
     # ------------------------------------------------------------------------------------------------ writing
 

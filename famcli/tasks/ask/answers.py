@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from famcli.documents.source import Location
 from famcli.nn import MemoryMode
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.rereading import pieces_until
@@ -31,7 +32,8 @@ class Citation:
     `ranking.RankedPassage`. verified: the source has exactly `text` at `span` (`rereading.is_quoted_right`); a citation
     that fails is not shown, so it is True in every result. checked_against: "source" (the file was opened again), or
     "text read" (a pipe cannot be read twice, so `text` is what was read and nothing else was compared). features: what
-    it was chosen by, see `ranking.FEATURES`.
+    it was chosen by, see `ranking.FEATURES`. location: where it is in the original of a converted document (a PDF, a
+    mail); `span` is then of its text, and `line` that of the original, where it has lines.
     """
 
     source: str
@@ -43,6 +45,7 @@ class Citation:
     verified: bool
     checked_against: Literal["source", "text read"]
     features: Mapping[str, float]
+    location: Location | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class Answer:
     span: tuple[int, int] | None = None
     line: int | None = None
     page: int | None = None
+    location: Location | None = None
     confidence: float
     missing: tuple[str, ...] = ()
     citations: tuple[Citation, ...] = ()
@@ -75,11 +79,14 @@ class Answer:
         return f"Nowhere in what was read, in this form: {', '.join(self.missing)}." if self.missing else None
 
     def place(self, number: int) -> str:
-        """Where the citation of this number (from 1) stands: `page 3, line 120`.
+        """Where the citation of this number (from 1) stands: `page 3, line 120`, or as the original's format has it.
 
         For the first one, the place of the answer itself, then that of the whole citation: `line 19 of lines 11 to 21`.
         """
         cited = self.citations[number - 1]
+        location = self.location if number == 1 and self.location is not None else cited.location
+        if location is not None:
+            return location.label
         page, line, around = cited.page, cited.line, ""
         if number == 1 and self.line is not None:
             page, line = self.page, self.line
@@ -139,7 +146,7 @@ def texts_of(text: AskedText, recorder: Recorder) -> list[ShownText]:
     if recorder.texts:
         return recorder.texts
     return [
-        ShownText(one.name, one.num_bytes, partial(pieces_until, one.path, one.encoding, one.num_bytes))
+        ShownText(one.name, one.num_bytes, partial(pieces_until, one))
         for one in text.sources
         if one.path is not None and text.readable
     ]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
-from famcli.documents.source import Source
+from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.nn import MemoryMode, State
 from famcli.reading.cursor import Cursor, SourceRecord
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
@@ -195,7 +195,8 @@ def text_of_memory_file(model: Model, path: str | PathLike[str]) -> AskedText:
     """
     cursor = load_memory(path, model)
     sources = tuple(
-        SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced) for each in cursor.sources
+        SourceCounts(each.name, each.encoding, each.num_bytes, None, each.num_replaced, each.format)
+        for each in cursor.sources
     )
     counts = ReadCounts(
         num_bytes=cursor.progress.num_bytes,
@@ -233,6 +234,8 @@ def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, 
 
 def _why_more(record: SourceRecord, memory_file: str) -> str:
     """What to say where a source goes on behind what was read: it has grown, or reading was interrupted."""
+    if record.format != PLAIN_TEXT:
+        return ""  # how much text a longer file has can only be told by converting it
     more = 0 if record.path is None else Path(record.path).stat().st_size - record.num_bytes
     if record.path is None or more <= 0:
         return ""

@@ -12,12 +12,14 @@ import sqlite3
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.documents.source import Location
 from famcli.errors import DocumentError
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
@@ -26,7 +28,7 @@ from famcli.text.words import halves, terms
 PART_SIZE = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 4
+_FORMAT = 5
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};
@@ -86,7 +88,7 @@ class PassageIndex:
         # The halves of divided words can be found, but do not make a passage longer than the same text undivided.
         for term, count in Counter(found + halves(passage.text)).items():
             self._postings.setdefault(term, []).append((place, count))
-        sentences = [[getattr(sentence, name) for name in _FIELDS] for sentence in passage.sentences]
+        sentences = [_values(sentence) for sentence in passage.sentences]
         first = passage.sentences[0]
         row = (self.num_passages, passage.source, first.start, passage.num_pages, json.dumps(sentences))
         self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", [row])
@@ -122,7 +124,7 @@ class PassageIndex:
     def passage(self, number: int) -> Passage:
         """The passage of that number, as it was added."""
         source, data = self._base.execute("SELECT source, sentences FROM passages WHERE id = ?", (number,)).fetchone()
-        return Passage(source, tuple(Sentence(*values) for values in json.loads(data)))
+        return Passage(source, tuple(map(_sentence, json.loads(data))))
 
     def has_pages(self, source: int) -> bool:
         """Whether a source has page breaks."""
@@ -156,6 +158,20 @@ class PassageIndex:
         (found,) = self._base.execute("PRAGMA user_version").fetchone()
         if found != _FORMAT:
             raise DocumentError(f"{file}: not a passage index of this version; remove it")
+
+
+def _values(sentence: Sentence) -> list[Any]:
+    """The fields of a sentence, as JSON can hold them."""
+    *plain, location = (getattr(sentence, name) for name in _FIELDS)
+    return [*plain, None if location is None else astuple(location)]
+
+
+def _sentence(values: list[Any]) -> Sentence:
+    *plain, location = values
+    if location is not None:
+        kind, value, detail, line, span = location
+        location = Location(kind, value, detail, line, None if span is None else (span[0], span[1]))
+    return replace(Sentence(*plain), location=location)
 
 
 def _blob(numbers: Sequence[int] | Sequence[tuple[int, int]]) -> bytes:

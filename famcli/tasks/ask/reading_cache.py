@@ -20,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
+from famcli.documents.formats import CONVERSION
 from famcli.documents.opening import hash_prefix, shown_path
+from famcli.documents.source import PLAIN_TEXT
 from famcli.documents.writing import put_in_place
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.plain import to_json
+from famcli.reading.cursor import SourceRecord
 from famcli.reading.memory_file import load_memory, save_memory
 from famcli.tasks.ask.asked_text import AskedText, TextReader, resumed_text
 from famcli.tasks.ask.passage_index import PassageIndex
@@ -34,7 +37,7 @@ DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
 # Part of the key: entries of another format are never found, and go when they were not asked for long enough.
-_FORMAT = 3
+_FORMAT = 4
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY = ".making-"
 # A killed process leaves a folder in the making; after a day no reading is still at it.
@@ -80,6 +83,8 @@ def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: st
         "dtype": str(model.dtype),
         "memory_mode": mode,
         "encoding": encoding,
+        # Another version may make another text out of the same file.
+        "conversion": CONVERSION,
         # The network reads names between several files, so there they shape what is read.
         "names": [shown_path(path) for path in paths] if len(paths) > 1 else [],
         "hashes": hashes,
@@ -139,7 +144,7 @@ class ReadingCache:
         DocumentError or MemoryFileError where it cannot be written.
         """
         digest, hashes = key
-        if tuple(source.sha256 for source in text.sources) != hashes:
+        if any(_original_hash(source) != known for source, known in zip(text.sources, hashes, strict=True)):
             return text
         save_memory(folder / _STATE, reading.reader)
         values = {
@@ -231,7 +236,7 @@ def index_path(folder: Path) -> Path:
 def _counts(values: dict[str, Any]) -> ReadCounts:
     """What `to_json` made of counts; reading took no time in this run."""
     sources = tuple(
-        SourceCounts(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"])
+        SourceCounts(one["name"], one["encoding"], one["bytes"], one["tokens"], one["replaced"], one["format"])
         for one in values["sources"]
     )
     return ReadCounts(
@@ -242,6 +247,15 @@ def _counts(values: dict[str, Any]) -> ReadCounts:
         seconds=0.0,
         sources=sources,
     )
+
+
+def _original_hash(source: SourceRecord) -> str | None:
+    """sha256 of the file as it is; the record itself has that of the text that was read, which may be made of it."""
+    if source.format == PLAIN_TEXT or source.path is None:
+        return source.sha256
+    with contextlib.suppress(OSError, DocumentError):
+        return hash_prefix(source.path, Path(source.path).stat().st_size)
+    return None
 
 
 def _size(folder: Path) -> int:

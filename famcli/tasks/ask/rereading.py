@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from famcli.documents.opening import hash_prefix, open_source
+from famcli.documents.opening import open_source, text_digest
 from famcli.documents.source import Piece
 from famcli.errors import DocumentError
 from famcli.reading.cursor import SourceRecord
@@ -25,7 +25,7 @@ def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
     if record.path is None:
         return True
     try:
-        with open_source(record.path, encoding=record.encoding) as source:
+        with open_source(record.path, encoding=record.encoding, format=record.format) as source:
             return source.text(passage.span) == passage.text
     except DocumentError:
         return False
@@ -38,7 +38,7 @@ def why_not_readable(record: SourceRecord) -> str | None:
     if record.sha256 is None:
         return f"{record.name} has no checksum in the memory file"
     try:
-        found = hash_prefix(record.path, record.num_bytes)
+        found = text_digest(record.path, record.num_bytes, record.format)
     except DocumentError:
         # A file that exists is shorter than what was read, or unreadable.
         exists = Path(record.path).is_file()
@@ -53,17 +53,18 @@ def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage
     """
     assert record.path is not None, "a pipe cannot be read again"
     builder, taken = PassageBuilder(source), 0
-    for piece in pieces_until(record.path, record.encoding, record.num_bytes):
+    for piece in pieces_until(record):
         builder.feed(piece)
         yield builder.take(piece.end), piece.end - taken
         taken = piece.end
     yield builder.take(None), record.num_bytes - taken
 
 
-def pieces_until(path: str, encoding: str, end: int) -> Iterator[Piece]:
-    """The text of a file up to the byte `end`: what was read of it, even if it has grown since."""
-    with open_source(path, encoding=encoding) as source:
+def pieces_until(record: SourceRecord) -> Iterator[Piece]:
+    """The text of a file as far as it was read, even if it has grown since."""
+    assert record.path is not None, "a pipe cannot be read again"
+    with open_source(record.path, encoding=record.encoding, format=record.format) as source:
         for piece in source.pieces():
-            yield piece.up_to(end)
-            if piece.end >= end:
+            yield piece.up_to(record.num_bytes)
+            if piece.end >= record.num_bytes:
                 return

@@ -114,7 +114,7 @@ class Perplexity:
         """Read and score. With per="line" a line's event comes as soon as its newline has come."""
         yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
         by_line = self.config.per == "line"
-        for document in open_documents(documents):
+        for document in open_documents(documents, as_is=True):
             # A pipe is scored while it is open: its lines must not wait for a whole block.
             eager = document.size is None and self.config.per in ("line", "token")
             reader = Reader(self.model, memory_mode=self._mode, score=True, eager=eager, cut_lines=by_line)

@@ -49,7 +49,7 @@ class Extraction:
 
     def feed(self, piece: Piece) -> None:
         """Take text that is about to be read."""
-        self._waiting += self._splitter.feed(piece.text, piece.char_offsets())
+        self._waiting += self._splitter.feed(piece.text, piece.char_offsets(), piece.locations)
         self._note_pages()
 
     def advance(self, num_bytes: int) -> None:
@@ -175,4 +175,6 @@ class Extraction:
     def _quote(self, candidate: Candidate, score: float, title: str | None) -> Quote:
         sentence, source = candidate.sentence, candidate.source
         page = sentence.page if source in self._with_pages else None
-        return Quote(source, sentence.line, page, (sentence.start, sentence.end), sentence.text, score, title)
+        return Quote(
+            source, sentence.line, page, (sentence.start, sentence.end), sentence.text, score, title, sentence.location
+        )

@@ -65,7 +65,7 @@ def _items(result: SummaryResult, cited: tuple[Cited, ...]) -> Iterator[Item]:
 def _place(result: SummaryResult, quote: Quote) -> str:
     """`line 12`, `page 3, line 120`; with several sources `book.txt, line 12`."""
     page = "" if quote.page is None else f"page {quote.page:,}, "
-    place = f"{page}line {quote.line:,}"
+    place = f"{page}line {quote.line:,}" if quote.location is None else quote.location.label
     return f"{quote.source}, {place}" if len(result.counts.sources) > 1 else place
 
 

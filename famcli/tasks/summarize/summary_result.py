@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from famcli.documents.source import Location
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.tasks.summarize.candidates import Budget
@@ -106,7 +107,8 @@ class Quote:
     """A verbatim sentence of a source, its line breaks included.
 
     line, page: from 1; page is None where the text has no page breaks (form feeds). span: source bytes. section: the
-    title of its part, None outside any.
+    title of its part, None outside any. location: where it is in the original of a converted document (a PDF, a mail);
+    `span` is then of its text, and `line` that of the original, where it has lines.
     """
 
     source: str
@@ -116,6 +118,7 @@ class Quote:
     text: str
     score: float
     section: str | None = None
+    location: Location | None = None
 
 
 @dataclass(frozen=True)

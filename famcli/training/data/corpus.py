@@ -74,7 +74,7 @@ def read_documents(path: Path, on_guess: OnGuess = lambda path, encoding: None) 
         raise RecipeError(f"{path}: no .txt files in this folder; give a folder of texts or a .jsonl file")
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        with open_source(file) as document:
+        with open_source(file, as_is=True) as document:
             text = "".join(piece.text for piece in document.pieces())
             if document.is_guessed:
                 on_guess(file, document.encoding)

@@ -1,0 +1,74 @@
+"""Records as text: what a person would read of a row or an object. Short values stand in one line, prose by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from famcli.documents.converted import Part
+from famcli.documents.formats.web import has_markup, text_of_html
+from famcli.documents.original import Original
+from famcli.documents.source import Location
+from famcli.errors import DocumentError
+
+Field = tuple[str, str]
+"""The name and the value of a column or key."""
+
+SMALL = 1 << 20
+"""Bytes in which there must be prose, or the document is refused: nobody waits for a million rows of figures."""
+
+_MANY_FIELDS = 64  # of a row; what has more is a matrix
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+_MACHINE = re.compile(r"^(?:https?://\S+|[\w+/=-]{40,}|[\w.-]+@[\w.-]+|data:\S+)$")
+
+
+def is_prose(value: str) -> bool:
+    """True for a value that says something: five words, or ten characters of a script without blanks."""
+    if _MACHINE.match(value.strip()):
+        return False
+    return len(_WORD.findall(value[:2000])) >= 5 or len(_UNSPACED.findall(value[:2000])) >= 10
+
+
+def record_text(fields: Sequence[Field]) -> tuple[str, bool]:
+    """A record as paragraphs, and whether it has prose: `id: 3; author: Ann`, then each value that is prose."""
+    short, prose = list[str](), list[str]()
+    for name, value in fields:
+        plain = text_of_html(value) if has_markup(value) else value.strip()
+        if not plain:
+            continue
+        if is_prose(plain):
+            prose.append(plain)
+        elif len(short) < _MANY_FIELDS:
+            value = " ".join(plain.split())
+            short.append(f"{name}: {value}" if name else value)
+    paragraphs = ["; ".join(short)] * bool(short) + prose
+    return "".join(f"{paragraph}\n\n" for paragraph in paragraphs), bool(prose)
+
+
+def checked_records(
+    original: Original, records: Iterator[tuple[Sequence[Field], Location]], what: str
+) -> Iterator[Part]:
+    """The records as text. Raises DocumentError for a long document whose first mebibyte holds no prose."""
+    held, has_prose, size, names = list[Part](), False, 0, dict[str, None]()
+    for fields, location in records:
+        text, found = record_text(fields)
+        has_prose = has_prose or found
+        if has_prose:
+            yield from held
+            held = []
+            yield text, location
+            continue
+        held.append((text, location))
+        size = location.span[1] if location.span is not None else size
+        names |= dict.fromkeys(name for name, _ in fields[:8] if name and len(names) < 8)
+        if size > SMALL:
+            raise DocumentError(
+                f"{original.name} holds no prose, only {what} of short values and figures "
+                f"({', '.join(list(names)[:8]) or 'without names'}), so there is nothing to quote from it; with "
+                "its encoding named it is read as plain text all the same",
+                remedy={"encoding": "utf-8"},
+            )
+    if held:
+        original.note(f"{original.name} holds no prose: each of its {what} is read as a line of its values")
+        yield from held

@@ -1,0 +1,173 @@
+"""Which format a document is in, told by its first bytes and not by its name; and how each is read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from famcli.documents.converted import FormatReader, Part
+from famcli.documents.encodings import byte_order_mark
+from famcli.documents.formats.json_values import looks_like_json, read_json
+from famcli.documents.formats.mail import looks_like_mail, read_mail
+from famcli.documents.formats.subtitles import looks_like_subtitles, read_subtitles
+from famcli.documents.formats.tables import looks_like_table, read_table
+from famcli.documents.formats.web import looks_like_html, read_html
+from famcli.documents.original import Counted, Original
+from famcli.errors import DocumentError
+
+SAMPLE = 1 << 16
+"""Bytes at the beginning of a file by which its format is told."""
+
+_ENOUGH = 512  # bytes of a pipe that are waited for where the first ones may begin a format
+# Tags; the number of a cue, and its times; the header of a mail; a row of names without blanks between them.
+_MAY_BEGIN = re.compile(
+    r"""(?:$|<|W(?:E(?:B|$)|$)|\d+\s*(?:$|[\d:.,\s>-]*$)|From[ ]
+      |(?:From|To|Date|Subject|Received|Message-ID|MIME-Version|Return-Path|Delivered-To|Reply-To|X-[\w-]+):
+      |["'\w][^\n.!?]*[,;\t](?:$|\S))""",
+    re.X,
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """name: for results and memory files. read: makes the text."""
+
+    name: str
+    read: FormatReader
+
+
+_TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
+    (Format("html", read_html), lambda head, at_end: looks_like_html(head)),
+    (Format("subtitles", read_subtitles), lambda head, at_end: looks_like_subtitles(head)),
+    (Format("mail", read_mail), lambda head, at_end: looks_like_mail(head)),
+    (Format("json", read_json), looks_like_json),
+    (Format("table", read_table), lambda head, at_end: looks_like_table(head)),
+)
+
+
+def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False) -> Format | None:
+    """The format that these first bytes begin; None for plain text, and what is no document at all.
+
+    at_end: they are the whole document. as_is: formats that are text themselves are plain text.
+    """
+    if (packing := _packing(sample)) is not None:
+        return Format(packing, read_packed)
+    if as_is:
+        return None
+    mark = byte_order_mark(sample)
+    encoding, skipped = mark if mark is not None else ("utf-8", 0)
+    head = sample[skipped:].decode(encoding, "replace")
+    if "\0" in head[:1000]:
+        return None
+    return next((one for one, looks in _TEXTS if looks(head, at_end)), None)
+
+
+def may_begin_format(sample: bytes) -> bool:
+    """True if more of a pipe should be waited for before its format is told: prose and logs must not wait."""
+    head = sample.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if len(sample) >= _ENOUGH:
+        return False
+    if head[:1] in ("{", "["):
+        return looks_like_json(head, False)
+    return _MAY_BEGIN.match(head) is not None
+
+
+# ------------------------------------------------------------------------------------------------------- compressed
+
+_PACKED = ((b"\x1f\x8b\x08", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_MAX_LAYERS = 3
+
+
+def _packing(sample: bytes) -> str | None:
+    if sample.startswith(b"BZh") and sample[4:10] != b"1AY&SY":
+        return None
+    return next((name for magic, name in _PACKED if sample.startswith(magic)), None)
+
+
+def read_packed(original: Original) -> Iterator[Part]:
+    """What is packed by gzip, bzip2, xz or zstd, read as what it is; plain text by its lines."""
+    stream, layers = original.raw(), 0
+    first = b""
+    while True:
+        first = _first(stream)
+        packing = _packing(first)
+        stream = cast(BinaryIO, Counted(stream, first))
+        if packing is None:
+            break
+        layers += 1
+        if layers > _MAX_LAYERS:
+            raise DocumentError(f"{original.name} is packed more than {_MAX_LAYERS} times: unpack it")
+        stream = cast(BinaryIO, io.BufferedReader(_Unpacked(stream, packing, original.name)))
+    if first[257:262] == b"ustar":
+        raise DocumentError(f"{original.name} is a tar archive: unpack it (`tar xf`), and give the folder")
+    inner = original.through(stream)
+    told = tell_format(first, len(first) < SAMPLE)
+    yield from told.read(inner) if told is not None else _read_lines(inner)
+
+
+def _first(stream: BinaryIO) -> bytes:
+    """The first bytes of a packed stream, as many as there are up to the size of a sample."""
+    first = b""
+    while len(first) < SAMPLE and (data := stream.read(SAMPLE - len(first))):
+        first += data
+    return first
+
+
+def _read_lines(original: Original) -> Iterator[Part]:
+    for line in original.lines():
+        yield line.text + "\n", line.location
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes inside a packed stream. Raises DocumentError where it is damaged or cut short."""
+
+    def __init__(self, stream: BinaryIO, packing: str, name: str) -> None:
+        self._name, self._packing = name, packing
+        self._inner = _unpacker(stream, packing, name)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        import lzma
+        import zlib
+
+        try:
+            data = self._inner.read(len(buffer))
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise DocumentError(
+                f"{self._name} is damaged or was cut short ({self._packing}: {error}): fetch it again"
+            ) from error
+        except Exception as error:
+            if type(error).__name__ != "ZstdError":  # of a library that may not be there
+                raise
+            raise DocumentError(f"{self._name} is damaged or was cut short ({error}): fetch it again") from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _unpacker(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
+    if packing == "gzip":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if packing == "bzip2":
+        import bz2
+
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if packing == "xz":
+        import lzma
+
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    try:
+        import zstandard
+    except ImportError as error:
+        raise DocumentError(
+            f"{name} is packed with zstd, which needs the package zstandard: pip install 'famcli[documents]'"
+        ) from error
+    # Long-range windows (`zstd --long=31`), as data sets are often packed with, are over the usual limit.
+    return cast(
+        BinaryIO, zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(stream, read_across_frames=True)
+    )

@@ -1,0 +1,406 @@
+"""HTML and XML: the main text of a page, with its headings, lists, tables and the lines of the page it stands on.
+
+Left out are scripts, styles, navigation, and what is hidden. Where a page says which part of it is the main one, that
+part alone is read. The parser is the standard library's: it says where in the page each text stands, which the faster
+ones do not.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+from famcli.documents.converted import Part
+from famcli.documents.original import Original
+from famcli.documents.source import Location, Offsets, Piece
+
+_LONGEST_TAG = 1 << 22  # characters of a tag, comment or script that are held while its end is looked for
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_INLINE = _words(
+    """
+    a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark q rb rp rt ruby s samp small
+    span strike strong sub sup time tt u var wbr
+    """
+)
+_SKIPPED = _words(
+    """
+    script style noscript template svg math canvas iframe object embed applet audio video map select button textarea
+    datalist nav menu aside footer dialog rp
+    """
+)
+_VOID = _words("area base br col embed hr img input link meta param source track wbr")
+_SKIPPED_ROLES = _words("navigation banner contentinfo complementary search menu menubar toolbar dialog alert")
+_SKIPPED_CLASSES = _words(
+    """
+    nav navbar navigation navbox menu sidebar breadcrumb breadcrumbs footer site-footer site-header cookie cookies
+    cookie-banner pagination skip-link skip-to-content headerlink mw-editsection noprint sphinxsidebar related
+    toctree-wrapper share social comments-link sr-only visually-hidden screen-reader-text
+    """
+)
+_HEADING = re.compile(r"h([1-6])$")
+_MAIN = re.compile(rb"<main[\s>]|role\s*=\s*[\"']?main\b", re.I)
+_ARTICLE = re.compile(rb"<article[\s>]", re.I)
+_CHARSET = re.compile(
+    rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}encoding\s*=\s*[\"']([\w.:-]+)", re.I
+)
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype\s+html|<html[\s>]|<head[\s>]|<body[\s>]|<\?xml[\s]"
+    r"|<!doctype\s+\w+|<(?:div|p|h[1-6]|article|section|main|table|ul|ol|title|meta|center|rss|feed)(?:\s[^<>]*)?>)",
+    re.I | re.S,
+)
+_ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+_MARKUP = re.compile(
+    r"</?(?:p|br|div|a|li|ul|ol|h[1-6]|b|i|em|strong|span|table|tr|td|blockquote|pre|code)\b[^<>]*>", re.I
+)
+_BLANKS = re.compile(r"[^\S\xa0]+")
+
+
+def looks_like_html(head: str) -> bool:
+    """True for a page or a part of one, and for XML."""
+    found = _PAGE.match(head)
+    if found is None:
+        return False
+    # A lone tag at the beginning of a text is not yet a page.
+    return (
+        found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?"))
+        or len(_ANY_TAG.findall(head[:20000])) >= 4
+    )
+
+
+def has_markup(value: str) -> bool:
+    """True for a string with tags of HTML in it."""
+    return "<" in value and _MARKUP.search(value) is not None
+
+
+def text_of_html(page: str) -> str:
+    """The text of a page or a part of one that is a string already."""
+    reader = _Reader(None)
+    parts = [*reader.feed(_utf8_piece(page)), *reader.finish()]
+    return "".join(text for text, _ in parts).strip()
+
+
+def read_html(original: Original) -> Iterator[Part]:
+    """The main text; all of it where the main part has none."""
+    file = original.file()
+    first = file.read(1 << 22)
+    size, main = max(1, file.seek(0, 2)), None
+    if _MAIN.search(first):
+        main = "main"
+    elif len(_ARTICLE.findall(first)) == 1:
+        main = "article"
+    declared = _CHARSET.search(first[:4096])
+    encoding = _known(next(filter(None, declared.groups())).decode("ascii", "replace")) if declared else None
+    held = list[Part]()
+    for element in dict.fromkeys((main, None)):
+        file.seek(0)
+        held, reader = [], _Reader(element)
+        for piece in original.through(file).pieces(encoding):
+            original.reached(piece.end / size)
+            held += reader.feed(piece)
+            if reader.has_body:
+                yield from held
+                held = []
+        held += reader.finish()
+        if reader.has_body:
+            yield from held
+            return
+    yield from held  # a title alone
+    original.note(f"{original.name} holds no text outside of scripts, menus and other parts that are left out")
+
+
+class _Reader(HTMLParser):
+    """Text of a page as parts. main: the element whose text alone counts ("main", "article"), or None for all."""
+
+    def __init__(self, main: str | None) -> None:
+        super().__init__(convert_charrefs=True)
+        self._main, self._main_depth = main, 0
+        self._positions = _Positions()
+        self._parsed = 0  # characters before what is being parsed
+        self._skip, self._skip_depth = "", 0
+        self._block: list[Part] = []  # of the open paragraph
+        self._prefix = ""
+        self._break: str | None = ""  # None: what follows stands directly behind
+        self._out: list[Part] = []
+        self._title: list[str] | None = None
+        self._is_title_due = ""
+        self._pre = self._code = 0
+        self._ends_blank = True
+        self._lists = 0
+        self._has_text = False  # the title counts
+        self.has_body = False
+
+    def feed(self, piece: Piece) -> list[Part]:  # type: ignore[override]  # a piece of text with its places
+        """The parts that are complete now."""
+        self._positions.add(piece)
+        super().feed(piece.text)
+        if len(self.rawdata) > _LONGEST_TAG:
+            # A comment or a tag without an end: what follows is looked for again in every character that comes.
+            self._parsed += len(self.rawdata) - 64
+            self.rawdata = self.rawdata[-64:]
+        self._positions.forget(self._parsed)
+        done, self._out = self._out, []
+        return done
+
+    def finish(self) -> list[Part]:
+        """The parts that are left when the page has ended."""
+        self.close()
+        self._flush()
+        self._give_title()
+        done, self._out = self._out, []
+        return done
+
+    def updatepos(self, i: int, j: int) -> int:
+        """Called by the parser when it has gone from one place in its buffer to another."""
+        if j > i:
+            self._parsed += j - i
+        return super().updatepos(i, j)
+
+    # ------------------------------------------------------------------------------------------------ tags
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element begins."""
+        if self._skip:
+            if tag == self._skip and tag not in _VOID:
+                self._skip_depth += 1
+            # A menu that is never closed must not hide the page.
+            if not (tag in ("main", "article", "h1") and self._skip in ("nav", "aside", "menu", "footer")):
+                return
+            self._skip = ""
+        values = dict(attrs)
+        if self._is_skipped(tag, values):
+            self._flush()
+            if tag not in _VOID:
+                self._skip, self._skip_depth = tag, 1
+            return
+        if self._main is not None and (tag == self._main or (self._main == "main" and values.get("role") == "main")):
+            self._flush()
+            self._main_tag, self._main_depth = tag, self._main_depth + 1
+        elif self._main_depth and tag == self._main_tag:
+            self._main_depth += 1
+        self._begin(tag, values)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element without content."""
+        if not self._skip and tag not in _INLINE:
+            self._begin(tag, dict(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        """An element ends."""
+        if self._skip:
+            if tag == self._skip:
+                self._skip_depth -= 1
+            if not self._skip_depth or tag == "body":
+                self._skip = ""
+            return
+        if tag == "title" and self._title is not None:
+            self._is_title_due, self._title = " ".join("".join(self._title).split()), None
+            return
+        if tag == "pre":
+            self._pre = max(0, self._pre - 1)
+            self._close_code()
+        if tag in ("ul", "ol"):
+            self._lists = max(0, self._lists - 1)
+        if tag in ("td", "th"):
+            self._end_cell()
+        elif tag not in _INLINE:
+            self._flush()
+            if tag not in ("li", "tr", "dt"):
+                self._break = "\n\n"
+        if self._main_depth and tag == self._main_tag:
+            self._flush()
+            self._main_depth -= 1
+
+    def handle_data(self, data: str) -> None:
+        """Text, a line of the page at a time."""
+        if self._title is not None:
+            self._title.append(data[:1000])
+        elif not self._skip and (self._main is None or self._main_depth):
+            place, line, start = self._parsed, self._positions.line(self._parsed), self._positions.byte(self._parsed)
+            for text in data.splitlines(keepends=True) if "\n" in data else [data]:
+                place += len(text)
+                end = self._positions.byte(place)
+                self._add(text, Location("line", str(line), line=line, span=(start, end)))
+                line, start = line + 1, end
+
+    def unknown_decl(self, data: str) -> None:
+        """`<![CDATA[...]]>`, in XML."""
+        if data.startswith("CDATA["):
+            self.handle_data(data[6:])
+
+    def _is_skipped(self, tag: str, values: dict[str, str | None]) -> bool:
+        if tag in _SKIPPED or (values.get("role") or "").lower() in _SKIPPED_ROLES:
+            return True
+        if tag in ("html", "body", "main", "article"):
+            return False
+        if "hidden" in values or values.get("aria-hidden") == "true":
+            return True
+        if re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", values.get("style") or "", re.I):
+            return True
+        return not _SKIPPED_CLASSES.isdisjoint((values.get("class") or "").lower().split())
+
+    def _begin(self, tag: str, values: dict[str, str | None]) -> None:
+        if tag in _INLINE:
+            if tag == "code" and self._pre and not self._block:
+                self._open_code()
+            return
+        if tag == "title" and not self.has_body:
+            self._title = []
+            return
+        if tag == "br":
+            if self._block:
+                self._block.append(("\n", None))
+                self._ends_blank = True
+            return
+        if tag in ("td", "th") and self._block:
+            return  # a further cell of the row
+        self._flush()
+        if (found := _HEADING.match(tag)) is not None:
+            self._break, self._prefix = "\n\n", "#" * int(found[1]) + " "
+        elif tag in ("ul", "ol"):
+            self._lists += 1
+        elif tag == "li":
+            self._prefix = "- "
+        elif tag == "pre":
+            self._pre += 1
+            self._break = "\n\n"
+            if re.search(r"\b(?:highlight|language-|lang-|code|prettyprint|sourceCode)", values.get("class") or ""):
+                self._open_code()
+        elif tag not in ("tr", "td", "th", "dt", "dd"):
+            self._break = "\n\n"
+
+    # ------------------------------------------------------------------------------------------------ text
+
+    def _add(self, text: str, location: Location) -> None:
+        if not self._pre:
+            text = _BLANKS.sub(" ", text)
+            if self._ends_blank:
+                text = text.lstrip(" ")
+        if text:
+            self._block.append((text, location))
+            self._ends_blank = text[-1] in " \n"
+
+    def _end_cell(self) -> None:
+        """Cells of a row stand in one line, unless they hold paragraphs."""
+        length = sum(len(text) for text, _ in self._block)
+        if length > 200:
+            self._flush()
+            self._break = "\n\n"
+        elif self._block and not self._ends_blank:
+            self._block.append((" | ", None))
+            self._ends_blank = True
+
+    def _open_code(self) -> None:
+        if not self._code:
+            self._give("", None)
+            self._out.append(("```\n", None))
+            self._code, self._break, self._has_text = 1, None, True
+
+    def _close_code(self) -> None:
+        self._flush()
+        if self._code:
+            if self._out and not self._out[-1][0].endswith("\n"):
+                self._out.append(("\n", None))
+            self._out.append(("```", None))
+            self._code, self._break = 0, "\n\n"
+
+    def _flush(self) -> None:
+        """End the open paragraph."""
+        block, self._block = self._block, []
+        self._ends_blank = True
+        while block and not block[-1][0].rstrip(" |\n"):
+            block.pop()
+        if not block or not any(text.strip() for text, _ in block):
+            return
+        first = next(location for text, location in block if text.strip() and location is not None)
+        if self._prefix.startswith("#"):
+            self._give_title("".join(text for text, _ in block))
+        self._give(self._prefix, first)
+        last = len(block) - 1
+        for number, (text, location) in enumerate(block):
+            self._out.append((text.rstrip() if number == last else text, location))
+        self._prefix, self._break, self.has_body = "", self._break or "\n", True
+        self._has_text = True
+
+    def _give(self, prefix: str, location: Location | None) -> None:
+        """The break before a paragraph, and what it begins with."""
+        self._give_title()
+        if self._has_text and self._break is not None:
+            self._out.append((self._break or "\n", None))
+        self._break = ""
+        if prefix:
+            self._out.append((prefix, location))
+
+    def _give_title(self, heading: str = "") -> None:
+        """The title of the page is its first heading, unless the page begins with a heading that says the same."""
+        title, self._is_title_due = self._is_title_due, ""
+        heading = " ".join(heading.split()).casefold()
+        if title and not (heading and (heading in title.casefold() or title.casefold() in heading)):
+            self._out.append((f"# {title}", None))
+            self._break, self._has_text = "\n\n", True
+
+
+class _Positions:
+    """The line and the byte of each character of a text that comes in pieces, for as long as they are asked for."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[int, Offsets, list[int], int]] = []  # first character, offsets, line starts, line
+        self._num_characters, self._line = 0, 1
+
+    def add(self, piece: Piece) -> None:
+        """The next piece of the text."""
+        first, text = self._num_characters, piece.text
+        starts = [first + found.end() for found in re.finditer("\n", text)]
+        self._pieces.append((first, piece.char_offsets(), starts, self._line))
+        self._num_characters, self._line = first + len(text), self._line + len(starts)
+
+    def forget(self, before: int) -> None:
+        """Nothing before this character will be asked for."""
+        while len(self._pieces) > 1 and self._pieces[1][0] <= before:
+            del self._pieces[0]
+
+    def byte(self, character: int) -> int:
+        """The byte of a character."""
+        first, offsets, _, _ = self._piece(character)
+        return int(offsets[min(max(0, character - first), len(offsets) - 1)])
+
+    def line(self, character: int) -> int:
+        """The number of the line that a character is in."""
+        _, _, starts, line = self._piece(character)
+        return line + bisect_right(starts, character)
+
+    def _piece(self, character: int) -> tuple[int, Offsets, list[int], int]:
+        return next((one for one in reversed(self._pieces) if one[0] <= character), self._pieces[0])
+
+
+def _known(encoding: str) -> str | None:
+    try:
+        b"a".decode(encoding)
+    except (LookupError, ValueError):
+        return None
+    # What says so of itself is UTF-8 nearly always, and the bytes tell.
+    name = encoding.lower().replace("_", "-")
+    return (
+        None
+        if name in ("utf-8", "utf8", "utf-16", "ascii", "us-ascii")
+        else "cp1252"
+        if name in ("iso-8859-1", "latin-1", "latin1")
+        else name
+    )
+
+
+def _utf8_piece(text: str) -> Piece:
+    data = text.encode("utf-8", "replace")
+    return Piece(data.decode("utf-8"), 0, len(data), raw=data)
+
+
+def unescaped(text: str) -> str:
+    """Text with its entities decoded, on one line."""
+    return " ".join(html.unescape(text).split())

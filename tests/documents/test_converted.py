@@ -1,0 +1,359 @@
+"""Documents that are converted: told by content, one text however it comes, with places in the original."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import random
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from famcli.documents import Location, Source, open_source, text_digest
+from famcli.errors import DocumentError
+
+PAGE = b"""<!DOCTYPE html><html><head><title>Harbour</title><style>p { color: red; }</style></head><body>
+<nav><ul><li><a href="/">Home</a></li></ul></nav>
+<h1>The harbour</h1>
+<p>The board met on Tuesday to discuss the lighthouse &amp; the pier.</p>
+<p>The engineer explained that the old lamp
+had failed <em>twice</em> in winter.</p>
+<ul><li>Captains couldn&#8217;t see it.</li><li>It was rented.</li></ul>
+<table><tr><th>Year</th><th>Lamps</th></tr><tr><td>1999</td><td>4</td></tr></table>
+<script>var x = "The script is not a sentence.";</script>
+<footer>Imprint</footer></body></html>"""
+SRT = (
+    "\ufeff1\r\n00:00:01,000 --> 00:00:02,500\r\nThe board met\r\n<i>on Tuesday.</i>\r\n\r\n"
+    "2\r\n00:00:03,000 --> 00:00:05,000\r\nIt rented a beacon.\r\n"
+)
+VTT = """WEBVTT - harbour
+
+NOTE made by hand
+
+STYLE
+::cue { color: red }
+
+intro
+00:01.000 --> 00:02.500 align:start
+<v Ann>The board met</v>
+
+00:02.500 --> 00:05.000
+The board met
+on Tuesday &amp; rented a beacon.
+"""
+MAILBOX = b"""From ann@example.org Mon Mar  3 10:00:00 2025
+From: =?utf-8?q?Ann_M=C3=BCller?= <ann@example.org>
+Message-ID: <1@example.org>
+Subject: Lighthouse
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+The board met on Tues=
+day =E2=80=93 it decided.
+>From here on nothing changed.
+
+From bob@example.org Mon Mar  3 11:00:00 2025
+From: bob@example.org
+Subject: Re: Lighthouse
+In-Reply-To: <1@example.org>
+
+On Monday Ann wrote:
+> The board met on Tuesday.
+I agree with the plan.
+--
+Bob
+"""
+TABLE = """name,height,note
+Everest,8849,The highest mountain there is on Earth.
+K2,8611,"It is called
+the savage mountain."
+"""
+LINES = '{"id": 1, "text": "The board met on Tuesday to talk."}\n{"id": 2, "text": "It rented a beacon in the port."}\n'
+
+
+def write(folder: Path, content: bytes | str, name: str = "document") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def text_of(source: Source) -> str:
+    with source:
+        return "".join(piece.text for piece in source.pieces())
+
+
+def converted(path: Path) -> tuple[str, list[Location], tuple[str, ...]]:
+    """The text, the places in it, and the notes."""
+    with open_source(path) as source:
+        pieces = list(source.pieces())
+    places = [location for piece in pieces for _, location in piece.locations]
+    return "".join(piece.text for piece in pieces), places, tuple(source.notes)
+
+
+# ---------------------------------------------------------------------------------------------------------- one text
+
+
+@pytest.mark.parametrize("content", [PAGE, SRT, VTT, MAILBOX, TABLE, LINES, gzip.compress(MAILBOX)])
+def test_a_document_has_one_text_however_it_comes(tmp_path: Path, content: bytes | str) -> None:
+    path = write(tmp_path, content)
+    with open_source(path) as source:
+        pieces = list(source.pieces())
+    text, data = "".join(piece.text for piece in pieces), b"".join(piece.raw for piece in pieces)
+    assert text.encode() == data
+    assert source.end == len(data)
+    assert source.digest() == hashlib.sha256(data).hexdigest() == text_digest(path, len(data), source.format)
+    assert source.bytes_read == source.size == path.stat().st_size
+    # Through a pipe that gives a few bytes at a time, and packed.
+    assert text_of(open_source("-", stdin=Trickle(path.read_bytes()))) == text  # type: ignore[arg-type]
+    assert text_of(open_source(write(tmp_path, gzip.compress(path.read_bytes()), "packed"))) == text
+    # From any place on, and quoted again.
+    places = [len(text[:count].encode()) for count in range(0, len(text), 17)]
+    for start in places:
+        with open_source(path, start=start, format=source.format) as rest:
+            assert "".join(piece.text for piece in rest.pieces()) == data[start:].decode()
+            assert rest.digest() == hashlib.sha256(data[start:]).hexdigest()
+    with open_source(path) as source:
+        assert source.text((places[1], places[-1])) == data[places[1] : places[-1]].decode()
+
+
+class Trickle(io.BytesIO):
+    def read1(self, size: int | None = -1) -> bytes:
+        return super().read1(min(size or 7, 7))
+
+
+def test_a_changed_file_is_not_what_was_read(tmp_path: Path) -> None:
+    path = write(tmp_path, LINES)
+    with open_source(path) as source:
+        text = "".join(piece.text for piece in source.pieces())
+    known = source.digest()
+    span = text.index("It rented"), len(text.rstrip())
+    write(tmp_path, LINES + '{"id": 3, "text": "A third one came later on."}\n')
+    assert text_digest(path, len(text), "json") == known, "it has only grown"
+    write(tmp_path, LINES.replace("rented", "bought"))
+    assert text_digest(path, len(text), "json") != known
+    with open_source(path) as source:
+        assert source.text(span) != text[slice(*span)]
+    write(tmp_path, "plain text by now, " * 20)
+    with pytest.raises(DocumentError, match="has changed"):
+        text_digest(path, len(text), "json")
+
+
+def test_a_document_with_its_encoding_named_or_asked_for_as_it_is_is_plain_text(tmp_path: Path) -> None:
+    path = write(tmp_path, PAGE)
+    assert text_of(open_source(path, encoding="utf-8")) == PAGE.decode()
+    assert text_of(open_source(path, as_is=True)) == PAGE.decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "From the pier one sees the reef, the harbour and the town.\nIt is old.\n",
+        "[12:00] <ann> Hello.\n[12:01] <bob> Hello, Ann.\n",
+        "{it is not JSON}\n",
+        "<ann> said hello to everybody.\n",
+        "Dear Ann, dear Bob,\nthe board, which met, decided.\nYours, Carl\n",
+        "1\nis the number of the first chapter.\n",
+        "2024-01-01 10:00:00,123 INFO started\n2024-01-01 10:00:01,456 INFO stopped\n2024-01-01 10:00:02,789 INFO\n",
+        "Title: The Harbour\n\nOnce upon a time.\n",
+        "# Heading\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+        "To: whom it may concern\nthis is a letter.\n",
+    ],
+)
+def test_plain_text_stays_plain_text(tmp_path: Path, text: str) -> None:
+    with open_source(write(tmp_path, text)) as source:
+        assert source.format == "text"
+        assert "".join(piece.text for piece in source.pieces()) == text
+
+
+# ------------------------------------------------------------------------------------------------------------ formats
+
+
+def test_html_gives_its_text_by_line(tmp_path: Path) -> None:
+    text, places, notes = converted(write(tmp_path, PAGE))
+    assert text == (
+        "# The harbour\n\nThe board met on Tuesday to discuss the lighthouse & the pier.\n\n"
+        "The engineer explained that the old lamp had failed twice in winter.\n\n"
+        "- Captains couldn\u2019t see it.\n- It was rented.\n\nYear | Lamps\n1999 | 4"
+    )
+    assert not notes
+    assert {place.kind for place in places} == {"line"}
+    twice = next(place for place in places if place.line == 6 and place.span is not None)
+    assert twice.span is not None
+    assert PAGE[slice(*twice.span)].startswith(b"had failed ")
+
+
+def test_html_reads_the_main_part_and_all_where_there_is_none_in_it(tmp_path: Path) -> None:
+    side = "<div class='sidebar'>Side.</div><p>Before.</p>"
+    page = f"<html><body>{side}<main><h1>Title</h1><div><p>Main text.</div></main><p>After.</body></html>"
+    assert converted(write(tmp_path, page))[0] == "# Title\n\nMain text."
+    page = f"<html><body>{side}<main></main><p>After.</body></html>"
+    assert converted(write(tmp_path, page))[0] == "Before.\n\nAfter."
+    text, _, notes = converted(write(tmp_path, "<html><script>x()</script><div hidden>Text</div></html>"))
+    assert not text
+    assert "no text outside of scripts" in notes[0]
+
+
+def test_html_keeps_code_apart_and_survives_what_is_not_closed(tmp_path: Path) -> None:
+    page = (
+        "<html><p>Before.<pre><code>if (x):\n    run()\n</code></pre><p>After<br>it.<nav>menu<h1>Still here</h1><p>Text"
+    )
+    text = converted(write(tmp_path, page))[0]
+    assert text == "Before.\n\n```\nif (x):\n    run()\n```\n\nAfter\nit.\n\n# Still here\n\nText"
+    deep = "<html>" + "<div>" * 100_000 + "<p>Deep down." + "<!-- never closed " * 100
+    assert "Deep down." in converted(write(tmp_path, deep))[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ('<meta charset="windows-1251"><p>Привет, мир.</p><p>1</p><p>2</p>'.encode("cp1251"), "Привет, мир."),
+        ("<html><p>Ärger über Öl</p></html>".encode("utf-16"), "Ärger über Öl"),
+        (b'<?xml version="1.0"?><doc><t>One &lt; two.</t><![CDATA[Three.]]></doc>', "One < two."),
+    ],
+)
+def test_html_is_read_in_its_encoding(tmp_path: Path, page: bytes, expected: str) -> None:
+    assert expected in converted(write(tmp_path, page))[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "times"),
+    [
+        (SRT, "The board met on Tuesday. It rented a beacon.\n", ["0:00:01", "0:00:03"]),
+        (VTT, "Ann: The board met on Tuesday & rented a beacon.\n", ["0:00:01", "0:00:02"]),
+    ],
+)
+def test_subtitles_are_sentences_with_times(tmp_path: Path, content: str, expected: str, times: list[str]) -> None:
+    text, places, _ = converted(write(tmp_path, content))
+    assert text.lstrip() == expected
+    assert [place.value for place in places] == times
+
+
+def test_mail_is_decoded_and_quotes_a_reply_once(tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, MAILBOX))
+    assert text == (
+        "# Lighthouse\n\nFrom: Ann Müller <ann@example.org>\nDate: Monday, 3 March 2025, 10:00\n\n"
+        "The board met on Tuesday \u2013 it decided.\nFrom here on nothing changed.\n\n"
+        "# Re: Lighthouse\n\nFrom: bob@example.org\nDate: Monday, 3 March 2025, 11:00\n\nI agree with the plan.\n\n"
+    )
+    assert [place.label for place in dict.fromkeys(places)] == [
+        'message 1 (Ann Müller, 2025-03-03, "Lighthouse")',
+        'message 2 (bob@example.org, 2025-03-03, "Re: Lighthouse")',
+    ]
+    first, second = (place.span for place in dict.fromkeys(places))
+    assert first is not None
+    assert second is not None
+    assert (first[0], first[1], second[1]) == (0, second[0], len(MAILBOX))
+    # Alone, the reply keeps what only it has of the other.
+    alone = MAILBOX[second[0] :].partition(b"\n")[2]
+    assert "The board met on Tuesday.\nI agree" in converted(write(tmp_path, alone))[0]
+
+
+def test_a_mail_with_parts_gives_its_text_and_tells_of_its_files(tmp_path: Path) -> None:
+    mail = """From: ann@example.org
+Subject: Plan
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary=outer
+
+--outer
+Content-Type: multipart/alternative; boundary=inner
+
+--inner
+Content-Type: text/plain; charset=no-such-charset
+
+The plain text.
+--inner
+Content-Type: text/html
+
+<p>The <b>same</b> in HTML.</p>
+--inner--
+--outer
+Content-Type: application/pdf; name=plan.pdf
+Content-Disposition: attachment; filename=plan.pdf
+Content-Transfer-Encoding: base64
+
+JVBERi0=
+--outer--
+"""
+    text, _, notes = converted(write(tmp_path, mail))
+    assert text.endswith("The plain text.\n\n")
+    assert "1 attached file left out" in notes[0]
+    only_html = mail.replace("text/plain; charset=no-such-charset\n\nThe plain text.", "text/plain\n\n")
+    assert converted(write(tmp_path, only_html))[0].endswith("The same in HTML.\n\n")
+
+
+def test_tables_give_records_by_row(tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, TABLE))
+    assert text == (
+        "name: Everest; height: 8849\n\nThe highest mountain there is on Earth.\n\n"
+        "name: K2; height: 8611\n\nIt is called\nthe savage mountain.\n\n"
+    )
+    assert [(place.label, place.line) for place in places] == [("row 2", 2), ("row 3", 3)]
+    assert places[1].span is not None
+    assert TABLE.encode()[slice(*places[1].span)].startswith(b"K2,8611")
+    tabs = TABLE.split("K2")[0].replace(",", "\t") + "K2\t8611\tx\n"
+    assert "name: K2; height: 8611; note: x" in converted(write(tmp_path, tabs))[0]
+
+
+def test_json_gives_records_by_path_or_line(tmp_path: Path) -> None:
+    document = {
+        "title": "Minutes",
+        "people": ["Ann", "Bob"],
+        "items": [{"n": 1, "text": "The board met on \ud800Tuesday to talk."}, {"n": 2, "done": True, "none": None}],
+        "notes": ["It rented a beacon from the port.", "It is paid for until the spring."],
+    }
+    text, places, _ = converted(write(tmp_path, json.dumps(document, indent=1)))
+    assert text == (
+        "title: Minutes; people: Ann, Bob\n\nn: 1\n\nThe board met on ?Tuesday to talk.\n\nn: 2; done: true\n\n"
+        "It rented a beacon from the port.\n\nIt is paid for until the spring.\n\n"
+    )
+    assert [place.value for place in places] == ["1", ".items[0]", ".items[1]", ".notes[0]", ".notes[1]"]
+    text, places, _ = converted(write(tmp_path, LINES))
+    assert [place.label for place in places] == ["line 1", "line 2"]
+    assert [place.span for place in places] == [
+        (0, len(LINES.split("\n")[0])),
+        (len(LINES.split("\n")[0]) + 1, len(LINES) - 1),
+    ]
+
+
+GOOD = '{"t": "The board met on Tuesday."},\n' * 3000
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"id": 1, "text": "The board met on Tues', "not closed"),
+        ('[{"id": 1, "text": "The board met."}', "cut short"),
+        (f'[{GOOD}{{"id": 1}},, {{}}]', "line 3,001 is not JSON"),
+        (f'[{GOOD}{{"id": }}]', "line 3,001 is not JSON"),
+        (f"[{GOOD}" + "[" * 100_000, "more than 500 levels"),
+        (json.dumps([{"n": n, "x": n / 3} for n in range(60_000)]), "holds no prose.*n, x"),
+        ("a,b,c\n" + "".join(f"{n},{n},{n}\n" for n in range(120_000)), "holds no prose.*a, b, c"),
+        ("a,b,c\n" + "x,y,This is a note of five words.\n" * 3000 + '"' + "7,8,9\n" * 3_000_000, "quote never closed"),
+    ],
+)
+def test_damaged_records_and_those_without_prose_are_told(tmp_path: Path, content: str, expected: str) -> None:
+    with pytest.raises(DocumentError, match=expected):
+        converted(write(tmp_path, content))
+
+
+# --------------------------------------------------------------------------------------------------------- compressed
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_what_is_packed_is_read(tmp_path: Path, pack: object) -> None:
+    assert callable(pack)
+    plain = "Ärger on the pier.\r\nThe board met.\r\n" * 5000
+    path = write(tmp_path, pack(plain.encode()), "text.packed")
+    text, places, _ = converted(path)
+    assert text == plain.replace("\r\n", "\n")
+    assert places[-1].line == 10_000
+    assert converted(write(tmp_path, pack(pack(PAGE))))[0] == converted(write(tmp_path, PAGE))[0]
+    noise = random.Random(1).randbytes(200_000)
+    for damaged in (pack(noise)[:-1000], pack(noise)[:100_000] + bytes(100_000)):
+        with pytest.raises(DocumentError, match=r"damaged or was cut short|binary data"):
+            converted(write(tmp_path, damaged))
