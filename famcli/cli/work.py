@@ -61,7 +61,10 @@ class Work:
             # A named pipe can be opened only once, and a device may have nothing to give yet.
             special = os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))
             if file != "-" and not special:
-                open_source(file, encoding=encoding).close()
+                with open_source(file, encoding=encoding) as source:
+                    # A damaged one, and one that needs a password or a library, is seen only where its text begins.
+                    if source.is_converted:
+                        next(source.pieces(), None)
         if (not files or "-" in files) and sys.stdin.isatty():
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
         return list(files) or ["-"]

@@ -7,11 +7,12 @@ in this process its text is kept in a temporary file, until the original changes
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -121,6 +122,8 @@ class ConvertedSource(Source):
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
+        if isinstance(self._parts, Generator):
+            self._parts.close()
         self._original.close()
         if self.path is not None:
             self._stream.close()
@@ -192,6 +195,13 @@ class _Kept:
 
 
 _kept: OrderedDict[_Identity, _Kept] = OrderedDict()
+
+
+@atexit.register
+def forget_texts() -> None:
+    """Remove the kept texts."""
+    while _kept:
+        _kept.popitem()[1].file.close()
 
 
 def _keep(key: _Identity) -> _Kept:

@@ -47,6 +47,8 @@ class Location:
         if self.kind == "line":
             return f"line {self.line:,}" if self.line is not None else f"line {self.value}"
         name = self.value if self.kind in ("time", "path") else f"{self.kind} {self.value}"
+        if self.kind == "section":
+            name = f'"{self.value}"'
         return f"{name} ({self.detail})" if self.detail else name
 
 

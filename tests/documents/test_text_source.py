@@ -364,8 +364,7 @@ def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"%PDF-1.7\n%...", "PDF.*pdftotext"),
-        (b"PK\x03\x04\x14\0", "EPUB and DOCX.*pandoc"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...", "old Microsoft Office.*save"),
         (b"7z\xbc\xaf\x27\x1c", "7z.*unpack"),
         (b"\x89PNG\r\n\x1a\n...", "PNG"),
     ],

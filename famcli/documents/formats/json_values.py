@@ -20,6 +20,7 @@ from famcli.errors import DocumentError
 
 MAX_DEPTH = 500
 _LONGEST = 1 << 24  # characters of one string
+_SHORTEST = 16  # characters that JSON with something to read takes at least
 _SHORT = 1000  # characters of an array of short values that is shown as one value
 _TOKEN = re.compile(r'[\s\x1e]*+(?:([{}\[\],:])|("(?:[^"\\]|\\.)*+")|([^\s{}\[\],:"]++))', re.DOTALL)
 _BLANK = re.compile(r"[\s\x1e]*+")
@@ -29,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 
 def looks_like_json(head: str, at_end: bool) -> bool:
     """True if the text is JSON as far as it goes."""
-    if not _BEGINS.match(head):
+    if len(head) < _SHORTEST or not _BEGINS.match(head):
         return False
     machine = _Machine()
     scanner = _Scanner(iter([_ascii_piece(head)]), "")
@@ -40,7 +41,7 @@ def looks_like_json(head: str, at_end: bool) -> bool:
     except (DocumentError, _MalformedError):
         return False
     # One pair of brackets with a word in it begins many a log; what has keys is JSON, also where it was cut short.
-    return not at_end or machine.is_whole or machine.num_keys > 0
+    return machine.num_keys > 0 or (machine.is_whole if at_end else head.count(",") > 1)
 
 
 def read_json(original: Original) -> Iterator[Part]:

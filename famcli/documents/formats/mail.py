@@ -51,13 +51,16 @@ def looks_like_mail(head: str) -> bool:
     """True for a mailbox, and for text that begins with the header of a message."""
     if head.startswith("From "):
         first, _, head = head.partition("\n")
-        if _FROM_LINE.match(first.encode("utf-8", "replace")) is None:
+        if not first.strip().count("@") and _FROM_LINE.match(first.encode("utf-8", "replace")) is None:
             return False
         return _HEADER.match(head) is not None or head.startswith(">From ")
     header = re.split(r"\r?\n\r?\n", head, maxsplit=1)[0]
     lines = [line for line in header.splitlines() if not line.startswith((" ", "\t"))]
     known = {name.lower() for name in _KNOWN.findall(header)}
-    return bool(lines) and all(map(_HEADER.match, lines)) and len(known) >= 2 and bool(known & {"from", "received"})
+    num_good = sum(_HEADER.match(line) is not None for line in lines)
+    # Programs that fold a line wrongly are not rare.
+    is_header = num_good > 0 and len(lines) - num_good <= len(lines) // 6 and _HEADER.match(lines[0]) is not None
+    return is_header and len(known) >= 2 and bool(known & {"from", "received"})
 
 
 def read_mail(original: Original) -> Iterator[Part]:
@@ -73,13 +76,15 @@ def read_mail(original: Original) -> Iterator[Part]:
         num_files += files
         if is_cut:
             original.note(f"{original.name}: message {number:,} is larger than 8 MB, and only that much of it was read")
-        sender, subject = _decoded(message.get("from")), _decoded(message.get("subject"))
+        headers = {name.lower(): str(value) for name, value in reversed(list(message.raw_items()))}
+        sender, subject = _decoded(headers.get("from")), _decoded(headers.get("subject"))
         # A mailbox knows when a message came, also where the message itself does not.
-        date = _date(str(message.get("date", ""))) or _date(envelope)
+        date = _date(headers.get("date", "")) or _date(envelope)
         name = parseaddr(sender)[0] or parseaddr(sender)[1] or sender
         detail = ", ".join(filter(None, (name, "" if date is None else f"{date:%Y-%m-%d}", subject and f'"{subject}"')))
         where = Location("message", f"{number:,}", detail, line=line, span=(start, end))
-        yield "".join(_header(sender, _decoded(message.get("to")), message, date, subject)), where
+        day = headers.get("date") if date is None else f"{date:%A}, {date.day} {date:%B %Y, %H:%M}"
+        yield "".join(_header(sender, _decoded(headers.get("to")), _decoded(day), subject)), where
         answers = seen.answers(message, subject)
         body = "\n\n".join(filter(None, (_without_quotes(text, answers) for text in texts)))
         yield body + "\n\n" * bool(body), where
@@ -88,10 +93,9 @@ def read_mail(original: Original) -> Iterator[Part]:
         original.note(f"{original.name}: {num_files:,} attached file{'' if num_files == 1 else 's'} left out")
 
 
-def _header(sender: str, to: str, message: Message, date: datetime | None, subject: str) -> Iterator[str]:
+def _header(sender: str, to: str, date: str, subject: str) -> Iterator[str]:
     yield f"# {subject or 'No subject'}\n\n"
-    lines = [("From", sender), ("To", to if len(to) < 300 else "")]
-    lines.append(("Date", f"{date:%A, %-d %B %Y, %H:%M}" if date is not None else _decoded(message.get("date"))))
+    lines = [("From", sender), ("To", to if len(to) < 300 else ""), ("Date", date)]
     yield "".join(f"{name}: {value}\n" for name, value in lines if value) + "\n"
 
 
@@ -107,7 +111,7 @@ def _messages(original: Original) -> Iterator[_Raw]:
     envelope, is_mailbox, after_blank, is_cut = "", False, True, False
     while data := stream.readline(1 << 20):
         number += data.endswith(b"\n")
-        if after_blank and data.startswith(b"From ") and _FROM_LINE.match(data) and (is_mailbox or not place):
+        if after_blank and data.startswith(b"From ") and (not place or (is_mailbox and _FROM_LINE.match(data))):
             if lines:
                 yield envelope, b"".join(lines), start, place, first, is_cut
             envelope = data.decode("ascii", "replace").split(maxsplit=2)[-1]
@@ -175,7 +179,7 @@ def _texts(message: Message, depth: int = 0) -> tuple[list[str], int]:
             return best[0], sum(files for _, files in found)
         texts = [text for one, _ in found for text in one]
         if kind == "message/rfc822" and depth and isinstance(payload[0], Message):
-            head = [_decoded(payload[0].get(name)) for name in ("from", "subject")]
+            head = [_decoded(str(payload[0].get(name, ""))) for name in ("from", "subject")]
             texts.insert(0, "Forwarded: " + ", ".join(filter(None, head)))
         return texts, sum(files for _, files in found)
     is_file = message.get_content_disposition() == "attachment" or message.get_filename() is not None
@@ -197,14 +201,15 @@ def _decode(data: bytes, charset: str | None) -> str:
     return data.decode("cp1252", "replace")
 
 
-def _decoded(value: object) -> str:
-    """The text of a header on one line, its encoded words decoded."""
-    if value is None:
+def _decoded(value: str | None) -> str:
+    """The text of a header on one line, its encoded words decoded, and bytes that should not be there."""
+    if not value:
         return ""
+    value = _decode(value.encode("utf-8", "surrogateescape"), None)
     try:
-        parts = decode_header(str(value))
+        parts = decode_header(value)
     except (MessageError, ValueError):
-        return " ".join(str(value).split())
+        return " ".join(value.split())
     texts = [text if isinstance(text, str) else _decode(text, charset) for text, charset in parts]
     return " ".join("".join(texts).split())
 

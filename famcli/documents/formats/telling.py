@@ -11,17 +11,22 @@ from typing import BinaryIO, cast
 
 from famcli.documents.converted import FormatReader, Part
 from famcli.documents.encodings import byte_order_mark
+from famcli.documents.formats.epub import is_epub, read_epub
 from famcli.documents.formats.json_values import looks_like_json, read_json
 from famcli.documents.formats.mail import looks_like_mail, read_mail
+from famcli.documents.formats.pdf import read_pdf
 from famcli.documents.formats.subtitles import looks_like_subtitles, read_subtitles
 from famcli.documents.formats.tables import looks_like_table, read_table
 from famcli.documents.formats.web import looks_like_html, read_html
+from famcli.documents.formats.word import is_docx, read_docx
+from famcli.documents.formats.zipped import Archive
 from famcli.documents.original import Counted, Original
 from famcli.errors import DocumentError
 
 SAMPLE = 1 << 16
 """Bytes at the beginning of a file by which its format is told."""
 
+_FEW = 32
 _ENOUGH = 512  # bytes of a pipe that are waited for where the first ones may begin a format
 # Tags; the number of a cue, and its times; the header of a mail; a row of names without blanks between them.
 _MAY_BEGIN = re.compile(
@@ -56,6 +61,11 @@ def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False) -> Format |
     """
     if (packing := _packing(sample)) is not None:
         return Format(packing, read_packed)
+    if sample.startswith(b"%PDF-"):
+        return Format("pdf", read_pdf)
+    if sample.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        is_book, is_word = b"mimetypeapplication/epub+zip" in sample[:200], b"word/" in sample
+        return Format("epub" if is_book else "docx" if is_word else "zip", read_zip)
     if as_is:
         return None
     mark = byte_order_mark(sample)
@@ -72,8 +82,49 @@ def may_begin_format(sample: bytes) -> bool:
     if len(sample) >= _ENOUGH:
         return False
     if head[:1] in ("{", "["):
-        return looks_like_json(head, False)
+        return len(head) < _FEW or looks_like_json(head, False)
     return _MAY_BEGIN.match(head) is not None
+
+
+def read_zip(original: Original) -> Iterator[Part]:
+    """A book or a document in a ZIP file, or the only document of an archive."""
+    archive = Archive(original)
+    try:
+        if is_epub(archive):
+            yield from read_epub(original, archive)
+        elif is_docx(archive):
+            yield from read_docx(original, archive)
+        else:
+            yield from _read_only_one(original, archive)
+    finally:
+        archive.close()
+
+
+def _read_only_one(original: Original, archive: Archive) -> Iterator[Part]:
+    office = next((what for part, what in _OFFICE.items() if part in archive.names), None)
+    if office is not None:
+        raise DocumentError(f"{original.name} is {office}: save it as PDF, DOCX or CSV, and give that")
+    names = [name for name in archive.names if not name.startswith("__MACOSX/") and not name.endswith(".DS_Store")]
+    if len(names) != 1:
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise DocumentError(
+            f"{original.name} is a ZIP file of {len(names):,} files ({some or 'none'}): unpack it (`unzip`), and "
+            "give the folder"
+        )
+    with archive.open(names[0]) as stream:
+        first = _first(stream)
+        if first.startswith(b"PK\x03\x04"):
+            raise DocumentError(
+                f"{original.name} is a ZIP file in a ZIP file: unpack it (`unzip`), and give what is in it"
+            )
+        yield from _read_told(original, stream, first)
+
+
+_OFFICE = {
+    "xl/workbook.xml": "an Excel workbook",
+    "ppt/presentation.xml": "a PowerPoint presentation",
+    "content.xml": "an OpenDocument file",
+}
 
 
 # ------------------------------------------------------------------------------------------------------- compressed
@@ -91,21 +142,23 @@ def _packing(sample: bytes) -> str | None:
 def read_packed(original: Original) -> Iterator[Part]:
     """What is packed by gzip, bzip2, xz or zstd, read as what it is; plain text by its lines."""
     stream, layers = original.raw(), 0
-    first = b""
-    while True:
-        first = _first(stream)
-        packing = _packing(first)
-        stream = cast(BinaryIO, Counted(stream, first))
-        if packing is None:
-            break
+    first = _first(stream)
+    while (packing := _packing(first)) is not None:
         layers += 1
         if layers > _MAX_LAYERS:
             raise DocumentError(f"{original.name} is packed more than {_MAX_LAYERS} times: unpack it")
-        stream = cast(BinaryIO, io.BufferedReader(_Unpacked(stream, packing, original.name)))
+        packed = cast(BinaryIO, Counted(stream, first))
+        stream = cast(BinaryIO, io.BufferedReader(_Unpacked(packed, packing, original.name)))
+        first = _first(stream)
     if first[257:262] == b"ustar":
         raise DocumentError(f"{original.name} is a tar archive: unpack it (`tar xf`), and give the folder")
-    inner = original.through(stream)
+    yield from _read_told(original, stream, first)
+
+
+def _read_told(original: Original, stream: BinaryIO, first: bytes) -> Iterator[Part]:
+    """What is inside, told by its first bytes, which were taken from the stream already."""
     told = tell_format(first, len(first) < SAMPLE)
+    inner = original.through(cast(BinaryIO, Counted(stream, first)))
     yield from told.read(inner) if told is not None else _read_lines(inner)
 
 

@@ -17,6 +17,7 @@ from famcli.documents.converted import Part
 from famcli.documents.original import Original
 from famcli.documents.source import Location, Offsets, Piece
 
+_CHUNK = 1 << 16
 _LONGEST_TAG = 1 << 22  # characters of a tag, comment or script that are held while its end is looked for
 
 
@@ -87,6 +88,14 @@ def text_of_html(page: str) -> str:
     return "".join(text for text, _ in parts).strip()
 
 
+def parts_of_page(page: str) -> Iterator[Part]:
+    """The text of a page that is a string already, as parts, without the title in its head."""
+    reader = _Reader(None, titled=False)
+    for start in range(0, len(page), _CHUNK):
+        yield from reader.feed(_utf8_piece(page[start : start + _CHUNK]))
+    yield from reader.finish()
+
+
 def read_html(original: Original) -> Iterator[Part]:
     """The main text; all of it where the main part has none."""
     file = original.file()
@@ -119,8 +128,9 @@ def read_html(original: Original) -> Iterator[Part]:
 class _Reader(HTMLParser):
     """Text of a page as parts. main: the element whose text alone counts ("main", "article"), or None for all."""
 
-    def __init__(self, main: str | None) -> None:
+    def __init__(self, main: str | None, titled: bool = True) -> None:
         super().__init__(convert_charrefs=True)
+        self._titled = titled
         self._main, self._main_depth = main, 0
         self._positions = _Positions()
         self._parsed = 0  # characters before what is being parsed
@@ -201,7 +211,8 @@ class _Reader(HTMLParser):
                 self._skip = ""
             return
         if tag == "title" and self._title is not None:
-            self._is_title_due, self._title = " ".join("".join(self._title).split()), None
+            self._is_title_due = " ".join("".join(self._title).split()) if self._titled else ""
+            self._title = None
             return
         if tag == "pre":
             self._pre = max(0, self._pre - 1)
