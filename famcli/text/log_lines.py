@@ -22,7 +22,8 @@ MAX_TEMPLATES = 4096
 
 _MAX_WORDS = 60  # words of a line that are compared
 _ALIKE = 0.4  # share of the words that lines of one template have in common
-_HEAD = 100  # characters in which the time is looked for
+_HEAD = 100  # characters in which the time and the level are looked for
+_HEADER_WORDS = 6  # a level behind more words than this is part of the message
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,:]\d+)?"
 _DATED = re.compile(
     rf"""\d{{4}}[-/.]\d\d[-/.]\d\d[T\ _-]+\d\d[:.]\d\d[:.]\d\d(?:[.,]\d+)?(?:[ ]?(?:Z|UTC|[+-]\d\d:?\d\d))?\b
@@ -45,11 +46,10 @@ _SEVERITIES = (
 )
 _LEVEL_WORDS = "|".join(words for _, words in _SEVERITIES)
 _LEVEL = re.compile(
-    rf"(?<![\w.])(?:level\W{{1,3}})?(?:(?P<own>{_LEVEL_WORDS}|[A-Z](?:{_LEVEL_WORDS.lower()}))(?![\w.=-])"
-    rf"|[\[<(](?:\w+:)?(?P<boxed>{_LEVEL_WORDS})[\]>)]|(?P<colon>{_LEVEL_WORDS}):)"
+    rf"(?<![\w.])(?:(?P<own>{_LEVEL_WORDS})(?![\w.=-])|[\[<(](?:\w+:)?(?P<boxed>(?i:{_LEVEL_WORDS}))[\]>)]"
+    rf"|(?:level=)?(?P<apart>(?i:{_LEVEL_WORDS}))(?=:|,|[ ]{{2}}|\t|[ ][-|]))"
 )
 _LEVEL_ALONE = re.compile(rf"\W?(?:{_LEVEL_WORDS}|(?i:{_LEVEL_WORDS})(?=[:\])>]))(?!\w)")
-_LEVEL_IN = re.compile(_LEVEL.pattern, re.IGNORECASE)
 _LEVEL_FIELD = re.compile(rf"\b(?:level|lvl|severity)\W{{1,4}}(?P<own>{_LEVEL_WORDS})\b", re.IGNORECASE)
 _LETTER_LEVEL = re.compile(r"\s*(?:\d+\s+){1,2}(?P<own>[VDIWEFA])\s")  # Android's
 _OF_LETTER = {"V": MINOR, "D": MINOR, "I": PLAIN, "W": WORRYING, "E": GRAVE, "F": GRAVE, "A": GRAVE}
@@ -143,18 +143,16 @@ def _level(rest: str) -> tuple[int | None, str]:
     """The severity that a line's level says, None without a level, and the text after it."""
     if (letter := _LETTER_LEVEL.match(rest)) is not None:
         return _OF_LETTER[letter["own"]], rest[letter.end() :]
-    head = rest[:_HEAD]
-    found = _LEVEL.search(head) or _LEVEL_IN.match(head.lstrip(" -|,:*[<(")) or _LEVEL_FIELD.search(rest)
-    if found is None:
-        return None, rest
-    word = next(word for word in found.groups() if word).upper()
-    severity = next(value for value, words in _SEVERITIES if re.fullmatch(words, word))
-    # "level=error" may stand anywhere, and a level is not one behind six words.
-    in_front = found.re is not _LEVEL_FIELD and len(head[: found.start()].split()) < 6
-    if not in_front and found.re is not _LEVEL_FIELD:
-        return None, rest
-    skipped = len(head) - len(head.lstrip(" -|,:*[<(")) if found.re is _LEVEL_IN else 0
-    return severity, rest[skipped + found.end() :].lstrip("]>):") if in_front else rest
+    if (found := _LEVEL.search(rest, 0, _HEAD)) is not None and len(rest[: found.start()].split()) < _HEADER_WORDS:
+        return _value(found), rest[found.end() :].lstrip("]>):,")
+    # "level=error" may stand anywhere.
+    field = _LEVEL_FIELD.search(rest)
+    return (None if field is None else _value(field)), rest
+
+
+def _value(level: re.Match[str]) -> int:
+    word = next(word for word in level.groups() if word).upper()
+    return next(value for value, words in _SEVERITIES if re.fullmatch(words, word))
 
 
 def _severity(level: int | None, text: str) -> int:

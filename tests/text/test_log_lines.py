@@ -19,7 +19,7 @@ LINES = [
      '"GET /a HTTP/1.0" 200 23'),
     ("E0612 10:11:12.131415   7 main.go:42] lost the lease", "E0612 10:11:12.131415", GRAVE, "lost the lease"),
     ("[    1.234567] usb 1-1: new device", "1.234567", PLAIN, "new device"),
-    ("time=2024-01-02T03:04:05Z level=warning msg=slow", "2024-01-02T03:04:05Z", WORRYING, "msg=slow"),
+    ("time=2024-01-02T03:04:05Z level=warning msg=slow", "2024-01-02T03:04:05Z", WORRYING, "level=warning msg=slow"),
     ("2024-01-02T03:04:05.678Z worker INFO the job failed", "2024-01-02T03:04:05.678Z", WORRYING, "the job failed"),
     ("[INFO] Scanning for projects", None, PLAIN, "Scanning for projects"),
     ("ERROR: it is gone", None, GRAVE, "it is gone"),
@@ -36,7 +36,8 @@ def test_what_a_line_says(text: str, time: str | None, severity: int, message: s
 
 
 @pytest.mark.parametrize(
-    "text", ["An error is no level here.", "", "It was 12:30:00 when he came.", "Information is all."]
+    "text",
+    ["An error is no level here.", "", "1. MINOR Xinfo VInfo", "It was 12:30:00 when he came.", "Information is all."],
 )
 def test_prose_is_no_line_of_a_log(text: str) -> None:
     assert log_line(text) is None
