@@ -67,7 +67,7 @@ def enable(
         )
     checked = check_folder(folder)
     fam, notes = choose_fam(checked.config.decoder, **settings)
-    stored = checked.weights_and_prompt(fam.without_memory)
+    stored = checked.all_weights(fam.without_memory)
     tasks = default_tasks(folder)
     if tasks:
         notes = (*notes, "summaries will be written: the checkpoint has a chat template; mode extract quotes instead")

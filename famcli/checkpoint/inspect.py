@@ -14,7 +14,6 @@ from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.quantize import GROUP_COLUMNS, QUANTIZATIONS, bits_of
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import (
-    PROMPT_NAME,
     Fingerprints,
     check_folder,
     config_fingerprint,
@@ -22,7 +21,7 @@ from famcli.checkpoint.weights import (
     weights_fingerprint,
 )
 from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.shapes import parameter_shapes, state_shapes
+from famcli.nn.shapes import own_shapes, parameter_shapes, state_shapes
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,10 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
     folder, config = checked.path, checked.config
     sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
     fam = sidecar.fam if sidecar else FamConfig().without_memory
-    stored = checked.weights_and_prompt(fam)
+    stored = checked.all_weights(fam)
     paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    prompt, weights = stored.get(PROMPT_NAME), list(checked.weights.values())
+    weights, own = list(checked.weights.values()), own_shapes(config.decoder, fam)
+    shapes = parameter_shapes(config.decoder, fam)
     dtypes: Counter[str] = Counter()
     for tensor in weights:
         dtypes[tensor.dtype] += prod(tensor.shape)
@@ -76,8 +76,8 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         decoder=config.decoder,
         max_positions=config.decoder.rope.max_position,
         sidecar=sidecar,
-        num_parameters=sum(prod(tensor.shape) for tensor in weights),
-        memory_parameters=prod(prompt.shape) if prompt else 0,
+        num_parameters=sum(prod(shape) for name, shape in shapes.items() if name not in own),
+        memory_parameters=sum(map(prod, own.values())),
         storage=config.storage,
         dtypes=dict(dtypes.most_common()),
         files=tuple((path.name, path.stat().st_size) for path in paths if path.is_file()),

@@ -12,6 +12,7 @@ from famcli.checkpoint.adapter import Adapter
 from famcli.checkpoint.folder import Fields, read_json_object
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.checkpoint.weights import Fingerprints
+from famcli.errors import UsageError
 from famcli.nn import MemoryMode, Network
 from famcli.tokens.gguf_file import is_gguf, read_gguf
 from famcli.tokens.tokenizer import Tokenizer
@@ -65,7 +66,15 @@ class Model:
     @property
     def default_memory_mode(self) -> MemoryMode:
         """`on`, or `none` while the memory is not trained: an untrained memory only disturbs."""
-        return "on" if self.sidecar.memory_trained and self.sidecar.fam.fam_length else "none"
+        return "on" if self.sidecar.memory_trained and self.sidecar.fam.remembers else "none"
+
+    def check_memory_mode(self, mode: str | None) -> None:
+        """Raise UsageError for a mode that means nothing for this network."""
+        if self.sidecar.fam.architecture == "feedback" and mode not in (None, "on"):
+            raise UsageError(
+                f"{self.name} is a Feedback Transformer, which sees nothing but its memory: memory mode '{mode}' has "
+                "no meaning; leave the memory mode out"
+            )
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,6 @@ from famcli.checkpoint.model import Model, read_generation
 from famcli.checkpoint.quantize import bits_of, check_quantization, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import (
-    PROMPT_NAME,
     Fingerprints,
     StoredTensor,
     check_folder,
@@ -46,6 +45,7 @@ from famcli.errors import CheckpointError, UsageError
 from famcli.nn import DecoderConfig, FamConfig, Network, make_network
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.lora import LowRank
+from famcli.nn.shapes import own_shapes
 from famcli.tokens.gguf_file import is_gguf
 
 # Linux takes no more of a larger request than the disk's read-ahead.
@@ -88,7 +88,7 @@ def open_model(
         sidecar = replace(sidecar, fam=replace(sidecar.fam, **settings))
     except ValueError as error:
         raise UsageError(f"the options do not fit this checkpoint: {error}") from error
-    stored = checked.weights_and_prompt(sidecar.fam, home)
+    stored = checked.all_weights(sidecar.fam, home)
     chosen = select_device(device)
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
     # First, because the pages that hashing reads are given back before those that stay are taken.
@@ -131,7 +131,8 @@ def load_network(
         with torch.device("meta"):
             network = make_network(config, fam)
         names = [name for name, _ in network.named_parameters()]
-        dtypes = {name: torch.float32 if name == PROMPT_NAME else dtype for name in names}
+        own = own_shapes(config, fam)
+        dtypes = {name: torch.float32 if name in own else dtype for name in names}
         assign_weights(network, stored, device, dtypes, quantize, updates)
     return network.eval()
 

@@ -47,7 +47,7 @@ from famcli.checkpoint.weights import (
     StoredTensor,
     check_folder,
     opened,
-    stored_prompt,
+    stored_own,
     weight_files,
     weights_fingerprint,
 )
@@ -55,6 +55,7 @@ from famcli.documents.writing import atomic_files
 from famcli.errors import CheckpointError, FamcliError
 from famcli.nn import Network
 from famcli.nn.lora import LoraConfig, LowRank
+from famcli.nn.shapes import own_shapes
 from famcli.tokens.gguf_file import is_gguf, read_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
@@ -85,21 +86,25 @@ def save_checkpoint(
     """
     assert storage in ("float", "int8")
     target = Path(folder)
-    tensors = {name: parameter.detach().cpu() for name, parameter in network.named_parameters()}
-    prompt = tensors.pop(PROMPT_NAME, None)
+    # Under each of its names: a matrix that all layers share is written for each, as in any decoder. As a copy then,
+    # because safetensors refuses tensors that share storage.
+    named = network.named_parameters(remove_duplicate=False)
+    tensors = {name: parameter.detach().cpu() for name, parameter in named}
+    copied = network.fam.feedback_projections == "shared"
+    own = {name: tensors.pop(name).float() for name in own_shapes(network.config, network.fam)}
     with writing(target, "checkpoint") as staging:
         weights = {}
         for name, tensor in tensors.items():
             bits = bits_of(name, tuple(tensor.shape), "none" if storage == "float" else storage)
-            weights[name] = _in_bits(name, tensor.to(dtype) if bits is None else tensor, bits)
+            weights[name] = _in_bits(name, tensor.to(dtype, copy=copied) if bits is None else tensor, bits)
         # The entry of each tensor in the header is counted generously.
         sizes = {
             name: sum(tensor.nbytes + len(key) + _HEADER_BYTES for key, tensor in parts.items())
             for name, parts in weights.items()
         }
         _write_weights(staging, _shards(sizes, shard_bytes), weights.__getitem__)
-        if prompt is not None:
-            save_prompt(staging / PROMPT_FILE, prompt)
+        if own:
+            save_tensors(staging / PROMPT_FILE, own)
         special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
         config = llama_json(network.config, str(dtype).removeprefix("torch."), storage)
         write_json(staging / CONFIG_FILE, config | special)
@@ -363,7 +368,8 @@ def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = N
     sidecar = adapter.sidecar and replace(adapter.sidecar, base_weights=None)
     prompt = None
     if sidecar is not None and sidecar.fam.fam_length:
-        with opened(stored_prompt(adapter.folder).file, "pt") as file:
+        shapes = own_shapes(checked.config.decoder, sidecar.fam)
+        with opened(stored_own(adapter.folder, shapes)[PROMPT_NAME].file, "pt") as file:
             prompt = file.get_tensor(PROMPT_NAME)
 
     def change(parameter: str, weight: Tensor) -> Tensor | None:

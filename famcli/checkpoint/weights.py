@@ -36,7 +36,7 @@ from famcli.checkpoint.gguf import GgufTensors, declared_tensors, gguf_name
 from famcli.documents.writing import is_utf8
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, FamConfig, later_switches
-from famcli.nn.shapes import parameter_shapes
+from famcli.nn.shapes import own_shapes, parameter_shapes
 from famcli.tokens import open_tokenizer
 from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.tokenizer import Tokenizer
@@ -193,15 +193,22 @@ def _with_scale(tensor: StoredTensor, scale: StoredTensor | None) -> StoredTenso
     return replace(tensor, scale=scale)
 
 
-def stored_prompt(folder: Path) -> StoredTensor:
-    """The memory prompt that `fam.safetensors` declares. Raises CheckpointError."""
+def stored_own(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, StoredTensor]:
+    """What `fam.safetensors` declares: the parameters with these `shapes`, which a pretrained decoder does not have.
+
+    Raises CheckpointError.
+    """
     path = beside(folder, PROMPT_FILE)
     if not path.exists() and not path.is_symlink():
-        raise CheckpointError(f"{path} is missing: it holds the memory prompt that fam.json needs; copy it again")
+        what = "the memory prompt" if PROMPT_NAME in shapes else "the layer weights"
+        raise CheckpointError(f"{path} is missing: it holds {what} that fam.json needs; copy it again")
     tensors = {tensor.name: tensor for tensor in headers(inside(path.parent, path))}
-    if set(tensors) != {PROMPT_NAME}:
-        raise CheckpointError(f"{path} must hold '{PROMPT_NAME}' and nothing else, it holds {some_of(sorted(tensors))}")
-    return tensors[PROMPT_NAME]
+    if tensors.keys() != shapes.keys():
+        wanted, found = some_of(sorted(shapes)), some_of(sorted(tensors))
+        raise CheckpointError(f"{path} must hold {wanted} and nothing else, it holds {found}")
+    for name, tensor in tensors.items():
+        check_shape(tensor, shapes[name])
+    return tensors
 
 
 def headers(
@@ -352,14 +359,11 @@ class CheckedFolder:
     weights: Mapping[str, StoredTensor]
     tokenizer: Tokenizer
 
-    def weights_and_prompt(self, fam: FamConfig, prompt_folder: Path | None = None) -> dict[str, StoredTensor]:
-        """The weights and, if `fam` has a memory, the prompt in `prompt_folder` (default: in the same folder)."""
+    def all_weights(self, fam: FamConfig, own_folder: Path | None = None) -> dict[str, StoredTensor]:
+        """The weights and, if `fam` has a memory, its parameters in `own_folder` (default: in the same folder)."""
         check_visible(self.config, fam, self.path)
-        if not fam.fam_length:
-            return dict(self.weights)
-        prompt = stored_prompt(prompt_folder or self.path)
-        check_shape(prompt, (fam.fam_length, self.config.decoder.hidden_size))
-        return {**self.weights, PROMPT_NAME: prompt}
+        shapes = own_shapes(self.config.decoder, fam)
+        return {**self.weights, **stored_own(own_folder or self.path, shapes)} if shapes else dict(self.weights)
 
 
 def check_folder(path: str | os.PathLike[str], *, ignore_adapter: bool = False) -> CheckedFolder:
@@ -396,9 +400,10 @@ def checked_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredT
 
 
 def check_visible(config: PretrainedConfig, fam: FamConfig, folder: Path) -> None:
-    """Raise CheckpointError unless the rotary positions work out for the tokens that `fam` makes visible."""
+    """Raise CheckpointError unless the decoder can read as `fam` says, with the tokens that are visible then."""
     try:
         check_ropes(config.decoder, fam.visible_tokens)
+        own_shapes(config.decoder, fam)
     except (ValueError, ArithmeticError) as error:
         raise _impossible(folder, error) from error
 

@@ -264,7 +264,8 @@ def _subjects(models: Sequence[Model], wanted: CompareMode | None) -> list[Subje
 
     subjects = []
     for model in models:
-        mode = (wanted or model.default_memory_mode) if model.sidecar.fam.fam_length else "none"
+        model.check_memory_mode(wanted)
+        mode = (wanted or model.default_memory_mode) if model.sidecar.fam.remembers else "none"
         modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
         subjects += [Subject(model.name, model.network, each) for each in modes]
     return subjects

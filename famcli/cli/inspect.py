@@ -151,11 +151,17 @@ def _describe_fam(fam: FamConfig) -> str:
 
 
 def _describe_blocks(fam: FamConfig, update: str) -> str:
+    if fam.architecture == "feedback":
+        whose = "of each layer" if fam.feedback_projections == "layer" else "that all layers share"
+        seen = plural(fam.visible_tokens, "token")
+        return f"the memories of the last {seen}, by projections {whose}; blocks of {plural(fam.block_size, 'token')}"
     blocks, rows = plural(fam.block_size, "token"), plural(fam.fam_length, "memory row")
     return f"blocks of {blocks}, {plural(fam.memory_segments, 'segment')}, {rows} ({update})"
 
 
 def _describe_memory(sidecar: Sidecar) -> str:
+    if sidecar.fam.architecture == "feedback":
+        return "one of each token for all layers (Feedback Transformer)"
     if not sidecar.fam.fam_length:
         return "none"
     return "trained" if sidecar.memory_trained else "not trained"

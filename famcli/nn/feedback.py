@@ -13,6 +13,7 @@ a text sees nothing, and a_0 is 0. Queries, feed-forward and rotary positions ar
 All layers of token t must be done before the lowest layer of token t + 1 can begin, so `_read_exactly` goes token by
 token. `_read_in_passes` reads a call's tokens side by side, with the memories of the pass before instead of those that
 are not known yet, until these no longer change; for training, `_FixedPoint` finds the gradient in the same way.
+A network in training mode reads in passes only where a gradient is wanted.
 """
 
 from __future__ import annotations
@@ -186,7 +187,8 @@ class FeedbackDecoder(Decoder):
         block_size, n = self.fam.block_size, tokens.shape[1]
         holds_whole_blocks(tokens, state, block_size)
         x = self._scaled(self.model.embed_tokens(tokens))
-        in_passes = self.fam.feedback_passes and n > 1
+        # What is measured while a network is trained is measured exactly.
+        in_passes = self.fam.feedback_passes and n > 1 and (torch.is_grad_enabled() or not self.training)
         read = self._read_in_passes if in_passes else self._read_exactly
         hidden, windows = read(x, state.windows, self._angles(state, n))
         closed, fill = divmod(state.fill + n, block_size)

@@ -448,6 +448,7 @@ def _values(scores: tuple[Tensor, Tensor] | None, received: list[Tensor] | None,
 def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | None) -> ReadingMode:
     if wanted is not None and wanted not in READING_MODES:
         raise UsageError(f"memory mode is '{wanted}', it must be one of {', '.join(READING_MODES)}")
+    model.check_memory_mode(wanted)
     if resume is None:
         return wanted or model.default_memory_mode
     if wanted not in (None, resume.state.memory_mode):

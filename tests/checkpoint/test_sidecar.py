@@ -44,7 +44,7 @@ def test_a_folder_without_sidecar_names_the_way_to_get_one(plain: Path) -> None:
         ({"format": 2}, "'format' is 2.*newer famcli"),
         ({"format": "1"}, "'format' must be a whole number"),
         ({"format": True}, "'format' must be a whole number"),
-        ({"architecture": "feedback"}, "'architecture' is 'feedback'"),
+        ({"architecture": "mamba"}, "'architecture' is 'mamba'"),
         ({"block_size": ...}, "'block_size' is missing; add it to fam.json"),
         ({"block_size": 0}, "'block_size' must be between 1 and"),
         ({"block_size": 16.0}, "'block_size' must be a whole number, it is 16.0"),

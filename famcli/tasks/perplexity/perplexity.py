@@ -94,6 +94,7 @@ class Perplexity:
     def __init__(self, model: Model, config: PerplexityConfig | None = None) -> None:
         self.model, self.config = model, config or PerplexityConfig()
         mode = self.config.memory_mode or model.default_memory_mode
+        model.check_memory_mode(mode)
         if mode == "compare" and not model.sidecar.fam.fam_length:
             raise UsageError(f"{model.name} has no memory (fam_length is 0) to compare with: leave the memory mode out")
         self.memory_modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
@@ -178,10 +179,13 @@ def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
         "none": "no memory",
         "compare": "memory on, and frozen at its initial value, over the same tokens",
     }
+    seen = f"blocks of {fam.block_size:,} tokens that see {fam.memory_segments:,} before them"
+    if fam.architecture == "feedback":
+        seen = f"a memory of each of the last {fam.visible_tokens:,} tokens, for all layers"
     return (
-        f"Each token is predicted from all of its source before it ({modes[mode]}; blocks of {fam.block_size:,} "
-        f"tokens that see {fam.memory_segments:,} before them), {first}. nll: the sum of -ln p; perplexity: "
-        "exp(nll / tokens); bits per byte: nll / ln 2 / source bytes (a byte-order mark is not counted); accuracy: "
+        f"Each token is predicted from all of its source before it ({modes[mode]}; {seen}), {first}. "
+        "nll: the sum of -ln p; perplexity: exp(nll / tokens); bits per byte: nll / ln 2 / source bytes (a byte-order "
+        "mark is not counted); accuracy: "
         "the share of tokens that were the most likely one; \u00b1: the standard error of nll / tokens over blocks. "
         f"No end-of-text token is scored.{lines}"
     )

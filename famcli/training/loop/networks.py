@@ -21,6 +21,7 @@ from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 from famcli.nn.lora import LoraConfig, lora_updates
+from famcli.nn.shapes import own_shapes
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.adapt import EMBEDDING, adapted_network, open_base
 from famcli.training.recipe.recipe import SHAPE, Recipe
@@ -36,8 +37,8 @@ def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
     """The network that a run starts with, on the CPU; its trained parameters are float32.
 
     With schedule.init it has the weights of that checkpoint. Block size, segments and the memory's update may differ;
-    if the memory prompt has another length there, or is missing, the network keeps its own. Raises RecipeError or
-    CheckpointError if a checkpoint that the recipe names is damaged or does not fit.
+    if the memory prompt has another length there, or is missing, or the memory is of another kind, the network keeps
+    its own. Raises RecipeError or CheckpointError if a checkpoint that the recipe names is damaged or does not fit.
     """
     network, name = build_network(recipe, tokenizer.vocab_size), recipe.schedule.init
     if name is None:
@@ -49,7 +50,7 @@ def start_network(recipe: Recipe, tokenizer: Tokenizer) -> Network:
     for key, parameter in network.named_parameters():
         if key in given and given[key].shape == parameter.shape:
             parameter.data.copy_(given[key])
-        elif key != PROMPT_NAME:
+        elif key not in own_shapes(network.config, network.fam):
             there = list(given[key].shape) if key in given else "absent"
             raise RecipeError(
                 f"schedule.init {name}: {key} is {there} there and {list(parameter.shape)} in the recipe; "
@@ -113,7 +114,7 @@ def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int,
     # Memory rows take part in every product of a token.
     rows = 1 + f / c
     # Keys that a token attends to, on average; a memory row sees the memory and the block.
-    seen = fam.memory_segments * c + f + (c + 1) / 2
+    seen = fam.memory_segments * c + f + (c + 1) / 2 if fam.architecture == "fam" else fam.visible_tokens
     attention = 2 * queries * (seen + f / c * (f + c))
     products = config.num_layers * (rows * layer + attention) + config.hidden_size * config.vocab_size
     # The memory prompt goes up the layers at most once a step for each lane.
@@ -153,7 +154,13 @@ def export_checkpoint(
             folder,
             network,
             tokenizer,
-            Sidecar(network.fam, network.fam.fam_length > 0, validated_tokens, tasks={"summarize": "extract"}),
+            # Passes are for training: the checkpoint reads exactly.
+            Sidecar(
+                replace(network.fam, feedback_passes=0),
+                network.fam.remembers,
+                validated_tokens,
+                tasks={"summarize": "extract"},
+            ),
             torch.float32 if export.storage == "float32" else torch.bfloat16,
             storage="int8" if export.storage == "int8" else "float",
             shard_bytes=None if export.shard_megabytes is None else int(export.shard_megabytes * 1e6),

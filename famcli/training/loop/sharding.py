@@ -35,6 +35,7 @@ def check_shardable(recipe: Recipe, processes: Processes) -> None:
         "needs schedule.muon_lr = 0: Muon needs whole matrices, and no process has one": schedule.muon_lr > 0,
         "needs schedule.average_decay = 0": schedule.average_decay > 0,
         "needs hardware.compile = false": recipe.hardware.compile,
+        'needs network.architecture = "fam"': recipe.network.architecture != "fam",
         'needs adapt.objective = "task"': adapt is not None and adapt.objective == "distill",
     }
     for message, applies in problems.items():

@@ -272,6 +272,35 @@ def test_the_twin_without_memory_trains(recipe: Make, tmp_path: Path) -> None:
     assert set(next(event for event in events if isinstance(event, CheckDone)).bits_per_byte) == {"on"}
 
 
+@pytest.mark.parametrize("passes", [0, 8])
+@pytest.mark.parametrize("projections", ["layer", "shared"])
+def test_a_feedback_transformer_trains_and_goes_on(recipe: Make, tmp_path: Path, projections: str, passes: int) -> None:
+    """One setting away from the twin without feedback; a run that was stopped ends as an unbroken one."""
+    keys = ("network.fam_length=0", "network.architecture=feedback", f"network.feedback_projections={projections}")
+    keys += (
+        "schedule.steps=24",
+        "schedule.adamw_lr=0.03",
+        f"network.feedback_passes={passes}",
+        "checks.every_steps=24",
+    )
+    events: list[TrainEvent] = []
+    train(recipe(*keys), tmp_path / "whole", events.append)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert sum(done.loss for done in steps[-5:]) < 0.9 * sum(done.loss for done in steps[:5])
+    assert set(next(event for event in events if isinstance(event, CheckDone)).bits_per_byte) == {"on"}
+    stops = iter([False] * 9 + [True] * 20)
+    train(recipe(*keys), tmp_path / "broken", should_stop=lambda: next(stops))
+    train(recipe(*keys), tmp_path / "broken")
+    assert steps_of(tmp_path / "broken" / "log.jsonl") == steps_of(tmp_path / "whole" / "log.jsonl")
+    model = open_model(tmp_path / "whole" / "export", device="cpu", dtype="float32")
+    assert model.network.fam.feedback_passes == 0
+    assert model.default_memory_mode == "on"
+    with pytest.raises(RecipeError, match="have no meaning for architecture 'feedback'"):
+        recipe(*keys, "schedule.segment_dropout=0.5")
+    with pytest.raises(RecipeError, match="'fam_length' must be 0 for architecture 'feedback'"):
+        recipe(*keys, "network.fam_length=2")
+
+
 def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
     for step in (1, 2, 10):
         save_run(tmp_path, step, {"a": {"b": torch.full((2,), float(step)).t()}}, {"step": step})
