@@ -118,7 +118,9 @@ def ask(
 
 def _is_path(word: str) -> bool:
     """True for an existing file, and for what can only be meant as one: a mistyped path is no question."""
-    return os.path.isfile(word) or re.fullmatch(r"[^\s?]*(?:/[^\s?]+|\w\.[A-Za-z]\w{1,4})", word) is not None
+    is_folder = os.path.isdir(word) and (os.sep in word or word in (".", ".."))
+    is_meant = re.fullmatch(r"[^\s?]*(?:/[^\s?]+|\w\.[A-Za-z]\w{1,4})|https?://\S+", word) is not None
+    return os.path.isfile(word) or is_folder or is_meant
 
 
 def make_config(

@@ -46,11 +46,17 @@ HtmlOption = Annotated[
     _output("--html", metavar="FILE", help="Write a page too: the result beside the text, with links to its places."),
 ]
 FilesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="FILE", help="Text files; none, or -, is standard input.")
+    list[str] | None,
+    typer.Argument(metavar="FILE", help="Documents, folders, patterns or addresses; none, or -, is standard input."),
 ]
 FileOption = Annotated[
     list[str] | None,
-    _reading("--file", "-f", metavar="FILE", help="A text to read, repeatable; none, or -, is standard input."),
+    _reading(
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="A document, folder, pattern or address, repeatable; none, or -, is standard input.",
+    ),
 ]
 EachOption = Annotated[bool, _reading("--each", help="Treat each file alone, instead of one after the other.")]
 LoadOption = Annotated[
@@ -123,6 +129,14 @@ class MachineOptions:
     threads: ThreadsOption = None
     cache: CacheOption = None
     offline: OfflineOption = False
+    allow_private: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private",
+            envvar="FAMCLI_ALLOW_PRIVATE",
+            help="Fetch pages (https://...) from this machine and from private networks too.",
+        ),
+    ] = False
     quantize: Annotated[
         Literal["none", "int8", "int4"],
         typer.Option("--quantize", help="Keep the matrices in 8 or 4 bits: less memory, and faster writing on a CPU."),

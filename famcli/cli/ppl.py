@@ -50,7 +50,7 @@ def ppl(
     if common.output.json and (per or alert is not None):
         raise UsageError("--json prints one object at the end; use --jsonl to have each line, block or token")
     with Work(common) as work:
-        names = work.check_documents(files or [], encoding)
+        names = work.check_documents(files or [], encoding, as_is=True)
         model = work.open_model()
 
         from famcli.tasks.perplexity.perplexity import FileScore, Perplexity, PerplexityConfig

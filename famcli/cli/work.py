@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
     from famcli.tasks.task import ReadCounts
 
+_MOST_SKIPPED = 8  # files that are told of one by one
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
 
@@ -53,21 +54,67 @@ class Work:
     def __exit__(self, *error: object) -> None:
         self.progress.close()
 
-    def check_documents(self, files: Sequence[str], encoding: str | None) -> list[str]:
-        """`files`, or stdin when there are none; what cannot be read is refused before any work is done."""
-        from famcli.documents.opening import open_source
+    def check_documents(self, files: Sequence[str], encoding: str | None, as_is: bool = False) -> list[str]:
+        """`files`, or stdin when there are none; what cannot be read is refused before any work is done.
 
+        Folders and patterns become the documents in them, and pages are fetched. as_is: see `open_source`.
+        """
+        from famcli.documents.fetching import is_address
+        from famcli.documents.finding import is_many
+
+        names = list[str]()
         for file in files:
-            # A named pipe can be opened only once, and a device may have nothing to give yet.
-            special = os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file))
-            if file != "-" and not special:
-                with open_source(file, encoding=encoding) as source:
-                    # A damaged one, and one that needs a password or a library, is seen only where its text begins.
-                    if source.is_converted:
-                        next(source.pieces(), None)
+            if file == "-":
+                names.append(file)
+            elif is_address(file):
+                names.append(self._fetched(file, encoding, as_is))
+            elif is_many(file):
+                names += self._found(file, encoding, as_is)
+            else:
+                self._check(file, encoding, as_is)
+                names.append(file)
         if (not files or "-" in files) and sys.stdin.isatty():
             self.notes.note("reading from the terminal; Ctrl-D ends the text")
-        return list(files) or ["-"]
+        return names or ["-"]
+
+    def _check(self, file: str, encoding: str | None, as_is: bool) -> None:
+        """Refuse a file that cannot be read."""
+        from famcli.documents.opening import open_source
+
+        # A named pipe can be opened only once, and a device may have nothing to give yet.
+        if os.path.exists(file) and not os.path.isfile(file):
+            return
+        with open_source(file, encoding=encoding, as_is=as_is) as source:
+            # A damaged one, and one that needs a password or a library, is seen only where its text begins.
+            if source.is_converted:
+                next(source.pieces(), None)
+
+    def _fetched(self, url: str, encoding: str | None, as_is: bool) -> str:
+        """Where a page is kept that was fetched now."""
+        from platformdirs import user_cache_path
+
+        from famcli.checkpoint.locate import is_offline
+        from famcli.documents.fetching import FetchConfig, fetch
+
+        if is_offline(cache_environment(self.machine.cache, self.machine.offline)):
+            raise DocumentError(f"{url} is not fetched: --offline forbids that; give a file")
+        self.notes.note(f"fetching {url}; --offline forbids that")
+        config = FetchConfig(user_cache_path("famcli") / "pages", self.machine.allow_private)
+        path = str(fetch(url, config, lambda there: self.notes.note(f"it leads to {there}")))
+        self._check(path, encoding, as_is)
+        return path
+
+    def _found(self, path: str, encoding: str | None, as_is: bool) -> list[str]:
+        """The documents of a folder or a pattern; what is skipped is told."""
+        from famcli.documents.finding import find_documents
+
+        found = find_documents(path, encoding=encoding, as_is=as_is)
+        self.notes.note(f"{path}: {plural(len(found.documents), 'document')}")
+        for one in found.skipped[:_MOST_SKIPPED]:
+            self.notes.note(f"skipped {one.path}: it {one.reason}")
+        if (rest := len(found.skipped) - _MOST_SKIPPED) > 0:
+            self.notes.note(f"skipped {rest:,} more")
+        return list(found.documents)
 
     def open_model(self, memory: Path | None = None, machine: MachineOptions | None = None) -> Model:
         """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported.

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from famcli.documents.converted import ConvertedSource
 from famcli.documents.encodings import may_be_cut_short
+from famcli.documents.fetching import address_of
 from famcli.documents.formats.telling import SAMPLE, Format, may_begin_format, tell_format
 from famcli.documents.original import Counted, Original
 from famcli.documents.source import PLAIN_TEXT, Source
@@ -98,7 +99,10 @@ def _told_pipe(stream: BinaryIO, name: str, path: Path | None, as_is: bool) -> S
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """The name of a source: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link)."""
+    """The name of a source: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link); of what was
+    fetched its address."""
+    if (address := address_of(Path(path))) is not None:
+        return address
     plain = os.path.normpath(path)
     try:
         return plain if os.path.samefile(path, plain) else str(path)

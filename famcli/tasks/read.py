@@ -191,6 +191,7 @@ class Read:
             document = open_source(document, encoding=self.config.encoding)
         if self.config.follow and is_last:
             if document.is_converted:
+                document.close()
                 raise UsageError(f"only plain text can be followed, and {document.name} is {document.format}")
             if document.size is None or document.path is None:
                 raise UsageError(f"only a file can be followed; {document.name} is read while it is open anyway")

@@ -14,6 +14,7 @@ MAX_CHARACTERS = 600
 
 # Characters from which a blank line ends a passage: before that, short paragraphs (dialogue, lists) stay together.
 _ENOUGH = 300
+_PARTS = ("message", "section", "path")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Passage:
         return self.sentences[0].page
 
 
+def _part(sentence: Sentence) -> tuple[str, str] | None:
+    """The message, chapter or record that a sentence is in: what is quoted from two of them has no place to cite."""
+    location = sentence.location
+    return (location.kind, location.value) if location is not None and location.kind in _PARTS else None
+
+
 class PassageBuilder:
     """Cuts one source into passages; every sentence is in exactly one. Holds what was fed and not taken."""
 
@@ -88,6 +95,8 @@ class PassageBuilder:
 
     def _fits(self, sentence: Sentence) -> bool:
         gap = sentence.gap
+        if _part(sentence) != _part(self._open[-1]):
+            return False
         if gap is None or self._length + len(gap) + len(plain_spelling(sentence.text)) > MAX_CHARACTERS:
             return False
         return self._length < _ENOUGH or gap.count("\n") < 2

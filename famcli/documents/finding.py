@@ -1,0 +1,99 @@
+"""Documents in folders and by patterns: which there are, and what was skipped, and why."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from famcli.documents.opening import open_source
+from famcli.errors import DocumentError, FamcliError
+
+_PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
+_NEVER = frozenset(("node_modules", "__pycache__", "venv", "site-packages"))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not read, and why, in a few words."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The documents of a folder or a pattern in their order, and what else is there."""
+
+    documents: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def is_many(path: str) -> bool:
+    """True for a folder, and for a pattern such as `docs/*.md` that is no file's own name."""
+    return os.path.isdir(path) or (_PATTERN.search(path) is not None and not os.path.lexists(path))
+
+
+def find_documents(path: str, *, encoding: str | None = None, as_is: bool = False) -> Found:
+    """The documents in a folder and those below it, or what a pattern matches (`**` is any depth).
+
+    Hidden files and folders, empty files and what is no document are skipped. encoding, as_is: see `open_source`.
+    Raises DocumentError where nothing is left to read.
+    """
+    if os.path.isdir(path):
+        names, what = list(_files(path)), f"{path} holds no document"
+    else:
+        # `**` follows links, which may lead round in a circle: of each file the shortest name counts.
+        matched = {os.path.realpath(one): one for one in sorted(glob.glob(path, recursive=True), key=len, reverse=True)}
+        found = sorted(matched.values(), key=_in_order)
+        names = [name for one in found for name in (_files(one) if os.path.isdir(one) else [one])]
+        what = f"no document matches {path}"
+    documents, skipped = list[str](), list[Skipped]()
+    for name in names:
+        reason = _why_not(name, encoding, as_is)
+        if reason is None:
+            documents.append(name)
+        else:
+            skipped.append(Skipped(name, reason))
+    if not documents:
+        first = "".join(f"; {one.path} {one.reason}" for one in skipped[:1])
+        others = f", and {len(skipped) - 1:,} more were skipped" if len(skipped) > 1 else ""
+        raise DocumentError(f"{what} that can be read{first}{others}")
+    return Found(tuple(dict.fromkeys(documents)), tuple(skipped))
+
+
+def _files(folder: str) -> Iterator[str]:
+    """The files below a folder, in the order of their names; numbers in names count as numbers."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted((one for one in folders if not one.startswith(".") and one not in _NEVER), key=_in_order)
+        yield from (os.path.join(place, one) for one in sorted(files, key=_in_order) if not one.startswith("."))
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _why_not(name: str, encoding: str | None, as_is: bool) -> str | None:
+    """Why a file is not read; None for a document."""
+    path = Path(name)
+    try:
+        if not path.is_file():
+            return "is no file" if path.exists() else "is a broken link"
+        if not path.stat().st_size:
+            return "is empty"
+        with open_source(path, encoding=encoding, as_is=as_is) as source:
+            # What is damaged, or needs a password or a library, is seen only where its text begins.
+            if source.is_converted:
+                next(source.pieces(), None)
+    except (FamcliError, OSError) as error:
+        return _in_short(str(error), name)
+    return None
+
+
+def _in_short(message: str, name: str) -> str:
+    """An error's first clause, without the file's name."""
+    reason = message.removeprefix(f"{name} ").removeprefix(f"{os.path.normpath(name)} ")
+    return re.split(r"[:;] ", reason, maxsplit=1)[0]
