@@ -146,10 +146,9 @@ def document_figures(
     tokenizer: Tokenizer,
     documents: Sequence[NDArray[np.integer]],
     *,
-    max_tokens: int | None = None,
     on_tokens: Callable[[Subject, int], None] = lambda subject, count: None,
 ) -> Iterator[DocumentFigures]:
-    """Score `documents`, each cut to `max_tokens`, with every subject, the longest first, a few side by side.
+    """Score `documents` with every subject, the longest first, a few side by side.
 
     Yields the figures of all documents so far after each few; the last ones are of all. Each document starts afresh;
     its first token is predicted from BOS, or not scored without one. Differences are taken from the position on from
@@ -158,15 +157,13 @@ def document_figures(
     """
     ordered = sorted(documents, key=lambda document: -len(document))
     num_bytes, fam = token_num_bytes(tokenizer), subjects[0].network.fam
-    starts = bucket_starts(fam.block_size, len(ordered[0][:max_tokens]))
+    starts = bucket_starts(fam.block_size, len(ordered[0]))
     window = (fam.memory_segments + 1) * fam.block_size
     scores: list[list[DocumentScore]] = [[] for _ in subjects]
     for first in range(0, len(ordered), _BATCH):
         for subject, so_far in zip(subjects, scores, strict=True):
             few, on_read = ordered[first : first + _BATCH], partial(on_tokens, subject)
-            so_far += score_documents(
-                subject, few, num_bytes, tokenizer.bos_id, max_tokens=max_tokens, starts=starts, on_tokens=on_read
-            )
+            so_far += score_documents(subject, few, num_bytes, tokenizer.bos_id, starts=starts, on_tokens=on_read)
         lengths = [int(score.num_tokens.sum()) for score in scores[0]]
         pairs = list(zip(subjects, scores, strict=True))
         yield DocumentFigures(

@@ -260,10 +260,8 @@ def needle_trials(
         episode = episodes.needles(np.random.default_rng(key), count=count, queries=count)
         # In turn over streams too, so that all depths get as many questions.
         places = tuple(depths[(number * count + index) % len(depths)] for index in range(count))
-        # A question ends with the beginning of the sentence that it asks for.
-        beginnings = [question.text.split("? ")[1] + " " for question in questions_of(episode)]
         stated = list(zip(statements_of(episode), places, strict=True))
-        asked = tuple(next(place for text, place in stated if text.startswith(start)) for start in beginnings)
+        asked = tuple(next(place for text, place in stated if each.is_about(text)) for each in questions_of(episode))
         trials.append(Trial("needle", episode, (length,), (*key, 1), places, asked))
     return trials
 

@@ -30,6 +30,10 @@ class RecallQuestion:
     answer: str
     choices: tuple[str, ...] = ()
 
+    def is_about(self, statement: str) -> bool:
+        """True if the question ends with the beginning of `statement`, and its answer is the next word of it."""
+        return statement.startswith(self.text.split("? ", 1)[1] + self.answer)
+
 
 Episode = tuple[str | RecallQuestion, ...]
 """Statements (plain strings, no space around them) and questions, in the order of the text. A question comes after

@@ -27,7 +27,7 @@ DOCUMENTS = [np.random.default_rng(n).integers(0, 256, n).astype(np.uint16) for 
 
 def figures(*modes: str, max_tokens: int | None = None) -> DocumentFigures:
     subjects = [Subject("m", NETWORK, mode) for mode in modes]  # type: ignore[arg-type]
-    *_, found = document_figures(subjects, TOKENIZER, DOCUMENTS, max_tokens=max_tokens)
+    *_, found = document_figures(subjects, TOKENIZER, [document[:max_tokens] for document in DOCUMENTS])
     return found
 
 

@@ -51,7 +51,8 @@ class EncodingGuessed:
     encodings: tuple[str, ...]
 
 
-OnProgress = Callable[[PackProgress | EncodingGuessed], None]
+PackEvent = PackProgress | EncodingGuessed
+OnProgress = Callable[[PackEvent], None]
 OnGuess = Callable[[Path, str], None]
 
 

@@ -196,9 +196,9 @@ def _episode(recipe: ObjectiveRecipe, rng: np.random.Generator, count: int) -> E
     episode = episodes.needles(rng, count=count * hidden, queries=count * asked, digits=recipe.digits or 4)
     if not recipe.episodes_per_block:
         return episode
-    # Each statement goes with its question, which ends with the beginning of the sentence that answers it.
+    # Each statement goes with its question, if it is asked for.
     pairs: list[Episode] = [
-        (statement, *(part for part in questions_of(episode) if statement.startswith(part.text.split("? ", 1)[1])))
+        (statement, *(part for part in questions_of(episode) if part.is_about(statement)))
         for statement in statements_of(episode)
     ]
     return episodes.interleave(rng, pairs)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
-from famcli.training.data.corpus import EncodingGuessed, PackProgress
+from famcli.training.data.corpus import PackEvent
 from famcli.training.loop.step import ObjectiveLosses
 
 
@@ -142,18 +142,8 @@ class RunEnded:
     exported: Path | None
 
 
-TrainEvent = (
-    PackProgress
-    | EncodingGuessed
-    | RunStarted
-    | StepDone
-    | StepSkipped
-    | CheckDone
-    | PasskeyDone
-    | ScoreProgress
-    | RunSaved
-    | RunEnded
-)
+Measured = CheckDone | PasskeyDone | ScoreProgress
+TrainEvent = PackEvent | RunStarted | StepDone | StepSkipped | Measured | RunSaved | RunEnded
 
 
 def to_json(event: TrainEvent) -> dict[str, Any]:
