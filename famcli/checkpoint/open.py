@@ -29,7 +29,7 @@ from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
-from famcli.checkpoint.model import Model, read_generation
+from famcli.checkpoint.model import Model, read_end_ids
 from famcli.checkpoint.quantize import bits_of, check_quantization, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import (
@@ -106,7 +106,7 @@ def open_model(
         name=shown,
         fingerprints=fingerprints,
         chosen_by=located.chosen_by,
-        generation=read_generation(checked.path, checked.tokenizer),
+        end_ids=read_end_ids(checked.path, checked.tokenizer),
         adapter=added,
         warnings=warnings,
         notes=notes,

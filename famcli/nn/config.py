@@ -16,8 +16,6 @@ from typing import Any, Literal, get_args
 MemoryUpdate = Literal["additive", "gated"]
 """How a memory takes in a block: added to it, as in the paper, or in exchange for as much of itself (`memory_gate`)."""
 
-MEMORY_UPDATES: tuple[MemoryUpdate, ...] = get_args(MemoryUpdate)
-
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
 
@@ -141,14 +139,12 @@ class DecoderConfig:
         """Tokens that a token of this layer sees, itself included; None is all that are there."""
         return self.sliding_window if layer in self.local_layers else None
 
-    @property
-    def is_plain(self) -> bool:
-        """True if the config uses only Llama features."""
-        return not later_switches(self)
-
 
 def later_switches(config: object) -> dict[str, Any]:
-    """The keyword-only fields of a configuration that differ from their defaults: what an older famcli did not know."""
+    """The keyword-only fields of a configuration that differ from their defaults: what an older famcli did not know.
+
+    Of a `DecoderConfig`, what a Llama does not have.
+    """
     later = [each for each in fields(config) if each.kw_only]  # type: ignore[arg-type]
     return {each.name: value for each in later if (value := getattr(config, each.name)) != each.default}
 
@@ -188,7 +184,9 @@ class FamConfig:
         0, "first tokens of the stream that stay visible for ever, s", low=0, high=1 << 20, in_block=True, internal=True
     )
     memory_update: MemoryUpdate = _setting(
-        "additive", "how a memory takes in a block: additive (the paper's form) or gated", choices=MEMORY_UPDATES
+        "additive",
+        "how a memory takes in a block: additive (the paper's form) or gated",
+        choices=get_args(MemoryUpdate),
     )
     _: KW_ONLY
     # Which layers have a window is the checkpoint's affair, so recipes derive this from it.
@@ -196,10 +194,7 @@ class FamConfig:
         False, "whether layers with a sliding window have a memory too; they keep their window", internal=True
     )
     gate_threshold: float = _setting(
-        0.5,
-        "gated: the share of a row's attention that a block must get before the row changes",
-        low=0,
-        high=0.999,
+        0.5, "gated: the share of a row's attention that a block must get before the row changes", low=0, high=0.999
     )
     architecture: str = _setting(
         "fam",
@@ -223,7 +218,10 @@ class FamConfig:
     def __post_init__(self) -> None:
         for each in fields(FamConfig):
             if problem := self._problem(each):
-                raise ValueError(f"'{each.name}' must be {problem}, it is {_spelled(getattr(self, each.name))}")
+                # As JSON spells it, on one line and shortened.
+                text = json.dumps(getattr(self, each.name), default=str)
+                text = text if len(text) <= 60 else text[:57] + "..."
+                raise ValueError(f"'{each.name}' must be {problem}, it is {text}")
         if self.architecture == "feedback":
             for name in ("fam_length", "sink_tokens"):
                 if getattr(self, name):
@@ -240,8 +238,7 @@ class FamConfig:
         if "low" not in metadata:
             return None
         low, high = metadata["low"], metadata["high"]
-        if metadata.get("in_block"):
-            high = min(high, self.block_size)
+        high = min(high, self.block_size) if metadata.get("in_block") else high
         return None if low <= value <= high else f"between {low} and {high}"
 
     @property
@@ -282,9 +279,3 @@ class FamConfig:
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
-
-
-def _spelled(value: object) -> str:
-    """A value for a message, as JSON spells it, on one line and shortened."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode, RopeConfig
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
-from famcli.nn.rope import Frequencies, inverse_frequencies
+from famcli.nn.rope import inverse_frequencies
 from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers
 from famcli.nn.state import DecoderState, LayerState, OpenRows
@@ -45,7 +45,12 @@ class Decoder(Network):
         self._tied_head = PackedWeight()
         if fam.fam_length:
             self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
-        self._ropes = {"global": self._frequencies(config.rope), "local": self._frequencies(config.local_rope)}
+        # Fixed once, by the largest distance at which a token can see another.
+        self._ropes = {
+            kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
+            for kind, rope in (("global", config.rope), ("local", config.local_rope))
+            if rope is not None
+        }
         self._initial: tuple[object, list[Tensor]] | None = None
         self.rotate = rotate_halves  # how rotations are applied: training may compile it
 
@@ -146,21 +151,16 @@ class Decoder(Network):
 
     # ------------------------------------------------------------------------------------------------ positions
 
-    def _frequencies(self, rope: RopeConfig | None) -> tuple[Frequencies, float] | None:
-        """Fixed once, by the largest distance at which a token can see another."""
-        return None if rope is None else inverse_frequencies(rope, self.config.rotated_dim, self.fam.visible_tokens)
-
     def _rotation(self, kind: str | None, positions: Tensor) -> Rotation:
         """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]."""
-        rope = None if kind is None else self._ropes[kind]
-        if rope is None:
+        if kind is None:
             return lambda x: x
         # Rows at the same positions, which is the usual case, share their angles.
         if len(positions) > 1 and bool((positions == positions[:1]).all()):
             positions = positions[:1]
         device = self.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.dtype
-        return rotation(positions, *rope, dtype, device, self.rotate)
+        return rotation(positions, *self._ropes[kind], dtype, device, self.rotate)
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -222,11 +222,10 @@ def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
 def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) -> list[KeysValues]:
     """What the last block of `pieces` sees of them: its segments and itself."""
     # A layer with a window keeps less than a whole block of its oldest segment, which is one more piece.
-    *past, own = pieces
     reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
-    past = past[-reach:] if reach else []
+    seen = pieces[-reach - 1 :]
     # The window runs over segments and block together, so the kernel needs them in one part.
-    return [*past, own] if layer.window is None else [joined([*past, own])]
+    return seen if layer.window is None else [joined(seen)]
 
 
 def _memories(
@@ -284,8 +283,13 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
         memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
     past = before.past or _past(layer, before, sinks, memory_rows, call)
     rows, single = before.open, x.shape[1] == 1 and not torch.is_grad_enabled()
-    if single and not rows.lead:
-        rows, past = _for_single_tokens(layer, rows, past, call)
+    if single and past and not rows.lead:
+        # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined by
+        # itself, once for all tokens of the block.
+        if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+            rows = rows.behind(past)
+        else:
+            past = (joined(past),)
     rows = rows.append(rotate(keys), values)
     parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
     attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
@@ -301,27 +305,12 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 
 
-def _for_single_tokens(
-    layer: Layer, rows: OpenRows, past: tuple[KeysValues, ...], call: Call
-) -> tuple[OpenRows, tuple[KeysValues, ...]]:
-    """Decoding: the open block's rows and what is seen before them, in one tensor if that stays small, else in two.
-
-    This is done once for all tokens of a block.
-    """
-    if not past:
-        return rows, past
-    if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
-        return rows.behind(past), past
-    return rows, (joined(past),)
-
-
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
     """The open block's rows; in a layer with a window together with what it reaches of the segments."""
-    own, window = (rows.keys, rows.values), layer.window
-    if window is None or not before.segment_keys.shape[2]:
-        return [own]
-    reached = max(0, min(window + n - 1 - rows.num_rows, before.segment_keys.shape[2]))
-    if not reached:
+    own, reached = (rows.keys, rows.values), 0
+    if layer.window is not None:
+        reached = min(layer.window + n - 1 - rows.num_rows, before.segment_keys.shape[2])
+    if reached <= 0:
         return [own]
     past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
     # A single token sees all of both, so nothing needs to be copied.

@@ -13,14 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, ClassVar, Self, TypeVar
+from operator import itemgetter
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from famcli.nn.config import ARCHITECTURES, MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode
-
-_S = TypeVar("_S", bound="State")
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,14 @@ class State(ABC):
 
     def split(self) -> list[Self]:
         """One state for each row of the batch."""
-        return [self._rows(slice(row, row + 1)) for row in range(self.batch)]
+        rows = []
+        for part in (slice(row, row + 1) for row in range(self.batch)):
+            own = self._map(itemgetter(part))
+            rows.append(replace(own, position=self.position[part], memory_is_initial=self.memory_is_initial[part]))
+        return rows
 
-    @staticmethod
-    def stack(states: Sequence[_S]) -> _S:
+    @classmethod
+    def stack(cls, states: Sequence[Self]) -> Self:
         """One state whose batch holds the rows of all `states`. Raises ValueError if their `kind` differs."""
         first = states[0]
         if any(state.kind != first.kind for state in states):
@@ -150,7 +153,7 @@ class State(ABC):
         if mode is None:
             raise ValueError(f"memory_mode is {meta['memory_mode']!r}, it must be one of {', '.join(MEMORY_MODES)}")
         initial = torch.tensor(meta["memory_is_initial"])  # a single value in what older training runs saved
-        made: State = kind(
+        return kind(  # type: ignore[no-any-return]
             **kind.parts(tensors),
             position=tensors["position"],
             fill=int(meta["fill"]),
@@ -158,14 +161,9 @@ class State(ABC):
             memory_is_initial=initial.expand(len(tensors["position"])),
             memory_mode=mode,
         )
-        return made
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         return replace(self, **self.parts({name: change(tensor) for name, tensor in self.tensors().items()}))
-
-    def _rows(self, rows: slice) -> Self:
-        alone = self._map(lambda tensor: tensor[rows])
-        return replace(alone, position=self.position[rows], memory_is_initial=self.memory_is_initial[rows])
 
 
 class Network(nn.Module, ABC):
@@ -241,8 +239,7 @@ def holds_whole_blocks(tokens: Tensor, state: State, block_size: int) -> bool:
 
 def make_network(config: DecoderConfig, fam: FamConfig) -> Network:
     """A network of `fam.architecture` without weights of its own yet: `reset_parameters` draws them."""
-    made: Network = _network_class(fam.architecture)(config, fam)
-    return made
+    return _network_class(fam.architecture)(config, fam)  # type: ignore[no-any-return]
 
 
 def _network_class(architecture: str) -> Any:

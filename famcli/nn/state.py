@@ -56,17 +56,15 @@ class OpenRows:
 
     def append(self, keys: Tensor, values: Tensor) -> OpenRows:
         """These rows followed by `keys` and `values` [b, hk, k, e]. With gradients, a concatenation."""
-        if not self.num_rows and torch.is_grad_enabled():
-            return OpenRows(keys, values)
-        first, added = self.lead + self.num_rows, keys.shape[2]
-        total = first + added
         if torch.is_grad_enabled():
             return OpenRows(torch.cat((self.keys, keys), 2), torch.cat((self.values, values), 2))
+        first, added = self.lead + self.num_rows, keys.shape[2]
+        total = first + added
         storage, written = (self._keys, self._values), self._written
         if written[0] != first or storage[0].shape[2] < total or storage[0].dtype != keys.dtype:
             rows = self.lead + max(_FIRST_CAPACITY, 2 * (total - self.lead))
-            old = self.with_lead
-            storage, written = (_with_room(old[0], keys, rows), _with_room(old[1], values, rows)), [total]
+            old, written = self.with_lead, [total]
+            storage = (_with_room(old[0], keys, rows), _with_room(old[1], values, rows))
         written[0] = total
         storage[0].narrow(2, first, added).copy_(keys)
         storage[1].narrow(2, first, added).copy_(values)
@@ -110,15 +108,8 @@ class LayerState:
         named = {name: getattr(self, name) for name in _PLAIN}
         return named | {"open_keys": self.open.keys, "open_values": self.open.values}
 
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> LayerState:
-        memory, *rows = (tensors[name] for name in _PLAIN[:3])
-        opened = OpenRows(tensors["open_keys"], tensors["open_values"])
-        return cls(memory, rows[0], rows[1], opened, tensors["sink_keys"], tensors["sink_values"])
-
 
 _PLAIN = ("memory", "segment_keys", "segment_values", "sink_keys", "sink_values")
-_NAMES = (*_PLAIN, "open_keys", "open_values")
 
 
 @dataclass(frozen=True)
@@ -138,11 +129,11 @@ class DecoderState(State):
 
     @classmethod
     def parts(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        num_layers = sum(name.endswith(".memory") for name in tensors)
-        layers = (
-            LayerState.from_tensors({name: tensors[f"layers.{index}.{name}"] for name in _NAMES})
-            for index in range(num_layers)
-        )
+        layers = []
+        for index in range(sum(name.endswith(".memory") for name in tensors)):
+            opened = OpenRows(tensors[f"layers.{index}.open_keys"], tensors[f"layers.{index}.open_values"])
+            own: dict[str, Any] = {name: tensors[f"layers.{index}.{name}"] for name in _PLAIN}
+            layers.append(LayerState(open=opened, **own))
         return {"layers": tuple(layers)}
 
     @property
@@ -173,14 +164,14 @@ class DecoderState(State):
         return replace(self, layers=tuple(changed))
 
     def memory_alone(self) -> DecoderState:
-        def layer(old: LayerState) -> LayerState:
+        layers = []
+        for old in self.layers:
             # New and empty, not a view: a view would keep the storage of all closed blocks.
             none = torch.empty_like(old.segment_keys[:, :, :0])
-            return LayerState(old.memory.detach().clone(), none, none, OpenRows(none, none), none, none)
-
+            layers.append(LayerState(old.memory.detach().clone(), none, none, OpenRows(none, none), none, none))
         return replace(
             self,
-            layers=tuple(layer(old) for old in self.layers),
+            layers=tuple(layers),
             position=torch.zeros_like(self.position),
             fill=0,
             num_closed=0,

@@ -93,19 +93,6 @@ class Cursor:
         """Bytes read, over all sources."""
         return sum(source.num_bytes for source in self.sources)
 
-    def snapshot(self, encoder: StreamEncoder) -> Snapshot:
-        """The snapshot of a reader that continues here. encoder: for the text from `next_byte` on."""
-        return Snapshot(
-            states=(self.state,),
-            last_hidden=(self.last_hidden,),
-            open_tokens=self.open_tokens,
-            unread=self.unread,
-            encoder=encoder,
-            fed=self.next_byte,
-            num_tokens=self.num_tokens,
-            num_blocks=self.num_blocks,
-        )
-
     def tail_source(self, start: int, end: int | None = None) -> Source:
         """The bytes [start, end) of the tail as a source; its offsets are those of the original."""
         first = self.tail_start

@@ -20,7 +20,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import text_digest
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
-from famcli.nn import State
+from famcli.nn import MemoryMode, State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
 from famcli.reading.engine import as_batch, call_lengths, check_finite, start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
@@ -31,10 +31,6 @@ from famcli.tokens.tokenizer import unknown_ids
 ReadingMode = Literal["on", "frozen", "none", "compare"]
 READING_MODES: tuple[ReadingMode, ...] = get_args(ReadingMode)
 
-# nll [n] float32, correct [n] bool and attention [n] float32 of the tokens of a call, on the CPU; None for what was not
-# asked for (`BlockEvent` says what each is).
-_Values = tuple[Tensor | None, Tensor | None, Tensor | None]
-
 
 class Reader:
     """Reads documents with a model and reports block by block.
@@ -42,8 +38,7 @@ class Reader:
     memory_mode: the model's default if None; "compare" reads with the memory on and frozen side by side. score:
     measure each token's negative log-likelihood. attention: report how much the memory attended to each token. eager:
     read what is there instead of waiting for whole blocks (slower; for pipes that are watched). cut_lines: no token
-    reaches across a newline. blocks_per_call: whole blocks a call of the network may hold; more than one is faster for
-    small blocks, but `state` then moves on by that many. resume: continue from a cursor (a memory file).
+    reaches across a newline. resume: continue from a cursor (a memory file).
 
     Raises UsageError for a mode that does not exist, or is not the cursor's.
     """
@@ -57,15 +52,12 @@ class Reader:
         attention: bool = False,
         eager: bool = False,
         cut_lines: bool = False,
-        blocks_per_call: int = 1,
         resume: Cursor | None = None,
     ) -> None:
-        if blocks_per_call < 1:
-            raise UsageError(f"blocks_per_call is {blocks_per_call}, it must be at least 1")
         self.model, self.memory_mode = model, _checked_mode(model, memory_mode, resume)
         self._score, self._attention, self._eager = score, attention, eager
         self._cut_after = "\n" if cut_lines else None
-        self._blocks_per_call, self._block_size = blocks_per_call, model.network.fam.block_size
+        self._block_size = model.network.fam.block_size
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
@@ -74,11 +66,20 @@ class Reader:
         self._warned: set[str] = set()
         self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
         if resume is not None:
-            at = resume.snapshot(self._encoder(resume.next_byte, resume.begun))
-        elif self.memory_mode == "compare":
-            at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
+            at = Snapshot(
+                states=(resume.state,),
+                last_hidden=(resume.last_hidden,),
+                open_tokens=resume.open_tokens,
+                unread=resume.unread,
+                encoder=self._encoder(resume.next_byte, resume.begun),
+                fed=resume.next_byte,
+                num_tokens=resume.num_tokens,
+                num_blocks=resume.num_blocks,
+            )
         else:
-            at = Snapshot((start_state(model.network, self.memory_mode),), (None,))
+            modes: tuple[MemoryMode, ...] = ("on", "frozen")
+            modes = modes if self.memory_mode == "compare" else (self.memory_mode,)
+            at = Snapshot(tuple(start_state(model.network, mode) for mode in modes), (None,) * len(modes))
         # The snapshot, and the one after what is certain only because the source ended: changed together, so that
         # an interruption never leaves one without the other.
         self._at: tuple[Snapshot, Snapshot | None] = (at, None)
@@ -187,13 +188,8 @@ class Reader:
             pieces = cursor.tail_source(cursor.next_byte).pieces()
             run = TokenRun.join([certain.unread, *(encoder.feed(piece) for piece in pieces), encoder.flush()])
             after = self._read_unreported(certain, run.ids)
-            ended = replace(
-                after,
-                unread=TokenRun.empty(),
-                fed=cursor.end_byte,
-                num_tokens=certain.num_tokens + len(run),
-            )
-            self._at = (certain, ended)
+            num_tokens = certain.num_tokens + len(run)
+            self._at = (certain, replace(after, unread=run[:0], fed=cursor.end_byte, num_tokens=num_tokens))
         return self.state
 
     def cursor(self) -> Cursor:
@@ -248,7 +244,8 @@ class Reader:
         if at.last_hidden[0] is None and tokenizer.bos_id is not None:
             ids.append(tokenizer.bos_id)
         if named:
-            ids += tokenizer.encode(_heading(document.name, first=not records))
+            # What the network reads between two sources.
+            ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")
         self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
         record = SourceRecord(document.name, _path(document), document.encoding, 0, None, format=document.format)
         self._sources = (*records, record)
@@ -302,68 +299,55 @@ class Reader:
         self._resume = None
 
     def _read_call(self, everything: bool, at_end: bool = False) -> list[Event]:
-        """Read what is unread in one call: whole blocks, or with `everything` what is left too. Empty if there is none.
+        """Read the next block, or with `everything` what there is of it; its event and warnings. Empty if there is none.
 
-        at_end: of the fork that `_feed_end` made. With several blocks in a call, `state` is that after the call at
-        each of their events.
+        at_end: of the fork that `_feed_end` made.
         """
         certain, ended = self._at
         before = ended if at_end else certain
         assert before is not None
-        fill = before.states[0].fill
-        n = next(call_lengths(len(before.unread), fill, self._block_size, self._blocks_per_call), 0)
-        closes = (fill + n) % self._block_size == 0
-        if not n or not (closes or everything):
+        fill, network = before.states[0].fill, self.model.network
+        n = next(call_lengths(len(before.unread), fill, self._block_size), 0)
+        closed = fill + n == self._block_size
+        if not n or not (closed or everything):
             return []
-        run, network = before.unread[:n], self.model.network
-        ids, values, read = as_batch(run.ids, network), list[_Values](), list[tuple[Tensor, State]]()
+        run = before.unread[:n]
+        ids, scores, read = as_batch(run.ids, network), list[Tensor](), list[tuple[Tensor, State]]()
+        received: list[Tensor] | None = [] if self._attention else None
         with torch.inference_mode():
             for state, last_hidden in zip(before.states, before.last_hidden, strict=True):
-                received: list[Tensor] | None = [] if self._attention else None
                 hidden, after_call = network.read(ids, state, received)
                 check_finite(hidden)
-                scores = score_call(network, last_hidden, hidden, ids) if self._score else None
-                values.append(_values(scores, received, n))
+                if self._score:
+                    scores += (row[0] for row in score_call(network, last_hidden, hidden, ids))
                 # A view would keep the hidden rows of the whole call alive.
                 read.append((hidden[:, -1:].clone(), after_call))
         after = before.after(run.ids, read, self._block_size)
         after = replace(after, unread=before.unread[n:], num_tokens=before.num_tokens + n)
         self._at = (certain, after) if at_end else (after, None)
-        events = list[Event]()
-        for event in self._block_events(before, run, values):
-            events += (event, *self._judged(event))
-        return events
-
-    def _block_events(self, before: Snapshot, run: TokenRun, values: list[_Values]) -> Iterator[BlockEvent]:
-        """One event for each block of a call that began at `before`."""
-        first, fill, index = 0, before.states[0].fill, before.num_blocks
-        while first < len(run):
-            last = min(len(run), first + self._block_size - fill)
-            part = run[first:last]
-            start, end = int(part.starts[0]), int(part.ends[-1])
-            on, *frozen = ([None if each is None else each[first:last] for each in one] for one in values)
-            yield BlockEvent(
-                index=index,
-                source=self._sources[-1].name,
-                source_index=len(self._sources) - 1,
-                span=(start, end),
-                line=self._window.line(start),
-                closed=fill + last - first == self._block_size,
-                tokens=part.ids,
-                token_starts=part.starts,
-                token_ends=part.ends,
-                nll=on[0],
-                correct=on[1],
-                nll_frozen=frozen[0][0] if frozen else None,
-                correct_frozen=frozen[0][1] if frozen else None,
-                attention=on[2],
-            )
-            first, fill, index = last, 0, index + 1
+        span = (int(run.starts[0]), int(run.ends[-1]))
+        event = BlockEvent(
+            index=before.num_blocks,
+            source=self._sources[-1].name,
+            source_index=len(self._sources) - 1,
+            span=span,
+            line=self._window.line(span[0]),
+            closed=closed,
+            tokens=run.ids,
+            token_starts=run.starts,
+            token_ends=run.ends,
+            nll=scores[0] if scores else None,
+            correct=scores[1] if scores else None,
+            nll_frozen=scores[2] if len(scores) > 2 else None,
+            correct_frozen=scores[3] if len(scores) > 2 else None,
+            attention=received[0][0, -n:].float().cpu() if received else None,
+        )
+        return [event, *self._judged(event)]
 
     def _read_unreported(self, at: Snapshot, ids: NDArray[np.int32]) -> Snapshot:
         """Read tokens for which there is no event. `at.unread` stays: it is the caller's affair."""
         network, first = self.model.network, 0
-        for n in call_lengths(len(ids), at.states[0].fill, self._block_size, self._blocks_per_call):
+        for n in call_lengths(len(ids), at.states[0].fill, self._block_size):
             part, read = ids[first : first + n], list[tuple[Tensor, State]]()
             with torch.inference_mode():
                 for state in at.states:
@@ -440,11 +424,6 @@ class Reader:
         return StreamEncoder(self.model.tokenizer, start, begun=begun, cut_after=self._cut_after)
 
 
-def _values(scores: tuple[Tensor, Tensor] | None, received: list[Tensor] | None, n: int) -> _Values:
-    attention = received[0][0, -n:].float().cpu() if received else None
-    return (None, None, attention) if scores is None else (scores[0][0], scores[1][0], attention)
-
-
 def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | None) -> ReadingMode:
     if wanted is not None and wanted not in READING_MODES:
         raise UsageError(f"memory mode is '{wanted}', it must be one of {', '.join(READING_MODES)}")
@@ -457,11 +436,6 @@ def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | Non
             f"'{wanted}'; leave the memory mode out, or read the text again"
         )
     return resume.state.memory_mode
-
-
-def _heading(name: str, first: bool) -> str:
-    """What the network reads between two sources."""
-    return f"[{name}]\n\n" if first else f"\n\n[{name}]\n\n"
 
 
 def _path(document: Source) -> str | None:

@@ -33,7 +33,8 @@ def tiny_model(
     network = random_network(config, fam, seed=seed)
     prints = Fingerprints(f"weights-of-{seed}", config_fingerprint(config, fam), tokenizer.fingerprint)
     sidecar = Sidecar(fam=fam, memory_trained=True, validated_tokens=validated)
-    return Model(network, tokenizer, sidecar, Path("tiny"), f"tiny-{seed}", prints)
+    ends = frozenset() if tokenizer.eos_id is None else frozenset({tokenizer.eos_id})
+    return Model(network, tokenizer, sidecar, Path("tiny"), f"tiny-{seed}", prints, end_ids=ends)
 
 
 def pipe(data: bytes, *, sizes: list[int] | None = None, encoding: str | None = "utf-8") -> Source:

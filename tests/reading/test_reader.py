@@ -47,11 +47,11 @@ def decoded(data: bytes) -> str:
 
 
 @settings(max_examples=60, deadline=None)
-@given(text_bytes, read_sizes, st.booleans(), st.integers(1, 3))
-def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool, per_call: int) -> None:
+@given(text_bytes, read_sizes, st.booleans())
+def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool) -> None:
     whole = Reader(MODEL, score=True)
     one = list(whole.read([pipe(data)]))
-    split = Reader(MODEL, score=True, eager=eager, blocks_per_call=per_call)
+    split = Reader(MODEL, score=True, eager=eager)
     other = list(split.read([pipe(data, sizes=sizes)]))
     assert tokens_of(one) == tokens_of(other) == list(encode_text(MODEL.tokenizer, decoded(data)).ids)
     spans_cover(other, len(data))
@@ -62,11 +62,10 @@ def test_any_split_reads_the_same(data: bytes, sizes: list[int], eager: bool, pe
 @pytest.mark.parametrize(
     "length", [0, 1, C - 2, C - 1, C, C + 1, M * C, M * C + 1, (M + 1) * C, (M + 1) * C + 1, 5 * C]
 )
-@pytest.mark.parametrize("per_call", [1, 4])
-def test_events_at_the_edges(length: int, per_call: int) -> None:
+def test_events_at_the_edges(length: int) -> None:
     """One event for each block, closed where it ends, and the reference's numbers across every edge."""
     data = bytes(np.random.default_rng(0).integers(97, 123, length, dtype=np.uint8))
-    reader = Reader(BYTES, score=True, blocks_per_call=per_call)
+    reader = Reader(BYTES, score=True)
     events = list(reader.read([pipe(data)]))
     found = blocks(events)
     assert isinstance(events[0], SourceStart)
@@ -114,10 +113,9 @@ def test_nothing_is_measured_unless_asked(monkeypatch: pytest.MonkeyPatch) -> No
         assert event.nll is event.correct is event.attention is event.nll_frozen is None
 
 
-@pytest.mark.parametrize("per_call", [1, 3])
-def test_attention_of_the_memory(per_call: int) -> None:
+def test_attention_of_the_memory() -> None:
     """Each closed block's tokens get shares of the memory's attention; together at most all of it."""
-    for event in blocks(list(Reader(BYTES, attention=True, blocks_per_call=per_call).read([pipe(b"x" * 30)]))):
+    for event in blocks(list(Reader(BYTES, attention=True).read([pipe(b"x" * 30)]))):
         assert (event.attention is not None) == event.closed
         if event.attention is not None:
             assert event.attention.shape == (event.num_tokens,)
@@ -237,8 +235,6 @@ def test_forks_do_not_disturb_one_another() -> None:
 def test_modes_are_checked() -> None:
     with pytest.raises(UsageError, match="memory mode is 'off'"):
         Reader(MODEL, memory_mode="off")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="blocks_per_call is 0"):
-        Reader(MODEL, blocks_per_call=0)
 
 
 @given(st.integers(0, 50), st.integers(0, C - 1), st.integers(1, 4))

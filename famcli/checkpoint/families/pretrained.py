@@ -89,8 +89,8 @@ def llama_json(config: DecoderConfig, dtype: str, storage: str = "float") -> dic
     Another `storage` than "float" is declared in it, so that other runtimes refuse the weights instead of misreading
     them. Raises ValueError for a network with features that Llama lacks.
     """
-    if not config.is_plain:
-        raise ValueError(f"a network with {', '.join(later_switches(config))} is no Llama")
+    if later := later_switches(config):
+        raise ValueError(f"a network with {', '.join(later)} is no Llama")
     values = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

@@ -1,9 +1,8 @@
-"""The attention kernel: queries over keys and values that lie in several parts.
+"""The attention kernel, chosen by measurement (docs/decisions.md): queries over keys and values in several parts.
 
 What a token may see is decided by the order of the parts [sinks ; segments ; memory ; open block]: all but the last are
 fully visible and the last is causal from its lower right corner. Layers with a sliding window have segments and open
 block as one part, the last, of which each token sees its window.
-`attend` is the kernel, chosen by measurement (docs/decisions.md); `attend_reference` says what it must compute.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from famcli.nn.kernels.linear import ONEDNN_TYPES
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -30,17 +31,6 @@ _HAS_MATRIX_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 _FEW_PRODUCTS = 1 << 22
 
 
-def _onednn_types() -> frozenset[torch.dtype]:
-    """Types whose products go to oneDNN by name: for float32 torch would choose MKL, at less than half the speed."""
-    if not torch._C._has_mkldnn or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return frozenset()
-    wide, narrow = {torch.float32}, {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
-    return frozenset(wide | narrow)
-
-
-_ONEDNN_TYPES = _onednn_types()
-
-
 class _Scoring(NamedTuple):
     """How scores are made and masked.
 
@@ -48,10 +38,10 @@ class _Scoring(NamedTuple):
     None is all of them.
     """
 
-    scale: float
     own: int
-    window: int | None = None
-    softcap: float | None = None
+    window: int | None
+    scale: float
+    softcap: float | None
 
 
 def attend(
@@ -78,7 +68,7 @@ def attend(
     Returns:
         [b, h, n, e] in the type of the queries.
     """
-    parts, scoring = _visible(queries, parts, causal, scale, window, softcap)
+    parts, scoring = _visible(queries, parts, causal, window, _scale(queries, scale), softcap)
     if queries.device.type != "cpu":
         return _attend_fused(queries, parts, scoring)
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
@@ -96,12 +86,7 @@ def attend(
 
 
 def _visible(
-    queries: Tensor,
-    parts: Sequence[KeysValues],
-    causal: bool,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
+    queries: Tensor, parts: Sequence[KeysValues], causal: bool, window: int | None, scale: float, softcap: float | None
 ) -> tuple[list[KeysValues], _Scoring]:
     """The parts without what no query sees, and how the rest is scored."""
     parts = [part for part in parts if part[0].shape[2] > 0]
@@ -109,27 +94,10 @@ def _visible(
     if not causal or window is None or window >= own:
         window = None
     elif own > window + n - 1:
-        keys, values = parts[-1]
-        parts[-1] = (keys[:, :, -(window + n - 1) :], values[:, :, -(window + n - 1) :])
-        own, window = window + n - 1, window if n > 1 else None
-    scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
-    return parts, _Scoring(scale, own if causal else 0, window, softcap)
-
-
-def attend_reference(
-    queries: Tensor,
-    parts: Sequence[KeysValues],
-    *,
-    causal: bool,
-    scale: float | None = None,
-    window: int | None = None,
-    softcap: float | None = None,
-) -> Tensor:
-    """What `attend` computes, plainly: all scores at once, one softmax in float32. For tests."""
-    weights = _reference_weights(queries, parts, causal, scale, window, softcap)
-    values = torch.cat([value for _, value in parts], dim=2).float()
-    values = values.repeat_interleave(queries.shape[1] // values.shape[1], dim=1)
-    return (weights @ values).to(queries.dtype)
+        own = window + n - 1
+        parts[-1] = (parts[-1][0][:, :, -own:], parts[-1][1][:, :, -own:])
+        window = window if n > 1 else None
+    return parts, _Scoring(own if causal else 0, window, scale, softcap)
 
 
 def attend_with_share(
@@ -142,7 +110,7 @@ def attend_with_share(
     keys, values = joined(parts)
     b, h, n, e = queries.shape
     hk, own = keys.shape[1], parts[-1][0].shape[2]
-    rows = (queries * (1 / math.sqrt(e) if scale is None else scale)).reshape(b, hk, h // hk * n, e)
+    rows = (queries * _scale(queries, scale)).reshape(b, hk, h // hk * n, e)
     weights = torch.softmax(_capped((rows @ keys.transpose(-1, -2)).float(), softcap), dim=-1)
     share = weights[..., -own:].sum(-1).view(b, h, n).mean(1)
     return (weights.to(values.dtype) @ values).view(b, h, n, e), share
@@ -155,27 +123,14 @@ def attention_received(
 
     Nothing is masked: the queries are the memory's rows, which see the whole block they compress.
     """
-    own = parts[-1][0].shape[2]
-    return _reference_weights(queries, parts, False, scale, None, softcap)[..., -own:].mean(dim=(1, 2))
-
-
-def _reference_weights(
-    queries: Tensor,
-    parts: Sequence[KeysValues],
-    causal: bool,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
     keys = torch.cat([key for key, _ in parts], dim=2).float()
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
-    scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
-    scores = _capped((queries.float() @ keys.transpose(-1, -2)) * scale, softcap)
-    if causal:
-        n, total = scores.shape[-2:]
-        seen = _seen(n, total, parts[-1][0].shape[2], window, scores.device)
-        scores = scores.masked_fill(~seen, -torch.inf)
-    return torch.softmax(scores, dim=-1)
+    scores = _capped((queries.float() @ keys.transpose(-1, -2)) * _scale(queries, scale), softcap)
+    return torch.softmax(scores, dim=-1)[..., -parts[-1][0].shape[2] :].mean(dim=(1, 2))
+
+
+def _scale(queries: Tensor, scale: float | None) -> float:
+    return 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
 
 
 def _seen(n: int, total: int, own: int, window: int | None, device: torch.device) -> Tensor:
@@ -248,22 +203,22 @@ def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scor
 
 def _attend_one(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
     """A single query per row (decoding): bound by reading the keys, so they are neither copied nor joined."""
-    few = FEW_KEYS if len(parts) == 1 else FEW_KEYS // 2
-    if queries.dtype != torch.float32 and sum(key.shape[2] for key, _ in parts) <= few:
-        wide = (_wide([key for key, _ in parts]), _wide([value for _, value in parts]))
-        return _attend_one(queries.float(), [wide], scoring).to(queries.dtype)
+    dtype, few = queries.dtype, FEW_KEYS if len(parts) == 1 else FEW_KEYS // 2
+    sizes = [key.shape[2] for key, _ in parts]
+    if dtype != torch.float32 and sum(sizes) <= few:
+        queries, sizes = queries.float(), [sum(sizes)]
+        parts = [(_wide([key for key, _ in parts]), _wide([value for _, value in parts]))]
     b, h, _, e = queries.shape
     hk = parts[0][0].shape[1]
-    rows = (queries * scoring.scale).view(b * hk, h // hk, e)
-    scores = [torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)) for key, _ in parts]
+    rows, scores = (queries * scoring.scale).view(b * hk, h // hk, e), []
+    for key, _ in parts:
+        scores.append(torch.bmm(rows, key.reshape(b * hk, -1, e).transpose(1, 2)))
     joint = scores[0] if len(scores) == 1 else torch.cat(scores, dim=-1)
-    weights = torch.softmax(_capped(joint, scoring.softcap), dim=-1)
-    out: Tensor | None = None
-    for weight, (_, value) in zip(weights.split_with_sizes([s.shape[-1] for s in scores], dim=-1), parts, strict=True):
-        value = value.reshape(b * hk, -1, e)
-        out = torch.bmm(weight, value) if out is None else torch.baddbmm(out, weight, value)
-    assert out is not None
-    return out.view(b, h, 1, e)
+    weights = torch.softmax(_capped(joint, scoring.softcap), dim=-1).split_with_sizes(sizes, dim=-1)
+    out = torch.bmm(weights[0], parts[0][1].reshape(b * hk, -1, e))
+    for weight, (_, value) in zip(weights[1:], parts[1:], strict=True):
+        out = torch.baddbmm(out, weight, value.reshape(b * hk, -1, e))
+    return out.view(b, h, 1, e).to(dtype)
 
 
 def _wide(rows: Sequence[Tensor]) -> Tensor:
@@ -280,7 +235,7 @@ def _wide(rows: Sequence[Tensor]) -> Tensor:
 
 def _times_transposed(a: Tensor, b: Tensor) -> Tensor:
     """a @ b.T for matrices [r, e] and [k, e], either of which may be a transposed view."""
-    if a.dtype in _ONEDNN_TYPES:
+    if a.dtype in ONEDNN_TYPES:
         return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")  # type: ignore[no-any-return]
     return a @ b.t()
 

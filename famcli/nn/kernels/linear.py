@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix, StoredMatrix
 
-_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_TYPES = {torch.float32}
-if _ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-    _TYPES.add(torch.bfloat16)
+# Types whose products go to oneDNN by name.
+ONEDNN_TYPES = set[torch.dtype]()
+if torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    ONEDNN_TYPES = {torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
 # The number of rows the layout is chosen for; measured to be as good for one row as for a block.
 _PACKED_ROWS = 1024
 
@@ -27,34 +27,24 @@ _PACKED_ROWS = 1024
 class PackedWeight:
     """Weights of the same input, one after the other in oneDNN's layout: a cache, made again when a weight changed."""
 
-    # It is never saved or copied: it takes as much memory as the weights.
-
     def __init__(self) -> None:
-        self._sources: tuple[tuple[Tensor, int, int], ...] = ()
+        self._sources: list[tuple[Tensor, int, int]] = []
         self._packed: Tensor | None = None
 
     def of(self, *weights: Tensor) -> Tensor:
         """`weights` [o_i, i], to be used as one weight [sum of o_i, i]."""
-        if not self._is_of(weights):
+        same = len(weights) == len(self._sources)
+        for weight, (source, version, address) in zip(weights, self._sources, strict=False):
+            same = same and weight is source and weight._version == version and weight.data_ptr() == address
+        if self._packed is None or not same:
             plain = weights[0].detach() if len(weights) == 1 else torch.cat([weight.detach() for weight in weights])
             self._packed = torch.ops.mkldnn._reorder_linear_weight(plain, _PACKED_ROWS)
-            self._sources = tuple((weight, weight._version, weight.data_ptr()) for weight in weights)
-        assert self._packed is not None
+            self._sources = [(weight, weight._version, weight.data_ptr()) for weight in weights]
         return self._packed
 
-    def _is_of(self, weights: tuple[Tensor, ...]) -> bool:
-        if len(weights) != len(self._sources):
-            return False
-        for weight, (source, version, address) in zip(weights, self._sources, strict=True):
-            if weight is not source or weight._version != version or weight.data_ptr() != address:
-                return False
-        return True
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PackedWeight:
-        return PackedWeight()
-
+    # It is never saved or copied: it takes as much memory as the weights.
     def __getstate__(self) -> dict[str, Any]:
-        return {"_sources": (), "_packed": None}
+        return vars(PackedWeight())
 
 
 def linear(
@@ -76,15 +66,9 @@ def linear(
 
 def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
     """True if oneDNN may be called by name: on a CPU, in a type it has, without gradients or autocast."""
-    if (
-        isinstance(weight, QuantizedMatrix)
-        or not _ONEDNN
-        or x.device.type != "cpu"
-        or x.dtype != weight.dtype
-        or x.dtype not in _TYPES
-    ):
+    if isinstance(weight, QuantizedMatrix) or x.device.type != "cpu" or x.dtype not in ONEDNN_TYPES:
         return False
-    return not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+    return x.dtype == weight.dtype and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
 
 
 class Linear(nn.Linear):

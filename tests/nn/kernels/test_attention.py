@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from famcli.nn.kernels import attention
-from famcli.nn.kernels.attention import attend, attend_reference, attention_received
+from famcli.nn.kernels.attention import attend, attention_received
+from tests.nn.reference import attend_reference
 
 Part = tuple[Tensor, Tensor]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -197,8 +198,9 @@ def test_fused_path_computes_the_same(
     """A CPU has the accelerators' call too."""
     queries, parts = _draw(b, h, hk, n, lengths, 16, torch.float32)
     expected = attend_reference(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
-    given = (options.get(name) for name in ("scale", "window", "softcap"))
-    result = attention._attend_fused(queries, *attention._visible(queries, parts, causal, *given))  # type: ignore[arg-type]
+    window, softcap = options.get("window"), options.get("softcap")
+    seen = attention._visible(queries, parts, causal, window, 16**-0.5, softcap)  # type: ignore[arg-type]
+    result = attention._attend_fused(queries, *seen)
     assert (result - expected).abs().max() < 1e-5
 
 
