@@ -136,5 +136,5 @@ def _encode_file(path: Path, tokenizer: Tokenizer) -> Iterator[Ids]:
     encoder = StreamEncoder(tokenizer)
     with open_source(path, as_is=True) as document:
         for piece in document.pieces():
-            yield encoder.feed(piece).ids
+            yield encoder.feed(piece.text, piece.char_offsets()).ids
     yield encoder.flush().ids

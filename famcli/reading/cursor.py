@@ -151,7 +151,12 @@ class TextWindow:
 
     def add(self, piece: Piece, keep_from: int) -> None:
         """Append `piece`; nothing before the offset `keep_from` will be asked for again."""
-        self._forget(keep_from)
+        first = int(np.searchsorted(self._offsets, keep_from))
+        passed = int(np.searchsorted(self._line_starts, keep_from, side="right"))
+        self._raw = self.tail(int(self._offsets[first]))
+        # Copies: views would keep the arrays of all earlier pieces alive.
+        self._offsets = self._offsets[first:].copy()
+        self._line, self._line_starts = self._line + passed, self._line_starts[passed:].copy()
         offsets = piece.char_offsets()
         self._raw += piece.raw
         self._offsets = np.concatenate((self._offsets[:-1], offsets))
@@ -171,11 +176,3 @@ class TextWindow:
     def line(self, offset: int) -> int:
         """The number of the line that contains `offset`."""
         return self._line + int(np.searchsorted(self._line_starts, offset, side="right"))
-
-    def _forget(self, offset: int) -> None:
-        first = int(np.searchsorted(self._offsets, offset))
-        passed = int(np.searchsorted(self._line_starts, offset, side="right"))
-        self._raw = self.tail(int(self._offsets[first]))
-        # Copies: views would keep the arrays of all earlier pieces alive.
-        self._offsets = self._offsets[first:].copy()
-        self._line, self._line_starts = self._line + passed, self._line_starts[passed:].copy()

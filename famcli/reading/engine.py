@@ -22,16 +22,12 @@ Tokens = Sequence[int] | NDArray[np.int32] | Tensor
 def call_lengths(n: int, fill: int, block_size: int, blocks_per_call: int = 1) -> Iterator[int]:
     """The lengths of the calls that read `n` tokens after `fill` tokens of the open block: their sum is n."""
     # A call that crossed the end of the open block would have to update the memory in its middle.
-    if fill and n:
-        first = min(n, block_size - fill)
-        yield first
-        n -= first
-    while n >= block_size:
-        call = min(n // block_size, blocks_per_call) * block_size
+    while n:
+        call = min(n, block_size - fill)
+        if not fill and n >= block_size:
+            call = min(n // block_size, blocks_per_call) * block_size
         yield call
-        n -= call
-    if n:
-        yield n
+        n, fill = n - call, 0
 
 
 def as_batch(tokens: Tokens, network: Network) -> Tensor:

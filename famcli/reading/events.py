@@ -30,11 +30,6 @@ class SourceStart:
     index: int
     start: int = 0
 
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self.source.name
-
 
 @dataclass(frozen=True, eq=False)
 class TextEvent:
@@ -85,7 +80,6 @@ class BlockEvent:
 
     @property
     def num_tokens(self) -> int:
-        """The number of tokens in the event."""
         return len(self.tokens)
 
 

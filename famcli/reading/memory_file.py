@@ -52,7 +52,11 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, cursor, kind)
-    tensors = {name: _alone(tensor) for name, tensor in _tensors(cursor, kind).items()}
+    tensors = {}
+    for name, tensor in _tensors(cursor, kind).items():
+        tensor = tensor.detach().cpu().contiguous()
+        # safetensors refuses tensors that share storage; rows of the open block are views of one with room to spare.
+        tensors[name] = tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
     _write(Path(path), info.dumps(), tensors)
     return info
 
@@ -114,13 +118,6 @@ def _tensors(cursor: Cursor, kind: MemoryKind) -> dict[str, Tensor]:
     if kind == "memory":
         return tensors | {"memory": torch.cat(state.memories)}
     return tensors | {f"state.{name}": tensor for name, tensor in state.to_tensors()[0].items()}
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    """On the CPU, contiguous, and sharing its storage with nothing."""
-    # safetensors refuses tensors that share storage; rows of the open block are views of a storage with room to spare.
-    tensor = tensor.detach().cpu().contiguous()
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:

@@ -83,11 +83,10 @@ class MemoryFileInfo:
         return Progress(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
 
     @property
-    def state_meta(self) -> dict[str, int | str | list[bool]]:
+    def state_meta(self) -> dict[str, Any]:
         """What `State.from_tensors` needs besides the tensors."""
-        names = ("fill", "num_closed", "memory_mode")
-        meta = {name: getattr(self, name) for name in names} | {"architecture": self.fam.architecture}
-        return meta | {"memory_is_initial": [self.memory_is_initial]}
+        meta = {name: getattr(self, name) for name in ("fill", "num_closed", "memory_mode")}
+        return meta | {"architecture": self.fam.architecture, "memory_is_initial": [self.memory_is_initial]}
 
     def dumps(self) -> str:
         """The JSON object for the file's metadata."""
@@ -174,9 +173,11 @@ class OpenedMemoryFile:
 
     def tensors(self, config: DecoderConfig) -> dict[str, Tensor]:
         """All tensors, on the CPU. Their declared shapes and types must fit `config`. Raises MemoryFileError."""
-        wanted = _wanted(self.path, self.info, config)
         try:
+            wanted = _wanted(self.info, config)
             file = cast(Any, safe_open(self.path, framework="pt"))
+        except ValueError as error:
+            raise self.damaged(str(error)) from error
         except (OSError, SafetensorError) as error:
             raise self.damaged("it was changed or removed just now") from error
         if missing := sorted(set(wanted) - self.names) or sorted(self.names - set(wanted) - {"last_hidden"}):
@@ -184,13 +185,9 @@ class OpenedMemoryFile:
         for name in self.names:
             declared = file.get_slice(name)
             shape, dtype = tuple(declared.get_shape()), declared.get_dtype()
-            if name == "last_hidden":
-                good = shape == (1, 1, config.hidden_size) and dtype in _COMPUTE
-            else:
-                dtypes, sizes = wanted[name]
-                good = dtype in dtypes and len(shape) == len(sizes)
-                good = good and all(size in (-1, there) for size, there in zip(sizes, shape, strict=True))
-            if not good:
+            dtypes, sizes = wanted.get(name, (_COMPUTE, (1, 1, config.hidden_size)))
+            fits = len(shape) == len(sizes) and all(size in (-1, n) for size, n in zip(sizes, shape, strict=True))
+            if dtype not in dtypes or not fits:
                 raise self.damaged(f"tensor {name} has shape {shape} and type {dtype}, which does not fit")
         # Copies: a mapped file that is replaced or cut short while it is in use would end the process.
         tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in self.names}
@@ -233,15 +230,10 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
             )
 
 
-def _wanted(
-    path: Path, info: MemoryFileInfo, config: DecoderConfig
-) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+def _wanted(info: MemoryFileInfo, config: DecoderConfig) -> dict[str, tuple[Iterable[str], tuple[int, ...]]]:
     """The allowed types and the shape of every tensor; -1 is any size (the size of the file bounds it)."""
-    try:
-        shapes = state_shapes(config, info.fam, info.state_meta)
-    except ValueError as error:
-        raise MemoryFileError(f"{path}: {error}; {_DAMAGED}") from error
-    wanted: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    shapes = state_shapes(config, info.fam, info.state_meta)
+    wanted: dict[str, tuple[Iterable[str], tuple[int, ...]]] = {
         "open_tokens": (("I32",), (info.fill,)),
         "unread_ids": (("I32",), (-1,)),
         "unread_starts": (("I64",), (-1,)),

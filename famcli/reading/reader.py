@@ -186,7 +186,9 @@ class Reader:
             cursor = self._cursor()
             encoder = self._encoder(cursor.next_byte, cursor.begun)
             pieces = cursor.tail_source(cursor.next_byte).pieces()
-            run = TokenRun.join([certain.unread, *(encoder.feed(piece) for piece in pieces), encoder.flush()])
+            run = TokenRun.join(
+                [certain.unread, *(encoder.feed(each.text, each.char_offsets()) for each in pieces), encoder.flush()]
+            )
             after = self._read_unreported(certain, run.ids)
             num_tokens = certain.num_tokens + len(run)
             self._at = (certain, replace(after, unread=run[:0], fed=cursor.end_byte, num_tokens=num_tokens))
@@ -275,7 +277,7 @@ class Reader:
         assert at.encoder is not None
         self._window.add(piece, int(at.unread.starts[0]) if len(at.unread) else at.next_byte)
         encoder = at.encoder.copy()
-        run = encoder.feed(piece)
+        run = encoder.feed(piece.text, piece.char_offsets())
         unread = TokenRun.join([at.unread, run]) if len(at.unread) else run
         self._at = (replace(at, encoder=encoder, unread=unread, fed=piece.end), None)
         self._resume = None
@@ -294,12 +296,12 @@ class Reader:
         encoder, run, fed = at.encoder.copy(), TokenRun.empty(), at.fed
         if tentative is not None:
             self._window.add(tentative, at.next_byte)
-            run, fed = encoder.feed(tentative), tentative.end
+            run, fed = encoder.feed(tentative.text, tentative.char_offsets()), tentative.end
         self._at = (at, replace(at, unread=TokenRun.join([run, encoder.flush()]), fed=fed))
         self._resume = None
 
     def _read_call(self, everything: bool, at_end: bool = False) -> list[Event]:
-        """Read the next block, or with `everything` what there is of it; its event and warnings. Empty if there is none.
+        """Read a block, or with `everything` what there is of it: its event, and warnings. Empty if there is none.
 
         at_end: of the fork that `_feed_end` made.
         """

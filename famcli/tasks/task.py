@@ -148,7 +148,7 @@ class ReadingTracker:
             self._bytes, self._tokens = self._start, -known_tokens
             self._num_blocks -= known_blocks
             size = event.source.size
-            yield Stage(event.name, None if size is None else max(0, size - self._start))
+            yield Stage(event.source.name, None if size is None else max(0, size - self._start))
         elif isinstance(event, TextEvent):
             self._has_text = self._has_text or not event.piece.text.isspace()
         elif isinstance(event, BlockEvent):

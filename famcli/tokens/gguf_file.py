@@ -256,21 +256,15 @@ def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: list[PieceType]
         if index is not None and index < len(types):
             types[index] = PieceType.CONTROL
             special[name] = index
-    pieces = [(text, float(score), kind) for text, score, kind in zip(tokens, scores, types, strict=True)]
-    prefix = file.value(_KEY + "add_space_prefix", bool, True)
-    return SentencePieceTokenizer(file.path, build_model(_unique(pieces), special, prefix))
-
-
-def _unique(pieces: Sequence[tuple[str, float, PieceType]]) -> list[tuple[str, float, PieceType]]:
-    """The pieces with a placeholder for each that is empty or repeated, both of which the library refuses."""
-    seen: set[str] = set()
-    made = []
-    for index, (text, score, kind) in enumerate(pieces):
+    pieces, seen = [], set[str]()
+    for index, (text, score, kind) in enumerate(zip(tokens, scores, types, strict=True)):
+        # The library refuses a piece that is empty or repeated.
         if not text or text in seen:
             text, kind = f"<unused {index}>", PieceType.CONTROL
         seen.add(text)
-        made.append((text, score, kind))
-    return made
+        pieces.append((text, float(score), kind))
+    prefix = file.value(_KEY + "add_space_prefix", bool, True)
+    return SentencePieceTokenizer(file.path, build_model(pieces, special, prefix))
 
 
 def _byte_level(file: GgufFile, tokens: Sequence[str], types: Sequence[PieceType]) -> Tokenizer:

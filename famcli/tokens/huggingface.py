@@ -7,11 +7,9 @@ stream. The bytes of each id are worked out here.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +43,8 @@ O200K = (
 )
 LLAMA3 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _REST
 QWEN2 = _CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _REST
-KNOWN_PATTERNS = {
-    GPT2,
-    LLAMA3,  # and cl100k
-    QWEN2,
-    O200K,
-    r"\p{N}{1,3}",
-    r"\p{N}",
-    r"[0-9]",
-    r"[0-9][0-9][0-9]",
-}
+# LLAMA3 is cl100k's too.
+KNOWN_PATTERNS = {GPT2, LLAMA3, QWEN2, O200K, r"\p{N}{1,3}", r"\p{N}", r"[0-9]", r"[0-9][0-9][0-9]"}
 _KNOWN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"}
 
 
@@ -78,17 +68,28 @@ class HuggingFaceTokenizer(Tokenizer):
         else:
             self.files = {file.name: file for file in (self.path, config_file) if file is self.path or file.is_file()}
         contents = [file if isinstance(file, bytes) else read_bytes(file) for file in self.files.values()]
-        self._json: StreamingJson = prepare(parse_object(contents[0], self.path), str(self.path))
+        data = parse_object(contents[0], self.path)
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(self._json.data, ensure_ascii=False))
+            self._token_bytes, self.control_tokens = _rearrange(data, str(self.path))
+            # A text is preceded by a space, unless (_unless_space) it begins with one, and so is every part of a prompt
+            # (_opens_each).
+            self._opens, self._unless_space, self._opens_each = _take_opening(data)
+            self._cuts_before_spaces, self._cuts_before_newlines = _cuts(data)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            if isinstance(error, TokenizerError):
+                raise
+            lacks = isinstance(error, KeyError)
+            problem = f"it lacks '{error.args[0]}'" if lacks else "a part of it is of another kind than belongs there"
+            raise TokenizerError(f"{self.path} is no tokenizer: {problem}; fetch or copy the file again") from error
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
         except Exception as error:
             # The library raises Exception itself.
             reason = " ".join(str(error).split())[:200]
             raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         # Otherwise the library would find control tokens in text.
         self._tokenizer.encode_special_tokens = True
-        self.vocab_size = max(self._json.token_bytes, default=-1) + 1
-        self.control_tokens = self._json.control_tokens
+        self.vocab_size = max(self._token_bytes, default=-1) + 1
         self.fingerprint = fingerprint_of(*contents)
         config = parse_object(contents[1], config_file) if len(contents) > 1 else {}
         ids = {name: token.id for name, token in self.control_tokens.items()}
@@ -114,17 +115,17 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def opening(self, text: str) -> str:
         """The space that many sentencepiece-like tokenizers put in front of a text."""
-        if not self._json.opens_with_space or not text:
+        if not self._opens or not text:
             return ""
-        return "" if text[0] == " " and self._json.opens_unless_space else " "
+        return "" if text[0] == " " and self._unless_space else " "
 
     def section_opening(self, text: str) -> str:
         """The same space again, in tokenizers that put one before each part."""
-        return self.opening(text) if self._json.opens_each else ""
+        return self.opening(text) if self._opens_each else ""
 
     def token_bytes(self, token: int) -> bytes:
         """UTF-8 bytes of one id; empty for control tokens, and for unused ids."""
-        return self._json.token_bytes.get(token, b"")
+        return self._token_bytes.get(token, b"")
 
     def safe_cut(self, text: str, low: int = 0) -> int:
         """The last space after a visible ASCII character, in tokenizers known to split there.
@@ -138,9 +139,9 @@ class HuggingFaceTokenizer(Tokenizer):
         `SentencePieceTokenizer.safe_cut`). The same holds for a newline after a letter or digit under the patterns;
         after punctuation it does not. Any other tokenizer is given no cut.
         """
-        if not self._json.cuts_before_spaces:
+        if not self._cuts_before_spaces:
             return 0
-        newlines = self._json.cuts_before_newlines
+        newlines = self._cuts_before_newlines
         for place in range(len(text) - 1, low, -1):
             character, before = text[place], text[place - 1]
             if character == " " and "!" <= before <= "~":
@@ -150,38 +151,12 @@ class HuggingFaceTokenizer(Tokenizer):
         return 0
 
 
-@dataclass(frozen=True)
-class StreamingJson:
-    """The rearranged file `data`, and what was taken out of it.
+def _rearrange(data: dict[str, Any], name: str) -> tuple[dict[int, bytes], dict[str, AddedToken]]:
+    """Take control tokens out of the content of a tokenizer.json, and what is added to a text or cut off.
 
-    token_bytes: UTF-8 bytes of every id. control_tokens: by name. opens_with_space: a text is preceded by a space,
-    unless (opens_unless_space) it begins with one; opens_each: so is every part of a prompt. cuts_before_spaces: a
-    space after a visible ASCII character is a safe cut; cuts_before_newlines: so is a newline after a letter or digit.
+    Returns the UTF-8 bytes of every id, and the control tokens by name. Raises TokenizerError for kinds that are not
+    read here.
     """
-
-    data: dict[str, Any]
-    token_bytes: dict[int, bytes]
-    control_tokens: dict[str, AddedToken]
-    opens_with_space: bool
-    opens_unless_space: bool
-    opens_each: bool
-    cuts_before_spaces: bool
-    cuts_before_newlines: bool
-
-
-def prepare(data: dict[str, Any], name: str) -> StreamingJson:
-    """Rearrange the content of a tokenizer.json. Raises TokenizerError for kinds that are not read here."""
-    try:
-        return _prepare(copy.deepcopy(data), name)
-    except TokenizerError:
-        raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        lacks = isinstance(error, KeyError)
-        problem = f"it lacks '{error.args[0]}'" if lacks else "a part of it is of another kind than belongs there"
-        raise TokenizerError(f"{name} is no tokenizer: {problem}; fetch or copy the file again") from error
-
-
-def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     model, added = data["model"], data.get("added_tokens") or []
     byte_level = any(part["type"] == "ByteLevel" for part in _parts(data.get("decoder"), "decoders"))
     vocabulary = _vocabulary(model)
@@ -192,7 +167,9 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     token_bytes = {index: spell(token) for token, index in vocabulary.items()}
     for token in added:
         token_bytes[token["id"]] = b"" if token["special"] else token["content"].encode()
-    if (unknown := _unknown_id(model, vocabulary)) is not None:
+    unigram = model.get("type") == "Unigram"
+    unknown = model.get("unk_id") if unigram else vocabulary.get(model.get("unk_token") or "")
+    if unknown is not None:
         token_bytes[unknown] = "\ufffd".encode()
     controls = {token["content"]: added_token(token, token["id"]) for token in added if _is_control(token)}
     # The library finds added tokens in text, whatever else is set.
@@ -201,20 +178,13 @@ def _prepare(data: dict[str, Any], name: str) -> StreamingJson:
     data["post_processor"] = data["truncation"] = data["padding"] = None
     # Merges left out at random would make the same text other tokens each time.
     model["dropout"] = None
-    return StreamingJson(data, token_bytes, controls, *_take_opening(data), *_cuts(data))
+    return token_bytes, controls
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:
     if model.get("type") == "Unigram":
         return {entry[0]: index for index, entry in enumerate(model["vocab"])}
     return dict(model["vocab"])
-
-
-def _unknown_id(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
-    if model.get("type") == "Unigram":
-        unknown: int | None = model.get("unk_id")
-        return unknown
-    return vocabulary.get(model.get("unk_token") or "")
 
 
 def _is_control(token: dict[str, Any]) -> bool:
@@ -232,13 +202,12 @@ def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls
     if model.get("unk_token") in renamed:
         model["unk_token"] = renamed[model["unk_token"]]
     # The library refuses merges of pieces that the vocabulary lacks.
-    model["merges"] = [pair for pair in model["merges"] if not renamed.keys() & _merge(pair)]
-
-
-def _merge(pair: str | list[str]) -> set[str]:
-    """The two pieces that a merge joins and the piece it makes, in both notations of the file."""
-    first, second = pair.split(" ") if isinstance(pair, str) else pair
-    return {first, second, first + second}
+    merges = []
+    for pair in model["merges"]:
+        first, second = pair.split(" ") if isinstance(pair, str) else pair
+        if not renamed.keys() & {first, second, first + second}:
+            merges.append(pair)
+    model["merges"] = merges
 
 
 def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
@@ -320,9 +289,8 @@ def _ends_words(part: dict[str, Any]) -> bool:
 
 def _no_merge_joins_words(model: dict[str, Any]) -> bool:
     """True if byte-pair encoding without pre-tokenizer treats what ends before a space as if the text ended there."""
-    if model.get("type", "BPE") != "BPE" or model.get("ignore_merges") or model.get("end_of_word_suffix"):
-        return False
-    if model.get("continuing_subword_prefix"):
+    unlike = ("ignore_merges", "end_of_word_suffix", "continuing_subword_prefix")
+    if model.get("type", "BPE") != "BPE" or any(model.get(key) for key in unlike):
         return False
     vocabulary = _vocabulary(model)
     # Without a piece for the space, unknown characters could fuse across it.

@@ -53,10 +53,8 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, path: str | os.PathLike[str], converted: bytes | None = None) -> None:
         self.path = Path(path)
         config, beside, files = ({}, (), ()) if converted is not None else read_config(self.path.parent)
-        if converted is None:
-            self.files = {file.name: file for file in (self.path, *files)}
-        else:
-            self.files = {MODEL_FILE: converted}
+        beside_it: dict[str, Path | bytes] = {file.name: file for file in (self.path, *files)}
+        self.files = beside_it if converted is None else {MODEL_FILE: converted}
         content = read_bytes(self.path) if converted is None else converted
         model = parse_model(content, str(self.path))
         try:
@@ -67,11 +65,9 @@ class SentencePieceTokenizer(Tokenizer):
         self.vocab_size = max([len(model.pieces), *(token.id + 1 for token in added)])
         # The model's control pieces, as the files beside it describe them, and the tokens that these add.
         described = {token.id: token for token in beside}
-        control_ids = model.ids(PieceType.CONTROL) | {token.content: token.id for token in added}
+        controls = model.ids(PieceType.CONTROL) | {token.content: token.id for token in added}
+        self.control_tokens = {name: described.get(index, AddedToken(name, index)) for name, index in controls.items()}
         self.fingerprint = fingerprint_of(content, *(repr(token).encode() for token in added))
-        self.control_tokens = {
-            name: described.get(index, AddedToken(name, index)) for name, index in control_ids.items()
-        }
         self.bos_id = self._named(config, "bos_token", self._processor.bos_id())
         self.eos_id = self._named(config, "eos_token", self._processor.eos_id())
         self._dummy_prefix, self._is_unigram = model.add_dummy_prefix, model.is_unigram
@@ -168,9 +164,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _parts(self, text: str) -> list[str]:
         """The text around each literal U+2581, and these, where the model can spell them in bytes."""
-        if self._space_bytes is None or SPACE not in text:
-            return [text]
-        return re.split(f"({SPACE})", text)
+        return [text] if self._space_bytes is None else re.split(f"({SPACE})", text)
 
     def _encode_mapped(self, text: str) -> tuple[Ids, Offsets]:
         """Offsets where ids do not spell the text: taken from the library, atom by atom."""
@@ -187,18 +181,14 @@ class SentencePieceTokenizer(Tokenizer):
                     ids += mapping["ids"]
                     ends += [offset + end for _, end in mapping["offsets"]]
                 offset += len(part)
-        return self._widen_bytes(np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64), len(text))
-
-    def _widen_bytes(self, ids: Ids, ends: Offsets, length: int) -> tuple[Ids, Offsets]:
-        """Byte pieces but the last of a character have no width in the library: give them the character's end."""
-        if not len(ids):
-            return ids, ends
-        ends[-1] = length
-        starts = np.concatenate(([0], ends[:-1]))
-        index = np.arange(len(ids))
-        inside = self._is_byte[ids] & (ends == starts)
-        last = np.minimum.accumulate(np.where(inside, len(ids) - 1, index)[::-1])[::-1]
-        return ids, np.maximum.accumulate(ends[last])
+        tokens, places = np.array(ids, dtype=np.int32), np.array(ends, dtype=np.int64)
+        if not ids:
+            return tokens, places
+        # Byte pieces but the last of a character have no width in the library: give them the character's end.
+        places[-1] = len(text)
+        inside = self._is_byte[tokens] & (np.diff(places, prepend=0) == 0)
+        last = np.minimum.accumulate(np.where(inside, len(ids) - 1, np.arange(len(ids)))[::-1])[::-1]
+        return tokens, np.maximum.accumulate(places[last])
 
 
 def _piece_bytes(piece: str, kind: PieceType) -> bytes:
@@ -226,7 +216,6 @@ def train_sentencepiece(
     vocab_size: int,
     folder: str | os.PathLike[str],
     *,
-    character_coverage: float = 0.9997,
     num_threads: int = 1,
 ) -> Path:
     """Train on `texts` and write `tokenizer.model` into `folder` (made if absent); return its path.
@@ -248,7 +237,7 @@ def train_sentencepiece(
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
-            character_coverage=character_coverage,
+            character_coverage=0.9997,
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,
             add_dummy_prefix=False,

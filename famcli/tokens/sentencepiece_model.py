@@ -51,7 +51,7 @@ class SentencePieceModel:
 
 
 def parse_model(content: bytes, name: str) -> SentencePieceModel:
-    """Parse a model file; `name` is for the message of the TokenizerError raised when it is none."""
+    """Parse a model file. Raises TokenizerError, which calls it `name`, if it is none."""
     try:
         return _parse(content, name)
     except (IndexError, ValueError) as error:
@@ -64,13 +64,18 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
     pieces: list[tuple[str, PieceType]] = []
     streaming = bytearray()
     # Defaults of the proto: unigram, a dummy prefix, no character map.
-    model_type, dummy_prefix, character_map = _UNIGRAM, 1, b""
+    model_type, dummy_prefix, normalises = _UNIGRAM, 1, False
     for number, value in _fields(content):
         if not isinstance(value, bytes):
             continue
         if number == 1:
-            text, kind = _piece(value)
-            if kind is PieceType.USER_DEFINED and not _is_text(text):
+            fields = dict(_fields(value))
+            raw, kind = fields.get(1, b""), PieceType(_integer(fields.get(3), PieceType.NORMAL))
+            if not isinstance(raw, bytes):
+                raise ValueError("a piece without text")
+            text = raw.decode()
+            # Runs of one character and of whitespace stand for themselves; names such as <|user|> are control tokens.
+            if kind is PieceType.USER_DEFINED and not (len(set(text)) == 1 or text.isspace()):
                 kind = PieceType.CONTROL
                 # In a protocol buffer the last value of a field counts.
                 value += bytes([0x18, kind])
@@ -80,8 +85,7 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
         elif number == 3:
             spec = dict(_fields(value))
             dummy_prefix = _integer(spec.get(3), dummy_prefix)
-            found = spec.get(2, b"")
-            character_map = found if isinstance(found, bytes) else b""
+            normalises = isinstance(spec.get(2), bytes) and bool(spec[2])
         streaming += _field(number, value)
     if not pieces:
         raise TokenizerError(f"{name} is no sentencepiece model: it holds no pieces; fetch or copy the file again")
@@ -91,20 +95,7 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
         )
     # normalizer_spec, merged into the one before: no add_dummy_prefix, no remove_extra_whitespaces
     streaming += _field(3, bytes([3 << 3, 0, 4 << 3, 0]))
-    return SentencePieceModel(pieces, model_type == _UNIGRAM, bool(dummy_prefix), bool(character_map), bytes(streaming))
-
-
-def _piece(message: bytes) -> tuple[str, PieceType]:
-    fields = dict(_fields(message))
-    text = fields.get(1, b"")
-    if not isinstance(text, bytes):
-        raise ValueError("a piece without text")
-    return text.decode(), PieceType(_integer(fields.get(3), PieceType.NORMAL))
-
-
-def _is_text(symbol: str) -> bool:
-    """Runs of one character and of whitespace stand for themselves; names such as <|user|> are control tokens."""
-    return len(set(symbol)) == 1 or symbol.isspace()
+    return SentencePieceModel(pieces, model_type == _UNIGRAM, bool(dummy_prefix), normalises, bytes(streaming))
 
 
 def _integer(value: int | bytes | None, default: int) -> int:
@@ -121,9 +112,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         if kind == _VARINT:
             value, place = _read_varint(message, place)
         elif kind in (_BYTES, _FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-            if kind == _BYTES:
-                size, place = _read_varint(message, place)
+            size, place = _read_varint(message, place) if kind == _BYTES else (8 if kind == _FIXED64 else 4, place)
             value = message[place : place + size]
             if len(value) != size:
                 raise ValueError("cut short")

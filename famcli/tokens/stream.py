@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -21,17 +20,6 @@ from famcli.tokens.tokenizer import Ids, Offsets, Tokenizer
 MAX_UNCUT = 8192
 # Characters encoded in one call, which bounds what the tokenizer's library holds.
 _CHUNK = 1 << 16
-
-
-class TextPiece(Protocol):
-    """A part of a text that knows its place in the source (`famcli.documents.Piece`)."""
-
-    @property
-    def text(self) -> str: ...
-
-    def char_offsets(self) -> Offsets:
-        """Source offset of every character and of the end [len(text) + 1]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -101,10 +89,6 @@ class StreamEncoder:
         twin._text, twin._offsets, twin._span_start = self._text, self._offsets, self._span_start
         return twin
 
-    def feed(self, piece: TextPiece) -> TokenRun:
-        """The tokens that are settled once `piece` is read. Pieces must follow one another in the source."""
-        return self._feed(piece.text, piece.char_offsets())
-
     def flush(self) -> TokenRun:
         """The tokens of what is pending, now that nothing follows."""
         if not self._text:
@@ -113,7 +97,11 @@ class StreamEncoder:
         self._text, self._offsets = "", self._offsets[-1:].copy()
         return run
 
-    def _feed(self, text: str, offsets: Offsets) -> TokenRun:
+    def feed(self, text: str, offsets: Offsets) -> TokenRun:
+        """The tokens that are settled once `text` is read, which follows the text before it in the source.
+
+        offsets: source offset of every character and of the end [len(text) + 1].
+        """
         # No place up to here is a cut: the pending text was searched before.
         low = max(0, len(self._text) - 1)
         if self._text:
@@ -200,4 +188,4 @@ def encode_text(tokenizer: Tokenizer, text: str) -> TokenRun:
     widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
     encoder = StreamEncoder(tokenizer)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(widths, dtype=np.int64)))
-    return TokenRun.join([encoder._feed(text, offsets), encoder.flush()])
+    return TokenRun.join([encoder.feed(text, offsets), encoder.flush()])

@@ -207,18 +207,15 @@ class ByteTokenizer(Tokenizer):
         self.files = {BYTES_FILE: _CONTENT}
 
     def encode(self, text: str) -> list[int]:
-        """One id per UTF-8 byte."""
         return list(without_surrogates(text).encode())
 
     def encode_offsets(self, text: str) -> tuple[Ids, Offsets]:
-        """One id per UTF-8 byte; the bytes of a character all end where it ends."""
         raw = np.frombuffer(without_surrogates(text).encode(), dtype=np.uint8)
         return raw.astype(np.int32), np.cumsum((raw & 0xC0) != 0x80, dtype=np.int64)
 
     def token_bytes(self, token: int) -> bytes:
-        """The byte itself; nothing for the token that begins a text."""
         return bytes([token]) if token < 256 else b""
 
     def safe_cut(self, text: str, low: int = 0) -> int:
-        """The end of the text: no token spans two characters."""
+        # No token spans two characters.
         return len(text) if len(text) > low else 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from famcli.documents.source import Piece
 from famcli.tokens import ByteTokenizer, StreamDecoder, StreamEncoder, Tokenizer, TokenRun, encode_text
 from famcli.tokens.tokenizer import unknown_ids
-from tests.tokens.texts import Cut, assert_equal, cut_texts, pieces_of, stream, texts
+from tests.tokens.texts import Cut, assert_equal, cut_texts, feed, pieces_of, stream, texts
 
 KINDS = [
     *("shipped", "small_bpe", "llama_like", "exact_unigram", "normalising_unigram"),
@@ -96,11 +96,11 @@ def test_spans_are_those_of_the_source_where_characters_have_other_widths(shippe
 def test_a_later_encoder_goes_on_at_the_pending_text(tokenizer: Tokenizer, cut: Cut) -> None:
     encoder, runs, source = StreamEncoder(tokenizer), [], cut.text.encode()
     for piece in pieces_of(cut):
-        runs.append(encoder.feed(piece))
+        runs.append(feed(encoder, piece))
         pending = source[encoder.pending_start : piece.end].decode()
         later = StreamEncoder(tokenizer, encoder.pending_start, begun=encoder.begun)
         if pending:
-            runs.append(later.feed(Piece(pending, encoder.pending_start, piece.end)))
+            runs.append(feed(later, Piece(pending, encoder.pending_start, piece.end)))
         encoder = later
     assert_ids(TokenRun.join([*runs, encoder.flush()]), encode_text(tokenizer, cut.text))
 
@@ -113,7 +113,7 @@ def assert_ids(first: TokenRun, second: TokenRun) -> None:
 def test_flushing_a_copy_leaves_the_original_alone(tokenizer: Tokenizer, cut: Cut) -> None:
     encoder, runs = StreamEncoder(tokenizer), []
     for piece in pieces_of(cut):
-        runs.append(encoder.feed(piece))
+        runs.append(feed(encoder, piece))
         twin = encoder.copy()
         ended = TokenRun.join([*runs, twin.flush()])
         assert_ids(ended, encode_text(tokenizer, cut.text.encode()[: piece.end].decode()))
@@ -142,7 +142,7 @@ def test_long_texts_without_a_space_keep_little_pending(shipped: Tokenizer, unit
     text = unit * (60_000 // len(unit))
     encoder, num_tokens = StreamEncoder(shipped), 0
     for piece in pieces_of(Cut(text, list(range(1000, len(text), 1000)))):
-        num_tokens += len(encoder.feed(piece))
+        num_tokens += len(feed(encoder, piece))
         assert len(text.encode()[encoder.pending_start : piece.end].decode()) <= 8192
     num_tokens += len(encoder.flush())
     assert num_tokens == len(encode_text(shipped, text))
@@ -150,13 +150,13 @@ def test_long_texts_without_a_space_keep_little_pending(shipped: Tokenizer, unit
 
 def test_a_line_is_settled_by_its_newline(shipped: Tokenizer) -> None:
     encoder = StreamEncoder(shipped)
-    encoder.feed(Piece("one log line\n", 0, 13))
+    feed(encoder, Piece("one log line\n", 0, 13))
     assert encoder.pending_start == 13
 
 
 def test_words_settle_at_the_next_space(tokenizer: Tokenizer) -> None:
     encoder = StreamEncoder(tokenizer)
-    encoder.feed(Piece("the times was the", 0, 17))
+    feed(encoder, Piece("the times was the", 0, 17))
     assert encoder.pending_start in (13, 17)
 
 

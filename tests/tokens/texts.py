@@ -63,10 +63,15 @@ def pieces_of(cut: Cut, start: int = 0) -> list[Piece]:
     return pieces
 
 
+def feed(encoder: StreamEncoder, piece: Piece) -> TokenRun:
+    """The tokens that are settled once a piece is read."""
+    return encoder.feed(piece.text, piece.char_offsets())
+
+
 def stream(tokenizer: Tokenizer, pieces: list[Piece]) -> TokenRun:
     """All tokens of the pieces."""
     encoder = StreamEncoder(tokenizer)
-    runs = [encoder.feed(piece) for piece in pieces]
+    runs = [feed(encoder, piece) for piece in pieces]
     return TokenRun.join([*runs, encoder.flush()])
 
 

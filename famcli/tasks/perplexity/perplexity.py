@@ -14,9 +14,8 @@ from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.reader import READING_MODES, Reader, ReadingMode
-from famcli.tasks.perplexity.alert import AlertRule
 from famcli.tasks.perplexity.scores import Difference, Score, Tally
-from famcli.tasks.perplexity.units import Per, SourceScorer, UnitScore
+from famcli.tasks.perplexity.units import AlertRule, Per, SourceScorer, UnitScore
 from famcli.tasks.task import (
     Advance,
     Documents,
@@ -35,7 +34,7 @@ class PerplexityConfig:
     """How to score.
 
     memory_mode: None is the checkpoint's default; "compare" scores `on` and `frozen` over one pass of the text.
-    per: what to report besides totals. alert: the K of the alert rule (see `alert.AlertRule`); needs per="line".
+    per: what to report besides totals. alert: the K of the alert rule (see `AlertRule`); needs per="line".
     Raises UsageError.
     """
 
@@ -106,11 +105,6 @@ class Perplexity:
         self._rule = None if self.config.alert is None else AlertRule(self.config.alert)
         self._finished = False
 
-    @property
-    def definition(self) -> str:
-        """What the figures mean, in a few sentences."""
-        return define(self.model, self._mode, self.config.per)
-
     def events(self, documents: Documents) -> Iterator[PerplexityEvent]:
         """Read and score. With per="line" a line's event comes as soon as its newline has come."""
         yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
@@ -150,7 +144,7 @@ class Perplexity:
             difference=total.difference(),
             num_alerts=None if self._rule is None else self._rule.num_alerts,
             counts=counts,
-            definition=self.definition,
+            definition=define(self.model, self._mode, self.config.per),
             warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
         )

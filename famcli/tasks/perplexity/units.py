@@ -1,4 +1,4 @@
-"""The scores of one source, in all and by line, block or token, as its tokens come."""
+"""The scores of one source as its tokens come, in all and by line, block or token, and the lines that stand out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent, Event, TextEvent
-from famcli.tasks.perplexity.alert import Alert, AlertRule
 from famcli.tasks.perplexity.scores import Score, Tally
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import Tokenizer
@@ -26,6 +26,53 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 # Of n tokens: nll and correct [mode, n], and the source bytes that are each token's own [n].
 _Tokens = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
+
+
+# The alert rule.
+WINDOW = 1000
+MIN_LINES = 30
+MIN_DEVIATION = 0.01
+# Makes the median absolute deviation of a normal distribution its standard deviation.
+_NORMAL = 1.4826
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A line that stands out: its bits per byte, and the median and the limit of the lines before it."""
+
+    bits_per_byte: float
+    median: float
+    limit: float
+
+
+class AlertRule:
+    """Alerts on lines whose bits per byte exceed median + factor x 1.4826 x MAD of the last 1,000 lines before them.
+
+    MAD is the median absolute deviation, taken as at least 0.01 bits per byte so that a log of equal lines does not
+    alert on rounding. The first 30 lines never alert. The caller leaves blank lines out. num_alerts: alerts so far.
+    """
+
+    def __init__(self, factor: float) -> None:
+        if not 0 < factor < float("inf"):
+            raise UsageError(f"alert is {factor:g}, it must be a positive number of deviations")
+        self.factor = factor
+        self.num_alerts = 0
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+
+    def judge(self, bits_per_byte: float) -> Alert | None:
+        """An alert if the next line stands out from those before it; the line is remembered either way."""
+        alert = None
+        # The line itself is left out of its own median, so that a burst of odd lines is seen from the first on.
+        if len(self._recent) >= MIN_LINES:
+            recent = np.fromiter(self._recent, np.float64, len(self._recent))
+            median = float(np.median(recent))
+            deviation = max(float(np.median(np.abs(recent - median))), MIN_DEVIATION)
+            limit = median + self.factor * _NORMAL * deviation
+            if bits_per_byte > limit:
+                alert = Alert(bits_per_byte, median, limit)
+                self.num_alerts += 1
+        self._recent.append(bits_per_byte)
+        return alert
 
 
 @dataclass(frozen=True)
@@ -50,24 +97,15 @@ class UnitScore:
     alert: Alert | None
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a source. number: from 1. start, end: source bytes, line break included. text: without the line break,
-    at most `MAX_LINE_TEXT` characters."""
-
-    number: int
-    start: int
-    end: int
-    text: str
-    is_cut: bool
-
-
 class LineCollector:
-    """Turns pieces of text into lines as their newlines come. waiting: complete lines that nobody took yet."""
+    """Turns pieces of text into lines as their newlines come.
+
+    waiting: complete lines that nobody took yet: their source bytes, line break included; their text without the line
+    break, at most `MAX_LINE_TEXT` characters; and whether it was cut.
+    """
 
     def __init__(self) -> None:
-        self.waiting: deque[Line] = deque()
-        self._number = 1
+        self.waiting: deque[tuple[tuple[int, int], str, bool]] = deque()
         self._start: int | None = None
         self._end = 0
         self._text = ""
@@ -89,10 +127,8 @@ class LineCollector:
     def flush(self) -> None:
         """End the unfinished line, if there is one."""
         if self._start is not None:
-            text = self._text.removesuffix("\r")
             is_cut = self._length > MAX_LINE_TEXT + 2
-            self.waiting.append(Line(self._number, self._start, self._end, text, is_cut))
-            self._number += 1
+            self.waiting.append(((self._start, self._end), self._text.removesuffix("\r"), is_cut))
         self._start, self._text, self._length = None, "", 0
 
 
@@ -160,7 +196,7 @@ class SourceScorer:
 
     def _add_lines(self, tokens: _Tokens, ends: NDArray[np.int64]) -> Iterator[UnitScore]:
         first = 0
-        while self._lines.waiting and (line_end := self._lines.waiting[0].end) <= ends[-1]:
+        while self._lines.waiting and (line_end := self._lines.waiting[0][0][1]) <= ends[-1]:
             last = int(np.searchsorted(ends, line_end, side="right"))
             self._count(tokens, first, last)
             first = last
@@ -168,11 +204,11 @@ class SourceScorer:
         self._count(tokens, first)
 
     def _line(self) -> UnitScore:
-        line = self._lines.waiting.popleft()
+        span, text, is_cut = self._lines.waiting.popleft()
         bits, alert = self._unit.scores(with_error=False)[0].bits_per_byte, None
-        if self._rule is not None and bits is not None and line.text.strip():
+        if self._rule is not None and bits is not None and text.strip():
             alert = self._rule.judge(bits)
-        return self._unit_score("line", line.number, (line.start, line.end), line.text, line.is_cut, alert)
+        return self._unit_score("line", self._num_units + 1, span, text, is_cut, alert)
 
     def _add_each(self, event: BlockEvent, tokens: _Tokens) -> Iterator[UnitScore]:
         for i, token in enumerate(event.tokens.tolist()):

@@ -101,7 +101,7 @@ class Recorder:
         The heat of its tokens is the memory's attention to them, or with `score` how surprising they were.
         """
         if isinstance(event, SourceStart):
-            self.begin(event.name)
+            self.begin(event.source.name)
         elif isinstance(event, TextEvent):
             self.see(event.piece)
         elif isinstance(event, BlockEvent):

@@ -148,7 +148,7 @@ class Summarizer:
 
     def _gather(self, event: Event) -> None:
         if isinstance(event, SourceStart):
-            self._gathering.begin_source(event.name)
+            self._gathering.begin_source(event.source.name)
         elif isinstance(event, TextEvent):
             self._gathering.feed(event.piece)
         elif isinstance(event, BlockEvent):

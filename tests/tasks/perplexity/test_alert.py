@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from famcli.errors import UsageError
-from famcli.tasks.perplexity.alert import MIN_DEVIATION, MIN_LINES, WINDOW, AlertRule
+from famcli.tasks.perplexity.units import MIN_DEVIATION, MIN_LINES, WINDOW, AlertRule
 
 
 def test_the_first_lines_never_alert() -> None:
