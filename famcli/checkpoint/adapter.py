@@ -29,16 +29,8 @@ _NAME = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 _MAX_RANK = 1 << 14
 # Features of PEFT's LoRA beyond the plain update; false or null in an adapter without them.
 _FEATURES = (
-    "use_dora",
-    "lora_bias",
-    "fan_in_fan_out",
-    "modules_to_save",
-    "trainable_token_indices",
-    "target_parameters",
-    "layer_replication",
-    "use_qalora",
-    "alora_invocation_tokens",
-    "megatron_config",
+    *("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "trainable_token_indices", "target_parameters"),
+    *("layer_replication", "use_qalora", "alora_invocation_tokens", "megatron_config"),
 )
 # Ways to begin a LoRA that also change the base weights: the file alone does not give the adapted network.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "loraga", "lora_ga")
@@ -102,14 +94,17 @@ def read_adapter(path: Path) -> Adapter:
     _refuse_others(fields)
     rank = fields.integer("r", low=1, high=_MAX_RANK)
     alpha = fields.number("lora_alpha", low=1e-9, high=1e9)
-    base = fields.values.get("base_model_name_or_path")
+    base, listed = fields.values.get("base_model_name_or_path"), fields.values.get("layers_to_transform")
+    listed = [listed] if isinstance(listed, int) else listed
+    if listed is not None and not (isinstance(listed, list) and all(isinstance(number, int) for number in listed)):
+        raise fields.wrong("layers_to_transform", "must be numbers of layers")
     return Adapter(
         folder=folder,
         rank=rank,
         alpha=alpha,
         targets=_names(fields, "target_modules"),
         excluded=_names(fields, "exclude_modules") or (),
-        layers=_layers(fields),
+        layers=None if listed is None else tuple(listed),
         base=base if isinstance(base, str) and base else None,
         updates=_updates(folder, fields, rank, alpha),
         sidecar=read_sidecar(folder) if has_sidecar else None,
@@ -181,17 +176,18 @@ def _updates(folder: Path, fields: Fields, rank: int, alpha: float) -> dict[str,
     rooted = fields.boolean("use_rslora", False)
     updates = {}
     for module, pair in halves.items():
-        for half in "AB":
-            if half not in pair:
-                raise CheckpointError(f"{path}: 'base_model.model.{shown(module)}.lora_{half}.weight' is missing")
-        own = int(_value_for(module, ranks, rank))
+        for half in {"A", "B"} - pair.keys():
+            raise CheckpointError(f"{path}: 'base_model.model.{shown(module)}.lora_{half}.weight' is missing")
+        # The first name that fits decides, as with PEFT.
+        own = next((int(value) for name, value in ranks.items() if _ends_with(module, (name,))), rank)
+        own_alpha = next((value for name, value in alphas.items() if _ends_with(module, (name,))), alpha)
         if (pair["A"].shape[0], pair["B"].shape[1]) != (own, own):
             raise CheckpointError(
                 f"{path}: '{shown(module)}' has rank {pair['A'].shape[0]} in A and {pair['B'].shape[1]} in B, "
                 f"{ADAPTER_CONFIG} says {own}; one of the files belongs to another adapter"
             )
         # Rank-stabilised LoRA (arXiv 2312.03732) divides by the root of the rank.
-        scale = _value_for(module, alphas, alpha) / (own**0.5 if rooted else own)
+        scale = own_alpha / (own**0.5 if rooted else own)
         updates[module] = StoredUpdate(pair["A"], pair["B"], scale)
     return updates
 
@@ -246,16 +242,6 @@ def _names(fields: Fields, key: str) -> tuple[str, ...] | None:
     return tuple(values)
 
 
-def _layers(fields: Fields) -> tuple[int, ...] | None:
-    value = fields.values.get("layers_to_transform")
-    if value is None:
-        return None
-    numbers = value if isinstance(value, list) else [value]
-    if not all(isinstance(number, int) for number in numbers):
-        raise fields.wrong("layers_to_transform", "must be numbers of layers")
-    return tuple(numbers)
-
-
 def _pattern(fields: Fields, key: str) -> dict[str, float]:
     """Numbers by module names."""
     # PEFT takes regular expressions here. Real ones are refused: a stranger's may take for ever to match.
@@ -266,8 +252,3 @@ def _pattern(fields: Fields, key: str) -> dict[str, float]:
         if not re.fullmatch(r"[\w.^$]+", name):
             raise fields.wrong(key, f"has the pattern '{shown(name)}'; famcli knows names only", "merge it with peft")
     return {name.strip("^$"): float(value) for name, value in values.items()}
-
-
-def _value_for(module: str, values: Mapping[str, float], default: float) -> float:
-    """The first name that fits decides, as with PEFT."""
-    return next((value for name, value in values.items() if _ends_with(module, (name,))), default)

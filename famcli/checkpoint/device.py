@@ -62,11 +62,10 @@ def cpu_gains_from_bfloat16() -> bool:
 
 def set_threads(num_threads: int | None) -> None:
     """Let torch compute with `num_threads` threads; None leaves its choice. Raises UsageError below 1."""
-    if num_threads is None:
-        return
-    if num_threads < 1:
+    if num_threads is not None and num_threads < 1:
         raise UsageError(f"threads is {num_threads}, it must be at least 1")
-    torch.set_num_threads(num_threads)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
 
 
 def keep_freed_memory() -> None:
@@ -77,10 +76,6 @@ def keep_freed_memory() -> None:
     # Otherwise every block returns its tensors to the system, and the next one faults the same pages in again.
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        # Setting either turns off the adaptive threshold, so both are set.
-        libc.mallopt(_MMAP_THRESHOLD, 32 << 20)
-        libc.mallopt(_TRIM_THRESHOLD, 256 << 20)
-
-
-# Parameters of mallopt(3).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+        # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: setting either turns off the adaptive threshold, so both are set.
+        libc.mallopt(-3, 32 << 20)
+        libc.mallopt(-1, 256 << 20)

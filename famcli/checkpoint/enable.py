@@ -18,7 +18,7 @@ from famcli.checkpoint.choose import choose_fam, default_tasks
 from famcli.checkpoint.folder import beside, checkpoint_folder
 from famcli.checkpoint.locate import memory_status
 from famcli.checkpoint.open import read_rows
-from famcli.checkpoint.save import save_prompt, write_json, writing
+from famcli.checkpoint.save import save_sidecar, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, check_folder
 from famcli.errors import CheckpointError, UsageError
@@ -38,13 +38,7 @@ class Enabled:
     notes: tuple[str, ...]
 
 
-def enable(
-    path: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    force: bool = False,
-    **settings: Any,
-) -> Enabled:
+def enable(path: str | os.PathLike[str], *, seed: int = 0, force: bool = False, **settings: Any) -> Enabled:
     """Write `fam.json` and `fam.safetensors` into the folder of a pretrained decoder.
 
     The memory prompt is drawn from a normal distribution with the mean and deviation that the token embeddings have in
@@ -76,9 +70,7 @@ def enable(
     prompt_file, sidecar_file = targets
     # The sidecar makes the folder an enabled one: `writing` moves it last.
     with writing(sidecar_file.parent, "memory") as staging:
-        if prompt is not None:
-            save_prompt(staging / prompt_file.name, prompt)
-        write_json(staging / sidecar_file.name, sidecar.to_json())
+        save_sidecar(staging, sidecar, prompt, (prompt_file.name, sidecar_file.name))
     if prompt is None:
         prompt_file.unlink(missing_ok=True)
     files = (sidecar_file,) if prompt is None else targets

@@ -30,7 +30,7 @@ from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_end_ids
-from famcli.checkpoint.quantize import bits_of, check_quantization, from_int4, from_int8, quantized_matrix
+from famcli.checkpoint.quantize import QUANTIZATIONS, bits_of, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import (
     Fingerprints,
@@ -71,7 +71,8 @@ def open_model(
     damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for an impossible device, type or
     override.
     """
-    check_quantization(quantize)
+    if quantize not in QUANTIZATIONS:
+        raise UsageError(f"quantization '{quantize}' is not known; choose one of {', '.join(QUANTIZATIONS)}")
     located = name if isinstance(name, Located) else resolve(name)
     added = None if adapter is None else read_adapter(Path(adapter))
     checked = check_folder(located.path, ignore_adapter=added is not None)

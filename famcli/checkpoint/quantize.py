@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from famcli.errors import CheckpointError, UsageError
+from famcli.errors import CheckpointError
 
 # torch is imported where numbers are made: `famcli inspect` only asks how many bits a matrix would take.
 if TYPE_CHECKING:
@@ -26,12 +26,6 @@ EMBEDDING = "model.embed_tokens.weight"
 # -128 is left out, so that the range is symmetric about 0.
 _INT8_LARGEST = 127
 _INT4_LEVELS, _INT4_MIDDLE = 15, 8
-
-
-def check_quantization(name: str) -> None:
-    """Raise UsageError for an unknown quantization."""
-    if name not in QUANTIZATIONS:
-        raise UsageError(f"quantization '{name}' is not known; choose one of {', '.join(QUANTIZATIONS)}")
 
 
 def bits_of(parameter: str, shape: tuple[int, ...], quantize: str) -> int | None:

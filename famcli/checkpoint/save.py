@@ -141,8 +141,14 @@ def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes:
         count = count if rows is None else count // rows.count * rows.total
         sizes[name] = count if bits_of(parameter, tensor.shape, to) is not None else 4 * count
     values = config_values(folder) if is_gguf(folder) else read_json_object(folder / CONFIG_FILE)
+
+    def quantized(name: str) -> dict[str, Tensor]:
+        parameter, tensor = stored[name]
+        with opened(tensor.file, "pt") as file:
+            return _in_bits(name, file.get_tensor(name), bits_of(parameter, tensor.shape, to))
+
     with writing(target, "checkpoint") as staging:
-        _write_weights(staging, _shards(sizes, shard_bytes), lambda name: _quantized(*stored[name], to))
+        _write_weights(staging, _shards(sizes, shard_bytes), quantized)
         checked.tokenizer.save(staging)
         _copy_others(folder, staging)
         write_json(staging / CONFIG_FILE, values | {"quantization_config": STORAGES[to]})
@@ -164,9 +170,13 @@ def writing(folder: Path, what: str) -> Iterator[Path]:
         raise CheckpointError(f"{folder}: the {what} could not be written ({error}); free space and retry") from error
 
 
-def save_prompt(path: Path, prompt: Tensor) -> None:
-    """Write the memory prompt [f, d] in float32."""
-    save_tensors(path, {PROMPT_NAME: prompt.detach().cpu().float()})
+def save_sidecar(
+    folder: Path, sidecar: Sidecar, prompt: Tensor | None, names: tuple[str, str] = (PROMPT_FILE, SIDECAR_FILE)
+) -> None:
+    """Write `fam.json` and, if there is one, the memory prompt [f, d] in float32."""
+    if prompt is not None:
+        save_tensors(folder / names[0], {PROMPT_NAME: prompt.detach().cpu().float()})
+    write_json(folder / names[1], sidecar.to_json())
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -202,8 +212,7 @@ def _write_weights(
 
 def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
     """The names in files of at most `limit` bytes each, in order."""
-    shards: list[list[str]] = [[]]
-    used = 0
+    shards, used = list[list[str]]([[]]), 0
     for name, size in sizes.items():
         if limit is not None and used + size > limit and shards[-1]:
             shards.append([])
@@ -211,13 +220,6 @@ def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
         used += size
         shards[-1].append(name)
     return shards
-
-
-def _quantized(parameter: str, stored: StoredTensor, to: str) -> dict[str, Tensor]:
-    """A whole stored tensor, quantized if `parameter`, which it holds, is to be."""
-    with opened(stored.file, "pt") as file:
-        tensor: Tensor = file.get_tensor(stored.name)
-    return _in_bits(stored.name, tensor, bits_of(parameter, stored.shape, to))
 
 
 def _in_bits(name: str, tensor: Tensor, bits: int | None) -> dict[str, Tensor]:
@@ -235,14 +237,11 @@ def _copy_others(folder: Path, target: Path) -> None:
     for name in (SIDECAR_FILE, PROMPT_FILE):
         if beside(folder, name).is_file():
             shutil.copyfile(beside(folder, name), target / name)
-    if is_gguf(folder):
-        template = read_gguf(folder).value("tokenizer.chat_template", str, "")
-        if template:
-            (target / "chat_template.jinja").write_text(template, encoding="utf-8")
-        return
-    for name in _OTHER_FILES:
-        if (folder / name).is_file():
+    if not is_gguf(folder):
+        for name in filter(lambda name: (folder / name).is_file(), _OTHER_FILES):
             shutil.copyfile(folder / name, target / name)
+    elif template := read_gguf(folder).value("tokenizer.chat_template", str, ""):
+        (target / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 Change = Callable[[str, Tensor], Tensor | None]
@@ -282,9 +281,7 @@ def save_adapter(
     config = _config(lora, base, ranks, stored)
     with writing(folder, "adapter") as staging:
         save_tensors(staging / ADAPTER_WEIGHTS, tensors)
-        if prompt is not None:
-            save_prompt(staging / PROMPT_FILE, prompt)
-        write_json(staging / SIDECAR_FILE, sidecar.to_json())
+        save_sidecar(staging, sidecar, prompt)
         write_json(staging / ADAPTER_CONFIG, config)
     if prompt is None:
         (folder / PROMPT_FILE).unlink(missing_ok=True)
@@ -350,8 +347,7 @@ def _row_numbers(rows: Rows | None, total: int) -> Tensor:
     numbers = torch.arange(total)
     if rows is None:
         return numbers
-    place = numbers % rows.period
-    return numbers[(place >= rows.start) & (place < rows.stop)]
+    return numbers.view(rows.groups, rows.period)[:, rows.start : rows.stop].flatten()
 
 
 def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = None) -> tuple[str, ...]:
@@ -397,9 +393,7 @@ def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None,
             save_tensors(staging / path.name, _changed(path, config, change))
         _copy_all_but_weights(folder, staging, sidecar is None)
         if sidecar is not None:
-            write_json(staging / SIDECAR_FILE, sidecar.to_json())
-        if prompt is not None:
-            save_prompt(staging / PROMPT_FILE, prompt)
+            save_sidecar(staging, sidecar, prompt)
     return target
 
 

@@ -79,7 +79,11 @@ def parse_sidecar(path: Path, values: Mapping[str, Any]) -> Sidecar:
     # Before the keys, since another architecture has other keys.
     if architecture not in ARCHITECTURES:
         raise fields.wrong("architecture", f"is '{shown(architecture)}', this famcli knows {', '.join(ARCHITECTURES)}")
-    _refuse_unknown(fields)
+    for key in values:
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "remove it, or use a newer famcli"
+            raise fields.wrong(shown(key), "is not a key this famcli knows", hint)
     validated = values.get("validated_tokens")
     return Sidecar(
         fam=_fam_config(fields),
@@ -99,11 +103,3 @@ def _fam_config(fields: Fields) -> FamConfig:
         raise fields.wrong(error.args[0], "is missing", f"add it to {fields.path.name}") from error
     except ValueError as error:
         raise CheckpointError(f"{fields.path}: {error}") from error
-
-
-def _refuse_unknown(fields: Fields) -> None:
-    for key in fields.values:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "remove it, or use a newer famcli"
-            raise fields.wrong(shown(key), "is not a key this famcli knows", hint)

@@ -147,8 +147,18 @@ def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTe
                 if parameter in stored:
                     other = stored[parameter].file.name
                     raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {other} has too")
-                stored[parameter] = _cut(tensor, rows)
-    return _with_scales(stored) if config.storage != "float" else stored
+                if rows is not None:
+                    check_shape(tensor, (rows.total, *tensor.shape[1:]))
+                    tensor = replace(tensor, shape=(rows.count, *tensor.shape[1:]), rows=rows)
+                stored[parameter] = tensor
+    # Every quantized matrix gets its scale, which leaves the list of weights.
+    quantized = {name for name, tensor in stored.items() if tensor.dtype in _SCALE_OF}
+    scales = {name + SCALE_SUFFIX for name in quantized}
+    return {
+        name: _with_scale(tensor, stored.get(name + SCALE_SUFFIX)) if name in quantized else tensor
+        for name, tensor in stored.items()
+        if name not in scales
+    }
 
 
 def _parameters_of(name: str, config: PretrainedConfig) -> ParameterRows:
@@ -157,25 +167,6 @@ def _parameters_of(name: str, config: PretrainedConfig) -> ParameterRows:
         return config.family.parameters(name, config.decoder)
     matrix = config.family.parameters(name.removesuffix(SCALE_SUFFIX), config.decoder)
     return {parameter + SCALE_SUFFIX: rows for parameter, rows in matrix.items()}
-
-
-def _cut(tensor: StoredTensor, rows: Rows | None) -> StoredTensor:
-    """The rows of a stored tensor that one parameter is. Raises CheckpointError when it has another number of rows."""
-    if rows is None:
-        return tensor
-    check_shape(tensor, (rows.total, *tensor.shape[1:]))
-    return replace(tensor, shape=(rows.count, *tensor.shape[1:]), rows=rows)
-
-
-def _with_scales(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Every quantized matrix with its scale, which leaves the list of weights. Raises CheckpointError."""
-    quantized = {name for name, tensor in stored.items() if tensor.dtype in _SCALE_OF}
-    scales = {name + SCALE_SUFFIX for name in quantized}
-    return {
-        name: _with_scale(tensor, stored.get(name + SCALE_SUFFIX)) if name in quantized else tensor
-        for name, tensor in stored.items()
-        if name not in scales
-    }
 
 
 def _with_scale(tensor: StoredTensor, scale: StoredTensor | None) -> StoredTensor:
@@ -247,17 +238,13 @@ def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple
     """
     config = "the metadata" if is_gguf(folder) else "config.json"
     missing = [name for name in shapes if name not in stored]
-    if missing:
-        hint = f"; if the head is tied, {config} must say so" if missing == ["lm_head.weight"] else ""
-        raise CheckpointError(
-            f"{folder}: the weights lack {some_of(_file_names(folder, missing))}, which {config} asks for{hint}"
-        )
-    extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
+    hint = f"; if the head is tied, {config} must say so" if missing == ["lm_head.weight"] else ""
     # An unknown tensor would otherwise be ignored, and the network silently be another one.
-    if extra:
-        raise CheckpointError(
-            f"{folder}: the weights have {some_of(_file_names(folder, extra))}, which {config} does not ask for"
-        )
+    extra = [name for name in stored if name not in shapes and name != "lm_head.weight"]
+    for names, verb, asks in ((missing, "lack", f"asks for{hint}"), (extra, "have", "does not ask for")):
+        if names:
+            named = some_of(_file_names(folder, names))
+            raise CheckpointError(f"{folder}: the weights {verb} {named}, which {config} {asks}")
     for name, shape in shapes.items():
         check_shape(stored[name], shape)
 
@@ -265,9 +252,8 @@ def check_weights(stored: Mapping[str, StoredTensor], shapes: Mapping[str, tuple
 def check_shape(tensor: StoredTensor, shape: tuple[int, ...]) -> None:
     """Raise CheckpointError when `tensor` is not declared with `shape`."""
     if tensor.shape != shape:
-        found, wanted = list(tensor.shape), list(shape)
-        [name] = _file_names(tensor.file, [tensor.name])
-        raise CheckpointError(f"{tensor.file}: '{name}' is {shown(found)}, the configuration asks for {wanted}")
+        [name], found = _file_names(tensor.file, [tensor.name]), shown(list(tensor.shape))
+        raise CheckpointError(f"{tensor.file}: '{name}' is {found}, the configuration asks for {list(shape)}")
 
 
 def _file_names(path: Path, names: list[str]) -> list[str]:
@@ -281,8 +267,10 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
     Up to 128 MiB every byte counts. Above that, three samples of 64 KiB from each tensor count: its beginning, middle
     and end.
     """
-    scales = {name + SCALE_SUFFIX: tensor.scale for name, tensor in stored.items() if tensor.scale is not None}
-    stored = {**stored, **scales}
+    stored = {
+        **stored,
+        **{name + SCALE_SUFFIX: tensor.scale for name, tensor in stored.items() if tensor.scale is not None},
+    }
     whole = sum(tensor.num_bytes for tensor in stored.values()) <= _WHOLE_HASH_BYTES
     parts: dict[str, bytes] = {}
     for path in {tensor.file for tensor in stored.values()}:
@@ -296,10 +284,8 @@ def weights_fingerprint(stored: Mapping[str, StoredTensor]) -> str:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read ({shown(error)}); fetch it again") from error
     digest = hashlib.sha256(b"whole" if whole else b"sampled")
-    for parameter in sorted(stored):
-        tensor = stored[parameter]
-        digest.update(f"{parameter} torch.{tensor.dtype} {tensor.shape} ".encode())
-        digest.update(parts[parameter])
+    for name, tensor in sorted(stored.items()):
+        digest.update(f"{name} torch.{tensor.dtype} {tensor.shape} ".encode() + parts[name])
     return digest.hexdigest()
 
 
@@ -390,10 +376,8 @@ def check_folder(path: str | os.PathLike[str], *, ignore_adapter: bool = False) 
 
 def checked_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTensor]:
     """The tensors that the weight files declare, once all names and shapes are those of the network's parameters."""
-    try:
+    with _possible(folder):
         shapes = parameter_shapes(config.decoder, FamConfig().without_memory)
-    except (ValueError, ArithmeticError) as error:
-        raise _impossible(folder, error) from error
     stored = stored_weights(folder, config)
     check_weights(stored, shapes, folder)
     return {name: stored[name] for name in shapes}
@@ -401,11 +385,9 @@ def checked_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredT
 
 def check_visible(config: PretrainedConfig, fam: FamConfig, folder: Path) -> None:
     """Raise CheckpointError unless the decoder can read as `fam` says, with the tokens that are visible then."""
-    try:
+    with _possible(folder):
         check_ropes(config.decoder, fam.visible_tokens)
         own_shapes(config.decoder, fam)
-    except (ValueError, ArithmeticError) as error:
-        raise _impossible(folder, error) from error
 
 
 def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
@@ -419,15 +401,20 @@ def config_fingerprint(config: DecoderConfig, fam: FamConfig) -> str:
 
 def refuse_adapter(folder: Path) -> None:
     """Raise CheckpointError when the folder has a LoRA adapter: reading without it would silently be another model."""
-    found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
-    if found:
-        raise CheckpointError(
-            f"{folder} has a LoRA adapter ({found[0]}) beside its weights; say which is meant, or move the adapter "
-            "into a folder of its own",
-            remedy={"adapter": str(folder)},
-        )
+    for name in _ADAPTER_FILES:
+        if (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} has a LoRA adapter ({name}) beside its weights; say which is meant, or move the adapter "
+                "into a folder of its own",
+                remedy={"adapter": str(folder)},
+            )
 
 
-def _impossible(folder: Path, error: Exception) -> CheckpointError:
-    path = folder if is_gguf(folder) else folder / CONFIG_FILE
-    return CheckpointError(f"{path}: no network can have these numbers ({error})")
+@contextmanager
+def _possible(folder: Path) -> Iterator[None]:
+    """Turns what the numbers of a configuration lead to into a CheckpointError."""
+    try:
+        yield
+    except (ValueError, ArithmeticError) as error:
+        path = folder if is_gguf(folder) else folder / CONFIG_FILE
+        raise CheckpointError(f"{path}: no network can have these numbers ({error})") from error

@@ -7,7 +7,7 @@ per cent of the size and lossy: the closed blocks can no longer be seen.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ from famcli.tokens.stream import TokenRun
 __all__ = ["SUFFIX", "MemoryFileInfo", "MemoryKind", "inspect_memory_file", "load_memory", "save_memory"]
 
 SUFFIX = ".fam"
+# The fields that a cursor and its description in a file have in common.
+_SHARED = ("sources", "num_tokens", "num_blocks", "next_byte", "begun", "line")
 
 
 def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind = "full") -> MemoryFileInfo:
@@ -78,19 +80,14 @@ def load_memory(path: str | os.PathLike[str], model: Model) -> Cursor:
 
 
 def _describe(model: Model, cursor: Cursor, kind: MemoryKind) -> MemoryFileInfo:
-    state, fingerprints = cursor.state, model.fingerprints
+    state = cursor.state
     return MemoryFileInfo(
         kind=kind,
         model=model.name,
-        weights=fingerprints.weights,
-        config=fingerprints.config,
-        tokenizer=fingerprints.tokenizer,
+        **asdict(model.fingerprints),
         memory_mode=state.memory_mode,
         fam=model.network.fam,
-        sources=cursor.sources,
         num_bytes=cursor.num_bytes,
-        num_tokens=cursor.num_tokens,
-        num_blocks=cursor.num_blocks,
         bytes_unread=cursor.progress.bytes_unread,
         seen_tokens=cursor.progress.num_tokens,
         seen_blocks=cursor.progress.num_blocks,
@@ -98,9 +95,7 @@ def _describe(model: Model, cursor: Cursor, kind: MemoryKind) -> MemoryFileInfo:
         fill=state.fill,
         num_closed=state.num_closed,
         memory_is_initial=bool(state.memory_is_initial[0]),
-        next_byte=cursor.next_byte,
-        begun=cursor.begun,
-        line=cursor.line,
+        **{name: getattr(cursor, name) for name in _SHARED},
     )
 
 
@@ -154,14 +149,9 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
         last_hidden=None if hidden is None else hidden.to(network.device, network.dtype),
         open_tokens=tensors["open_tokens"].numpy(),
         unread=TokenRun(ids, starts, ends),
-        next_byte=info.next_byte,
-        begun=info.begun,
         tail=tensors["tail"].numpy().tobytes(),
-        line=info.line,
-        sources=info.sources,
-        num_tokens=info.num_tokens,
-        num_blocks=info.num_blocks,
         progress=info.progress,
+        **{name: getattr(info, name) for name in _SHARED},
     )
     # The checksum guards against damage; these checks against a file that was made to fit its checksum.
     position = tensors["state.position"][0] if info.kind == "full" else info.position

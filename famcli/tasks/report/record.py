@@ -105,16 +105,14 @@ class Recorder:
         elif isinstance(event, TextEvent):
             self.see(event.piece)
         elif isinstance(event, BlockEvent):
+            heat = None if event.nll is None else event.nll.numpy().astype(float)
             # Attention is known where a block closes: what a source has of a block that ends in the next source stays
             # without colour.
             if event.attention is not None:
                 attention = event.attention.numpy().astype(float)
                 heat = self._profile.salience(attention, block_size - event.num_tokens, block_size)
-            elif event.nll is not None:
-                heat = event.nll.numpy().astype(float)
-            else:
-                return
-            self.heat(source, event.token_starts, event.token_ends, heat)
+            if heat is not None:
+                self.heat(source, event.token_starts, event.token_ends, heat)
 
     def begin(self, name: str) -> None:
         """A source begins."""
