@@ -37,17 +37,14 @@ class RMSNorm(nn.Module):
         """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
         one = x.numel() == self.weight.numel() and x.dtype == self.weight.dtype and x.device.type == "cpu"
         if one and not self.plus_one and not torch.is_grad_enabled():
-            return self._of_one(x)
+            # Decoding waits for operators to begin: with the scale as a Python number there are half as many.
+            length: float = torch.linalg.vector_norm(x, dtype=torch.float32).item()
+            return x * (length * length / x.numel() + self.eps) ** -0.5 * self.weight  # type: ignore[no-any-return]
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         if self.plus_one:
             return (wide * scale * (1 + self.weight.float())).to(self.weight.dtype)
         return (wide * scale).to(self.weight.dtype) * self.weight
-
-    def _of_one(self, row: Tensor) -> Tensor:
-        # Decoding waits for operators to begin: with the scale as a Python number there are half as many.
-        length: float = torch.linalg.vector_norm(row, dtype=torch.float32).item()
-        return row * (length * length / row.numel() + self.eps) ** -0.5 * self.weight  # type: ignore[no-any-return]
 
 
 class LayerNorm(nn.Module):
@@ -89,9 +86,8 @@ class Attention(nn.Module):
         self.v_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.o_proj = Linear(queries, config.hidden_size, bias=output_bias)
         if self.norm_of != "none":
-            head = self.norm_of == "head"
-            self.q_norm = make_norm(config, config.head_dim if head else queries)
-            self.k_norm = make_norm(config, config.head_dim if head else keys)
+            self.q_norm = make_norm(config, config.head_dim if self.norm_of == "head" else queries)
+            self.k_norm = make_norm(config, config.head_dim if self.norm_of == "head" else keys)
         self._joint = JointLinear()
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,13 +95,12 @@ class Attention(nn.Module):
         queries, keys, values = self._joint(x, self.q_proj, self.k_proj, self.v_proj)
         return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self._heads(values)
 
+    # The queries, or the keys and values, alone, for the few rows of a memory. By `few`: the weights are packed in the
+    # joint product already, and a second copy would cost memory.
     def queries(self, x: Tensor) -> Tensor:
-        """The queries alone, for the few rows of a memory."""
-        # By `few`: the weights are packed in the joint product already, and a second copy would cost memory.
         return self._normed(self.q_proj.few(x), "q_norm")
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values alone, for the few rows of a memory."""
         return self._normed(self.k_proj.few(x), "k_norm"), self._heads(self.v_proj.few(x))
 
     def _normed(self, x: Tensor, norm: str) -> Tensor:

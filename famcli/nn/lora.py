@@ -110,9 +110,8 @@ def add_lora(network: nn.Module, config: LoraConfig, seed: int) -> None:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name == "memory_prompt")
     generator = torch.Generator().manual_seed(seed)
-    found = [
-        name for name, module in network.named_modules() if isinstance(module, Linear) and _is_target(name, config)
-    ]
+    linear = [name for name, module in network.named_modules() if isinstance(module, Linear)]
+    found = [name for name in linear if ".layers." in name and name.rpartition(".")[2] in config.targets]
     if not found:
         raise ValueError(f"the network has none of the targets {', '.join(config.targets)}")
     for name in found:
@@ -125,7 +124,3 @@ def lora_updates(network: nn.Module) -> dict[str, LowRank]:
     """The updates of a network, by the name of the weight that each belongs to."""
     modules = network.named_modules()
     return {f"{name}.weight": module.update() for name, module in modules if isinstance(module, LoraLinear)}
-
-
-def _is_target(name: str, config: LoraConfig) -> bool:
-    return ".layers." in name and name.rpartition(".")[2] in config.targets

@@ -113,9 +113,8 @@ class Int8Matrix(StoredMatrix):
         self.register_buffer("scale", scale)
         self._values: Tensor | None = values
         self._packed: Any = None
-        on_cpu = self.device.type == "cpu"
-        self._packs = on_cpu and _FBGEMM and not looked_up
-        self.has_kernel = on_cpu and _INT_MM
+        self.has_kernel = self.device.type == "cpu" and _INT_MM
+        self._packs = self.device.type == "cpu" and _FBGEMM and not looked_up
 
     @classmethod
     def joined(cls, matrices: Sequence[Self]) -> Self:
@@ -141,10 +140,10 @@ class Int8Matrix(StoredMatrix):
         return (functional.embedding(indices, self.values) * scale).to(self.dtype)
 
     def _few(self, x: Tensor) -> Tensor:
-        """Each row is rounded to 8 bits by its own largest number."""
-        # Row by row: torch's product of int8 is fast for one row, and slow for the sizes just above it.
         if self._packs and x.numel() == self.shape[1]:
             return self._by_fbgemm(x.float())
+        # Each row is rounded to 8 bits by its own largest number. Row by row: torch's product of int8 is fast for one
+        # row, and slow for the sizes just above it.
         rows = x.reshape(-1, self.shape[1])
         largest = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-30)
         digits = (rows * (127.0 / largest)).round_().to(torch.int8)
@@ -156,23 +155,17 @@ class Int8Matrix(StoredMatrix):
     def _by_fbgemm(self, row: Tensor) -> Tensor:
         """[..., i], all sizes but the last 1, in float32: FBGEMM takes and gives no other."""
         if self._packed is None:
-            self._packed, self._values = _packed(self.values, self.scale), None
-        made: Tensor
+            zeros = torch.zeros(len(self.values), dtype=torch.long)
+            # torch warns that this will be removed some day; `_FBGEMM` is false then, and we do without it.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                quantized = torch._make_per_channel_quantized_tensor(self.values, self.scale.double(), zeros, 0)
+                self._packed, self._values = torch.ops.quantized.linear_prepack(quantized, None), None
         try:
-            made = _LINEAR_DYNAMIC(row, self._packed, not _FULL_RANGE)
+            return _LINEAR_DYNAMIC(row, self._packed, not _FULL_RANGE)  # type: ignore[no-any-return]
         except RuntimeError:
             # FBGEMM found no smallest and largest number: there is a NaN among them.
-            made = torch.full((*row.shape[:-1], self.shape[0]), torch.nan)
-        return made
-
-
-def _packed(values: Tensor, scale: Tensor) -> Any:
-    zeros = torch.zeros(len(values), dtype=torch.long)
-    # torch warns that this will be removed some day; `_FBGEMM` is false then and `Int8Matrix` does without it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        quantized = torch._make_per_channel_quantized_tensor(values, scale.double(), zeros, 0)
-        return torch.ops.quantized.linear_prepack(quantized, None)
+            return torch.full((*row.shape[:-1], self.shape[0]), torch.nan)
 
 
 class Int4Matrix(StoredMatrix):
@@ -188,8 +181,7 @@ class Int4Matrix(StoredMatrix):
         scale_zero = torch.stack((scale.t(), zero.t()), dim=-1).to(torch.bfloat16).contiguous()
         self.register_buffer("scale_zero", scale_zero)  # [i / GROUP, o, 2]
         self._block = _block_of(nibbles) if self.device.type == "cpu" and _INT4 else 0
-        packed = _pack(nibbles) if self._block else nibbles
-        self.register_buffer("packed", packed)
+        self.register_buffer("packed", _pack(nibbles) if self._block else nibbles)
         self.has_kernel = bool(self._block)
 
     @classmethod
