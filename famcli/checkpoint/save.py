@@ -22,15 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from famcli.checkpoint.adapter import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    Adapter,
-    Fitted,
-    base_warnings,
-    fit,
-    read_adapter,
-)
+from famcli.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, STORAGES, PretrainedConfig, llama_json, read_config
 from famcli.checkpoint.families.table import Rows
 from famcli.checkpoint.folder import beside, check_links, check_new_folder, checkpoint_folder, read_json_object

@@ -76,9 +76,8 @@ def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:
 def _check_old_part(cursor: Cursor, file: str | os.PathLike[str]) -> None:
     last = cursor.sources[-1]
     if last.sha256 is None:
-        raise MemoryFileError(
-            f"{file} cannot be continued: what was read of it came through a pipe; {_AGAIN}", remedy=_FORCE
-        )
+        problem = f"{file} cannot be continued: what was read of it came through a pipe"
+        raise MemoryFileError(f"{problem}; {_AGAIN}", remedy=_FORCE)
     try:
         found = text_digest(file, last.num_bytes, last.format)
     except DocumentError as error:

@@ -100,7 +100,7 @@ class Reader:
     @property
     def num_bytes(self) -> int:
         """Source bytes taken in so far, over all sources."""
-        return sum(source.num_bytes for source in self._records())
+        return sum(source.num_bytes for source in self.sources(hashed=False))
 
     @property
     def num_sources(self) -> int:
@@ -111,10 +111,6 @@ class Reader:
     def progress(self) -> Progress:
         """How much was read, and what was taken in besides."""
         return self._cursor().progress if self._sources else Progress(0, 0, 0)
-
-    def sources(self) -> tuple[SourceRecord, ...]:
-        """All sources as far as they were read, with their hashes; a file read in part is read again for its hash."""
-        return self._records(hashed=True)
 
     @property
     def _view(self) -> Snapshot:
@@ -213,13 +209,11 @@ class Reader:
             next_byte, tail, line = resume.next_byte, resume.tail, resume.line
         else:
             tail, line = self._window.tail(start)[: view.fed - start], self._window.line(start)
-        records = self._records(hashed)
+        records, unread = self.sources(hashed), 0 if self._at[1] is not None else len(tail)
+        num_bytes = sum(record.num_bytes for record in records) - unread
+        progress = Progress(num_bytes, view.num_tokens, view.num_blocks, unread)
         if resume is not None and self._at[1] is None:
             progress = resume.progress
-        else:
-            unread = 0 if self._at[1] is not None else len(tail)
-            num_bytes = sum(record.num_bytes for record in records) - unread
-            progress = Progress(num_bytes, view.num_tokens, view.num_blocks, unread)
         return Cursor(
             state=at.states[0],
             last_hidden=at.last_hidden[0],
@@ -241,7 +235,7 @@ class Reader:
         """A new source: what the last one held back is read for good. Returns the tokens that stand before it."""
         # Only a source that is over is certain to its last token, and a new one ends it.
         self.finish()
-        at, records = self._view, self._records(hashed=True)
+        at, records = self._view, self.sources()
         tokenizer, ids = self.model.tokenizer, list[int]()
         if at.last_hidden[0] is None and tokenizer.bos_id is not None:
             ids.append(tokenizer.bos_id)
@@ -361,12 +355,11 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------ reports
 
-    def _records(self, hashed: bool = False) -> tuple[SourceRecord, ...]:
-        """The sources with the last one as it is now; its hash only where it is wanted, for it may mean reading."""
+    def sources(self, hashed: bool = True) -> tuple[SourceRecord, ...]:
+        """All sources as far as they were read. hashed: with the hash of the last one, for which it may be read again."""
         if self._document is None or self._resume is not None:
             return self._sources if self._resume is None else self._resume.sources
-        document, num_bytes = self._document, self._view.fed
-        sha256 = None
+        document, num_bytes, sha256 = self._document, self._view.fed, None
         if hashed and document.start == 0 and document.end == num_bytes:
             sha256 = document.digest()
         elif hashed and document.path is not None:
@@ -382,7 +375,7 @@ class Reader:
 
     def _end_events(self) -> Iterator[Event]:
         """What is said once a source was read to its end."""
-        view, record = self._view, self._records(hashed=True)[-1]
+        view, record = self._view, self.sources()[-1]
         if record.num_replaced:
             yield from self._warn(
                 "invalid-bytes",

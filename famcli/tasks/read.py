@@ -117,11 +117,6 @@ class Read:
             self._kind = self.config.kind or "full"
             self._reader = Reader(model, memory_mode=chosen_memory_mode(model, self.config.memory_mode))
 
-    @property
-    def memory_mode(self) -> MemoryMode:
-        """The memory mode in which the text is read."""
-        return self._reader.state.memory_mode
-
     def events(self, documents: Documents) -> Iterator[ReadEvent]:
         """Read the documents, saving every few minutes and at the end."""
         if not self.config.append:
@@ -159,7 +154,7 @@ class Read:
         )
         return ReadResult(
             model=self.model.name,
-            memory_mode=self.memory_mode,
+            memory_mode=self._reader.state.memory_mode,
             saved=self._saved,
             counts=counts,
             total=seen,
@@ -171,19 +166,15 @@ class Read:
     def _read(self, documents: list[Source | str | PathLike[str]]) -> Iterator[Event]:
         last = len(documents) - 1
         if not self.config.append:
-            yield from self._reader.read(
-                self._open(document, index == last) for index, document in enumerate(documents)
-            )
+            yield from self._reader.read(self._open(each, number == last) for number, each in enumerate(documents))
             return
         for index, document in enumerate(documents):
             cursor = self._reader.cursor()
             added, continues = open_append(cursor, _given(document), encoding=self.config.encoding)
             if continues:
-                seen = cursor.progress
-                start = cursor.end_byte - seen.bytes_unread
-                self._tracker.resume_source(
-                    start, seen.num_tokens - cursor.num_tokens, seen.num_blocks - cursor.num_blocks
-                )
+                seen, start = cursor.progress, cursor.end_byte - cursor.progress.bytes_unread
+                known = (seen.num_tokens - cursor.num_tokens, seen.num_blocks - cursor.num_blocks)
+                self._tracker.resume_source(start, *known)
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
     def _open(self, document: Source | str | PathLike[str], is_last: bool) -> Source:

@@ -212,11 +212,7 @@ def _joined_pairs(model: SentencePieceModel) -> frozenset[str]:
 
 
 def train_sentencepiece(
-    texts: Iterable[str],
-    vocab_size: int,
-    folder: str | os.PathLike[str],
-    *,
-    num_threads: int = 1,
+    texts: Iterable[str], vocab_size: int, folder: str | os.PathLike[str], *, num_threads: int = 1
 ) -> Path:
     """Train on `texts` and write `tokenizer.model` into `folder` (made if absent); return its path.
 

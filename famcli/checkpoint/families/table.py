@@ -305,11 +305,7 @@ def _gpt_neox(fields: Fields) -> Switches:
 
 
 def _olmo2(fields: Fields) -> Switches:
-    return {
-        "attention_bias": fields.boolean("attention_bias", False),
-        "norm_place": "after",
-        "query_key_norm": "all",
-    }
+    return {"attention_bias": fields.boolean("attention_bias", False), "norm_place": "after", "query_key_norm": "all"}
 
 
 def _granite(fields: Fields) -> Switches:

@@ -43,10 +43,9 @@ class PerplexityConfig:
     alert: float | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_mode is not None and self.memory_mode not in READING_MODES:
-            raise UsageError(f"memory mode '{self.memory_mode}' is unknown: use one of {', '.join(READING_MODES)}")
-        if self.per is not None and self.per not in get_args(Per):
-            raise UsageError(f"per '{self.per}' is unknown: use one of {', '.join(get_args(Per))}")
+        for name, value, known in (("memory mode", self.memory_mode, READING_MODES), ("per", self.per, get_args(Per))):
+            if value is not None and value not in known:
+                raise UsageError(f"{name} '{value}' is unknown: use one of {', '.join(known)}")
         if self.alert is not None:
             if self.per != "line":
                 raise UsageError("an alert judges lines, so figures are needed per line", remedy={"per": "line"})
@@ -121,11 +120,10 @@ class Perplexity:
                 yield from self._tracker.record(event)
                 yield from units
             yield from scorer.finish()
-            file = _file_score(scorer, self._tracker.counts().sources[-1], partial=False)
             self._current = None
-            self._files.append(file)
+            self._files.append(_file_score(scorer, self._tracker.counts().sources[-1], partial=False))
             self._total.merge(scorer.tally)
-            yield file
+            yield self._files[-1]
         self._finished = True
 
     def result(self) -> PerplexityResult:
@@ -162,9 +160,8 @@ def _file_score(scorer: SourceScorer, source: SourceCounts, partial: bool) -> Fi
 def define(model: Model, mode: ReadingMode, per: Per | None) -> str:
     """The definition of the figures that `model` gives in this mode, in sentences."""
     fam = model.sidecar.fam
-    if model.tokenizer.bos_id is not None:
-        first = "its first token from the begin-of-stream token"
-    else:
+    first = "its first token from the begin-of-stream token"
+    if model.tokenizer.bos_id is None:
         first = "its first token has nothing before it: it and its bytes are not counted"
     lines = " Tokens are cut after each newline, which belongs to the line that it ends." if per == "line" else ""
     modes = {

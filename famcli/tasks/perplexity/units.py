@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
-from famcli.reading.events import BlockEvent, Event, TextEvent
+from famcli.reading.events import BlockEvent, Event, Span, TextEvent
 from famcli.tasks.perplexity.scores import Score, Tally
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import Tokenizer
@@ -105,7 +105,7 @@ class LineCollector:
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[tuple[int, int], str, bool]] = deque()
+        self.waiting: deque[tuple[Span, str, bool]] = deque()
         self._start: int | None = None
         self._end = 0
         self._text = ""
@@ -136,15 +136,10 @@ class SourceScorer:
     """Sums up the scores of one source in `tally`, and reports its units."""
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        source: str,
-        memory_modes: tuple[MemoryMode, ...],
-        per: Per | None,
-        rule: AlertRule | None,
+        self, tokenizer: Tokenizer, source: str, modes: tuple[MemoryMode, ...], per: Per | None, rule: AlertRule | None
     ) -> None:
         self.source, self.per = source, per
-        self.tally, self._unit = Tally(memory_modes), Tally(memory_modes)
+        self.tally, self._unit = Tally(modes), Tally(modes)
         self._rule, self._num_units = rule, 0
         self._lines, self._decoder = LineCollector(), StreamDecoder(tokenizer)
         self._block_start: tuple[int, int] | None = None  # first byte and line of the open block
@@ -208,31 +203,31 @@ class SourceScorer:
         bits, alert = self._unit.scores(with_error=False)[0].bits_per_byte, None
         if self._rule is not None and bits is not None and text.strip():
             alert = self._rule.judge(bits)
-        return self._unit_score("line", self._num_units + 1, span, text, is_cut, alert)
+        return self._unit_score(self._num_units + 1, span, text, is_cut, alert)
 
     def _add_each(self, event: BlockEvent, tokens: _Tokens) -> Iterator[UnitScore]:
         for i, token in enumerate(event.tokens.tolist()):
             self._count(tokens, i, i + 1)
             span = (int(event.token_starts[i]), int(event.token_ends[i]))
-            yield self._unit_score("token", None, span, self._decoder.feed(token))
+            yield self._unit_score(None, span, self._decoder.feed(token))
 
     def _block(self) -> UnitScore:
         assert self._block_start is not None
         assert self._end is not None
         start, line = self._block_start
         self._block_start = None
-        return self._unit_score("block", line, (start, self._end), None)
+        return self._unit_score(line, (start, self._end), None)
 
     def _unit_score(
         self,
-        kind: Per,
         line: int | None,
         span: tuple[int, int],
         text: str | None,
         is_cut: bool = False,
         alert: Alert | None = None,
     ) -> UnitScore:
+        assert self.per is not None
         scores, running = self._unit.scores(with_error=False), self.tally.scores()
         self._unit = Tally(self.tally.memory_modes)
         self._num_units += 1
-        return UnitScore(kind, self.source, self._num_units - 1, line, span, text, is_cut, scores, running, alert)
+        return UnitScore(self.per, self.source, self._num_units - 1, line, span, text, is_cut, scores, running, alert)
