@@ -356,7 +356,7 @@ class Reader:
     # ------------------------------------------------------------------------------------------------ reports
 
     def sources(self, hashed: bool = True) -> tuple[SourceRecord, ...]:
-        """All sources as far as they were read. hashed: with the hash of the last one, for which it may be read again."""
+        """All sources as far as they were read. hashed: with the hash of the last one, which may mean reading it."""
         if self._document is None or self._resume is not None:
             return self._sources if self._resume is None else self._resume.sources
         document, num_bytes, sha256 = self._document, self._view.fed, None

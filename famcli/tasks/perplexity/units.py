@@ -219,12 +219,7 @@ class SourceScorer:
         return self._unit_score(line, (start, self._end), None)
 
     def _unit_score(
-        self,
-        line: int | None,
-        span: tuple[int, int],
-        text: str | None,
-        is_cut: bool = False,
-        alert: Alert | None = None,
+        self, line: int | None, span: Span, text: str | None, is_cut: bool = False, alert: Alert | None = None
     ) -> UnitScore:
         assert self.per is not None
         scores, running = self._unit.scores(with_error=False), self.tally.scores()
