@@ -183,13 +183,11 @@ def is_complete(path: Path) -> bool:
 
     An interrupted download leaves some of the files, and tools that wanted the configuration alone leave only that.
     """
-    index = path / "model.safetensors.index.json"
-    if path.is_file():
-        return True
-    if not holds_tokenizer(path):
-        return False
-    if (path / "model.safetensors").is_file() or not index.is_file():
-        return (path / "model.safetensors").is_file()
+    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if path.is_file() or not holds_tokenizer(path):
+        return path.is_file()
+    if single.is_file() or not index.is_file():
+        return single.is_file()
     try:
         named = json.loads(index.read_bytes())["weight_map"].values()
         return all((path / name).is_file() for name in named)
@@ -217,9 +215,7 @@ def cached_path(name: HubName, environ: Mapping[str, str]) -> Path | None:
     if snapshot is None:
         return None
     path = snapshot / (name.file or "config.json")
-    if not path.is_file():
-        return None
-    return path if name.file else snapshot
+    return None if not path.is_file() else path if name.file else snapshot
 
 
 def _snapshot(folder: Path, revision: str) -> Path | None:

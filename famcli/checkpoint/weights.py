@@ -147,10 +147,10 @@ def stored_weights(folder: Path, config: PretrainedConfig) -> dict[str, StoredTe
                 if parameter in stored:
                     other = stored[parameter].file.name
                     raise CheckpointError(f"{path} has '{shown(tensor.name)}', which {other} has too")
+                stored[parameter] = tensor
                 if rows is not None:
                     check_shape(tensor, (rows.total, *tensor.shape[1:]))
-                    tensor = replace(tensor, shape=(rows.count, *tensor.shape[1:]), rows=rows)
-                stored[parameter] = tensor
+                    stored[parameter] = replace(tensor, shape=(rows.count, *tensor.shape[1:]), rows=rows)
     # Every quantized matrix gets its scale, which leaves the list of weights.
     quantized = {name for name, tensor in stored.items() if tensor.dtype in _SCALE_OF}
     scales = {name + SCALE_SUFFIX for name in quantized}

@@ -104,10 +104,9 @@ class Cursor:
 class Snapshot:
     """The point that a `Reader` has reached: after every token that was reported.
 
-    states, last_hidden: of the network; two each in memory mode "compare". open_tokens: ids of the open block. unread:
-    tokens that wait until their block is full. encoder: holds the text that is not tokens yet. Text is fed to copies
-    of it, never to itself, so that a snapshot does not change. fed: the source byte up to which text was fed.
-    num_tokens: of sources, without what the network reads between them. num_blocks: closed blocks.
+    states, last_hidden: two each in memory mode "compare". encoder: holds the text that is not tokens yet. Text is fed
+    to copies of it, never to itself, so that a snapshot does not change. fed: the source byte up to which text was fed.
+    num_tokens: of sources, without what the network reads between them. For the others see `Cursor`.
     """
 
     states: tuple[State, ...]

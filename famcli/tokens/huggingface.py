@@ -11,7 +11,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -246,45 +246,33 @@ def _cuts(data: dict[str, Any]) -> tuple[bool, bool]:
     """True where the proof in HuggingFaceTokenizer.safe_cut holds for this tokenizer: for spaces, for newlines."""
     normalizers = _parts(data.get("normalizer"), "normalizers")
     splitters = _parts(data.get("pre_tokenizer"), "pretokenizers")
+    known = [_replaces_spaces(part) or part["type"] in _KNOWN_NORMALIZERS for part in normalizers]
     # Where spaces are replaced before, splitting at a space splits nothing.
     if any(_replaces_spaces(part) for part in normalizers):
         splitters = [part for part in splitters if part.get("pattern") != {"String": " "}]
-    if (
-        not all(_replaces_spaces(part) or part["type"] in _KNOWN_NORMALIZERS for part in normalizers)
-        or not all(_is_known_splitter(part) for part in splitters)
-        or any(token["single_word"] for token in data["added_tokens"])
-    ):
+    ends = [_ends_words(part) for part in splitters]
+    if not all(known) or None in ends or any(token["single_word"] for token in data["added_tokens"]):
         return False, False
-    if any(_is_word_pattern(part) for part in splitters):
-        return True, True
-    return any(_ends_words(part) for part in splitters) or _no_merge_joins_words(data["model"]), False
+    return bool(any(ends) or _no_merge_joins_words(data["model"])), "newlines" in ends
 
 
 def _replaces_spaces(part: dict[str, Any]) -> bool:
     return bool(part["type"] == "Replace" and part["pattern"] == {"String": " "} and part["content"] == SPACE)
 
 
-def _is_known_splitter(part: dict[str, Any]) -> bool:
+def _ends_words(part: dict[str, Any]) -> Literal["newlines", "spaces", ""] | None:
+    """Where a pre-tokenizer is known to end a part: before newlines too, as those that match words and runs of
+    whitespace do (GPT-2 and its successors), between a visible character and a space, or neither. None: not known."""
     if part["type"] == "Split":
-        known = part["pattern"].get("Regex") in KNOWN_PATTERNS or part["pattern"] == {"String": " "}
-        return known and part["behavior"] == "Isolated" and not part.get("invert", False)
+        regex, is_space = part["pattern"].get("Regex", ""), part["pattern"] == {"String": " "}
+        if part["behavior"] != "Isolated" or part.get("invert", False) or not (is_space or regex in KNOWN_PATTERNS):
+            return None
+        return "newlines" if r"\s+(?!\S)" in regex else "spaces" if is_space else ""
     if part["type"] == "Metaspace":
-        return bool(part.get("replacement", SPACE) == SPACE)
-    return part["type"] in ("ByteLevel", "Digits", "Punctuation")
-
-
-def _is_word_pattern(part: dict[str, Any]) -> bool:
-    """True if this pre-tokenizer matches words and runs of whitespace, as GPT-2 and its successors do."""
+        return None if part.get("replacement", SPACE) != SPACE else "spaces" if part.get("split", True) else ""
     if part["type"] == "ByteLevel":
-        return bool(part.get("use_regex", True))
-    return bool(part["type"] == "Split" and r"\s+(?!\S)" in part["pattern"].get("Regex", ""))
-
-
-def _ends_words(part: dict[str, Any]) -> bool:
-    """True if this pre-tokenizer ends a part between a visible character and a space."""
-    if part["type"] == "Metaspace":
-        return bool(part.get("split", True))
-    return bool(part["type"] == "Split" and part["pattern"] == {"String": " "})
+        return "newlines" if part.get("use_regex", True) else ""
+    return "" if part["type"] in ("Digits", "Punctuation") else None
 
 
 def _no_merge_joins_words(model: dict[str, Any]) -> bool:
