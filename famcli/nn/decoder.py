@@ -259,12 +259,8 @@ def _read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Ca
     call.record(layer, memory_queries, [memory_rows, block_rows])
     compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
     keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
-    parts = _visible_sinks(sinks, layer, call, 0)
-    if layer.window is None:
-        parts += [(before.segment_keys, before.segment_values)] if before.segment_keys.shape[2] else []
-        parts += [memory_rows, block_rows]
-    else:
-        parts += [memory_rows, (keys, values)]
+    own = block_rows if layer.window is None else (keys, values)
+    parts = [*_past(layer, before, sinks, memory_rows, call), own]
     attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
     memory, x = layer.joint_output_and_mlp(memory, kept, x, torch.cat((compressed, attended), dim=2), gate)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
@@ -321,7 +317,7 @@ def _past(
     layer: Layer, before: LayerState, sinks: KeysValues, memory_rows: KeysValues | None, call: Call
 ) -> tuple[KeysValues, ...]:
     """What all tokens of the open block see before it: [sinks ; segments ; memory]."""
-    # In a layer with a window each token sees other segments: `_open_parts` adds them.
+    # In a layer with a window each token sees other segments, which are a part with the block itself.
     parts = _visible_sinks(sinks, layer, call, 0)
     if layer.window is None and before.segment_keys.shape[2]:
         parts += [(before.segment_keys, before.segment_values)]

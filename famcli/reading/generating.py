@@ -19,6 +19,7 @@ from famcli.reading.engine import Tokens, as_batch, check_finite, read_any
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import control_ids
 
+_PENALIZED = 256
 StopReason = Literal["end", "stop", "length"]
 
 
@@ -26,21 +27,19 @@ StopReason = Literal["end", "stop", "length"]
 class GenerationConfig:
     """How to write: the most likely token, one after the other. Raises UsageError for impossible numbers.
 
-    max_tokens: the budget. repetition_penalty: 1 is none; logits of the tokens among the last `repetition_window` of
-    prompt and answer are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends
-    before any of these texts.
+    max_tokens: the budget. repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
+    are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
+    these texts.
     """
 
     max_tokens: int = 256
     repetition_penalty: float = 1.0
-    repetition_window: int = 256
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "more than 0"),
-            "repetition_window": (self.repetition_window >= 0, "0 or more"),
             "stop": (all(self.stop), "texts that are not empty"),
         }
         for name, (good, wanted) in checks.items():
@@ -75,7 +74,7 @@ def generate(
     model: Model,
     state: State,
     prompt: Tokens,
-    config: GenerationConfig | None = None,
+    config: GenerationConfig,
     *,
     last_hidden: Tensor | None = None,
 ) -> Iterator[GeneratedText | GenerationEnd]:
@@ -85,14 +84,13 @@ def generate(
     end are never drawn. A character that the budget leaves unfinished is left out. Raises UsageError if there is
     nothing to continue from.
     """
-    config, network = config or GenerationConfig(), model.network
-    began = time.perf_counter()
+    network, began = model.network, time.perf_counter()
     read, state = read_any(network, prompt, state)
     hidden = last_hidden if read is None else read
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
     forbidden = _forbidden(model)
-    recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=config.repetition_window)
+    recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=_PENALIZED)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
     ended = False
     while len(tokens) < config.max_tokens and not stops.met:

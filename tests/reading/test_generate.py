@@ -77,7 +77,7 @@ def test_goes_on_from_what_was_read_and_leaves_it_alone() -> None:
     for name, tensor in state.to_tensors()[0].items():
         assert torch.equal(tensor, before[name])
     with pytest.raises(UsageError, match="nothing to write on from"):
-        list(generate(MODEL, state, []))
+        list(generate(MODEL, state, [], GenerationConfig()))
 
 
 def test_ends_at_the_end_token(says: Run) -> None:
@@ -131,7 +131,6 @@ def test_characters_come_whole(says: Run) -> None:
     [
         {"max_tokens": 0},
         {"repetition_penalty": 0},
-        {"repetition_window": -1},
         {"stop": ("",)},
     ],
 )

@@ -8,7 +8,7 @@ block as one part, the last, of which each token sees its window.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -240,15 +240,6 @@ def _times_transposed(a: Tensor, b: Tensor) -> Tensor:
     return a @ b.t()
 
 
-def _tiles(n: int, group: int, total: int, causal: bool) -> Iterator[tuple[slice, int]]:
-    """Query rows of each tile, and how many keys the last of them sees."""
-    num_tiles = -(-n * group // _TILE_ROWS)
-    rows = -(-n // num_tiles)
-    for first in range(0, n, rows):
-        last = min(first + rows, n)
-        yield slice(first, last), total - n + last if causal else total
-
-
 def _tile_weights(rows: Tensor, keys: Tensor, group: int, scoring: _Scoring, hidden: tuple[int, int]) -> Tensor:
     """Softmax weights [group * r, k] of one tile; the last r keys are the causal ones.
 
@@ -273,10 +264,14 @@ def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scor
     group, others = h // hk, total - scoring.own
     queries = (queries * scoring.scale).view(b, hk, group, n, e)
     out = queries.new_empty(b, hk, group, n, e)
+    # Query rows of a tile.
+    size = -(-n // -(-n * group // _TILE_ROWS))
     for row in range(b):
         for head in range(hk):
             key, value = keys[row, head].contiguous(), values[row, head].contiguous()
-            for tile, seen in _tiles(n, group, total, scoring.own > 0):
+            for tile in (slice(first, min(first + size, n)) for first in range(0, n, size)):
+                # Keys that the last of them sees.
+                seen = total - n + tile.stop if scoring.own else total
                 begin, width = others, 0
                 tile_key, tile_value = key[:seen], value[:seen]
                 if scoring.window is not None:

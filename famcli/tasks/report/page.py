@@ -87,7 +87,7 @@ def write_report(
     """
     target = Path(path)
     check_page(target)
-    thresholds = None if recorder is None else recorder.thresholds(LEVELS)
+    thresholds = np.empty(0) if recorder is None else recorder.thresholds(LEVELS)
     try:
         with atomic_file(target) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(report_html(report, texts, thresholds))
@@ -95,17 +95,14 @@ def write_report(
         raise UsageError(f"cannot write the report to {target}: {error.strerror}; name another file") from error
 
 
-def report_html(
-    report: Report, texts: Sequence[ShownText], thresholds: NDArray[np.float64] | None = None
-) -> Iterator[str]:
-    """The page in parts, from top to bottom. thresholds: the least heat of each colour; none for no colours."""
-    limits = np.empty(0) if thresholds is None else thresholds
+def report_html(report: Report, texts: Sequence[ShownText], thresholds: NDArray[np.float64]) -> Iterator[str]:
+    """The page in parts, from top to bottom. thresholds: the least heat of each colour; empty for no colours."""
     page = files("famcli.tasks.report").joinpath("page.html").read_text(encoding="utf-8")
     before, after = page.split("{body}")
     yield before.replace("{title}", safe(report.title))
     yield f"<header><h1>{safe(report.title)}</h1>"
     yield "".join(f"<p>{safe(fact)}</p>" for fact in report.facts)
-    if report.heat is not None and len(limits):
+    if report.heat is not None and len(thresholds):
         scale = "".join(f'<i class="h{level}">&nbsp;</i>' for level in range(1, len(LEVELS) + 1))
         yield f'<p><label><input type="checkbox" id="heat" checked> {scale} {safe(report.heat)}</label></p>'
     yield "</header><main><section id='result' aria-label='Result'>"
@@ -119,7 +116,7 @@ def report_html(
         marks = [(number, cited.span) for number, cited in waiting.items() if cited.source == text.name]
         waiting = {number: cited for number, cited in waiting.items() if cited.source != text.name}
         yield f"<article><h2>{safe(text.name)}</h2><div class='doc' dir='auto'>"
-        yield from text_html(text, marks, limits)
+        yield from text_html(text, marks, thresholds)
         yield "</div></article>"
     yield "</section></main>" + after
 

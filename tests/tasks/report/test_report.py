@@ -207,7 +207,7 @@ def test_an_answer_can_be_shown_from_a_file(tmp_path: Path) -> None:
     source = write(tmp_path, "The key lay under the mat. Nobody knew it.")
     places = (Cited(str(source), (0, 26), "line 1", "The key lay under the mat."),)
     report = Report("Where is the key?", (), (Item("Under the mat.", (1,), "Answer", quotes=True),), places)
-    page = "".join(report_html(report, [file_text(source, 42)]))
+    page = "".join(report_html(report, [file_text(source, 42)], np.empty(0)))
     assert "<h3>Answer</h3>" in page
     assert '<blockquote dir="auto">The key lay under the mat. <a href="#c1">line 1</a></blockquote>' in page
     assert '<span class="cited">The key lay under the mat.</span> Nobody knew it.' in page
