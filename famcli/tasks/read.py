@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -105,7 +106,8 @@ class Read:
         self._last_save = time.monotonic()
         self._finished = False
         self._before = Progress(0, 0, 0)
-        self._growth: _Growth | None = None
+        # Why following has ended: Ctrl-C, or what happened to the file.
+        self._stopped, self._problem = False, ""
         if self.config.save is not None:
             check_save(self.config.save, self.config.append, self.config.force)
         if self.config.append and self.config.save is not None:
@@ -128,8 +130,8 @@ class Read:
             if isinstance(event, BlockEvent) and is_due and (saved := self.save()):
                 yield saved
         self._finished = True
-        if self._growth is not None and self._growth.problem:
-            yield from self._tracker.warn(f"{self._growth.problem}: following has ended with what was read until then")
+        if self._problem:
+            yield from self._tracker.warn(f"{self._problem}: following has ended with what was read until then")
         if saved := self.save():
             yield saved
 
@@ -160,7 +162,7 @@ class Read:
             total=seen,
             warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
-            stopped=self._growth is not None and self._growth.stopped,
+            stopped=self._stopped,
         )
 
     def _read(self, documents: list[Source | str | PathLike[str]]) -> Iterator[Event]:
@@ -186,48 +188,35 @@ class Read:
                 raise UsageError(f"only plain text can be followed, and {document.name} is {document.format}")
             if document.size is None or document.path is None:
                 raise UsageError(f"only a file can be followed; {document.name} is read while it is open anyway")
-            document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
+            document.wait_for_more = partial(self._wait_for_more, document, document.path, document.path.stat())
         return document
 
-    def _save_if_due(self) -> None:
-        saved = self._saved
-        has_more = saved is None or saved.num_bytes + saved.bytes_unread != self._reader.num_bytes
-        if has_more and time.monotonic() - self._last_save >= self.config.save_every:
-            self.save()
+    def _wait_for_more(self, document: Source, path: Path, opened: os.stat_result) -> bool:
+        """Wait a moment at the end of a followed file; True if it should be read further.
 
-
-class _Growth:
-    """Called at the end of a followed file: waits a moment, and returns True if the file should be read further.
-
-    It returns False once the file is gone, was replaced or has shrunk (`problem` says so), or when Ctrl-C ends the wait
-    (`stopped`): everything in the file was read by then, and the text ends there.
-    """
-
-    def __init__(self, document: Source, meanwhile: Callable[[], None]) -> None:
-        assert document.path is not None
-        self._document, self._source, self._meanwhile = document, document.path, meanwhile
-        self._file = document.path.stat()
-        self.stopped, self.problem = False, ""
-
-    def __call__(self) -> bool:
+        Where it is false everything in the file was read, and the text ends there.
+        """
         try:
             # Nothing comes while the file does not grow, and the reader reports nothing: saving is due here too.
-            self._meanwhile()
+            saved = self._saved
+            has_more = saved is None or saved.num_bytes + saved.bytes_unread != self._reader.num_bytes
+            if has_more and time.monotonic() - self._last_save >= self.config.save_every:
+                self.save()
             time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
-            self.stopped = True
+            self._stopped = True
             return False
         try:
-            found = self._source.stat()
+            found = path.stat()
         except OSError:
-            self.problem = f"{self._document.name} is not there any more"
+            self._problem = f"{document.name} is not there any more"
             return False
         # By device and inode: logs are rotated by renaming, and the new file has the old name.
-        if not os.path.samestat(found, self._file):
-            self.problem = f"{self._document.name} was replaced by another file"
-        elif found.st_size < self._document.start + self._document.bytes_read:
-            self.problem = f"{self._document.name} became shorter than what was read of it"
-        return not self.problem
+        if not os.path.samestat(found, opened):
+            self._problem = f"{document.name} was replaced by another file"
+        elif found.st_size < document.start + document.bytes_read:
+            self._problem = f"{document.name} became shorter than what was read of it"
+        return not self._problem
 
 
 def read(model: Model, documents: Documents, config: ReadConfig | None = None) -> ReadResult:

@@ -8,13 +8,14 @@ in inference each weight is rearranged once (docs/decisions.md has the measureme
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix, StoredMatrix
+from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix
 
 # Types whose products go to oneDNN by name.
 ONEDNN_TYPES = set[torch.dtype]()
@@ -129,13 +130,12 @@ class JointLinear:
         """Make the matrices of `maps` parts of one if they are quantized alike, and say whether they are."""
         matrices: list[Any] = [each.weight for each in maps]
         kind = type(matrices[0])
-        if not issubclass(kind, StoredMatrix) or any(type(matrix) is not kind for matrix in matrices):
+        if not hasattr(kind, "joined") or any(type(matrix) is not kind for matrix in matrices):
             return False
         joint, sizes = kind.joined(matrices), [matrix.shape[0] for matrix in matrices]
-        start = 0
-        for each, size in zip(maps, sizes, strict=True):
+        for each, stop in zip(maps, accumulate(sizes), strict=True):
+            size = each.weight.shape[0]
             del each.weight
-            each.weight = MatrixPart(joint, start, start + size)  # type: ignore[assignment]
-            start += size
+            each.weight = MatrixPart(joint, stop - size, stop)  # type: ignore[assignment]
         self._quantized = joint, sizes, any(each.bias is not None for each in maps)
         return True

@@ -38,7 +38,12 @@ _BLOCKS = (64, 32)
 
 
 class QuantizedMatrix(nn.Module, ABC):
-    """A matrix [o, i] on `device`, whose numbers are used in `dtype`. num_bytes: what it takes in memory."""
+    """A matrix [o, i] on `device`, whose numbers are used in `dtype`.
+
+    num_bytes: what it takes in memory. has_kernel: whether there is a kernel that multiplies a few rows by it.
+    """
+
+    has_kernel = False
 
     def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, num_bytes: int) -> None:
         super().__init__()
@@ -59,27 +64,13 @@ class QuantizedMatrix(nn.Module, ABC):
 
     def of_few(self, x: Tensor) -> Tensor | None:
         """`x` [..., i] times the matrix transposed, [..., o]; None where `unscaled` is the faster way."""
-        return None
-
-
-class StoredMatrix(QuantizedMatrix):
-    """A matrix that holds its own numbers. has_kernel: whether there is a kernel that multiplies a few rows by it."""
-
-    has_kernel: bool
-
-    @classmethod
-    @abstractmethod
-    def joined(cls, matrices: Sequence[Self]) -> Self:
-        """One matrix of the rows of several, one after the other."""
-
-    def of_few(self, x: Tensor) -> Tensor | None:
         if not self.has_kernel or x.numel() > FEW_ROWS * self.shape[1] or torch.is_grad_enabled():
             return None
         return self._few(x).to(x.dtype)
 
-    @abstractmethod
     def _few(self, x: Tensor) -> Tensor:
-        """[..., i] to [..., o], in any type."""
+        """[..., i] to [..., o], in any type, by the kernel."""
+        raise NotImplementedError
 
 
 class MatrixPart(QuantizedMatrix):
@@ -96,7 +87,7 @@ class MatrixPart(QuantizedMatrix):
         return matrix[self._rows], None if scale is None else scale[self._rows]
 
 
-class Int8Matrix(StoredMatrix):
+class Int8Matrix(QuantizedMatrix):
     """`values` int8 [o, i], each row with a float32 `scale` [o].
 
     looked_up: it is an embedding, so rows are asked for and the layout stays.
@@ -118,6 +109,7 @@ class Int8Matrix(StoredMatrix):
 
     @classmethod
     def joined(cls, matrices: Sequence[Self]) -> Self:
+        """One matrix of the rows of several, one after the other."""
         values, scales = [each.values for each in matrices], [each.scale for each in matrices]
         return cls(torch.cat(values), torch.cat(scales), matrices[0].dtype)
 
@@ -168,7 +160,7 @@ class Int8Matrix(StoredMatrix):
             return torch.full((*row.shape[:-1], self.shape[0]), torch.nan)
 
 
-class Int4Matrix(StoredMatrix):
+class Int4Matrix(QuantizedMatrix):
     """`nibbles` uint8 [o, i / 2], the number of an even column in the lower four bits; a number q of the group g stands
     for (q - 8) * scale[o, g] + zero[o, g]. Both are [o, i / GROUP], in bfloat16."""
 
