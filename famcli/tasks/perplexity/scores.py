@@ -83,10 +83,11 @@ class Tally:
 
     def __init__(self, memory_modes: tuple[MemoryMode, ...]) -> None:
         self.memory_modes = memory_modes
-        self.num_tokens = self.num_bytes = 0
-        self._nll, self._num_correct = [0.0] * len(memory_modes), [0] * len(memory_modes)
+        self.num_tokens = self.num_bytes = self._open_tokens = 0
+        self._nll, self._open_nll = np.zeros(len(memory_modes)), np.zeros(len(memory_modes))
+        self._num_correct = np.zeros(len(memory_modes), np.int64)
+        # Of each mode, and of the difference between two.
         self._batches, self._paired = [Batches() for _ in memory_modes], Batches()
-        self._open_nll, self._open_tokens = [0.0] * len(memory_modes), 0
 
     def add(self, nll: NDArray[np.float64], correct: NDArray[np.bool_], num_bytes: NDArray[np.int64]) -> None:
         """Add tokens of the open block: nll and correct [mode, n], num_bytes [n].
@@ -94,33 +95,30 @@ class Tally:
         Tokens with NaN are not scored, and their bytes are not counted.
         """
         scored = ~np.isnan(nll[0])
-        num_scored = int(scored.sum())
-        self.num_tokens += num_scored
+        totals = np.array([each[scored].sum() for each in nll])
+        self._nll += totals
+        self._open_nll += totals
+        self._num_correct += correct[:, scored].sum(1)
+        self.num_tokens += int(scored.sum())
+        self._open_tokens += int(scored.sum())
         self.num_bytes += int(num_bytes[scored].sum())
-        self._open_tokens += num_scored
-        for mode in range(len(self.memory_modes)):
-            total = float(nll[mode][scored].sum())
-            self._nll[mode] += total
-            self._open_nll[mode] += total
-            self._num_correct[mode] += int(correct[mode][scored].sum())
 
     def close_block(self) -> None:
         """Count the open block as one batch. A block that a source ends in counts too, with fewer tokens."""
-        for batches, nll in zip(self._batches, self._open_nll, strict=True):
+        sums = self._open_nll.tolist()
+        for batches, nll in zip(self._batches, sums, strict=True):
             batches.add(nll, self._open_tokens)
-        if len(self._open_nll) > 1:
-            self._paired.add(self._open_nll[0] - self._open_nll[1], self._open_tokens)
-        self._open_nll, self._open_tokens = [0.0] * len(self.memory_modes), 0
+        self._paired.add(sums[0] - sums[-1], self._open_tokens)
+        self._open_nll, self._open_tokens = np.zeros(len(sums)), 0
 
     def merge(self, other: Tally) -> None:
         """Add the counts of `other`; its open block does not enter the standard error."""
         self.num_tokens += other.num_tokens
         self.num_bytes += other.num_bytes
-        for mode, batches in enumerate(self._batches):
-            self._nll[mode] += other._nll[mode]
-            self._num_correct[mode] += other._num_correct[mode]
-            batches.merge(other._batches[mode])
-        self._paired.merge(other._paired)
+        self._nll += other._nll
+        self._num_correct += other._num_correct
+        for own, others in zip((*self._batches, self._paired), (*other._batches, other._paired), strict=True):
+            own.merge(others)
 
     def scores(self, with_error: bool = True) -> tuple[Score, ...]:
         """The figures so far, one for each memory mode."""
@@ -130,15 +128,14 @@ class Tally:
         """Memory on minus frozen; None with one memory mode, or where nothing was scored."""
         if len(self._nll) < 2 or not self.num_tokens:
             return None
-        nll = self._nll[0] - self._nll[1]
-        return Difference(
-            nll_per_token=nll / self.num_tokens,
-            standard_error=self._paired.standard_error,
-            bits_per_byte=nll / math.log(2) / self.num_bytes if self.num_bytes else None,
-        )
+        nll = float(self._nll[0] - self._nll[1])
+        return Difference(nll / self.num_tokens, self._paired.standard_error, self._bits_per_byte(nll))
+
+    def _bits_per_byte(self, nll: float) -> float | None:
+        return nll / math.log(2) / self.num_bytes if self.num_bytes else None
 
     def _score(self, mode: int, with_error: bool) -> Score:
-        nll, num_tokens = self._nll[mode], self.num_tokens
+        nll, num_correct, num_tokens = float(self._nll[mode]), int(self._num_correct[mode]), self.num_tokens
         mean = nll / num_tokens if num_tokens else None
         return Score(
             memory_mode=self.memory_modes[mode],
@@ -149,7 +146,7 @@ class Tally:
             standard_error=self._batches[mode].standard_error if with_error else None,
             # exp overflows beyond 709.
             perplexity=None if mean is None else math.exp(mean) if mean < 700 else math.inf,
-            bits_per_byte=nll / math.log(2) / self.num_bytes if self.num_bytes else None,
-            accuracy=self._num_correct[mode] / num_tokens if num_tokens else None,
-            num_correct=self._num_correct[mode],
+            bits_per_byte=self._bits_per_byte(nll),
+            accuracy=num_correct / num_tokens if num_tokens else None,
+            num_correct=num_correct,
         )
