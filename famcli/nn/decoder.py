@@ -97,8 +97,11 @@ class Decoder(Network):
                 step = _read_blocks
             if self.checkpoint_gradients and torch.is_grad_enabled():
                 x, after = checkpoint(layer, step, x, before, call, use_reentrant=False)
-            else:
+            elif layer._forward_pre_hooks:
                 x, after = layer(step, x, before, call)
+            else:
+                # Called directly where nothing hooks into the layer: decoding waits for each Python frame.
+                x, after = step(layer, x, before, call)
             layers.append(after)
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and call.received:

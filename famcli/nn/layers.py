@@ -187,7 +187,7 @@ class Layer(nn.Module):
 
     def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
         """`step(self, *arguments)`."""
-        # All reading of a layer goes through here: FSDP2 gathers the layer's weights in a hook on it, and gradient
+        # Reading goes through here where it must: FSDP2 gathers the layer's weights in a hook on it, and gradient
         # checkpoints compute it again.
         return step(self, *arguments)
 

@@ -20,7 +20,7 @@ from famcli.checkpoint.model import Model
 from famcli.documents.opening import text_digest
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
-from famcli.nn import MemoryMode, State
+from famcli.nn import State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
 from famcli.reading.engine import as_batch, call_lengths, check_finite, start_state
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
@@ -76,10 +76,10 @@ class Reader:
                 num_tokens=resume.num_tokens,
                 num_blocks=resume.num_blocks,
             )
+        elif self.memory_mode == "compare":
+            at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
         else:
-            modes: tuple[MemoryMode, ...] = ("on", "frozen")
-            modes = modes if self.memory_mode == "compare" else (self.memory_mode,)
-            at = Snapshot(tuple(start_state(model.network, mode) for mode in modes), (None,) * len(modes))
+            at = Snapshot((start_state(model.network, self.memory_mode),), (None,))
         # The snapshot, and the one after what is certain only because the source ended: changed together, so that
         # an interruption never leaves one without the other.
         self._at: tuple[Snapshot, Snapshot | None] = (at, None)
