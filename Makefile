@@ -1,4 +1,4 @@
-# Targets: demo, test, test-slow, lint, site, bench, docs, clean. Each makes .venv first if it has to.
+# Targets: demo, test, test-slow, test-faults, lint, site, bench, docs, clean. Each makes .venv first if it has to.
 # Without a GPU, set PIP_EXTRA_INDEX_URL to PyTorch's CPU index to leave the GPU packages out.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install -q -c constraints.txt
 BENCHMARKS := start_up opening fam_cost near_the_machine speed_flat memory_flat int8_storage peers
 BOOK := examples/the-man-who-was-thursday.txt
 
-.PHONY: demo test test-slow lint site bench docs clean
+.PHONY: demo test test-slow test-faults lint site bench docs clean
 
 # A pretrained decoder writes the summary; where it cannot be had, the checkpoint that ships quotes the book.
 demo: .venv/core.stamp
@@ -21,10 +21,15 @@ test: lint site
 test-slow: .venv/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
+# Kills, signals, full disks, losses of power, hostile input: about half an hour; the figures go into docs/promises.md.
+test-faults: .venv/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --write
+
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.supply
 
 site: .venv/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict

@@ -47,5 +47,13 @@ class MemoryFileError(FamcliError):
     """A memory file that is damaged, or belongs to another model or another text."""
 
 
+class BusyError(FamcliError):
+    """A file or folder that another process is writing. holder: which, in words."""
+
+    def __init__(self, target: object, holder: str) -> None:
+        super().__init__(f"{target} is being written by {holder}: wait until it is done, or name another place")
+        self.holder = holder
+
+
 class RecipeError(FamcliError):
     """A training recipe with an unknown key, a bad value, or data that is not there."""

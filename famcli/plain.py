@@ -1,10 +1,13 @@
-"""Frozen dataclasses as plain values: the one codec behind every `--json`, log line and memory file."""
+"""Values as plain ones: dataclasses for every `--json`, log line and memory file; text that a terminal cannot obey."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 
@@ -27,3 +30,34 @@ def to_json(value: Any) -> Any:
 def _key(each: Field[Any]) -> str | None:
     key: str | None = each.metadata.get("json", each.name.removeprefix("num_"))
     return key
+
+
+def user_path(path: str | PathLike[str]) -> Path:
+    """A path with `~` as the user's folder, or as it is where there is none: a process may run without a home."""
+    # Path.expanduser raises then.
+    return Path(os.path.expanduser(path))
+
+
+# What a terminal obeys, or what changes how other text looks, without being seen: C0 and C1 controls but newline and
+# tab; marks, embeddings, overrides and isolates of direction; separators, invisible operators, zero-width spaces,
+# interlinear annotations and tags. The two joiners are letters' business in many scripts, but not beside Latin ones.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]|(?<![^\x00-\u024f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\u024f])"
+)
+
+
+def harmless(text: str) -> str:
+    """Text with control characters (but newline and tab) shown instead of obeyed."""
+    return _HARMFUL.sub(lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else "\ufffd", text)
+
+
+def harmless_json(text: str) -> str:
+    """JSON that means the same, with control characters written as escapes."""
+
+    def escape(match: re.Match[str]) -> str:
+        units = match[0].encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+    # A newline can only be the one that ends the object: inside strings JSON escapes it.
+    return _HARMFUL.sub(escape, text)

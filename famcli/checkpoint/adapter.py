@@ -19,6 +19,7 @@ from famcli.checkpoint.folder import Fields, check_links, inside, read_json_obje
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, some_of, weights_fingerprint
 from famcli.errors import CheckpointError
+from famcli.plain import user_path
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -81,7 +82,7 @@ def is_adapter(folder: Path) -> bool:
 
 def read_adapter(path: Path) -> Adapter:
     """The adapter in a folder. Raises CheckpointError: missing, damaged, pickled, or more than a plain LoRA."""
-    folder = path.expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a folder; give the one that holds {ADAPTER_CONFIG}")
     if not (folder / ADAPTER_CONFIG).exists():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.errors import CheckpointError, UsageError
+from famcli.plain import user_path
 from famcli.tokens.gguf_file import is_gguf
 
 _SHOWN_CHARS = 60
@@ -21,7 +22,7 @@ _SHOWN_CHARS = 60
 
 def checkpoint_folder(path: str | os.PathLike[str]) -> Path:
     """`path` as the folder of a checkpoint, or its GGUF file. Raises CheckpointError when it is missing or neither."""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if is_gguf(folder):
         return folder
     if not folder.exists():

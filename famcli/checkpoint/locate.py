@@ -27,6 +27,7 @@ from famcli.checkpoint.gguf import GGUF_FAMILIES
 from famcli.checkpoint.recommended import RECOMMENDED, Recommended, recommended
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import CheckpointError, FamcliError
+from famcli.plain import user_path
 from famcli.tokens import holds_tokenizer
 from famcli.tokens.gguf_file import gguf_parts, is_gguf, read_gguf
 from famcli.tokens.tokenizer import BYTES_FILE
@@ -127,7 +128,7 @@ def shipped_models() -> dict[str, Path]:
 def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch | None) -> Located:
     if not name.strip():
         raise CheckpointError(f"{chosen_by} is empty; give a folder or a name that `famcli models` lists")
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if (folder / "config.json").is_file():
         return Located(folder, name, chosen_by, "folder")
     if is_gguf(folder):
@@ -200,11 +201,11 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     """The folder where Hugging Face's tools keep what they fetched, by our variable or those that they obey."""
     for variable in (CACHE_VARIABLE, "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environ.get(variable):
-            return Path(environ[variable]).expanduser()
+            return user_path(environ[variable])
     if environ.get("HF_HOME"):
-        return Path(environ["HF_HOME"]).expanduser() / "hub"
-    base = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser() / "huggingface" / "hub"
+        return user_path(environ["HF_HOME"]) / "hub"
+    base = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return user_path(base) / "huggingface" / "hub"
 
 
 def cached_path(name: HubName, environ: Mapping[str, str]) -> Path | None:

@@ -17,6 +17,7 @@ from famcli.cli.render import Notes
 from famcli.cli.train import follow, show_estimate
 from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import CheckpointError, RecipeError, UsageError
+from famcli.plain import user_path
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def adapt(
         raise UsageError("--out is missing: give the folder that the adapter goes to")
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=report.progress_mode == "bar")
-    name = (out or Path(model)).expanduser().resolve().name or "adapted"
+    name = user_path(out or model).resolve().name or "adapted"
     folder = options.run or Path("runs") / name
     # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
-    kept = str(cache.expanduser().resolve()) if cache is not None and elsewhere else None
+    kept = str(user_path(cache).resolve()) if cache is not None and elsewhere else None
     chosen = {each: getattr(training, each) for each in ("method", "objective", "rank", "alpha")}
     table = adapt_table(
         name,

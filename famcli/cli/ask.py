@@ -42,6 +42,7 @@ def ask(
     ] = None,
     file: opt.FileOption = None,
     load: opt.LoadOption = None,
+    sources: opt.SourcesOption = None,
     question_first: Annotated[
         bool,
         typer.Option(
@@ -88,8 +89,8 @@ def ask(
         check_questions(asked)
         model = work.open_model(load)
         config = make_config(answering, encoding, memory_mode, 3, question_first)
-        # What is kept of a file saves the next question its reading; a memory file is such a reading already.
-        cache = opt.open_readings(readings, readings_limit) if readings_limit and not load else None
+        # What is kept of a file saves the next question its reading.
+        cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
         results, found = [], 0
         from famcli.tasks.ask.answers import SOURCE_GONE
         from famcli.tasks.ask.ask import Ask
@@ -101,7 +102,9 @@ def ask(
                 recorder = None if html is None else stack.enter_context(Recorder())
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
-                work.follow(task.events_from_memory(load) if load else task.events(group), shown.event)
+                work.follow(task.events_from_memory(load, sources or ()) if load else task.events(group), shown.event)
+                if not task.has_begun:  # interrupted
+                    break
                 results.append(task.result())
                 found += task.text().has_text()
                 shown.result(results[-1], each)
@@ -112,7 +115,7 @@ def ask(
                 break
         work.finish(found)
         # A script must not take "the source is gone" for an answer.
-        if all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
+        if results and all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
             raise typer.Exit(EXIT_FAILED)
 
 

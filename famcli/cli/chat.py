@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +18,7 @@ from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
 from famcli.errors import FamcliError, UsageError
-from famcli.plain import to_json
+from famcli.plain import to_json, user_path
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answers import Answer
@@ -45,6 +43,7 @@ def chat(
     ] = None,
     file: opt.FileOption = None,
     load: opt.LoadOption = None,
+    sources: opt.SourcesOption = None,
     memory_mode: opt.MemoryModeOption = None,
     answering: opt.AnswerOptions,
     readings: opt.ReadingsOption = None,
@@ -71,11 +70,11 @@ def chat(
         config = make_config(answering, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
-        cache = opt.open_readings(readings, readings_limit) if readings_limit and not load else None
+        cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
         with closing(Ask(model, [], config, cache)) as task:
-            work.follow(task.events_from_memory(load) if load else task.events(names))
+            work.follow(task.events_from_memory(load, sources or ()) if load else task.events(names))
             work.progress.close()
-            work.finish(task.text().has_text())
+            work.finish(task.has_begun and task.text().has_text())
             work.notes.note(describe_reading(task.result()))
             _converse(work, task)
 
@@ -183,15 +182,16 @@ def _history(work: Work, task: Ask, argument: str) -> None:
 def _save(work: Work, task: Ask, argument: str) -> None:
     if not argument:
         raise UsageError("name the file to write: /save notes.md")
-    # Path.expanduser raises for a user that is not there.
-    path = Path(os.path.expanduser(argument))
+    path = user_path(argument)
     text = json.dumps(to_json(task.result()), ensure_ascii=False, indent=1) + "\n"
     if path.suffix != ".json":
         text = as_markdown(task.result().answers)
+    from famcli.documents.writing import atomic_file
+
     try:
-        # "x": a typing mistake must not cost somebody a file.
-        with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        # New: a typing mistake must not cost somebody a file.
+        with atomic_file(path, private=True, new=True) as beside:
+            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UsageError(f"{path}: {(error.strerror or 'cannot be written').lower()}; choose another name") from error
     work.notes.note(f"saved {path}")
@@ -223,6 +223,7 @@ def as_markdown(answers: tuple[Answer, ...]) -> str:
             parts.append(f"*{answer.doubt}*\n")
         for number, citation in enumerate(answer.citations, 1):
             quote = "\n>\n".join(f"> {paragraph}" for paragraph in paragraphs(citation.text))
-            place = f"{citation.source}, {answer.place(number)}, bytes {citation.span[0]} to {citation.span[1]}"
+            source = citation.source.replace("\n", "\\n")
+            place = f"{source}, {answer.place(number)}, bytes {citation.span[0]} to {citation.span[1]}"
             parts.append(f"{quote}\n>\n> ({place}; confidence {citation.confidence:.2f})\n")
     return "\n".join(parts)

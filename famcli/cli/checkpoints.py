@@ -14,7 +14,7 @@ from famcli.cli.failures import interrupts_raise
 from famcli.cli.render import Notes, Output, aligned, describe_bytes
 from famcli.cli.work import cache_environment, cache_options, find_model
 from famcli.errors import UsageError
-from famcli.plain import to_json
+from famcli.plain import to_json, user_path
 
 if TYPE_CHECKING:
     from famcli.checkpoint.recommended import Recommended
@@ -130,7 +130,7 @@ def quantize(
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
-    made = save_quantized(located.path, target.expanduser(), to)
+    made = save_quantized(located.path, user_path(target), to)
     _show_folder(made, json, f"weights in {to}", {"model": located.name, "path": str(made), "to": to})
 
 
@@ -151,7 +151,7 @@ def merge(
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
-    made = target.expanduser()
+    made = user_path(target)
     warnings = merge_folders(located.path, adapter, made, located.name)
     for warning in warnings:
         Notes().warn(warning)

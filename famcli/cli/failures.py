@@ -19,16 +19,20 @@ from types import FrameType
 
 import typer
 
-from famcli.cli.render import STANDARD_OUTPUT
+from famcli.cli.render import STANDARD_OUTPUT, give_up, say
 from famcli.errors import FamcliError, Remedy
+from famcli.plain import harmless
 
 EXIT_FAILED = 1
 # 13 is SIGPIPE, a name that Windows lacks.
 EXIT_CLOSED_PIPE = 128 + 13
 INTERRUPTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-"""The signals that interrupt a command, Ctrl-C and `kill`, and what Python does with each of them."""
+"""The signals that interrupt a command (Ctrl-C, `kill`, a terminal that is closed), and what Python does with each."""
+if hasattr(signal, "SIGHUP"):
+    INTERRUPTS[signal.SIGHUP] = signal.SIG_DFL
 
-_interrupted_by: int = signal.SIGINT
+_interrupted_by: int | None = None
+_must_wait = False
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        give_up(sys.stdout)
         raise typer.Exit(EXIT_CLOSED_PIPE) from None
     except KeyboardInterrupt:
         raise typer.Exit(interrupted_code()) from None
@@ -50,9 +54,11 @@ def guarded(debug: bool = False) -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
     except OSError as error:
         if error.errno == errno.ENOSPC or error.filename == STANDARD_OUTPUT:
-            _discard_stdout()
+            give_up(sys.stdout)
         _complain(_describe_os_error(error), debug)
-        raise typer.Exit(EXIT_FAILED) from None
+        # With its terminal closed a command cannot print what it has, which is no failure of its own.
+        was_closed = error.errno == errno.EIO and _interrupted_by is not None
+        raise typer.Exit(interrupted_code() if was_closed else EXIT_FAILED) from None
     except MemoryError as error:
         _complain(f"out of memory: {error or 'no details'}; use a smaller model or --dtype bfloat16", debug)
         raise typer.Exit(EXIT_FAILED) from None
@@ -61,13 +67,19 @@ def guarded(debug: bool = False) -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from None
     except Exception as error:
         if type(error).__module__.startswith("typer."):
-            # The library that checks values puts its own words first.
-            if hasattr(error, "message"):
-                error.message = str(error.message).replace("Value error, ", "")
-            # Usage errors and typer.Exit: typer shows them itself.
+            # Usage errors and typer.Exit: typer shows them itself. The library that checks values puts its own words
+            # first, and what was typed or is a file's name may hold anything.
+            if hasattr(error, "format_message"):
+                line = harmless(error.format_message().replace("Value error, ", ""))
+                error.format_message = lambda: line
             raise
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        _complain(f"this is a bug: {line}; `famcli --debug ...` shows where", debug)
+        _complain(f"this is a bug: {type(error).__name__}: {error}; `famcli --debug ...` shows where", debug)
+        raise typer.Exit(EXIT_FAILED) from None
+    except BaseException as error:
+        # A panic of a library written in Rust is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        _complain(f"a library that famcli uses has failed: {error}; the input may be made to do that", debug)
         raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -89,20 +101,20 @@ def interrupts_end_at_once() -> None:
 
 
 def interrupts_raise() -> None:
-    """Let Ctrl-C, and SIGTERM like it, raise KeyboardInterrupt, after `interrupts_end_at_once`."""
+    """Let Ctrl-C, and the other signals like it, raise KeyboardInterrupt, after `interrupts_end_at_once`."""
     for signum in INTERRUPTS:
         if signal.getsignal(signum) == _end:
             signal.signal(signum, _raise)
 
 
 def interrupted_code() -> int:
-    """The exit code of what was interrupted: 130 by Ctrl-C, 143 by SIGTERM."""
-    return 128 + _interrupted_by
+    """The exit code of what was interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 where the terminal was closed."""
+    return 128 + (_interrupted_by or signal.SIGINT)
 
 
 def was_terminated() -> bool:
-    """Whether SIGTERM came, which unlike Ctrl-C asks for the end of what is interactive too."""
-    return _interrupted_by == signal.SIGTERM
+    """Whether a signal came that, unlike Ctrl-C, asks for the end of what is interactive too."""
+    return _interrupted_by not in (None, signal.SIGINT)
 
 
 def remember_interrupt(signum: int) -> None:
@@ -111,9 +123,21 @@ def remember_interrupt(signum: int) -> None:
     _interrupted_by = signum
 
 
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """In the `with` no signal interrupts: for what is done because of one already, and must be done, such as saving."""
+    global _must_wait
+    _must_wait = True
+    try:
+        yield
+    finally:
+        _must_wait = False
+
+
 def _raise(signum: int, frame: FrameType | None) -> None:
-    remember_interrupt(signum)
-    raise KeyboardInterrupt
+    if not _must_wait:
+        remember_interrupt(signum)
+        raise KeyboardInterrupt
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
@@ -126,10 +150,9 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 def _complain(message: str, debug: bool) -> None:
     if debug:
-        traceback.print_exc(file=sys.stderr)
-    # stderr may be closed or full as well: then the exit code must do.
-    with suppress(OSError):
-        print(f"famcli: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            sys.stderr.write(harmless(traceback.format_exc()))
+    say(message)
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -139,18 +162,6 @@ def _describe_os_error(error: OSError) -> str:
     if error.filename == STANDARD_OUTPUT:
         return f"{STANDARD_OUTPUT} cannot be written: {reason}; what was done until then stays{advice}"
     return f"{where}{reason}{advice}"
-
-
-def _discard_stdout() -> None:
-    """Point stdout at nothing: what is still buffered would fail again, loudly, at interpreter shutdown."""
-    try:
-        descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):
-        # Not a real file, as in tests: nothing will be flushed at shutdown.
-        return
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, descriptor)
-    os.close(devnull)
 
 
 class _Closed(io.StringIO):

@@ -12,6 +12,7 @@ import typer
 from famcli.cli.options import CacheOption, JsonOption
 from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
 from famcli.cli.work import cache_environment
+from famcli.plain import user_path
 
 if TYPE_CHECKING:
     from famcli.checkpoint.adapter import Adapter
@@ -53,7 +54,7 @@ def inspect(
 def _facts(path: str | None, cache: Path | None) -> Facts:
     from famcli.tokens.gguf_file import is_gguf
 
-    file = None if path is None else Path(path).expanduser()
+    file = None if path is None else user_path(path)
     # What ends with .fam is meant as a memory file, so that one which is missing is called so.
     if file is not None and (file.is_file() or file.suffix == ".fam") and not file.is_dir() and not is_gguf(file):
         from famcli.reading.memory_format import inspect_memory_file

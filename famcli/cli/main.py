@@ -154,7 +154,8 @@ def _root(
     """Read documents of any length in constant memory: summarize, ask, measure perplexity.
 
     FILE arguments are text files; none, or -, is standard input. Results go to stdout, everything else to stderr.
-    Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted (143 by SIGTERM).
+    Exit codes: 0 done, 1 the work failed, 2 bad usage, 130 interrupted (143 by SIGTERM, 129 by a closed
+    terminal).
     """
 
 

@@ -63,6 +63,15 @@ LoadOption = Annotated[
     Path | None,
     _reading("--load", metavar="FILE.fam", help="Ask a memory file of `famcli read` instead of reading."),
 ]
+SourcesOption = Annotated[
+    list[Path] | None,
+    _reading(
+        "--sources",
+        metavar="DIR",
+        help="With --load: quote files below this folder too, repeatable. A memory file may name any file; those below "
+        "its own folder and the current one are quoted anyway.",
+    ),
+]
 EncodingOption = Annotated[
     str | None,
     _reading("--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."),
@@ -286,13 +295,38 @@ class RunOptions:
 
 
 def open_readings(folder: Path | None, limit: int) -> ReadingCache:
-    """The cache of readings in `folder`, by default the user's, that may take `limit` MB."""
+    """The cache of readings in `folder`, by default the user's, that may take `limit` MB.
+
+    Raises UsageError where the user has no folder, as in a container without a HOME.
+    """
     # Imported here: help and completion answer without them.
     from platformdirs import user_cache_path
 
     from famcli.tasks.ask.reading_cache import ReadingCache
 
-    return ReadingCache(folder or user_cache_path("famcli") / "readings", limit * MEGABYTE)
+    if folder is None:
+        try:
+            folder = user_cache_path("famcli") / "readings"
+        except (RuntimeError, KeyError, OSError):
+            folder = Path()
+        # Without a home folder "~" stays as it is.
+        if not folder.is_absolute():
+            raise UsageError("this user has no folder for readings: set HOME, or name one", remedy={"readings": "DIR"})
+    return ReadingCache(folder, limit * MEGABYTE)
+
+
+def readings_if_possible(
+    folder: Path | None, limit: int, load: Path | None, warn: Callable[[str], None]
+) -> ReadingCache | None:
+    """`open_readings`, or None where nothing is to be kept; what hinders that is only a warning."""
+    # A memory file is such a reading already.
+    if not limit or load is not None:
+        return None
+    try:
+        return open_readings(folder, limit)
+    except UsageError as error:
+        warn(f"what is read is not kept for later questions: {error}")
+        return None
 
 
 def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TextIO
 
-from famcli.cli.render import Bar, describe_bytes, describe_seconds, plural
+from famcli.cli.render import Bar, describe_bytes, describe_seconds, give_up, plural
 
 ProgressMode = Literal["none", "bar", "json"]
 # Shown values that the rate is taken over: it follows a change of speed within seconds, and does not flicker.
@@ -90,7 +90,10 @@ def short_stage(stage: str) -> str:
 
 def print_progress(values: dict[str, Any], stream: TextIO) -> None:
     """Print one line of `--progress json`: an object {"event": "progress"} with these values."""
-    print(json.dumps({"event": "progress", **values}), file=stream, flush=True)
+    try:
+        print(json.dumps({"event": "progress", **values}), file=stream, flush=True)
+    except OSError:
+        give_up(stream)
 
 
 class Progress:

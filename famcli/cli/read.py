@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from famcli.cli import options as opt
+from famcli.cli.failures import interrupts_wait, was_terminated
 from famcli.cli.render import describe_bytes, describe_sizes, plural
 from famcli.cli.work import Work, cache_options, describe_counts
 from famcli.errors import UsageError
@@ -53,7 +55,8 @@ def read(
             raise UsageError(f"{option} has no meaning without --save FILE.fam")
     if append and force:
         raise UsageError("--append goes on with the memory file and --force replaces it: choose one")
-    with Work(common) as work:
+    with ExitStack() as stack:
+        work = stack.enter_context(Work(common))
         if save is not None:
             from famcli.reading.memory_format import check_save
 
@@ -77,14 +80,17 @@ def read(
             encoding=encoding,
             memory_mode=memory_mode,
         )
-        task = Read(model, config)
+        task = stack.enter_context(closing(Read(model, config)))
         # The command to go on with must find the same checkpoint, computing in the same way.
         base = common.machine.model or (model.name if common.machine.adapter is None else str(model.path))
         options = ["--model", base, *_settings(common.machine, encoding)]
         work.follow(task.events(names), lambda event: work.emit("saved", event))
         if work.interrupted:
+            # Before anything is said: the terminal may be gone.
+            with interrupts_wait():
+                saved = task.save()
             work.progress.close()
-            if saved := task.save():
+            if saved is not None:
                 work.emit("saved", saved)
                 how = _how(names, task.result(), saved.path, follow, options)
                 work.notes.note(f"interrupted; what was read is saved: go on {how}")
@@ -95,6 +101,8 @@ def read(
         if result.stopped and result.saved is not None:
             how = _how(names, result, result.saved.path, follow, options)
             work.notes.note(f"stopped following; all that was there is read and saved: go on {how}")
+            # Ctrl-C is how following ends; other signals end what would go on.
+            work.interrupted = was_terminated()
         work.finish()
 
 

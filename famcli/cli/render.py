@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from famcli.plain import to_json
+from famcli.plain import harmless, harmless_json, to_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 STANDARD_OUTPUT = "standard output"
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _BAR_WIDTH = 12
 Style = Literal["", "bold", "dim", "cyan", "yellow", "red"]
 
@@ -36,8 +35,8 @@ class Output:
         self._styled = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str = "", style: Style = "") -> None:
-        """Print one line of text."""
-        self.write(text + "\n", style)
+        """Print one line of text: a name may hold a line break, and is still one line."""
+        self.write(text.replace("\n", "\\n") + "\n", style)
 
     def write(self, text: str, style: Style = "") -> None:
         """Print text without a newline of its own, at once: generated text appears as it comes."""
@@ -59,7 +58,7 @@ class Output:
         """Print a paragraph of our own prose: wrapped on a terminal, one line elsewhere."""
         if self.is_terminal:
             text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
-        self.line(text, style)
+        self.write(text + "\n", style)
 
     def facts(self, lines: Iterable[tuple[str, str]]) -> None:
         """Print lines of a name and a text; the texts stand below each other."""
@@ -71,7 +70,8 @@ class Output:
         """Print one JSON object on one line; numbers that JSON has no word for become null. What the stream's encoding
         cannot hold is escaped as JSON does it."""
         is_unicode = (self.stream.encoding or "utf-8").lower().startswith("utf")
-        self._print(json.dumps(_finite(to_json(value)), ensure_ascii=not is_unicode, allow_nan=False) + "\n")
+        text = json.dumps(_finite(to_json(value)), ensure_ascii=not is_unicode, allow_nan=False)
+        self._print((harmless_json(text) if self.is_terminal else text) + "\n")
 
     def _print(self, text: str) -> None:
         try:
@@ -81,6 +81,16 @@ class Output:
             # An OSError of a stream names no file, and the message should.
             error.filename = STANDARD_OUTPUT
             raise
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print one line on stderr, or `stream`: the way of every message that is no progress and no result."""
+    try:
+        # Looked up each time: while a bar is shown, sys.stderr is what prints above it.
+        print(f"famcli: {harmless(' '.join(text.split()))}", file=stream or sys.stderr, flush=True)
+    except OSError:
+        # A terminal that was closed, or a full disk: the work goes on, and the exit code must do.
+        give_up(sys.stderr)
 
 
 class Notes:
@@ -93,8 +103,7 @@ class Notes:
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            # Looked up each time: while a bar is shown, sys.stderr is what prints above it.
-            print(f"famcli: {harmless(' '.join(text.split()))}", file=self._stream or sys.stderr, flush=True)
+            say(text, self._stream)
 
     def warn(self, text: str) -> None:
         """A note that begins with the word warning."""
@@ -138,11 +147,14 @@ class Bar:
     def show(self, name: str, done: float, total: float | None, numbers: str, below: str = "") -> None:
         """Show work of which `done` of `total` is done (None: nobody knows), with numbers and a text below."""
         self._below = harmless(below)
-        self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
+        with suppress(OSError):
+            self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
 
     def close(self) -> None:
         """Erase it."""
-        self._live.stop()
+        # Its terminal may be closed.
+        with suppress(OSError):
+            self._live.stop()
 
     def _lines(self) -> RenderableType:
         from rich.console import Group
@@ -198,9 +210,15 @@ def aligned(rows: Sequence[Sequence[str]], words: int) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def harmless(text: str) -> str:
-    """Text with control characters (but newline and tab) shown instead of obeyed."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else "\ufffd", text)
+def give_up(stream: TextIO) -> None:
+    """Point a standard stream that cannot be written at nothing: what is still buffered would fail again, loudly, when
+    the interpreter ends."""
+    with suppress(OSError, ValueError):
+        # Streams of tests have no number.
+        descriptor = stream.fileno()
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, descriptor)
+        os.close(devnull)
 
 
 def _styled(text: str, style: Style) -> str:

@@ -190,7 +190,8 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         work.output.line()
         lines = lines[len(written.text.splitlines()) if written is not None else 0 :]
     for mark, text in lines:
-        work.output.write(mark, "cyan" if text else "bold")
+        # A place may name a file, and a name may hold a line break.
+        work.output.write(mark.replace("\n", "\\n"), "cyan" if text else "bold")
         work.output.line(text)
     work.output.line()
     if written is not None:

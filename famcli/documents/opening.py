@@ -15,6 +15,7 @@ from famcli.documents.encodings import may_be_cut_short
 from famcli.documents.fetching import address_of
 from famcli.documents.formats.telling import SAMPLE, Format, may_begin_format, tell_format
 from famcli.documents.original import Counted, Original
+from famcli.documents.regular import open_regular
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.documents.text_source import READ_BYTES, TextSource
 from famcli.errors import DocumentError
@@ -115,7 +116,7 @@ def hash_prefix(path: str | os.PathLike[str], num_bytes: int) -> str:
     digest = hashlib.sha256()
     remaining = num_bytes
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             while remaining and (data := file.read(min(remaining, READ_BYTES))):
                 digest.update(data)
                 remaining -= len(data)

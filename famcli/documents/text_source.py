@@ -29,6 +29,7 @@ from famcli.documents.encodings import (
     refuse_known_binaries,
     wide_encoding,
 )
+from famcli.documents.regular import open_regular
 from famcli.documents.source import Piece, Place, Source
 from famcli.errors import DocumentError
 
@@ -180,7 +181,7 @@ class TextSource(Source):
         if self.path is None or self.size is None:
             raise DocumentError(f"{self.name} is a pipe, which cannot be read again")
         try:
-            opened = self.path.open("rb")
+            opened = open_regular(self.path)
         except OSError as error:
             raise DocumentError(f"cannot quote from {self.path}: {error.strerror}; has it moved?") from error
         return TextSource(opened, self.name, self.path, self.size, encoding=self.encoding, start=start)

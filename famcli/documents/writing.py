@@ -1,82 +1,100 @@
 """The one way that famcli writes files: whole or not at all, and where nothing is lost by it.
 
-Everything is written under a temporary name beside its place, flushed to the disk, and moved there by a rename. A
-failure or an interruption leaves what was there before and nothing else; a killed process may leave `.NAME.*.tmp`.
+Everything is written under a temporary name beside its place, flushed to the disk, and moved there by a rename, by one
+process at a time (`locking`). A failure or an interruption leaves what was there before and nothing else. A process
+that is killed may leave `.NAME.*.tmp`, which the next one that writes NAME removes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from famcli.documents.locking import sole_writer
 from famcli.errors import UsageError
 
 _FIRST_BYTES = 64  # of a file that is there, to tell what it is
+_WAIT_SECONDS = 10.0
 
 
 @contextmanager
-def atomic_file(target: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yields an empty file to fill, which takes the place of `target` at the end. Raises OSError.
+def atomic_file(target: Path, *, private: bool = False, new: bool = False) -> Iterator[Path]:
+    """Yields an empty file to fill, which takes the place of `target` at the end. Raises OSError, and BusyError where
+    another process goes on writing it.
 
-    A link stays and leads to the new file. private: readable by its owner only; else the umask decides.
+    A link stays and leads to the new file. private: readable by its owner only, which is right for all that holds text
+    of a document; else the umask decides. new: raise FileExistsError where there is something.
     """
     place = Path(os.path.realpath(target))
-    beside = temporary_name(place)
-    # Not tempfile's functions: what they make is the owner's alone, and the umask can only be asked by changing it.
-    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
-    mode = os.fstat(handle).st_mode & 0o777
-    os.close(handle)
-    try:
-        yield beside
-        # Libraries may write a file of their own in its place, with another mode.
-        beside.chmod(mode)
-        _flush(beside)
-        os.replace(beside, place)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _flush(place.parent)
+    with sole_writer(place, _WAIT_SECONDS):
+        sweep(place)
+        if new and os.path.lexists(target):
+            raise FileExistsError(17, "it is there already", str(target))
+        beside = temporary_name(place)
+        # Not tempfile's functions: the umask can only be asked by changing it, and here it decides by itself.
+        handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
+        mode = os.fstat(handle).st_mode & 0o777
+        os.close(handle)
+        try:
+            yield beside
+            # Libraries may write a file of their own in its place, with another mode.
+            beside.chmod(mode)
+            _flush(beside)
+            os.replace(beside, place)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        _flush(place.parent)
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill, which takes the place of `target` at the end. Raises OSError.
+def atomic_folder(target: Path, *, private: bool = False, wait: float = _WAIT_SECONDS) -> Iterator[Path]:
+    """Yields an empty folder to fill, which takes the place of `target` at the end. Raises as `atomic_file` does.
 
-    Missing parents are made. What was in a folder of that name before is gone then.
+    Missing parents are made. What was in a folder of that name before is gone then. wait: seconds to wait for another
+    process that writes it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = temporary_name(target)
-    beside.mkdir()
-    try:
-        yield beside
-        put_in_place(beside, target)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    _make_folder(target.parent)
+    with sole_writer(target, wait):
+        sweep(target)
+        beside = temporary_name(target)
+        beside.mkdir(mode=0o700 if private else 0o777)
+        try:
+            yield beside
+            put_in_place(beside, target)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
 
 
 @contextmanager
 def atomic_files(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill with files, which move into `folder` at the end. Raises OSError.
+    """Yields an empty folder to fill with files, which move into `folder` at the end. Raises as `atomic_file` does.
 
     Other files in `folder`, which is made if it is missing, stay; links of the same name are replaced. Files of JSON
     move last: a checkpoint is opened by them, so they must not name what is not there yet.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = temporary_name(folder / "new")
-    beside.mkdir()
-    try:
-        yield beside
-        for path in sorted(beside.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-            _flush(path)
-            os.replace(path, folder / path.name)
-        _flush(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    _make_folder(folder)
+    with sole_writer(folder, _WAIT_SECONDS):
+        sweep(folder / "new")
+        beside = temporary_name(folder / "new")
+        beside.mkdir()
+        try:
+            yield beside
+            for is_json in (False, True):
+                for path in sorted(beside.iterdir()):
+                    if (path.suffix == ".json") == is_json:
+                        _flush(path)
+                        os.replace(path, folder / path.name)
+                # Before the next names appear: after a loss of power they must not be there alone.
+                _flush(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 def put_in_place(made: Path, target: Path) -> None:
@@ -84,7 +102,7 @@ def put_in_place(made: Path, target: Path) -> None:
     for path in made.iterdir():
         _flush(path)
     _flush(made)
-    old = temporary_name(target)
+    old = temporary_name(target, "old")
     try:
         # No system replaces a folder that has files in one step, so the old one is moved aside first.
         target.rename(old)
@@ -100,9 +118,23 @@ def put_in_place(made: Path, target: Path) -> None:
     _flush(target.parent)
 
 
-def temporary_name(target: Path) -> Path:
-    """A new name beside `target` for what is in the making."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+def temporary_name(target: Path, kind: str = "tmp") -> Path:
+    """A new name beside `target` for what is in the making, or (kind "old") what makes room for it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{kind}")
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes that were killed left beside `target`. For the one that may write it (`sole_writer`)."""
+    own = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.(tmp|old)")
+    with suppress(OSError):
+        for path in [path for path in target.parent.iterdir() if own.fullmatch(path.name)]:
+            if path.suffix == ".old" and not os.path.lexists(target):
+                # Killed between two renames: the folder that was to be replaced is all there is.
+                path.rename(target)
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def check_target(
@@ -144,6 +176,14 @@ def _is_stream(target: Path) -> bool:
     """True for the name of an open file, such as /dev/stdout and /dev/fd/1. Other names below /dev may be files."""
     folder = os.path.realpath(target.absolute().parent)
     return folder == "/dev" or folder.startswith("/proc/")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, if they are missing, in a way that a loss of power does not undo."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

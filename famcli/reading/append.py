@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from famcli.documents.opening import open_source, shown_path, text_digest
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.errors import DocumentError, MemoryFileError
-from famcli.reading.cursor import Cursor
+from famcli.reading.cursor import Cursor, SourceRecord
 
 _AGAIN = "read it again from its start"
 _FORCE = {"force": ""}
@@ -53,7 +53,43 @@ def open_append(
         _refuse_moved(cursor, file)
         return open_source(file, encoding=encoding), False
     _check_old_part(cursor, file)
-    return open_source(file, encoding=last.encoding, start=cursor.next_byte, format=last.format), True
+    if last.format != PLAIN_TEXT:
+        return open_source(file, start=cursor.next_byte, format=last.format), True
+    chosen, is_guessed = _encoding(last, file, encoding)
+    source = open_source(file, encoding=chosen, start=cursor.next_byte, format=PLAIN_TEXT)
+    source.is_guessed = is_guessed
+    return source, True
+
+
+def _encoding(last: SourceRecord, file: str | os.PathLike[str], named: str | None) -> tuple[str, bool]:
+    """The encoding to go on in, and whether it is a guess that the grown file speaks against.
+
+    What was read so far may have been ASCII, which tells none from UTF-8: then the whole file is asked again, so that
+    reading it in two runs is reading it in one. Raises MemoryFileError where a guess from few bytes was wrong.
+    """
+    with open_source(file, encoding=named, format=PLAIN_TEXT) as whole:
+        found, is_guessed = whole.encoding, whole.is_guessed
+    if found == last.encoding or last.encoding.startswith("utf-16"):
+        return last.encoding, False
+    if last.encoding == "utf-8":
+        is_open = _is_ascii(file, last.num_bytes)
+        return (found, is_guessed) if is_open else ("utf-8", False)
+    if named is None and found == "utf-8" and not _is_ascii(file, os.path.getsize(file)):
+        raise MemoryFileError(
+            f"{file} was read as {last.encoding}, but what it has become is UTF-8: {_AGAIN}, or name {last.encoding} "
+            "to go on",
+            remedy=_FORCE | {"encoding": last.encoding},
+        )
+    return last.encoding, is_guessed
+
+
+def _is_ascii(file: str | os.PathLike[str], num_bytes: int) -> bool:
+    with Path(file).open("rb") as opened:
+        while num_bytes and (data := opened.read(min(num_bytes, 1 << 16))):
+            if not data.isascii():
+                return False
+            num_bytes -= len(data)
+    return True
 
 
 def _refuse_moved(cursor: Cursor, file: str | os.PathLike[str]) -> None:

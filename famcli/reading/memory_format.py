@@ -25,6 +25,7 @@ from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.weights import Fingerprints, config_fingerprint
 from famcli.documents.encodings import begins_safetensors
+from famcli.documents.regular import open_regular
 from famcli.documents.writing import check_target, is_utf8
 from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
@@ -141,9 +142,8 @@ class OpenedMemoryFile:
         if not is_utf8(path):
             raise MemoryFileError(f"{path}: {_NO_UTF8}")
         try:
-            self.file_size = path.stat().st_size
-            with path.open("rb") as file:
-                first = file.read(_FIRST_BYTES)
+            with open_regular(path) as file:
+                self.file_size, first = os.fstat(file.fileno()).st_size, file.read(_FIRST_BYTES)
             if not begins_safetensors(first):
                 raise MemoryFileError(
                     f"{path} is not a memory file or checkpoint: `famcli read FILE` makes a memory file, if it is told "

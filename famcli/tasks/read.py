@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from famcli.checkpoint.model import Model
+from famcli.documents.locking import sole_writer
 from famcli.documents.opening import open_source
 from famcli.documents.source import Source
-from famcli.errors import UsageError
+from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.append import open_append
 from famcli.reading.cursor import Progress
@@ -24,6 +26,7 @@ from famcli.reading.reader import Reader
 from famcli.tasks.task import Advance, Documents, Notice, ReadCounts, ReadingTracker, Stage, chosen_memory_mode, run
 
 POLL_SECONDS = 0.5
+_COMPARED_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -94,21 +97,27 @@ ReadEvent = Stage | Advance | Notice | Saved
 class Read:
     """Reads documents as one text and saves the network's state. Use one object for one run.
 
-    After an interruption call `save`, then `result`.
+    After an interruption call `save`, then `result`. Until it is closed no other process may write the memory file.
     """
 
     def __init__(self, model: Model, config: ReadConfig | None = None) -> None:
         """Raises, before anything is read, UsageError if the memory file exists and neither `append` nor `force` is
-        given, and MemoryFileError if it cannot be continued."""
+        given, MemoryFileError if it cannot be continued, and BusyError if another process is at it."""
         self.model, self.config = model, config or ReadConfig()
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._saved: Saved | None = None
         self._last_save = time.monotonic()
         self._finished = False
         self._before = Progress(0, 0, 0)
-        # Why following has ended: Ctrl-C, or what happened to the file.
-        self._stopped, self._problem = False, ""
+        self._growth: _Growth | None = None
+        self._problems: list[str] = []
+        self._alone = ExitStack()
+        # Whoever forgets to close this object must not keep others from the file.
+        weakref.finalize(self, self._alone.close)
         if self.config.save is not None:
+            check_save(self.config.save, self.config.append, self.config.force)
+            self._be_alone(self.config.save)
+            # Again: another process may have saved there just now.
             check_save(self.config.save, self.config.append, self.config.force)
         if self.config.append and self.config.save is not None:
             resume = load_memory(self.config.save, model)
@@ -127,11 +136,14 @@ class Read:
         for event in self._read(list(documents)):
             yield from self._tracker.record(event)
             is_due = time.monotonic() - self._last_save >= self.config.save_every
-            if isinstance(event, BlockEvent) and is_due and (saved := self.save()):
+            if isinstance(event, BlockEvent) and is_due and (saved := self._try_to_save()):
                 yield saved
+            for problem in self._problems:
+                yield from self._tracker.warn(problem)
+            self._problems.clear()
         self._finished = True
-        if self._problem:
-            yield from self._tracker.warn(f"{self._problem}: following has ended with what was read until then")
+        if self._growth is not None and self._growth.problem:
+            yield from self._tracker.warn(f"{self._growth.problem}: following has ended with what was read until then")
         if saved := self.save():
             yield saved
 
@@ -144,6 +156,10 @@ class Read:
         seen, size = info.progress, self.config.save.stat().st_size
         self._saved = Saved(self.config.save, seen.num_bytes, seen.num_tokens, seen.num_blocks, seen.bytes_unread, size)
         return self._saved
+
+    def close(self) -> None:
+        """Nothing more will be saved: let other processes write the memory file."""
+        self._alone.close()
 
     def result(self) -> ReadResult:
         """What was read so far; partial until `events` is exhausted."""
@@ -162,7 +178,7 @@ class Read:
             total=seen,
             warnings=tuple(self._tracker.warnings),
             partial=not self._finished,
-            stopped=self._stopped,
+            stopped=self._growth is not None and self._growth.stopped,
         )
 
     def _read(self, documents: list[Source | str | PathLike[str]]) -> Iterator[Event]:
@@ -188,40 +204,86 @@ class Read:
                 raise UsageError(f"only plain text can be followed, and {document.name} is {document.format}")
             if document.size is None or document.path is None:
                 raise UsageError(f"only a file can be followed; {document.name} is read while it is open anyway")
-            document.wait_for_more = partial(self._wait_for_more, document, document.path, document.path.stat())
+            document.wait_for_more = self._growth = _Growth(document, self._save_if_due)
         return document
 
-    def _wait_for_more(self, document: Source, path: Path, opened: os.stat_result) -> bool:
-        """Wait a moment at the end of a followed file; True if it should be read further.
+    def _save_if_due(self) -> None:
+        saved = self._saved
+        has_more = saved is None or saved.num_bytes + saved.bytes_unread != self._reader.num_bytes
+        if has_more and time.monotonic() - self._last_save >= self.config.save_every:
+            self._try_to_save()
 
-        Where it is false everything in the file was read, and the text ends there.
-        """
+    def _try_to_save(self) -> Saved | None:
+        """Save on the way: where that fails the reading goes on, and the next time is tried again."""
         try:
+            return self.save()
+        except MemoryFileError as error:
+            self._last_save = time.monotonic()
+            self._problems.append(f"{error}. Reading goes on, and saving is tried again")
+            return None
+
+    def _be_alone(self, path: Path) -> None:
+        try:
+            self._alone.enter_context(sole_writer(path))
+        except OSError as error:
+            raise MemoryFileError(f"cannot save to {path}: {error.strerror}; choose another place") from error
+
+
+class _Growth:
+    """Called at the end of a followed file: waits a moment, and returns True if the file should be read further.
+
+    It returns False once the file is gone, was replaced, has shrunk or was written anew (`problem` says so), or when
+    Ctrl-C ends the wait (`stopped`): everything in the file was read by then, and the text ends there.
+    """
+
+    def __init__(self, document: Source, meanwhile: Callable[[], None]) -> None:
+        assert document.path is not None
+        self._document, self._source, self._meanwhile = document, document.path, meanwhile
+        self._file = self._seen = document.path.stat()
+        self._begin = self._bytes(0, _COMPARED_BYTES)
+        self.stopped, self.problem = False, ""
+
+    def __call__(self) -> bool:
+        try:
+            end = self._document.start + self._document.bytes_read
+            last = self._bytes(max(0, end - _COMPARED_BYTES), end)
             # Nothing comes while the file does not grow, and the reader reports nothing: saving is due here too.
-            saved = self._saved
-            has_more = saved is None or saved.num_bytes + saved.bytes_unread != self._reader.num_bytes
-            if has_more and time.monotonic() - self._last_save >= self.config.save_every:
-                self.save()
+            self._meanwhile()
             time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            self._stopped = True
-            return False
-        try:
-            found = path.stat()
+            self.problem = self._problem(end, last)
         except OSError:
-            self._problem = f"{document.name} is not there any more"
-            return False
+            self.problem = f"{self._document.name} is not there any more"
+        except KeyboardInterrupt:
+            self.stopped = True
+        return not self.problem and not self.stopped
+
+    def _problem(self, end: int, last: bytes) -> str:
+        """What is wrong with the file; "" for nothing. end: how far it was read. last: its last bytes then."""
+        name, found = self._document.name, self._source.stat()
         # By device and inode: logs are rotated by renaming, and the new file has the old name.
-        if not os.path.samestat(found, opened):
-            self._problem = f"{document.name} was replaced by another file"
-        elif found.st_size < document.start + document.bytes_read:
-            self._problem = f"{document.name} became shorter than what was read of it"
-        return not self._problem
+        if not os.path.samestat(found, self._file):
+            return f"{name} was replaced by another file"
+        if found.st_size < end:
+            return f"{name} became shorter than what was read of it"
+        if (found.st_size, found.st_mtime_ns) == (self._seen.st_size, self._seen.st_mtime_ns):
+            return ""
+        # Or they are copied and cut, and may have outgrown their old size before anybody looks.
+        begin = self._bytes(0, _COMPARED_BYTES)
+        if not begin.startswith(self._begin) or self._bytes(max(0, end - _COMPARED_BYTES), end) != last:
+            return f"{name} was written anew"
+        self._seen, self._begin = found, begin
+        return ""
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        with self._source.open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
 
 
 def read(model: Model, documents: Documents, config: ReadConfig | None = None) -> ReadResult:
     """Read `documents` (paths, "-" for stdin, or opened ones) to their end, and save what `config` says."""
-    return run(Read(model, config), documents)
+    with closing(Read(model, config)) as task:
+        return run(task, documents)
 
 
 def _given(document: Source | str | PathLike[str]) -> str | PathLike[str]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from famcli.errors import TokenizerError
+from famcli.tokens.bounds import check_growth, check_patterns, no_panic, silent_stderr
 from famcli.tokens.tokenizer import (
     CONFIG_FILE,
     JSON_FILE,
@@ -74,6 +76,7 @@ class HuggingFaceTokenizer(Tokenizer):
             # A text is preceded by a space, unless (_unless_space) it begins with one, and so is every part of a prompt
             # (_opens_each).
             self._opens, self._unless_space, self._opens_each = _take_opening(data)
+            self._may_panic = _has_unknown_pattern(data)
             self._cuts_before_spaces, self._cuts_before_newlines = _cuts(data)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             if isinstance(error, TokenizerError):
@@ -82,13 +85,18 @@ class HuggingFaceTokenizer(Tokenizer):
             problem = f"it lacks '{error.args[0]}'" if lacks else "a part of it is of another kind than belongs there"
             raise TokenizerError(f"{self.path} is no tokenizer: {problem}; fetch or copy the file again") from error
         try:
-            self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
+            with no_panic(str(self.path)):
+                self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(data, ensure_ascii=False))
+        except TokenizerError:
+            raise
         except Exception as error:
             # The library raises Exception itself.
             reason = " ".join(str(error).split())[:200]
             raise TokenizerError(f"{self.path} cannot be read by `tokenizers` ({reason}); fetch it again") from error
         # Otherwise the library would find control tokens in text.
         self._tokenizer.encode_special_tokens = True
+        if self._may_panic:
+            check_patterns(self._encoded, str(self.path))
         self.vocab_size = max(self._token_bytes, default=-1) + 1
         self.fingerprint = fingerprint_of(*contents)
         config = parse_object(contents[1], config_file) if len(contents) > 1 else {}
@@ -98,12 +106,12 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text` as a part of a longer text."""
-        ids: list[int] = self._tokenizer.encode(without_surrogates(text), add_special_tokens=False).ids
+        ids: list[int] = self._encoded(text).ids
         return ids
 
     def encode_offsets(self, text: str) -> tuple[Ids, Offsets]:
         """Ids [n] and the character where each ends [n], in the text before any normalisation."""
-        encoding = self._tokenizer.encode(without_surrogates(text), add_special_tokens=False)
+        encoding = self._encoded(text)
         ids = np.array(encoding.ids, dtype=np.int32)
         if not len(ids):
             return ids, np.empty(0, dtype=np.int64)
@@ -112,6 +120,11 @@ class HuggingFaceTokenizer(Tokenizer):
         ends[-1] = len(text)
         # Tokens the normaliser made of nothing have no place, and may report an earlier one.
         return ids, np.maximum.accumulate(ends)
+
+    def _encoded(self, text: str) -> Any:
+        # A pattern that nobody knows may make the library panic.
+        with silent_stderr() if self._may_panic else nullcontext(), no_panic(str(self.path)):
+            return self._tokenizer.encode(without_surrogates(text), add_special_tokens=False)
 
     def opening(self, text: str) -> str:
         """The space that many sentencepiece-like tokenizers put in front of a text."""
@@ -175,6 +188,7 @@ def _rearrange(data: dict[str, Any], name: str) -> tuple[dict[int, bytes], dict[
     # The library finds added tokens in text, whatever else is set.
     data["added_tokens"] = [token for token in added if not _is_control(token)]
     _rename_controls(model, vocabulary, set(controls))
+    check_growth(_parts(data.get("normalizer"), "normalizers"), name)
     data["post_processor"] = data["truncation"] = data["padding"] = None
     # Merges left out at random would make the same text other tokens each time.
     model["dropout"] = None
@@ -240,6 +254,13 @@ def _take_opening(data: dict[str, Any]) -> tuple[bool, bool, bool]:
                 opens = unless = True
                 each = each or scheme == "always"
     return opens, unless, each
+
+
+def _has_unknown_pattern(data: dict[str, Any]) -> bool:
+    """True if the tokenizer has an expression that is not known to be quick."""
+    parts = [*_parts(data.get("normalizer"), "normalizers"), *_parts(data.get("pre_tokenizer"), "pretokenizers")]
+    expressions = [part["pattern"].get("Regex") for part in parts if isinstance(part.get("pattern"), dict)]
+    return any(found is not None and found not in KNOWN_PATTERNS for found in expressions)
 
 
 def _cuts(data: dict[str, Any]) -> tuple[bool, bool]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from famcli.errors import TokenizerError
+from famcli.tokens.bounds import check_character_map
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -85,7 +86,10 @@ def _parse(content: bytes, name: str) -> SentencePieceModel:
         elif number == 3:
             spec = dict(_fields(value))
             dummy_prefix = _integer(spec.get(3), dummy_prefix)
-            normalises = isinstance(spec.get(2), bytes) and bool(spec[2])
+            found = spec.get(2, b"")
+            character_map = found if isinstance(found, bytes) else b""
+            check_character_map(character_map, name)
+            normalises = bool(character_map)
         streaming += _field(number, value)
     if not pieces:
         raise TokenizerError(f"{name} is no sentencepiece model: it holds no pieces; fetch or copy the file again")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,11 @@ def token_name(config: Mapping[str, Any], key: str) -> str | None:
 def read_bytes(path: Path) -> bytes:
     """A tokenizer file's content. Raises TokenizerError."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe or a device may never end.
+            raise TokenizerError(f"cannot read the tokenizer {path}: it is no regular file; put the file itself there")
+        if status.st_size > MAX_BYTES:
             raise TokenizerError(f"{path} is larger than any tokenizer's file ({MAX_BYTES >> 20} MiB)")
         return path.read_bytes()
     except OSError as error:

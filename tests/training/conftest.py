@@ -61,6 +61,11 @@ def _keep_threads() -> None:
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """The path of the recipe, with its corpora and tokenizer beside it."""
+    return make_toy(tmp_path)
+
+
+def make_toy(tmp_path: Path) -> Path:
+    """Write the recipe, its corpora and its tokenizer into a folder; returns the recipe's path."""
     (tmp_path / "tokenizer").mkdir()
     ByteTokenizer().save(tmp_path / "tokenizer")
     (tmp_path / "notes").mkdir()

@@ -15,11 +15,12 @@ from pathlib import Path
 from famcli.checkpoint.model import Model
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
-from famcli.tasks.ask.answering import Answerer, AnsweringEvent, AnswerText, AskConfig
+from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, AskResult, Citation
 from famcli.tasks.ask.asked_text import AskedText, TextReader, index_sources, text_of_memory_file
+from famcli.tasks.ask.passage_index import DamagedIndexError
 from famcli.tasks.ask.ranking import check_questions
-from famcli.tasks.ask.reading_cache import ReadingCache, index_path, text_key
+from famcli.tasks.ask.reading_cache import ReadingCache, text_key
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (
     Advance,
@@ -66,7 +67,7 @@ class Ask:
         self._text: AskedText | None = None
         self._answerer: Answerer | None = None
         self._memory_file: str | None = None
-        self._making: Path | None = None  # an entry of the cache, until it is kept or dropped
+        self._kept_of: list[Path] = []  # the files whose text came from the cache, and can be read again
         self._tracker = ReadingTracker()
         self._answers: list[Answer] = []
         self._finished = False
@@ -85,25 +86,28 @@ class Ask:
             yield from self._read(given)
         yield from self._answer_all()
 
-    def events_from_memory(self, path: str | PathLike[str]) -> Iterator[AskEvent]:
-        """Answer from a memory file.
+    def events_from_memory(self, path: str | PathLike[str], folders: Sequence[Path] = ()) -> Iterator[AskEvent]:
+        """Answer from a memory file. folders: where its sources may be read, besides its own and the current one.
 
         Its sources, where they still are what was read, are indexed in one pass over their text, without the network.
         Where none can be read again, answers are written from the memory and marked uncited, if the model writes.
         """
         self._memory_file, self._text = str(path), text_of_memory_file(self.model, path)
         self.memory_mode = self._text.memory_mode
-        self._text = yield from index_sources(self._text, self._memory_file)
+        self._text = yield from index_sources(self._text, self._memory_file, folders)
         yield from self._answer_all()
 
-    def more(self, questions: Sequence[str]) -> Iterator[AnsweringEvent]:
+    def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
         """Answer further questions about the same text, once it was read."""
-        assert self._answerer is not None, "the text is read first"
-        for event in self._answerer.answers(questions, len(self._answers)):
+        for event in self._answer(questions):
             if isinstance(event, Answer):
                 self.questions.append(event.question)
-                self._answers.append(event)
             yield event
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that was read; without it there is no `text` and no `result`."""
+        return self._text is not None or self._reading is not None
 
     def text(self) -> AskedText:
         """What was read, to be asked: all of it, or until an interruption."""
@@ -144,13 +148,11 @@ class Ask:
             self._text.close()
         elif self._reading is not None:
             self._reading.index.close()
-        if self._cache is not None and self._making is not None:
-            self._cache.drop(self._making)
 
     # ------------------------------------------------------------------------------------------------ reading
 
-    def _read(self, documents: Documents, index: Path | None = None) -> Iterator[AskEvent]:
-        self._reading = TextReader(self.model, self.config.memory_mode, index, self._recorder)
+    def _read(self, documents: Documents) -> Iterator[AskEvent]:
+        self._reading = TextReader(self.model, self.config.memory_mode, self._recorder)
         first = self.questions if self.config.question_first else ()
         opened = open_documents(documents, self.config.encoding)
         yield from self._reading.events(opened, first)
@@ -158,34 +160,52 @@ class Ask:
 
     def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
         key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
-        if (found := cache.find(self.model, key, paths)) is not None:
-            self._text = found
+        try:
+            found = cache.find(self.model, key, paths)
+        except DocumentError as error:
+            found = None
+            yield from self._tracker.warn(str(error))
+        if found is not None:
+            self._text, self._kept_of = found, paths
             yield found.counts
             yield from map(Notice, found.warnings)
             return
+        yield from self._read(paths)
+        assert self._reading is not None
+        assert self._text is not None
         try:
-            self._making = cache.begin()
-        except DocumentError as error:
-            yield from self._tracker.warn(f"{error}; the next question will read the text again")
-        yield from self._read(paths, None if self._making is None else index_path(self._making))
-        if self._making is not None:
-            assert self._reading is not None
-            assert self._text is not None
-            try:
-                self._text = cache.keep(self._making, key, self._reading, self._text)
-            except (FamcliError, OSError) as error:
-                yield from self._tracker.warn(f"what was read is not kept: {error}")
+            cache.keep(key, self._reading, self._text)
+        except (FamcliError, OSError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            yield from self._tracker.warn(f"nothing can be kept in {cache.folder}: {reason}; it will be read again")
 
     def _answer_all(self) -> Iterator[AskEvent]:
         assert self._text is not None
         self._answerer = Answerer(self._text, self.config)
         if self.questions:
             yield Stage("answering")
-            for event in self._answerer.answers(self.questions):
+            yield from self._answer(self.questions)
+        self._finished = True
+
+    def _answer(self, questions: Sequence[str]) -> Iterator[AskEvent]:
+        """Answer these questions; should a kept reading fail under them, from the text, which is then read again."""
+        assert self._answerer is not None, "the text is read first"
+        num_before = len(self._answers)
+        try:
+            for event in self._answerer.answers(questions, num_before):
                 if isinstance(event, Answer):
                     self._answers.append(event)
                 yield event
-        self._finished = True
+        except DamagedIndexError as error:
+            if not self._kept_of:
+                raise
+            paths, self._kept_of = self._kept_of, []
+            yield from self._tracker.warn(f"what was kept of {paths[0]} cannot be used any more: {error}")
+            yield from self._read(paths)
+            assert self._text is not None
+            self._answerer = Answerer(self._text, self.config)
+            if left := questions[len(self._answers) - num_before :]:
+                yield from self._answer(left)
 
 
 def ask(

@@ -84,19 +84,17 @@ class TextReader:
         self,
         model: Model,
         memory_mode: MemoryMode | None = None,
-        index_path: Path | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        """index_path: where the index of passages is written; None for a temporary file. recorder: keeps the text and
-        the memory's attention to it for a report. Raises UsageError for a mode that does not exist, DocumentError where
-        the index cannot be written."""
+        """recorder: keeps the text and the memory's attention to it for a report. Raises UsageError for a mode that
+        does not exist, DocumentError where no index can be written."""
         self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
         self._asked_mode = memory_mode
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
         self._documents: list[Source] = []
         self._num_before = 0  # sources that the network read before the documents
         self._builder: PassageBuilder | None = None
-        self.index = PassageIndex(index_path)
+        self.index = PassageIndex()
         self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
         self._recorder = recorder
 
@@ -209,16 +207,22 @@ def text_of_memory_file(model: Model, path: str | PathLike[str]) -> AskedText:
     return resumed_text(model, cursor, PassageIndex(), cursor.sources, counts, "memory file")
 
 
-def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, None, AskedText]:
+def index_sources(
+    text: AskedText, memory_file: str, folders: Sequence[Path] = ()
+) -> Generator[ReadingEvent, None, AskedText]:
     """Index the sources of a memory file in one pass over their text, without the network; returns the text anew.
 
-    A source that is gone or is no longer what was read gives a Notice and is left out.
+    A source that is gone or is no longer what was read gives a Notice and is left out. So is one that is neither below
+    the folder of the memory file, nor the current one, nor one of `folders`.
     """
     tracker, readable, searched = ReadingTracker(), False, True
+    folders, sources = (Path(memory_file).absolute().parent, Path(), *folders), list(text.sources)
     for number, record in enumerate(text.sources):
         yield Stage(f"searching {record.name}", record.num_bytes)
-        if (reason := why_not_readable(record)) is not None:
+        if (reason := why_not_readable(record, folders)) is not None:
             searched = False
+            # Nothing else may open it either.
+            sources[number] = replace(record, path=None)
             yield from tracker.warn(f"{reason}: nothing of it can be quoted")
             continue
         readable = True
@@ -229,7 +233,8 @@ def index_sources(text: AskedText, memory_file: str) -> Generator[ReadingEvent, 
         # `read --append` goes on with the last source only.
         if number == len(text.sources) - 1 and (reason := _why_more(record, memory_file)):
             yield from tracker.warn(reason)
-    return replace(text, warnings=tuple(tracker.warnings), readable=readable, searched=searched)
+    warnings = tuple(tracker.warnings)
+    return replace(text, sources=tuple(sources), warnings=warnings, readable=readable, searched=searched)
 
 
 def _why_more(record: SourceRecord, memory_file: str) -> str:

@@ -12,6 +12,7 @@ import sqlite3
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,43 +44,59 @@ Part = tuple[int, NDArray[np.int64], NDArray[np.int64]]
 the terms that were asked for stands in each [t, n]."""
 
 
+class DamagedIndexError(DocumentError):
+    """A file that is no index of passages, or can no longer be read."""
+
+
 class PassageIndex:
     """Passages by number, from 0 in the order they were added, and the words in them.
 
     For one thread at a time, not only for the one that made it.
     """
 
-    def __init__(self, path: Path | None = None, *, must_exist: bool = False) -> None:
-        """An index in a new file at `path` (None: a temporary one, gone when it is closed), or the one that is there.
+    def __init__(self, path: Path | None = None) -> None:
+        """A new index in a temporary file, gone when it is closed, or the one that `copy_to` wrote to `path`.
 
-        Raises DocumentError for a file that is no such index, and one that cannot be written.
+        Raises DocumentError where no temporary file can be written, and DamagedIndexError for a file that is no such
+        index.
         """
         self._lengths: list[int] = []  # of the part in the making
         self._postings: dict[str, list[tuple[int, int]]] = {}
         try:
-            if path is not None and must_exist:
+            if path is not None:
                 self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
                 self._check(path)
             else:
-                if path is not None:
-                    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
                 # SQLite keeps a database without a name on disk, and removes it when it is closed.
-                self._base = sqlite3.connect("" if path is None else path, check_same_thread=False)
+                self._base = sqlite3.connect("", check_same_thread=False)
                 # No journal: an index that was not written to its end is thrown away, never repaired.
                 self._base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES)
             (count,) = self._base.execute("SELECT count(*) FROM passages").fetchone()
         except (sqlite3.Error, OSError) as error:
+            kind = DocumentError if path is None else DamagedIndexError
             file = "a temporary file" if path is None else path
-            raise DocumentError(f"{file}: the passage index cannot be used ({error}); check its folder") from error
+            raise kind(f"{file}: the passage index cannot be used ({error}); check its folder") from error
         # An index that nobody closes is closed with the process, and a temporary one must not stay on the disk.
         self._close = weakref.finalize(self, self._base.close)
         self.num_passages = int(count)
-        self._num_terms = sum(int(_numbers(data).sum()) for (data,) in self._base.execute("SELECT lengths FROM parts"))
+        self._num_terms = sum(int(_numbers(data).sum()) for (data,) in self._rows("SELECT lengths FROM parts"))
 
     def close(self) -> None:
         """Write what is not written yet, and close the file."""
         self.flush()
         self._close()
+
+    def copy_to(self, path: Path) -> None:
+        """Write the index to a new file, readable by its owner only. Raises DocumentError, OSError."""
+        self.flush()
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            with closing(sqlite3.connect(path)) as target:
+                # Who moves the file in place waits until it is on the disk.
+                target.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
+                self._base.backup(target)
+        except sqlite3.Error as error:
+            raise DocumentError(f"the passage index cannot be written ({error}); free some space") from error
 
     def add(self, passage: Passage) -> None:
         """One more passage. Raises DocumentError where the disk is full."""
@@ -111,30 +128,30 @@ class PassageIndex:
     def parts(self, wanted: Sequence[str]) -> Iterator[Part]:
         """All passages in their order, with the counts of the terms in them."""
         self.flush()
-        for first, data in self._base.execute("SELECT first, lengths FROM parts ORDER BY first"):
+        for first, data in self._rows("SELECT first, lengths FROM parts ORDER BY first"):
             lengths = _numbers(data)
             counts = np.zeros((len(wanted), len(lengths)), np.int64)
             for row, term in enumerate(wanted):
                 query = "SELECT data FROM postings WHERE term = ? AND first = ?"
-                for (found,) in self._base.execute(query, (term, first)):
+                for (found,) in self._rows(query, term, first):
                     places, times = _numbers(found).reshape(-1, 2).T
                     counts[row, places] = times
             yield first, lengths, counts
 
     def passage(self, number: int) -> Passage:
         """The passage of that number, as it was added."""
-        source, data = self._base.execute("SELECT source, sentences FROM passages WHERE id = ?", (number,)).fetchone()
+        ((source, data),) = self._rows("SELECT source, sentences FROM passages WHERE id = ?", number)
         return Passage(source, tuple(map(_sentence, json.loads(data))))
 
     def has_pages(self, source: int) -> bool:
         """Whether a source has page breaks."""
-        (last,) = self._base.execute("SELECT max(num_pages) FROM passages WHERE source = ?", (source,)).fetchone()
+        ((last,),) = self._rows("SELECT max(num_pages) FROM passages WHERE source = ?", source)
         return last is not None and int(last) > 1
 
     def beside(self, source: int, start: int) -> list[Passage]:
         """The passage of a source that begins at byte `start`, with those before and after it in that source."""
-        row = self._base.execute("SELECT id FROM passages WHERE source = ? AND start = ?", (source, start)).fetchone()
-        numbers = [] if row is None else range(max(0, row[0] - 1), min(self.num_passages, row[0] + 2))
+        rows = list(self._rows("SELECT id FROM passages WHERE source = ? AND start = ?", source, start))
+        numbers = [near for (row,) in rows[:1] for near in range(max(0, row - 1), min(self.num_passages, row + 2))]
         return [passage for passage in map(self.passage, numbers) if passage.source == source]
 
     def flush(self) -> None:
@@ -148,6 +165,12 @@ class PassageIndex:
         self._base.commit()
         self._lengths, self._postings = [], {}
 
+    def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._base.execute(query, values)
+        except sqlite3.Error as error:
+            raise DamagedIndexError(f"the passage index cannot be read ({error})") from error
+
     def _write(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         try:
             self._base.executemany(statement, rows)
@@ -157,7 +180,7 @@ class PassageIndex:
     def _check(self, file: Path) -> None:
         (found,) = self._base.execute("PRAGMA user_version").fetchone()
         if found != _FORMAT:
-            raise DocumentError(f"{file}: not a passage index of this version; remove it")
+            raise DamagedIndexError(f"{file}: not a passage index of this version; remove it")
 
 
 def _values(sentence: Sentence) -> list[Any]:

@@ -1,8 +1,11 @@
 """What was read, kept for the next question: a folder for each text, found by its content and by what read it.
 
 An entry holds the memory file (`state.fam`), the passage index (`passages.sqlite`, with the text) and what the reading
-reported (`entry.json`). It is put in place whole or not at all, is readable by its owner only, and the entries that
-were asked longest ago go when the cache outgrows its limit.
+reported (`entry.json`, with checksums). It is put in place whole or not at all, is readable by its owner only, and the
+entries that were asked longest ago go when the cache outgrows its limit.
+
+A cache never costs an answer: an entry is used only if it is its user's own and its checksums are right, one with
+anything wrong is removed and the text read again, and what cannot be kept is only a warning.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.documents.formats import CONVERSION
+from famcli.documents.locking import sole_writer
 from famcli.documents.opening import hash_prefix, shown_path
 from famcli.documents.source import PLAIN_TEXT
 from famcli.documents.writing import put_in_place
@@ -36,12 +41,12 @@ from famcli.tasks.task import ReadCounts, SourceCounts
 DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
-# Part of the key: entries of another format are never found, and go when they were not asked for long enough.
-_FORMAT = 4
+# Part of the key: entries of another format are never found, and go with the next one that is kept.
+_FORMAT = 5
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
-_TEMPORARY = ".making-"
-# A killed process leaves a folder in the making; after a day no reading is still at it.
-_STALE_SECONDS = 86_400.0
+_TEMPORARY, _LOCK = ".making-", "entries"
+_KEY_LENGTH = 64
+_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,19 +107,114 @@ class ReadingCache:
         self.folder, self.limit = folder, limit
 
     def find(self, model: Model, key: TextKey, paths: Sequence[Path]) -> AskedText | None:
-        """The text of that key, which now lies at `paths`; None if it is not there. A damaged entry is removed."""
-        digest, _ = key
-        entry = self.folder / digest
-        if not (entry / _ENTRY).is_file():
+        """The text of that key, which now lies at `paths`; None if it is not there.
+
+        Raises DocumentError for an entry with anything wrong, which is then removed, if that can be done.
+        """
+        entry = self.folder / key[0]
+        if not os.path.lexists(entry):
             return None
         try:
-            values = json.loads((entry / _ENTRY).read_text(encoding="utf-8"))
-            counts, warnings = _counts(values["read"]), tuple(map(str, values["warnings"]))
-            cursor = load_memory(entry / _STATE, model)
-            index = PassageIndex(index_path(entry), must_exist=True)
-        except (FamcliError, OSError, ValueError, KeyError, TypeError):
-            self.remove([digest])
-            return None
+            return self._open(entry, model, key, paths)
+        # Whatever it is: the text can be read again.
+        except Exception as error:
+            reason = str(error) if isinstance(error, FamcliError) else f"{type(error).__name__}: {error}"
+            names = ", ".join(shown_path(path) for path in paths)
+            left = "" if _remove(entry) else f" (it cannot be removed: {entry})"
+            raise DocumentError(f"what was kept of {names} cannot be used{left}: {reason}; it is read again") from error
+
+    def keep(self, key: TextKey, reading: TextReader, text: AskedText) -> None:
+        """Keep what was read to its end.
+
+        Nothing is kept of files that were changed while they were read, nor what is larger than the limit. Raises
+        FamcliError or OSError where it cannot be written; the text can be asked all the same.
+        """
+        digest, hashes = key
+        if any(_original_hash(source) != known for source, known in zip(text.sources, hashes, strict=True)):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._writing(), self._in_the_making() as made:
+            entry = self.folder / digest
+            # Another process may have been faster; what could not be removed was told of.
+            if os.path.lexists(entry):
+                return
+            save_memory(made / _STATE, reading.reader)
+            text.index.copy_to(made / _INDEX)
+            values = {
+                "key": digest,
+                "format": _FORMAT,
+                "names": [os.path.abspath(source.name) for source in text.counts.sources],
+                "model": text.model.name,
+                "memory_mode": text.memory_mode,
+                "read": to_json(text.counts),
+                "warnings": list(text.warnings),
+                "created": time.time(),
+                "index": _sha256(made / _INDEX),
+            }
+            with open(made / _ENTRY, "w", encoding="utf-8", opener=_private) as file:
+                json.dump({**values, "check": _check(values)}, file)
+            if _size(made) <= self.limit:
+                put_in_place(made, entry)
+                self._shrink()
+
+    def entries(self) -> list[CachedReading]:
+        """What is kept, the most recently asked first."""
+        found = [one for one in map(_described, self._folders()) if one is not None]
+        return sorted(found, key=lambda one: -one.used)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove these entries; those that are not there are no error."""
+        for key in keys:
+            _remove(self.folder / key)
+
+    def clear(self) -> int:
+        """Remove all entries, and what broken runs left; returns how many entries were removed.
+
+        Raises DocumentError if some cannot be removed, once the others are.
+        """
+        if not self.folder.is_dir():
+            return 0
+        with self._writing():
+            results = [(path, _remove(path)) for path in self._folders()]
+        if left := [path for path, is_gone in results if not is_gone]:
+            raise DocumentError(
+                f"removed {len(results) - len(left)} of {len(results)} readings; {left[0]} cannot be removed: it is "
+                "its owner, or the owner of the folder, who can"
+            )
+        return sum(len(path.name) == _KEY_LENGTH for path, _ in results)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with sole_writer(self.folder / _LOCK, _WAIT_SECONDS):
+            # Nobody else is at it, so these are of processes that were killed.
+            for path in self.folder.glob(f"{_TEMPORARY}*"):
+                _remove(path)
+            yield
+
+    @contextlib.contextmanager
+    def _in_the_making(self) -> Iterator[Path]:
+        # Of mode 0700: an entry holds the text, which may be private.
+        made = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _open(self, entry: Path, model: Model, key: TextKey, paths: Sequence[Path]) -> AskedText:
+        """The text of an entry. Raises whatever is wrong with it."""
+        digest, hashes = key
+        values = _read_entry(entry)
+        _own(entry / _INDEX)
+        counts, warnings = _counts(values["read"]), tuple(map(str, values["warnings"]))
+        cursor = load_memory(_own(entry / _STATE), model)
+        pairs = zip(cursor.sources, hashes, strict=True)
+        if values["key"] != digest or any(one.sha256 != known for one, known in pairs if one.format == PLAIN_TEXT):
+            raise DocumentError(f"{entry} holds another text")
+        # Opened first: what is checked is then what is asked, even where another process removes the entry meanwhile.
+        index = PassageIndex(entry / _INDEX)
+        if _sha256(entry / _INDEX) != values["index"]:
+            index.close()
+            raise DocumentError(f"{entry / _INDEX} is damaged")
         # The time of this file says when an entry was asked last; `_shrink` goes by it.
         with contextlib.suppress(OSError):
             os.utime(entry / _ENTRY)
@@ -125,112 +225,91 @@ class ReadingCache:
         text = resumed_text(model, cursor, index, records, replace(counts, sources=sources), "cache")
         return replace(text, warnings=warnings)
 
-    def begin(self) -> Path:
-        """A new folder for an entry in the making: the index goes to `index_path` of it, then comes `keep` and at last
-        `drop`. Raises DocumentError if it cannot be made."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Of mode 0700: an entry holds the text, which may be private.
-            return Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=self.folder))
-        except OSError as error:
-            raise DocumentError(
-                f"nothing can be kept in {self.folder}: {error.strerror}; name another place"
-            ) from error
-
-    def keep(self, folder: Path, key: TextKey, reading: TextReader, text: AskedText) -> AskedText:
-        """Put what was read to its end in place; returns the text with its index where that is now.
-
-        Nothing is kept of files that were changed while they were read, nor what is larger than the limit. Raises
-        DocumentError or MemoryFileError where it cannot be written.
-        """
-        digest, hashes = key
-        if any(_original_hash(source) != known for source, known in zip(text.sources, hashes, strict=True)):
-            return text
-        save_memory(folder / _STATE, reading.reader)
-        values = {
-            "format": _FORMAT,
-            "names": [os.path.abspath(source.name) for source in text.counts.sources],
-            "model": text.model.name,
-            "memory_mode": text.memory_mode,
-            "read": to_json(text.counts),
-            "warnings": list(text.warnings),
-            "created": time.time(),
-        }
-        (folder / _ENTRY).write_text(json.dumps(values), encoding="utf-8")
-        # Windows does not move a file that is open.
-        text.index.close()
-        place, entry = folder, self.folder / digest
-        # Another process may have been faster; its entry may be open, and is as good.
-        if _size(folder) <= self.limit and not entry.exists():
-            with contextlib.suppress(OSError):
-                put_in_place(folder, entry)
-                place = entry
-                self._shrink()
-        return replace(text, index=PassageIndex(index_path(place), must_exist=True))
-
-    def drop(self, folder: Path) -> None:
-        """Remove an entry in the making, if it was not kept."""
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def entries(self) -> list[CachedReading]:
-        """What is kept, the most recently asked first."""
-        found = []
-        for path in self.folder.glob(f"*/{_ENTRY}"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                values = json.loads(path.read_text(encoding="utf-8"))
-                found.append(
-                    CachedReading(
-                        key=path.parent.name,
-                        names=tuple(map(str, values["names"])),
-                        model=str(values["model"]),
-                        memory_mode=str(values["memory_mode"]),
-                        num_bytes=int(values["read"]["bytes"]),
-                        num_tokens=int(values["read"]["tokens"]),
-                        size=_size(path.parent),
-                        created=float(values["created"]),
-                        used=path.stat().st_mtime,
-                    )
-                )
-        return sorted((one for one in found if not one.key.startswith(_TEMPORARY)), key=lambda one: -one.used)
-
-    def remove(self, keys: Sequence[str]) -> None:
-        """Remove these entries; those that are not there are no error."""
-        for key in keys:
-            shutil.rmtree(self.folder / key, ignore_errors=True)
-
-    def clear(self) -> int:
-        """Remove all entries, and what broken runs left; returns how many entries there were."""
-        found = self.entries()
-        self.remove([path.name for path in self._folders()])
-        return len(found)
-
     def _folders(self) -> list[Path]:
-        """Entries, damaged ones too, and those in the making. Nothing else that lies here is touched."""
+        """Entries, damaged ones too. Nothing else that lies here is touched."""
         if not self.folder.is_dir():
             return []
-        # The names of entries are digests of 64 characters.
-        return [
-            path
-            for path in self.folder.iterdir()
-            if path.is_dir() and (path.name.startswith(_TEMPORARY) or len(path.name) == 64)
-        ]
+        # The names of entries are digests.
+        return [path for path in self.folder.iterdir() if len(path.name) == _KEY_LENGTH]
 
     def _shrink(self) -> None:
-        """Drop what was asked longest ago until the rest fits, and folders that a killed process left behind."""
-        kept = 0
-        for entry in self.entries():
+        """Drop what is no entry any more, and what was asked longest ago until the rest fits."""
+        entries, kept = self.entries(), 0
+        for path in set(self._folders()) - {self.folder / one.key for one in entries}:
+            _remove(path)
+        for entry in entries:
             kept += entry.size
             if kept > self.limit:
                 self.remove([entry.key])
-        for folder in self._folders():
-            with contextlib.suppress(OSError):
-                if folder.name.startswith(_TEMPORARY) and time.time() - folder.stat().st_mtime > _STALE_SECONDS:
-                    self.remove([folder.name])
 
 
-def index_path(folder: Path) -> Path:
-    """Where an entry's passage index lies."""
-    return folder / _INDEX
+def _described(folder: Path) -> CachedReading | None:
+    """What an entry says of itself; None where it says nothing that can be relied on."""
+    try:
+        values = _read_entry(folder)
+        return CachedReading(
+            key=folder.name,
+            names=tuple(map(str, values["names"])),
+            model=str(values["model"]),
+            memory_mode=str(values["memory_mode"]),
+            num_bytes=int(values["read"]["bytes"]),
+            num_tokens=int(values["read"]["tokens"]),
+            size=_size(folder),
+            created=float(values["created"]),
+            used=(folder / _ENTRY).stat().st_mtime,
+        )
+    except (FamcliError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read_entry(folder: Path) -> dict[str, Any]:
+    """The checked values of an entry's description. Raises what is wrong with it."""
+    _own(folder, stat.S_ISDIR)
+    values = json.loads(_own(folder / _ENTRY).read_text(encoding="utf-8"))
+    if values.pop("check") != _check(values) or values["format"] != _FORMAT:
+        raise DocumentError(f"{folder / _ENTRY} is damaged, or of another version")
+    return dict(values)
+
+
+def _check(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hash_prefix(path, path.stat().st_size)
+
+
+def _own(path: Path, is_kind: Callable[[int], bool] = stat.S_ISREG) -> Path:
+    """`path`, if it is a regular file (or what `is_kind` says) of this user. Raises DocumentError, OSError."""
+    status = path.lstat()
+    if not is_kind(status.st_mode):
+        raise DocumentError(f"{path} is something else than famcli wrote")
+    # What somebody else put there may say anything.
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        raise DocumentError(f"{path} belongs to another user")
+    return path
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file or a folder with all in it; returns whether it is gone."""
+
+    def retry(function: Callable[[str], object], name: str, error: object) -> None:
+        # A folder that its owner may not list or change.
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700)
+            shutil.rmtree(name, ignore_errors=True) if os.path.isdir(name) else os.unlink(name)
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=retry)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return not os.path.lexists(path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _counts(values: dict[str, Any]) -> ReadCounts:

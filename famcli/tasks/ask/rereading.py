@@ -6,7 +6,8 @@ has exactly the quoted text at the cited bytes. `read_again` indexes the sources
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from famcli.documents.opening import open_source, text_digest
@@ -31,12 +32,24 @@ def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
         return False
 
 
-def why_not_readable(record: SourceRecord) -> str | None:
-    """The reason why a source of a memory file cannot be read again; None if it still begins with what was read."""
+def why_not_readable(record: SourceRecord, folders: Sequence[Path]) -> str | None:
+    """The reason why a source of a memory file cannot be read again; None if it still begins with what was read.
+
+    folders: what may be read. A memory file that was received may name any path of this machine.
+    """
     if record.path is None:
         return f"{record.name} was read from a pipe, which cannot be read again"
+    real = os.path.realpath(record.path)
+    if not any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders):
+        return (
+            f"{record.path} is neither below the memory file's folder nor below the current one, so it is not opened "
+            "unless its folder is named as one of sources"
+        )
     if record.sha256 is None:
         return f"{record.name} has no checksum in the memory file"
+    # A pipe may never end, and a device may be set to work by opening it.
+    if os.path.exists(real) and not os.path.isfile(real):
+        return f"{record.path} is no regular file"
     try:
         found = text_digest(record.path, record.num_bytes, record.format)
     except DocumentError:

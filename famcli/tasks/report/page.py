@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from famcli.documents.source import Piece
 from famcli.documents.writing import atomic_file, check_page
-from famcli.errors import UsageError
+from famcli.errors import DocumentError
 from famcli.tasks.report.record import HEAT, Recorder, ShownText
 
 LEVELS = (0.5, 0.65, 0.78, 0.88, 0.95)
@@ -81,7 +81,9 @@ class Report:
 def write_report(
     path: str | PathLike[str], report: Report, texts: Sequence[ShownText], recorder: Recorder | None = None
 ) -> None:
-    """Write the report to `path`, as a whole or not at all. Raises UsageError where that is not possible.
+    """Write the report to `path`, as a whole or not at all, readable by its owner only: it holds the text.
+
+    Raises UsageError where something else is there, DocumentError where it cannot be written.
 
     recorder: has the heat of the words of `texts`.
     """
@@ -89,10 +91,12 @@ def write_report(
     check_page(target)
     thresholds = np.empty(0) if recorder is None else recorder.thresholds(LEVELS)
     try:
-        with atomic_file(target) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
+        with atomic_file(target, private=True) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(report_html(report, texts, thresholds))
     except OSError as error:
-        raise UsageError(f"cannot write the report to {target}: {error.strerror}; name another file") from error
+        raise DocumentError(
+            f"cannot write the report to {target}: {error.strerror}; make room, or name another file"
+        ) from error
 
 
 def report_html(report: Report, texts: Sequence[ShownText], thresholds: NDArray[np.float64]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -85,7 +86,9 @@ class Recorder:
 
     def __exit__(self, *error: object) -> None:
         for file in self._files:
-            file.close()
+            # On a full disk closing fails too, which matters to nobody any more.
+            with suppress(OSError):
+                file.close()
 
     @property
     def texts(self) -> list[ShownText]:

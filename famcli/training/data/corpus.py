@@ -31,6 +31,7 @@ from famcli.training.recipe.sections import CorpusRecipe
 # Raised when the files of a packed corpus change their meaning; it is part of every cache key.
 _FORMAT = 2
 _PROGRESS_CHARACTERS = 2_000_000
+_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def write_packed(
     # The stamps come first: a source that changes while it is read is packed again the next time.
     dtype, stamps = token_dtype(tokenizer), _stamps(source)
     offsets, ids, done, reported = [0], list[str](), 0, 0
-    with atomic_folder(folder) as made:
+    # Private: it holds the text. Another process may pack the same for long.
+    with atomic_folder(folder, private=True, wait=_WAIT_SECONDS) as made:
         with (made / "tokens.bin").open("wb") as file:
             for key, text in texts:
                 tokens = np.asarray(tokenizer.encode(tokenizer.opening(text) + text), dtype=dtype)

@@ -11,18 +11,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from famcli.documents.locking import sole_writer
 from famcli.documents.writing import atomic_folder
-from famcli.errors import RecipeError
+from famcli.errors import BusyError, RecipeError
 from famcli.training.data.corpus import PackEvent
 from famcli.training.loop.step import ObjectiveLosses
 
@@ -168,11 +168,14 @@ def running_alone(run_folder: Path) -> Iterator[None]:
     Raises RecipeError if one does already.
     """
     run_folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run_folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise RecipeError(f"another process trains in {run_folder}: wait for it, or choose another folder") from error
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(sole_writer(run_folder))
+        except BusyError as error:
+            raise RecipeError(
+                f"another process trains in {run_folder}, {error.holder}: wait for it, or choose another folder"
+            ) from error
+        yield
 
 
 def save_run(
@@ -182,7 +185,7 @@ def save_run(
     final = run_folder / f"{_PREFIX}{step:08d}"
     # A process that was killed while it wrote left a large folder of no use.
     for remains in run_folder.glob(f".{_PREFIX}*"):
-        shutil.rmtree(remains, ignore_errors=True)
+        shutil.rmtree(remains) if remains.is_dir() else remains.unlink()
     # Cloned, because safetensors refuses tensors that share storage.
     tensors = {
         f"{section}/{name}": tensor.detach().cpu().contiguous().clone()

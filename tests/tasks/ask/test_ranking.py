@@ -57,10 +57,11 @@ def test_the_index_gives_back_passages_and_counts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(passage_index, "PART_SIZE", 4)
     path = tmp_path / "passages.sqlite"
     found = passages_of(prose(200))
-    with closing(PassageIndex(path)) as index:
+    with closing(PassageIndex()) as index:
         for passage in found:
             index.add(passage)
-    with closing(PassageIndex(path, must_exist=True)) as index:
+        index.copy_to(path)
+    with closing(PassageIndex(path)) as index:
         assert index.num_passages == len(found) > 12
         assert [index.passage(number) for number in range(len(found))] == found
         words = found[7].text.lower().replace(".", "").split()[:2]
@@ -88,7 +89,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"no such thing, but long enough to be looked at" * 99)
     for name in ("other", "absent"):
         with pytest.raises(DocumentError, match="index"):
-            PassageIndex(tmp_path / name, must_exist=True)
+            PassageIndex(tmp_path / name)
 
 
 # ---------------------------------------------------------------------------------------------------- ranking

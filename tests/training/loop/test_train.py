@@ -212,7 +212,7 @@ def test_two_processes_do_not_train_in_one_folder(recipe: Make, tmp_path: Path) 
     ) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(RecipeError, match="another process trains in"):
+        with pytest.raises(RecipeError, match=rf"another process trains in .*, process {other.pid} "):
             train(recipe("schedule.steps=2"), tmp_path / "run")
         assert not (tmp_path / "run" / "log.jsonl").exists()
         other.kill()

@@ -1,0 +1,276 @@
+"""A loss of power at every step of a save: what was not flushed is gone, and what is left is the old or the new state.
+
+A recorder notes each fsync, rename and removal of a save, with the content that the fsync made safe. After each of them
+the disk is laid out again as a strict file system may leave it: the content of a file is what its last fsync saw, and
+nothing if there was none; names are those of the last fsync of their folder, with none, some or all of what changed
+since.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from famcli.documents.writing import atomic_files
+from famcli.errors import FamcliError, RecipeError
+from famcli.reading.memory_file import inspect_memory_file, load_memory
+from famcli.tasks.ask.ask import ask
+from famcli.tasks.ask.reading_cache import ReadingCache
+from famcli.tasks.read import ReadConfig, read
+from famcli.training.loop.run_folder import load_run, save_run
+from tests.faults.children import Figures
+from tests.faults.kills import _FACT, _QUESTION
+from tests.tasks.support import LARGE, byte_model, prose
+
+_SUBSETS = 3
+
+
+@dataclass(eq=False)
+class Node:
+    """A file or folder. safe: its content on the disk. names, safe_names: of a folder, as they are and on the disk."""
+
+    is_folder: bool
+    safe: bytes = b""
+    names: dict[str, Node] = field(default_factory=dict)
+    safe_names: dict[str, Node] = field(default_factory=dict)
+
+
+Change = tuple[tuple[Node, str, "Node | None"], ...]
+"""Names that change together: of a folder, to a node or to nothing."""
+
+
+class Disk:
+    """What is below `root`, as the disk has it. With `recording`, `moments` are the states after each step."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._top = root, Node(True)
+        self._pending: list[Change] = []
+        self.moments: list[Callable[[Path, random.Random], Iterator[Path]]] = []
+        self._see(self._top, root, is_safe=True)
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Note what is done in the `with`."""
+        kept = os.fsync, os.replace, os.rename, os.unlink, os.rmdir
+        os.fsync = self._fsync
+        os.replace = os.rename = lambda source, target, **more: self._rename(kept[2], source, target)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            os.fsync, os.replace, os.rename, os.unlink, os.rmdir = kept
+        self._look()
+        self._note()
+
+    def _fsync(self, handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        self._look()
+        node = self._node(path)
+        if node is None:
+            return
+        if node.is_folder:
+            node.safe_names = dict(node.names)
+            # The other side of a rename into this folder is in the same record of a journal.
+            self._pending = [some for some in self._pending if all(folder is not node for folder, _, _ in some)]
+        else:
+            node.safe = path.read_bytes()
+        self._note()
+
+    def _rename(self, rename: Callable[..., None], source: object, target: object) -> None:
+        self._look()
+        rename(source, target)
+        old, new = Path(str(source)), Path(str(target))
+        before, after = self._node(old.parent), self._node(new.parent)
+        if before is None or after is None:
+            return
+        node = before.names.pop(old.name)
+        after.names[new.name] = node
+        self._pending.append(((after, new.name, node), (before, old.name, None)))
+        self._note()
+
+    def _look(self) -> None:
+        self._see(self._top, self.root, is_safe=False)
+
+    def _see(self, folder: Node, path: Path, is_safe: bool) -> None:
+        """Take note of what appeared or went in a folder and below."""
+        there = {entry.name: entry for entry in os.scandir(path)}
+        for name in set(folder.names) - set(there):
+            del folder.names[name]
+            self._pending.append(((folder, name, None),))
+        for name, entry in there.items():
+            node = folder.names.get(name)
+            if node is None:
+                node = folder.names[name] = Node(entry.is_dir(follow_symlinks=False))
+                if is_safe:
+                    folder.safe_names[name] = node
+                    node.safe = b"" if node.is_folder else Path(entry.path).read_bytes()
+                else:
+                    self._pending.append(((folder, name, node),))
+            if node.is_folder:
+                self._see(node, path / name, is_safe)
+
+    def _node(self, path: Path) -> Node | None:
+        if not path.is_relative_to(self.root):
+            return None
+        node: Node | None = self._top
+        for part in path.relative_to(self.root).parts:
+            node = None if node is None else node.names.get(part)
+        return node
+
+    def _note(self) -> None:
+        """Keep what may be on the disk now."""
+        pending, tree = list(self._pending), _frozen(self._top)
+
+        def states(place: Path, draw: random.Random) -> Iterator[Path]:
+            prefixes = [pending[:count] for count in {0, len(pending) // 2, len(pending)}]
+            subsets = [[one for one in pending if draw.random() < 0.5] for _ in range(_SUBSETS if pending else 0)]
+            for number, done in enumerate(prefixes + subsets):
+                root = place / str(number)
+                _lay_out(tree, self._top, done, root)
+                yield root
+                shutil.rmtree(root)
+
+        self.moments.append(states)
+
+
+Frozen = dict[int, tuple[Node, bytes, dict[str, Node]]]
+
+
+def _frozen(node: Node) -> Frozen:
+    """Every node that can be reached, with its safe content and names."""
+    found: Frozen = {}
+    rest = [node]
+    while rest:
+        one = rest.pop()
+        if id(one) not in found:
+            found[id(one)] = one, one.safe, dict(one.safe_names)
+            rest += [*one.names.values(), *one.safe_names.values()]
+    return found
+
+
+def _lay_out(tree: Frozen, top: Node, done: list[Change], root: Path) -> None:
+    names = {key: dict(safe_names) for key, (_, _, safe_names) in tree.items()}
+    contents = {key: safe for key, (_, safe, _) in tree.items()}
+    for change in done:
+        for folder, name, node in change:
+            if node is None:
+                names.setdefault(id(folder), {}).pop(name, None)
+            else:
+                names.setdefault(id(folder), {})[name] = node
+    rest = [(top, root)]
+    while rest:
+        node, path = rest.pop()
+        if node.is_folder:
+            path.mkdir()
+            rest += [(child, path / name) for name, child in names.get(id(node), {}).items()]
+        else:
+            path.write_bytes(contents.get(id(node), b""))
+
+
+def power(size: int, seed: int, folder: Path) -> Figures:
+    """`size` saves of four kinds, each with a loss of power after each of its steps."""
+    figures, draw = Figures("power"), random.Random(seed)
+    for number in range(size):
+        place = folder / f"power-{number}"
+        (place / "disk").mkdir(parents=True)
+        (place / "after").mkdir()
+        kind = (_memory_file, _checkpoint, _reading, _folder)[number % 4]
+        disk, check = kind(place / "disk", number)
+        last = len(disk.moments) - 1
+        for moment, states in enumerate(disk.moments):
+            for root in states(place / "after", draw):
+                figures.trials += 1
+                try:
+                    figures.count(check(root, moment == last))
+                except (AssertionError, FamcliError, OSError) as error:
+                    line = f"{kind.__name__} {number}, step {moment}: {type(error).__name__}: {error}"
+                    figures.failures.append(line[:300])
+        figures.count("steps", len(disk.moments))
+        shutil.rmtree(place)
+    return figures
+
+
+Check = Callable[[Path, bool], str]
+
+
+def _memory_file(root: Path, number: int) -> tuple[Disk, Check]:
+    model, text, memory = byte_model(LARGE), root / "text.txt", root / "text.fam"
+    content = prose(20, number)
+    text.write_text(content[:300])
+    read(model, [text], ReadConfig(save=memory))
+    text.write_text(content)
+    disk = Disk(root)
+    with disk.recording():
+        read(model, [text], ReadConfig(save=memory, append=True))
+
+    def check(found: Path, is_over: bool) -> str:
+        load_memory(found / memory.name, model)
+        num_bytes = inspect_memory_file(found / memory.name).num_bytes
+        assert num_bytes in ((text.stat().st_size,) if is_over else (300, text.stat().st_size)), num_bytes
+        return "old state" if num_bytes == 300 else "new state"
+
+    return disk, check
+
+
+def _checkpoint(root: Path, number: int) -> tuple[Disk, Check]:
+    def save(step: int) -> None:
+        save_run(root, step, {"a": {"w": torch.full((8, 8), float(step))}}, {"step": step})
+
+    save(1)
+    disk = Disk(root)
+    with disk.recording():
+        save(2)
+
+    def check(found: Path, is_over: bool) -> str:
+        try:
+            there = load_run(found)
+        except RecipeError:
+            there = None
+        assert there is not None, "no checkpoint is left"
+        step = there[2]["step"]
+        assert (there[1]["a"]["w"] == step).all(), "a mixed checkpoint"
+        assert step == 2 or not is_over, "the new checkpoint is gone"
+        return "old state" if step == 1 else "new state"
+
+    return disk, check
+
+
+def _reading(root: Path, number: int) -> tuple[Disk, Check]:
+    model, text = byte_model(LARGE), root.parent / "text.txt"
+    text.write_text(prose(15, number) + _FACT)
+    disk = Disk(root)
+    with disk.recording():
+        answers = ask(model, _QUESTION, [text], cache=ReadingCache(root / "readings")).answers
+
+    def check(found: Path, is_over: bool) -> str:
+        again = ask(model, _QUESTION, [text], cache=ReadingCache(found / "readings"))
+        assert again.answers == answers, "another answer"
+        assert again.cached or not is_over, "it was not kept"
+        return "new state" if again.cached else "old state"
+
+    return disk, check
+
+
+def _folder(root: Path, number: int) -> tuple[Disk, Check]:
+    disk = Disk(root)
+    with disk.recording(), atomic_files(root / "made" / "checkpoint") as made:
+        for name in ("config.json", "model.safetensors", "tokenizer.model", "fam.json"):
+            (made / name).write_bytes(name.encode() * 100)
+
+    def check(found: Path, is_over: bool) -> str:
+        folder = found / "made" / "checkpoint"
+        names = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+        for name in names:
+            assert (folder / name).read_bytes() == name.encode() * 100, f"{name} is not whole"
+        if {"config.json", "fam.json"} & names:
+            assert {"model.safetensors", "tokenizer.model"} <= names, "JSON names what is not there"
+        assert len(names) == 4 or not is_over, "it is not all there"
+        return "new state" if len(names) == 4 else "old state"
+
+    return disk, check
