@@ -6,8 +6,11 @@ nothing else. Each batch runs in a process of its own, whose memory may grow by 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import random
 import re
@@ -237,7 +240,8 @@ def pack(parts: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in parts.items():
-            file.writestr(name, content)
+            # By its first part, as it is, a book is known.
+            file.writestr(name, content, zipfile.ZIP_STORED if name == "mimetype" else zipfile.ZIP_DEFLATED)
     return stream.getvalue()
 
 
@@ -272,9 +276,7 @@ def document_seeds() -> dict[str, bytes]:
         "rtf": rb"{\rtf1\ansi{\fonttbl\f0 Arial;}\f0 Some \b bold\b0  text.\par}",
         "xml": b"<?xml version='1.0'?><feed><entry><title>T</title><content>Some text.</content></entry></feed>",
     }
-    import gzip
-
-    seeds["gzip"] = gzip.compress(text.encode())
+    seeds |= {kind.__name__: kind.compress(text.encode()) for kind in (gzip, bz2, lzma)}
     return seeds | {name: pack(parts) for name, parts in packed_seeds().items()}
 
 
