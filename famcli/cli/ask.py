@@ -102,7 +102,10 @@ def ask(
                 recorder = None if html is None else stack.enter_context(Recorder())
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
-                work.follow(task.events_from_memory(load, sources or ()) if load else task.events(group), shown.event)
+                work.follow(
+                    task.events_from_memory(load, opt.allowed_sources(sources)) if load else task.events(group),
+                    shown.event,
+                )
                 if not task.has_begun:  # interrupted
                     break
                 results.append(task.result())

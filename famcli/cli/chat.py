@@ -72,7 +72,7 @@ def chat(
 
         cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
         with closing(Ask(model, [], config, cache)) as task:
-            work.follow(task.events_from_memory(load, sources or ()) if load else task.events(names))
+            work.follow(task.events_from_memory(load, opt.allowed_sources(sources)) if load else task.events(names))
             work.progress.close()
             work.finish(task.has_begun and task.text().has_text())
             work.notes.note(describe_reading(task.result()))

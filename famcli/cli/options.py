@@ -299,20 +299,31 @@ def open_readings(folder: Path | None, limit: int) -> ReadingCache:
 
     Raises UsageError where the user has no folder, as in a container without a HOME.
     """
-    # Imported here: help and completion answer without them.
-    from platformdirs import user_cache_path
-
+    # Imported here: help and completion answer without it.
     from famcli.tasks.ask.reading_cache import ReadingCache
 
+    folder = folder or user_folder("readings")
     if folder is None:
-        try:
-            folder = user_cache_path("famcli") / "readings"
-        except (RuntimeError, KeyError, OSError):
-            folder = Path()
-        # Without a home folder "~" stays as it is.
-        if not folder.is_absolute():
-            raise UsageError("this user has no folder for readings: set HOME, or name one", remedy={"readings": "DIR"})
+        raise UsageError("this user has no folder for readings: set HOME, or name one", remedy={"readings": "DIR"})
     return ReadingCache(folder, limit * MEGABYTE)
+
+
+def user_folder(name: str) -> Path | None:
+    """A folder of the user's cache, None where the user has no folder, as in a container without a HOME."""
+    from platformdirs import user_cache_path
+
+    try:
+        folder = user_cache_path("famcli") / name
+    except (RuntimeError, KeyError, OSError):
+        return None
+    # Without a home folder "~" stays as it is.
+    return folder if folder.is_absolute() else None
+
+
+def allowed_sources(sources: Sequence[Path] | None) -> list[Path]:
+    """Where a memory file may quote from, besides its own folder and the current one: pages were fetched by famcli."""
+    pages = user_folder("pages")
+    return [*(sources or []), *([] if pages is None else [pages])]
 
 
 def readings_if_possible(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 from famcli.cli.failures import interrupted_code, interrupts_raise
-from famcli.cli.options import CommonOptions, MachineOptions
+from famcli.cli.options import CommonOptions, MachineOptions, user_folder
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
-from famcli.errors import DocumentError
+from famcli.errors import DocumentError, UsageError
 from famcli.plain import to_json
 
 if TYPE_CHECKING:
@@ -91,15 +91,16 @@ class Work:
 
     def _fetched(self, url: str, encoding: str | None, as_is: bool) -> str:
         """Where a page is kept that was fetched now."""
-        from platformdirs import user_cache_path
-
         from famcli.checkpoint.locate import is_offline
         from famcli.documents.fetching import FetchConfig, fetch
 
         if is_offline(cache_environment(self.machine.cache, self.machine.offline)):
             raise DocumentError(f"{url} is not fetched: --offline forbids that; give a file")
         self.notes.note(f"fetching {url}; --offline forbids that")
-        config = FetchConfig(user_cache_path("famcli") / "pages", self.machine.allow_private)
+        folder = user_folder("pages")
+        if folder is None:
+            raise UsageError("this user has no folder for what is fetched: set HOME, or fetch it by itself")
+        config = FetchConfig(folder, self.machine.allow_private)
         path = str(fetch(url, config, lambda there: self.notes.note(f"it leads to {there}")))
         self._check(path, encoding, as_is)
         return path

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
+from famcli.documents.regular import open_regular
 from famcli.documents.writing import atomic_file
 from famcli.errors import DocumentError
 
@@ -81,7 +82,8 @@ def address_of(path: Path) -> str | None:
     if _FOLDER.match(path.parent.name) is None:
         return None
     try:
-        return (path.parent / _ADDRESS).read_text(encoding="utf-8").strip() or None
+        with open_regular(path.parent / _ADDRESS) as file:
+            return file.read(_CHUNK).decode("utf-8").strip() or None
     except (OSError, ValueError):
         return None
 
