@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from famcli.evaluation.recall import CellScore
     from famcli.nn import MemoryMode
 
-HELP = """Judge a checkpoint: ppl, passkey, needle, babi.
+HELP = """Judge a checkpoint: ppl, passkey, needle, babi, algorithmic.
 
 passkey, needle and babi hide sentences in real text of any length, which streams through the network and is never held,
 and ask for them at the end, on forks of one reading; an answer is right if greedy decoding writes exactly it. Lengths
 are tokens read before the question: 4k is 4,096, 1M is 1,048,576. The same seed gives the same streams to every model
 and memory mode. --twin reads them with a second checkpoint of the same tokenizer, a control trained without memory.
+algorithmic reads made sequences alone, for checkpoints that are trained on them.
 """
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)([km]?)", re.IGNORECASE)
 # Powers of two, as context lengths are: blocks of 1,024 tokens fit evenly.
@@ -180,7 +182,79 @@ def ppl(
         work.finish()
 
 
-COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi}
+def algorithmic(
+    *,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks",
+            metavar="TASK:N,...",
+            help="algorithmic:N, programs with N variables; copy:N and reverse:N, of N letters; random_walk:N, of N "
+            "moves.",
+        ),
+    ] = "algorithmic:3,algorithmic:5",
+    lengths: Annotated[
+        str, typer.Option("--lengths", metavar="N,...", help="Tokens of each sequence; k is 1,024.")
+    ] = "512",
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Sequences of each task and length.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sequences.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences that are read side by side.")] = 16,
+    memory_mode: CompareModeOption = None,
+    twin: TwinOption = None,
+    plot: PlotOption = None,
+    common: CommonOptions,
+) -> None:
+    """Keep a state up to date: print the variables of a program, copy, reverse, follow a walk.
+
+    The tasks of the Feedback Transformer (arXiv 2002.09402). Only checkpoints that were trained on them can do them;
+    docs/training.md says how.
+    """
+    tokens, wanted = parse_lengths(lengths), [_task(word) for word in tasks.split(",")]
+    with Work(common) as work:
+        models = _open_models(work, twin, plot)
+        from famcli.evaluation.sequences import SEQUENCE_DEFINITION, score_sequences
+
+        tokenizer, began, read = models[0].tokenizer, time.monotonic(), 0
+        cells: list[CellScore] = []
+
+        def on_tokens(count: int) -> None:
+            nonlocal read
+            read += count
+            work.progress.advance(0, count)
+
+        for subject in _subjects(models, memory_mode):
+            total = len(wanted) * sum(tokens) * streams
+            work.progress.stage(f"algorithmic: {subject.name}, memory {subject.memory_mode}", total_tokens=total)
+            for (task, size), length in product(wanted, tokens):
+                sizes = {"num_tokens": length, "streams": streams, "seed": seed, "batch": batch}
+                cell = _last(work, score_sequences(task, size, subject, tokenizer, **sizes, on_tokens=on_tokens))
+                if cell is not None:
+                    cells.append(cell)
+                    work.emit("cell", cell)
+                if work.interrupted:
+                    break
+            if work.interrupted:
+                break
+        values = {"benchmark": "algorithmic", "tasks": tasks, "streams": streams, "seed": seed, "cells": cells}
+        values |= {"tokens": read, "seconds": time.monotonic() - began, "definition": SEQUENCE_DEFINITION}
+        values |= {"partial": work.interrupted}
+        work.show(values, partial(_show_recall, work, cells, values), told="cells")
+        if plot is not None and cells:
+            from famcli.evaluation.plots import plot_recall
+
+            plot_recall(cells, plot)
+        work.finish()
+
+
+def _task(word: str) -> tuple[str, int]:
+    """`algorithmic:3` as a task and its size. Raises UsageError."""
+    name, _, size = word.strip().partition(":")
+    if not size.isdecimal():
+        raise UsageError(f"'{word.strip()}' names no size: give the task with a number, as in algorithmic:3")
+    return name, int(size)
+
+
+COMMANDS = {"ppl": ppl, "passkey": passkey, "needle": needle, "babi": babi, "algorithmic": algorithmic}
 
 
 def _recall(name: str, options: RecallOptions, shown: dict[str, Any], **making: Any) -> None:

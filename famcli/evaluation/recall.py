@@ -156,11 +156,11 @@ def _run_group(
             for stream, (_, answer), hidden in zip(streams, pairs, rows, strict=True):
                 if len(answer):
                     place = (stream.number, number, stream.trial.stops[index], stop)
-                    answers.append(_judge(network, tokenizer, hidden, answer, place))
+                    answers.append(judge_answer(network, tokenizer, hidden, answer, place))
     return answers
 
 
-def _judge(
+def judge_answer(
     network: Network, tokenizer: Tokenizer, hidden: Tensor, answer: Ids, place: tuple[int, int, int, int]
 ) -> RecallAnswer:
     """Judge by the rows `hidden` [n, d], which predict the tokens of `answer` [n]. place: the first fields.
@@ -312,10 +312,12 @@ def score_trials(
             depth = None if trial.question_depths is None else trial.question_depths[answer.question]
             cells[trial.task, answer.stop, depth].append(answer)
         ordered = sorted(cells.items(), key=lambda item: (min(a.trial for a in item[1]), item[0][1]))
-        yield [_score(*cell, found, subject) for cell, found in ordered]
+        yield [score_cell(*cell, found, subject) for cell, found in ordered]
 
 
-def _score(task: str, length: int, depth: float | None, answers: Sequence[RecallAnswer], subject: Subject) -> CellScore:
+def score_cell(
+    task: str, length: int, depth: float | None, answers: Sequence[RecallAnswer], subject: Subject
+) -> CellScore:
     by_stream: dict[int, list[bool]] = defaultdict(list)
     for answer in answers:
         by_stream[answer.trial].append(answer.right)

@@ -24,6 +24,7 @@ from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
 from famcli.synthetic import episodes
 from famcli.synthetic.episodes import Episode, questions_of, statements_of
+from famcli.synthetic.sequences import SEQUENCES, sequence
 from famcli.synthetic.streams import Filler, embed
 from famcli.tasks.prompts import ANSWER, NOT_SAID, QUESTION, REMEMBER, REPEAT, fill
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
@@ -93,6 +94,16 @@ def make_episodes(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: Op
             except ValueError:
                 count = max(1, count // 2)
         return _plain(filler, num_tokens)
+
+    return make
+
+
+def make_sequences(recipe: ObjectiveRecipe, tokenizer: Tokenizer) -> Make:
+    """Nothing but a sequence of the recipe's kind."""
+
+    def make(rng: np.random.Generator, num_tokens: int) -> Made:
+        ids, answers = sequence(recipe.kind, tokenizer, num_tokens, rng, recipe.size)
+        return ids, answers >= 0
 
     return make
 
@@ -383,6 +394,8 @@ def _maker(
     on_progress: OnProgress,
 ) -> Make:
     open_filler = filler_of([packed for packed, _ in corpora], [weight for _, weight in corpora])
+    if objective.kind in SEQUENCES:
+        return make_sequences(objective, tokenizer)
     if objective.kind == "questions":
         questions = open_questions(objective, tokenizer, cache, on_progress)
         return make_questions(objective, tokenizer, questions, open_filler if objective.corpora else None)

@@ -22,6 +22,7 @@ import numpy as np
 from famcli.errors import RecipeError
 from famcli.nn.config import FamConfig
 from famcli.synthetic.episodes import TASKS
+from famcli.synthetic.sequences import SEQUENCES
 
 
 def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
@@ -161,6 +162,7 @@ _KEYS_OF_KIND = {
     "needles": (*_MADE, "episodes_per_block", "digits", "count", "queries"),
     "facts": (*_MADE, "count", "queries", "tasks"),
     "questions": (*_MADE, "queries", *_RECORDS),
+    **dict.fromkeys(SEQUENCES, ("text_weight", "answer_weight", "blocks", "size")),
 }
 # Those of nn/lora.py. Listed again because reading a recipe must not import torch.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -371,6 +373,9 @@ class ObjectiveRecipe:
     count: int | None = key("needles, facts: statements in an episode (default: 1; 2 to 10 at random)", None, low=1)
     queries: int = key("needles, facts, questions: the most questions in an episode; 0: all there are", 1, low=0)
     tasks: tuple[str, ...] = key("facts: the tasks to draw from", ("qa1",), choices=TASKS)
+    size: int = key(
+        "algorithmic: variables of a program; copy, reverse: letters; random_walk: moves", 3, low=1, high=1000
+    )
     segment_tokens: int = key("repeat: tokens that are repeated", 64, low=1)
     path: Path | None = key(
         "questions: .jsonl(.zst) with context, question, answers; relative to data.folder", None, by_name=True
