@@ -58,16 +58,18 @@ class Window:
     @property
     def keys_values(self) -> KeysValues:
         keys, values = self._storage
+        # In training always: the gradient of a part would fill a tensor as large as the whole.
+        if self.num_rows == keys.shape[2]:
+            return keys, values
         return keys.narrow(2, self._first, self.num_rows), values.narrow(2, self._first, self.num_rows)
 
     def append(self, rows: KeysValues, limit: int) -> Window:
         """These rows followed by `rows`, and of both the last `limit`."""
         added = rows[0].shape[2]
         if torch.is_grad_enabled() or added >= limit:
-            keys, values = (
-                torch.cat((old, new), dim=2)[:, :, -limit:] for old, new in zip(self.keys_values, rows, strict=True)
-            )
-            return Window(keys, values)
+            old_keys, old_values = self.last(min(self.num_rows, max(0, limit - added))).keys_values
+            keys, values = rows if added <= limit else (rows[0][:, :, -limit:], rows[1][:, :, -limit:])
+            return Window(torch.cat((old_keys, keys), dim=2), torch.cat((old_values, values), dim=2))
         stop = self._stop + added
         if self._written[0] != self._stop or self._storage[0].shape[2] < stop:
             return self._moved(added, limit).append(rows, limit)
@@ -80,6 +82,8 @@ class Window:
 
     def last(self, count: int) -> Window:
         """The last `count` rows alone."""
+        if count == self.num_rows:
+            return self
         keys, values = self.keys_values
         return Window(keys[:, :, self.num_rows - count :], values[:, :, self.num_rows - count :])
 
@@ -228,7 +232,8 @@ class FeedbackDecoder(Decoder):
         made = []
         for layer in self._projecting:
             shared = self.fam.feedback_projections == "shared"
-            normed = self.memory_norm(memory) if shared else layer.attention_input(memory)
+            # The norm that is shared is float32, as all that a pretrained decoder does not have.
+            normed = self.memory_norm(memory).to(self.dtype) if shared else layer.attention_input(memory)
             keys, values = layer.self_attn.keys_values(normed)
             made.append((_rotated(self, layer, keys, angles), values))
         return made
@@ -245,9 +250,10 @@ class FeedbackDecoder(Decoder):
     ) -> tuple[Tensor, tuple[Window, ...]]:
         """Hidden rows of tokens [b, n, d], and the windows after them."""
         hidden = []
-        for t in range(x.shape[1]):
+        # By chunk, whose gradient is put together once.
+        for t, row in enumerate(x.chunk(x.shape[1], dim=1)):
             at = (angles[0][:, :, t : t + 1], angles[1][:, :, t : t + 1])
-            levels = self._levels(x[:, t : t + 1], [window.keys_values for window in windows], at)
+            levels = self._levels(row, [window.keys_values for window in windows], at)
             hidden.append(levels[-1])
             windows = self._appended(windows, self._memory_of(levels), at)
         return torch.cat(hidden, dim=1), windows

@@ -68,6 +68,13 @@ def test_every_command_reads_with_it(run, feedback: Path, text: Path, tmp_path: 
         assert words in " ".join(run("inspect", path).stdout.split())
 
 
+def test_it_reads_in_fewer_bits(run, feedback: Path, text: Path) -> None:
+    exact = json.loads(run("ppl", text, "--model", feedback, "--json").stdout)["files"][0]["scores"][0]["perplexity"]
+    for options in (("--dtype", "bfloat16"), ("--quantize", "int8")):
+        result = json.loads(run("ppl", text, "--model", feedback, "--json", *options).stdout)
+        assert result["files"][0]["scores"][0]["perplexity"] == pytest.approx(exact, rel=0.2)
+
+
 @pytest.mark.parametrize("mode", ["frozen", "none", "compare"])
 def test_memory_modes_without_meaning_say_so(run, feedback: Path, text: Path, mode: str) -> None:
     for command in (("ppl",), ("eval", "ppl"), *([] if mode == "compare" else [("read",)])):
