@@ -357,3 +357,70 @@ def test_what_is_packed_is_read(tmp_path: Path, pack: object) -> None:
     for damaged in (pack(noise)[:-1000], pack(noise)[:100_000] + bytes(100_000)):
         with pytest.raises(DocumentError, match=r"damaged or was cut short|binary data"):
             converted(write(tmp_path, damaged))
+
+
+# ----------------------------------------------------------------------------------------------------------- programs
+
+PYTHON = '''#!/usr/bin/env python
+"""The harbour's lamp.
+
+It is switched here.
+"""
+
+import os  # for the environment
+
+NAME = "# this is a string"
+
+
+def switch(on: bool) -> None:
+    """Switch the lamp."""
+    # The reef lies
+    # to the north.
+    print("""no documentation""")
+'''
+C = """/* The harbour's lamp.
+ * It is switched here.
+ */
+#include <stdio.h>
+#define URL "http://example.org/* not a comment"
+
+// The reef lies to the north.
+static int lamp = 0; // off at first
+
+int main(void) {
+    char *text = "// not a comment";
+    return lamp;
+}
+"""
+SHELL = """#!/bin/sh
+# The lamp is switched on.
+echo "# not a comment" ${#name}
+exit 0 # at the end
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "lines"),
+    [
+        (
+            PYTHON,
+            "The harbour's lamp.\n\nIt is switched here.\n\nfor the environment\n\nSwitch the lamp.\n\n"
+            "The reef lies\nto the north.\n\n",
+            [2, 4, 7, 13, 14, 15],
+        ),
+        (
+            C,
+            "The harbour's lamp.\nIt is switched here.\n\nThe reef lies to the north.\noff at first\n\n",
+            [1, 2, 7, 8],
+        ),
+        (SHELL, "The lamp is switched on.\n\nat the end\n\n", [2, 4]),
+    ],
+)
+def test_a_program_is_read_as_its_comments(tmp_path: Path, content: str, expected: str, lines: list[int]) -> None:
+    text, places, notes = converted(write(tmp_path, content))
+    assert text == expected
+    assert [place.line for place in places] == lines
+    assert not notes
+    assert (
+        "without comments" in converted(write(tmp_path, "import os\n\n\ndef f():\n    return os\n\n\nf()\nf()\n"))[2][0]
+    )

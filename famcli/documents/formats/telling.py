@@ -15,6 +15,7 @@ from famcli.documents.formats.epub import is_epub, read_epub
 from famcli.documents.formats.json_values import looks_like_json, read_json
 from famcli.documents.formats.mail import looks_like_mail, read_mail
 from famcli.documents.formats.pdf import read_pdf
+from famcli.documents.formats.program import looks_like_program, read_program
 from famcli.documents.formats.subtitles import looks_like_subtitles, read_subtitles
 from famcli.documents.formats.tables import looks_like_table, read_table
 from famcli.documents.formats.web import looks_like_html, read_html
@@ -51,6 +52,7 @@ _TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
     (Format("mail", read_mail), lambda head, at_end: looks_like_mail(head)),
     (Format("json", read_json), looks_like_json),
     (Format("table", read_table), lambda head, at_end: looks_like_table(head)),
+    (Format("program", read_program), lambda head, at_end: looks_like_program(head)),
 )
 
 
