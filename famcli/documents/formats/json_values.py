@@ -25,6 +25,7 @@ _SHORT = 1000  # characters of an array of short values that is shown as one val
 _TOKEN = re.compile(r'[\s\x1e]*+(?:([{}\[\],:])|("(?:[^"\\]|\\.)*+")|([^\s{}\[\],:"]++))', re.DOTALL)
 _BLANK = re.compile(r"[\s\x1e]*+")
 _BEGINS = re.compile(r'\s*(?:\{\s*(?:["}]|$)|\[\s*(?:[{"\[\]]|-?\d+(?:\.\d+)?\s*[,\]]|(?:true|false|null)\s*[,\]]|$))')
+_DECODER = json.JSONDecoder(strict=False)
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -252,8 +253,10 @@ class _Machine:
 
 
 def _value(token: str) -> str | float | int | bool | None:
+    if token.startswith('"') and "\\" not in token:
+        return token[1:-1]
     try:
-        value = json.loads(token, strict=False)
+        value = _DECODER.decode(token)
     except (ValueError, RecursionError) as error:
         raise _MalformedError(f"{token[:20]!r} is no value") from error
     return value if isinstance(value, str | int | float | bool) else None

@@ -6,6 +6,7 @@ its marks.
 
 from __future__ import annotations
 
+import io
 import re
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from email.header import decode_header
 from email.message import Message
 from email.utils import parseaddr, parsedate_to_datetime
 from hashlib import blake2b
+from typing import cast
 
 from famcli.documents.converted import Part
 from famcli.documents.formats.web import text_of_html
@@ -106,7 +108,8 @@ _Raw = tuple[str, bytes, int, int, int, bool]
 
 def _messages(original: Original) -> Iterator[_Raw]:
     """Each message: the date of its envelope, its bytes, its span, its first line, and whether it was cut."""
-    stream, place, number = original.raw(), 0, 0
+    # Without a buffer lines are looked for a byte at a time.
+    stream, place, number = io.BufferedReader(cast(io.RawIOBase, original.raw()), 1 << 16), 0, 0
     lines, size, start, first, run = list[bytes](), 0, 0, 1, 0
     envelope, is_mailbox, after_blank, is_cut = "", False, True, False
     while data := stream.readline(1 << 20):
