@@ -88,6 +88,8 @@ _CLAUSE = re.compile(r"\d{1,3}(?:\.\d{1,3}){1,4}[ \t]+[A-Z\"\u201c\u2018(\[]")
 _MARKED = re.compile(r"#{1,6}\s")
 _RULE = re.compile(r"[=\-*_#~]{3,}")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,})[ \t\r]*(?:\n|$)")
+# Of reStructuredText, as long as the title at least: shorter ones are breaks between scenes, and figures.
+_OTHER_UNDERLINE = re.compile(r"((?P<sign>[\^\"'*+#.:`_])(?P=sign){2,})[ \t\r]*(?:\n|$)")
 _CODE = re.compile(
     r"""(?:[ ]{4}|\t)\s*(?:[\w.\[\]>-]+\(|[\w.\[\]>]+[ ][-+*/|&]?=[ ]|//|/\*|[{}()]+\s*$
         |.*[{};]\s*$|(?:if|for|while)[ ]\()
@@ -219,10 +221,18 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
             return None
         is_own = not _is_wrapped(line, text[at:place].split("\n")[-2:-1], following.split("\n"))
     if is_own:
-        return _UNDERLINE.match(text, found.end()) is None or _RULE.fullmatch(line.strip()) is not None
+        return not _is_underlined(text, found.end(), line) or _RULE.fullmatch(line.strip()) is not None
     if _CLAUSE.match(text, found.end()) and line.rstrip()[-1:] in _CLAUSE_ENDS:
         return True
-    return bool(_ITEM.match(text, found.end())) and _UNDERLINE.match(text, found.end()) is None
+    return bool(_ITEM.match(text, found.end())) and not _is_underlined(text, found.end(), line)
+
+
+def _is_underlined(text: str, place: int, line: str) -> bool:
+    """True if what stands at `place`, below a line, makes a heading of it."""
+    if _UNDERLINE.match(text, place):
+        return True
+    other = _OTHER_UNDERLINE.match(text, place)
+    return other is not None and len(other[1]) >= len(line.strip()) > 1
 
 
 def _is_own_line(line: str, next_line: str) -> bool:

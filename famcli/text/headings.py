@@ -13,7 +13,10 @@ PLAIN = 9
 
 _MAX_LENGTH = 100
 _MARKED = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
-_UNDERLINED = re.compile(r"(.+?)\s*\n(={3,}|-{3,}|~{3,})$")
+_UNDERLINED = re.compile(r"(.+?)\s*\n(([=\-~^\"'*+#.:`_])\3{2,})$")
+# As most documents in reStructuredText use them; parts and chapters of the largest have # and *.
+_LEVELS = {"#": 1, "*": 1, "=": 1, "-": 2, "~": 2, "^": 3, '"': 4}
+_CODE_INDENT = 4  # columns from which a line of Markdown is code
 _NAMED = re.compile(
     r"(?:(part|book|volume|teil|partie|\u0447\u0430\u0441\u0442\u044c)|(chapter|canto|act|letter|stave|"
     r"appendix|prologue|epilogue|preface|introduction|conclusion|abstract|kapitel|chapitre|cap[i\u00ed]tulo|capitolo|"
@@ -43,10 +46,11 @@ def heading(sentence: Sentence) -> Heading | None:
     own_line = sentence.gap is None or "\n" in sentence.gap
     if not own_line or sentence.is_code or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
         return None
-    if (marked := _MARKED.fullmatch(text)) is not None and marked[2]:
+    indent = (sentence.gap or "").rpartition("\n")[2].expandtabs(_CODE_INDENT)
+    if (marked := _MARKED.fullmatch(text)) is not None and marked[2] and len(indent) < _CODE_INDENT:
         return Heading(marked[2], len(marked[1]))
     if (underlined := _UNDERLINED.fullmatch(text)) is not None:
-        return Heading(" ".join(underlined[1].split()), 1 if underlined[2][0] == "=" else 2)
+        return Heading(" ".join(underlined[1].split()), _LEVELS.get(underlined[3], 3))
     # Without marks only what stands alone can be a heading; a heading in capitals may take two lines.
     is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
     if not is_apart or ("\n" in text and not text.isupper()):
