@@ -15,6 +15,7 @@ import pytest
 
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
+from famcli.reading.cursor import SourceRecord
 from famcli.tasks.ask.rereading import pieces_until
 from famcli.tasks.report import page as report_text
 from famcli.tasks.report.page import LEVELS, Cited, Item, Report, report_html, text_html, write_report
@@ -39,7 +40,8 @@ def recorded(text: str, heat: tuple[np.ndarray, ...] = ()) -> Iterator[ShownText
 
 
 def file_text(path: Path, size: int) -> ShownText:
-    return ShownText(str(path), size, lambda: pieces_until(str(path), "utf-8", size))
+    record = SourceRecord(str(path), str(path), "utf-8", size, None)
+    return ShownText(str(path), size, lambda: pieces_until(record))
 
 
 def shown(parts: Iterator[str]) -> str:
