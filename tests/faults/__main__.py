@@ -1,6 +1,6 @@
 """`make test-faults`: all campaigns at full size, their figures in docs/experiments/faults.json and docs/promises.md.
 
-    python -m tests.faults [--share 1.0] [--seed 1] [--only kills ...] [--write]
+    python -m tests.faults [--share 1.0] [--minutes 30] [--seed 1] [--only kills ...] [--write]
 
 Ends with exit code 1 if anything failed. The first failures are printed; a seed gives the same campaign again.
 """
@@ -25,6 +25,7 @@ from tests.faults.signals import signals
 from tests.faults.writers import writers
 
 ROOT = Path(__file__).parents[2]
+_TURNS = 5
 FIGURES = ROOT / "docs" / "experiments" / "faults.json"
 PROMISES = ROOT / "docs" / "promises.md"
 CAMPAIGNS: dict[str, tuple[Callable[[int, int, Path], Figures], int]] = {
@@ -49,30 +50,45 @@ _BEGIN, _END = "<!-- figures: begin (python -m tests.faults --write) -->", "<!--
 
 
 def main() -> int:
-    """Run the campaigns that are asked for."""
+    """Run the campaigns that are asked for, in turns, so that all get their share of the time there is."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="of the full size of each campaign")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing more after that")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=list(CAMPAIGNS), choices=list(CAMPAIGNS))
     parser.add_argument("--write", action="store_true", help="put the figures into the documentation")
     chosen = parser.parse_args()
-    found = {}
-    for name in chosen.only:
-        campaign, size = CAMPAIGNS[name]
-        began = time.monotonic()
-        # In memory where that can be: what is measured is order, not the speed of a disk.
-        shared = Path("/dev/shm")
-        with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-            figures = campaign(max(1, round(size * chosen.share)), chosen.seed, Path(folder))
-        seconds = time.monotonic() - began
-        print(f"{name}: {figures.trials:,} trials, {len(figures.failures)} failures, {seconds:.0f} s; {figures.counts}")
-        for failure in figures.failures[:20]:
-            print(f"    {failure}")
-        sys.stdout.flush()
-        found[name] = asdict(figures) | {"seed": chosen.seed, "seconds": round(seconds)}
-        if chosen.write:
-            _write({name: found[name]})
-    return int(any(one["failures"] for one in found.values()))
+    until = time.monotonic() + 60 * chosen.minutes
+    found = {name: Figures(name) for name in chosen.only}
+    for turn in range(_TURNS):
+        for name, so_far in found.items():
+            campaign, size = CAMPAIGNS[name]
+            if time.monotonic() > until:
+                break
+            began = time.monotonic()
+            # In memory where that can be: what is tried is order, not the speed of a disk.
+            shared = Path("/dev/shm")
+            with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
+                figures = campaign(
+                    max(1, round(size * chosen.share / _TURNS)), _TURNS * chosen.seed + turn, Path(folder)
+                )
+            _add(so_far, figures)
+            told = f"{so_far.trials:,} trials, {len(so_far.failures)} failures; {so_far.counts}"
+            print(f"{name}, turn {turn + 1} of {_TURNS} in {time.monotonic() - began:.0f} s: {told}")
+            for failure in figures.failures[:20]:
+                print(f"    {failure}")
+            sys.stdout.flush()
+            if chosen.write:
+                _write({name: asdict(so_far) | {"seed": chosen.seed}})
+    return int(any(one.failures for one in found.values()))
+
+
+def _add(so_far: Figures, more: Figures) -> None:
+    so_far.trials += more.trials
+    so_far.failures += more.failures
+    for what, number in more.counts.items():
+        before = so_far.counts.get(what, 0)
+        so_far.counts[what] = max(before, number) if what in ("slowest, s", "formats") else before + number
 
 
 def _write(found: dict[str, dict[str, object]]) -> None:

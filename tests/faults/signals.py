@@ -20,7 +20,7 @@ from tests.training.conftest import make_toy
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 _BAD = ("this is a bug", "Traceback", "Exception ignored", "Fatal Python error")
-_TEXT_SENTENCES = 400
+_TEXT_SENTENCES = 60
 
 
 def signals(size: int, seed: int, folder: Path) -> Figures:
