@@ -201,7 +201,7 @@ _COMMANDS: dict[str, Callable[[Work, Ask, str], None]] = {
     "/source": _source,
     "/history": _history,
     "/save": _save,
-    "/help": lambda work, task, argument: work.output.line(_HELP),
+    "/help": lambda work, task, argument: work.output.write(_HELP + "\n"),
 }
 
 

@@ -57,7 +57,7 @@ class TextSource(Source):
     ) -> None:
         self.name, self.path, self.size = name, path, size
         self.start = start if size is None else 0
-        self.encoding, self.is_guessed = "utf-8", False
+        self.encoding, self.is_guessed, self.is_named = "utf-8", False, encoding is not None
         self.num_replaced = self.bytes_read = 0
         self.wait_for_more = bool  # `bool()` is False: the end of the input is the end
         self._stream = stream

@@ -7,6 +7,7 @@ that is killed may leave `.NAME.*.tmp`, which the next one that writes NAME remo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -34,7 +35,7 @@ def atomic_file(target: Path, *, private: bool = False, new: bool = False) -> It
     with sole_writer(place, _WAIT_SECONDS):
         sweep(place)
         if new and os.path.lexists(target):
-            raise FileExistsError(17, "it is there already", str(target))
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         beside = temporary_name(place)
         # Not tempfile's functions: the umask can only be asked by changing it, and here it decides by itself.
         handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)

@@ -67,13 +67,14 @@ def _encoding(last: SourceRecord, file: str | os.PathLike[str], named: str | Non
     What was read so far may have been ASCII, which tells none from UTF-8: then the whole file is asked again, so that
     reading it in two runs is reading it in one. Raises MemoryFileError where a guess from few bytes was wrong.
     """
+    if last.is_named:
+        return last.encoding, False
     with open_source(file, encoding=named, format=PLAIN_TEXT) as whole:
         found, is_guessed = whole.encoding, whole.is_guessed
     if found == last.encoding or last.encoding.startswith("utf-16"):
         return last.encoding, False
     if last.encoding == "utf-8":
-        is_open = _is_ascii(file, last.num_bytes)
-        return (found, is_guessed) if is_open else ("utf-8", False)
+        return (found, is_guessed) if _is_ascii(file, last.num_bytes) else ("utf-8", False)
     if named is None and found == "utf-8" and not _is_ascii(file, os.path.getsize(file)):
         raise MemoryFileError(
             f"{file} was read as {last.encoding}, but what it has become is UTF-8: {_AGAIN}, or name {last.encoding} "

@@ -26,7 +26,7 @@ class SourceRecord:
 
     path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None if they are no longer
     available (a pipe read in several runs). num_replaced: invalid byte sequences so far. format: see `Source`; the
-    bytes of a converted document are those of its text.
+    bytes of a converted document are those of its text. is_named: the encoding is what the user said.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SourceRecord:
     sha256: str | None
     num_replaced: int = 0
     format: str = PLAIN_TEXT
+    is_named: bool = field(default=False, metadata={"json": None})
 
 
 @dataclass(frozen=True)

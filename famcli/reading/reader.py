@@ -243,7 +243,15 @@ class Reader:
             # What the network reads between two sources.
             ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")
         self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
-        record = SourceRecord(document.name, _path(document), document.encoding, 0, None, format=document.format)
+        record = SourceRecord(
+            document.name,
+            _path(document),
+            document.encoding,
+            0,
+            None,
+            format=document.format,
+            is_named=document.is_named,
+        )
         self._sources = (*records, record)
         self._at = (replace(at, encoder=self._encoder(), fed=0), None)
         return np.array(ids, dtype=np.int32)

@@ -50,7 +50,7 @@ def test_mistakes_are_told_and_it_goes_on(run, tiny: Path, story: Path, tmp_path
     assert "name the file to write" in result.stderr
     assert f"{story}: file exists" in result.stderr
     assert HIDDEN in result.stdout
-    assert "/history" in result.stdout
+    assert "\n  /history " in result.stdout
 
 
 def test_a_script_that_is_interrupted_ends(run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,7 @@ def test_a_guess_from_few_bytes_that_was_wrong_is_not_gone_on_with(tmp_path: Pat
     model, path, memory = byte_model(), tmp_path / "text.txt", tmp_path / "x.fam"
     text = ("caf\u00e9 na\u00efve " * 20).encode()
     path.write_bytes(text[:4])  # the half of a character
-    read(model, [path], ReadConfig(save=memory, encoding="latin-1"))
+    read(model, [path], ReadConfig(save=memory))
     path.write_bytes(text)
     with pytest.raises(MemoryFileError, match=r"was read as .*, but what it has become is UTF-8"):
         read(model, [path], ReadConfig(save=memory, append=True))
