@@ -105,11 +105,11 @@ class Source(ABC):
 
     name: what to call it. path: None for standard input. size: bytes of the original, None for a pipe. start: the
     offset reading began at. encoding: how its bytes become text (a Python codec), to open it the same way again.
-    is_named: the encoding is what the user said. is_guessed: the bytes suggest it and do not prove it. num_replaced: invalid sequences so far, each read
-    as U+FFFD. bytes_read: bytes of the original taken in since `start`. wait_for_more: asked at the end of the input;
-    True to try once more (a file that grows is followed by what waits here). format: `PLAIN_TEXT`, or what the text was
-    made from ("html", "pdf"), to open it the same way again. notes: what was left out of a converted document, and
-    why, as far as it was read.
+    is_named: the encoding is what the user said. is_guessed: the bytes suggest it and do not prove it. num_replaced:
+    invalid sequences so far, each read as U+FFFD. bytes_read: bytes of the original taken in since `start`.
+    wait_for_more: asked at the end of the input; True to try once more (a file that grows is followed by what waits
+    here). format: `PLAIN_TEXT`, or what the text was made from ("html", "pdf"), to open it the same way again. notes:
+    what was left out of a converted document, and why, as far as it was read.
     """
 
     name: str
