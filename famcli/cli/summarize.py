@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
     from famcli.tasks.summarize.summary_result import SummarizeConfig, SummaryResult
 
+_HOW = {
+    "log": "read as a log, the first line of each kind, rare kinds and errors first",
+    "outline": "read by its headings, what it is and a sentence of each part that matters",
+    "minutes": "read as minutes, what was decided and what is to be done",
+}
 Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
 
@@ -45,11 +50,12 @@ def summarize(
         bool, typer.Option("--sections", help="Summarize each chapter or section; without headings, equal parts.")
     ] = False,
     kind: Annotated[
-        Literal["prose", "log"] | None,
+        Literal["prose", "outline", "minutes", "log"] | None,
         typer.Option(
             "--as",
-            help="prose: sentences from all over the text; log: its kinds of lines, the rare and grave ones first. "
-            "Default: as the text is.",
+            help="prose: sentences from all over the text; outline: what it is, and a sentence of each part that "
+            "matters; minutes: what was decided; log: its kinds of lines, rare and grave ones first. Default: by the "
+            "text itself.",
         ),
     ] = None,
     mode: Annotated[
@@ -160,10 +166,8 @@ def _summarize(
 
 def _say_how(work: Work, result: SummaryResult, config: SummarizeConfig) -> None:
     """Say how the summary was chosen, where that was not asked for and is not what it is for prose."""
-    if config.kind is None and result.written is None and result.log is not None:
-        work.notes.note(
-            "read as a log: the first line of each kind, rare kinds and errors first; --as prose chooses as in a text"
-        )
+    if config.kind is None and not config.sections and result.written is None and result.kind in _HOW:
+        work.notes.note(f"{_HOW[result.kind]}; --as prose chooses sentences from all over it")
 
 
 def _say_what_was_left_out(work: Work, result: SummaryResult) -> None:

@@ -34,10 +34,11 @@ _ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
 
 @dataclass(frozen=True)
 class Heading:
-    """title: on one line, without its marks. level: from 1, the highest."""
+    """title: on one line, without its marks. level: from 1, the highest. is_marked: by number signs or a line below."""
 
     title: str
     level: int
+    is_marked: bool = False
 
 
 def heading(sentence: Sentence) -> Heading | None:
@@ -48,9 +49,9 @@ def heading(sentence: Sentence) -> Heading | None:
         return None
     indent = (sentence.gap or "").rpartition("\n")[2].expandtabs(_CODE_INDENT)
     if (marked := _MARKED.fullmatch(text)) is not None and marked[2] and len(indent) < _CODE_INDENT:
-        return Heading(marked[2], len(marked[1]))
+        return Heading(marked[2], len(marked[1]), is_marked=True)
     if (underlined := _UNDERLINED.fullmatch(text)) is not None:
-        return Heading(" ".join(underlined[1].split()), _LEVELS.get(underlined[3], 3))
+        return Heading(" ".join(underlined[1].split()), _LEVELS.get(underlined[3], 3), is_marked=True)
     # Without marks only what stands alone can be a heading; a heading in capitals may take two lines.
     is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
     if not is_apart or ("\n" in text and not text.isupper()):

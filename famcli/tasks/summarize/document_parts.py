@@ -12,6 +12,7 @@ MAX_PARTS = 64
 """Parts that are kept. Of a text with more, the finest headings are left out, then neighbours joined; parts of
 different documents are joined only when nothing else makes room."""
 
+_ENOUGH_MARKED = 2
 _TO = " \u2026 "
 
 
@@ -52,6 +53,7 @@ class DocumentParts:
         self._source, self._source_index, self._source_place = "", -1, 0  # of the open document
         self._deepest = PLAIN  # level of heading that still begins a part
         self._has_marked = False  # whether the open document has headings that are more than a short line
+        self._num_marked = 0  # its headings with marks of their own
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -64,7 +66,7 @@ class DocumentParts:
     def begin_source(self, name: str, place: int) -> None:
         """Begin a document, and a part with it."""
         self._source, self._source_index, self._source_place = name, self._source_index + 1, place
-        self._has_marked = False
+        self._has_marked, self._num_marked = False, 0
         if self._parts and not self._parts[-1].num_sentences:
             self._parts.pop()
         self._append(None, 0, place, 1)
@@ -75,7 +77,11 @@ class DocumentParts:
         if heading.level < PLAIN and not self._has_marked:
             self._has_marked = True
             self._drop(PLAIN, self._source_index)
+        self._num_marked += heading.is_marked
         if heading.level > self._deepest or (self._has_marked and heading.level == PLAIN):
+            return
+        # Where headings have marks, a numbered line is an item of a list.
+        if self._num_marked >= _ENOUGH_MARKED and not heading.is_marked:
             return
         last = self._parts[-1]
         is_empty = not last.num_sentences and last.source_index == self._source_index

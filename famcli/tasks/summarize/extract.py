@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, groupby
 
 from famcli.documents.source import Piece
 from famcli.tasks.summarize.candidates import Budget, Candidate, Candidates, choose
+from famcli.tasks.summarize.document_kind import (
+    decision_weight,
+    is_minutes_part,
+    is_minutes_title,
+    is_structured,
+    says_what_it_is,
+)
 from famcli.tasks.summarize.document_parts import DocumentPart, DocumentParts
-from famcli.tasks.summarize.quotable import frame_marker, is_line, is_quotable
+from famcli.tasks.summarize.outline import choose_outline
+from famcli.tasks.summarize.quotable import MAX_WORDS, frame_marker, is_line, is_quotable
 from famcli.tasks.summarize.sentence_score import Scorer
-from famcli.tasks.summarize.summary_result import Length, Quote, Section, section_budget
-from famcli.text.headings import heading
+from famcli.tasks.summarize.summary_result import DocumentKind, Length, Quote, Section, section_budget
+from famcli.text.headings import Heading, heading
 from famcli.text.sentences import Sentence, SentenceSplitter
+from famcli.text.words import num_words
 
 MAX_EQUAL_PARTS = 10
+_BEGINNING = 2000  # bytes in which minutes are told
+_NUM_OPENING = 5  # sentences among which is the one that says what the document is
+_MIN_DECISION, _DECIDES = 4, 2.0  # words of a decision, and its least weight
 _LONGEST_HEADER = 32 << 10
 """Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
 
@@ -22,16 +36,24 @@ _LONGEST_HEADER = 32 << 10
 class Extraction:
     """Gathers sentences while documents are read one after the other, and chooses among them in the end.
 
+    as_minutes: what was decided is wanted, also of a text that is not told to be minutes.
+
     Text is fed as it is decoded; its sentences count from when the network has read them (`advance`), so that an
     interrupted summary quotes only what was read.
     """
 
-    def __init__(self, focus: str | None = None) -> None:
+    def __init__(self, focus: str | None = None, as_minutes: bool = False) -> None:
         self.parts = DocumentParts()
         self.num_seen = self.num_quotable = 0
         self._scorer = Scorer(focus)
         self._candidates = Candidates()
         self._lines = Candidates()  # quoted where nothing is a sentence
+        self._decisions = Candidates()  # sentences and lines that say what was decided
+        self._as_minutes = as_minutes
+        self._minutes = [False, False]  # the first document has the title of minutes, and a part that only they have
+        self._openings: list[tuple[bool, Candidate]] = []  # its first sentences; True: says what the document is
+        self._title: str | None = None
+        self._num_sources = 0
         self._with_pages: set[str] = set()
         self._begin_source("", 0)
 
@@ -44,6 +66,7 @@ class Extraction:
 
     def begin_source(self, name: str) -> None:
         """Begin a document."""
+        self._num_sources += 1
         self._begin_source(name, self._source_place + self._splitter.place)
         self.parts.begin_source(name, self._source_place)
 
@@ -83,6 +106,8 @@ class Extraction:
         found = heading(sentence)
         if found is not None:
             self.parts.begin(found, sentence.line, place)
+        if self._num_sources < 2:  # several documents are summarized as prose
+            self._note_kind(sentence, found, place)
         # Headings and lines are not quoted, but their words say what the text is about.
         self._scorer.read(sentence.text)
         if found is None and is_quotable(sentence):
@@ -90,9 +115,25 @@ class Extraction:
             candidate = self._scorer.candidate(sentence, self._source, place)
             self._candidates.add(candidate)
             self.parts.add(candidate)
+            if len(self._openings) < _NUM_OPENING:
+                self._openings.append((says_what_it_is(sentence.text, self._title), candidate))
         # A log or a list has no sentences at all; where there is one, lines are forgotten.
         elif not self.num_quotable and is_line(sentence):
             self._lines.add(self._scorer.candidate(sentence, self._source, place))
+
+    def _note_kind(self, sentence: Sentence, found: Heading | None, place: int) -> None:
+        """Note what tells minutes, and what is said in them."""
+        text = sentence.text
+        if found is not None:
+            self._title = self._title or found.title
+        if place < _BEGINNING:
+            self._minutes[0] |= (found is not None or self.num_seen == 1) and is_minutes_title(text)
+            self._minutes[1] |= is_minutes_part(text)
+        # A decision is often a line in a list, or has an address, which no sentence may that is quoted from prose.
+        may_decide = (all(self._minutes) or self._as_minutes) and found is None and not sentence.is_code
+        if may_decide and _MIN_DECISION <= num_words(text) <= MAX_WORDS and decision_weight(text) >= _DECIDES:
+            candidate = self._scorer.candidate(sentence, self._source, place)
+            self._decisions.add(replace(candidate, score=candidate.score / 4 + decision_weight(text)))
 
     def _is_frame(self, sentence: Sentence) -> bool:
         """True if a sentence is not a book's own text, which lies between two marks of Project Gutenberg.
@@ -108,6 +149,7 @@ class Extraction:
             self._lines.forget(self._source_place)
             self.parts.begin_again(sentence.line)
             self.num_quotable = self._num_quotable_before
+            self._openings.clear()
         self._has_frame, self._has_ended = True, marker == "end"
         return True
 
@@ -121,11 +163,58 @@ class Extraction:
         """True if sentences can be quoted, but none is about the focus."""
         return self.num_quotable > 0 and not any(map(self._is_about_focus, self._candidates.all()))
 
+    @property
+    def kind(self) -> DocumentKind:
+        """What the text is, as far as it was read."""
+        if self._num_sources != 1:
+            return "prose"
+        if len(self._decisions) > 1:
+            return "minutes"
+        return "outline" if is_structured(self.parts.all()) else "prose"
+
     def summary(self, budget: Budget) -> tuple[Quote, ...]:
         """The best sentences of the whole text; only ones about the focus, where there are any."""
         scores = self._final_scores()
         chosen = choose(self._quotable.all(), scores, budget)
         return tuple(self._quote(one, scores[one], None) for one in chosen)
+
+    def outline(self, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+        """The sentence that says what the document is, and the best of the parts that matter."""
+        if not (parts := self.parts.all()):
+            return (), ()
+        opening = next((one for says, one in self._openings if says), None)
+        if opening is None and self._openings:
+            opening = self._openings[0][1]
+        return self._by_part(choose_outline(parts, scores := self._final_scores(), budget, opening), scores)
+
+    def decisions(self, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+        """What was decided or is to be done, by minutes, under the headings of its parts."""
+        scores = {one: one.score for one in self._decisions.all()}
+        parts = self.parts.all()
+        places = [part.place for part in parts]
+        chosen, left = list[Candidate](), budget.count
+        for one in sorted(scores, key=lambda one: -scores[one]):
+            cost = budget.cost(one.sentence.text)
+            if left <= 0 or (chosen and cost - left > left):
+                break
+            if not any(map(one.repeats, chosen)):
+                chosen.append(one)
+                left -= cost
+        chosen.sort(key=lambda one: one.place)
+        return self._by_part([(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen], scores)
+
+    def _by_part(
+        self, chosen: list[tuple[DocumentPart, Candidate]], scores: dict[Candidate, float]
+    ) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+        """Chosen sentences as quotes, and those of each part as a section of its own."""
+        quotes, sections = list[Quote](), list[Section]()
+        for _, pairs in groupby(chosen, key=lambda pair: id(pair[0])):
+            part, found = (group := list(pairs))[0][0], [one for _, one in group]
+            title = part.title or part.source
+            numbers = tuple(range(len(quotes), len(quotes) + len(found)))
+            sections.append(Section(title, max(1, part.level), part.source, part.line, numbers))
+            quotes += [self._quote(one, scores.get(one, one.score), title) for one in found]
+        return tuple(quotes), tuple(sections)
 
     def sections(self, length: Length, num_blocks: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         """The best sentences of each part of the text, in order, and the sections that they make up.

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from famcli.documents.source import Piece
+from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.log_digest import LogDigest
-from famcli.tasks.summarize.summary_result import DocumentKind
+from famcli.tasks.summarize.summary_result import (
+    DocumentKind,
+    Quote,
+    Section,
+    SummarizeConfig,
+    is_too_short,
+    num_log_kinds,
+    outline_budget,
+    sentence_budget,
+)
 from famcli.text.log_lines import is_log
 
 # Lines or characters by which a document is told. A pipe may bring them one by one, so fewer are enough before the
@@ -17,13 +27,15 @@ _FEW_LINES, _FEW_CHARACTERS = 40, 1 << 12
 class Gathering:
     """Documents read one after the other.
 
-    kind: what all of them are read as, None to tell it. tells_logs: False to read everything as text.
+    tells: False to read everything as prose where `config` does not say what it is.
     """
 
-    def __init__(self, focus: str | None, kind: DocumentKind | None, tells_logs: bool) -> None:
-        self.text, self.log = Extraction(focus), LogDigest(focus)
+    def __init__(self, config: SummarizeConfig, tells: bool = True) -> None:
+        focus, kind = config.focus, config.kind
+        self.text, self.log = Extraction(focus, as_minutes=kind == "minutes"), LogDigest(focus)
         self.in_log = self.has_log = self.has_text = False
-        self._log_or_text = (kind == "log") if kind is not None or not tells_logs else None
+        self._kind, self._tells, self._length = kind, tells and focus is None, config.length
+        self._log_or_text = (kind == "log") if kind is not None or not tells else None
         self._name, self._num_bytes = "", 0
         self._undecided: list[Piece] | None = None  # of the open document, until it is told
 
@@ -54,6 +66,25 @@ class Gathering:
     def settle(self) -> None:
         """Take in what was read of the open document, although more of it might tell another kind."""
         self._decide(0, 0)
+
+    @property
+    def kind(self) -> DocumentKind:
+        """How what was read is summarized."""
+        if self.has_log and not self.has_text:
+            return "log"
+        if self._kind is not None or not self._tells:
+            return self._kind or "prose"
+        told = self.text.kind
+        return "prose" if told == "outline" and is_too_short(self._length) else told
+
+    def choose(self, num_tokens: int) -> tuple[DocumentKind, tuple[Quote, ...], tuple[Section, ...]]:
+        """The kind of what was text, its summary and the sections of that."""
+        kind, text, length = self.kind, self.text, self._length
+        if kind == "outline" and text.num_quotable:
+            return kind, *text.outline(outline_budget(length, len(text.parts.all())))
+        if kind == "minutes":
+            return kind, *text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
+        return kind, text.summary(sentence_budget(length, num_tokens, text.num_seen)), ()
 
     @property
     def _taker(self) -> Extraction | LogDigest:

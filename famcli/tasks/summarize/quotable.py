@@ -20,6 +20,9 @@ _BOILERPLATE = re.compile(
     r"privacy policy|table of contents",
     re.I,
 )
+LINK = re.compile(r"!?\[([^\[\]]{1,200})\]\([^()\s]{1,500}\)")
+"""A link of Markdown; the group is what is shown of it."""
+
 _TABLE_ROW = re.compile(r"^\s*\||\|.*\|")
 _LEAD = (
     r"^\W*(?:(?:and|but|so|then|yet|or|nor|for|now|well|however|therefore|thus|when|as|if|though|although|after|before|"
@@ -60,7 +63,8 @@ def is_quotable(sentence: Sentence) -> bool:
     capitals, and closes the quotation marks it opens. It is not code or a row of a table, and has no address,
     copyright, licence or e-book notice.
     """
-    text = sentence.text
+    # Where a link of Markdown leads is no part of what is said.
+    text = LINK.sub(r"\1", sentence.text)
     if not sentence.is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
         return False
     visible = sum(not character.isspace() for character in text)

@@ -63,7 +63,7 @@ class Summarizer:
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
         self._tracker = ReadingTracker(model.tokenizer.vocab_size)
-        self._gathering = Gathering(self.config.focus, self.config.kind, tells_logs=self.mode == "extract")
+        self._gathering = Gathering(self.config, tells=self.mode == "extract")
         self._extraction = self._gathering.text
         self._writer = Writer(model, self.config) if self.mode == "write" else None
         self._recorder = recorder
@@ -84,7 +84,7 @@ class Summarizer:
     @property
     def kind(self) -> DocumentKind:
         """How what was read so far is summarized."""
-        return "log" if self._gathering.has_log and not self._gathering.has_text else "prose"
+        return "outline" if self.config.sections else self._gathering.kind
 
     @property
     def shows_attention(self) -> bool:
@@ -120,6 +120,8 @@ class Summarizer:
         else:
             self._log, self._quotes, self._sections = self._extract()
             yield from self._warn_of_length()
+            if self.kind == "minutes" and not self._quotes:
+                yield from self._tracker.warn("nothing in the text says that something was decided or is to be done")
         self._finished = True
 
     def result(self) -> SummaryResult:
@@ -170,10 +172,10 @@ class Summarizer:
         """The summary of logs, all quotes, those of logs last, and the sections of what was text."""
         self._gathering.settle()
         counts, extraction, length = self._tracker.counts(), self._extraction, self.config.length
-        quotes = extraction.summary(sentence_budget(length, counts.num_tokens, extraction.num_seen))
-        sections: tuple[Section, ...] = ()
         if self.config.sections and extraction.num_quotable:
             quotes, sections = extraction.sections(length, counts.num_blocks)
+        else:
+            _, quotes, sections = self._gathering.choose(counts.num_tokens)
         if not self._gathering.has_log:
             return None, quotes, sections
         log, of_log = self._gathering.log.summary(num_log_kinds(length), len(quotes))

@@ -9,12 +9,13 @@ from itertools import pairwise
 from typing import Literal
 
 from famcli.tasks.report.page import Cited, Item, Report
+from famcli.tasks.summarize.quotable import LINK
 from famcli.tasks.summarize.summary_result import LogSummary, Quote, SummaryResult, WrittenSummary
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
 NOTHING = "The input has no sentence to quote."
 # A list item's own mark would stand in the middle of a line here; the quote's text in the result keeps it.
-_ITEM_MARK = re.compile(r"(?:[*+\u2022\u2043>-]|\(?\d{1,3}[.)]) (?=\S)")
+_ITEM_MARK = re.compile(r"(?:>[> ]*|[*+\u2022\u2043-] |\(?\d{1,3}[.)] )(?=\S)")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
 
 
@@ -40,7 +41,7 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     elif form == "markdown":
         yield from _markdown(result)
     else:
-        yield from _bullets(result, indented=form == "outline")
+        yield from _bullets(result, indented=form == "outline" or result.kind in ("outline", "minutes"))
 
 
 def report_of(result: SummaryResult, title: str, facts: tuple[str, ...], heat: str) -> Report:
@@ -70,8 +71,9 @@ def _place(result: SummaryResult, quote: Quote) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A quote for display: line breaks and runs of blanks as one blank, without the mark of a list's item."""
-    line = " ".join(text.split())
+    """A quote for display: line breaks and runs of blanks as one blank, without the mark of a list's item and the
+    addresses of links."""
+    line = LINK.sub(r"\1", " ".join(text.split()))
     mark = _ITEM_MARK.match(line)
     return line if mark is None else line[mark.end() :]
 

@@ -25,6 +25,9 @@ is half of that, long is double."""
 
 # One sentence more each time the text doubles from 8,000 tokens: 9 for a novel, 12 for a million tokens.
 MIN_SENTENCES, MAX_SENTENCES = 5, 12
+MAX_OUTLINE = 10
+# In two sentences the best of the whole text say more than the opening and one part (docs/decisions.md, 2026-11-29).
+_SHORTEST_OUTLINE = {"sentences": 4, "words": 100}
 _TOKENS_FOR_MIN = 8000
 _SCALES: dict[LengthName, float] = {"short": 0.5, "medium": 1.0, "long": 2.0}
 _SENTENCES_A_SECTION: dict[LengthName, int] = {"short": 1, "medium": 2, "long": 4}
@@ -54,6 +57,18 @@ def sentence_budget(length: Length, num_tokens: int, num_sentences: int) -> Budg
     by_length = MIN_SENTENCES + round(math.log2(max(1.0, num_tokens / _TOKENS_FOR_MIN)))
     wanted = math.ceil(_SCALES[length] * min(by_length, MAX_SENTENCES))
     return Budget(max(1, min(wanted, -(-num_sentences // 3))))
+
+
+def outline_budget(length: Length, num_parts: int) -> Budget:
+    """The budget for the outline of a document of so many parts."""
+    if isinstance(length, Budget):
+        return length
+    return Budget(math.ceil(_SCALES[length] * min(max(MIN_SENTENCES, num_parts + 1), MAX_OUTLINE)))
+
+
+def is_too_short(length: Length) -> bool:
+    """True if a length leaves no room for an outline."""
+    return isinstance(length, Budget) and length.count < _SHORTEST_OUTLINE[length.unit]
 
 
 def num_log_kinds(length: Length) -> int:

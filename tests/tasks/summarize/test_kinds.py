@@ -1,0 +1,156 @@
+"""What kind of document a text is told to be, and the summaries of each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from famcli.tasks.summarize.candidates import Budget
+from famcli.tasks.summarize.document_kind import decision_weight, part_weight, says_what_it_is
+from famcli.tasks.summarize.summarize import summarize
+from famcli.tasks.summarize.summary_result import SummarizeConfig, SummaryResult
+from tests.tasks.support import LARGE, byte_model, prose, write
+
+README = """# gridmill
+
+[![build](https://example.org/badge.svg)](https://example.org)
+
+Gridmill is a command-line tool that grinds large tables into small ones without loading them.
+
+## Features
+
+Tables of any size are read row by row, so memory use stays below forty megabytes. Columns are typed by their first
+thousand rows, and a row that does not fit is written to a file of its own.
+
+1. Dates are recognised in eleven notations, which the option for dates names.
+
+2. Sums are exact, because they are kept as whole numbers of the smallest unit.
+
+## Installation
+
+Download the archive for your system and put the program somewhere on your path. On Windows the installer does that
+for you, and it also adds an entry to the menu.
+
+## Requirements
+
+Every table must have a header of unique names in its first row. A table without a header shall be given one by
+the option for names.
+
+## License
+
+The program may be used by anybody under the terms of the licence in this folder.
+"""
+MINUTES = """# Minutes of the harbour committee, 3 March
+
+Present: Anna Bell, Carl Dunn, Eva Frost
+Apologies: Gus Hill
+
+## Dredging
+
+Carl reported that the channel has lost half a metre since autumn and that two ships had to wait for the tide.
+There was a long discussion about the noise at night, and whether the school should be told in advance.
+
+- AGREED: dredge the channel in May, at a cost of no more than 40,000 crowns.
+- Action: Carl to write to the school by Friday.
+
+## Lights
+
+Eva showed pictures of the lamps on the northern mole, which are older than anybody on the committee could remember.
+The motion to buy six new lamps was carried with one vote against.
+
+## Any other business
+
+The weather has been fine, and everybody hopes that it stays so until the regatta is over.
+"""
+
+
+def summary(tmp_path: Path, text: str, **config: object) -> SummaryResult:
+    return summarize(byte_model(LARGE), [write(tmp_path, text)], SummarizeConfig(**config))  # type: ignore[arg-type]
+
+
+def titles(result: SummaryResult) -> list[str]:
+    return [section.title for section in result.sections]
+
+
+def test_a_readme_says_what_it_is_and_what_matters(tmp_path: Path) -> None:
+    result = summary(tmp_path, README)
+    assert result.kind == "outline"
+    assert result.sentences[0].text.startswith("Gridmill is a command-line tool")
+    assert titles(result)[:2] == ["gridmill", "Features"]
+    assert "Requirements" in titles(result)
+    assert "License" not in titles(result)
+    short = summary(tmp_path, README, length=Budget(4))
+    assert set(titles(short)) == {"gridmill", "Features", "Requirements"}
+    assert summary(tmp_path, README, length=Budget(3)).kind == "prose"
+    numbers = [number for section in result.sections for number in section.sentences]
+    assert numbers == list(range(len(result.sentences)))
+    for section in result.sections:
+        assert {result.sentences[number].section for number in section.sentences} == {section.title}
+
+
+def test_numbered_items_are_no_parts_where_headings_have_marks(tmp_path: Path) -> None:
+    assert not [title for title in titles(summary(tmp_path, README, sections=True)) if title[:1].isdigit()]
+
+
+def test_minutes_say_what_was_decided(tmp_path: Path) -> None:
+    result = summary(tmp_path, MINUTES)
+    assert result.kind == "minutes"
+    assert [quote.text for quote in result.sentences] == [
+        "- AGREED: dredge the channel in May, at a cost of no more than 40,000 crowns.",
+        "- Action: Carl to write to the school by Friday.",
+        "The motion to buy six new lamps was carried with one vote against.",
+    ]
+    assert titles(result) == ["Minutes of the harbour committee, 3 March \u00b7 Dredging", "Lights"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        prose(60),
+        "# One\n\n" + prose(90, 1) + "\n\n# Two\n\n" + prose(90, 2) + "\n\n# Three\n\n" + prose(90, 3),
+        "Anna: Welcome to the first meeting of all.\nBert: The agenda is what we agreed on.\n" * 20,
+    ],
+)
+def test_what_is_no_structured_document_is_prose(text: str, tmp_path: Path) -> None:
+    assert summary(tmp_path, text).kind == "prose"
+
+
+def test_every_kind_can_be_asked_for(tmp_path: Path) -> None:
+    plain = summary(tmp_path, README, kind="prose")
+    assert (plain.kind, plain.sections) == ("prose", ())
+    assert summary(tmp_path, README, focus="sums").kind == "prose"
+    assert summary(tmp_path, prose(60), kind="outline").kind == "outline"
+    none = summary(tmp_path, prose(60), kind="minutes")
+    assert (none.kind, none.sentences) == ("minutes", ())
+    assert none.warnings == ("nothing in the text says that something was decided or is to be done",)
+
+
+def test_several_documents_are_summarized_as_prose(tmp_path: Path) -> None:
+    paths = [write(tmp_path, README, "a.md"), write(tmp_path, MINUTES, "b.md")]
+    result = summarize(byte_model(LARGE), paths)
+    assert (result.kind, result.sections) == ("prose", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "expected"),
+    [
+        ("This document describes the format of the files.", None, True),
+        ("In this paper we measure how tides move sand.", None, True),
+        ("The purpose of this agreement is to settle who owns what.", None, True),
+        ("Gridmill is a tool for tables.", "gridmill", True),
+        ("Gridmill (gm) is a tool for tables.", "The gridmill project", True),
+        ("Water is wet in all seasons.", "gridmill", False),
+        ("Files are read row by row in this mode.", None, False),
+    ],
+)
+def test_what_says_what_a_document_is(text: str, title: str | None, expected: bool) -> None:
+    assert says_what_it_is(text, title) == expected
+
+
+def test_titles_and_decisions_are_weighed() -> None:
+    assert part_weight("Motivation") > part_weight("The sea") > part_weight("License")
+    assert part_weight("What should I do if my own copy of it is older?") == 0
+    assert (
+        decision_weight("The motion was carried.") > decision_weight("Anna will ask.") > decision_weight("It rained.")
+    )
