@@ -34,6 +34,7 @@ from benchmarks.quality.qa_sets import (
 )
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
+from famcli.tasks.ask.best_sentence import sentence_features
 from famcli.tasks.ask.likelihood import question_gains
 from famcli.tasks.ask.ranking import (
     FEATURES,
@@ -42,7 +43,6 @@ from famcli.tasks.ask.ranking import (
     Question,
     rank_passages,
     rerank,
-    sentence_features,
     term_shares,
 )
 
@@ -109,7 +109,7 @@ def rows_of(
             sentences = None
             if kind == "answerable" and right.any():
                 best = some[int(np.flatnonzero(right)[0])]
-                values = np.array(sentence_features(best.passage, term_shares(question, index)))
+                values = np.array(sentence_features(best.passage, question, term_shares(question, index)))
                 overlap = [max(token_f1(a, s.text, recall=True) for a in item.answers) for s in best.passage.sentences]
                 sentences = values, (np.array(overlap) >= max(0.6, max(overlap))).astype(float)
             yield Row(number, subject, kind, place < weighed, x, right, sentences)

@@ -102,6 +102,8 @@ def test_the_core_alone_runs_the_checkpoint_that_ships(command: str, tmp_path: P
     book.write_text((ROOT / "examples" / "the-man-who-was-thursday.txt").read_text()[:6000])
     code = BARE.format(extras=EXTRAS)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAMCLI_")}
+    # The model is named once a day.
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     arguments = [sys.executable, "-c", code, *command.split(), book]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr

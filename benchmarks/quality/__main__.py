@@ -1,12 +1,13 @@
-"""How good `ask` and `summarize` are beside their peers: `python -m benchmarks.quality qa|summary`."""
+"""How good `ask` and `summarize` are beside their peers: `python -m benchmarks.quality qa|files|summary`."""
 
 from __future__ import annotations
 
+from benchmarks.quality.eval_files import files
 from benchmarks.quality.eval_qa import qa
 from benchmarks.quality.eval_summary import summary
 from famcli.cli.main import make_app
 
-app = make_app({"qa": qa, "summary": summary}, "Judge `ask` and `summarize` beside their peers.")
+app = make_app({"qa": qa, "files": files, "summary": summary}, "Judge `ask` and `summarize` beside their peers.")
 
 if __name__ == "__main__":
     app(prog_name="benchmarks.quality")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from famcli.checkpoint.model import Model
@@ -22,18 +24,26 @@ from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
 from famcli.tasks.ask.passage_index import PassageIndex
 
 
+class Ranker(Protocol):
+    """Ranks the passages of an index."""
+
+    def ranked(self, question: str, count: int) -> list[int]:
+        """The numbers of the best passages, best first."""
+        ...
+
+
 class LibraryBM25:
     """bm25s with its English stop words and a Snowball stemmer, as its makers recommend."""
 
-    def __init__(self, index: PassageIndex) -> None:
-        """Raises UsageError where the packages are not installed."""
+    def __init__(self, index: PassageIndex, headings: bool = False) -> None:
+        """headings: those above a passage count as words of it. Raises UsageError where packages are missing."""
         try:
             import bm25s
             import Stemmer
         except ImportError as error:
             raise UsageError(f"the package {error.name} is needed; pip install 'famcli[eval]'") from error
         self._library, self._stemmer = bm25s, Stemmer.Stemmer("english")
-        texts = [index.passage(number).text for number in range(index.num_passages)]
+        texts = texts_of(index, headings)
         self._bm25 = bm25s.BM25()
         self._bm25.index(self._words(texts), show_progress=False)
 
@@ -50,6 +60,40 @@ class LibraryBM25:
             texts, stopwords="en", stemmer=self._stemmer, show_progress=False, return_ids=False
         )
         return words
+
+
+class Embedding:
+    """A sentence encoder with mean pooling, opened by transformers: the likeness of question and passage."""
+
+    def __init__(self, index: PassageIndex, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self._network = AutoModel.from_pretrained(folder).eval()
+        self._rows = self._encoded(texts_of(index, True))
+
+    def ranked(self, question: str, count: int) -> list[int]:
+        """The numbers of the nearest passages, nearest first."""
+        order = np.argsort(-(self._rows @ self._encoded([question])[0]), kind="stable")[:count]
+        return [int(number) for number in order]
+
+    @torch.inference_mode()
+    def _encoded(self, texts: list[str]) -> NDArray[np.float32]:
+        rows = []
+        for first in range(0, len(texts), 32):
+            batch = self._tokenizer(
+                texts[first : first + 32], padding=True, truncation=True, max_length=256, return_tensors="pt"
+            )
+            mask = batch["attention_mask"][..., None]
+            mean = (self._network(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+            rows.append(torch.nn.functional.normalize(mean, dim=1).numpy())
+        return np.concatenate(rows)
+
+
+def texts_of(index: PassageIndex, headings: bool) -> list[str]:
+    """All passages, with the headings above them if those count."""
+    passages = map(index.passage, range(index.num_passages))
+    return [one.with_headings if headings else one.text for one in passages]
 
 
 def block_gains(

@@ -64,8 +64,9 @@ def ask(
 
     The text is read once for all questions, and what was read of files is kept: the next question about them does not
     read them again (see `famcli readings`). Evidence is quoted with its place, and each quote is checked by exact
-    comparison with the source before it is shown. Where no passage is sure enough the answer says so. On a terminal a
-    question that is not given is asked for. Ctrl-C answers from what was read so far, marked partial.
+    comparison with the source before it is shown. Where no passage is sure enough the nearest one is shown as such; the
+    exit code is 1 where nothing comes near any question. On a terminal a question that is not given is asked for.
+    Ctrl-C answers from what was read so far, marked partial.
     """
     # A path among the words is a text: shells complete it there, and nobody asks "story.txt".
     texts = [*filter(_is_path, questions or []), *(file or [])]
@@ -92,7 +93,6 @@ def ask(
         # What is kept of a file saves the next question its reading.
         cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
         results, found = [], 0
-        from famcli.tasks.ask.answers import SOURCE_GONE
         from famcli.tasks.ask.ask import Ask
         from famcli.tasks.report.record import Recorder
 
@@ -117,8 +117,8 @@ def ask(
             if work.interrupted:
                 break
         work.finish(found)
-        # A script must not take "the source is gone" for an answer.
-        if results and all(answer.text == SOURCE_GONE for result in results for answer in result.answers):
+        # As grep does where nothing matches.
+        if results and all(answer.kind == "none" for result in results for answer in result.answers):
             raise typer.Exit(EXIT_FAILED)
 
 
@@ -155,7 +155,7 @@ def _write_report(path: Path, result: AskResult, task: Ask, recorder: Recorder) 
     from famcli.tasks.ask.answers import report_of, texts_of
     from famcli.tasks.report.page import write_report
 
-    no_heat = ["No heat map: the text was not read again. --readings-limit 0 reads it."] * (not recorder.texts)
+    no_heat = ["No heat map: a memory file is not read again."] * (not recorder.texts)
     facts = [*report_facts(describe_reading(result), result), *no_heat]
     report = report_of(result, facts, has_heat=bool(recorder.texts) and result.memory_mode == "on")
     write_report(path, report, texts_of(task.text(), recorder), recorder)

@@ -171,6 +171,9 @@ class ReportOptions:
         ),
     ] = None
     quiet: QuietOption = False
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Name the model each time, not only the first time of a day.")
+    ] = False
 
     @property
     def progress_mode(self) -> Literal["none", "bar", "json"]:

@@ -54,10 +54,21 @@ class Output:
             line += _shaded(text, share) if self._styled and share is not None else text
         self._print(line + "\n")
 
-    def paragraph(self, text: str, style: Style = "") -> None:
-        """Print a paragraph of our own prose: wrapped on a terminal, one line elsewhere."""
+    def paragraph(self, text: str, style: Style = "", indent: str = "") -> None:
+        """Print a paragraph: its words wrap at the width of a terminal; one line elsewhere."""
         if self.is_terminal:
-            text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
+            width = max(20 + len(indent), shutil.get_terminal_size().columns - 1)
+            # What is longer than a line, as addresses are, stays in one piece: it can then be copied.
+            text = textwrap.fill(
+                text,
+                width,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        else:
+            text = indent + text
         self.write(text + "\n", style)
 
     def facts(self, lines: Iterable[tuple[str, str]]) -> None:

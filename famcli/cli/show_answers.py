@@ -52,11 +52,10 @@ class AnswersShown:
             for answer in result.answers[self._shown :]:
                 self._answer(answer)
 
-        def show_end() -> None:
-            self._work.output.line()
-            self._work.end_text(describe_reading(result), result.partial)
-
-        self._work.show(result, show_end, told="answers", each=each)
+        self._work.show(result, lambda: self._work.end_text("", result.partial), told="answers", each=each)
+        # Where an earlier reading served, that was said before the answers.
+        if self._work.form == "text" and not result.cached:
+            self._work.notes.note(describe_reading(result))
 
     def _answer(self, answer: Answer) -> None:
         output, index = self._work.output, self._shown
@@ -71,22 +70,22 @@ class AnswersShown:
         # A written answer stands there already, as it came.
         if self._writing != index or answer.kind != "written":
             for paragraph in paragraphs(answer.text):
-                output.line(paragraph, "bold" if answer.found else "")
+                output.paragraph(paragraph, "bold" if answer.found else "")
         if answer.kind == "written":
             where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
-            output.line(f"  Written by the model; {where}, the answer itself is not checked.", "yellow")
-        elif not answer.found and 0 < answer.confidence < self._threshold and self._writing != index:
+            output.paragraph(f"Written by the model; {where}, the answer itself is not checked.", "yellow", "  ")
+        elif answer.kind == "none" and 0 < answer.confidence < self._threshold and self._writing != index:
             # Rounded up it might seem to be enough.
             confidence = math.floor(100 * answer.confidence) / 100
             hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
-            output.line(f"  {hint}; --threshold 0 shows it.", "dim")
+            output.paragraph(f"{hint}; --threshold 0 shows it.", "dim", "  ")
         if answer.doubt:
-            output.line(f"  {answer.doubt}", "yellow")
+            output.paragraph(answer.doubt, "yellow", "  ")
         for number, citation in enumerate(answer.citations, 1):
-            mark = "quote verified" if citation.verified else "quote not verified"
-            output.line(f"  [{number}] {answer.described_place(number)}, {mark}:", "cyan")
+            mark = "quoted exactly" if citation.verified else "from what was piped"
+            output.paragraph(f"[{number}] {answer.described_place(number)}, {mark}:", "cyan", "  ")
             for paragraph in paragraphs(citation.text):
-                output.line(f"      {paragraph}")
+                output.paragraph(paragraph, indent="      ")
 
     def _begin(self, question: int) -> None:
         if self._writing != question:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
     from famcli.tasks.task import ReadCounts
 
+_DAY = 86_400
 _MOST_SKIPPED = 8  # files that are told of one by one
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
 
@@ -44,7 +47,7 @@ class Work:
         self.notes = Notes(report.quiet)
         # No bar before all that was given is seen to be there: a mistake is then one line, and nothing else.
         self.progress = Progress("none")
-        self._progress_mode = report.progress_mode
+        self._progress_mode, self._verbose = report.progress_mode, report.verbose
         self._results: list[Any] = []
         self.interrupted = False
 
@@ -152,7 +155,9 @@ class Work:
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"
         bits = "" if machine.quantize == "none" else f", weights in {machine.quantize}"
-        self.notes.note(f"model {model.name} ({located.where}{chosen}) on {model.device} in {dtype}{bits}")
+        line = f"model {model.name} ({located.where}{chosen}) on {model.device} in {dtype}{bits}"
+        if self._verbose or _is_news(line):
+            self.notes.note(line)
         for note in model.notes:
             self.notes.note(note)
         for warning in model.warnings:
@@ -205,7 +210,8 @@ class Work:
 
     def end_text(self, text: str, partial: bool, end: str = "the end of the input") -> None:
         """The closing lines of a result in text: how it came about, and whether it is of all there was to read."""
-        self.output.line(text, "dim")
+        if text:
+            self.output.line(text, "dim")
         if partial:
             self.output.line(f"Partial: interrupted before {end}.", "yellow")
 
@@ -220,6 +226,20 @@ class Work:
             raise typer.Exit(interrupted_code())
         if not found:
             raise DocumentError("there was no text to work on; give one that is not empty")
+
+
+def _is_news(line: str) -> bool:
+    """Whether this line was not told in the last day; from now on it was."""
+    from platformdirs import user_cache_path
+
+    told = user_cache_path("famcli") / "told-model"
+    # Where nothing can be kept, it is told each time.
+    with suppress(OSError, ValueError):
+        if told.is_file() and time.time() - told.stat().st_mtime < _DAY and told.read_text("utf-8") == line:
+            return False
+        told.parent.mkdir(parents=True, exist_ok=True)
+        told.write_text(line, "utf-8")
+    return True
 
 
 def find_model(

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from famcli.documents.source import Location, Piece
+from famcli.text.headings import Heading, heading
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import plain_spelling
 
@@ -21,11 +22,13 @@ _PARTS = ("message", "section", "path")
 class Passage:
     """Consecutive sentences of a source, verbatim with the white space between them.
 
+    headings: of the parts of the text that it belongs to, the highest first, without those that it begins with.
     num_pages: pages of the source that had begun when the passage was cut, for the index.
     """
 
     source: int
     sentences: tuple[Sentence, ...]
+    headings: tuple[str, ...] = ()
     num_pages: int = field(default=1, compare=False)
 
     @property
@@ -33,6 +36,11 @@ class Passage:
         """Verbatim."""
         first, *rest = self.sentences
         return first.text + "".join((s.gap or "") + s.text for s in rest)
+
+    @property
+    def with_headings(self) -> str:
+        """What it is about: its headings before its text."""
+        return " ".join((*self.headings, self.text))
 
     @property
     def span(self) -> tuple[int, int]:
@@ -62,7 +70,8 @@ def _part(sentence: Sentence) -> tuple[str, str] | None:
 
 
 class PassageBuilder:
-    """Cuts one source into passages; every sentence is in exactly one. Holds what was fed and not taken."""
+    """Cuts one source into passages; every sentence is in exactly one, and a heading begins one. Holds what was fed and
+    not taken."""
 
     def __init__(self, source: int) -> None:
         self._source = source
@@ -70,6 +79,10 @@ class PassageBuilder:
         self._waiting: deque[Sentence] = deque()
         self._open: list[Sentence] = []
         self._length = 0
+        self._headings: list[Heading] = []  # above the sentence that comes next
+        self._above: tuple[str, ...] = ()  # above the open passage
+        self._part: tuple[str, str] | None = None
+        self._has_text = False  # the open passage is more than headings
 
     def feed(self, piece: Piece) -> None:
         """Add text."""
@@ -85,8 +98,19 @@ class PassageBuilder:
         done: list[Passage] = []
         while self._waiting and (end is None or self._waiting[0].end <= end):
             sentence = self._waiting.popleft()
-            if self._open and not self._fits(sentence):
+            found = heading(sentence)
+            if (part := _part(sentence)) != self._part:
+                # Headings of one message say nothing of the next.
+                self._part, self._headings = part, []
+            if self._open and (not self._fits(sentence) or (found is not None and self._has_text)):
                 done.append(self._close())
+            if found is not None:
+                self._headings = [one for one in self._headings if one.level < found.level]
+            if not self._open:
+                self._above = tuple(one.title for one in self._headings)
+            if found is not None:
+                self._headings.append(found)
+            self._has_text |= found is None
             self._length += len(plain_spelling(sentence.text)) + len(sentence.gap or "")
             self._open.append(sentence)
         if self._open and (end is None or last):
@@ -102,6 +126,6 @@ class PassageBuilder:
         return self._length < _ENOUGH or gap.count("\n") < 2
 
     def _close(self) -> Passage:
-        passage = Passage(self._source, tuple(self._open), self._splitter.page)
-        self._open, self._length = [], 0
+        passage = Passage(self._source, tuple(self._open), self._above, self._splitter.page)
+        self._open, self._length, self._has_text = [], 0, False
         return passage

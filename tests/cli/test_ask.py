@@ -18,8 +18,8 @@ def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
     assert lines[0] == "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."
     places = [line for line in lines if line.startswith("  [")]
     assert 1 <= len(places) <= 3
-    assert all(line.endswith(", quote verified:") for line in places)
-    assert lines[-1].startswith(f"Read {story.stat().st_size:,} bytes, ")
+    assert all(line.endswith(", quoted exactly:") for line in places)
+    assert f"famcli: Read {story.stat().st_size:,} bytes, " in result.stderr
 
 
 def test_the_line_that_is_shown_is_that_of_the_answer(run, tiny: Path, tmp_path: Path) -> None:
@@ -31,10 +31,10 @@ def test_the_line_that_is_shown_is_that_of_the_answer(run, tiny: Path, tmp_path:
     arguments = ["ask", "Where did Ottilie hide the map?", "--file", path, "--model", tiny]
     lines = run(*arguments).stdout.splitlines()
     assert lines[0] == "Ottilie hid the map under a stone."
-    assert lines[1].startswith(f"  [1] {path}, page 2, line 7 of lines 1 to 11, confidence ")
+    assert lines[1].startswith(f"  [1] {path}, page 2, line 7 of lines 5 to 7, confidence ")
     answer = json.loads(run(*arguments, "--json").stdout)["answers"][0]
     assert (answer["line"], answer["page"]) == (7, 2)
-    assert (answer["citations"][0]["line"], answer["citations"][0]["page"]) == (1, 1)
+    assert (answer["citations"][0]["line"], answer["citations"][0]["page"]) == (5, 1)
     written = json.loads(run(*arguments, "--json", "--write", "--answer-tokens", 4).stdout)["answers"][0]
     assert (written["line"], written["page"]) == (None, None)
 
@@ -137,10 +137,7 @@ def test_the_second_question_comes_from_the_earlier_reading(run, tiny: Path, sto
     arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "-m", tiny]
     first, second = run(*arguments), run(*arguments)
     assert [result.stderr.count("read before, so not again") for result in (first, second)] == [0, 1]
-    assert second.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
-    size = story.stat().st_size
-    sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
-    assert second.stdout.splitlines()[-1] == f"From an earlier reading: {sizes}."
+    assert second.stdout == first.stdout
     assert json.loads(run(*arguments, "--json").stdout)["cached"] is True
     for options in (["--readings", tmp_path / "elsewhere"], ["--readings-limit", 0]):
         assert json.loads(run(*arguments, "--json", *options).stdout)["cached"] is False
@@ -173,13 +170,17 @@ def test_top_says_how_many_passages_are_cited(run, tiny: Path, story: Path) -> N
         assert len(values["answers"][0]["citations"]) == top
 
 
-def test_not_found_shows_how_sure_the_best_passage_was(run, tiny: Path, story: Path) -> None:
-    lines = run("ask", "Who went to the harbour?", "-f", story, "-m", tiny, "--threshold", 1).stdout.splitlines()
-    assert lines[0] == "Not found in the document."
-    assert lines[1].startswith("  The best passage has a confidence of 0.")
-    assert lines[1].endswith(", below 1; --threshold 0 shows it.")
+def test_what_is_not_sure_enough_is_the_nearest_passage(run, tiny: Path, story: Path) -> None:
+    unsure = run("ask", "Who went to the harbour?", "-f", story, "-m", tiny, "--threshold", 1)
+    lines = unsure.stdout.splitlines()
+    assert (unsure.exit_code, lines[0]) == (0, "Not sure; the nearest passage:")
+    assert re.fullmatch(r"  \[1\] .*, line \d+, confidence 0\.\d\d, quoted exactly:", lines[1])
+    piped = run("ask", "Who went to the harbour?", "-m", tiny, input=story.read_bytes()).stdout.splitlines()
+    assert piped[1].endswith(", from what was piped:")
+    absent = run("ask", "Who sold the xylophone?", "-f", story, "-m", tiny)
+    assert (absent.exit_code, absent.stdout) == (1, "Not found in the document.\n")
     nothing = run("ask", "Who?", "-m", tiny, input=b"")
-    assert nothing.stdout.splitlines()[1] == ""  # no passage, no confidence
+    assert len(nothing.stdout.splitlines()) == 1  # no passage, no confidence
     assert nothing.exit_code == 1
     assert nothing.stderr.endswith("there was no text to work on; give one that is not empty\n")
 
@@ -203,9 +204,9 @@ def test_asking_a_memory_file(run, tiny: Path, story: Path, tmp_path: Path) -> N
     assert answer["cited"] is True
     assert answer["citations"][0]["checked_against"] == "source"
     size = story.stat().st_size
-    told = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny).stdout
+    told = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny).stderr
     sizes = f"{size:,} bytes, {size:,} tokens, {(size + 1) // 128} full blocks"
-    assert told.splitlines()[-1] == f"From {saved}: {sizes}."
+    assert told.splitlines()[-1] == f"famcli: From {saved}: {sizes}."
     story.write_text("Everything was rewritten.\n")
     changed = run("ask", "Where did Ottilie hide the treasure map?", "--load", saved, "--model", tiny, "--json")
     assert changed.exit_code == 1
@@ -271,11 +272,8 @@ def test_a_report_shows_answers_beside_the_text(run, tiny: Path, story: Path, tm
     page = tmp_path / "report.html"
     arguments = ["ask", "Where did Ottilie hide the treasure map?", "-q", "Who knows <b>?", "-m", tiny, "--html", page]
     hidden = "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."
-    for options, input, is_read in (
-        (["-f", story], None, True),
-        (["-f", story], None, False),
-        ([], story.read_bytes(), True),
-    ):
+    # The second time too, although the cache has a reading: a page shows what the memory attends to.
+    for options, input in ((["-f", story], None), (["-f", story], None), ([], story.read_bytes())):
         result = run(*arguments, *options, input=input)
         assert result.exit_code == 0
         assert f"the report is in {page}" in result.stderr
@@ -284,7 +282,7 @@ def test_a_report_shows_answers_beside_the_text(run, tiny: Path, story: Path, tm
         assert 'href="#c1"' in written
         assert 'id="c1"' in written
         assert "Who knows &lt;b&gt;?" in written
-        assert ("No heat map" not in written) == is_read
+        assert "No heat map" not in written
         page.unlink()
     assert run(*arguments, "-f", story, "--each").exit_code == 2
     unnamed = run("ask", "Who?", "-f", story, "-m", tiny, "--html", "-")

@@ -48,3 +48,17 @@ def test_what_was_read_so_far_can_be_taken_before_the_end() -> None:
     assert builder.take(45) == []
     (passage,) = builder.take(45, last=True)
     assert passage.text == "The first one came. The second one went."
+
+
+def test_a_heading_begins_a_passage_and_stands_above_the_next_ones() -> None:
+    long = "The keeper lights the lamp each evening before the boats come in. " * 12
+    text = f"# Harbour\n\nIt is old.\n\n## Boats\n\n{long}\n\n### Masts\n\nThey have two.\n\n## Lamp\n\nIt burns oil.\n"
+    found = passages_of(text)
+    assert [one.headings for one in found[:3]] == [(), ("Harbour",), ("Harbour", "Boats")]
+    assert [one.text.split("\n")[0] for one in found if one.text.startswith("#")] == [
+        "# Harbour",
+        "## Boats",
+        "### Masts",
+        "## Lamp",
+    ]
+    assert [one.headings for one in found[-2:]] == [("Harbour", "Boats"), ("Harbour",)]

@@ -11,6 +11,7 @@ from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
+    NOT_SURE,
     NOTHING_FOUND,
     NOTHING_READ,
     NOTHING_WRITTEN,
@@ -19,17 +20,19 @@ from famcli.tasks.ask.answers import (
     Citation,
 )
 from famcli.tasks.ask.asked_text import AskedText
+from famcli.tasks.ask.best_sentence import best_sentence
 from famcli.tasks.ask.likelihood import question_gains
 from famcli.tasks.ask.ranking import (
     FEATURES,
+    NEAR_THRESHOLD,
     NUM_RERANKED,
     THRESHOLD,
     Question,
     RankedPassage,
-    best_sentence,
     check_questions,
     rank_passages,
     rerank,
+    term_shares,
 )
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
@@ -134,24 +137,34 @@ class Answerer:
         """
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
+        is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
         # Where a memory file has lost its sources, the network can still write from its memory alone.
-        if self.style == "write" and (evidence or not self.text.readable):
+        if self.style == "write" and (is_sure or not self.text.readable):
             yield (yield from self._write(number, question, evidence, citations, best))
-        elif evidence:
+        elif is_sure:
             yield self._quote(question, evidence, citations)
+        elif evidence and evidence[0].confidence >= NEAR_THRESHOLD:
+            yield Answer(
+                question=question.text,
+                found=False,
+                text=NOT_SURE,
+                kind="nearest",
+                confidence=best,
+                citations=citations[:1],
+            )
         else:
             yield _no_answer(question, self._why_nothing(), best)
 
     def _evidence(
         self, ranked: Sequence[RankedPassage]
     ) -> Generator[AnsweringEvent, None, tuple[list[RankedPassage], tuple[Citation, ...]]]:
-        """The first passages that still stand in their source, if the first of them is sure enough; with citations."""
+        """The first passages that are still in their source, with citations."""
         evidence, citations = list[RankedPassage](), list[Citation]()
         for one in ranked:
-            if len(evidence) == self.config.top or not (evidence or one.confidence >= self.config.threshold):
+            if len(evidence) == self.config.top:
                 break
             citation = self._cite(one)
-            if citation.verified:
+            if citation.verified or citation.checked_against == "text read":
                 evidence.append(one)
                 citations.append(citation)
             else:
@@ -197,13 +210,13 @@ class Answerer:
     def _quote(self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]) -> Answer:
         best = evidence[0].passage
         span = self._span(question, evidence) if self.style == "span" else None
-        quoted = span or best_sentence(best, question, self.text.index)
+        quoted = span or best_sentence(best, question, term_shares(question, self.text.index))
         return Answer(
             question=question.text,
             found=True,
             text=quoted.text,
             kind="extracted",
-            cited=citations[0].verified and quoted.text in citations[0].text,
+            cited=quoted.text in citations[0].text,
             span=quoted.span,
             line=quoted.line,
             page=self._page(quoted),

@@ -15,9 +15,10 @@ from famcli.tasks.report.page import Cited, Item, Report
 from famcli.tasks.report.record import Recorder, ShownText
 from famcli.tasks.task import ReadCounts
 
-AnswerKind = Literal["extracted", "written", "none"]
+AnswerKind = Literal["extracted", "written", "nearest", "none"]
 
 NOTHING_FOUND = "Not found in the document."
+NOT_SURE = "Not sure; the nearest passage:"
 NOT_FOUND_SO_FAR = "Not found in the part that was read."
 NOTHING_READ = "Nothing was read, so there is nothing to find."
 NOTHING_WRITTEN = "The model wrote nothing."
@@ -29,11 +30,11 @@ class Citation:
     """A passage that supports an answer, verbatim.
 
     line, page: from 1; page is None where the source has no page breaks. span: source bytes. confidence: 0 to 1, see
-    `ranking.RankedPassage`. verified: the source has exactly `text` at `span` (`rereading.is_quoted_right`); a citation
-    that fails is not shown, so it is True in every result. checked_against: "source" (the file was opened again), or
-    "text read" (a pipe cannot be read twice, so `text` is what was read and nothing else was compared). features: what
-    it was chosen by, see `ranking.FEATURES`. location: where it is in the original of a converted document (a PDF, a
-    mail); `span` is then of its text, and `line` that of the original, where it has lines.
+    `ranking.RankedPassage`. verified: the source, opened again, has exactly `text` at `span`; what differs is not
+    cited. It is False for a pipe, which cannot be opened again: `text` is then what was read. checked_against: "source"
+    or "text read" accordingly. features: what it was chosen by, see `ranking.FEATURES`. location: where it is in the
+    original of a converted document (a PDF, a mail); `span` is then of its text, and `line` that of the original, where
+    it has lines.
     """
 
     source: str
@@ -52,12 +53,13 @@ class Citation:
 class Answer:
     """The answer to one question. text: the answer, or why there is none (found is then False).
 
-    kind: "extracted" is verbatim: a sentence of the first citation (or a few, where a quotation goes on), or a span of
-    it; "written" was generated. span, line, page: where an extracted answer stands in the source of the first citation.
-    confidence: how likely the document answers this in the first citation, 0 to 1, whether that was enough or not.
-    cited: `text` itself stands in a verified citation, which only an extracted one does; the citations of a written
-    one are where the model looked, and nothing checks that they support it. missing: names and numbers of the question
-    that stand nowhere in what was read; inflected otherwise, as languages other than English have it, they may.
+    kind: "extracted" is verbatim: a sentence of the first citation (or a few that belong together), or a span of it;
+    "written" was generated; "nearest" is no answer (found is False), but the one citation may hold it. span, line,
+    page: where an extracted answer is in the source of the first citation. confidence: how likely the document answers
+    this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, which
+    only an extracted one is; the citations of a written one are where the model looked, and nothing checks that they
+    support it. missing: names and numbers of the question that are nowhere in what was read; inflected otherwise, as
+    languages other than English have it, they may be.
     """
 
     question: str

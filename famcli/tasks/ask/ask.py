@@ -160,8 +160,9 @@ class Ask:
 
     def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
         key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
+        # A page shows what the memory attends to while it reads, which no earlier reading has kept.
         try:
-            found = cache.find(self.model, key, paths)
+            found = cache.find(self.model, key, paths) if self._recorder is None else None
         except DocumentError as error:
             found = None
             yield from self._tracker.warn(str(error))

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from famcli.documents.source import Location
 from famcli.errors import DocumentError
+from famcli.text.meaning import WIDTH, Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import halves, terms
@@ -29,12 +30,13 @@ from famcli.text.words import halves, terms
 PART_SIZE = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 5
+_FORMAT = 6
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};
-CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER, start INTEGER, num_pages INTEGER, sentences TEXT);
-CREATE TABLE parts (first INTEGER PRIMARY KEY, lengths BLOB);
+CREATE TABLE passages (id INTEGER PRIMARY KEY, source INTEGER, start INTEGER, num_pages INTEGER, sentences TEXT,
+  headings TEXT);
+CREATE TABLE parts (first INTEGER PRIMARY KEY, lengths BLOB, meanings BLOB);
 CREATE TABLE postings (term TEXT, first INTEGER, data BLOB, PRIMARY KEY (term, first)) WITHOUT ROWID;
 """
 
@@ -61,6 +63,7 @@ class PassageIndex:
         index.
         """
         self._lengths: list[int] = []  # of the part in the making
+        self._texts: list[str] = []
         self._postings: dict[str, list[tuple[int, int]]] = {}
         try:
             if path is not None:
@@ -100,15 +103,18 @@ class PassageIndex:
 
     def add(self, passage: Passage) -> None:
         """One more passage. Raises DocumentError where the disk is full."""
-        found = terms(passage.text)
+        # Headings say what a passage is about, as its own words do.
+        self._texts.append(passage.with_headings)
+        found = terms(passage.with_headings)
         place = len(self._lengths)
         # The halves of divided words can be found, but do not make a passage longer than the same text undivided.
         for term, count in Counter(found + halves(passage.text)).items():
             self._postings.setdefault(term, []).append((place, count))
         sentences = [_values(sentence) for sentence in passage.sentences]
         first = passage.sentences[0]
-        row = (self.num_passages, passage.source, first.start, passage.num_pages, json.dumps(sentences))
-        self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", [row])
+        texts = json.dumps(sentences), json.dumps(passage.headings)
+        row = (self.num_passages, passage.source, first.start, passage.num_pages, *texts)
+        self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", [row])
         self._lengths.append(len(found))
         self._num_terms += len(found)
         self.num_passages += 1
@@ -138,10 +144,17 @@ class PassageIndex:
                     counts[row, places] = times
             yield first, lengths, counts
 
+    def meanings(self, first: int) -> Meanings:
+        """Of the part whose first passage has this number: a row of `text.meaning` for each passage; none
+        where there were no vectors."""
+        ((data,),) = self._rows("SELECT meanings FROM parts WHERE first = ?", first)
+        return np.frombuffer(data, "<f2").reshape(-1, WIDTH).astype(np.float32)
+
     def passage(self, number: int) -> Passage:
         """The passage of that number, as it was added."""
-        ((source, data),) = self._rows("SELECT source, sentences FROM passages WHERE id = ?", number)
-        return Passage(source, tuple(map(_sentence, json.loads(data))))
+        query = "SELECT source, sentences, headings FROM passages WHERE id = ?"
+        ((source, sentences, headings),) = self._rows(query, number)
+        return Passage(source, tuple(map(_sentence, json.loads(sentences))), tuple(json.loads(headings)))
 
     def has_pages(self, source: int) -> bool:
         """Whether a source has page breaks."""
@@ -159,11 +172,13 @@ class PassageIndex:
         if not self._lengths:
             return
         first = self.num_passages - len(self._lengths)
-        self._write("INSERT INTO parts VALUES (?, ?)", [(first, _blob(self._lengths))])
-        rows = [(term, first, _blob(found)) for term, found in sorted(self._postings.items())]
-        self._write("INSERT INTO postings VALUES (?, ?, ?)", rows)
+        found = meanings(self._texts)
+        rows = b"" if found is None else found.astype("<f2").tobytes()
+        self._write("INSERT INTO parts VALUES (?, ?, ?)", [(first, _blob(self._lengths), rows)])
+        postings = [(term, first, _blob(found)) for term, found in sorted(self._postings.items())]
+        self._write("INSERT INTO postings VALUES (?, ?, ?)", postings)
         self._base.commit()
-        self._lengths, self._postings = [], {}
+        self._lengths, self._texts, self._postings = [], [], {}
 
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         try:

@@ -1,7 +1,8 @@
 """The citation check, and what else reads a source again once the network has read it.
 
-`is_quoted_right` is the check behind `Citation.verified`: a citation is shown only if its source, opened again, still
-has exactly the quoted text at the cited bytes. `read_again` indexes the sources of a memory file without the network.
+`is_quoted_right` is the check behind `Citation.verified`: a citation of a file is shown only if the file, opened
+again, still has exactly the quoted text at the cited bytes. `read_again` indexes the sources of a memory file without
+the network.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ from famcli.text.passages import Passage, PassageBuilder
 def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
     """True if the source, opened again, still has exactly the passage's text at its span.
 
-    A pipe cannot be read again, so nothing is checked for it: the passage is all that was kept, and counts as right.
-    `Citation.checked_against` then says "text read".
+    A pipe cannot be read again, so nothing can be checked for it.
     """
     if record.path is None:
-        return True
+        return False
     try:
         with open_source(record.path, encoding=record.encoding, format=record.format) as source:
             return source.text(passage.span) == passage.text

@@ -14,7 +14,7 @@ from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText
 from famcli.reading.scoring import score_continuation
 from famcli.tasks.ask.answering import Answerer
-from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, SOURCE_GONE
+from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start, question_gains, question_likelihoods
@@ -355,7 +355,7 @@ def test_top_and_threshold(tmp_path: Path) -> None:
         (answer,) = ask(byte_model(LARGE), QUESTION, [path], AskConfig(top=top, threshold=0)).answers
         assert len(answer.citations) == top
     (answer,) = ask(byte_model(LARGE), QUESTION, [path], AskConfig(threshold=1)).answers
-    assert (answer.found, answer.text) == (False, NOTHING_FOUND)
+    assert (answer.found, answer.kind, answer.text, len(answer.citations)) == (False, "nearest", NOT_SURE, 1)
     assert 0 < answer.confidence < 1
 
 

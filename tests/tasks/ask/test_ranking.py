@@ -11,15 +11,14 @@ import pytest
 
 from famcli.errors import DocumentError
 from famcli.tasks.ask import passage_index
+from famcli.tasks.ask.best_sentence import best_sentence
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.ranking import (
     FEATURES,
-    NUM_RERANKED,
+    THRESHOLD,
     Question,
     RankedPassage,
-    best_sentence,
     coverage,
-    likeness,
     rank_passages,
     rerank,
     term_shares,
@@ -139,15 +138,33 @@ def test_confidence_grows_with_what_is_shared() -> None:
 
 def test_gain_is_bounded_and_changes_the_order() -> None:
     passage = passages_of("The golden key is in the well.")[0]
-    ones = [RankedPassage(passage, (0.5,) * 5 + (0.0,)), RankedPassage(passage, (0.5,) * 5 + (0.0,))]
+    ones = [
+        RankedPassage(passage, (0.5,) * (len(FEATURES) - 1) + (0.0,)),
+        RankedPassage(passage, (0.5,) * (len(FEATURES) - 1) + (0.0,)),
+    ]
     ranked = rerank(ones, [-50.0, 50.0])
     assert sorted(one.features[-1] for one in ranked) == [-1.0, 1.0]
     assert ranked[0].score >= ranked[1].score
     assert ranked[0].margin == -ranked[1].margin == ranked[0].score - ranked[1].score
-    assert ranked[0].lead == pytest.approx(ranked[0].score - (ranked[0].score + ranked[1].score) / NUM_RERANKED)
-    assert rerank(ones, [0.5])[1] is ones[1]
+    assert 0 < ranked[1].lead < ranked[0].lead == ranked[1].lead + ranked[0].margin
+    assert [one.features for one in rerank(ones, [0.5])] == [one.features for one in ones]
     moved = [one.features for one in rerank(ones, [7.1, 7.3])]
     assert sorted(features[-1] for features in moved) == pytest.approx([-0.1, 0.1])
+
+
+def test_headings_count_for_a_passage() -> None:
+    leave = "You may take up to {} weeks after the birth of a child, and ask your manager for more of them."
+    text = "".join(f"## {state}\n\n{leave.format(n)}\n\n" for n, state in enumerate(["Oregon", "Texas", "Maine"], 11))
+    best = rank_passages(index_of(text), Question.parse("How long is the leave for a child in Texas?"))[0]
+    assert "12 weeks" in best.passage.text
+
+
+def test_another_number_is_never_sure() -> None:
+    index = index_of(
+        *(f"What was said of item {n} stands here." for n in range(30)), "PRIORITY 1: mend the roof at once."
+    )
+    right, other = (rank_passages(index, Question.parse(f"What is priority {n}?"))[0] for n in (1, 77))
+    assert other.confidence < THRESHOLD < right.confidence
 
 
 def test_a_question_is_one_line_of_words() -> None:
@@ -161,7 +178,7 @@ def test_a_question_is_one_line_of_words() -> None:
 
 def answer_in(text: str, question: str = "Where is the golden key?") -> str:
     index, asked = index_of(text, *(f"Nothing at all {number} here." for number in range(9))), Question.parse(question)
-    return best_sentence(rank_passages(index, asked)[0].passage, asked, index).text
+    return best_sentence(rank_passages(index, asked)[0].passage, asked, term_shares(asked, index)).text
 
 
 def test_the_sentence_that_shares_most_answers() -> None:
@@ -172,6 +189,18 @@ def test_the_sentence_that_shares_most_answers() -> None:
 def test_headings_and_questions_are_rarely_the_answer() -> None:
     text = "Where is the golden key of the old king now? The golden key lies in the old king's well."
     assert answer_in(text) == "The golden key lies in the old king's well."
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("## The golden key\n\nIt hangs in the well.", "Where is the golden key?"),
+        ("He said of the golden key:\n\nIt hangs in the well.", "Where is the golden key?"),
+        ("* N-API\n  * It hangs in the well.", "What does N-API do?"),
+    ],
+)
+def test_what_only_announces_an_answer_is_shown_with_it(text: str, question: str) -> None:
+    assert answer_in(text, question).endswith("It hangs in the well.")
 
 
 @pytest.mark.parametrize(
@@ -197,4 +226,3 @@ def test_sentences_are_covered_by_weight() -> None:
     shares = term_shares(Question.parse("king France"), index)
     assert coverage(shares, ["king", "franc", "france", "France".lower()]) == pytest.approx(1.0)
     assert 0 < coverage(shares, ["king"]) < 0.2
-    assert likeness(shares, ["francisco"]) == pytest.approx(1 - coverage(shares, ["king"]))

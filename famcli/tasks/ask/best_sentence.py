@@ -1,0 +1,91 @@
+"""Which sentences of a passage answer a question."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from famcli.tasks.ask.expecting import expected, holds
+from famcli.tasks.ask.ranking import Question, TermShares, all_terms, coverage
+from famcli.text.headings import heading
+from famcli.text.meaning import meanings
+from famcli.text.passages import Passage
+from famcli.text.sentences import Sentence
+from famcli.text.words import content_terms, quotes_are_balanced
+
+# Where a link leads to says what its page is about, not what the sentence says.
+_ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
+_QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
+_WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 1.4, -0.6, 2.8)
+
+
+def best_sentence(passage: Passage, question: Question, shares: TermShares) -> Passage:
+    """The sentence of a passage that answers best, with those that it cannot stand without.
+
+    Where it opens a quotation and another sentence closes it, all up to there is the answer. What only announces the
+    next sentence (a heading, a line that ends with a colon, words of the question alone) is shown with it.
+    """
+    rows = sentence_features(passage, question, shares)
+    values = [math.fsum(w * x for w, x in zip(_WEIGHTS, row, strict=True)) for row in rows]
+    # Half a quotation is no answer: its other half may say the opposite, or who speaks.
+    place = values.index(max(values))
+    return _completed(place, passage) or _announced(place, passage, question)
+
+
+def sentence_features(passage: Passage, question: Question, shares: TermShares) -> list[tuple[float, ...]]:
+    """Of each sentence: its coverage, that of those beside it, whether it asks, whether it opens
+    a quotation that nothing closes, whether it is finished, whether it holds what the question asks for, whether it is
+    a heading, and how near it is in meaning."""
+    words = [all_terms(_ADDRESS.sub("", sentence.text)) for sentence in passage.sentences]
+    near = meanings([question.text, *(sentence.text for sentence in passage.sentences)])
+    kind, rows = expected(question.text), list[tuple[float, ...]]()
+    for place, sentence in enumerate(passage.sentences):
+        covered = coverage(shares, words[place])
+        beside = coverage(shares, (word for other in words[max(0, place - 1) : place + 2] for word in other))
+        flags = (
+            "?" in sentence.text[-3:],
+            not quotes_are_balanced(sentence.text) and _completed(place, passage) is None,
+            sentence.is_finished,
+            kind is not None and holds(kind, sentence.text, question.text),
+            heading(sentence) is not None,
+        )
+        rows.append((covered, beside, *map(float, flags), 0.0 if near is None else float(near[0] @ near[place + 1])))
+    return rows
+
+
+def _announced(place: int, passage: Passage, question: Question) -> Passage:
+    """This sentence, the next ones as far as they are only announced, and a heading or a next sentence that holds what
+    the question asks for if this one does not."""
+    sentences, first, end = passage.sentences, place, place + 1
+    while end < len(sentences) and _announces(sentences[end - 1], question):
+        end += 1
+    kind = expected(question.text)
+    if kind is not None and not any(holds(kind, one.text, question.text) for one in sentences[first:end]):
+        if end < len(sentences) and holds(kind, sentences[end].text, question.text):
+            end += 1
+        elif first and heading(sentences[first - 1]) and holds(kind, sentences[first - 1].text, question.text):
+            first -= 1
+    return Passage(passage.source, sentences[first:end])
+
+
+def _announces(sentence: Sentence, question: Question) -> bool:
+    text = _ADDRESS.sub("", sentence.text)
+    return (
+        heading(sentence) is not None
+        or text.rstrip("*_ ").endswith(":")
+        or set(content_terms(text)) <= {*question.terms}
+    )
+
+
+def _completed(place: int, passage: Passage) -> Passage | None:
+    """The shortest run of sentences around this one that closes the quotations it opens, if it opens any and any run
+    within reach does."""
+    sentences = passage.sentences
+    if quotes_are_balanced(sentences[place].text):
+        return None
+    runs = [
+        Passage(passage.source, sentences[first:end])
+        for first in range(max(0, place - _QUOTATION_REACH), place + 1)
+        for end in range(place + 1, min(len(sentences), place + _QUOTATION_REACH) + 1)
+    ]
+    return min((run for run in runs if quotes_are_balanced(run.text)), key=lambda run: len(run.text), default=None)

@@ -1,0 +1,35 @@
+"""What a question asks for, and which texts hold it."""
+
+from __future__ import annotations
+
+import pytest
+
+from famcli.tasks.ask.expecting import expected, holds, numbers_in
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "answer", "other"),
+    [
+        ("When did the harbour open?", "time", "It opened in 1887.", "It opened to ships of all sizes."),
+        ("In which year was it built?", "time", "Built 1901 by the town.", "Built by the town."),
+        ("How many boats are there?", "number", "There are twelve boats.", "There are boats."),
+        ("How long is the leave?", "number", "Up to 16 weeks.", "Up to the manager."),
+        ("Who keeps the lamp?", "name", "The lamp is kept by Ottilie.", "The lamp is kept by somebody."),
+        ("Which flag turns colours off?", "code", "Use --no-color for that.", "Colours can be turned off."),
+        ("How many boats have 3 masts?", "number", "Of these, 7 do.", "Boats with 3 masts are rare."),
+    ],
+)
+def test_a_text_holds_what_is_asked_for(question: str, kind: str, answer: str, other: str) -> None:
+    found = expected(question)
+    assert found == kind
+    assert holds(found, answer, question)
+    assert not holds(found, other, question)
+
+
+@pytest.mark.parametrize("question", ["Why is the sea salt?", "Wo liegt der Schl\u00fcssel?", "How do I start?"])
+def test_other_questions_expect_nothing_in_particular(question: str) -> None:
+    assert expected(question) is None
+
+
+def test_numbers_are_whole() -> None:
+    assert numbers_in("PRIORITY 1, 12,500 boats, 3.5 m, version 15.0.0") == {"1", "12500", "3.5", "15.0.0"}
