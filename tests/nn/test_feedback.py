@@ -243,6 +243,20 @@ def test_more_passes_come_closer_and_a_few_give_the_gradient() -> None:
     assert cosines[2] > 0.999
 
 
+@torch.no_grad()
+def test_reading_is_exact_unless_an_opened_network_says_otherwise() -> None:
+    tokens = tokens_of(2, 8)
+    exact, passing = make(), make(replace(FAM, feedback_passes=1))
+    expected, _ = exact.read(tokens, exact.start(2))
+    # While it is trained, what is measured without gradients is exact.
+    assert torch.equal(passing.read(tokens, passing.start(2))[0], expected)
+    assert not torch.allclose(passing.eval().read(tokens, passing.start(2))[0], expected, atol=1e-2)
+    passing.fam = replace(FAM, feedback_passes=8)
+    hidden, state = passing.read(tokens, passing.start(2))
+    torch.testing.assert_close(hidden, expected, rtol=1e-5, atol=1e-5)
+    assert_same_state(state, exact.read(tokens, exact.start(2))[1], 1e-5)
+
+
 def test_gradient_checkpoints_change_nothing() -> None:
     network, tokens = make(replace(FAM, feedback_passes=8)), tokens_of(2, 8)
     expected = gradients(network, network.read(tokens, network.start(2))[0])
