@@ -35,6 +35,10 @@ _ENDLESS = "it takes too long, or too much memory"
 # Each message is rendered as a placeholder between two spaces that no template writes: where such a space is gone, the
 # template strips the message on that side.
 _EDGE = "\u2003"
+# Stands for the text that is read between the two halves of a turn.
+_HOLE = "\ue0fc"
+# A template may open the assistant's thoughts itself; they are closed at once.
+_THINK, _THOUGHT = "<think>", "</think>"
 _PLACEHOLDER = re.compile(f"({_EDGE}?)\ue0fa([0-9]{{1,6}})\ue0fb({_EDGE}?)")
 
 
@@ -58,9 +62,47 @@ class ChatTemplate:
     def encode(self, messages: Sequence[Message], *, answer: bool = True) -> list[int]:
         """The ids of a conversation; with `answer` up to where the answer to its last message begins.
 
-        Raises CheckpointError when the template cannot be used, refuses the order of the roles, or leaves a message
-        out.
+        A system message that the template refuses or leaves out becomes the beginning of the user's. Thinking is
+        turned off, where the template has it. Raises CheckpointError when the template cannot be used, refuses the
+        order of the roles, or leaves a message out.
         """
+        return encode_prompt(self.tokenizer, self._parts(messages, answer))
+
+    def around(self, messages: Sequence[Message], after: str) -> tuple[list[int], list[int]]:
+        """The ids before and after a text that stands between what the last message says and `after`, up to where the
+        answer begins. The text itself is read between the two, as any text is. Raises CheckpointError as `encode`."""
+        *others, last = messages
+        parts = self._parts([*others, Message(last.role, last.content + _HOLE + after)], answer=True)
+        place = next(place for place, (text, said) in enumerate(parts) if said and _HOLE in text)
+        head, tail = parts[place][0].split(_HOLE, 1)
+        rest = [(tail, True), *parts[place + 1 :]]
+        return encode_prompt(self.tokenizer, [*parts[:place], (head, True)]), encode_prompt(self.tokenizer, rest)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The control token with which the template ends what the assistant says, if it has one."""
+        try:
+            parts = self._parts([Message("user", "?"), Message("assistant", _HOLE)], answer=False)
+        except CheckpointError:
+            # A template may refuse to end with the assistant.
+            return frozenset()
+        place = next(place for place, (text, said) in enumerate(parts) if said and text == _HOLE)
+        after = "".join(text for text, _ in parts[place + 1 :]).lstrip()
+        tokens = self.tokenizer.control_tokens
+        found = max((name for name in tokens if name and after.startswith(name)), key=len, default=None)
+        return frozenset() if found is None else frozenset({tokens[found].id})
+
+    def _parts(self, messages: Sequence[Message], answer: bool) -> list[tuple[str, bool]]:
+        """The conversation in (text, is_message) parts."""
+        try:
+            return self._rendered_parts(messages, answer)
+        except CheckpointError:
+            if len(messages) < 2 or messages[0].role != "system":
+                raise
+        system, first, *rest = messages
+        return self._rendered_parts([Message(first.role, f"{system.content}\n\n{first.content}"), *rest], answer)
+
+    def _rendered_parts(self, messages: Sequence[Message], answer: bool) -> list[tuple[str, bool]]:
         placeholders = [f"{_EDGE}\ue0fa{index}\ue0fb{_EDGE}" for index in range(len(messages))]
         conversation = tuple(zip((message.role for message in messages), placeholders, strict=True))
         rendered = _rendered(self.path, self.source, tuple(self.names.items()), conversation, answer)
@@ -76,19 +118,17 @@ class ChatTemplate:
             parts += [(rendered[place : match.start()], False), (text if match[3] else text.rstrip(), True)]
             place = match.end()
             times[index] += 1
-        parts.append((rendered[place:], False))
+        ending = rendered[place:]
+        if answer and ending.rfind(_THINK) > ending.rfind(_THOUGHT):
+            ending = f"{ending.rstrip()}\n\n{_THOUGHT}\n\n"
+        parts.append((ending, False))
         for message, count in zip(messages, times, strict=True):
             if not 0 < count <= _MAX_TIMES:
                 does = "leaves out" if count == 0 else f"writes {count:,} times"
                 raise CheckpointError(
                     f"the chat template in {self.path} {does} what the {message.role} says; use another one"
                 )
-        return encode_prompt(self.tokenizer, parts)
-
-    def around(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        """The ids of a user's turn that says `text`, to follow what was read: without a BOS."""
-        ids = self.encode([Message("user", text)])
-        return ids[1:] if ids and ids[0] == tokenizer.bos_id else ids
+        return parts
 
 
 def encode_prompt(tokenizer: Tokenizer, parts: Sequence[tuple[str, bool]]) -> list[int]:
@@ -168,6 +208,11 @@ def _names(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
     config = {} if is_gguf(folder) else _json_object(folder / CONFIG_FILE)
     by_id = {token.id: name for name, token in tokenizer.control_tokens.items()}
     own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    if is_gguf(folder):
+        # A tokenizer that begins no text with a BOS may still have one for its template.
+        metadata = read_gguf(folder).metadata
+        keys = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+        own = {key: metadata.get(f"tokenizer.ggml.{name}_token_id") for key, name in keys.items()}
     names = {key: by_id.get(-1 if index is None else index, "") for key, index in own.items()}
     given = {key: token_name(config, key) for key in config if key.endswith("_token")}
     return names | {key: name for key, name in given.items() if name is not None}
@@ -193,6 +238,9 @@ def _rendered(
         "add_generation_prompt": answer,
         "tools": None,
         "documents": None,
+        # What Qwen 3 and SmolLM3, Granite and others call it: an answer is wanted, not the way to it.
+        "enable_thinking": False,
+        "thinking": False,
     }
     order = {"source": source, "values": dict(names) | values, **_LIMITS}
     command = [sys.executable, "-P", "-W", "ignore", str(_PROGRAM)]

@@ -39,7 +39,7 @@ def sidecar_for(folder: Path, decoder: DecoderConfig, name: str | None = None) -
 
 def default_tasks(folder: Path) -> dict[str, str]:
     """The modes of tasks for a checkpoint that was just fetched: one with a chat template writes."""
-    return {"summarize": "write"} if has_chat_template(folder) else {}
+    return {"summarize": "write", "ask": "write"} if has_chat_template(folder) else {}
 
 
 def choose_fam(

@@ -29,7 +29,7 @@ from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
-from famcli.checkpoint.model import Model, read_end_ids
+from famcli.checkpoint.model import Model, read_end_ids, read_sampling
 from famcli.checkpoint.quantize import QUANTIZATIONS, bits_of, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import (
@@ -108,6 +108,7 @@ def open_model(
         fingerprints=fingerprints,
         chosen_by=located.chosen_by,
         end_ids=read_end_ids(checked.path, checked.tokenizer),
+        sampling=read_sampling(checked.path),
         adapter=added,
         warnings=warnings,
         notes=notes,

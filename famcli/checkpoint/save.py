@@ -1,9 +1,8 @@
 """Write checkpoint folders and adapters.
 
-`save_checkpoint` writes a network that famcli and (unless quantized) any Llama runtime opens. `save_quantized` writes a
-checkpoint of any family in int8 or int4, a half or a third of bfloat16. `rewrite` changes the numbers of a checkpoint
-and keeps the names, types and files of its tensors, one file at a time; `merge` does so with a LoRA adapter, which
-`save_adapter` writes in PEFT's layout.
+`save_checkpoint` writes a network that famcli and (unless quantized) any Llama runtime opens. `rewrite` changes the
+numbers of a checkpoint and keeps the names, types and files of its tensors, one file at a time; `merge` does so with a
+LoRA adapter, which `save_adapter` writes in PEFT's layout.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import torch
@@ -23,10 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from famcli.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
-from famcli.checkpoint.families.pretrained import CONFIG_FILE, STORAGES, PretrainedConfig, llama_json, read_config
+from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, llama_json, read_config
 from famcli.checkpoint.families.table import Rows
-from famcli.checkpoint.folder import beside, check_links, check_new_folder, checkpoint_folder, read_json_object
-from famcli.checkpoint.gguf import config_values
+from famcli.checkpoint.folder import check_links, check_new_folder, checkpoint_folder
 from famcli.checkpoint.model import GENERATION_FILE
 from famcli.checkpoint.quantize import bits_of, to_int4, to_int8
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
@@ -48,13 +45,11 @@ from famcli.errors import CheckpointError, FamcliError
 from famcli.nn import Network
 from famcli.nn.lora import LoraConfig, LowRank
 from famcli.nn.shapes import own_shapes
-from famcli.tokens.gguf_file import is_gguf, read_gguf
+from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
-SHARD_BYTES = 2 << 30
 # Of one tensor's entry in a safetensors header, besides its name.
 _HEADER_BYTES = 160
-_OTHER_FILES = (GENERATION_FILE, "chat_template.jinja", "chat_template.json", "special_tokens_map.json")
 # Weights in any form, and code; all other files are copied along.
 _NOT_COPIED = {".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".py"}
 
@@ -88,13 +83,13 @@ def save_checkpoint(
         weights = {}
         for name, tensor in tensors.items():
             bits = bits_of(name, tuple(tensor.shape), "none" if storage == "float" else storage)
-            weights[name] = _in_bits(name, tensor.to(dtype, copy=copied) if bits is None else tensor, bits)
+            weights[name] = in_bits(name, tensor.to(dtype, copy=copied) if bits is None else tensor, bits)
         # The entry of each tensor in the header is counted generously.
         sizes = {
             name: sum(tensor.nbytes + len(key) + _HEADER_BYTES for key, tensor in parts.items())
             for name, parts in weights.items()
         }
-        _write_weights(staging, _shards(sizes, shard_bytes), weights.__getitem__)
+        write_weights(staging, shards(sizes, shard_bytes), weights.__getitem__)
         if own:
             save_tensors(staging / PROMPT_FILE, own)
         special = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
@@ -108,42 +103,6 @@ def save_checkpoint(
     old = [WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, *(path.name for path in target.glob("model-*-of-*.safetensors"))]
     for file in set(old) - written:
         (target / file).unlink(missing_ok=True)
-    return target
-
-
-def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes: int = SHARD_BYTES) -> Path:
-    """Write the checkpoint in `source` (a folder or a GGUF file) to the new folder `target`, matrices in `to`.
-
-    to: "int8" or "int4", which leaves embedding and head in int8 (see quantize.py). Tensors keep the names and the
-    order that the family gives them. They are read, quantized and written one file at a time, so that no more than a
-    file of them is ever in memory. Tokenizer, chat template, generation settings, fam.json and the memory prompt are
-    copied. Raises CheckpointError when the source does not open, is quantized already, or has numbers that are not
-    finite, or the target cannot be written; UsageError when it exists already.
-    """
-    check_new_folder(target)
-    checked = check_folder(source)
-    folder, storage = checked.path, checked.config.storage
-    if storage != "float":
-        raise CheckpointError(f"{folder} is in {storage} already; quantize the checkpoint that it was made from")
-    # Several parameters can be rows of one stored tensor, which is written once.
-    stored = {tensor.name: (parameter, tensor) for parameter, tensor in checked.weights.items()}
-    sizes = {}
-    for name, (parameter, tensor) in stored.items():
-        count, rows = prod(tensor.shape), tensor.rows
-        count = count if rows is None else count // rows.count * rows.total
-        sizes[name] = count if bits_of(parameter, tensor.shape, to) is not None else 4 * count
-    values = config_values(folder) if is_gguf(folder) else read_json_object(folder / CONFIG_FILE)
-
-    def quantized(name: str) -> dict[str, Tensor]:
-        parameter, tensor = stored[name]
-        with opened(tensor.file, "pt") as file:
-            return _in_bits(name, file.get_tensor(name), bits_of(parameter, tensor.shape, to))
-
-    with writing(target, "checkpoint") as staging:
-        _write_weights(staging, _shards(sizes, shard_bytes), quantized)
-        checked.tokenizer.save(staging)
-        _copy_others(folder, staging)
-        write_json(staging / CONFIG_FILE, values | {"quantization_config": STORAGES[to]})
     return target
 
 
@@ -185,7 +144,7 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_weights(
+def write_weights(
     folder: Path, shards: Sequence[Sequence[str]], tensors_of: Callable[[str], Mapping[str, Tensor]]
 ) -> None:
     """One file, or shards and their index, in the layout of the Hugging Face hub."""
@@ -202,7 +161,7 @@ def _write_weights(
         write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
+def shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
     """The names in files of at most `limit` bytes each, in order."""
     shards, used = list[list[str]]([[]]), 0
     for name, size in sizes.items():
@@ -214,7 +173,7 @@ def _shards(sizes: Mapping[str, int], limit: int | None) -> list[list[str]]:
     return shards
 
 
-def _in_bits(name: str, tensor: Tensor, bits: int | None) -> dict[str, Tensor]:
+def in_bits(name: str, tensor: Tensor, bits: int | None) -> dict[str, Tensor]:
     """The stored tensors of one matrix in 8 or 4 bits, with its scale; the tensor alone if `bits` is None."""
     if bits is None:
         return {name: tensor}
@@ -223,17 +182,6 @@ def _in_bits(name: str, tensor: Tensor, bits: int | None) -> dict[str, Tensor]:
         return {name: values, name + SCALE_SUFFIX: scale}
     nibbles, scale, zero = to_int4(tensor)
     return {name: nibbles, name + SCALE_SUFFIX: torch.stack((scale, zero), dim=-1)}
-
-
-def _copy_others(folder: Path, target: Path) -> None:
-    for name in (SIDECAR_FILE, PROMPT_FILE):
-        if beside(folder, name).is_file():
-            shutil.copyfile(beside(folder, name), target / name)
-    if not is_gguf(folder):
-        for name in filter(lambda name: (folder / name).is_file(), _OTHER_FILES):
-            shutil.copyfile(folder / name, target / name)
-    elif template := read_gguf(folder).value("tokenizer.chat_template", str, ""):
-        (target / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 Change = Callable[[str, Tensor], Tensor | None]
@@ -348,8 +296,8 @@ def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = N
     If famcli made the adapter, its FamConfig and its memory prompt go along. Raises CheckpointError when one of the two
     does not open, they do not fit, or the target cannot be written, UsageError when it exists already.
     """
-    folder, _ = _base(source)
     check_new_folder(target)
+    folder, _ = _base(source)
     checked = check_folder(folder, ignore_adapter=True)
     adapter = read_adapter(adapter_folder)
     updates = load_updates(adapter, fit(adapter, checked.config, checked.weights, name or source))
@@ -393,7 +341,7 @@ def _base(path: Path) -> tuple[Path, PretrainedConfig]:
     """The folder and the configuration of a checkpoint that can be written anew. Raises CheckpointError."""
     folder = checkpoint_folder(path)
     if is_gguf(folder):
-        raise CheckpointError(f"{folder} is a GGUF file; merge into the folder that it was made from")
+        raise CheckpointError(f"{folder} is a GGUF file, which is read and never written")
     check_links(folder)
     config = read_config(folder)
     if config.storage != "float":

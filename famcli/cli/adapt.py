@@ -100,9 +100,11 @@ def adapt(
     elif not options.dry_run:
         raise UsageError("--out is missing: give the folder that the adapter goes to")
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
-    find_model(model, cache_environment(cache, offline), notes, asked_by="MODEL", bars=report.progress_mode == "bar")
+    environ, bars = cache_environment(cache, offline), report.progress_mode == "bar"
+    located = find_model(model, environ, notes, asked_by="MODEL", bars=bars)
     name = user_path(out or model).resolve().name or "adapted"
     folder = options.run or Path("runs") / name
+    model = _unpacked(model, located.path, folder, notes)
     # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
     kept = str(user_path(cache).resolve()) if cache is not None and elsewhere else None
     chosen = {each: getattr(training, each) for each in ("method", "objective", "rank", "alpha")}
@@ -149,6 +151,21 @@ def _run(
     except (OSError, shutil.Error) as error:
         raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
     return True
+
+
+def _unpacked(model: str, path: Path, folder: Path, notes: Notes) -> str:
+    """MODEL, or, of a GGUF file, the folder of its own that is made of it beside the run: the adapter is for that."""
+    from famcli.tokens.gguf_file import is_gguf
+
+    if not is_gguf(path):
+        return model
+    from famcli.checkpoint.convert import save_unpacked
+
+    base = folder.expanduser().resolve().with_name(f"{folder.name}-base")
+    if not base.exists():
+        save_unpacked(path, base)
+    notes.note(f"{model} is a GGUF file: the adapter is for the folder made of it, {base}")
+    return str(base)
 
 
 def _check_writable(out: Path) -> None:

@@ -55,6 +55,7 @@ def ask(
     memory_mode: opt.MemoryModeOption = None,
     each: opt.EachOption = False,
     answering: opt.AnswerOptions,
+    writing: opt.SamplingOptions,
     readings: opt.ReadingsOption = None,
     readings_limit: opt.ReadingsLimitOption = 1000,
     encoding: opt.EncodingOption = None,
@@ -89,7 +90,7 @@ def ask(
         # Before the network is loaded: an empty question is told at once.
         check_questions(asked)
         model = work.open_model(load)
-        config = make_config(answering, encoding, memory_mode, 3, question_first)
+        config = make_config(answering, writing, encoding, memory_mode, 3, question_first)
         # What is kept of a file saves the next question its reading.
         cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
         results, found = [], 0
@@ -131,6 +132,7 @@ def _is_path(word: str) -> bool:
 
 def make_config(
     answering: opt.AnswerOptions,
+    writing: opt.SamplingOptions,
     encoding: str | None,
     memory_mode: Literal["on", "frozen", "none"] | None,
     top: int,
@@ -148,6 +150,7 @@ def make_config(
         memory_mode=memory_mode,
         question_first=question_first,
         encoding=encoding,
+        sampling=writing.chosen(),
     )
 
 

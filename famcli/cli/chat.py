@@ -46,6 +46,7 @@ def chat(
     sources: opt.SourcesOption = None,
     memory_mode: opt.MemoryModeOption = None,
     answering: opt.AnswerOptions,
+    writing: opt.SamplingOptions,
     readings: opt.ReadingsOption = None,
     readings_limit: opt.ReadingsLimitOption = 1000,
     machine: opt.MachineOptions,
@@ -67,7 +68,7 @@ def chat(
     with Work(opt.CommonOptions(machine, opt.OutputOptions(), report)) as work:
         names = [] if load else work.check_documents(texts, encoding)
         model = work.open_model(load)
-        config = make_config(answering, encoding, memory_mode, 1)
+        config = make_config(answering, writing, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
         cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
@@ -218,7 +219,7 @@ def as_markdown(answers: tuple[Answer, ...]) -> str:
     for answer in answers:
         parts.append(f"## {answer.question}\n\n{one_line(answer.text)}\n")
         if answer.kind == "written":
-            parts.append("*Written by the model; not checked.*\n")
+            parts.append("*Written by the model.*\n")
         if answer.doubt:
             parts.append(f"*{answer.doubt}*\n")
         for number, citation in enumerate(answer.citations, 1):

@@ -126,7 +126,7 @@ def quantize(
     A half of bfloat16 on disk, or about a third; norms and the memory prompt stay as they are. The folder opens like
     any other, and --quantize keeps the same numbers in memory too. Tokenizer, chat template and fam.json go along.
     """
-    from famcli.checkpoint.save import save_quantized
+    from famcli.checkpoint.convert import save_quantized
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
@@ -147,12 +147,15 @@ def merge(
     MODEL stays as it is; the new folder has its layout and its types, so whatever opens the one opens the other. If
     famcli made the adapter, fam.json and the memory prompt go along.
     """
+    from famcli.checkpoint.convert import merge_gguf
     from famcli.checkpoint.save import merge as merge_folders
+    from famcli.tokens.gguf_file import is_gguf
 
     interrupts_raise()
     located = find_model(model, cache_environment(cache, offline), Notes(), asked_by="MODEL")
     made = user_path(target)
-    warnings = merge_folders(located.path, adapter, made, located.name)
+    merge_into = merge_gguf if is_gguf(located.path) else merge_folders
+    warnings = merge_into(located.path, adapter, made, located.name)
     for warning in warnings:
         Notes().warn(warning)
     values = {"model": located.name, "adapter": str(adapter), "path": str(made), "warnings": warnings}

@@ -248,6 +248,38 @@ class AnswerOptions:
 
 
 @dataclass(frozen=True)
+class SamplingOptions:
+    """How a checkpoint that writes chooses its words."""
+
+    PANEL: ClassVar = "Writing"
+
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            min=0,
+            help="Draw words at random, the more freely the higher. Default: 0, the likeliest ones, which keeps to the "
+            "text.",
+            show_default=False,
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", min=0, max=1, help="Draw from the likeliest tokens that together reach this."),
+    ] = None
+    top_k: Annotated[int | None, typer.Option("--top-k", min=0, help="Draw from so many likeliest tokens.")] = None
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", min=0, max=1, help="Draw from tokens at least so likely, beside the likeliest."),
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Draw the same words again.")] = None
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that were given, by name."""
+        return _chosen(self)
+
+
+@dataclass(frozen=True)
 class BlockOptions:
     """How a decoder is to read a stream; what is None is chosen for the decoder."""
 
@@ -265,8 +297,7 @@ class BlockOptions:
 
     def chosen(self) -> dict[str, Any]:
         """Those that were given, by name."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in given.items() if value is not None}
+        return _chosen(self)
 
 
 @dataclass(frozen=True)
@@ -295,6 +326,11 @@ class RunOptions:
         """Raise UsageError where options exclude each other."""
         if self.as_json and not self.dry_run:
             raise UsageError("--json goes with --dry-run; a run prints its events with --jsonl")
+
+
+def _chosen(group: Any) -> dict[str, Any]:
+    given = {field.name: getattr(group, field.name) for field in fields(group)}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def open_readings(folder: Path | None, limit: int) -> ReadingCache:

@@ -72,8 +72,10 @@ class AnswersShown:
             for paragraph in paragraphs(answer.text):
                 output.paragraph(paragraph, "bold" if answer.found else "")
         if answer.kind == "written":
-            where = "the passages below are where it looked" if answer.citations else "from its memory of the text"
-            output.paragraph(f"Written by the model; {where}, the answer itself is not checked.", "yellow", "  ")
+            how = "from its memory of the text; not checked."
+            if answer.citations:
+                how = "but not all of it is in the passages." if answer.unsupported else "from the passages below."
+            output.paragraph(f"Written by the model, {how}", "yellow" if answer.unsupported else "dim", "  ")
         elif answer.kind == "none" and 0 < answer.confidence < self._threshold and self._writing != index:
             # Rounded up it might seem to be enough.
             confidence = math.floor(100 * answer.confidence) / 100

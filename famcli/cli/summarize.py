@@ -70,6 +70,7 @@ def summarize(
     memory_mode: opt.MemoryModeOption = None,
     each: opt.EachOption = False,
     encoding: opt.EncodingOption = None,
+    writing: opt.SamplingOptions,
     common: opt.CommonOptions,
 ) -> None:
     """Summarize texts in verbatim quotes with their places.
@@ -96,6 +97,7 @@ def summarize(
         focus=focus,
         sections=sections or form == "outline",
         memory_mode=memory_mode,
+        sampling=writing.chosen(),
     )
     opt.check_html(html, each, files or [])
     with Work(common) as work:
@@ -136,6 +138,7 @@ def _summarize(
             work.emit("note" if isinstance(event, Note) else "text", event)
         elif isinstance(event, Note):
             # A note is written without anything being read, so no other event moves the bar.
+            work.progress.so_far(f"note: {event.text}")
             work.progress.advance(0, 0)
         elif isinstance(event, GeneratedText) and work.form == "text":
             if not begun:

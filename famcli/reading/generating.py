@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,31 +20,60 @@ from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import control_ids
 
 _PENALIZED = 256
-StopReason = Literal["end", "stop", "length"]
+StopReason = Literal["end", "stop", "length", "loop"]
+
+_DRAWS = ("top_k", "top_p", "min_p", "seed")
+# A stretch of tokens that was just written and is repeated at once, so long at least in all, ends a text.
+_LOOP_TOKENS, _LONGEST_PERIOD = 24, 96
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How to write: the most likely token, one after the other. Raises UsageError for impossible numbers.
+    """How to write. Raises UsageError for impossible numbers.
 
-    max_tokens: the budget. repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
+    max_tokens: the budget. temperature: 0 takes the most likely token; above it tokens are drawn, from the top_k
+    likeliest (0: all), from the fewest that together reach top_p, and from those with at least min_p of the likeliest
+    one's probability. seed: None draws anew each time. ends: tokens that end a text besides the checkpoint's own.
+    repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
     are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
     these texts.
     """
 
     max_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    ends: frozenset[int] = frozenset()
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
             "max_tokens": (self.max_tokens >= 1, "at least 1"),
+            "temperature": (0 <= self.temperature < math.inf, "0 (the likeliest) or more"),
+            "top_k": (self.top_k >= 0, "0 (all) or more"),
+            "top_p": (0 < self.top_p <= 1, "more than 0 and at most 1"),
+            "min_p": (0 <= self.min_p < 1, "at least 0 and less than 1"),
+            "seed": (self.seed is None or 0 <= self.seed < 1 << 63, "between 0 and 2^63 - 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "more than 0"),
             "stop": (all(self.stop), "texts that are not empty"),
         }
         for name, (good, wanted) in checks.items():
             if not good:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, it must be {wanted}")
+
+
+def with_sampling(model: Model, config: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:
+    """`config` with the settings that were `given` by name. Where tokens are drawn at random, the checkpoint's own
+    settings fill in for those that were not given. Raises UsageError."""
+    config = replace(config, **given)
+    if config.temperature == 0:
+        if useless := [name for name in _DRAWS if name in given]:
+            raise UsageError(f"{useless[0]} needs a temperature above 0", remedy={"temperature": "0.7"})
+        return config
+    return replace(config, **{name: value for name, value in model.sampling.items() if name not in given})
 
 
 @dataclass(frozen=True)
@@ -58,7 +87,7 @@ class GeneratedText:
 class GenerationEnd:
     """The last event. text: everything that was written. tokens: what was drawn (the end token not among them).
 
-    reason: "end" (the end token), "stop" (a stop string) or "length" (the budget). state, last_hidden: after all of
+    reason: "end" (the end token), "stop" (a stop string), "loop" (it repeats itself) or "length" (the budget). state, last_hidden: after all of
     `tokens` was read, so that another turn can follow. seconds: for prompt and answer.
     """
 
@@ -89,16 +118,17 @@ def generate(
     hidden = last_hidden if read is None else read
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
-    forbidden = _forbidden(model)
+    forbidden, ends, generator = _forbidden(model, config), model.end_ids | config.ends, _generator(config)
     recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=_PENALIZED)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
-    ended = False
-    while len(tokens) < config.max_tokens and not stops.met:
-        token = _next_token(model, hidden, forbidden, recent, config.repetition_penalty)
-        if ended := token in model.end_ids:
+    ended = looping = False
+    while len(tokens) < config.max_tokens and not stops.met and not looping:
+        token = _next_token(model, hidden, forbidden, recent, config, generator)
+        if ended := token in ends:
             break
         tokens.append(token)
         recent.append(token)
+        looping = is_looping(tokens)
         if text := stops.feed(decoder.feed(token)):
             written += text
             yield GeneratedText(text)
@@ -109,22 +139,80 @@ def generate(
     if not stops.met and (text := stops.flush()):
         written += text
         yield GeneratedText(text)
-    reason: StopReason = "end" if ended else "stop" if stops.met else "length"
+    reason: StopReason = "end" if ended else "stop" if stops.met else "loop" if looping else "length"
     yield GenerationEnd(written, tuple(tokens), reason, state, hidden, time.perf_counter() - began)
 
 
-def _forbidden(model: Model) -> Tensor:
+def generate_together(
+    model: Model, states: Sequence[State], prompt: Tokens, config: GenerationConfig
+) -> list[tuple[str, tuple[int, ...], StopReason]]:
+    """What `generate` writes after each of `states` (of one shape) and the same prompt, side by side: text, tokens and
+    reason. A network reads a token after a few states in about the time that it takes after one. No stop strings."""
+    network, forbidden, ends = model.network, _forbidden(model, config), model.end_ids | config.ends
+    ids = as_batch(prompt, network).expand(len(states), -1)
+    hidden, state = read_any(network, ids, State.stack(list(states)))
+    recent = [deque(ids[0].tolist(), maxlen=_PENALIZED) for _ in states]
+    generator, tokens = _generator(config), [list[int]() for _ in states]
+    reasons = list[StopReason | None]([None] * len(states))
+    while None in reasons:
+        assert hidden is not None
+        step = [0] * len(states)
+        for row in (row for row, reason in enumerate(reasons) if reason is None):
+            token = _next_token(model, hidden[row : row + 1], forbidden, recent[row], config, generator)
+            if token in ends:
+                reasons[row] = "end"
+                continue
+            tokens[row].append(token)
+            recent[row].append(token)
+            step[row] = token
+            full = len(tokens[row]) >= config.max_tokens
+            reasons[row] = "loop" if is_looping(tokens[row]) else "length" if full else None
+        hidden, state = read_any(network, torch.tensor(step)[:, None], state)
+    texts = []
+    for written in tokens:
+        decoder = StreamDecoder(model.tokenizer)
+        texts.append("".join(map(decoder.feed, written)))
+    return [(text, tuple(run), reason or "end") for text, run, reason in zip(texts, tokens, reasons, strict=True)]
+
+
+def is_looping(tokens: Sequence[int]) -> bool:
+    """True if the last tokens are one stretch said twice or more, at least 24 tokens in all."""
+    for period in range(1, min(_LONGEST_PERIOD, len(tokens) // 2) + 1):
+        length = max(2 * period, _LOOP_TOKENS)
+        if tokens[-1] == tokens[-1 - period] and len(tokens) >= length:
+            tail = tokens[-length:]
+            if tail[period:] == tail[:-period]:
+                return True
+    return False
+
+
+def _generator(config: GenerationConfig) -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed() if config.seed is None else generator.manual_seed(config.seed)
+    return generator
+
+
+def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
     """Ids that are never drawn: control tokens but the ends, and rows of the embedding that no token uses."""
     tokenizer, size = model.tokenizer, model.network.config.vocab_size
     # Rows behind the vocabulary only round the embedding's size up: nothing ever trained their logits.
     ids = {*control_ids(tokenizer), *range(tokenizer.vocab_size, size), tokenizer.bos_id, tokenizer.eos_id}
-    return torch.tensor(sorted(id for id in ids - model.end_ids if id is not None and id < size), dtype=torch.int64)
+    ids -= model.end_ids | config.ends
+    return torch.tensor(sorted(id for id in ids if id is not None and id < size), dtype=torch.int64)
 
 
 @torch.inference_mode()
-def _next_token(model: Model, hidden: Tensor, forbidden: Tensor, recent: Sequence[int], penalty: float) -> int:
-    """The most likely token after `hidden` [1, 1, d], once those in `recent` are penalized."""
-    logits = model.network.logits(hidden)[0, -1].float().cpu()
+def _next_token(
+    model: Model,
+    hidden: Tensor,
+    forbidden: Tensor,
+    recent: Sequence[int],
+    config: GenerationConfig,
+    generator: torch.Generator,
+) -> int:
+    """The next token after `hidden` [1, 1, d], once those in `recent` are penalized."""
+    # On the CPU, so that a seed draws the same on every device.
+    logits, penalty = model.network.logits(hidden)[0, -1].float().cpu(), config.repetition_penalty
     check_finite(logits)
     logits[forbidden] = -torch.inf
     if penalty != 1.0 and recent:
@@ -132,7 +220,20 @@ def _next_token(model: Model, hidden: Tensor, forbidden: Tensor, recent: Sequenc
         seen = torch.tensor(sorted(set(recent)))
         values = logits[seen]
         logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    return int(logits.argmax())
+    return int(logits.argmax()) if config.temperature == 0 else draw(logits, config, generator)
+
+
+def draw(logits: Tensor, config: GenerationConfig, generator: torch.Generator) -> int:
+    """A token drawn from `logits` [v] float32, as `config` (with a temperature above 0) says."""
+    kept, order = (logits / config.temperature).sort(descending=True)
+    if config.top_k:
+        kept = kept[: config.top_k]
+    probabilities = kept.softmax(0)
+    keep = probabilities >= config.min_p * probabilities[0]
+    # The token that reaches top_p is kept too: what counts is what comes before it.
+    keep &= probabilities.cumsum(0) - probabilities < config.top_p
+    probabilities = torch.where(keep, probabilities, 0.0)
+    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
 
 
 class _StopStrings:

@@ -6,7 +6,7 @@ that it can be saved between any two events, and after an interruption too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Literal, get_args
@@ -38,7 +38,8 @@ class Reader:
     memory_mode: the model's default if None; "compare" reads with the memory on and frozen side by side. score:
     measure each token's negative log-likelihood. attention: report how much the memory attended to each token. eager:
     read what is there instead of waiting for whole blocks (slower; for pipes that are watched). cut_lines: no token
-    reaches across a newline. resume: continue from a cursor (a memory file).
+    reaches across a newline. resume: continue from a cursor (a memory file). opening: ids that the network reads before
+    all text, and again after `restart`; by default the BOS, if there is one.
 
     Raises UsageError for a mode that does not exist, or is not the cursor's.
     """
@@ -53,11 +54,14 @@ class Reader:
         eager: bool = False,
         cut_lines: bool = False,
         resume: Cursor | None = None,
+        opening: Sequence[int] | None = None,
     ) -> None:
         self.model, self.memory_mode = model, _checked_mode(model, memory_mode, resume)
         self._score, self._attention, self._eager = score, attention, eager
         self._cut_after = "\n" if cut_lines else None
         self._block_size = model.network.fam.block_size
+        bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
+        self._opening = np.array(bos if opening is None else opening, dtype=np.int32)
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
@@ -172,6 +176,15 @@ class Reader:
         """
         self._skims = True
 
+    def restart(self) -> None:
+        """Let the network begin anew, with its opening, before the next token; what is reported goes on as it was."""
+        certain, ended = self._at
+        at = certain if ended is None else ended
+        states = tuple(start_state(self.model.network, state.memory_mode) for state in at.states)
+        empty = replace(at, states=states, last_hidden=(None,) * len(states), open_tokens=at.open_tokens[:0])
+        fresh = replace(self._read_unreported(empty, self._opening), num_blocks=at.num_blocks)
+        self._at = (fresh, None) if ended is None else (certain, fresh)
+
     def finish(self) -> State:
         """Read what is known to follow but was not read yet, as if the source ended here; the state after it.
 
@@ -237,8 +250,8 @@ class Reader:
         self.finish()
         at, records = self._view, self.sources()
         tokenizer, ids = self.model.tokenizer, list[int]()
-        if at.last_hidden[0] is None and tokenizer.bos_id is not None:
-            ids.append(tokenizer.bos_id)
+        if at.last_hidden[0] is None:
+            ids += self._opening.tolist()
         if named:
             # What the network reads between two sources.
             ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")

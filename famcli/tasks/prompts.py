@@ -7,6 +7,8 @@ documents (reading/reader.py), and the statements and questions of made texts (s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from famcli.checkpoint.sidecar import Sidecar
 
@@ -46,6 +48,71 @@ _PROMPTS = {
         "notes and sentences do not say."
     ),
 }
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question that was answered before, and its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is said to a checkpoint with a chat template before it answers: a system message (none if empty) and what
+    the user says, around `{text}`, which is read as any text is."""
+
+    user: str
+    system: str = ""
+
+
+_NOTE = (
+    "Write a note of at most {words} words on what the passage says{about}. Keep names, places and numbers. Add "
+    "nothing that it does not say."
+)
+_ANSWER = (
+    "Answer the question in as few words as possible, from the passages only. If they do not answer it, write: "
+    "not in the text.\n\nQuestion: {question}"
+)
+_TURNS: Mapping[str, Turn] = {
+    "summarize_note": Turn(_NOTE + "\n\n{text}\n\n" + _NOTE),
+    "summarize_condense": Turn(
+        "These notes were taken on consecutive parts of a text:\n\n{text}\n\nWrite one note of at most {words} words "
+        "that keeps what matters most{about}. Add nothing that they do not say."
+    ),
+    "summarize": Turn(
+        "These notes were taken on consecutive parts of a text:\n\n{text}\n\nWrite a summary of them in about {words} "
+        "words{about}. Add nothing that they do not say."
+    ),
+    "ask": Turn("{text}\n\n" + _ANSWER),
+}
+# The words of the data that SmolLM2 was taught to summarize with; of five forms the most grounded (docs/decisions.md).
+_SMOL_SUMMARY = Turn(
+    "{text}",
+    "Provide a concise, objective summary of the input text in up to three sentences, focusing on key actions and "
+    "intentions without using second or third person pronouns{about}.",
+)
+# What a family was trained with, by a text that its chat template has.
+_FAMILY_TURNS: Mapping[str, Mapping[str, Turn]] = {
+    "named SmolLM": dict.fromkeys(("summarize_note", "summarize_condense", "summarize"), _SMOL_SUMMARY),
+}
+
+
+def turn(sidecar: Sidecar, template: str, name: str, values: Mapping[str, str]) -> Turn:
+    """The turn of that name for a checkpoint with this chat template, its places but `{text}` filled.
+
+    A wording in the checkpoint's `fam.json` goes first, then one of its family. One without `{text}` follows the text.
+    """
+    own = sidecar.prompts.get(name)
+    if own is not None:
+        for place in ("{notes}", "{passages}"):
+            own = own.replace(place, "{text}")
+        found = Turn(own if "{text}" in own else "{text}\n\n" + own)
+    else:
+        family = next((turns for mark, turns in _FAMILY_TURNS.items() if mark in template), {})
+        found = family.get(name, _TURNS[name])
+    return Turn(fill(found.user, dict(values)), fill(found.system, dict(values)))
 
 
 def prompt(sidecar: Sidecar, name: str, values: dict[str, str]) -> str:

@@ -36,6 +36,7 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "?", 
 _MAX_DIMENSIONS = 4
 _MAX_ALIGNMENT = 1 << 20
 _KEY = "tokenizer.ggml."
+_PLAIN_TOKEN = {"normalized": False, "single_word": False, "lstrip": False, "rstrip": False}
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _LLAMA3 = ("llama-bpe", "llama3", "llama-v3")
 
@@ -277,27 +278,56 @@ def _byte_level(file: GgufFile, tokens: Sequence[str], types: Sequence[PieceType
             f"{', '.join(_SPLITTERS)}); open the folder that the file was made from"
         )
     added = [
-        {"id": index, "content": token, "special": kind is PieceType.CONTROL, "normalized": False, "single_word": False}
+        {"id": index, "content": token, "special": kind is PieceType.CONTROL, **_PLAIN_TOKEN}
         for index, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind in (PieceType.CONTROL, PieceType.USER_DEFINED)
     ]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     data = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
         "added_tokens": added,
         "normalizer": {"type": "NFC"} if "qwen" in way else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*_SPLITTERS[way], byte_level]},
+        "post_processor": _begin(tokens, _bos_id(file)),
         "decoder": byte_level,
         "model": {
             "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
             "vocab": {token: index for index, token in enumerate(tokens)},
             "merges": file.strings(_KEY + "merges"),
             # Llama 3 takes a word that is a token itself without merging.
             "ignore_merges": way in _LLAMA3,
         },
     }
-    names = {"bos_token": _bos_id(file), "eos_token": _id(file, "eos")}
-    config = {key: tokens[index] for key, index in names.items() if index is not None and index < len(tokens)}
+    keys = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    names = {key: _id(file, name) for key, name in keys.items()}
+    config: dict[str, Any] = {
+        key: tokens[index] for key, index in names.items() if index is not None and index < len(tokens)
+    }
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": _bos_id(file) is not None}
     return HuggingFaceTokenizer(file.path, (json.dumps(data).encode(), json.dumps(config).encode()))
+
+
+def _begin(tokens: Sequence[str], bos: int | None) -> dict[str, Any] | None:
+    """The post-processor that puts a BOS before a text, for other libraries."""
+    if bos is None or bos >= len(tokens):
+        return None
+    token, text = {"SpecialToken": {"id": tokens[bos], "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    other = {"Sequence": {"id": "B", "type_id": 1}}
+    special = {tokens[bos]: {"id": tokens[bos], "ids": [bos], "tokens": [tokens[bos]]}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [token, text],
+        "pair": [token, text, other],
+        "special_tokens": special,
+    }
 
 
 def _id(file: GgufFile, name: str) -> int | None:

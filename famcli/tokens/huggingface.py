@@ -53,9 +53,10 @@ _KNOWN_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents"}
 class HuggingFaceTokenizer(Tokenizer):
     """A byte-level or sentencepiece-like tokenizer.json.
 
-    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names. converted: the contents of both files,
-    when they were made from another one, `path`. Raises TokenizerError when the file is missing, damaged, of another
-    kind, or the `tokenizers` package is not installed.
+    `bos_id` and `eos_id` are those that tokenizer_config.json beside it names; a BOS only where the tokenizer puts it
+    before a text, as its post-processor or the configuration's `add_bos_token` says. converted: the contents of both
+    files, when they were made from another one, `path`. Raises TokenizerError when the file is missing, damaged, of
+    another kind, or the `tokenizers` package is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str], converted: tuple[bytes, bytes] | None = None) -> None:
@@ -72,6 +73,7 @@ class HuggingFaceTokenizer(Tokenizer):
         contents = [file if isinstance(file, bytes) else read_bytes(file) for file in self.files.values()]
         data = parse_object(contents[0], self.path)
         try:
+            begins_with = _begins_with(data.get("post_processor"))
             self._token_bytes, self.control_tokens = _rearrange(data, str(self.path))
             # A text is preceded by a space, unless (_unless_space) it begins with one, and so is every part of a prompt
             # (_opens_each).
@@ -101,7 +103,9 @@ class HuggingFaceTokenizer(Tokenizer):
         self.fingerprint = fingerprint_of(*contents)
         config = parse_object(contents[1], config_file) if len(contents) > 1 else {}
         ids = {name: token.id for name, token in self.control_tokens.items()}
-        self.bos_id = ids.get(token_name(config, "bos_token") or "")
+        bos = token_name(config, "bos_token") or ""
+        adds = config.get("add_bos_token")
+        self.bos_id = ids.get(bos) if (adds if isinstance(adds, bool) else begins_with == bos) else None
         self.eos_id = ids.get(token_name(config, "eos_token") or "")
 
     def encode(self, text: str) -> list[int]:
@@ -193,6 +197,14 @@ def _rearrange(data: dict[str, Any], name: str) -> tuple[dict[int, bytes], dict[
     # Merges left out at random would make the same text other tokens each time.
     model["dropout"] = None
     return token_bytes, controls
+
+
+def _begins_with(processor: dict[str, Any] | None) -> str | None:
+    """The control token that a template of the library's puts before a text."""
+    for part in _parts(processor, "processors"):
+        if part["type"] == "TemplateProcessing" and part["single"] and "SpecialToken" in part["single"][0]:
+            return str(part["single"][0]["SpecialToken"]["id"])
+    return None
 
 
 def _vocabulary(model: dict[str, Any]) -> dict[str, int]:

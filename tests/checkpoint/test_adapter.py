@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from famcli.checkpoint.adapter import fit, read_adapter
+from famcli.checkpoint.convert import save_quantized
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.save import load_updates, merge, save_adapter, save_quantized
+from famcli.checkpoint.save import load_updates, merge, save_adapter
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.checkpoint.weights import checked_weights
 from famcli.errors import CheckpointError

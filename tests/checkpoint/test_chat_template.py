@@ -94,8 +94,36 @@ def test_what_is_said_opens_no_turn(folder: Path) -> None:
     assert ids.count(tokenizer.control_tokens["<|im_end|>"].id) == len(TALK)
     spelled = b"".join(tokenizer.token_bytes(token) for token in ids).decode()
     assert "<|im_end|>" in spelled
-    turn = chat.around(tokenizer, "hello")
-    assert turn[0] == tokenizer.control_tokens["<|im_start|>"].id
+    before, after = chat.around([Message("user", "Read: ")], " What was it?")
+    text = tokenizer.encode("the best <|im_end|>")
+    spoken = b"".join(tokenizer.token_bytes(token) for token in before + text + after).decode()
+    assert "Read: the best <|im_end|> What was it?" in " ".join(spoken.split())
+    assert (before + text + after).count(tokenizer.control_tokens["<|im_end|>"].id) == 1
+    # The template's first token stays, whatever the tokenizer itself would put there.
+    assert before[0] == tokenizer.control_tokens["<s>"].id
+    assert chat.end_ids == {tokenizer.control_tokens["<|im_end|>"].id}
+
+
+def test_a_system_message_that_is_refused_begins_the_users(tmp_path: Path) -> None:
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    silent = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.content }}>{% endif %}{% endfor %}"
+    talk = [Message("system", "Be brief."), Message("user", "Who?")]
+    for template in (refusing + "<{{ messages[0].content }}>", silent):
+        chat = open_chat_template(_byte_folder(tmp_path, template), ByteTokenizer())
+        assert chat is not None
+        assert bytes(chat.encode(talk)) == b"<Be brief.\n\nWho?>"
+
+
+def test_thinking_is_off_and_what_opens_it_closes_it(tmp_path: Path) -> None:
+    asked = "{{ messages[-1].content }}{{ 'thinks' if enable_thinking else '' }}"
+    for tail, expected in (
+        ("", "a"),
+        ("<think>\n", "a<think>\n\n</think>\n\n"),
+        ("<think></think>", "a<think></think>"),
+    ):
+        chat = open_chat_template(_byte_folder(tmp_path, asked + tail), ByteTokenizer())
+        assert chat is not None
+        assert bytes(chat.encode([Message("user", "a")])).decode() == expected
 
 
 def _byte_folder(tmp_path: Path, template: Any, **files: str) -> Path:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from famcli.checkpoint.convert import save_quantized
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.quantize import to_int4, to_int8
-from famcli.checkpoint.save import save_quantized
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn.kernels import quantized as quantized_module
 from famcli.nn.kernels.linear import linear

@@ -44,7 +44,7 @@ def test_enable_says_what_it_chose_and_why(instruct: Path, run: Run) -> None:
     ):
         assert any(expected in line for line in lines), expected
     chosen = read_json(instruct / "fam.json")
-    assert (chosen["memory_trained"], chosen["tasks"]) == (False, {"summarize": "write"})
+    assert (chosen["memory_trained"], chosen["tasks"]) == (False, {"summarize": "write", "ask": "write"})
 
 
 def test_it_summarizes_and_answers_on_the_whole_text(instruct: Path, story: Path, run: Run) -> None:
@@ -54,10 +54,10 @@ def test_it_summarizes_and_answers_on_the_whole_text(instruct: Path, story: Path
 
     result = _succeeded(run("summarize", story, "--model", instruct, "--length", "20w", "--json"))
     summary = json.loads(result.stdout)
-    assert (summary["mode"], summary["memory_mode"], summary["partial"]) == ("write", "none", False)
+    # A random network writes nothing that the text bears out.
+    assert (summary["mode"], summary["memory_mode"], summary["partial"]) == ("extract", "none", False)
     assert summary["read"]["bytes"] == size
-    assert summary["written"]["text"]
-    assert summary["written"]["notes"] >= size // VISIBLE  # one for each stretch that leaves the window
+    assert any("is borne out by the text, so sentences of it are quoted instead" in one for one in summary["warnings"])
 
     question = "Where did the keeper Ottilie hide the treasure map?"
     result = _succeeded(run("ask", question, "--file", story, "--model", instruct, "--json"))

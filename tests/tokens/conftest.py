@@ -143,5 +143,7 @@ def _bytes_as_pieces(tokenizer: object) -> object:
 def _saved(tokenizer: object, folder: Path) -> HuggingFaceTokenizer:
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
-    (folder / "tokenizer_config.json").write_text('{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "add_bos_token": true}'
+    )
     return HuggingFaceTokenizer(path)

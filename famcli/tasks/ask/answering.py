@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Literal
 
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
@@ -36,13 +38,28 @@ from famcli.tasks.ask.ranking import (
 )
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
-from famcli.tasks.prompts import NOT_SAID, prompt
+from famcli.tasks.grounding import Sources, support
+from famcli.tasks.prompts import NOT_SAID, Exchange, prompt
 from famcli.tasks.task import Notice
+from famcli.tasks.writing import TurnWriter
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import plain_spelling, variants
 
 CHANGED = "a source was changed since it was read: what no longer stands in it is not cited"
+# What a checkpoint writes where the passages do not answer.
+_NOT_SAID = re.compile(
+    r"not in the (?:text|passages?)|(?:does|do) not (?:say|mention|specify|provide|state|contain|answer|explicitly)"
+    r"|not (?:mentioned|stated|specified|provided|given|explicitly)|no information|cannot be determined",
+    re.IGNORECASE,
+)
+# A question without a name that has one of these is about what was said before.
+_REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there|that|this|those|these|then)\b", re.I)
+_MOST_SENTENCES = 2
+# The confidence from which on a small checkpoint's "not in the text" is doubted, and the passage quoted.
+_SURE = 0.5
+# A citation is shown with the best one if it holds so much of the answer as a share of what that holds.
+_MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
 _TOGETHER = 8
 AnswerStyle = Literal["extract", "sentence", "span", "write"]
@@ -56,9 +73,10 @@ class AskConfig:
     where the checkpoint was trained to answer, else a sentence; "write" lets the model write from the evidence. None is
     as the checkpoint's sidecar says (`"tasks": {"ask": "write"}`, or "span"), else "extract".
     top: passages cited for a question at most. threshold: the confidence from which on the best one is an answer.
-    max_answer_tokens: of a span or a written answer. memory_mode: None is the checkpoint's default. question_first: the
-    network reads the questions before the text too; such a reading serves no others and is not kept. encoding: of
-    documents given as paths, None to detect it. Raises UsageError.
+    max_answer_tokens: of a span or a written answer. sampling: how words of a written one are drawn, as settings of
+    `GenerationConfig` by name; without any, the likeliest is taken. memory_mode: None is the checkpoint's default.
+    question_first: the network reads the questions before the text too; such a reading serves no others and is not
+    kept. encoding: of documents given as paths, None to detect it. Raises UsageError.
     """
 
     style: AnswerStyle | None = None
@@ -68,6 +86,7 @@ class AskConfig:
     memory_mode: MemoryMode | None = None
     question_first: bool = False
     encoding: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("top", "max_answer_tokens"):
@@ -99,6 +118,8 @@ class Answerer:
         if style == "extract":
             style = "span" if named in ("span", "write") else "sentence"
         self.style: AnswerStyle = style
+        self._pen = TurnWriter(text.model, self.config.sampling) if style == "write" else None
+        self._said: list[Exchange] = []
 
     def answers(self, questions: Sequence[str], first: int = 0) -> Iterator[AnsweringEvent]:
         """The answers in order; passages for a few questions at a time are read together by the network.
@@ -106,8 +127,9 @@ class Answerer:
         first: the index of the first question, for events. Raises UsageError for a question without a word.
         """
         check_questions(questions)
-        parsed = [Question.parse(question) for question in questions]
-        if self.style == "write" and self.text.model.sidecar.tasks.get("ask") != "write":
+        parsed = [self._parsed(question) for question in questions]
+        follows = self._pen is None or self._pen.chat is not None
+        if not follows and self.text.model.sidecar.tasks.get("ask") != "write":
             yield from self._warn(
                 f"{self.text.model.name} is not known to follow instructions (its fam.json does not say that it writes "
                 "answers): what it writes may be nonsense; extractive answers are quotes"
@@ -138,13 +160,15 @@ class Answerer:
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
         is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
+        if self._pen is not None and self._pen.chat is not None and is_sure:
+            answer = yield from self._write_in_turn(self._pen, number, question, evidence, citations)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
-        if self.style == "write" and (is_sure or not self.text.readable):
-            yield (yield from self._write(number, question, evidence, citations, best))
+        elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
+            answer = yield from self._write(number, question, evidence, citations, best)
         elif is_sure:
-            yield self._quote(question, evidence, citations)
+            answer = self._quote(question, evidence, citations)
         elif evidence and evidence[0].confidence >= NEAR_THRESHOLD:
-            yield Answer(
+            answer = Answer(
                 question=question.text,
                 found=False,
                 text=NOT_SURE,
@@ -153,7 +177,9 @@ class Answerer:
                 citations=citations[:1],
             )
         else:
-            yield _no_answer(question, self._why_nothing(), best)
+            answer = _no_answer(question, self._why_nothing(), best)
+        self._said = [Exchange(question.text, answer.text)] if answer.found else self._said
+        yield answer
 
     def _evidence(
         self, ranked: Sequence[RankedPassage]
@@ -247,6 +273,53 @@ class Answerer:
 
     # ------------------------------------------------------------------------------------------------ writing
 
+    def _parsed(self, question: str) -> Question:
+        """A question with what it refers back to: "When was he born?" is about what was said before."""
+        parsed = Question.parse(question)
+        if self._pen is None or not self._said or parsed.names or not _REFERS_BACK.search(parsed.text):
+            return parsed
+        before = self._said[-1]
+        terms = Question.parse(f"{question} {before.question} {before.answer}").terms
+        return replace(parsed, terms=terms, before=before)
+
+    def _write_in_turn(
+        self,
+        pen: TurnWriter,
+        number: int,
+        question: Question,
+        evidence: list[RankedPassage],
+        citations: tuple[Citation, ...],
+    ) -> Generator[AnsweringEvent, None, Answer]:
+        """What the checkpoint writes within a turn that holds the evidence, as far as the evidence bears it out."""
+        before, after = pen.around("ask", {"question": question.text}, question.before)
+        passages = [one.passage.text for one in _in_order(evidence)]
+        ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
+        said = list(islice(pen.sentences(ids, self.config.max_answer_tokens), _MOST_SENTENCES))
+        text, best = " ".join(said), evidence[0].confidence
+        denied = not text or _NOT_SAID.search(text) is not None
+        if text and denied and best < _SURE:
+            return replace(_no_answer(question, NOTHING_FOUND, best), draft=text)
+        if denied:
+            return replace(self._quote(question, evidence, citations), draft=text)
+        missing = Sources([*passages, question.text]).missing(text)
+        if missing:
+            return replace(self._quote(question, evidence, citations), draft=text, unsupported=missing)
+        yield AnswerText(number, text)
+        # Those that hold its words, not all that were read.
+        shares = [support(text, one.text) for one in citations]
+        kept = [one for one, share in zip(citations, shares, strict=True) if share >= max(shares) * _MUCH_OF_BEST]
+        kept.sort(key=lambda one: -shares[citations.index(one)])
+        plain = text.rstrip(".")
+        return Answer(
+            question=question.text,
+            found=True,
+            text=text,
+            kind="written",
+            cited=plain in kept[0].text,
+            confidence=best,
+            citations=tuple(kept),
+        )
+
     def _write(
         self,
         number: int,
@@ -267,6 +340,7 @@ class Answerer:
         text = text.strip()
         if not text or text == NOT_SAID:
             return _no_answer(question, NOTHING_FOUND if text else NOTHING_WRITTEN, confidence)
+        missing = Sources([*(one.passage.text for one in evidence), question.text]).missing(text) if evidence else ()
         return Answer(
             question=question.text,
             found=True,
@@ -274,15 +348,20 @@ class Answerer:
             kind="written",
             confidence=confidence,
             citations=citations,
+            unsupported=missing,
         )
 
     def _prompt(self, question: Question, evidence: list[RankedPassage]) -> list[int]:
         """Token ids of the evidence, in the order of the text, and the question in the checkpoint's own wording."""
         # Best first, the network chose the right place in 21 of 40 stories whose facts are overturned later; in the
         # order of the text, in 30 (docs/decisions.md).
-        in_order = sorted((one.passage for one in evidence), key=lambda passage: (passage.source, passage.span))
-        values = {"passages": "\n\n".join(passage.text for passage in in_order), "question": question.text}
+        values = {"passages": "\n\n".join(one.passage.text for one in _in_order(evidence)), "question": question.text}
         return self.text.model.tokenizer.encode("\n\n" + prompt(self.text.model.sidecar, "ask", values).lstrip())
+
+
+def _in_order(evidence: Sequence[RankedPassage]) -> list[RankedPassage]:
+    """In the order of the text."""
+    return sorted(evidence, key=lambda one: (one.passage.source, one.passage.span))
 
 
 def _no_answer(question: Question, reason: str, confidence: float) -> Answer:

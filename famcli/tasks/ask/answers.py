@@ -56,9 +56,10 @@ class Answer:
     kind: "extracted" is verbatim: a sentence of the first citation (or a few that belong together), or a span of it;
     "written" was generated; "nearest" is no answer (found is False), but the one citation may hold it. span, line,
     page: where an extracted answer is in the source of the first citation. confidence: how likely the document answers
-    this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, which
-    only an extracted one is; the citations of a written one are where the model looked, and nothing checks that they
-    support it. missing: names and numbers of the question that are nowhere in what was read; inflected otherwise, as
+    this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, word by
+    word. The citations of a written one hold its words. unsupported: names, numbers and quotations that the model wrote
+    and no passage that it read has; where it writes within a turn, a quote stands in for such an answer, which is kept
+    as `draft`. missing: names and numbers of the question that are nowhere in what was read; inflected otherwise, as
     languages other than English have it, they may be.
     """
 
@@ -73,12 +74,21 @@ class Answer:
     location: Location | None = None
     confidence: float
     missing: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    draft: str | None = None
     citations: tuple[Citation, ...] = ()
 
     @property
     def doubt(self) -> str | None:
-        """What speaks against an answer: what is asked about does not occur, as it is written in the question."""
-        return f"Nowhere in what was read, in this form: {', '.join(self.missing)}." if self.missing else None
+        """What speaks against an answer: what is asked about does not occur, as it is written in the question, or
+        what the model wrote is not in the passages that it read."""
+        doubts = []
+        if self.missing:
+            doubts.append(f"Nowhere in what was read, in this form: {', '.join(self.missing)}.")
+        if self.unsupported:
+            instead = "; they are quoted instead" if self.draft else ""
+            doubts.append(f"Written by the model, but not in the passages: {', '.join(self.unsupported)}{instead}.")
+        return " ".join(doubts) or None
 
     def place(self, number: int) -> str:
         """Where the citation of this number (from 1) stands: `page 3, line 120`, or as the original's format has it.
@@ -132,7 +142,7 @@ def report_of(result: AskResult, facts: Sequence[str], has_heat: bool) -> Report
             Cited(one.source, one.span, answer.described_place(number), one.text)
             for number, one in enumerate(answer.citations, 1)
         ]
-        text = f"{answer.text} (written by the model, not checked)" if answer.kind == "written" else answer.text
+        text = f"{answer.text} (written by the model)" if answer.kind == "written" else answer.text
         told = f"{text} {answer.doubt}" if answer.doubt else text
         items.append(Item(told, tuple(range(first, len(places) + 1)), heading=answer.question, quotes=True))
     names = ", ".join(source.name for source in result.counts.sources)

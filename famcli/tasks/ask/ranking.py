@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from famcli.errors import UsageError
 from famcli.tasks.ask.expecting import expected, holds, numbers_in
 from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.tasks.prompts import Exchange
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.words import bm25_share, content_terms, halves, has_content, names_in, term_weights, terms
@@ -66,10 +67,12 @@ TermShares = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Question:
-    """A question on one line. terms: its content words as `words.terms` gives them, each once."""
+    """A question on one line. terms: its content words as `words.terms` gives them, each once, and those of what it
+    refers back to (before)."""
 
     text: str
     terms: tuple[str, ...]
+    before: Exchange | None = None
 
     @classmethod
     def parse(cls, text: str) -> Question:

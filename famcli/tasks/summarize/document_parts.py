@@ -63,6 +63,11 @@ class DocumentParts:
         """True if any heading was found."""
         return any(part.title is not None for part in self._parts)
 
+    @property
+    def title(self) -> str | None:
+        """Of the part that is being read; None before the first heading."""
+        return self._parts[-1].title if self._parts else None
+
     def begin_source(self, name: str, place: int) -> None:
         """Begin a document, and a part with it."""
         self._source, self._source_index, self._source_place = name, self._source_index + 1, place

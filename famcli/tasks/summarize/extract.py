@@ -45,6 +45,8 @@ class Extraction:
     def __init__(self, focus: str | None = None, as_minutes: bool = False) -> None:
         self.parts = DocumentParts()
         self.num_seen = self.num_quotable = 0
+        self.recent: list[Quote] | None = None
+        """Sentences as they are taken in, for who empties it; None gathers none."""
         self._scorer = Scorer(focus)
         self._candidates = Candidates()
         self._lines = Candidates()  # quoted where nothing is a sentence
@@ -106,6 +108,8 @@ class Extraction:
         found = heading(sentence)
         if found is not None:
             self.parts.begin(found, sentence.line, place)
+        if self.recent is not None:
+            self.recent.append(self._quoted(self._source, sentence, 0.0, self.parts.title))
         if self._num_sources < 2:  # several documents are summarized as prose
             self._note_kind(sentence, found, place)
         # Headings and lines are not quoted, but their words say what the text is about.
@@ -262,7 +266,9 @@ class Extraction:
         return list(found.values())
 
     def _quote(self, candidate: Candidate, score: float, title: str | None) -> Quote:
-        sentence, source = candidate.sentence, candidate.source
+        return self._quoted(candidate.source, candidate.sentence, score, title)
+
+    def _quoted(self, source: str, sentence: Sentence, score: float, title: str | None) -> Quote:
         page = sentence.page if source in self._with_pages else None
         return Quote(
             source, sentence.line, page, (sentence.start, sentence.end), sentence.text, score, title, sentence.location

@@ -66,6 +66,7 @@ class Summarizer:
         self._gathering = Gathering(self.config, tells=self.mode == "extract")
         self._extraction = self._gathering.text
         self._writer = Writer(model, self.config) if self.mode == "write" else None
+        self._extraction.recent = None if self._writer is None else []
         self._recorder = recorder
         self._quotes: tuple[Quote, ...] = ()
         self._log: LogSummary | None = None
@@ -99,7 +100,10 @@ class Summarizer:
             yield from self._tracker.warn(reason)
         # No sentence is scored by the network's values: progress shows the memory's attention, reports show either.
         score = self._recorder is not None and not self.shows_attention
-        reader = Reader(self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention)
+        opening = None if self._writer is None else self._writer.opening
+        reader = Reader(
+            self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention, opening=opening
+        )
         for event in reader.read(open_documents(documents)):
             self._gather(event)
             if self._gathering.in_log and self._recorder is None and isinstance(event, TextEvent):
@@ -109,9 +113,10 @@ class Summarizer:
             if self._recorder is not None:
                 self._recorder.record(event, reader.num_sources - 1, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
-            yield from self._best_so_far()
+            if self._writer is None or not self._writer.num_notes:
+                yield from self._best_so_far()
             if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
-                yield from self._writer.after_block(reader.state, reader.last_hidden, len(self._extraction.parts))
+                yield from self._writer.after_block(reader, self._recent(), len(self._extraction.parts))
         if self._extraction.has_only_lines:
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
         yield from self._warn_of_focus()
@@ -181,18 +186,27 @@ class Summarizer:
         log, of_log = self._gathering.log.summary(num_log_kinds(length), len(quotes))
         return log, (*quotes, *of_log), sections
 
+    def _recent(self) -> list[Quote]:
+        assert self._extraction.recent is not None
+        return self._extraction.recent
+
     def _write(self, writer: Writer, reader: Reader) -> Iterator[SummaryEvent]:
         num_tokens, length = self._tracker.counts().num_tokens, self.config.length
-        self._quotes = self._extraction.summary(sentence_budget(length, num_tokens, self._extraction.num_seen))
-        yield Stage("writing")
-        num_words = num_written_words(length, num_tokens)
-        for piece in writer.write(reader.state, reader.last_hidden, self._quotes, num_words):
-            if isinstance(piece, WrittenSummary):
-                self._written = piece
-            else:
+        quotes = self._extraction.summary(sentence_budget(length, num_tokens, self._extraction.num_seen))
+        wanted = num_written_words(length, num_tokens)
+        for piece in writer.write(reader, self._recent(), quotes, wanted):
+            if not isinstance(piece, WrittenSummary):
                 yield piece
-        for text in () if self._written is None else self._written.unverified:
-            yield from self._tracker.warn(f"the summary quotes what is not among the quotes it was given: {text}")
+            elif piece.text:
+                self._written, self._quotes = piece, piece.quotes
+        if self._written is None:
+            self._log, self._quotes, self._sections = self._extract()
+            yield from self._tracker.warn(
+                f"nothing that {self.model.name} wrote is borne out by the text, so sentences of it are quoted instead"
+            )
+        elif abs(num_words(self._written.text) - wanted) > wanted / 4:
+            found = num_words(self._written.text)
+            yield from self._tracker.warn(f"about {wanted} words were wanted; what the text bears out has {found}")
 
     def _warn_of_focus(self) -> Iterator[Notice]:
         """Say so where nothing is about the focus."""

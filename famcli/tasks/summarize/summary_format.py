@@ -54,7 +54,7 @@ def _items(result: SummaryResult, cited: tuple[Cited, ...]) -> Iterator[Item]:
     if result.written is not None:
         paragraphs = map(str.strip, result.written.text.split("\n\n"))
         yield from (Item(paragraph) for paragraph in paragraphs if paragraph)
-        if numbers := result.written.cited or tuple(range(1, len(cited) + 1)):
+        if numbers := tuple(range(1, len(cited) + 1)):
             yield Item("", numbers, heading="Quotes", quotes=True)
         return
     # A section's title stands above its first sentence.
@@ -152,10 +152,9 @@ def _count(number: int, noun: str) -> str:
 
 def _written(result: SummaryResult, written: WrittenSummary, form: TextFormat) -> Iterator[tuple[str, str]]:
     yield from (("", line) for line in written.text.splitlines())
-    if written.cited:
+    if result.sentences:
         yield "", ""
-    for number in written.cited:
-        quote = result.sentences[number - 1]
+    for number, quote in enumerate(result.sentences, start=1):
         mark, text = f"[{number}] {_place(result, quote)}: ", _one_line(quote.text)
         if form == "markdown":
             mark, text = "> " + mark.translate(_MARKDOWN), text.translate(_MARKDOWN)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from famcli.documents.source import Location
 from famcli.errors import UsageError
@@ -98,8 +99,9 @@ class SummarizeConfig:
 
     mode: None for the checkpoint's default. length: see `Length`. focus: a topic that sentences should be about.
     sections: one part for each heading, or for each of some equal stretches where there are none. memory_mode: None
-    for the checkpoint's default. max_note_tokens: of a note in write mode. kind: None to tell it by the text; a written
-    summary and one with sections follow no kind.
+    for the checkpoint's default. max_note_tokens: of a note in write mode. sampling: how words are drawn there, as
+    settings of `GenerationConfig` by name; without any, the likeliest one is taken. kind: None to tell it by the text;
+    a written summary and one with sections follow no kind.
     """
 
     mode: SummaryMode | None = None
@@ -108,7 +110,8 @@ class SummarizeConfig:
     focus: str | None = None
     sections: bool = False
     memory_mode: MemoryMode | None = None
-    max_note_tokens: int = 96
+    max_note_tokens: int = 80
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.focus is not None and not self.focus.strip():
@@ -152,17 +155,26 @@ class Section:
 
 
 @dataclass(frozen=True)
-class WrittenSummary:
-    """A summary that the checkpoint wrote.
+class Struck:
+    """A written sentence that was left out. missing: names, numbers and quotations in it that what it was written from
+    does not have."""
 
-    cited: numbers (from 1) of the quotes that it cites, in order. unverified: what it puts in quotation marks or cites
-    by number although no quote it was given has it. num_notes: how many notes were written on the way.
+    text: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WrittenSummary:
+    """A summary that the checkpoint wrote, as far as the text bears it out.
+
+    text: each sentence with the number ([1]) of the quote that supports it, if one does. quotes: by their numbers.
+    num_notes: how many notes were written on the way. struck: what was left out, of notes and summary.
     """
 
     text: str
-    cited: tuple[int, ...]
-    unverified: tuple[str, ...]
+    quotes: tuple[Quote, ...] = field(metadata={"json": None})
     num_notes: int
+    struck: tuple[Struck, ...]
 
 
 @dataclass(frozen=True)
@@ -208,8 +220,8 @@ class SummaryResult:
     """A summary.
 
     written: None in mode "extract". log: of what was read as a log. sentences: quotes in the order of the document,
-    then those of `log`; of a written summary, the quotes that it was given to cite. num_sentences_seen: in the whole
-    text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`).
+    then those of `log`; of a written summary, the quotes that it cites, by their numbers. num_sentences_seen: in the
+    whole text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`).
     """
 
     model: str

@@ -1,8 +1,11 @@
-"""A summary that the checkpoint writes: notes on forks while the text is read, and a last pass over memory and notes.
+"""A summary that the checkpoint writes: a note for each stretch of the text, and a last pass over the notes.
 
-A note is written on a fork of the state at the end of each stretch of text, so reading is not disturbed. When the notes
-outgrow the window they are condensed, level by level: each stretch is condensed a logarithmic number of times, and the
-notes that are held stay bounded. The last pass reads notes and numbered quotes on a fork of the final state.
+A checkpoint with a chat template reads each stretch inside a user's turn, which asks for the note before and after it
+(prompts.py). Without a trained memory it begins each stretch anew, so that nothing but the stretch is in sight; with
+one it reads on, and the turn is closed on a fork. What is written is checked sentence by sentence against the stretch:
+a sentence with a name, number or quotation that the stretch does not have is struck, and each that stays keeps the
+sentence of the text that supports it best. Notes that outgrow the window are joined two by two, so that what is held
+stays bounded.
 """
 
 from __future__ import annotations
@@ -10,23 +13,36 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from torch import Tensor
-
-from famcli.checkpoint.chat_template import open_chat_template
 from famcli.checkpoint.model import Model
-from famcli.errors import CheckpointError
 from famcli.nn import State
-from famcli.reading.engine import read_any, start_state
-from famcli.reading.generating import GeneratedText, GenerationConfig, generate
-from famcli.tasks.prompts import ABOUT, fill, prompt
-from famcli.tasks.summarize.summary_result import Quote, SummarizeConfig, WrittenSummary
+from famcli.reading.generating import GeneratedText
+from famcli.reading.reader import Reader
+from famcli.tasks.grounding import Sources, support
+from famcli.tasks.prompts import ABOUT, fill
+from famcli.tasks.summarize.summary_result import Quote, Struck, SummarizeConfig, WrittenSummary
+from famcli.tasks.task import Stage
+from famcli.tasks.writing import TurnWriter
+from famcli.text.words import num_words, similarity, word_set
 
-# Tokens that a note is about where a memory carries what left the window; without one, a note is about the window.
-_MIN_STRETCH = 2048
-_TOKENS_A_WORD = 2.0
-_NUMBER = re.compile(r"\[(\d{1,3})\]")
-_QUOTED = re.compile('[\u201c"]([^\u201c\u201d"]{12,})[\u201d"]')
+# Tokens that a note is about: small checkpoints lose the thread of longer ones (docs/decisions.md).
+_STRETCH = 1024
+# Notes that are written side by side: reading a token costs about the same for several states as for one. The first
+# note comes alone, so that there is something to see.
+_TOGETHER = 4
+_TOKENS_A_WORD = 1.6
+_WORDS_A_TURN = 75
+"""Words of the summary that are asked for at once, from their share of the notes: a small checkpoint writes no more."""
+
+_LEAST_SUPPORT = 0.35
+_SAME = 0.6
+"""Likeness of two sentences from which on the later one repeats the earlier."""
+
+# A share of the words that were asked for that a part may go over, or stay below before notes fill it up.
+_SLACK = 0.2
+_NUMBER = re.compile(r"\s*\[\d{1,3}\]")
+_ENDS = re.compile("[.!?\u2026\u3002\uff01\uff1f\u0964]['\")\\]\u201d\u2019]*$")
 
 
 @dataclass(frozen=True)
@@ -38,132 +54,250 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A note that is held: its sentences, and what supports each (None if no sentence of the text does). section: the
+    title of the part of the text that it is about, if that has one."""
+
+    level: int
+    sentences: tuple[str, ...]
+    quotes: tuple[Quote | None, ...]
+    section: str | None = None
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.sentences)
+
+
 class Writer:
     """Writes notes while a text is read, and a summary at its end."""
 
     def __init__(self, model: Model, config: SummarizeConfig) -> None:
-        """Raises CheckpointError for a chat template that cannot be used."""
+        """Raises CheckpointError for a chat template that cannot be used, UsageError for impossible settings."""
         self.model, self.config = model, config
         self.num_notes = 0
-        self._chat = open_chat_template(model.path, model.tokenizer)
-        self._notes: list[Note] = []
+        self.struck: list[Struck] = []
+        self._pen = TurnWriter(model, config.sampling)
+        self._notes: list[_Held] = []
         self._num_blocks, self._num_parts = 0, 1  # blocks since the last note, and parts begun until then
+        self._num_stretches = 0
+        self._waiting: list[tuple[State, list[Quote]]] = []
         fam = model.sidecar.fam
         self._window = (fam.memory_segments + 1) * fam.block_size
         remembers = model.sidecar.memory_trained and fam.fam_length > 0
-        self._stretch = max(self._window, _MIN_STRETCH if remembers else 0) // fam.block_size
+        self._begins_anew = self._pen.chat is not None and not remembers
+        in_sight = max(1, fam.memory_segments) if self._pen.chat is not None else fam.memory_segments + 1
+        self._stretch = max(1, min(in_sight, _STRETCH // fam.block_size))
+        max_words = str(max(8, int(config.max_note_tokens / _TOKENS_A_WORD)))
+        self.opening, self._closing = self._pen.around("summarize_note", self._values(max_words))
 
     @property
     def doubt(self) -> str | None:
         """Why the result may be useless; None if the checkpoint is known to follow instructions."""
-        if self._chat is not None or self.model.sidecar.tasks.get("summarize") == "write":
+        if self._pen.chat is not None or self.model.sidecar.tasks.get("summarize") == "write":
             return None
         return (
             f"{self.model.name} is not known to follow instructions (its fam.json does not say that it writes "
             "summaries, and it has no chat template): what it writes may be nonsense; mode 'extract' quotes instead"
         )
 
-    def after_block(self, state: State, last_hidden: Tensor | None, num_parts: int) -> Iterator[Note]:
-        """Write a note if a stretch of text, or a part of it, ended with the block. num_parts: begun so far."""
+    def after_block(self, reader: Reader, recent: list[Quote], num_parts: int) -> Iterator[Note]:
+        """Write a note if a stretch of text, or a part of it, ended with the block.
+
+        recent: the sentences read since the last note, which it empties then. num_parts: begun so far.
+        """
         self._num_blocks += 1
         # A section gets a note of its own only where it is not much shorter than a stretch.
-        part_ended = num_parts > self._num_parts and self._num_blocks >= self._stretch // 4
+        part_ended = num_parts > self._num_parts and 2 * self._num_blocks >= self._stretch
         if self._num_blocks >= self._stretch or part_ended:
-            self._num_blocks, self._num_parts = 0, num_parts
-            yield from self._note(state, last_hidden)
+            self._num_parts = num_parts
+            yield from self._note(reader, recent)
+            if self._begins_anew:
+                reader.restart()
 
     def write(
-        self, state: State, last_hidden: Tensor | None, quotes: Sequence[Quote], num_words: int
-    ) -> Iterator[GeneratedText | Note | WrittenSummary]:
-        """The summary in pieces as they are generated, then as a whole; the last notes come before it.
+        self, reader: Reader, recent: list[Quote], quotes: Sequence[Quote], words: int
+    ) -> Iterator[GeneratedText | Note | Stage | WrittenSummary]:
+        """The summary in pieces as they are certain, then as a whole; the last note comes before it.
 
-        Raises CheckpointError where nothing is written.
+        quotes: sentences of the whole text to cite where none of those behind the notes fits. words: asked for. The
+        result's text is empty where nothing that was written is borne out by the text.
         """
-        if self._num_blocks:
-            yield from self._note(state, last_hidden)
-        numbered = "\n".join(f"[{number}] {_on_one_line(quote.text)}" for number, quote in enumerate(quotes, start=1))
-        values = {
-            "notes": _listed(self._notes) or "(none)",
-            "quotes": numbered or "(none)",
-            "words": str(num_words),
-        }
-        text = ""
-        for piece in self._generate("summarize", state, last_hidden, int(num_words * _TOKENS_A_WORD) + 16, values):
-            new = piece if text else piece.lstrip()
-            text += new
-            if new:
-                yield GeneratedText(new)
-        if not text.strip():
-            raise CheckpointError(
-                f"{self.model.name} wrote nothing; quote the text instead", remedy={"mode": "extract"}
-            )
-        yield WrittenSummary(text.strip(), *check_written(text, quotes), self.num_notes)
+        if not self._num_stretches:
+            # The whole text is in sight: what is written of it is the summary.
+            sentences = self._pen.sentences(self._whole(words), self._budget(words), reader.state, reader.last_hidden)
+            held = self._checked(sentences, recent, level=0)
+            groups = [[held]] if held.sentences else []
+            drafts: Iterator[Iterator[str]] = iter([iter(held.sentences)] * len(groups))
+        else:
+            if recent:
+                yield from self._note(reader, recent)
+            yield from self._note_waiting()
+            groups = self._groups(words)
+            drafts = (self._draft(group, words // len(groups)) for group in groups)
+        yield Stage(f"writing from {self.num_notes} notes" if self.num_notes else "writing")
+        summary = _Summary(quotes)
+        for number, (group, draft) in enumerate(zip(groups, drafts, strict=True)):
+            missing = words * (number + 1) // len(groups) - summary.num_words
+            if self.config.sections and (title := group[0].section):
+                yield GeneratedText(summary.heading(title))
+            for piece in summary.part(draft, group, missing):
+                yield GeneratedText(piece)
+        yield WrittenSummary(summary.text, summary.quotes, self.num_notes, tuple(self.struck))
 
     # ------------------------------------------------------------------------------------------------ notes
 
-    def _note(self, state: State, last_hidden: Tensor | None) -> Iterator[Note]:
-        yield from self._add(0, self._ask("summarize_note", state, last_hidden))
+    def _groups(self, words: int) -> list[list[_Held]]:
+        """The notes in parts of about as much text, each for a turn; by section where sections are asked for."""
+        if self.config.sections:
+            return [list(some) for _, some in groupby(self._notes, key=lambda note: note.section)]
+        total = len(self._notes)
+        count = min(total, max(1, round(words / _WORDS_A_TURN)))
+        return [self._notes[total * i // count : total * (i + 1) // count] for i in range(count)]
 
-    def _add(self, level: int, text: str) -> Iterator[Note]:
-        note = Note(self.num_notes, level, text)
+    def _note(self, reader: Reader, recent: list[Quote]) -> Iterator[Note]:
+        self._num_blocks = 0
+        self._num_stretches += 1
+        read, recent[:] = list(recent), []
+        # What frames a book (its archive's words) has no sentences here, and needs no note.
+        if not read:
+            return
+        # Whole stretches of a checkpoint that begins each anew have states of one shape, and can be noted together.
+        if self._begins_anew and reader.state.fill == 0 and self._num_stretches > 1:
+            self._waiting.append((reader.state, read))
+            if len(self._waiting) >= _TOGETHER:
+                yield from self._note_waiting()
+            return
+        yield from self._note_waiting()
+        max_tokens = self.config.max_note_tokens
+        sentences = self._pen.sentences(self._closing, max_tokens, reader.state, reader.last_hidden)
+        yield from self._add(self._checked(sentences, read, level=0))
+
+    def _note_waiting(self) -> Iterator[Note]:
+        waiting, self._waiting = self._waiting, []
+        for _, some in groupby(waiting, key=lambda one: int(one[0].position[0])):
+            states, texts = zip(*some, strict=True)
+            drafts = self._pen.sentences_together(self._closing, self.config.max_note_tokens, states)
+            for draft, read in zip(drafts, texts, strict=True):
+                yield from self._add(self._checked(iter(draft), read, level=0))
+
+    def _checked(self, sentences: Iterator[str], read: Sequence[Quote], level: int) -> _Held:
+        """The written sentences that `read` bears out, with what supports each; the others are struck."""
+        kept = list(self._borne_out(sentences, Sources(quote.text for quote in read)))
+        quotes = [_best(sentence, read) for sentence in kept]
+        return _Held(level, tuple(kept), tuple(quotes), read[len(read) // 2].section if read else None)
+
+    def _add(self, held: _Held) -> Iterator[Note]:
+        if not held.sentences:
+            return
+        self._notes.append(held)
+        yield Note(self.num_notes, held.level, held.text)
         self.num_notes += 1
-        self._notes.append(note)
-        yield note
-        # 3 for the dash and the line break. Two thirds of the window are left for quotes, instruction and answer.
+        # 3 for the line break and its like.
         num_tokens = sum(len(self.model.tokenizer.encode(note.text)) + 3 for note in self._notes)
-        if len(self._notes) > 1 and num_tokens > self._window // 3:
-            yield from self._condense()
+        if len(self._notes) > 1 and num_tokens > self._window // 2:
+            yield from self._join()
 
-    def _condense(self) -> Iterator[Note]:
-        """Make one note of those of the lowest level, or of the last two where that level has only one."""
-        lowest = self._notes[-1].level
-        first = min(next(i for i, note in enumerate(self._notes) if note.level == lowest), len(self._notes) - 2)
-        old, self._notes = self._notes[first:], self._notes[:first]
-        # From a fresh start: the text around a note would be summed up again with it.
-        state = start_state(self.model.network, "none" if not self.model.sidecar.memory_trained else "on")
-        bos = self.model.tokenizer.bos_id
-        hidden, state = read_any(self.model.network, [] if bos is None else [bos], state)
-        text = self._ask("summarize_condense", state, hidden, {"notes": _listed(old)})
-        yield from self._add(max(note.level for note in old) + 1, text)
+    def _join(self) -> Iterator[Note]:
+        """Make one note of two that follow one another: the first ones of the lowest level."""
+        levels = [max(one.level, other.level) for one, other in zip(self._notes, self._notes[1:], strict=False)]
+        place = levels.index(min(levels))
+        pair = self._notes[place : place + 2]
+        max_tokens = self.config.max_note_tokens
+        draft = self._draft(pair, int(max_tokens / _TOKENS_A_WORD), "summarize_condense", max_tokens)
+        kept = tuple(sentence for sentence in draft) or pair[0].sentences
+        known = [quote for note in pair for quote in note.quotes if quote is not None]
+        quotes = tuple(_best(sentence, known) for sentence in kept)
+        joined = _Held(levels[place] + 1, kept, quotes, pair[0].section)
+        self._notes[place : place + 2] = [joined]
+        yield Note(self.num_notes, joined.level, joined.text)
+        self.num_notes += 1
 
     # ------------------------------------------------------------------------------------------------ generating
 
-    def _ask(self, name: str, state: State, hidden: Tensor | None, values: dict[str, str] | None = None) -> str:
-        """The note that comes of an instruction, on one line."""
-        max_tokens = self.config.max_note_tokens
-        words = {"words": str(max(8, int(max_tokens / _TOKENS_A_WORD)))}
-        return _on_one_line("".join(self._generate(name, state, hidden, max_tokens, words | (values or {}))))
-
-    def _generate(
-        self, name: str, state: State, hidden: Tensor | None, max_tokens: int, values: dict[str, str]
+    def _draft(
+        self, notes: Sequence[_Held], words: int, name: str = "summarize", max_tokens: int | None = None
     ) -> Iterator[str]:
-        """The text that the checkpoint writes when a fork of `state` reads an instruction."""
-        focus, tokenizer = self.config.focus, self.model.tokenizer
+        """What the checkpoint writes of notes, as far as they bear it out."""
+        before, after = self._pen.around(name, self._values(str(max(8, words))))
+        text = self.model.tokenizer.encode("\n".join(note.text for note in notes))
+        known = [quote.text for note in notes for quote in note.quotes if quote is not None]
+        sources = Sources([*(note.text for note in notes), *known])
+        return self._borne_out(self._pen.sentences(before + text + after, max_tokens or self._budget(words)), sources)
+
+    def _borne_out(self, sentences: Iterator[str], sources: Sources) -> Iterator[str]:
+        """Those that have nothing that the sources lack; the others are kept as struck."""
+        for sentence in sentences:
+            text = _NUMBER.sub("", sentence)
+            # Cut off by the budget: what it would have said is not known.
+            if not _ENDS.search(text):
+                continue
+            if missing := sources.missing(text):
+                self.struck.append(Struck(text, missing))
+            else:
+                yield text
+
+    def _whole(self, words: int) -> list[int]:
+        """What closes the turn where it asks for the summary of all that was read."""
+        return self._pen.around("summarize_note", self._values(str(words)))[1]
+
+    def _values(self, words: str) -> dict[str, str]:
+        focus = self.config.focus
         about = "" if focus is None else fill(ABOUT, {"focus": focus})
-        asked = prompt(self.model.sidecar, name, {"about": about, "focus": focus or "", **values})
-        ids = tokenizer.encode(f"\n\n{asked}\n\n") if self._chat is None else self._chat.around(tokenizer, asked)
-        # Without a chat template nothing but a blank line says that the answer is over.
-        stop = ("\n\n",) if self._chat is None else ()
-        # Small checkpoints repeat themselves in greedy decoding.
-        settings = GenerationConfig(max_tokens=max_tokens, stop=stop, repetition_penalty=1.1)
-        for event in generate(self.model, state, ids, settings, last_hidden=hidden):
-            if isinstance(event, GeneratedText):
-                yield event.text
+        return {"words": words, "about": about, "focus": focus or ""}
+
+    @staticmethod
+    def _budget(words: int) -> int:
+        return int(words * _TOKENS_A_WORD * (1 + _SLACK)) + 16
 
 
-def check_written(text: str, quotes: Sequence[Quote]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The numbers of the quotes that a written text cites, and what it cites or quotes that is none of them."""
-    numbers = list(dict.fromkeys(int(number) for number in _NUMBER.findall(text)))
-    known = [_on_one_line(quote.text) for quote in quotes]
-    quotations = [_on_one_line(quotation) for quotation in _QUOTED.findall(text)]
-    cited = tuple(number for number in numbers if 1 <= number <= len(quotes))
-    wrong = tuple(f"[{number}]" for number in numbers if number not in cited)
-    return cited, wrong + tuple(one for one in quotations if not any(one.rstrip(".,;") in quote for quote in known))
+class _Summary:
+    """Sentences that become a summary, each with the number of the quote that supports it."""
+
+    def __init__(self, quotes: Sequence[Quote]) -> None:
+        self.quotes: tuple[Quote, ...] = ()
+        self.num_words = 0
+        self.text = ""
+        self._others = quotes
+        self._said: list[frozenset[str]] = []
+
+    def heading(self, title: str) -> str:
+        """Begin a section; returns the new text."""
+        piece = ("\n\n" if self.text else "") + f"{title}:"
+        self.text += piece
+        return piece
+
+    def part(self, draft: Iterator[str], notes: Sequence[_Held], words: int) -> Iterator[str]:
+        """Add a paragraph of about so many words, from a draft and, where it is too short, from its notes."""
+        known = [quote for note in notes for quote in note.quotes if quote is not None]
+        begun, least = self.num_words, words * (1 - _SLACK)
+        paragraph = "\n" if self.text.endswith(":") else "\n\n" if self.text else ""
+        for sentences in (draft, (sentence for note in notes for sentence in note.sentences)):
+            for sentence in sentences:
+                length, so_far = num_words(sentence), self.num_words - begun
+                if so_far >= least:
+                    return
+                if so_far + length > words * (1 + _SLACK) and so_far:
+                    continue
+                if any(similarity(word_set(sentence), said) >= _SAME for said in self._said):
+                    continue
+                piece = paragraph + self._cited(sentence, known)
+                paragraph = " "
+                self._said.append(word_set(sentence))
+                self.num_words += length
+                self.text += piece
+                yield piece
+
+    def _cited(self, sentence: str, known: Sequence[Quote]) -> str:
+        quote = _best(sentence, known) or _best(sentence, self._others)
+        if quote is None:
+            return sentence
+        if quote not in self.quotes:
+            self.quotes = (*self.quotes, quote)
+        return f"{sentence} [{self.quotes.index(quote) + 1}]"
 
 
-def _listed(notes: Sequence[Note]) -> str:
-    return "\n".join(f"- {note.text}" for note in notes)
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
+def _best(sentence: str, quotes: Sequence[Quote]) -> Quote | None:
+    """The quote that supports a written sentence best, None if none does well enough."""
+    best = max(quotes, key=lambda quote: support(sentence, quote.text), default=None)
+    return best if best is not None and support(sentence, best.text) >= _LEAST_SUPPORT else None

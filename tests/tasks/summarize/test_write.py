@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from famcli.checkpoint.model import Model
-from famcli.errors import CheckpointError
 from famcli.reading.generating import GeneratedText
+from famcli.tasks.grounding import Sources
 from famcli.tasks.prompts import fill
-from famcli.tasks.summarize import write as summarize_write
 from famcli.tasks.summarize.summarize import Summarizer
-from famcli.tasks.summarize.summary_result import Quote, SummarizeConfig, parse_length
-from famcli.tasks.summarize.write import Note, check_written
-from famcli.tasks.task import Advance
+from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
+from famcli.tasks.summarize.write import Note
+from famcli.tasks.task import Advance, Notice
+from famcli.tasks.writing import TurnWriter
 from famcli.tokens.tokenizer import control_ids
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
 
 CONFIG = SummarizeConfig(mode="write", length=parse_length("20w"), max_note_tokens=12)
 
 
-def quote(text: str) -> Quote:
-    return Quote("x", 1, None, (0, len(text)), text, 1.0)
-
-
 @pytest.fixture
 def writing(monkeypatch: pytest.MonkeyPatch) -> Model:
     """A model with short prompts of its own, whose notes are about 3 blocks each."""
-    monkeypatch.setattr(summarize_write, "_MIN_STRETCH", 0)
+    # A random network writes no sentence that a text could bear out: it writes, and others stand in for what it wrote.
+    sentences, numbers = TurnWriter.sentences, itertools.count()
+
+    def numbered(self: TurnWriter, *arguments: Any, **options: Any) -> Iterator[str]:
+        list(sentences(self, *arguments, **options))
+        number = next(numbers)
+        return iter([f"Note{number} tells{number} stories{number}."])
+
+    monkeypatch.setattr(TurnWriter, "sentences", numbered)
+    monkeypatch.setattr(Sources, "missing", lambda self, sentence: ())
     prompts = {"summarize_note": "Note:", "summarize_condense": "{notes} All:", "summarize": "{notes} {quotes} Sum:"}
     return with_sidecar(byte_model(LARGE), tasks={"summarize": "write"}, prompts=prompts)
 
@@ -52,18 +60,48 @@ def test_notes_are_taken_condensed_and_the_summary_streams(writing: Model, tmp_p
     assert [type(event) for event in events].index(Note) < [type(event) for event in events].index(GeneratedText)
 
 
-def test_a_checkpoint_that_writes_nothing_is_an_error(
-    writing: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def says(*sentences: str) -> Callable[..., Iterator[str]]:
+    """In place of a network: the same sentences whenever it is asked."""
+    return lambda *arguments, **options: iter(sentences)
+
+
+KEPT = "The keeper Anselm sold 12 boats to the harbour office in Lowick."
+TEXT = f"It rained for a week. {KEPT} Nobody came back to the mill by the river that year. " * 3
+
+
+def test_what_the_text_does_not_bear_out_is_struck_and_the_rest_is_cited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summarize_write, "generate", lambda *arguments, **options: iter([GeneratedText(" \n")]))
-    with pytest.raises(CheckpointError, match="wrote nothing; quote the text instead"):
-        list(Summarizer(writing, CONFIG).events([write(tmp_path, prose(30))]))
+    invented = ("Anselm sold 13 boats.", "The keeper Anselm met Margaret.", "Society explores complex modern themes.")
+    monkeypatch.setattr(TurnWriter, "sentences", says(invented[0], KEPT.replace("Lowick", "Lowick, he"), *invented[1:]))
+    task = Summarizer(byte_model(LARGE), CONFIG)
+    list(task.events([write(tmp_path, TEXT)]))
+    result = task.result()
+    assert result.written is not None
+    # Where a stretch ends within the sentence, it is struck too.
+    assert {one.text for one in result.written.struck} >= set(invented)
+    assert {claim for one in result.written.struck for claim in one.missing} >= {"13", "Margaret", "Society"}
+    assert result.written.text == "The keeper Anselm sold 12 boats to the harbour office in Lowick, he. [1]"
+    [quote] = result.sentences
+    assert (quote.text, TEXT.encode()[slice(*quote.span)].decode()) == (KEPT, KEPT)
+
+
+@pytest.mark.parametrize("written", [(), ("Society explores complex modern themes.",)])
+def test_where_nothing_is_borne_out_the_text_is_quoted(
+    written: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TurnWriter, "sentences", says(*written))
+    task = Summarizer(byte_model(LARGE), CONFIG)
+    told = collect(task.events([write(tmp_path, prose(30))]), Notice)
+    result = task.result()
+    assert (result.mode, result.written, bool(result.sentences), result.partial) == ("extract", None, True, False)
+    assert "is borne out by the text, so sentences of it are quoted instead" in told[-1].text
 
 
 def test_what_is_held_of_notes_is_bounded(writing: Model, tmp_path: Path) -> None:
     held = []
     task = Summarizer(writing, CONFIG)
-    for _ in task.events([write(tmp_path, prose(300))]):
+    for _ in task.events([write(tmp_path, prose(150))]):
         assert task._writer is not None
         held.append(len(task._writer._notes))
     assert max(held) <= 8
@@ -95,16 +133,6 @@ def test_a_checkpoint_that_may_not_follow_instructions_is_warned_of(tmp_path: Pa
     task = Summarizer(byte_model(LARGE), CONFIG)
     list(task.events([write(tmp_path, prose(5))]))
     assert "not known to follow instructions" in task.result().warnings[0]
-
-
-def test_quotes_and_numbers_are_checked() -> None:
-    quotes = [quote("The key lay\nunder the mat."), quote("Nobody ever came back.")]
-    cited, unverified = check_written(
-        'It says "The key lay under the mat." [1] and \u201cnobody knew at all\u201d [2][7], then [1].', quotes
-    )
-    assert cited == (1, 2)
-    assert unverified == ("[7]", "nobody knew at all")
-    assert check_written("", quotes) == ((), ())
 
 
 def test_values_are_filled_in_at_once() -> None:

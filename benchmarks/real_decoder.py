@@ -1,0 +1,228 @@
+"""A pretrained decoder through famcli and in the usual way, with the same weights: `python -m benchmarks.real_decoder`.
+
+    book FILE                 time of a written summary and of two questions, peak memory
+    summaries SET...          ROUGE, and names and numbers that the text has, beside map-reduce over chunks
+    answers SET...            F1 beside BM25 and a prompt, and beside famcli's own quotes
+
+The usual way runs through transformers: chunks of 1,500 tokens are summarized one by one and their summaries once more;
+answers come from the three best passages by BM25 (the package bm25s). Sets are those of `benchmarks.quality`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality.qa import best_f1
+from benchmarks.quality.qa_sets import Rules, by_group
+from benchmarks.quality.qa_sets import read_items as read_questions
+from benchmarks.quality.summaries import MEASURES, rouge, split
+from benchmarks.quality.summary_sets import drawn, read_items
+from famcli.checkpoint.device import keep_freed_memory
+from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.model import Model
+from famcli.checkpoint.open import open_model
+from famcli.documents.source import Piece
+from famcli.tasks.ask.answering import AskConfig
+from famcli.tasks.ask.answers import Answer
+from famcli.tasks.ask.ask import Ask
+from famcli.tasks.ask.reading_cache import ReadingCache
+from famcli.tasks.summarize.candidates import Budget
+from famcli.tasks.summarize.summarize import Summarizer
+from famcli.tasks.summarize.summary_result import SummarizeConfig
+from famcli.tasks.summarize.write import Note
+from famcli.text.passages import PassageBuilder
+from famcli.text.words import num_words
+
+CHUNK_TOKENS, PASSAGES = 1500, 3
+_NAMES = re.compile(r"(?<=[a-z,;] )[A-Z][\w'\u2019-]+|(?<![\w.,])\d[\d,.]*\d|(?<![\w.,])\d(?!\w)")
+
+
+def named(written: str) -> list[str]:
+    """Capitalised words inside sentences, and numbers: cruder than the check that famcli makes, and not made by it."""
+    found = _NAMES.findall(re.sub(r"\[\d+\]", "", written))
+    return [name.removesuffix("'s").removesuffix("\u2019s") for name in found if name != "I"]
+
+
+def precision(pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
+    """(names and numbers that the text has, all) over (written, text) pairs."""
+    names = [(name, text) for written, text in pairs for name in named(written)]
+    return sum(name in text for name, text in names), len(names)
+
+
+class UsualWay:
+    """The same weights through transformers."""
+
+    def __init__(self, path: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        place: dict[str, Any] = {"pretrained_model_name_or_path": path}
+        if path.is_file():
+            place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        self.tokenizer = AutoTokenizer.from_pretrained(**place)
+        self.network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16).eval()
+
+    def says(self, request: str, max_tokens: int) -> str:
+        """The greedy answer to one message."""
+        ids = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": request}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=False,
+            enable_thinking=False,
+        )
+        with torch.inference_mode():
+            found = self.network.generate(ids, max_new_tokens=max_tokens, do_sample=False)
+        return str(self.tokenizer.decode(found[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+    def summarizes(self, text: str, words: int) -> str:
+        """Map-reduce: chunks, then their summaries."""
+        ids = self.tokenizer(text)["input_ids"]
+        if len(ids) > CHUNK_TOKENS:
+            chunks = [self.tokenizer.decode(ids[i : i + CHUNK_TOKENS]) for i in range(0, len(ids), CHUNK_TOKENS)]
+            notes = [self.says(f"Summarize this text in three sentences.\n\n{chunk}", 96) for chunk in chunks]
+            return self.summarizes("\n".join(notes), words)
+        return self.says(f"Summarize this text in about {words} words.\n\n{text}", int(1.6 * words) + 16)
+
+    def answers(self, question: str, passages: Sequence[str]) -> str:
+        """From passages that were found."""
+        asked = f"Answer the question from the text in as few words as possible.\n\nQuestion: {question}\nAnswer:"
+        return self.says("\n\n".join(passages) + "\n\n" + asked, 64)
+
+
+def book(model: Model, path: Path) -> dict[str, Any]:
+    """Seconds to the first note, to the summary, to a first and a second answer; peak memory in bytes."""
+    began, first = time.monotonic(), None
+    task = Summarizer(model)
+    for event in task.events([path]):
+        if isinstance(event, Note) and first is None:
+            first = time.monotonic() - began
+    figures: dict[str, Any] = {"first note": first, "summary": time.monotonic() - began}
+    figures["written"] = task.result().written
+    with TemporaryDirectory() as folder:
+        for name in ("first answer", "second answer"):
+            began = time.monotonic()
+            asked = Ask(model, ["What happens at the end?"], AskConfig(), ReadingCache(Path(folder), 10**9))
+            for _ in asked.events([path]):
+                pass
+            figures[name] = time.monotonic() - began
+            asked.close()
+    figures["peak bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return figures
+
+
+def summaries(model: Model, usual: UsualWay, path: Path, count: int) -> dict[str, Any]:
+    """ROUGE of both on one set, to the length of the references, and how many of their names the texts have."""
+    score, rows, pairs = rouge(), list[tuple[Any, Any]](), list[tuple[tuple[str, str], tuple[str, str]]]()
+    with TemporaryDirectory() as folder:
+        for item in drawn(read_items(path, "heldout"), count, seed=0):
+            words = round(statistics.median(map(num_words, item.references)))
+            file = Path(folder) / "text.txt"
+            file.write_text(item.text, encoding="utf-8")
+            task = Summarizer(model, SummarizeConfig(mode="write", length=Budget(words, "words")))
+            for _ in task.events([file]):
+                pass
+            result = task.result()
+            ours = " ".join(one.text for one in result.sentences) if result.written is None else result.written.text
+            theirs = usual.summarizes(item.text, words)
+            lined = ["\n".join(one.text for one in split(re.sub(r" \[\d+\]", "", text))) for text in (ours, theirs)]
+            rows.append((score(item.references, lined[0]), score(item.references, lined[1])))
+            pairs.append(((ours, item.text), (theirs, item.text)))
+    table = np.array(rows)  # [texts, systems, measures]
+    gaps = table[:, 0] - table[:, 1]
+    return {
+        "texts": len(rows),
+        "famcli": dict(zip(MEASURES, table[:, 0].mean(0).tolist(), strict=True)),
+        "usual": dict(zip(MEASURES, table[:, 1].mean(0).tolist(), strict=True)),
+        "gap in standard errors": (gaps.mean(0) / (gaps.std(0) / len(rows) ** 0.5 + 1e-9)).tolist(),
+        "names in the text": {"famcli": precision([a for a, _ in pairs]), "usual": precision([b for _, b in pairs])},
+    }
+
+
+def answers(model: Model, usual: UsualWay, path: Path, rules: Rules, count: int) -> dict[str, Any]:
+    """Mean F1 on one set: each group of contexts is a document."""
+    rows = list[tuple[float, float, float]]()
+    with TemporaryDirectory() as folder:
+        for items in by_group(read_questions(path, rules)).values():
+            some = [item for item in items if item.answers][: max(1, count - len(rows))]
+            text = "\n\n".join(dict.fromkeys(part for item in items for part in item.contexts))
+            file = Path(folder) / "text.txt"
+            file.write_text(text, encoding="utf-8")
+            questions = [item.question for item in some]
+            found = [_asked(model, questions, file, style) for style in ("write", "sentence")]
+            passages = _bm25(text, questions)
+            for number, item in enumerate(some):
+                given = [found[0][number], usual.answers(item.question, passages[number]), found[1][number]]
+                rows.append(tuple(best_f1(item.answers, one) for one in given))  # type: ignore[arg-type]
+            if len(rows) >= count:
+                break
+    table = np.array(rows)
+    gaps = table[:, 0] - table[:, 1]
+    means = dict(zip(("famcli writes", "usual", "famcli quotes"), table.mean(0).tolist(), strict=True))
+    return {"questions": len(rows), **means, "gap in standard errors": gaps.mean() / (gaps.std() / len(rows) ** 0.5)}
+
+
+def _asked(model: Model, questions: list[str], file: Path, style: Any) -> list[str]:
+    task = Ask(model, questions, AskConfig(style=style))
+    found = [event for event in task.events([file]) if isinstance(event, Answer)]
+    task.close()
+    return [answer.text if answer.found else "" for answer in found]
+
+
+def _bm25(text: str, questions: Sequence[str]) -> list[list[str]]:
+    import bm25s
+
+    builder = PassageBuilder(0)
+    builder.feed(Piece(text, 0, len(text.encode("utf-8", "replace"))))
+    passages = [one.text for one in builder.take(None)]
+    retriever = bm25s.BM25()
+    retriever.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+    found, _ = retriever.retrieve(
+        bm25s.tokenize(list(questions), show_progress=False), k=min(PASSAGES, len(passages)), show_progress=False
+    )
+    return [[passages[number] for number in row] for row in found]
+
+
+def results(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The figures of what was asked for, one by one."""
+    keep_freed_memory()
+    model = open_model(options.model, dtype=options.dtype)
+    if options.what == "book":
+        for path in options.files:
+            yield str(path), book(model, path)
+        return
+    usual = UsualWay(resolve(options.model).path)
+    for path in options.files:
+        if options.what == "summaries":
+            yield path.stem, summaries(model, usual, path, options.count)
+        else:
+            rules = Rules(hash_field="title", hash_from=options.hash_from)
+            yield path.stem, answers(model, usual, path, rules, options.count)
+
+
+def main() -> None:
+    """Parse, measure, print JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("book", "summaries", "answers"))
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--count", type=int, default=40, help="texts or questions of each set")
+    parser.add_argument("--hash-from", type=int, default=0, help="only titles whose sha256 begins so high")
+    for name, figures in results(parser.parse_args()):
+        print(json.dumps({"set": name, **figures}, default=str, ensure_ascii=False), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The check of what a network wrote: each name, number, date and quotation must occur in what it was written from.
+
+What is written is compared in the spelling of `text.words`, so that case, line breaks and kinds of apostrophes do not
+count. A name is a capitalised word; the first word of a sentence counts as one unless it is an ordinary word: one that
+the sources have in small letters, or one that often begins sentences. Dates are names and numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from famcli.text.words import compounds, content_terms, has_content, plain_spelling, terms, variants
+
+ClaimKind = Literal["name", "number", "quotation"]
+
+_CAPITAL = re.compile(r"[^\W\d_]+(?:['\u2019\u2010.-][^\W\d_]+)*")
+_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+# Three words at least: a word or two in quotation marks are no quotation, but irony or a title.
+_QUOTATION = re.compile('["\u201c]([^"\u201c\u201d]+)["\u201d]')
+_LEAST_QUOTED = 3
+# Of a sentence's content words, those that the sources may lack.
+_MOST_ABSENT = 0.5
+_SPELLED = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
+nineteen twenty
+"""
+_SMALL_NUMBERS = _SPELLED.split()
+_NO_NAMES = "mr mrs ms dr st prof sir lady lord madam i i'm i've i'd i'll ok"
+_TITLES = frozenset(_NO_NAMES.split())
+_COMMON_OPENERS = """
+    although additionally afterwards again along alongside also altogether amid among another anyone apart around
+    aside at away based besides between beyond both certain clearly compared consequently considering contrary
+    conversely critics despite due during each either else even eventually ever every everyone everything except few
+    finally first firstly following for former further furthermore generally given hence however ideally importantly
+    indeed initially instead it its key last lastly later let like likewise little many maybe meanwhile more moreover
+    most much must neither nevertheless next nobody none nonetheless nor not nothing now often once one only other
+    others otherwise overall people perhaps please possible previously rather readers regarding second secondly several
+    similarly since sometimes somebody someone something soon still such summary taking thanks therefore though three
+    throughout thus today together tomorrow two unless unlike until upon us using usually via we well what whatever
+    whenever whereas wherever whether while within without yes yet you your
+    author authors text passage story narrator chapter book paper article section speaker speakers document notes note
+    novel report study
+"""
+_OPENERS = frozenset(_COMMON_OPENERS.split())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Something that can be looked up. text: as it was written."""
+
+    kind: ClaimKind
+    text: str
+
+
+class Sources:
+    """Texts that something was written from, to look claims up in."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        joined = "\n".join(map(plain_spelling, texts))
+        # An article may be written onto its name ("l'Op\u00e9ra").
+        self._terms = frozenset(terms(joined)) | frozenset(terms(re.sub("['\u2019]", " ", joined)))
+        self._small = frozenset(word for word in re.findall(r"[^\W\d_]+", joined) if word.islower())
+        self._numbers = frozenset(number.replace(",", "") for number in _NUMBER.findall(joined))
+        self._digits = frozenset(re.findall(r"\d+", joined))
+        self._words = " ".join(compounds(joined))
+
+    def missing(self, sentence: str) -> tuple[str, ...]:
+        """What a written sentence says that the sources do not have: its claims, or, where these are all there, most of
+        its words; nothing where the sources bear it out."""
+        if absent := tuple(claim.text for claim in claims(sentence, self._small) if not self._has(claim)):
+            return absent
+        words = [word for word in compounds(sentence) if has_content(word)]
+        absent = tuple(word for word in words if not set(terms(word)) <= self._terms)
+        return absent if len(absent) > _MOST_ABSENT * len(words) else ()
+
+    def _has(self, claim: Claim) -> bool:
+        if claim.kind == "quotation":
+            return " ".join(compounds(claim.text)) in self._words
+        if claim.kind == "number":
+            plain = claim.text.replace(",", "")
+            if plain in self._numbers or plain in self._digits:
+                return True
+            return plain.isdigit() and int(plain) <= 20 and _SMALL_NUMBERS[int(plain)] in self._terms_of_small
+        return any(set(way) <= self._terms for way in variants(claim.text) if way)
+
+    @property
+    def _terms_of_small(self) -> frozenset[str]:
+        return self._small
+
+
+def claims(sentence: str, ordinary: frozenset[str] = frozenset()) -> tuple[Claim, ...]:
+    """The names, numbers and quotations of a written sentence, each once. ordinary: words that are no names."""
+    text = plain_spelling(sentence)
+    found = [Claim("quotation", one) for one in _QUOTATION.findall(text) if len(compounds(one)) >= _LEAST_QUOTED]
+    # What is quoted is looked up as a whole, and its first word has a capital for that reason alone.
+    text = _QUOTATION.sub(lambda match: " " * len(match[0]) if len(compounds(match[1])) >= 3 else match[0], text)
+    found += [Claim("number", match[0]) for match in _NUMBER.finditer(text)]
+    for match in _CAPITAL.finditer(text):
+        word = match[0]
+        if not word[0].isupper() or not has_content(word) or word.casefold().rstrip(".") in _TITLES:
+            continue
+        if _begins(text[: match.start()]) and _is_ordinary(word, text[match.end() :], ordinary):
+            continue
+        found.append(Claim("name", word.removesuffix("'s").removesuffix("\u2019s")))
+    return tuple(dict.fromkeys(found))
+
+
+def _begins(before: str) -> bool:
+    """True if a word that follows `before` begins a sentence, a line or a quotation."""
+    stripped = before.rstrip(" \t([{'\"\u2018\u201c*#-\u2022")
+    return not stripped or stripped[-1] in ".?!:\n\u2026" or before.rstrip(" ").endswith(('"', "\u201c", "\u2018"))
+
+
+def _is_ordinary(word: str, after: str, ordinary: frozenset[str]) -> bool:
+    """True for a first word that need not be a name."""
+    # Two capitalised words in a row are a name, unless the first is known to be none.
+    small = word.casefold()
+    if small in ordinary or small in _OPENERS or small.endswith("ly"):
+        return True
+    followed = re.match(r"\s+[^\W\d_]", after)
+    return small.endswith(("ing", "ed")) and not (followed is not None and followed[0][-1].isupper())
+
+
+def support(sentence: str, source: str) -> float:
+    """The share of a written sentence's content words that a text has, 0 to 1."""
+    wanted = set(content_terms(sentence))
+    return len(wanted & set(terms(source))) / max(1, len(wanted))

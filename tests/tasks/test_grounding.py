@@ -1,0 +1,44 @@
+"""What a network wrote is looked up in what it was written from."""
+
+from __future__ import annotations
+
+import pytest
+
+from famcli.tasks.grounding import Sources, claims, support
+
+SOURCE = (
+    "Gabriel Syme met the poet Gregory in Saffron Park on the 3rd of June, 1908. \u201cI am a poet of\norder,\u201d "
+    "said he. The two men walked away, and Mr. Sunday paid \u00a32,000 for Le Th\u00e9\u00e2tre de l'Op\u00e9ra. "
+    "The marquis ran."
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "missing"),
+    [
+        ("Syme met Gregory in 1908, on 3 June.", ()),
+        ("Alice walked away with 12 men.", ("12", "Alice")),
+        ("Overall, two men walked in London.", ("London",)),
+        ("2 men walked away.", ()),
+        ("The Marquis paid 2000 to the Opera.", ("Opera",)),  # another spelling is another word
+        ("The Marquis paid for the Op\u00e9ra.", ()),
+        ('He said "I am a poet of order" to the poet.', ()),
+        ('He said "I am no poet at all" to the poet.', ("I am no poet at all",)),
+        ("Mr. Sunday\u2019s money was paid in June 1909.", ("1909",)),
+        ("Walking away, Syme met Sunday.", ()),
+        ("Society explores modern themes of identity.", ("Society",)),
+        ("The narrative explores modern themes.", ("narrative", "explores", "modern", "themes")),
+    ],
+)
+def test_what_is_not_there_is_missing(written: str, missing: tuple[str, ...]) -> None:
+    assert Sources([SOURCE]).missing(written) == missing
+
+
+def test_claims_are_names_numbers_and_quotations() -> None:
+    found = [(one.kind, one.text) for one in claims('However, Anna Lee said "it will be over soon" 3 times. She left.')]
+    assert found == [("quotation", "it will be over soon"), ("number", "3"), ("name", "Anna"), ("name", "Lee")]
+
+
+def test_support_is_the_share_of_content_words() -> None:
+    assert support("Syme met the poet", SOURCE) == 1.0
+    assert support("Zebras met nobody", SOURCE) == pytest.approx(1 / 3)
