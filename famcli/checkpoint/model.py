@@ -29,7 +29,8 @@ class Model:
 
     network: on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to show it.
     chosen_by: the setting that named it (see `Located`). end_ids: the tokens that end an answer. sampling: its own
-    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. warnings, notes: for its user, a line each.
+    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. warnings, notes:
+    for its user, a line each.
     """
 
     network: Network

@@ -87,8 +87,8 @@ class GeneratedText:
 class GenerationEnd:
     """The last event. text: everything that was written. tokens: what was drawn (the end token not among them).
 
-    reason: "end" (the end token), "stop" (a stop string), "loop" (it repeats itself) or "length" (the budget). state, last_hidden: after all of
-    `tokens` was read, so that another turn can follow. seconds: for prompt and answer.
+    reason: "end" (the end token), "stop" (a stop string), "loop" (it repeats itself) or "length" (the budget). state,
+    last_hidden: after all of `tokens` was read, so that another turn can follow. seconds: for prompt and answer.
     """
 
     text: str
