@@ -202,7 +202,9 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         work.output.line(text)
     work.output.line()
     if written is not None:
-        how = f"Written by the checkpoint from {plural(written.num_notes, 'note')}. "
+        source = f"from {plural(written.num_notes, 'note')}" if written.num_notes else "from the whole text"
+        struck = f"; {plural(len(written.struck), 'sentence')} struck" if written.struck else ""
+        how = f"Written by the checkpoint {source}{struck}. "
     elif result.log is not None:
         how = f"{len(result.log.kinds)} of {plural(result.log.num_focus_kinds, 'kind')} of lines. "
     elif result.sentences:
