@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
 
+from famcli.checkpoint.chat_template import has_chat_template
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any
@@ -116,7 +117,9 @@ class Answerer:
         named = text.model.sidecar.tasks.get("ask")
         style: AnswerStyle = self.config.style or ("write" if named == "write" else "extract")
         if style == "extract":
-            style = "span" if named in ("span", "write") else "sentence"
+            # A checkpoint with a chat template was not trained to copy.
+            copies = named == "span" or (named == "write" and not has_chat_template(text.model.path))
+            style = "span" if copies else "sentence"
         self.style: AnswerStyle = style
         self._pen = TurnWriter(text.model, self.config.sampling) if style == "write" else None
         self._said: list[Exchange] = []
@@ -161,7 +164,7 @@ class Answerer:
         evidence, citations = yield from self._evidence(ranked)
         is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
         if self._pen is not None and self._pen.chat is not None and is_sure:
-            answer = yield from self._write_in_turn(self._pen, number, question, evidence, citations)
+            answer = self._write_in_turn(self._pen, question, evidence, citations)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
             answer = yield from self._write(number, question, evidence, citations, best)
@@ -285,11 +288,10 @@ class Answerer:
     def _write_in_turn(
         self,
         pen: TurnWriter,
-        number: int,
         question: Question,
         evidence: list[RankedPassage],
         citations: tuple[Citation, ...],
-    ) -> Generator[AnsweringEvent, None, Answer]:
+    ) -> Answer:
         """What the checkpoint writes within a turn that holds the evidence, as far as the evidence bears it out."""
         before, after = pen.around("ask", {"question": question.text}, question.before)
         passages = [one.passage.text for one in _in_order(evidence)]
@@ -304,7 +306,6 @@ class Answerer:
         missing = Sources([*passages, question.text]).missing(text)
         if missing:
             return replace(self._quote(question, evidence, citations), draft=text, unsupported=missing)
-        yield AnswerText(number, text)
         # Those that hold its words, not all that were read.
         shares = [support(text, one.text) for one in citations]
         kept = [one for one, share in zip(citations, shares, strict=True) if share >= max(shares) * _MUCH_OF_BEST]
