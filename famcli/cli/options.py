@@ -74,7 +74,12 @@ SourcesOption = Annotated[
 ]
 EncodingOption = Annotated[
     str | None,
-    _reading("--encoding", metavar="NAME", help="The encoding of the input; ascii means utf-8. Default: detected."),
+    _reading(
+        "--encoding",
+        metavar="NAME",
+        help="The encoding of the input; ascii means utf-8. as-is reads HTML, "
+        "mail, records and programs as plain text. Default: detected.",
+    ),
 ]
 ReadingsOption = Annotated[
     Path | None,

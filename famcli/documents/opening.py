@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from famcli.documents.converted import ConvertedSource
-from famcli.documents.encodings import may_be_cut_short
+from famcli.documents.encodings import may_be_cut_short, named_encoding
 from famcli.documents.fetching import address_of
 from famcli.documents.formats.telling import SAMPLE, Format, may_begin_format, tell_format
 from famcli.documents.original import Counted, Original
@@ -19,6 +19,9 @@ from famcli.documents.regular import open_regular
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.documents.text_source import READ_BYTES, TextSource
 from famcli.errors import DocumentError
+
+AS_IS = "as-is"
+"""Stands for an encoding that is detected, of documents that are to be read as plain text."""
 
 
 def open_source(
@@ -32,18 +35,24 @@ def open_source(
 ) -> Source:
     """Open a file, or standard input for "-" (`stdin` stands in for it), as what its first bytes say that it is.
 
-    encoding: of plain text; a document whose encoding is named is read as plain text, whatever it is. start: offset of
-    the character to begin at, the text before it having been read earlier; standard input is taken to begin there.
-    format: how it was read before (`Source.format`), to read it the same way again. as_is: formats that are text
-    themselves (HTML, mail, records) are read as plain text. Raises UsageError for an unknown encoding; DocumentError
-    for what is missing, a directory, unreadable, not a document by its first bytes, or shorter than `start`.
+    encoding: overrides detection; what is not text is read as text then. `AS_IS` names none, and is `as_is`. start:
+    offset of the character to begin at, the text before it having been read earlier; standard input is taken to begin
+    there. format: how it was read before (`Source.format`), to read it the same way again. as_is: formats that are
+    text themselves (HTML, mail, records) are read as plain text. Raises UsageError for an unknown encoding;
+    DocumentError for what is missing, a directory, unreadable, not a document by its first bytes, or shorter than
+    `start`.
     """
-    is_plain = format == PLAIN_TEXT or (format is None and encoding is not None)
+    if encoding == AS_IS:
+        encoding, as_is = None, True
+    is_plain, named = format == PLAIN_TEXT, encoding
+    if format is not None and not is_plain:
+        named = format.partition(" ")[2] or None  # the encoding that was named when it was read first
+    text_only = format is None and named is not None
     if os.fspath(path) == "-":
         stream = stdin if stdin is not None else _standard_input()
         if is_plain or start:
             return TextSource(stream, "standard input", None, None, encoding=encoding, start=start)
-        return _told_pipe(stream, "standard input", None, as_is)
+        return _told_pipe(Original("standard input", stream, named), as_is, text_only)
     file = Path(path)
     if _is_directory(file):
         raise DocumentError(f"{file} is a directory: name the files in it")
@@ -59,12 +68,13 @@ def open_source(
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     try:
         if size is None and not is_plain and not start:
-            return _told_pipe(opened, shown_path(file), file, as_is)
-        told = None if is_plain or size is None else _told_file(opened, file, size, as_is)
+            return _told_pipe(Original(shown_path(file), opened, named, None, file), as_is, text_only)
+        told = None if is_plain or size is None else _told_file(opened, file, size, as_is, text_only)
         if told is not None:
-            original = Original(shown_path(file), cast(BinaryIO, Counted(opened)), None, size, file)
-            again = partial(open_source, path, format=told.name)
-            return ConvertedSource(original, told.read, told.name, opened, start=start, reopen=again)
+            original = Original(shown_path(file), cast(BinaryIO, Counted(opened)), named, size, file)
+            name = _format_name(told, named)
+            again = partial(open_source, path, format=name)
+            return ConvertedSource(original, told.read, name, opened, start=start, reopen=again)
         if start and (size is None or start > size):
             raise DocumentError(f"{file} cannot be read from byte {start}: it ends before, or is a pipe")
         return TextSource(opened, shown_path(file), file, size, encoding=encoding, start=start)
@@ -73,17 +83,26 @@ def open_source(
         raise
 
 
-def _told_file(opened: BinaryIO, file: Path, size: int, as_is: bool) -> Format | None:
+def _format_name(told: Format, named: str | None) -> str:
+    """With the encoding that the user named, which tells nothing of what is no text."""
+    if named is None:
+        return told.name
+    named_encoding(named, b"")  # an unknown one is a mistake
+    return f"{told.name} {named}"
+
+
+def _told_file(opened: BinaryIO, file: Path, size: int, as_is: bool, text_only: bool) -> Format | None:
     try:
         sample = opened.read(SAMPLE)
         opened.seek(0)
     except OSError as error:
         raise DocumentError(f"cannot read {file}: {error.strerror}; check the disk") from error
-    return tell_format(sample, len(sample) == size, as_is=as_is)
+    return tell_format(sample, len(sample) == size, as_is=as_is, text_only=text_only)
 
 
-def _told_pipe(stream: BinaryIO, name: str, path: Path | None, as_is: bool) -> Source:
+def _told_pipe(original: Original, as_is: bool, text_only: bool) -> Source:
     """A pipe by what has arrived of it; more is waited for only where that may begin a format."""
+    stream, name, path = original.raw(), original.name, original.path
     read = getattr(stream, "read1", stream.read)
     first, at_end = b"", False
     try:
@@ -92,11 +111,11 @@ def _told_pipe(stream: BinaryIO, name: str, path: Path | None, as_is: bool) -> S
             first, at_end = first + data, not data
     except OSError as error:
         raise DocumentError(f"cannot read {name}: {error.strerror}; check the disk or the pipe") from error
-    told = tell_format(first, at_end, as_is=as_is)
+    told = tell_format(first, at_end, as_is=as_is, text_only=text_only)
     begun = cast(BinaryIO, Counted(stream, first, at_end))
     if told is None:
-        return TextSource(begun, name, path, None)
-    return ConvertedSource(Original(name, begun), told.read, told.name, stream)
+        return TextSource(begun, name, path, None, encoding=original.encoding)
+    return ConvertedSource(Original(name, begun, original.encoding), told.read, told.name, stream)
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

@@ -38,7 +38,8 @@ def open_append(
                 "as a whole, or put the new text into a file of its own"
             )
         stream = _Chained(cursor.tail[cursor.next_byte - cursor.tail_start :], stdin or sys.stdin.buffer)
-        return open_source("-", encoding=last.encoding, start=cursor.next_byte, stdin=cast(BinaryIO, stream)), True
+        more, encoding = cast(BinaryIO, stream), last.encoding
+        return open_source("-", encoding=encoding, start=cursor.next_byte, stdin=more, format=PLAIN_TEXT), True
     path = str(Path(file).resolve())
     if path != last.path:
         if any(path == source.path for source in cursor.sources):

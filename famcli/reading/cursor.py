@@ -98,7 +98,8 @@ class Cursor:
         """The bytes [start, end) of the tail as a source; its offsets are those of the original."""
         first = self.tail_start
         part = self.tail[start - first : None if end is None else end - first]
-        return open_source("-", encoding=self.sources[-1].encoding, start=start, stdin=io.BytesIO(part))
+        encoding = self.sources[-1].encoding
+        return open_source("-", encoding=encoding, start=start, stdin=io.BytesIO(part), format=PLAIN_TEXT)
 
 
 @dataclass(frozen=True, eq=False)

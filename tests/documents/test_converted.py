@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from famcli.documents import Location, Source, open_source, text_digest
-from famcli.errors import DocumentError
+from famcli.errors import DocumentError, UsageError
 
 PAGE = b"""<!DOCTYPE html><html><head><title>Harbour</title><style>p { color: red; }</style></head><body>
 <nav><ul><li><a href="/">Home</a></li></ul></nav>
@@ -143,10 +143,25 @@ def test_a_changed_file_is_not_what_was_read(tmp_path: Path) -> None:
         text_digest(path, len(text), "json")
 
 
-def test_a_document_with_its_encoding_named_or_asked_for_as_it_is_is_plain_text(tmp_path: Path) -> None:
+def test_what_is_asked_for_as_it_is_is_plain_text(tmp_path: Path) -> None:
     path = write(tmp_path, PAGE)
-    assert text_of(open_source(path, encoding="utf-8")) == PAGE.decode()
+    assert text_of(open_source(path, encoding="as-is")) == PAGE.decode()
     assert text_of(open_source(path, as_is=True)) == PAGE.decode()
+    assert text_of(open_source("-", encoding="as-is", stdin=io.BytesIO(PAGE))) == PAGE.decode()
+
+
+def test_an_encoding_that_is_named_is_kept_with_the_format(tmp_path: Path) -> None:
+    table = "имя;высота;примечание\nЭльбрус;5642;Самая высокая гора в Европе и России.\nКазбек;5034;Вторая\n"
+    path = write(tmp_path, table.encode("koi8-r"))
+    with open_source(path, encoding="koi8-r") as source:
+        text = "".join(piece.text for piece in source.pieces())
+        assert (source.format, source.encoding) == ("table koi8-r", "utf-8")
+    assert text.startswith("имя: Эльбрус; высота: 5642\n\nСамая высокая")
+    assert text_digest(path, len(text.encode()), source.format) == source.digest()
+    with open_source(path, format=source.format) as again:
+        assert again.text((0, 20)) == text.encode()[:20].decode()
+    with pytest.raises(UsageError, match="unknown encoding"):
+        open_source(path, encoding="no-such")
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,8 @@ def _records(original: Original) -> Iterator[tuple[list[Field], Location]]:
                 yield fields, _location(path, line, (begin, scanner.end), machine.num_values > 0)
     except _MalformedError as error:
         raise DocumentError(
-            f"{original.name}: line {scanner.line:,} is not JSON ({error}); correct it, or read it "
-            "as plain text by naming its encoding",
-            remedy={"encoding": "utf-8"},
+            f"{original.name}: line {scanner.line:,} is not JSON ({error}); correct it, or read it as plain text",
+            remedy={"encoding": "as-is"},
         ) from error
     if not machine.is_whole:
         raise DocumentError(f"{original.name} ends in the middle of a JSON value: it was cut short; fetch it again")

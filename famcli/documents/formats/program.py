@@ -86,7 +86,7 @@ def read_program(original: Original) -> Iterator[Part]:
         has_text = True
     if not has_text:
         original.note(
-            f"{original.name} is a program without comments or documentation strings; with its encoding named it is "
+            f"{original.name} is a program without comments or documentation strings; with the encoding as-is it is "
             "read as plain text"
         )
 

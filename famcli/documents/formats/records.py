@@ -65,9 +65,9 @@ def checked_records(
         if size > SMALL:
             raise DocumentError(
                 f"{original.name} holds no prose, only {what} of short values and figures "
-                f"({', '.join(list(names)[:8]) or 'without names'}), so there is nothing to quote from it; with "
-                "its encoding named it is read as plain text all the same",
-                remedy={"encoding": "utf-8"},
+                f"({', '.join(list(names)[:8]) or 'without names'}), so there is nothing to quote from it; as plain "
+                "text it is read all the same",
+                remedy={"encoding": "as-is"},
             )
     if held:
         original.note(f"{original.name} holds no prose: each of its {what} is read as a line of its values")

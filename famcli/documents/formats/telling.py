@@ -56,16 +56,17 @@ _TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
 )
 
 
-def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False) -> Format | None:
+def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False, text_only: bool = False) -> Format | None:
     """The format that these first bytes begin; None for plain text, and what is no document at all.
 
-    at_end: they are the whole document. as_is: formats that are text themselves are plain text.
+    at_end: they are the whole document. as_is: formats that are text themselves are plain text. text_only: formats
+    that are not text are plain text, as an encoding was named for them.
     """
     if (packing := _packing(sample)) is not None:
         return Format(packing, read_packed)
-    if sample.startswith(b"%PDF-"):
+    if sample.startswith(b"%PDF-") and not text_only:
         return Format("pdf", read_pdf)
-    if sample.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+    if sample.startswith((b"PK\x03\x04", b"PK\x05\x06")) and not text_only:
         is_book, is_word = b"mimetypeapplication/epub+zip" in sample[:200], b"word/" in sample
         return Format("epub" if is_book else "docx" if is_word else "zip", read_zip)
     if as_is:
@@ -73,6 +74,9 @@ def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False) -> Format |
     mark = byte_order_mark(sample)
     encoding, skipped = mark if mark is not None else ("utf-8", 0)
     head = sample[skipped:].decode(encoding, "replace")
+    if "\ufffd" in head[:-1]:
+        # In any of the older encodings letters are letters then, though other ones.
+        head = sample.decode("cp1252", "replace")
     if "\0" in head[:1000]:
         return None
     return next((one for one, looks in _TEXTS if looks(head, at_end)), None)

@@ -139,7 +139,7 @@ class TextReader:
         """Questions as text of their own, before the documents: they belong to no source that is cited."""
         text = "".join(fill(QUESTION_FIRST, {"question": question}) for question in questions)
         stream = io.BytesIO(text.encode("utf-8", "replace"))
-        for _ in self.reader.read([open_source("-", encoding="utf-8", stdin=stream)], names=False):
+        for _ in self.reader.read([open_source("-", encoding="utf-8", stdin=stream, format=PLAIN_TEXT)], names=False):
             pass
         self._num_before = len(self.reader.sources())
 
