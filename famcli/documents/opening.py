@@ -47,12 +47,13 @@ def open_source(
     is_plain, named = format == PLAIN_TEXT, encoding
     if format is not None and not is_plain:
         named = format.partition(" ")[2] or None  # the encoding that was named when it was read first
-    text_only = format is None and named is not None
+    if named is not None and not is_plain:
+        named, _ = named_encoding(named, b"")
     if os.fspath(path) == "-":
         stream = stdin if stdin is not None else _standard_input()
         if is_plain or start:
             return TextSource(stream, "standard input", None, None, encoding=encoding, start=start)
-        return _told_pipe(Original("standard input", stream, named), as_is, text_only)
+        return _told_pipe(Original("standard input", stream, named), as_is)
     file = Path(path)
     if _is_directory(file):
         raise DocumentError(f"{file} is a directory: name the files in it")
@@ -68,11 +69,11 @@ def open_source(
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     try:
         if size is None and not is_plain and not start:
-            return _told_pipe(Original(shown_path(file), opened, named, None, file), as_is, text_only)
-        told = None if is_plain or size is None else _told_file(opened, file, size, as_is, text_only)
+            return _told_pipe(Original(shown_path(file), opened, named, None, file), as_is)
+        told = None if is_plain or size is None else _told_file(opened, file, size, as_is, named)
         if told is not None:
             original = Original(shown_path(file), cast(BinaryIO, Counted(opened)), named, size, file)
-            name = _format_name(told, named)
+            name = told.name if named is None else f"{told.name} {named}"
             again = partial(open_source, path, format=name)
             return ConvertedSource(original, told.read, name, opened, start=start, reopen=again)
         if start and (size is None or start > size):
@@ -83,24 +84,16 @@ def open_source(
         raise
 
 
-def _format_name(told: Format, named: str | None) -> str:
-    """With the encoding that the user named, which tells nothing of what is no text."""
-    if named is None:
-        return told.name
-    named_encoding(named, b"")  # an unknown one is a mistake
-    return f"{told.name} {named}"
-
-
-def _told_file(opened: BinaryIO, file: Path, size: int, as_is: bool, text_only: bool) -> Format | None:
+def _told_file(opened: BinaryIO, file: Path, size: int, as_is: bool, named: str | None) -> Format | None:
     try:
         sample = opened.read(SAMPLE)
         opened.seek(0)
     except OSError as error:
         raise DocumentError(f"cannot read {file}: {error.strerror}; check the disk") from error
-    return tell_format(sample, len(sample) == size, as_is=as_is, text_only=text_only)
+    return tell_format(sample, len(sample) == size, as_is=as_is, named=named)
 
 
-def _told_pipe(original: Original, as_is: bool, text_only: bool) -> Source:
+def _told_pipe(original: Original, as_is: bool) -> Source:
     """A pipe by what has arrived of it; more is waited for only where that may begin a format."""
     stream, name, path = original.raw(), original.name, original.path
     read = getattr(stream, "read1", stream.read)
@@ -111,7 +104,7 @@ def _told_pipe(original: Original, as_is: bool, text_only: bool) -> Source:
             first, at_end = first + data, not data
     except OSError as error:
         raise DocumentError(f"cannot read {name}: {error.strerror}; check the disk or the pipe") from error
-    told = tell_format(first, at_end, as_is=as_is, text_only=text_only)
+    told = tell_format(first, at_end, as_is=as_is, named=original.encoding)
     begun = cast(BinaryIO, Counted(stream, first, at_end))
     if told is None:
         return TextSource(begun, name, path, None, encoding=original.encoding)

@@ -56,23 +56,23 @@ _TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
 )
 
 
-def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False, text_only: bool = False) -> Format | None:
+def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False, named: str | None = None) -> Format | None:
     """The format that these first bytes begin; None for plain text, and what is no document at all.
 
-    at_end: they are the whole document. as_is: formats that are text themselves are plain text. text_only: formats
-    that are not text are plain text, as an encoding was named for them.
+    at_end: they are the whole document. as_is: formats that are text themselves are plain text. named: the encoding
+    that was named, which only text has.
     """
     if (packing := _packing(sample)) is not None:
         return Format(packing, read_packed)
-    if sample.startswith(b"%PDF-") and not text_only:
+    if sample.startswith(b"%PDF-") and named is None:
         return Format("pdf", read_pdf)
-    if sample.startswith((b"PK\x03\x04", b"PK\x05\x06")) and not text_only:
+    if sample.startswith((b"PK\x03\x04", b"PK\x05\x06")) and named is None:
         is_book, is_word = b"mimetypeapplication/epub+zip" in sample[:200], b"word/" in sample
         return Format("epub" if is_book else "docx" if is_word else "zip", read_zip)
     if as_is:
         return None
     mark = byte_order_mark(sample)
-    encoding, skipped = mark if mark is not None else ("utf-8", 0)
+    encoding, skipped = mark if mark is not None else (named or "utf-8", 0)
     head = sample[skipped:].decode(encoding, "replace")
     if "\ufffd" in head[:-1]:
         # In any of the older encodings letters are letters then, though other ones.
