@@ -43,6 +43,8 @@ _control = partial(typer.Option, rich_help_panel="Control")
 LengthsOption = Annotated[
     str, typer.Option("--lengths", metavar="N,...", help="Tokens before the question; k is 1,024, M is 1,048,576.")
 ]
+StreamsOption = Annotated[int, typer.Option("--streams", min=1, help="Streams at each length (and of each task).")]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, help="Streams that are read side by side.")]
 TwinOption = Annotated[
     str | None,
     _control("--twin", metavar="PATH|NAME", help="A second checkpoint to compare with; same tokenizer."),
@@ -57,7 +59,7 @@ class RecallOptions:
     PANEL: ClassVar = "Streams"
 
     memory_mode: CompareModeOption = None
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Streams at each length (and of each task).")] = 20
+    streams: StreamsOption = 20
     filler: Annotated[
         list[Path] | None,
         typer.Option(
@@ -68,7 +70,7 @@ class RecallOptions:
         ),
     ] = None
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws facts, places and filler.")] = 0
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Streams that are read side by side.")] = 16
+    batch: BatchOption = 16
     twin: TwinOption = None
     plot: PlotOption = None
     common: CommonOptions
@@ -184,21 +186,21 @@ def ppl(
 
 def algorithmic(
     *,
-    tasks: Annotated[
+    sequences: Annotated[
         str,
         typer.Option(
-            "--tasks",
+            "--sequences",
             metavar="TASK:N,...",
             help="algorithmic:N, programs with N variables; copy:N and reverse:N, of N letters; random_walk:N, of N "
             "moves.",
         ),
     ] = "algorithmic:3,algorithmic:5",
-    lengths: Annotated[
-        str, typer.Option("--lengths", metavar="N,...", help="Tokens of each sequence; k is 1,024.")
+    sequence_tokens: Annotated[
+        str, typer.Option("--sequence-tokens", metavar="N,...", help="Tokens of each sequence; k is 1,024.")
     ] = "512",
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Sequences of each task and length.")] = 100,
+    streams: StreamsOption = 100,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sequences.")] = 0,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Sequences that are read side by side.")] = 16,
+    batch: BatchOption = 16,
     memory_mode: CompareModeOption = None,
     twin: TwinOption = None,
     plot: PlotOption = None,
@@ -209,7 +211,7 @@ def algorithmic(
     The tasks of the Feedback Transformer (arXiv 2002.09402). Only checkpoints that were trained on them can do them;
     docs/training.md says how.
     """
-    tokens, wanted = parse_lengths(lengths), [_task(word) for word in tasks.split(",")]
+    tokens, wanted = parse_lengths(sequence_tokens), [_task(word) for word in sequences.split(",")]
     with Work(common) as work:
         models = _open_models(work, twin, plot)
         from famcli.evaluation.sequences import SEQUENCE_DEFINITION, score_sequences
@@ -235,7 +237,7 @@ def algorithmic(
                     break
             if work.interrupted:
                 break
-        values = {"benchmark": "algorithmic", "tasks": tasks, "streams": streams, "seed": seed, "cells": cells}
+        values = {"benchmark": "algorithmic", "sequences": sequences, "streams": streams, "seed": seed, "cells": cells}
         values |= {"tokens": read, "seconds": time.monotonic() - began, "definition": SEQUENCE_DEFINITION}
         values |= {"partial": work.interrupted}
         work.show(values, partial(_show_recall, work, cells, values), told="cells")

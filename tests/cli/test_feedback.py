@@ -97,11 +97,20 @@ def test_damaged_weights_are_named(run, feedback: Path, text: Path) -> None:
 
 
 def test_eval_algorithmic_scores_made_sequences(run, feedback: Path) -> None:
-    options = ("--tasks", "algorithmic:3,copy:4", "--lengths", "300,400", "--streams", "3", "--model", feedback)
+    options = (
+        "--sequences",
+        "algorithmic:3,copy:4",
+        "--sequence-tokens",
+        "300,400",
+        "--streams",
+        "3",
+        "--model",
+        feedback,
+    )
     result = json.loads(run("eval", "algorithmic", *options, "--json").stdout)
     cells = [(cell["task"], cell["length"], cell["streams"]) for cell in result["cells"]]
     assert cells == [("algorithmic 3", 300, 3), ("algorithmic 3", 400, 3), ("copy 4", 300, 3), ("copy 4", 400, 3)]
     assert "bootstrap" in result["definition"]
     assert "algorithmic 3" in run("eval", "algorithmic", *options).stdout
-    wrong = run("eval", "algorithmic", "--tasks", "copy", "--model", feedback)
+    wrong = run("eval", "algorithmic", "--sequences", "copy", "--model", feedback)
     assert (wrong.exit_code, "names no size" in " ".join(wrong.stderr.split())) == (2, True)
