@@ -350,7 +350,9 @@ def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -
     if here is not None and (is_offline(environ) or not can_fetch()):
         return here
     if is_offline(environ):
-        raise CheckpointError(f"{full} cannot be fetched: offline is set, or one of {', '.join(OFFLINE_VARIABLES)}")
+        raise CheckpointError(
+            f"{full} cannot be fetched in offline mode (the option, or one of {', '.join(OFFLINE_VARIABLES)})"
+        )
     try:
         hub: Any = import_module("huggingface_hub")
     except ImportError as error:

@@ -53,10 +53,10 @@ class Model:
 
     def check_memory_mode(self, mode: str | None) -> None:
         """Raise UsageError for a mode that means nothing for this network."""
-        if self.sidecar.fam.architecture == "feedback" and mode not in (None, "on"):
+        if not self.sidecar.fam.memory_is_separate and mode not in (None, "on"):
             raise UsageError(
-                f"{self.name} is a Feedback Transformer, which sees nothing but its memory: memory mode '{mode}' has "
-                "no meaning; leave the memory mode out"
+                f"{self.name} sees nothing but its memory ({self.sidecar.fam.architecture}): memory mode "
+                f"'{mode}' has no meaning; leave the memory mode out"
             )
 
     @property

@@ -79,7 +79,7 @@ def guarded(debug: bool = False) -> Iterator[None]:
         # A panic of a library written in Rust is no Exception.
         if type(error).__name__ != "PanicException":
             raise
-        _complain(f"a library that famcli uses has failed: {error}; the input may be made to do that", debug)
+        _complain(f"a library that famcli uses has failed: {error}; the input file may be damaged or malicious", debug)
         raise typer.Exit(EXIT_FAILED) from None
 
 
@@ -175,7 +175,8 @@ class _Closed(io.StringIO):
 def mend_streams() -> None:
     """Make the three standard streams fit for use.
 
-    A closed one becomes the null device: else the next file that is opened would get its number, and what is printed.
+    A closed one becomes the null device: otherwise the next file that is opened would get its number, and
+    receive what is printed.
     Printing to a closed standard output, where a result would be lost, is an error.
     What standard output cannot hold in its encoding is written as escapes, as Python does on standard error; bytes of
     standard input that are no text become U+FFFD. Documents are read from its bytes, and do not mind.

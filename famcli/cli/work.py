@@ -45,7 +45,7 @@ class Work:
         self.form = common.output.form
         self.output = Output()
         self.notes = Notes(report.quiet)
-        # No bar before all that was given is seen to be there: a mistake is then one line, and nothing else.
+        # No progress bar until all inputs are known to exist: a mistake is then one line, and nothing else.
         self.progress = Progress("none")
         self._progress_mode, self._verbose = report.progress_mode, report.verbose
         self._results: list[Any] = []
@@ -150,7 +150,7 @@ class Work:
         model = open_model(
             located, device=machine.device, dtype=machine.dtype, quantize=machine.quantize, adapter=machine.adapter
         )
-        # From here on there is something to keep, and no C++ that a KeyboardInterrupt would abort.
+        # From here on there is something to keep, and torch is loaded: an exception inside its C++ would abort.
         interrupts_raise()
         dtype = str(model.dtype).removeprefix("torch.")
         chosen = "" if located.chosen_by == "default" else f", by {located.chosen_by}"

@@ -112,8 +112,8 @@ def _told_pipe(original: Original, as_is: bool) -> Source:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """The name of a source: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link); of what was
-    fetched its address."""
+    """The name of a source: `b.txt` for `./a/../b.txt`, unless that is another file (`a` is a link); for a
+    fetched page its URL."""
     if (address := address_of(Path(path))) is not None:
         return address
     plain = os.path.normpath(path)

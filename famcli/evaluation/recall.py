@@ -39,7 +39,7 @@ class Trial:
 
     stops: tokens read before the questions, ascending, BOS counted; a stop of 0 is where the statements end without any
     filler. depths: where each statement stands, as a share of the filler before the last stop; drawn if not given.
-    seed: of filler and places. task, and question_depths (the depth each question is about), are only for counting.
+    seed: of filler and places. task, and question_depths (the depth each question is about), only group results.
     """
 
     task: str
@@ -181,7 +181,7 @@ def judge_answer(
 
 RECALL_DEFINITION = (
     "Sentences stand in filler, between its sentences. After `length` tokens (BOS counted) each question is read on a "
-    "fork of the state, up to where its answer begins. right: greedy decoding then writes exactly the answer. blocks: "
+    "copy of the state, up to where its answer begins. right: greedy decoding then writes exactly the answer. blocks: "
     "full blocks read by then, each one update of the memory. Intervals are 95 %: Wilson's, as if questions were "
     "independent; over streams by bootstrap where a stream was asked several questions (Wilson's over streams if all "
     "answers agree)."

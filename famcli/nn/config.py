@@ -247,9 +247,14 @@ class FamConfig:
         return (self.memory_segments + 1) * self.block_size
 
     @property
+    def memory_is_separate(self) -> bool:
+        """True if the memory can be frozen, left out or kept alone; False if it is all that tokens see of the past."""
+        return self.architecture == "fam"
+
+    @property
     def remembers(self) -> bool:
         """True if there is a memory: rows of the layers' own, or the one that all layers share."""
-        return self.fam_length > 0 or self.architecture == "feedback"
+        return self.fam_length > 0 or not self.memory_is_separate
 
     @property
     def without_memory(self) -> FamConfig:

@@ -95,8 +95,8 @@ class Attention(nn.Module):
         queries, keys, values = self._joint(x, self.q_proj, self.k_proj, self.v_proj)
         return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self._heads(values)
 
-    # The queries, or the keys and values, alone, for the few rows of a memory. By `few`: the weights are packed in the
-    # joint product already, and a second copy would cost memory.
+    # The queries, or the keys and values, alone, for the few rows of a memory. `few` multiplies with the weights as
+    # they are: they are packed for the joint product already, and a second packed copy would cost memory.
     def queries(self, x: Tensor) -> Tensor:
         return self._normed(self.q_proj.few(x), "q_norm")
 

@@ -58,7 +58,9 @@ def next_memory(
 def compress(
     fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A [b, h, f, e], what the rows keep of themselves [b, f, d], and the gate [b, f, 1] of what is added to that.
+    """One update up to the output projection: (attended [b, h, f, e], kept [b, f, d], gate [b, f, 1] or None).
+
+    attended: A. kept: the part of F_t-1 that stays. gate: the factor on what is added; None for the additive update.
 
     initial: [b] bool, True in batch rows at their first update, which keeps nothing (section 3.2 of the paper); with a
     gate, its gate is 1. None if no row is at its first update.

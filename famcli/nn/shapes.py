@@ -72,7 +72,7 @@ def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
 
     Raises ValueError for a decoder that the architecture cannot read with.
     """
-    if fam.architecture == "fam":
+    if fam.architecture != "feedback":
         return {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
     shared = fam.feedback_projections == "shared"
     if config.local_layers:

@@ -43,7 +43,7 @@ class SourceRecord:
 class Progress:
     """How much was read, over all sources, as results and `famcli inspect` report it.
 
-    num_bytes: of the tokens that were read. num_tokens: including those that only the end of the text made certain.
+    num_bytes: of the tokens that were read. num_tokens: including tokens that became final only when the text ended.
     num_blocks: full blocks, without the open one. bytes_unread: bytes after `num_bytes` whose tokens the network has
     not read yet, because reading was interrupted; it reads them before the state is used, or when reading continues.
     """
@@ -62,8 +62,8 @@ class Cursor:
     many as the state's fill. unread: tokens that are certain but not read yet, with spans in the last source.
     next_byte: the byte of the last source from which on no token is certain yet. begun: True if any text of the last
     source became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` on. line: of byte
-    `tail_start`, from 1. num_tokens, num_blocks: read so far, over all sources. progress: the same for people, which
-    also counts tokens that are not certain yet.
+    `tail_start`, from 1. num_tokens, num_blocks: read so far, over all sources. progress: the totals that users see,
+    which also count tokens that are not certain yet.
     """
 
     state: State

@@ -49,7 +49,7 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     """
     cursor = reader.cursor()
     state = cursor.state
-    if kind == "memory" and reader.model.network.fam.architecture == "feedback":
+    if kind == "memory" and not reader.model.network.fam.memory_is_separate:
         raise UsageError(f"{reader.model.name} has no memory apart from what its tokens see: save with kind 'full'")
     if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")

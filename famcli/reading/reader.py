@@ -84,8 +84,8 @@ class Reader:
             at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
         else:
             at = Snapshot((start_state(model.network, self.memory_mode),), (None,))
-        # The snapshot, and the one after what is certain only because the source ended: changed together, so that
-        # an interruption never leaves one without the other.
+        # The snapshot, and a second one taken as if the source ended here, whose last tokens may change if it grows.
+        # They are changed together, so that an interruption never leaves one without the other.
         self._at: tuple[Snapshot, Snapshot | None] = (at, None)
         self._before_source = at
 
@@ -245,8 +245,7 @@ class Reader:
     # ------------------------------------------------------------------------------------------------ one source
 
     def _begin(self, document: Source, named: bool) -> NDArray[np.int32]:
-        """A new source: what the last one held back is read for good. Returns the tokens that stand before it."""
-        # Only a source that is over is certain to its last token, and a new one ends it.
+        """Finish the source before, whose last tokens are final now. Returns the new one's first tokens."""
         self.finish()
         at, records = self._view, self.sources()
         tokenizer, ids = self.model.tokenizer, list[int]()

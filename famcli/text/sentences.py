@@ -18,7 +18,7 @@ from famcli.documents.source import Location
 from famcli.text.boundaries import CANDIDATE, END, FENCE, end_mark_ends, is_code, line_break_ends
 
 MAX_CHARACTERS = 1000
-"""A longer sentence is cut at the last white space before, and is not whole."""
+"""A longer sentence is cut at the last white space before this limit; its parts have `whole` False."""
 
 MAX_GAP = 64
 """White space between two sentences that is kept. Longer white space separates passages."""
@@ -36,7 +36,7 @@ class Sentence:
     end with form feeds.
 
     gap: the white space before it; None if that is longer than `MAX_GAP`, or the source begins here. whole: False for
-    a part of a sentence that is too long. is_code: it is a line of code. place: UTF-8 bytes of the text before it.
+    a part of a sentence that is too long. is_code: it is a line of code. place: offset in UTF-8 bytes of the text.
     location: where its start is in the original of a converted document, whose `line` is then that of the original.
     """
 

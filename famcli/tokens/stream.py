@@ -1,7 +1,7 @@
 """Tokens as a stream: text comes in pieces of any size, token ids with spans of source bytes go out.
 
-The tokens do not depend on where the pieces end. Text is encoded up to the last place where the tokenizer provably
-joins nothing (`Tokenizer.safe_cut`); the rest waits for more. A text without such a place for `MAX_UNCUT` characters is
+The tokens do not depend on where the pieces end. Text is encoded up to the last place that no token can span
+(`Tokenizer.safe_cut`); the rest waits for more. A text without such a place for `MAX_UNCUT` characters is
 cut there, counted from the last cut: a rule of the text alone, so it too is the same for every reading. `encode_text`
 is the whole text under the same rule.
 """
@@ -60,7 +60,7 @@ class StreamEncoder:
     """Encodes one text that comes in pieces.
 
     start: source offset where the text begins or continues. begun: True if tokens of this text came before, so that
-    nothing opens it any more; by default that is so when `start` is not 0. cut_after: a character after which no token
+    no opening prefix is added; by default that is so when `start` is not 0. cut_after: a character after which no token
     continues; each part up to it is encoded as a text of its own.
     """
 

@@ -33,7 +33,7 @@ _Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 
 @dataclass
 class Lane:
-    """The place of one lane: its document, how many of its inputs are read, and the state after them.
+    """A row of the batch, kept across steps: its document, how many of its inputs are read, and the state after them.
 
     state: None before the first step of a document. memory: the memory with which an earlier document ended, as a state
     with nothing else. teacher: the state of the distillation teacher at the same place.
@@ -169,7 +169,7 @@ class Lanes:
                 self._first_memory = whole.memory_alone()
             if number in plan.ended:
                 lane.memory = whole.memory_alone()
-        # In a new order each time: who chooses last gets the source least behind, mostly one of long documents.
+        # In a new order each time: the last lane to choose gets what the others left, mostly long documents.
         order = np.random.default_rng([self._seed, plan.step, 1]).permutation(len(self._lanes)).tolist()
         self._begin([number for number in order if number in plan.ended])
 

@@ -222,7 +222,7 @@ class Gradients:
     """The float32 gradient of the trained parameters, as views of one tensor, and the network that computes it.
 
     compute: a copy in the compute type, or the network itself if it has that type. teacher: the network to distil from,
-    if targets are not the tokens themselves. always: go back through the decoder even if nothing is to be learned.
+    if targets are not the tokens themselves. always: run backward even if no target has a weight.
     """
 
     always = False
@@ -284,7 +284,7 @@ class Gradients:
                 self._collect()
                 weighted += loss[0]
                 tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
-                # An idle part has rows but no lanes.
+                # A process that has no lane left runs rows of padding, which belong to no lane.
                 states.update(zip(part.lanes, state.detach().split(), strict=False))
         finally:
             self.compute.fam = fam
