@@ -60,7 +60,7 @@ def atomic_folder(target: Path, *, private: bool = False, wait: float = _WAIT_SE
     Missing parents are made. What was in a folder of that name before is gone then. wait: seconds to wait for another
     process that writes it.
     """
-    _make_folder(target.parent)
+    make_folder(target.parent)
     with sole_writer(target, wait):
         sweep(target)
         beside = temporary_name(target)
@@ -80,7 +80,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
     Other files in `folder`, which is made if it is missing, stay; links of the same name are replaced. Files of JSON
     move last: a checkpoint is opened by them, so they must not name what is not there yet.
     """
-    _make_folder(folder)
+    make_folder(folder)
     with sole_writer(folder, _WAIT_SECONDS):
         sweep(folder / "new")
         beside = temporary_name(folder / "new")
@@ -117,6 +117,17 @@ def put_in_place(made: Path, target: Path) -> None:
             raise
         shutil.rmtree(old, ignore_errors=True)
     _flush(target.parent)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and its parents, if they are missing, in a way that a loss of power does not undo. Raises OSError.
+
+    mode: of the folder, before the umask.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode, parents=True, exist_ok=True)
+    for path in missing:
+        _flush(path.parent)
 
 
 def temporary_name(target: Path, kind: str = "tmp") -> Path:
@@ -177,14 +188,6 @@ def _is_stream(target: Path) -> bool:
     """True for the name of an open file, such as /dev/stdout and /dev/fd/1. Other names below /dev may be files."""
     folder = os.path.realpath(target.absolute().parent)
     return folder == "/dev" or folder.startswith("/proc/")
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents, if they are missing, in a way that a loss of power does not undo."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

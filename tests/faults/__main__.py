@@ -25,7 +25,7 @@ from tests.faults.signals import signals
 from tests.faults.writers import writers
 
 ROOT = Path(__file__).parents[2]
-_TURNS = 5
+_TURNS = 10
 FIGURES = ROOT / "docs" / "experiments" / "faults.json"
 PROMISES = ROOT / "docs" / "promises.md"
 CAMPAIGNS: dict[str, tuple[Callable[[int, int, Path], Figures], int]] = {

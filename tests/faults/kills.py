@@ -62,7 +62,7 @@ def _no_leftovers(folder: Path) -> None:
 
 def _saves(folder: Path, draw: random.Random, figures: Figures) -> None:
     model, text, memory = byte_model(LARGE), folder / "text.txt", folder / "text.fam"
-    text.write_text(prose(60, draw.randrange(1000)))
+    text.write_text(prose(25, draw.randrange(1000)))
     _killed(lambda: read(model, [text], ReadConfig(save=memory, save_every=1e-9)), folder, draw, figures, memory)
     load_memory(memory, model)
     _goes_on(model, text, memory)
@@ -71,8 +71,8 @@ def _saves(folder: Path, draw: random.Random, figures: Figures) -> None:
 
 def _appends(folder: Path, draw: random.Random, figures: Figures) -> None:
     model, text, memory = byte_model(LARGE), folder / "text.txt", folder / "text.fam"
-    content = prose(60, draw.randrange(1000))
-    text.write_text(content[: draw.randrange(200, 1500)])
+    content = prose(25, draw.randrange(1000))
+    text.write_text(content[: draw.randrange(200, 800)])
     read(model, [text], ReadConfig(save=memory))
     before = memory.read_bytes()
     text.write_text(content)
@@ -116,7 +116,7 @@ def _readings(folder: Path, draw: random.Random, figures: Figures) -> None:
     model, cache = byte_model(LARGE), ReadingCache(folder / "readings")
     texts = [folder / f"{number}.txt" for number in range(3)]
     for number, text in enumerate(texts):
-        text.write_text(prose(30, number) + _FACT + prose(30, number + 9))
+        text.write_text(prose(8, number) + _FACT + prose(8, number + 9))
 
     def work() -> None:
         for text in texts:

@@ -21,13 +21,15 @@ from tests.training.conftest import make_toy
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 _BAD = ("this is a bug", "Traceback", "Exception ignored", "Fatal Python error")
 _TEXT_SENTENCES = 60
+_LASTS: list[float] = []  # seconds that each command takes without a signal, measured once
 
 
 def signals(size: int, seed: int, folder: Path) -> Figures:
     """`size` signals, divided over the commands and the three signals, each at a random moment of the command."""
     figures, draw = Figures("signals"), random.Random(seed)
     commands = make_commands(folder)
-    lasts = [_seconds(words, folder, environ) for words, environ in commands]
+    if not _LASTS:
+        _LASTS.extend(_seconds(words, folder, environ) for words, environ in commands)
     for number in range(size):
         words, environ = commands[number % len(commands)]
         signum = list(CODES)[(number // len(commands)) % len(CODES)]
@@ -35,7 +37,7 @@ def signals(size: int, seed: int, folder: Path) -> Figures:
         place.mkdir()
         figures.trials += 1
         try:
-            _interrupt(words(place), signum, draw.uniform(0, lasts[number % len(commands)]), place, environ, figures)
+            _interrupt(words(place), signum, draw.uniform(0, _LASTS[number % len(commands)]), place, environ, figures)
         except (AssertionError, TimeoutError, FamcliError) as error:
             figures.failures.append(f"{signum.name} {words(place)[0]}: {type(error).__name__}: {error}"[:400])
         shutil.rmtree(place)

@@ -28,7 +28,7 @@ from famcli.documents.formats import CONVERSION
 from famcli.documents.locking import sole_writer
 from famcli.documents.opening import hash_prefix, shown_path
 from famcli.documents.source import PLAIN_TEXT
-from famcli.documents.writing import put_in_place
+from famcli.documents.writing import make_folder, put_in_place
 from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.plain import to_json
@@ -132,7 +132,7 @@ class ReadingCache:
         digest, hashes = key
         if any(_original_hash(source) != known for source, known in zip(text.sources, hashes, strict=True)):
             return
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder, 0o700)
         with self._writing(), self._in_the_making() as made:
             entry = self.folder / digest
             # Another process may have been faster; what could not be removed was told of.
