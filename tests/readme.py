@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "FAMCLI_DTYPE": "float32",
         "FAMCLI_READINGS": str(folder / "readings"),
     }
-    (folder / "examples").exists() or (folder / "examples").symlink_to(ROOT / "examples")
+    # A copy, not a link: a memory file opens only texts below its own folder or the current one.
+    (folder / "examples").exists() or shutil.copytree(ROOT / "examples", folder / "examples")
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
