@@ -77,7 +77,7 @@ def save_checkpoint(
     # because safetensors refuses tensors that share storage.
     named = network.named_parameters(remove_duplicate=False)
     tensors = {name: parameter.detach().cpu() for name, parameter in named}
-    copied = network.fam.feedback_projections == "shared"
+    copied = network.fam.shares_projections
     own = {name: tensors.pop(name).float() for name in own_shapes(network.config, network.fam)}
     with writing(target, "checkpoint") as staging:
         weights = {}

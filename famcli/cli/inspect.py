@@ -153,7 +153,7 @@ def _describe_fam(fam: FamConfig) -> str:
 
 def _describe_blocks(fam: FamConfig, update: str) -> str:
     if fam.architecture == "feedback":
-        whose = "of each layer" if fam.feedback_projections == "layer" else "that all layers share"
+        whose = "that all layers share" if fam.shares_projections else "of each layer"
         seen = plural(fam.visible_tokens, "token")
         return f"the memories of the last {seen}, by projections {whose}; blocks of {plural(fam.block_size, 'token')}"
     blocks, rows = plural(fam.block_size, "token"), plural(fam.fam_length, "memory row")

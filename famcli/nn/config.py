@@ -257,6 +257,11 @@ class FamConfig:
         return self.fam_length > 0 or not self.memory_is_separate
 
     @property
+    def shares_projections(self) -> bool:
+        """True if all layers make the same keys and values of the memory."""
+        return self.architecture == "feedback" and self.feedback_projections == "shared"
+
+    @property
     def without_memory(self) -> FamConfig:
         """The same without memory rows: block sliding window attention, for which a plain decoder's weights suffice."""
         return replace(self, fam_length=0)

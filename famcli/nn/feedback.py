@@ -169,7 +169,7 @@ class FeedbackDecoder(Decoder):
         self.layer_weights = nn.Parameter(torch.zeros(own["layer_weights"]))
         first = self.layers[0].self_attn
         self._projecting = list(self.layers)
-        if fam.feedback_projections == "shared":
+        if fam.shares_projections:
             self._projecting = [self.layers[0]]
             self.memory_norm = make_norm(config, config.hidden_size)
             for layer in self.layers[1:]:
@@ -229,7 +229,7 @@ class FeedbackDecoder(Decoder):
 
     def _projected(self, layer: Layer, memory: Tensor, angles: Angles) -> KeysValues:
         """The layer's keys (rotated) and values [b, hk, n, e] of memories [b, n, d]."""
-        shared = self.fam.feedback_projections == "shared"
+        shared = self.fam.shares_projections
         # The norm that is shared is float32, as all that a pretrained decoder does not have.
         normed = self.memory_norm(memory).to(self.dtype) if shared else layer.attention_input(memory)
         keys, values = layer.self_attn.keys_values(normed)
@@ -313,7 +313,7 @@ class FeedbackDecoder(Decoder):
 
     def _memory_parameters(self) -> list[nn.Parameter]:
         """All that a pass computes with."""
-        extra = self.memory_norm.parameters() if self.fam.feedback_projections == "shared" else ()
+        extra = self.memory_norm.parameters() if self.fam.shares_projections else ()
         return [*self.model.layers.parameters(), self.layer_weights, *extra]
 
 

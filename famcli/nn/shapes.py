@@ -57,7 +57,7 @@ def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
         # Layers of one kind are alike, and a mixture of experts has many parameters: each kind is described once.
         layer = mixed if expert_layer(config, index) else dense
         shapes |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
-        if fam.feedback_projections == "shared" and index:
+        if fam.shares_projections and index:
             for name in layer:
                 if name.startswith(_PROJECTIONS):
                     del shapes[f"model.layers.{index}.{name}"]
@@ -74,7 +74,7 @@ def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
     """
     if fam.architecture != "feedback":
         return {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
-    shared = fam.feedback_projections == "shared"
+    shared = fam.shares_projections
     if config.local_layers:
         raise ValueError("layers with a sliding window of their own have no meaning in a Feedback Transformer")
     if shared and config.unrotated_layers and len(config.unrotated_layers) < config.num_layers:
@@ -139,7 +139,7 @@ def state_shapes(
     shapes: dict[str, Shape] = {"position": (batch,)}
     if fam.architecture == "feedback":
         rows = min(num_closed * fam.block_size + fill, fam.visible_tokens)
-        for index in range(1 if fam.feedback_projections == "shared" else config.num_layers):
+        for index in range(1 if fam.shares_projections else config.num_layers):
             for what in ("keys", "values"):
                 shapes[f"windows.{index}.{what}"] = (batch, heads, rows, width)
         return shapes

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from famcli.nn import DecoderConfig, FamConfig, State
+from famcli.nn.decoder import Decoder
 from famcli.nn.feedback import FeedbackDecoder
 from famcli.nn.rope import inverse_frequencies
 from famcli.nn.shapes import parameter_shapes, state_shapes
@@ -220,6 +221,10 @@ def test_far_into_a_stream_positions_are_exact() -> None:
 def test_parameters_have_the_declared_shapes(fam: str) -> None:
     network = make(FAMS[fam])
     assert parameter_shapes(CONFIG, FAMS[fam]) == {name: tuple(p.shape) for name, p in network.named_parameters()}
+    plain = replace(FAMS[fam], architecture="fam")
+    assert parameter_shapes(CONFIG, plain) == {
+        name: tuple(p.shape) for name, p in Decoder(CONFIG, plain).named_parameters()
+    }
     whole = network.start().windows
     assert len(whole) == (1 if fam == "shared" else CONFIG.num_layers)
 

@@ -203,11 +203,11 @@ def _problems(recipe: Recipe) -> dict[str, bool]:
     titles = [objective.name for objective in recipe.objectives]
     return {
         "network.num_key_value_heads must divide num_heads": network.num_heads % network.num_key_value_heads != 0,
+        "adapt trains a memory of architecture 'fam'; for 'feedback' name the checkpoint in schedule.init": feedback
+        and adapted,
         "schedule.segment_dropout and random_state_passing have no meaning for architecture 'feedback', which has no "
         "memory apart from what its tokens see; leave them out": feedback
         and bool(schedule.segment_dropout or schedule.random_state_passing),
-        "adapt trains a memory of architecture 'fam'; for 'feedback' name the checkpoint in schedule.init": feedback
-        and adapted,
         "network.head_dim must be even": network.head_dim % 2 != 0,
         "tokenizer needs path or vocab_size; add one": tokenizer.path is None and tokenizer.vocab_size is None,
         "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,
