@@ -32,7 +32,8 @@ _MOST_BASE64 = 20_000  # lines of a body in base64: a longer one is a file, and 
 _LARGEST = 1 << 23  # bytes of a message that are held
 _LARGEST_HTML = 1 << 21
 _MAX_DEPTH = 20
-_MAX_KNOWN = 200_000  # messages whose replies are recognised
+_LONGEST_HEADER = 4000  # characters that are decoded
+_MAX_KNOWN = 20_000  # messages whose replies are recognised
 _REPLY = re.compile(r"^(?:\s*(?:re|aw|antw|sv|vs|fwd?|wg|rv|r)(?:\[\d+\])?\s*[:：])+\s*", re.I)
 _LIST_TAG = re.compile(r"^\s*\[[\w .-]+\]\s*")
 _QUOTED = re.compile(r"\s{0,3}(?:[A-Za-z]{0,4}>|\|\s)")
@@ -135,7 +136,7 @@ def _messages(original: Original) -> Iterator[_Raw]:
 
 
 class _Seen:
-    """Which messages were read, by their ids and subjects; of the last 200,000."""
+    """Which messages were read, by their ids and subjects; of the last 20,000."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[bytes, None] = OrderedDict()
@@ -208,7 +209,7 @@ def _decoded(value: str | None) -> str:
     """The text of a header on one line, its encoded words decoded, and bytes that should not be there."""
     if not value:
         return ""
-    value = _decode(value.encode("utf-8", "surrogateescape"), None)
+    value = _decode(value[:_LONGEST_HEADER].encode("utf-8", "surrogateescape"), None)
     try:
         parts = decode_header(value)
     except (MessageError, ValueError):

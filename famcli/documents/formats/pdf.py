@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from famcli.documents.converted import Part
 from famcli.documents.original import Original
 from famcli.documents.source import Location
 from famcli.errors import DocumentError
 
+_PAGES_AT_ONCE = 200
 _EDGE = 2  # lines at the top and the bottom of a page that may be repeated ones
 _MOST_CHARACTERS = 1 << 20  # of a page
 _FIGURES = re.compile(r"\d+|\b[ivxlc]+\b", re.I)
@@ -31,27 +32,42 @@ def read_pdf(original: Original) -> Iterator[Part]:
         raise DocumentError(
             f"{original.name} is a PDF, which needs the package pypdfium2: pip install 'famcli[documents]'"
         ) from error
+    file = original.file()
     try:
-        document = pypdfium2.PdfDocument(original.file())
+        document = pypdfium2.PdfDocument(file)
+        num_pages = len(document)
+        document.close()
     except pypdfium2.PdfiumError as error:
         if _PASSWORD in str(error).lower():
             raise DocumentError(
                 f"{original.name} is protected by a password: save it without one (`qpdf --decrypt`), and give that"
             ) from error
         raise DocumentError(f"{original.name} is a damaged PDF, or was cut short ({error}): fetch it again") from error
-    try:
-        yield from _pages(original, document)
-    finally:
-        document.close()
+    yield from _joined(original, _pages(file, num_pages), num_pages)
 
 
-def _pages(original: Original, document: Any) -> Iterator[Part]:
+def _pages(file: BinaryIO, num_pages: int) -> Iterator[list[str] | None]:
+    """The lines of each page; None for a damaged one."""
+    import pypdfium2
+
+    # PDFium keeps what it has seen of a document, so that it is opened anew from time to time.
+    for first in range(0, num_pages, _PAGES_AT_ONCE):
+        file.seek(0)
+        document = pypdfium2.PdfDocument(file)
+        try:
+            for number in range(first, min(first + _PAGES_AT_ONCE, num_pages)):
+                yield _lines(document, number)
+        finally:
+            document.close()
+
+
+def _joined(original: Original, pages: Iterator[list[str] | None], num_pages: int) -> Iterator[Part]:
     before, held = list[str](), list[list[str]]()
-    num_pages, empty, damaged = len(document), list[int](), list[int]()
+    empty, damaged = list[int](), list[int]()
     for number in range(num_pages + 1):
         # One page is held back, to see which of its lines the next one repeats.
         if number < num_pages:
-            lines = _lines(document, number)
+            lines = next(pages)
             if lines is None:
                 damaged.append(number + 1)
             elif not any(lines):
@@ -72,9 +88,9 @@ def _pages(original: Original, document: Any) -> Iterator[Part]:
             f"{original.name} has no text on its {num_pages:,} page{'s' if num_pages > 1 else ''}; probably it was "
             "scanned: run text recognition on it (`ocrmypdf`), and give the result"
         )
-    for pages, what in ((empty, "hold no text, as scanned ones do"), (damaged, "are damaged and left out")):
-        if pages:
-            original.note(f"{original.name}: {_numbers(pages)} {what}")
+    for left_out, what in ((empty, "hold no text, as scanned ones do"), (damaged, "are damaged and left out")):
+        if left_out:
+            original.note(f"{original.name}: {_numbers(left_out)} {what}")
 
 
 def _lines(document: Any, number: int) -> list[str] | None:

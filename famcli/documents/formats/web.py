@@ -161,6 +161,10 @@ class _Reader(HTMLParser):
 
     def finish(self) -> list[Part]:
         """The parts that are left when the page has ended."""
+        # A tag or a comment without an end goes to the end of the page, as browsers have it. The parser would look for
+        # that end once more behind each of its signs.
+        if self.rawdata.startswith("<"):
+            self.rawdata = ""
         self.close()
         self._flush()
         self._give_title()
