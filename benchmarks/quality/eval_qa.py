@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from famcli.cli.eval.options import check_files, modes_of, parse_lengths
 
+from famcli.cli.eval import check_files, modes_of, parse_lengths
 from famcli.cli.options import (
     CommonOptions,
     CompareModeOption,
@@ -189,9 +189,8 @@ def _described(document: PlacedDocument, outcome: Any) -> dict[str, Any]:
 
 
 def _show(work: Work, figures: QaFigures, seconds: float) -> None:
-    from famcli.cli.eval.tables import table
-
     from benchmarks.quality.qa_results import QA_DEFINITION
+    from famcli.cli.eval import table
     from famcli.cli.render import describe_seconds, plural
 
     work.make_room()
@@ -232,9 +231,8 @@ def _figure_row(one: Figure, gap: Gap | None = None) -> list[str]:
 
 
 def _measure_cost(work: Work, model: Model, document: PlacedDocument, mode: Any, rounds: int) -> None:
-    from famcli.cli.eval.tables import table
-
     from benchmarks.quality.qa_cost import measure_cost
+    from famcli.cli.eval import table
     from famcli.tasks.ask.reading_cache import ReadingCache
 
     asked = [one.item.question for one in document.asked][:8]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from famcli.cli.eval.options import modes_of
 
+from famcli.cli.eval import modes_of
 from famcli.cli.options import (
     CommonOptions,
     CompareModeOption,

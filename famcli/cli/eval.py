@@ -159,7 +159,7 @@ def ppl(
     limit = None if max_tokens is None else parse_lengths(max_tokens)[0]
     if limit == 0:
         raise UsageError("--max-tokens is 0; give a positive number, or leave it out")
-    _check_files(files)
+    check_files(files)
     with Work(common) as work:
         models = _open_models(work, twin, plot)
         from famcli.evaluation.plots import plot_positions
@@ -271,7 +271,7 @@ def _recall(name: str, options: RecallOptions, shown: dict[str, Any], **making: 
         filler = options.filler or ([] if book is None else [book])
         if not filler:
             raise UsageError("this famcli comes without its example novel: give --filler FILE")
-        _check_files(filler)
+        check_files(filler)
         models = _open_models(work, options.twin, options.plot)
         from famcli.evaluation.recall import RECALL_DEFINITION, TRIALS, CellScore, score_trials, trial_tokens
 
@@ -335,16 +335,17 @@ def _shares(text: str, option: str) -> list[float]:
 
 
 def _subjects(models: Sequence[Model], wanted: CompareMode | None) -> list[Subject]:
-    """Each model in each memory mode to read with; a checkpoint without memory rows has one."""
+    """Each model in each memory mode to read with."""
     from famcli.evaluation.positions import Subject
 
-    subjects = []
-    for model in models:
-        model.check_memory_mode(wanted)
-        mode = (wanted or model.default_memory_mode) if model.sidecar.fam.remembers else "none"
-        modes: tuple[MemoryMode, ...] = ("on", "frozen") if mode == "compare" else (mode,)
-        subjects += [Subject(model.name, model.network, each) for each in modes]
-    return subjects
+    return [Subject(model.name, model.network, mode) for model in models for mode in modes_of(model, wanted)]
+
+
+def modes_of(model: Model, wanted: CompareMode | None) -> tuple[MemoryMode, ...]:
+    """The memory modes to read with; a checkpoint without memory rows has one."""
+    model.check_memory_mode(wanted)
+    mode = (wanted or model.default_memory_mode) if model.sidecar.fam.remembers else "none"
+    return ("on", "frozen") if mode == "compare" else (mode,)
 
 
 def _open_models(work: Work, twin: str | None, plot: Path | None) -> list[Model]:
@@ -366,7 +367,8 @@ def _open_models(work: Work, twin: str | None, plot: Path | None) -> list[Model]
     return models
 
 
-def _check_files(paths: Sequence[Path]) -> None:
+def check_files(paths: Sequence[Path]) -> None:
+    """Raise UsageError unless all of them are files."""
     for path in paths:
         if not path.is_file():
             raise UsageError(f"{path} is no file; give text files, or .jsonl(.zst) files of documents")
@@ -382,7 +384,7 @@ def _show_recall(work: Work, cells: Sequence[CellScore], values: dict[str, Any])
             names = [cell.task, cell.model, cell.memory_mode, f"{cell.length:,}", f"{cell.blocks:,}"]
             right = [f"{cell.right:,} of {cell.total:,}", f"{100 * cell.share:.1f} %"]
             rows.append([*names, *right, _interval(cell.interval), _interval(cell.stream_interval)])
-        _table(work, rows)
+        table(work, rows)
     read = f"Read {plural(values['tokens'], 'token')} in {describe_seconds(values['seconds'])}."
     _end(work, values, read, "all streams were read")
 
@@ -405,7 +407,7 @@ def _show_positions(work: Work, figures: DocumentFigures, values: dict[str, Any]
         [s.model, s.memory_mode, f"{s.bits_per_byte:.4f}", f"{s.perplexity:.3f}", f"{100 * s.accuracy:.2f} %"]
         for s in figures.subjects
     ]
-    _table(work, [header, *rows])
+    table(work, [header, *rows])
     work.output.line()
     work.output.line("bits/byte by position", "bold")
     header = ["from token", *(f"{s.model}, {s.memory_mode}" for s in figures.subjects)]
@@ -413,7 +415,7 @@ def _show_positions(work: Work, figures: DocumentFigures, values: dict[str, Any]
         [f"{start:,}", *(f"{s.by_position[bucket]:.4f}" for s in figures.subjects)]
         for bucket, start in enumerate(figures.positions)
     ]
-    _table(work, [header, *rows], words=0)
+    table(work, [header, *rows], words=0)
     first = figures.subjects[0]
     for gap in figures.differences:
         name = f"{gap.other} ({gap.other_mode}) minus {first.model} ({first.memory_mode})"
@@ -429,7 +431,7 @@ def _show_positions(work: Work, figures: DocumentFigures, values: dict[str, Any]
     _end(work, values, read, "all documents were scored")
 
 
-def _table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
+def table(work: Work, rows: Sequence[Sequence[str]], words: int = 3) -> None:
     """Print rows with aligned columns, the first row as a heading; the first `words` columns hold words.
 
     Columns that are empty below their heading are left out.

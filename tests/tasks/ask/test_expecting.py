@@ -16,6 +16,14 @@ from famcli.tasks.ask.expecting import expected, holds, numbers_in
         ("How long is the leave?", "number", "Up to 16 weeks.", "Up to the manager."),
         ("Who keeps the lamp?", "name", "The lamp is kept by Ottilie.", "The lamp is kept by somebody."),
         ("Which flag turns colours off?", "code", "Use --no-color for that.", "Colours can be turned off."),
+        ("Who is Syme?", "meaning", "Gabriel Syme was a poet.", "Syme went home."),
+        (
+            "What is a snapshot?",
+            "meaning",
+            'What it has then is called a "snapshot" here.',
+            "Make a snapshot each day.",
+        ),
+        ("What does CSI stand for?", "meaning", "CSI (the 8-bit code) is an introducer.", "It starts with CSI."),
         ("How many boats have 3 masts?", "number", "Of these, 7 do.", "Boats with 3 masts are rare."),
     ],
 )
