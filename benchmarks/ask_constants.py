@@ -35,7 +35,7 @@ from benchmarks.quality.qa_sets import (
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
 from famcli.tasks.ask.best_sentence import sentence_features
-from famcli.tasks.ask.likelihood import question_gains
+from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.ranking import (
     FEATURES,
     NUM_CANDIDATES,
@@ -96,7 +96,7 @@ def rows_of(
         parsed = [Question.parse(document.asked[at].item.question) for at in drawn]
         found = [rank_passages(index, question) for question in parsed]
         pairs = [(at, one.passage.text) for at, some in enumerate(found[:weighed]) for one in some[:NUM_RERANKED]]
-        gains = iter(question_gains(model, [one.text for one in parsed], "on", pairs))
+        gains = iter(question_likelihoods(model, [one.text for one in parsed], "on", pairs))
         found = [
             rerank(some, [next(gains) for _ in some[:NUM_RERANKED]]) if place < weighed else some
             for place, some in enumerate(found)

@@ -13,15 +13,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
-from famcli.nn import MemoryMode
+from famcli.nn import MemoryMode, State
 from famcli.reading.events import BlockEvent
 from famcli.reading.reader import Reader
-from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
+from famcli.reading.scoring import score_continuations
+from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.tasks.prompts import QUESTION_OPENING
 
 
 class Ranker(Protocol):
@@ -107,13 +110,13 @@ def block_gains(
     hidden, state = fresh_start(model, memory_mode)
     reader, before = (
         Reader(model, memory_mode=memory_mode),
-        np.array(question_likelihoods(model, questions, state, hidden)),
+        np.array(_likelihoods(model, questions, state, hidden)),
     )
     ends, gains = list[int](), list[NDArray[np.float64]]()
     for event in reader.read([open_source(path, encoding="utf-8")]):
         if isinstance(event, BlockEvent):
             on_tokens(event.num_tokens)
-            after = np.array(question_likelihoods(model, questions, reader.state, reader.last_hidden))
+            after = np.array(_likelihoods(model, questions, reader.state, reader.last_hidden))
             ends.append(event.span[1])
             gains.append(after - before)
             before = after
@@ -129,3 +132,14 @@ def ranked_by_gain(index: PassageIndex, ends: NDArray[np.int64], gains: NDArray[
         ]
     )
     return [int(number) for number in np.argsort(-gains[blocks], kind="stable")[:count]]
+
+
+def _likelihoods(model: Model, questions: Sequence[str], state: State, last_hidden: Tensor | None) -> list[float]:
+    """The mean log-likelihood of each question after `state`, in nats per token."""
+    opening = model.tokenizer.encode(QUESTION_OPENING)
+    found = list[float]()
+    for question in questions:
+        run = opening + model.tokenizer.encode(" " + question)
+        (nll,) = score_continuations(model.network, state, [run], last_hidden=last_hidden)
+        found.append(-float(torch.nanmean(nll[len(opening) :])))
+    return found

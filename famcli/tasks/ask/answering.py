@@ -24,7 +24,7 @@ from famcli.tasks.ask.answers import (
 )
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import best_sentence
-from famcli.tasks.ask.likelihood import question_gains
+from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.ranking import (
     FEATURES,
     NEAR_THRESHOLD,
@@ -152,8 +152,8 @@ class Answerer:
         if not pairs:
             return found
         texts = [plain_spelling(question.text) for question in questions]
-        gains = iter(question_gains(self.text.model, texts, self.text.memory_mode, pairs))
-        return [rerank(some, [next(gains) for _ in some[:NUM_RERANKED]]) for some in found]
+        likelihoods = iter(question_likelihoods(self.text.model, texts, self.text.memory_mode, pairs))
+        return [rerank(some, [next(likelihoods) for _ in some[:NUM_RERANKED]]) for some in found]
 
     def answer(self, question: Question, ranked: Sequence[RankedPassage], number: int = 0) -> Iterator[AnsweringEvent]:
         """The answer to one question from its passages, best first. number: its index, for events.

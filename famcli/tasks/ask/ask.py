@@ -84,7 +84,9 @@ class Ask:
             yield from self._read_or_find(self._cache, paths)
         else:
             yield from self._read(given)
-        yield from self._answer_all()
+        yield Stage("answering")
+        yield from self._answer(self.questions)
+        self._finished = True
 
     def events_from_memory(self, path: str | PathLike[str], folders: Sequence[Path] = ()) -> Iterator[AskEvent]:
         """Answer from a memory file. folders: where its sources may be read, besides its own and the current one.
@@ -95,7 +97,9 @@ class Ask:
         self._memory_file, self._text = str(path), text_of_memory_file(self.model, path)
         self.memory_mode = self._text.memory_mode
         self._text = yield from index_sources(self._text, self._memory_file, folders)
-        yield from self._answer_all()
+        yield Stage("answering")
+        yield from self._answer(self.questions)
+        self._finished = True
 
     def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
         """Answer further questions about the same text, once it was read."""
@@ -180,18 +184,10 @@ class Ask:
             reason = (isinstance(error, OSError) and error.strerror) or error
             yield from self._tracker.warn(f"nothing can be kept in {cache.folder}: {reason}; it will be read again")
 
-    def _answer_all(self) -> Iterator[AskEvent]:
-        assert self._text is not None
-        self._answerer = Answerer(self._text, self.config)
-        if self.questions:
-            yield Stage("answering")
-            yield from self._answer(self.questions)
-        self._finished = True
-
     def _answer(self, questions: Sequence[str]) -> Iterator[AskEvent]:
         """Answer these questions; should a kept reading fail under them, from the text, which is then read again."""
-        assert self._answerer is not None, "the text is read first"
-        num_before = len(self._answers)
+        assert self._text is not None, "the text is read first"
+        self._answerer, num_before = self._answerer or Answerer(self._text, self.config), len(self._answers)
         try:
             for event in self._answerer.answers(questions, num_before):
                 if isinstance(event, Answer):
@@ -203,8 +199,7 @@ class Ask:
             paths, self._kept_of = self._kept_of, []
             yield from self._tracker.warn(f"what was kept of {paths[0]} cannot be used any more: {error}")
             yield from self._read(paths)
-            assert self._text is not None
-            self._answerer = Answerer(self._text, self.config)
+            self._answerer = None
             if left := questions[len(self._answers) - num_before :]:
                 yield from self._answer(left)
 

@@ -164,12 +164,12 @@ def rank_passages(index: PassageIndex, question: Question, count: int = NUM_CAND
     return _ordered([_compared(index, number, words, question, shares, meaning) for number, words in candidates])
 
 
-def rerank(passages: Sequence[RankedPassage], gains: Sequence[float]) -> list[RankedPassage]:
-    """`passages`, the first of them with the gains that the network gave them, best first."""
+def rerank(passages: Sequence[RankedPassage], likelihoods: Sequence[float]) -> list[RankedPassage]:
+    """`passages`, best first, once the network has said of the first ones how likely the question is after them."""
     # How likely a question is at all differs from one to the next: only its difference between passages says something.
-    mean = math.fsum(gains) / max(1, len(gains))
-    held = [min(1.0, max(-1.0, gain - mean)) for gain in gains]
-    seen = [replace(one, features=(*one.features[:-1], gain)) for one, gain in zip(passages, held, strict=False)]
+    mean = math.fsum(likelihoods) / max(1, len(likelihoods))
+    gains = [min(1.0, max(-1.0, one - mean)) for one in likelihoods]
+    seen = [replace(one, features=(*one.features[:-1], gain)) for one, gain in zip(passages, gains, strict=False)]
     return _ordered([*seen, *passages[len(gains) :]])
 
 

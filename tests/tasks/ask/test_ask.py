@@ -17,7 +17,7 @@ from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
-from famcli.tasks.ask.likelihood import fresh_start, question_gains, question_likelihoods
+from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
 from famcli.tasks.ask.ranking import Question, rank_passages
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.prompts import NOT_SAID
@@ -276,23 +276,19 @@ def test_what_a_lost_source_may_have_held_is_not_called_missing(tmp_path: Path) 
     assert missing() == ()
 
 
-def test_the_gain_of_a_passage_is_its_effect_on_the_question() -> None:
+def test_the_likelihood_of_a_question_is_that_after_the_text() -> None:
     model = byte_model(LARGE)
     questions, pairs = [QUESTION, OTHER], [(0, ""), (1, FACT * 3), (0, FACT), (1, "x")]
-    together = question_gains(model, questions, "on", pairs)
-    assert together[0] == pytest.approx(0.0, abs=1e-5)
+    together = question_likelihoods(model, questions, "on", pairs)
     hidden, state = fresh_start(model, "on")
-    at_start = question_likelihoods(model, questions, state, hidden)
-    assert len(at_start) == 2
-    assert at_start[1] == pytest.approx(question_likelihoods(model, [OTHER], state, hidden)[0], rel=1e-5)
-    question = model.tokenizer.encode(f" {OTHER}")
-    ids = model.tokenizer.encode(FACT * 3) + model.tokenizer.encode("\n\nQuestion:") + question
-    nll = score_continuation(model.network, state, ids, last_hidden=hidden)
-    by_hand = -float(nll[-len(question) :].mean()) - at_start[1]
-    assert together[1] == pytest.approx(by_hand, rel=1e-4)
-    alone = [question_gains(model, questions, "on", [pair])[0] for pair in pairs]
+    for (at, text), found in zip(pairs, together, strict=True):
+        question = model.tokenizer.encode(f" {questions[at]}")
+        ids = model.tokenizer.encode(text) + model.tokenizer.encode("\n\nQuestion:") + question
+        nll = score_continuation(model.network, state, ids, last_hidden=hidden)
+        assert found == pytest.approx(-float(nll[-len(question) :].mean()), rel=1e-4)
+    alone = [question_likelihoods(model, questions, "on", [pair])[0] for pair in pairs]
     assert alone == pytest.approx(together, abs=1e-4)
-    assert question_gains(model, questions, "on", []) == []
+    assert question_likelihoods(model, questions, "on", []) == []
 
 
 def test_a_question_may_be_longer_than_a_block(tmp_path: Path) -> None:
