@@ -20,7 +20,7 @@ from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.training.loop.run_folder import load_run, save_run
 from tests.faults.children import Figures
-from tests.faults.kills import _FACT, _QUESTION
+from tests.faults.kills import FACT, QUESTION
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, prose
 
@@ -116,14 +116,14 @@ def _checkpoint(folder: Path) -> tuple[int, Attempt]:
 
 def _reading(folder: Path) -> tuple[int, Attempt]:
     model, cache, text = byte_model(LARGE), ReadingCache(folder / "readings"), folder / "text.txt"
-    text.write_text(prose(10) + _FACT)
-    answers = ask(model, _QUESTION, [text], cache=cache).answers
+    text.write_text(prose(10) + FACT)
+    answers = ask(model, QUESTION, [text], cache=cache).answers
     whole = max(path.stat().st_size for path in cache.folder.rglob("*.*"))
     cache.clear()
 
     def attempt(num_bytes: int) -> None:
         with _full_at(num_bytes):
-            result = ask(model, _QUESTION, [text], cache=cache)
+            result = ask(model, QUESTION, [text], cache=cache)
         assert result.answers == answers, "another answer"
         assert len(result.warnings) == 1, result.warnings
         assert "nothing can be kept in" in result.warnings[0]

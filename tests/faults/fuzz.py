@@ -42,7 +42,7 @@ from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.read import ReadConfig, read
 from famcli.training.recipe.recipe import load_recipe
 from tests.faults.children import Figures
-from tests.faults.kills import _FACT, _QUESTION
+from tests.faults.kills import FACT, QUESTION
 from tests.helpers import make_random_checkpoint
 from tests.tasks.support import LARGE, byte_model, prose
 
@@ -417,15 +417,15 @@ def _others(folder: Path) -> dict[str, Trial]:
 def _kept_reading(folder: Path, model: Model) -> Trial:
     """A damaged kept reading never costs the answer, nor changes it."""
     text, seed = folder / "kept.txt", ReadingCache(folder / "seed-readings")
-    text.write_text(prose(8) + _FACT)
-    answers = ask(model, _QUESTION, [text], cache=seed).answers
+    text.write_text(prose(8) + FACT)
+    answers = ask(model, QUESTION, [text], cache=seed).answers
     (entry,) = seed.entries()
 
     def trial(draw: random.Random, place: Path) -> None:
         shutil.copytree(seed.folder, place / "readings")
         chosen = draw.choice(sorted((place / "readings" / entry.key).iterdir()))
         chosen.write_bytes(mutated(chosen.read_bytes(), draw))
-        result = ask(model, _QUESTION, [text], cache=ReadingCache(place / "readings"))
+        result = ask(model, QUESTION, [text], cache=ReadingCache(place / "readings"))
         assert result.answers == answers, "another answer"
         assert result.cached or len(result.warnings) == 1, result.warnings
 

@@ -22,8 +22,8 @@ from tests.faults.children import Child, Figures
 from tests.reading.support import same_reading
 from tests.tasks.support import LARGE, byte_model, prose
 
-_QUESTION = "Where did the keeper hide the treasure map?"
-_FACT = "The keeper Ottilie hid the treasure map under a red stone. "
+QUESTION = "Where did the keeper hide the treasure map?"
+FACT = "The keeper Ottilie hid the treasure map under a red stone. "
 _STEPS = 40
 
 
@@ -116,15 +116,15 @@ def _readings(folder: Path, draw: random.Random, figures: Figures) -> None:
     model, cache = byte_model(LARGE), ReadingCache(folder / "readings")
     texts = [folder / f"{number}.txt" for number in range(3)]
     for number, text in enumerate(texts):
-        text.write_text(prose(8, number) + _FACT + prose(8, number + 9))
+        text.write_text(prose(8, number) + FACT + prose(8, number + 9))
 
     def work() -> None:
         for text in texts:
-            ask(model, _QUESTION, [text], cache=cache)
+            ask(model, QUESTION, [text], cache=cache)
 
     _killed(work, folder, draw, figures, folder / "readings")
     for text in texts:
-        found, unbroken = ask(model, _QUESTION, [text], cache=cache), ask(model, _QUESTION, [text])
+        found, unbroken = ask(model, QUESTION, [text], cache=cache), ask(model, QUESTION, [text])
         assert found.answers == unbroken.answers, "another answer"
         assert not found.warnings, found.warnings
         figures.count("answered from what was kept", found.cached)

@@ -26,7 +26,7 @@ from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.read import ReadConfig, read
 from famcli.training.loop.run_folder import load_run, save_run
 from tests.faults.children import Figures
-from tests.faults.kills import _FACT, _QUESTION
+from tests.faults.kills import FACT, QUESTION
 from tests.tasks.support import LARGE, byte_model, prose
 
 _SUBSETS = 3
@@ -243,13 +243,13 @@ def _checkpoint(root: Path, number: int) -> tuple[Disk, Check]:
 
 def _reading(root: Path, number: int) -> tuple[Disk, Check]:
     model, text = byte_model(LARGE), root.parent / "text.txt"
-    text.write_text(prose(15, number) + _FACT)
+    text.write_text(prose(15, number) + FACT)
     disk = Disk(root)
     with disk.recording():
-        answers = ask(model, _QUESTION, [text], cache=ReadingCache(root / "readings")).answers
+        answers = ask(model, QUESTION, [text], cache=ReadingCache(root / "readings")).answers
 
     def check(found: Path, is_over: bool) -> str:
-        again = ask(model, _QUESTION, [text], cache=ReadingCache(found / "readings"))
+        again = ask(model, QUESTION, [text], cache=ReadingCache(found / "readings"))
         assert again.answers == answers, "another answer"
         assert again.cached or not is_over, "it was not kept"
         return "new state" if again.cached else "old state"

@@ -14,6 +14,7 @@ from famcli.errors import FamcliError
 from famcli.nn import FamConfig
 from famcli.reading.memory_file import inspect_memory_file
 from tests.faults.children import Child, Figures, command, run_command
+from tests.faults.kills import FACT, QUESTION
 from tests.helpers import make_random_checkpoint
 from tests.tasks.support import prose
 from tests.training.conftest import make_toy
@@ -51,7 +52,7 @@ def make_commands(folder: Path) -> list[tuple[Words, dict[str, str]]]:
     """Commands as functions of the folder that they may write in, and what they need of the environment."""
     model = make_random_checkpoint(folder / "tiny", fam=FamConfig(block_size=128, memory_segments=1, fam_length=4))
     story, memory, kept = folder / "story.txt", folder / "story.fam", folder / "readings"
-    story.write_text(prose(_TEXT_SENTENCES))
+    story.write_text(prose(_TEXT_SENTENCES // 2) + FACT + prose(_TEXT_SENTENCES // 2, 1))
     environ = {"FAMCLI_READINGS": str(kept), "FAMCLI_CACHE": str(folder / "hub"), "FAMCLI_THREADS": "1"}
     plain = make_random_checkpoint(folder / "plain", fam=None)
     (folder / "toy").mkdir()
@@ -62,11 +63,11 @@ def make_commands(folder: Path) -> list[tuple[Words, dict[str, str]]]:
     found: list[Words] = [
         lambda place: ["read", story, "--save", place / "new.fam", *use],
         lambda place: ["read", story, "--save", place / "new.fam", "--progress", "json", *use],
-        lambda place: ["ask", "Where is the key?", "--load", memory, *use],
-        lambda place: ["ask", "Where is the key?", "--file", story, "--readings", place / "kept", *use],
+        lambda place: ["ask", QUESTION, "--load", memory, *use],
+        lambda place: ["ask", QUESTION, "--file", story, "--readings", place / "kept", *use],
         lambda place: [
             "ask",
-            "Where is the key?",
+            QUESTION,
             "-f",
             story,
             "--readings-limit",

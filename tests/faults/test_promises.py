@@ -35,7 +35,7 @@ from famcli.tasks.task import Notice
 from famcli.tokens.huggingface import HuggingFaceTokenizer
 from tests.faults.children import Child, command, own_streams, run_command
 from tests.faults.fuzz import _tokenizer_json
-from tests.faults.kills import _FACT, _QUESTION
+from tests.faults.kills import FACT, QUESTION
 from tests.helpers import make_random_checkpoint, write_json
 from tests.tasks.support import LARGE, byte_model, prose, write
 
@@ -84,25 +84,25 @@ DAMAGES: list[Callable[[Path], object]] = [_be_folder, _be_pipe, _be_link, _be_s
 
 
 def test_whatever_happened_to_a_kept_reading_the_answer_is_given_and_the_next_one_is_kept(tmp_path: Path) -> None:
-    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + _FACT), ReadingCache(tmp_path / "readings")
-    answers = ask(model, _QUESTION, [text], cache=cache).answers
+    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + FACT), ReadingCache(tmp_path / "readings")
+    answers = ask(model, QUESTION, [text], cache=cache).answers
     for name in ("state.fam", "passages.sqlite", "entry.json"):
         for damage in DAMAGES:
             (entry,) = cache.entries()
             damage(cache.folder / entry.key / name)
-            result = ask(model, _QUESTION, [text], cache=cache)
+            result = ask(model, QUESTION, [text], cache=cache)
             assert (result.answers, result.cached, len(result.warnings)) == (answers, False, 1), (name, damage)
             assert "cannot be used" in result.warnings[0]
-            assert ask(model, _QUESTION, [text], cache=cache).cached
+            assert ask(model, QUESTION, [text], cache=cache).cached
 
 
 def test_what_another_user_put_there_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + _FACT), ReadingCache(tmp_path / "readings")
-    ask(model, _QUESTION, [text], cache=cache)
+    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + FACT), ReadingCache(tmp_path / "readings")
+    ask(model, QUESTION, [text], cache=cache)
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: 12345)
         other.setattr("famcli.tasks.ask.reading_cache._remove", lambda path: False)
-        result = ask(model, _QUESTION, [text], cache=cache)
+        result = ask(model, QUESTION, [text], cache=cache)
         assert not result.cached
         assert "belongs to another user" in result.warnings[0]
         assert "cannot be removed" in result.warnings[0]
@@ -114,8 +114,8 @@ def test_what_another_user_put_there_is_not_believed(tmp_path: Path, monkeypatch
 def test_a_kept_reading_that_fails_under_the_questions_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + _FACT), ReadingCache(tmp_path / "readings")
-    answers = ask(model, [_QUESTION, "Who hid it?"], [text], cache=cache).answers
+    model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + FACT), ReadingCache(tmp_path / "readings")
+    answers = ask(model, [QUESTION, "Who hid it?"], [text], cache=cache).answers
     fail, passage = [True], PassageIndex.passage
 
     def failing(self: PassageIndex, number: int) -> object:
@@ -124,7 +124,7 @@ def test_a_kept_reading_that_fails_under_the_questions_is_read_again(
         return passage(self, number)
 
     monkeypatch.setattr(PassageIndex, "passage", failing)
-    task = Ask(model, [_QUESTION, "Who hid it?"], cache=cache)
+    task = Ask(model, [QUESTION, "Who hid it?"], cache=cache)
     list(task.events([text]))
     result = task.result()
     task.close()
@@ -256,7 +256,7 @@ def test_a_guess_from_few_bytes_that_was_wrong_is_not_gone_on_with(tmp_path: Pat
 def test_a_memory_file_opens_no_file_of_its_own_choice(where: str, tmp_path: Path, tiny: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "others").mkdir()
-    text, memory = write(tmp_path / "others", prose(8) + _FACT, "text.txt"), tmp_path / "mine" / "x.fam"
+    text, memory = write(tmp_path / "others", prose(8) + FACT, "text.txt"), tmp_path / "mine" / "x.fam"
     if where in ("pipe", "link"):
         text = text.rename(tmp_path / "mine" / "text.txt")
     environ = {"FAMCLI_READINGS": str(tmp_path / "kept")}
@@ -272,7 +272,7 @@ def test_a_memory_file_opens_no_file_of_its_own_choice(where: str, tmp_path: Pat
         name = str(text).encode()
         # As long as before, so that the header's length stays; the checksum is of no use to who is to be deceived.
         memory.write_bytes(data.replace(name, b"/dev/zero".ljust(len(name), b"/")))
-    words = ["ask", _QUESTION, "--load", memory, "--model", tiny]
+    words = ["ask", QUESTION, "--load", memory, "--model", tiny]
     code, output, error = run_command(words, tmp_path, environ=environ, cwd=tmp_path / "mine")
     assert "this is a bug" not in error
     assert "Ottilie" not in output
@@ -357,16 +357,16 @@ def _on_a_terminal(words: list[object], environ: dict[str, str], cwd: Path) -> s
 
 def test_nothing_hostile_reaches_a_terminal(tmp_path: Path, tiny: Path) -> None:
     name = f"na\nme{HOSTILE}.txt"
-    text = write(tmp_path, "".join(f"{HOSTILE} {line}\n" for line in (prose(8) + _FACT).split(". ")), name)
+    text = write(tmp_path, "".join(f"{HOSTILE} {line}\n" for line in (prose(8) + FACT).split(". ")), name)
     other = write(tmp_path, prose(3), f"b{HOSTILE}.txt")
     model = tmp_path / f"model{HOSTILE}"
     model.symlink_to(tiny)
     environ = {"NO_COLOR": "1", "TERM": "dumb", "FAMCLI_READINGS": str(tmp_path / f"kept{HOSTILE}"), "COLUMNS": "200"}
     use: list[object] = ["--model", model, "--progress", "none"]
     commands: list[list[object]] = [
-        ["ask", _QUESTION + HOSTILE, "-f", text, "-f", other, *use],
-        ["ask", _QUESTION, "-f", text, "-f", other, "--json", *use],
-        ["ask", _QUESTION, "-f", text, "--each", "--jsonl", *use],
+        ["ask", QUESTION + HOSTILE, "-f", text, "-f", other, *use],
+        ["ask", QUESTION, "-f", text, "-f", other, "--json", *use],
+        ["ask", QUESTION, "-f", text, "--each", "--jsonl", *use],
         ["summarize", text, other, *use],
         ["summarize", text, "--json", "--focus", HOSTILE, *use],
         ["ppl", text, other, "--per", "line", *use],
@@ -436,10 +436,10 @@ def test_the_table_knows_every_control_that_unicode_names() -> None:
 
 
 def test_a_line_break_in_a_name_breaks_no_line(tmp_path: Path, tiny: Path) -> None:
-    text = write(tmp_path, prose(8) + _FACT, "two\nlines.txt")
+    text = write(tmp_path, prose(8) + FACT, "two\nlines.txt")
     other = write(tmp_path, prose(4), "other.txt")
     environ = {"FAMCLI_READINGS": str(tmp_path / "kept")}
-    for words in (["ask", _QUESTION, "-f", text], ["summarize", text, other], ["ppl", text, other]):
+    for words in (["ask", QUESTION, "-f", text], ["summarize", text, other], ["ppl", text, other]):
         _, output, error = run_command([*words, "--model", tiny], tmp_path, environ=environ)
         assert "two\\nlines.txt" in output, (output, error)
         assert "two\nlines" not in output + error
@@ -450,13 +450,13 @@ def test_a_line_break_in_a_name_breaks_no_line(tmp_path: Path, tiny: Path) -> No
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
 def test_what_holds_text_is_the_owners_and_the_rest_follows_the_umask(umask: int, tmp_path: Path, tiny: Path) -> None:
-    text, kept = write(tmp_path, prose(8) + _FACT), tmp_path / "kept"
+    text, kept = write(tmp_path, prose(8) + FACT), tmp_path / "kept"
     before = os.umask(umask)
     try:
         use = ["--model", tiny]
         for words in (
             ["read", text, "--save", tmp_path / "x.fam", *use],
-            ["ask", _QUESTION, "-f", text, "--html", tmp_path / "ask.html", "--readings", kept, *use],
+            ["ask", QUESTION, "-f", text, "--html", tmp_path / "ask.html", "--readings", kept, *use],
             ["summarize", text, "--html", tmp_path / "summary.html", *use],
             ["quantize", tiny, tmp_path / "small"],
         ):
@@ -473,7 +473,7 @@ def test_what_holds_text_is_the_owners_and_the_rest_follows_the_umask(umask: int
 
 
 def test_without_a_home_and_a_name_everything_works_and_nothing_is_kept(tmp_path: Path, tiny: Path) -> None:
-    text = write(tmp_path, prose(8) + _FACT)
+    text = write(tmp_path, prose(8) + FACT)
 
     def nobody(user: int) -> None:
         raise KeyError(user)
@@ -488,7 +488,7 @@ def test_without_a_home_and_a_name_everything_works_and_nothing_is_kept(tmp_path
         return run
 
     for words, code in (
-        (["ask", _QUESTION, "-f", text, "--model", tiny], 0),
+        (["ask", QUESTION, "-f", text, "--model", tiny], 0),
         (["chat", text, "--model", tiny], 0),
         (["models"], 0),
         (["inspect"], 0),

@@ -12,6 +12,7 @@ from famcli.checkpoint.open import open_model
 from famcli.errors import FamcliError
 from famcli.reading.memory_file import inspect_memory_file
 from tests.faults.children import Child, Figures, command, run_command
+from tests.faults.kills import QUESTION
 from tests.faults.signals import make_commands
 from tests.tasks.support import prose
 
@@ -102,7 +103,7 @@ def _page(folder: Path, place: Path) -> tuple[list[list[object]], Check]:
 
 
 def _readings(folder: Path, place: Path) -> tuple[list[list[object]], Check]:
-    words: list[object] = ["ask", "Where is the key?", "-f", folder / "story.txt", "--model", folder / "tiny", "--json"]
+    words: list[object] = ["ask", QUESTION, "-f", folder / "story.txt", "--model", folder / "tiny", "--json"]
 
     def check(place: Path, codes: list[int], errors: list[str]) -> None:
         assert codes == [0, 0], errors
