@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import datetime
 from email import message_from_bytes
@@ -33,7 +32,7 @@ _LARGEST = 1 << 23  # bytes of a message that are held
 _LARGEST_HTML = 1 << 21
 _MAX_DEPTH = 20
 _LONGEST_HEADER = 4000  # characters that are decoded
-_MAX_KNOWN = 20_000  # messages whose replies are recognised
+_MAX_KNOWN = 10_000  # messages whose replies are recognised
 _REPLY = re.compile(r"^(?:\s*(?:re|aw|antw|sv|vs|fwd?|wg|rv|r)(?:\[\d+\])?\s*[:：])+\s*", re.I)
 _LIST_TAG = re.compile(r"^\s*\[[\w .-]+\]\s*")
 _QUOTED = re.compile(r"\s{0,3}(?:[A-Za-z]{0,4}>|\|\s)")
@@ -136,18 +135,18 @@ def _messages(original: Original) -> Iterator[_Raw]:
 
 
 class _Seen:
-    """Which messages were read, by their ids and subjects; of the last 20,000."""
+    """Which messages were read, by their ids and subjects; of the last 10,000."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[bytes, None] = OrderedDict()
+        self._keys: dict[int, None] = {}  # the latest last
 
     def add(self, message: Message, subject: str) -> None:
         """Remember a message."""
         for key in (_key(str(message.get("message-id", ""))), _key("subject " + _topic(subject))):
+            self._keys.pop(key, None)
             self._keys[key] = None
-            self._keys.move_to_end(key)
         while len(self._keys) > 2 * _MAX_KNOWN:
-            self._keys.popitem(last=False)
+            del self._keys[next(iter(self._keys))]
 
     def answers(self, message: Message, subject: str) -> bool:
         """True if the message answers one that was read."""
@@ -158,8 +157,8 @@ class _Seen:
         return bool(_REPLY.match(_LIST_TAG.sub("", subject))) and _key("subject " + _topic(subject)) in self._keys
 
 
-def _key(text: str) -> bytes:
-    return blake2b(text.strip().encode("utf-8", "replace"), digest_size=8).digest()
+def _key(text: str) -> int:
+    return int.from_bytes(blake2b(text.strip().encode("utf-8", "replace"), digest_size=7).digest())
 
 
 def _topic(subject: str) -> str:

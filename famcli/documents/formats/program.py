@@ -59,7 +59,8 @@ _SLASHES = re.compile(
 )
 _HASHES = re.compile(r"""(?:^|(?<=\s))\#(?!\{)(?P<line>.*)|"(?:\\.|[^"\\])*"?|'[^']*'""")
 _DASHES = re.compile(r"""--(?P<line>.*)|"(?:\\.|[^"\\])*"?|'[^']*'""")
-_SAID = re.compile(r"(\"\"\"|''').*?(?:\1|\Z)|/\*.*?\*/", re.DOTALL)
+_DOCUMENTED = re.compile(r"(\"\"\"|''').*?(?:\1|\Z)", re.DOTALL)
+_COMMENTED = re.compile(r"/\*.*?\*/", re.DOTALL)
 _DIRECTIVE = re.compile(r"\.\. [\w-]+::")  # of reStructuredText
 _MARKS = re.compile(r"^\s*(?:[/!*#;<-]+(?=\s|$)|[/#]{2,})?\s?")
 # Lines of signs, and what is said to tools.
@@ -100,7 +101,7 @@ def _family(lines: list[str]) -> Family | None:
     if sum(line.startswith("```") for line in texts) > 1:
         return None  # a page of Markdown, most of which may be code
     # What is said in a program is no code, but does not make it prose.
-    texts = [line for line in _SAID.sub("", "\n".join(lines)).splitlines() if line.strip()]
+    texts = [line for line in _without_said("\n".join(lines)).splitlines() if line.strip()]
     if any(map(_DIRECTIVE.match, texts)):
         return None
     code = [line for line in texts if not _COMMENT.match(line) or line.lstrip().startswith(("#include", "#define"))]
@@ -112,6 +113,13 @@ def _family(lines: list[str]) -> Family | None:
     # A page about a program shows some of it between its paragraphs; a program shows paragraphs in comments.
     is_code = num_code >= _FEWEST and declared[family] >= 2 and 20 * num_code >= 9 * len(code)
     return family if is_code and declared[family] * 60 >= len(code) else None
+
+
+def _without_said(text: str) -> str:
+    """A program without its documentation strings and the comments that have an end."""
+    # Up to the last end only: each beginning without one would be searched to the end of the text.
+    last = text.rfind("*/") + 2 if "*/" in text else 0
+    return _DOCUMENTED.sub("", _COMMENTED.sub("", text[:last]) + text[last:])
 
 
 def _is_python(text: str) -> bool:

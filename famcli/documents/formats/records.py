@@ -18,6 +18,21 @@ SMALL = 1 << 20
 """Bytes in which there must be prose, or the document is refused: nobody waits for a million rows of figures."""
 
 _MANY_FIELDS = 64  # of a row; what has more is a matrix
+# Names that are asked about as words; columns are often named for short.
+_IN_FULL = {
+    "msg": "message",
+    "desc": "description",
+    "txt": "text",
+    "addr": "address",
+    "dept": "department",
+    "qty": "quantity",
+    "num": "number",
+    "no": "number",
+    "nr": "number",
+    "tel": "telephone",
+    "amt": "amount",
+    "loc": "location",
+}
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _MACHINE = re.compile(r"^(?:https?://\S+|[\w+/=-]{40,}|[\w.-]+@[\w.-]+|data:\S+)$")
@@ -31,17 +46,22 @@ def is_prose(value: str) -> bool:
 
 
 def record_text(fields: Sequence[Field]) -> tuple[str, bool]:
-    """A record as paragraphs, and whether it has prose: `id: 3; author: Ann`, then each value that is prose."""
-    short, prose = list[str](), list[str]()
+    """A record as paragraphs, and whether it has prose: `id: 3; author: Ann; message:`, then what is prose."""
+    short, prose, named = list[str](), list[str](), list[str]()
     for name, value in fields:
         plain = text_of_html(value) if has_markup(value) else value.strip()
         if not plain:
             continue
+        name = _IN_FULL.get(name.lower(), name)
         if is_prose(plain):
             prose.append(plain)
+            named += [name] * bool(name)
         elif len(short) < _MANY_FIELDS:
             value = " ".join(plain.split())
             short.append(f"{name}: {value}" if name else value)
+    # What is asked about is often called by the name of its column: "message 3", "the description of the lamp".
+    # The colon tells what looks for sentences that this line is none by itself.
+    short += [f"{', '.join(named)}:"] * bool(named)
     paragraphs = ["; ".join(short)] * bool(short) + prose
     return "".join(f"{paragraph}\n\n" for paragraph in paragraphs), bool(prose)
 

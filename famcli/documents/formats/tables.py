@@ -16,7 +16,7 @@ from famcli.errors import DocumentError
 
 _DELIMITERS = "\t,;|"
 _ROWS_TO_TELL = 64
-_LARGEST_FIELD = 1 << 24  # characters; a quote that is never closed must not take all memory
+_LARGEST_FIELD = 1 << 22  # characters; a quote that is never closed must not take all memory
 _NAME = re.compile(r"[\"']?[^\W\d][\w .()/%#*'&:-]{0,60}[\"']?$")
 _SENTENCE_END = re.compile(r"[.!?]\s*$")
 
