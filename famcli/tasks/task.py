@@ -26,7 +26,7 @@ FEW_BYTES = 1.5
 
 Result = TypeVar("Result", covariant=True)
 
-_TOKENS_TO_JUDGE = 4096
+_TOKENS_TO_JUDGE = 1024
 # A smaller vocabulary has no words: few bytes a token are its nature.
 _VOCABULARY_TO_JUDGE = 1024
 
@@ -220,7 +220,8 @@ class ReadingTracker:
             self._judges = False
             yield from self.warn(
                 f"{name} has few bytes a token ({num_bytes / self._tokens:.1f}), so reading it takes long for its "
-                "size: probably it is not prose, or not in a language that the tokenizer knows"
+                "size: probably it is not prose, or not in a language that the tokenizer knows; another model may know "
+                "it, and what is quoted needs no language"
             )
 
     def _tell_guess(self) -> Iterator[Notice]:

@@ -37,6 +37,8 @@ _APOSTROPHE = re.compile("[\u2019\u02bc\u2018`\u00b4]")
 _K1, _B = 1.2, 0.75
 _COMPOUND = re.compile(rf"{_LETTERS}(?:['\u2019\u2010-]{_LETTERS})*")
 _WORD = re.compile(rf"{_LETTERS}(?:['\u2019]{_LETTERS})?")
+_CODE = re.compile(r"(?<![\w.])\w+(?:(?:[.:@_/+-]|::|_-)\w+)+")
+_IS_CODE = re.compile(r"\d[\w.:_/+-]*[^\W\d]|[^\W\d].*\d|\d\W\d+\W\d|@")  # a number alone or with a point is none
 _NUMBER = re.compile(r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)")
 _BEGINS_SENTENCE = re.compile(r"(?:^|[.?!:])[^\w]*$")
 # Compared by pairs of characters: Chinese, Japanese, Thai, Lao, Burmese and Khmer put no space between words, Korean
@@ -94,7 +96,12 @@ def terms(text: str) -> list[str]:
             found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
         else:
             found.append(_stem(word))
-    return found
+    return found + _codes(text)
+
+
+def _codes(text: str) -> list[str]:
+    """Addresses, ids and the like as whole words, beside their parts: `10.0.0.7`, `user_42`, `anna@example.org`."""
+    return [code for code in _CODE.findall(_folded(text)) if _IS_CODE.search(code)]
 
 
 def halves(text: str) -> list[str]:
@@ -104,7 +111,9 @@ def halves(text: str) -> list[str]:
 
 def content_terms(text: str) -> list[str]:
     """`terms` without English function words; all terms if there are only function words."""
-    return [term for word in _content_words(text) or [text] for term in terms(word)]
+    if not (words := _content_words(text)):
+        return terms(text)
+    return [term for word in words for term in terms(word)] + _codes(text)
 
 
 def has_content(text: str) -> bool:

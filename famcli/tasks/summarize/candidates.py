@@ -21,6 +21,7 @@ MAX_BINS = 64
 PER_BIN = 8
 _FIRST_LENGTH = 1024  # bytes of a bin until the document outgrows MAX_BINS of them
 _MAX_SIMILARITY = 0.6
+_USUAL_WORDS = 15  # of a sentence
 # In standard deviations of the score, at full similarity. 0.5 and 1.5 have the same ROUGE (docs/decisions.md).
 _REDUNDANCY = 1.0
 
@@ -139,6 +140,9 @@ def choose(candidates: Iterable[Candidate], scores: Mapping[Candidate, float], b
     # Spreading costs 0.1 / 0.4 of ROUGE-1 / 2 on texts below 20,000 words (docs/decisions.md). It stays because longer
     # texts would be summed up by their beginning.
     waiting = [one for one in candidates if one in scores]
+    if budget.unit == "words" and all(budget.cost(one.sentence.text) > budget.count for one in waiting):
+        # No sentence is that short: as many as would have so many words if they were of usual length.
+        budget = Budget(max(1, budget.count // _USUAL_WORDS))
     penalty = _REDUNDANCY * (np.std([scores[one] for one in waiting]) or 1.0) if waiting else 0.0
     redundancy = dict.fromkeys(waiting, 0.0)  # similarity to the most similar one of those chosen
     chosen, left = list[Candidate](), budget.count

@@ -21,10 +21,13 @@ _SAYS_WHAT = re.compile(
     rf"^\W*(?:(?:th[ei]s?|our|the present) (?:\w+ ){{0,3}}{_NOUNS}\b.{{0,60}}?\b(?:is|are|was|describes?|defines?|"
     r"presents?|specif(?:y|ies)|explains?|covers?|sets? out|provides?|proposes?|introduces?|outlines?|discusses|"
     r"examines?|aims?|adds?|reports?|summari[sz]es|contains?|governs?|applies)\b"
+    rf"|this is (?:the|an?|our) (?:\S+ ){{0,5}}{_NOUNS}\b"
     rf"|(?:in|with) this {_NOUNS}\b|the (?:purpose|aim|goal|objective) of this\b|we (?:present|propose|introduce)\b)",
     re.IGNORECASE,
 )
-_IS_SOMETHING = re.compile(r"\W*(?:the )?([\w.+#-]+)(?: \([^)]*\))?,? (?:is|are) ", re.IGNORECASE)
+_IS_SOMETHING = re.compile(
+    r"\W*(?:the )?([\w.+#-]+)(?: \([^)]*\))?,? (?:is|are|aims|provides|lets|helps) ", re.IGNORECASE
+)
 _MAIN_PARTS = re.compile(
     r"\b(?:abstract|summary|overview|introduction|motivation|purpose|scope|what|why|features?|goals?|principles?|"
     r"design|specification|requirements?|conclusions?|results|findings|recommendations?|proposal|key)\b",

@@ -27,6 +27,7 @@ from famcli.text.words import num_words
 
 MAX_EQUAL_PARTS = 10
 _BEGINNING = 2000  # bytes in which minutes are told
+_ROOM_FOR_OPENING = 4  # sentences of a summary in which one is the opening
 _NUM_OPENING = 5  # sentences among which is the one that says what the document is
 _MIN_DECISION, _DECIDES = 4, 2.0  # words of a decision, and its least weight
 _LONGEST_HEADER = 32 << 10
@@ -180,6 +181,10 @@ class Extraction:
         """The best sentences of the whole text; only ones about the focus, where there are any."""
         scores = self._final_scores()
         chosen = choose(self._quotable.all(), scores, budget)
+        opening = next((one for says, one in self._openings if says and one in scores), None)
+        if opening is not None and len(chosen) >= _ROOM_FOR_OPENING and not any(map(opening.repeats, chosen)):
+            # What says what the text is counts always; it takes the place of the first sentence of its stretch.
+            chosen = [opening, *chosen[1:]]
         return tuple(self._quote(one, scores[one], None) for one in chosen)
 
     def outline(self, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
