@@ -114,8 +114,7 @@ def test_reading_is_not_disturbed_by_notes(writing: Model, tmp_path: Path) -> No
     for mode in ("extract", "write"):
         task = Summarizer(writing, replace(CONFIG, mode=mode))  # type: ignore[arg-type]
         tokens.append(sum(event.num_tokens for event in collect(task.events([path]), Advance)))
-        quotes = task.result().sentences
-        tokens.append(sum(one.span[0] for one in quotes))
+        tokens.append(task.result().num_quotable)
     assert tokens[:2] == tokens[2:]
 
 
@@ -140,12 +139,13 @@ def test_values_are_filled_in_at_once() -> None:
     assert fill("{notes} about {words}{other}", {"notes": "{words}", "words": "5"}) == "{words} about 5{other}"
 
 
-def test_a_chat_template_says_that_instructions_are_followed(tmp_path: Path) -> None:
+def test_a_chat_template_says_that_instructions_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"chat_template": "User: {{ messages[0].content }} Answer:"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(values), encoding="utf-8")
+    monkeypatch.setattr(TurnWriter, "sentences", says(KEPT))
     task = Summarizer(replace(byte_model(LARGE), path=tmp_path), CONFIG)
-    list(task.events([write(tmp_path, prose(10))]))
-    assert task.result().warnings == ()
+    list(task.events([write(tmp_path, TEXT)]))
+    assert not any("instructions" in warning for warning in task.result().warnings)
     assert task.result().written is not None
 
 
@@ -158,9 +158,11 @@ def test_instructions_in_the_text_change_nothing_in_the_control_flow(
     prompts: list[str] = []
     encode = writing.tokenizer.encode
     monkeypatch.setattr(writing.tokenizer, "encode", lambda text: prompts.append(text) or encode(text))
-    text = "".join(HOSTILE if number % 3 == 0 else prose(1, number) for number in range(60))
+    text = "".join(HOSTILE if number % 3 == 0 else prose(1, number) for number in range(30))
     events = list(Summarizer(writing, CONFIG).events([write(tmp_path, text)]))
-    plain = list(Summarizer(writing, CONFIG).events([write(tmp_path, "n" * len(text))]))
+    harmless = prose(len(text) // 40)[: len(text)]
+    assert len(harmless) == len(text)
+    plain = list(Summarizer(writing, CONFIG).events([write(tmp_path, harmless)]))
     assert len(collect(events, Note)) == len(collect(plain, Note))
     control = set(control_ids(writing.tokenizer))
     assert all(not control.intersection(encode(prompt)) for prompt in prompts)
