@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from contextlib import suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from famcli.documents.opening import open_source, shown_path, text_digest
+from famcli.documents.original import Counted
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.errors import DocumentError, MemoryFileError
 from famcli.reading.cursor import Cursor, SourceRecord
@@ -37,7 +37,7 @@ def open_append(
                 f"{last.name} was read as {last.format}, which text from a pipe cannot continue: give the grown file "
                 "as a whole, or put the new text into a file of its own"
             )
-        stream = _Chained(cursor.tail[cursor.next_byte - cursor.tail_start :], stdin or sys.stdin.buffer)
+        stream = Counted(stdin or sys.stdin.buffer, cursor.tail[cursor.next_byte - cursor.tail_start :])
         more, encoding = cast(BinaryIO, stream), last.encoding
         return open_source("-", encoding=encoding, start=cursor.next_byte, stdin=more, format=PLAIN_TEXT), True
     path = str(Path(file).resolve())
@@ -126,23 +126,3 @@ def _check_old_part(cursor: Cursor, file: str | os.PathLike[str]) -> None:
             f"(sha256 {last.sha256[:12]}): it was changed, not continued; {_AGAIN}",
             remedy=_FORCE,
         )
-
-
-class _Chained(io.RawIOBase):
-    """Some bytes, then a pipe. A read returns what is available, without waiting for more."""
-
-    def __init__(self, first: bytes, rest: BinaryIO) -> None:
-        self._first, self._rest = first, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # any writable buffer
-        wanted = len(buffer)
-        if self._first:
-            data, self._first = self._first[:wanted], self._first[wanted:]
-        else:
-            # `read` would wait until the buffer is full, and a watched pipe would seem to stand still.
-            data = getattr(self._rest, "read1", self._rest.read)(wanted)
-        buffer[: len(data)] = data
-        return len(data)
