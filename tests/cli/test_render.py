@@ -78,3 +78,17 @@ def test_notes_are_one_line_or_nothing() -> None:
 
 def test_newlines_and_tabs_are_harmless() -> None:
     assert harmless("a\n\tb\r\x9b\u202e") == "a\n\tb\\x0d\\x9b\ufffd"
+
+
+def test_words_wrap_at_the_width_of_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    address = "https://example.org/" + "a" * 50
+    text = f"The keeper lights the lamp each evening before {address} comes in."
+    Output(terminal := Terminal()).paragraph(text, indent="    ")
+    lines = terminal.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[2] == f"    {address}"
+    assert all(line.startswith("    ") and (len(line) < 40 or address in line) for line in lines)
+    Output(pipe := io.StringIO()).paragraph(text, indent="    ")
+    assert pipe.getvalue() == f"    {text}\n"
