@@ -49,7 +49,7 @@ CONFIDENCE_BIAS = -4.26
 THRESHOLD = 0.2
 """The confidence from which on a question counts as answered."""
 
-NEAR_THRESHOLD = 0.08
+NEAR_THRESHOLD = 0.07
 """The confidence below which nothing comes near an answer."""
 
 _DOUBTFUL = 0.15
