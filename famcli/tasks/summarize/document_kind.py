@@ -77,12 +77,8 @@ def says_what_it_is(text: str, title: str | None) -> bool:
     """True if a sentence at the beginning of a document says what the document is, or what its title names."""
     if _SAYS_WHAT.match(text):
         return True
-    if (
-        title is None
-        or (found := re.match(r"\W*(?:the )?([\w.+#-]+)(?: \([^)]*\))?,? (?:is|are) ", text, re.I)) is None
-    ):
-        return False
-    return bool(set(terms(found[1])) & set(terms(title)))
+    found = _IS_SOMETHING.match(text)
+    return title is not None and found is not None and bool(set(terms(found[1])) & set(terms(title)))
 
 
 def part_weight(title: str | None) -> float:

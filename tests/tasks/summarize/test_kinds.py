@@ -140,6 +140,8 @@ def test_several_documents_are_summarized_as_prose(tmp_path: Path) -> None:
         ("The purpose of this agreement is to settle who owns what.", None, True),
         ("Gridmill is a tool for tables.", "gridmill", True),
         ("Gridmill (gm) is a tool for tables.", "The gridmill project", True),
+        ("Gridmill aims to be a small tool for tables.", "gridmill", True),
+        ("This is the Company's Intellectual Property Agreement.", None, True),
         ("Water is wet in all seasons.", "gridmill", False),
         ("Files are read row by row in this mode.", None, False),
     ],
