@@ -56,6 +56,7 @@ class Output:
 
     def paragraph(self, text: str, style: Style = "", indent: str = "") -> None:
         """Print a paragraph: its words wrap at the width of a terminal; one line elsewhere."""
+        text = text.replace("\n", "\\n")  # of a name
         if self.is_terminal:
             width = max(20 + len(indent), shutil.get_terminal_size().columns - 1)
             # What is longer than a line, as addresses are, stays in one piece: it can then be copied.

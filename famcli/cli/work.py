@@ -230,9 +230,9 @@ class Work:
 
 def _is_news(line: str) -> bool:
     """Whether this line was not told in the last day; from now on it was."""
-    from platformdirs import user_cache_path
-
-    told = user_cache_path("famcli") / "told-model"
+    told = user_folder("told-model")
+    if told is None:
+        return True
     # Where nothing can be kept, it is told each time.
     with suppress(OSError, ValueError):
         if told.is_file() and time.time() - told.stat().st_mtime < _DAY and told.read_text("utf-8") == line:

@@ -26,14 +26,14 @@ _LASTS: list[float] = []  # seconds that each command takes without a signal, me
 
 
 def signals(size: int, seed: int, folder: Path) -> Figures:
-    """`size` signals, divided over the commands and the three signals, each at a random moment of the command."""
+    """`size` signals, divided over the commands, each one of the three at a random moment of the command."""
     figures, draw = Figures("signals"), random.Random(seed)
     commands = make_commands(folder)
     if not _LASTS:
         _LASTS.extend(_seconds(words, folder, environ) for words, environ in commands)
     for number in range(size):
         words, environ = commands[number % len(commands)]
-        signum = list(CODES)[(number // len(commands)) % len(CODES)]
+        signum = draw.choice(list(CODES))
         place = folder / f"signal-{number}"
         place.mkdir()
         figures.trials += 1

@@ -97,6 +97,8 @@ class _Scanner:
             if found is None or (found.end() == len(self._text) and found[3] is not None):
                 if self._refill():
                     continue
+                # What is held has moved to the front.
+                found = _TOKEN.match(self._text, self._at)
                 blank = _BLANK.match(self._text, self._at)
                 assert blank is not None
                 if partial or blank.end() == len(self._text):
