@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_feedback_tiny_begins_with_the_weights_of_its_twin() -> None:
     first, second = (
-        load_recipe(ROOT / "models" / "feedback-tiny" / f"{name}.toml") for name in ("recipe-parallel", "recipe")
+        load_recipe(ROOT / "benchmarks" / "recipes" / f"{name}.toml")
+        for name in ("feedback-tiny-parallel", "feedback-tiny")
     )
     plain, feedback = (build_network(recipe, 4096) for recipe in (first, second))
     assert second.network.fam.visible_tokens == first.network.fam.visible_tokens == 192
