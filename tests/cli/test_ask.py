@@ -219,8 +219,8 @@ def test_a_written_answer_is_no_citation(run, tiny: Path, story: Path) -> None:
     arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny, "--write"]
     result = run(*arguments, "--answer-tokens", 20)
     lines = result.stdout.split("\n")
-    label = "  Written by the model; the passages below are where it looked, the answer itself is not checked."
-    assert lines[1] == label
+    # What random weights write is in no passage.
+    assert lines[1] == "  Written by the model, but not all of it is in the passages."
     assert lines[0] == lines[0].lstrip() != ""
     assert result.stderr.count("is not known to follow instructions") == 1
     answer = json.loads(run(*arguments, "--json").stdout)["answers"][0]
