@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from famcli.reading.engine import start_state
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate, generate_together, with_sampling
 from famcli.tasks.prompts import Exchange, prompt, turn
 from famcli.text.sentences import SentenceSplitter
-from famcli.text.words import compounds
+from famcli.text.words import compounds, has_content
 
+# "had had" and "that that" are English.
+_SHORT = 4
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _MARKUP = re.compile(
     r"\*\*|__|^\s*(?:#{1,6}\s+|[-*\u2022]\s+|\(?\d{1,2}[.)]\s+)|^\s*(?:summary|note|answer)\s*:\s*", re.IGNORECASE
@@ -101,23 +104,33 @@ class TurnWriter:
 def _sentences(pieces: Iterator[str]) -> Iterator[str]:
     """The sentences of a text that comes in pieces, up to one that was said before."""
     splitter, seen, place = SentenceSplitter(), set[str](), 0
-    for piece in pieces:
-        found = splitter.feed(piece, np.arange(place, place + len(piece) + 1))
-        place += len(piece)
+    for piece in chain(pieces, [None]):
+        if piece is None:
+            found = splitter.flush()
+        else:
+            found = splitter.feed(piece, np.arange(place, place + len(piece) + 1))
+            place += len(piece)
         for sentence in found:
             text = _content(sentence.text)
-            if (words := " ".join(compounds(text))) in seen:
+            words = " ".join(compounds(text))
+            if text and words in seen:
                 return
-            if text:
+            # The last sentence may have been cut off.
+            if text and (sentence.is_finished or piece is not None or not seen):
                 seen.add(words)
                 yield text
-    for sentence in splitter.flush():
-        text = _content(sentence.text)
-        if text and " ".join(compounds(text)) not in seen and (sentence.is_finished or not seen):
-            yield text
 
 
 def _content(sentence: str) -> str:
     """A written sentence on one line, without marks of lists and emphasis; empty if it says nothing of a text."""
     text = " ".join(_MARKUP.sub("", sentence).split())
-    return "" if _NO_CONTENT.match(text) or not any(map(str.isalnum, text)) else text
+    return "" if _NO_CONTENT.match(text) or not any(map(str.isalnum, text)) or _turns_in_circles(text) else text
+
+
+def _turns_in_circles(sentence: str) -> bool:
+    """True for "The chairman, who was the chairman of the panel, was the chairman of the panel": what small checkpoints
+    write when they have nothing to say."""
+    words = compounds(sentence)
+    fours = zip(words, words[1:], words[2:], words[3:], strict=False)
+    runs = [run for run in fours if has_content(" ".join(run))]
+    return len(set(runs)) < len(runs) or any(one == other and len(one) > _SHORT for one, other in pairwise(words))
