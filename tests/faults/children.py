@@ -80,7 +80,7 @@ class Child:
         return tuple(path.read_text("utf-8", "backslashreplace") for path in (self.stdout, self.stderr))  # type: ignore[return-value]
 
     def _run(self, function: Callable[[], object], ready: int) -> None:
-        code = 99
+        code, has_begun = 99, False
         try:
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
@@ -92,12 +92,16 @@ class Child:
                 os.close(handle)
             own_streams()
             os.write(ready, b"!")
+            has_begun = True
             function()
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            if has_begun or not isinstance(error, KeyboardInterrupt):
+                traceback.print_exc()
+            else:
+                code = 130  # it came before the command
         finally:
             for stream in (sys.stdout, sys.stderr):
                 try:
