@@ -42,7 +42,7 @@ from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID, Exchange, prompt
 from famcli.tasks.task import Notice
-from famcli.tasks.writing import TurnWriter
+from famcli.tasks.written_text import TurnWriter
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import plain_spelling, variants

@@ -23,7 +23,7 @@ from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import ABOUT, fill
 from famcli.tasks.summarize.summary_result import Quote, Struck, SummarizeConfig, WrittenSummary
 from famcli.tasks.task import Stage
-from famcli.tasks.writing import TurnWriter
+from famcli.tasks.written_text import TurnWriter
 from famcli.text.words import num_words, similarity, word_set
 
 # Tokens that a note is about: small checkpoints lose the thread of longer ones (docs/decisions.md).

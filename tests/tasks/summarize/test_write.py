@@ -19,7 +19,7 @@ from famcli.tasks.summarize.summarize import Summarizer
 from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 from famcli.tasks.summarize.write import Note
 from famcli.tasks.task import Advance, Notice
-from famcli.tasks.writing import TurnWriter
+from famcli.tasks.written_text import TurnWriter
 from famcli.tokens.tokenizer import control_ids
 from tests.tasks.support import LARGE, byte_model, collect, prose, with_sidecar, write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.tasks.writing import _sentences
+from famcli.tasks.written_text import _sentences
 
 
 @pytest.mark.parametrize(
