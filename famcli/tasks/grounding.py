@@ -68,8 +68,7 @@ class Sources:
         self._words = " ".join(compounds(joined))
 
     def missing(self, sentence: str) -> tuple[str, ...]:
-        """What a written sentence says that the sources do not have: its claims, or, where these are all there, most of
-        its words; nothing where the sources bear it out."""
+        """What the sources lack of a written sentence: its claims, or most of its words; () if they bear it out."""
         if absent := tuple(claim.text for claim in claims(sentence, self._small) if not self._has(claim)):
             return absent
         words = [word for word in compounds(sentence) if has_content(word)]
@@ -83,12 +82,8 @@ class Sources:
             plain = claim.text.replace(",", "")
             if plain in self._numbers or plain in self._digits:
                 return True
-            return plain.isdigit() and int(plain) <= 20 and _SMALL_NUMBERS[int(plain)] in self._terms_of_small
+            return plain.isdigit() and int(plain) <= 20 and _SMALL_NUMBERS[int(plain)] in self._small
         return any(set(way) <= self._terms for way in variants(claim.text) if way)
-
-    @property
-    def _terms_of_small(self) -> frozenset[str]:
-        return self._small
 
 
 def claims(sentence: str, ordinary: frozenset[str] = frozenset()) -> tuple[Claim, ...]:
@@ -96,7 +91,9 @@ def claims(sentence: str, ordinary: frozenset[str] = frozenset()) -> tuple[Claim
     text = plain_spelling(sentence)
     found = [Claim("quotation", one) for one in _QUOTATION.findall(text) if len(compounds(one)) >= _LEAST_QUOTED]
     # What is quoted is looked up as a whole, and its first word has a capital for that reason alone.
-    text = _QUOTATION.sub(lambda match: " " * len(match[0]) if len(compounds(match[1])) >= 3 else match[0], text)
+    text = _QUOTATION.sub(
+        lambda match: " " * len(match[0]) if len(compounds(match[1])) >= _LEAST_QUOTED else match[0], text
+    )
     found += [Claim("number", match[0]) for match in _NUMBER.finditer(text)]
     for match in _CAPITAL.finditer(text):
         word = match[0]

@@ -1,7 +1,7 @@
 """A checkpoint writes, sentence by sentence, within a turn of its chat template, or after a plain prompt without one.
 
-What is shown of a written text are whole sentences, each once: a text that starts over ends there. Thoughts, refusals
-and introductions ("Here is a summary:") are no part of it.
+What is shown of a written text are whole sentences, each once: a text that repeats itself is cut there. Thoughts,
+refusals and introductions ("Here is a summary:") are no part of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from famcli.tasks.prompts import Exchange, prompt, turn
 from famcli.text.sentences import SentenceSplitter
 from famcli.text.words import compounds, has_content
 
-# "had had" and "that that" are English.
+# A repeated word of up to this length may be correct English ("had had", "that that").
 _SHORT = 4
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _MARKUP = re.compile(

@@ -47,7 +47,9 @@ from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import plain_spelling, variants
 
-CHANGED = "a source was changed since it was read: what no longer stands in it is not cited"
+CHANGED = (
+    "a source was changed since it was read, or cannot be opened: passages that are no longer found in it are left out"
+)
 # What a checkpoint writes where the passages do not answer.
 _NOT_SAID = re.compile(
     r"not in the (?:text|passages?)|(?:does|do) not (?:say|mention|specify|provide|state|contain|answer|explicitly)"
@@ -57,9 +59,9 @@ _NOT_SAID = re.compile(
 # A question without a name that has one of these is about what was said before.
 _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there|that|this|those|these|then)\b", re.I)
 _MOST_SENTENCES = 2
-# The confidence from which on a small checkpoint's "not in the text" is doubted, and the passage quoted.
+# From this confidence on a small checkpoint's "not in the text" is not believed: the passage is quoted.
 _SURE = 0.5
-# A citation is shown with the best one if it holds so much of the answer as a share of what that holds.
+# A citation is shown beside the best one if it has at least this share of the answer's words that the best one has.
 _MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
 _TOGETHER = 8

@@ -59,8 +59,8 @@ class Answer:
     this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, word by
     word. The citations of a written one hold its words. unsupported: names, numbers and quotations that the model wrote
     and no passage that it read has; where it writes within a turn, a quote stands in for such an answer, which is kept
-    as `draft`. missing: names and numbers of the question that are nowhere in what was read; inflected otherwise, as
-    languages other than English have it, they may be.
+    as `draft`. missing: names and numbers of the question that are nowhere in what was read, in this form; they may
+    be there inflected, in languages other than English.
     """
 
     question: str

@@ -99,7 +99,7 @@ class RankedPassage:
     """A passage and what speaks for it. features: see `FEATURES`; gain is 0 where the network did not read it.
 
     margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there are
-    fewer, the missing ones count as what a passage has that is not about the question.
+    fewer, the missing ones count as an unrelated passage.
     """
 
     passage: Passage

@@ -135,7 +135,7 @@ class ReadingCache:
         make_folder(self.folder, 0o700)
         with self._writing(), self._in_the_making() as made:
             entry = self.folder / digest
-            # Another process may have been faster; what could not be removed was told of.
+            # Another process may have been faster, or a damaged entry could not be removed (a warning said so).
             if os.path.lexists(entry):
                 return
             save_memory(made / _STATE, reading.reader)

@@ -9,7 +9,7 @@ from famcli.tasks.summarize.document_parts import DocumentPart
 from famcli.text.headings import PLAIN
 from famcli.text.words import terms
 
-# A structured document has a few marked parts, none as long as a chapter of a book.
+# A document is structured if it has at least this many headings, and no more sentences than this for each.
 _MIN_PARTS, _MAX_SENTENCES_A_PART = 3, 60
 _FEW_WORDS = 6  # a longer heading is a question or a sentence, whose words do not name the part
 _NOUNS = (

@@ -134,7 +134,7 @@ class Extraction:
         if place < _BEGINNING:
             self._minutes[0] |= (found is not None or self.num_seen == 1) and is_minutes_title(text)
             self._minutes[1] |= is_minutes_part(text)
-        # A decision is often a line in a list, or has an address, which no sentence may that is quoted from prose.
+        # Decisions are often list items or contain addresses, so the test for prose (`is_quotable`) does not apply.
         may_decide = (all(self._minutes) or self._as_minutes) and found is None and not sentence.is_code
         if may_decide and _MIN_DECISION <= num_words(text) <= MAX_WORDS and decision_weight(text) >= _DECIDES:
             candidate = self._scorer.candidate(sentence, self._source, place)

@@ -27,7 +27,7 @@ _FEW_LINES, _FEW_CHARACTERS = 40, 1 << 12
 class Gathering:
     """Documents read one after the other.
 
-    tells: False to read everything as prose where `config` does not say what it is.
+    tells: detect the kind of each; if False, what `config` does not say otherwise is prose.
     """
 
     def __init__(self, config: SummarizeConfig, tells: bool = True) -> None:

@@ -16,7 +16,8 @@ _MAX_LINE = 1 << 16
 """Characters at which a line without an end is cut."""
 
 _NAMES: dict[int, SeverityName] = {GRAVE: "error", WORRYING: "warning", PLAIN: "info", MINOR: "debug"}
-# What a severity adds to how rare a kind of line is, from 0 to 1. Less than twice for once: what came once goes first.
+# What a severity adds to how rare a kind of line is, from 0 to 1. So small that a line seen once goes before
+# an error seen twice.
 _BONUS = {GRAVE: 0.05, WORRYING: 0.05, PLAIN: 0.0, MINOR: -0.2}
 _RAISED = re.compile(r"(?:[\w.$]+(?:Error|Exception)\b|Caused by:|Traceback )")
 _SHARE_OF_COMMON = 3  # one of so many shown kinds is a common one
