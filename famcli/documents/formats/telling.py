@@ -224,7 +224,7 @@ def _unpacker(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
         import zstandard
     except ImportError as error:
         raise DocumentError(
-            f"{name} is packed with zstd, which needs the package zstandard: pip install 'famcli[documents]'"
+            f"{name} is packed with zstd, which needs the package zstandard: pip install 'famcli[docs]'"
         ) from error
     # Long-range windows (`zstd --long=31`), as data sets are often packed with, are over the usual limit.
     return cast(
