@@ -154,7 +154,9 @@ def _indexed(model: Model, path: Path, quotes: Sequence[str]) -> tuple[AskedText
                 index.add(passage)
             parts.append(piece.text)
             offsets += piece.char_offsets().tolist()[:-1]
-        record = SourceRecord(source.name, str(path), source.encoding, source.bytes_read, source.digest())
+        record = SourceRecord(
+            source.name, str(path), source.encoding, source.bytes_read, source.digest(), format=source.format
+        )
     for passage in builder.take(None):
         index.add(passage)
     hidden, state = fresh_start(model, "on")
