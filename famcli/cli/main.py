@@ -36,7 +36,7 @@ COMMANDS = {
     "adapt": "Teach a pretrained checkpoint to read with a memory.",
     "merge": "Make an adapter part of a checkpoint's weights.",
     "train": "Train a checkpoint from a recipe.",
-    "eval": "Judge a checkpoint: ppl, passkey, needle, babi.",
+    "eval": "Judge a checkpoint: ppl, passkey, needle, babi, algorithmic.",
 }
 
 MODULES = dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints")

@@ -26,7 +26,8 @@ FEW_BYTES = 1.5
 
 Result = TypeVar("Result", covariant=True)
 
-_TOKENS_TO_JUDGE = 1024
+# A beginning with tables and addresses has few bytes a token too, but not as few as a foreign script.
+_TOKENS_TO_JUDGE, _TOKENS_TO_JUDGE_SOON, _FEW_BYTES_SOON = 4096, 1024, 1.1
 # A smaller vocabulary has no words: few bytes a token are its nature.
 _VOCABULARY_TO_JUDGE = 1024
 
@@ -216,7 +217,8 @@ class ReadingTracker:
     def _judge(self, name: str) -> Iterator[Notice]:
         """Warn of a text with many tokens for its size: reading it is slow."""
         num_bytes = self._bytes - self._start
-        if self._judges and self._tokens >= _TOKENS_TO_JUDGE and num_bytes < FEW_BYTES * self._tokens:
+        few = FEW_BYTES if self._tokens >= _TOKENS_TO_JUDGE else _FEW_BYTES_SOON
+        if self._judges and self._tokens >= _TOKENS_TO_JUDGE_SOON and num_bytes < few * self._tokens:
             self._judges = False
             yield from self.warn(
                 f"{name} has few bytes a token ({num_bytes / self._tokens:.1f}), so reading it takes long for its "

@@ -6,6 +6,7 @@ package. Its code is not imported: it would look for a hub in the network, and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ Meanings = NDArray[np.float32]
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+# Shorter words in capitals are mostly acronyms, which have pieces of their own.
+_CAPITALS = re.compile(r"\b[^\W\d_a-z]{5,}\b")
 _WEIGHTS = Path("weights") / "l2_supercat_256.safetensors"
 _PIECES = Path("tokenizers") / "l2_supercat_tokenizer_config.json"
 
@@ -36,12 +39,18 @@ def meanings(texts: Sequence[str]) -> Meanings | None:
         return None
     tokenizer, vectors = opened
     rows = np.zeros((len(texts), WIDTH), np.float32)
-    pieces = tokenizer.encode_batch_fast(list(map(plain_spelling, texts)), add_special_tokens=False)
+    pieces = tokenizer.encode_batch_fast(list(map(_spelled, texts)), add_special_tokens=False)
     for row, found in zip(rows, pieces, strict=True):
         if found.ids:
             row[:] = vectors[found.ids].mean(0, dtype=np.float32)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
     return rows
+
+
+def _spelled(text: str) -> str:
+    """The text as the pieces know words: names in capitals as other names, and no bytes that are not text."""
+    text = plain_spelling(text).encode("utf-8", "replace").decode("utf-8")
+    return _CAPITALS.sub(lambda match: match[0].capitalize(), text)
 
 
 @cache

@@ -172,11 +172,11 @@ def test_it_says_on_which_side_positions_are_fixed(scaling: dict[str, object] | 
     assert [note.split("for the ")[1] for note in notes if "rotary" in note] == ([told] if told else [])
 
 
-def test_a_checkpoint_with_a_chat_template_writes_its_summaries(plain: Path) -> None:
+def test_a_checkpoint_with_a_chat_template_writes_summaries_and_answers(plain: Path) -> None:
     assert enable(plain).sidecar.tasks == {}
     (plain / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     made = enable(plain, force=True)
-    assert read_sidecar(plain).tasks == {"summarize": "write"}
+    assert read_sidecar(plain).tasks == {"summarize": "write", "ask": "write"}
     assert any("chat template" in note for note in made.notes)
 
 

@@ -212,7 +212,7 @@ def test_after_ctrl_c_the_same_command_goes_on(
         (("--out", "story.txt/new", "--data", "story.txt", *SMALL), 2, "story.txt is no folder that can be written to"),
         (("--out", "new", "--data", "empty.txt", *SMALL), 1, "empty.txt: there is no text in it"),
         (("--out", "new", "--data", "binary.txt", *SMALL), 1, "binary.txt is binary data"),
-        (("--out", "new", "--data", "paper.pdf", *SMALL), 1, "paper.pdf is a PDF"),
+        (("--out", "new", "--data", "paper.pdf", *SMALL), 1, "paper.pdf is a damaged PDF"),
         (("--out", "new", "--data", "story.txt", "--json"), 2, "--json goes with --dry-run"),
         (("--out", "new", "--data", "story.txt", "--alpha", "0"), 2, "'--alpha'"),
     ],

@@ -213,7 +213,8 @@ def test_bad_input_is_one_line_each(run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("x")
     (tmp_path / "secret.txt").chmod(0)
     (tmp_path / "nul.bin").write_bytes(bytes(range(256)) * 4)
-    expected = {"missing.txt": "does not exist", ".": "is a directory", "book.pdf": "PDF"}
+    (tmp_path / "none").mkdir()
+    expected = {"missing.txt": "does not exist", "none": "holds no document that can be read", "book.pdf": "PDF"}
     if os.geteuid():
         expected["secret.txt"] = "permission"
     for name, words in expected.items():

@@ -211,16 +211,16 @@ def test_formats(run, tiny: Path, tmp_path: Path) -> None:
     assert lines("--format", "paragraph")[:3] == [f"{one} [1] {two} [2]", "", "[1] line 3; [2] line 7"]
 
 
-def test_a_written_summary_streams_and_is_warned_of(run, tiny: Path, story: Path) -> None:
+def test_a_written_summary_is_warned_of_and_may_end_in_quotes(run, tiny: Path, story: Path) -> None:
     result = run("summarize", story, "--model", tiny, "--mode", "write", "-n", "5w")
     assert result.exit_code == 0
     assert "is not known to follow instructions" in result.stderr
-    assert "Written by" in result.stdout
+    # A network that was never trained writes nothing that the text bears out: it is quoted.
+    assert "is borne out by the text, so sentences of it are quoted instead" in result.stderr
+    assert result.stdout.startswith("line ")
     events = run("summarize", story, "--model", tiny, "--mode", "write", "-n", "5w", "--jsonl").stdout.splitlines()
     kinds = [json.loads(line)["event"] for line in events]
-    assert kinds[0] == "note"
-    assert kinds[-1] == "result"
-    assert "text" in kinds
+    assert kinds == ["sentence", "result"]
 
 
 def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ class Answer:
         if self.missing:
             doubts.append(f"Nowhere in what was read, in this form: {', '.join(self.missing)}.")
         if self.unsupported:
-            instead = "; they are quoted instead" if self.draft else ""
-            doubts.append(f"Written by the model, but not in the passages: {', '.join(self.unsupported)}{instead}.")
+            instead = "; a quote is shown instead" if self.draft else ""
+            doubts.append(f"What the model wrote is not in the passages: {', '.join(self.unsupported)}{instead}.")
         return " ".join(doubts) or None
 
     def place(self, number: int) -> str:

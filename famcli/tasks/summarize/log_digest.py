@@ -20,6 +20,7 @@ _NAMES: dict[int, SeverityName] = {GRAVE: "error", WORRYING: "warning", PLAIN: "
 # an error seen twice.
 _BONUS = {GRAVE: 0.05, WORRYING: 0.05, PLAIN: 0.0, MINOR: -0.2}
 _RAISED = re.compile(r"(?:[\w.$]+(?:Error|Exception)\b|Caused by:|Traceback )")
+_SORTS = re.compile(r"\d{4}-\d\d-\d\d|\d{4}/\d\d/\d\d")
 _SHARE_OF_COMMON = 3  # one of so many shown kinds is a common one
 
 
@@ -106,7 +107,8 @@ class LogDigest:
         quote = Quote(self._source, line, None, (start + shift, end - (len(text) - shift - len(bare))), bare, 0.0)
         if found is not None:
             if found.time is not None:
-                self._first_time, self._last_time = self._first_time or found.time, found.time
+                self._first_time = _earlier(self._first_time, found.time)
+                self._last_time = found.time if self._last_time is None else _later(self._last_time, found.time)
             template = self._templates.add(found.message)
             self._last = [_count(self._all, template, found, quote)]
         else:
@@ -186,6 +188,15 @@ class LogDigest:
             return (rarity(kind.count) + novelty) / 2 + _BONUS[kind.severity]
 
         return {kind: score(kind) for kind in tally.kinds.values()}
+
+
+def _earlier(first: str | None, time: str) -> str:
+    """The first time of a log. Lines of merged logs are in no order, which shows where the year comes first."""
+    return time if first is None or (_SORTS.match(first) and _SORTS.match(time) and time < first) else first
+
+
+def _later(last: str, time: str) -> str:
+    return last if _SORTS.match(last) and _SORTS.match(time) and last > time else time
 
 
 def _count(tally: _Tally, template: Template, found: LogLine, quote: Quote) -> _Kind:
