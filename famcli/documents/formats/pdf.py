@@ -40,7 +40,7 @@ def read_pdf(original: Original) -> Iterator[Part]:
     except pypdfium2.PdfiumError as error:
         if _PASSWORD in str(error).lower():
             raise DocumentError(
-                f"{original.name} is protected by a password: save it without one (`qpdf --decrypt`), and give that"
+                f"{original.name} is protected by a password: save it without one, as qpdf can, and give that"
             ) from error
         raise DocumentError(f"{original.name} is a damaged PDF, or was cut short ({error}): fetch it again") from error
     yield from _joined(original, _pages(file, num_pages), num_pages)
