@@ -59,7 +59,7 @@ def test_a_pdf_without_text_or_with_a_password_is_told(tmp_path: Path, monkeypat
         with pytest.raises(DocumentError, match="damaged PDF"):
             converted(write(tmp_path, damaged))
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(DocumentError, match=r"pip install 'famcli\[documents\]'"):
+    with pytest.raises(DocumentError, match=r"pip install 'famcli\[docs\]'"):
         converted(write(tmp_path, pdf(PAGES)))
 
 
