@@ -25,6 +25,15 @@ from famcli.synthetic.episodes import TASKS
 from famcli.synthetic.sequences import SEQUENCES
 
 
+def _shown(value: object) -> str:
+    """A value as Python writes it, shortened: a damaged recipe may hold anything."""
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def key(doc: str, default: Any = MISSING, *, low: float | None = None, high: float | None = None, **more: Any) -> Any:
     """A documented key. `low` and `high` bound numbers (inclusive); `choices` lists the allowed strings.
 
@@ -63,7 +72,9 @@ def apply_override(table: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     parts = dotted.strip().split(".")
     if not equals or not all(parts):
-        raise RecipeError(f"override '{override}' is not of the form key=value; write e.g. schedule.lanes=4")
+        raise RecipeError(
+            f"override '{_shortened(override)}' is not of the form key=value; write e.g. schedule.lanes=4"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -77,9 +88,9 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         else:
             node = node.setdefault(part, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict | list):
-            raise RecipeError(f"override '{override}': the recipe has no {part!r} there; check the key")
+            raise RecipeError(f"override '{_shortened(override)}': the recipe has no {part!r} there; check the key")
     if isinstance(node, list):
-        raise RecipeError(f"override '{override}': name the entry, as in corpora.NAME.weight=2")
+        raise RecipeError(f"override '{_shortened(override)}': name the entry, as in corpora.NAME.weight=2")
     node[parts[-1]] = value
 
 
@@ -104,7 +115,7 @@ def parse_table(kind: type[Any], table: Any, file: str, prefix: str = "") -> Any
     fields = {item.name: item for item in dataclasses.fields(kind) if not item.metadata.get("internal")}
     for name in table:
         if name not in fields:
-            raise RecipeError(f"{file}: unknown key {prefix}{name}; one of: {', '.join(fields)}")
+            raise RecipeError(f"{file}: unknown key {prefix}{_shortened(name)}; one of: {', '.join(fields)}")
     values: dict[str, Any] = {}
     hints = get_type_hints(kind)
     for name, item in fields.items():
@@ -129,24 +140,24 @@ def _parse_value(hint: Any, value: Any, item: dataclasses.Field[Any], file: str,
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
         if not isinstance(value, list):
-            raise RecipeError(f"{file}: {name} must be a list; it is {value!r}")
+            raise RecipeError(f"{file}: {name} must be a list; it is {_shown(value)}")
         return tuple(_parse_value(inner, entry, item, file, f"{name}[{i}]") for i, entry in enumerate(value))
     if get_origin(hint) is dict:
         if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
-            raise RecipeError(f"{file}: {name} must be a table of strings; it is {value!r}")
+            raise RecipeError(f"{file}: {name} must be a table of strings; it is {_shown(value)}")
         return value
     # The strings of a Literal are the choices, which are checked below.
     hint = str if get_origin(hint) is Literal else hint
     # TOML writes 1.0 as 1; true is an int in Python, but not in a recipe.
     accepted: Any = {int: int, float: (int, float), bool: bool, str: str, Path: str}[hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise RecipeError(f"{file}: {name} must be of type {type_name(hint)}; it is {value!r}")
+        raise RecipeError(f"{file}: {name} must be of type {type_name(hint)}; it is {_shown(value)}")
     low, high, choices = (item.metadata.get(bound) for bound in ("low", "high", "choices"))
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         bounds = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise RecipeError(f"{file}: {name} must be {bounds}; it is {value!r}")
+        raise RecipeError(f"{file}: {name} must be {bounds}; it is {_shown(value)}")
     if choices and value not in choices:
-        raise RecipeError(f"{file}: {name} must be one of {', '.join(choices)}; it is {value!r}")
+        raise RecipeError(f"{file}: {name} must be one of {', '.join(choices)}; it is {_shown(value)}")
     return hint(value)
 
 
