@@ -104,9 +104,10 @@ class PassageIndex:
     def add(self, passage: Passage) -> None:
         """One more passage. Raises DocumentError where the disk is full."""
         # Headings say what a passage is about, as its own words do.
-        self._texts.append(passage.with_headings)
         found = terms(passage.with_headings)
+        # A signal may have ended an earlier call half-way: its length is written last, and what has none is dropped.
         place = len(self._lengths)
+        self._texts[place:] = [passage.with_headings]
         # The halves of divided words can be found, but do not make a passage longer than the same text undivided.
         for term, count in Counter(found + halves(passage.text)).items():
             self._postings.setdefault(term, []).append((place, count))
@@ -114,7 +115,7 @@ class PassageIndex:
         first = passage.sentences[0]
         texts = json.dumps(sentences), json.dumps(passage.headings)
         row = (self.num_passages, passage.source, first.start, passage.num_pages, *texts)
-        self._write("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", [row])
+        self._write("INSERT OR REPLACE INTO passages VALUES (?, ?, ?, ?, ?, ?)", [row])
         self._lengths.append(len(found))
         self._num_terms += len(found)
         self.num_passages += 1
@@ -172,10 +173,11 @@ class PassageIndex:
         if not self._lengths:
             return
         first = self.num_passages - len(self._lengths)
-        found = meanings(self._texts)
+        found = meanings(self._texts[: len(self._lengths)])
         rows = b"" if found is None else found.astype("<f2").tobytes()
         self._write("INSERT INTO parts VALUES (?, ?, ?)", [(first, _blob(self._lengths), rows)])
-        postings = [(term, first, _blob(found)) for term, found in sorted(self._postings.items())]
+        whole = {term: [one for one in found if one[0] < len(self._lengths)] for term, found in self._postings.items()}
+        postings = [(term, first, _blob(found)) for term, found in sorted(whole.items()) if found]
         self._write("INSERT INTO postings VALUES (?, ?, ?)", postings)
         self._base.commit()
         self._lengths, self._texts, self._postings = [], [], {}
