@@ -162,8 +162,9 @@ ENGINES: dict[str, Callable[[Path, str], Any]] = {
 
 def _serve(make: Callable[[Path, str], Any], folder: str, dtype: str, threads: int, pipe: Connection) -> None:
     torch.set_num_threads(threads)
+    began = time.perf_counter()
     engine = make(Path(folder), dtype)
-    pipe.send("ready")
+    pipe.send(time.perf_counter() - began)
     while (order := pipe.recv()) is not None:
         method, argument = order
         began = time.perf_counter()
@@ -172,7 +173,7 @@ def _serve(make: Callable[[Path, str], Any], folder: str, dtype: str, threads: i
 
 
 class Worker:
-    """An engine in its own process, where it keeps what it read between orders."""
+    """An engine in its own process, where it keeps what it read between orders. opening: seconds that it took."""
 
     def __init__(self, make: Callable[[Path, str], Any], folder: Path, dtype: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -180,7 +181,7 @@ class Worker:
         self._process = context.Process(target=_serve, args=(make, str(folder), dtype, threads, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._pipe.recv()
+        self.opening: float = self._pipe.recv()
 
     def call(self, method: str, argument: Any) -> tuple[float, Any]:
         """Seconds that the engine's method took, and what it returned."""

@@ -1,5 +1,6 @@
 """A pretrained decoder through famcli and in the usual way, with the same weights: `python -m benchmarks.real_decoder`.
 
+    speed                     reading, writing and opening beside transformers, llama.cpp and the machine's own rates
     book FILE                 time of a written summary and of two questions, peak memory
     summaries SET...          ROUGE, and names and numbers that the text has, beside map-reduce over chunks
     answers SET...            F1 beside BM25 and a prompt, and beside famcli's own quotes
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import decoder_speed
 from benchmarks.quality.qa import best_f1
 from benchmarks.quality.qa_sets import Rules, by_group
 from benchmarks.quality.qa_sets import read_items as read_questions
@@ -214,13 +216,22 @@ def results(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]
 def main() -> None:
     """Parse, measure, print JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("book", "summaries", "answers"))
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--count", type=int, default=40, help="texts or questions of each set")
-    parser.add_argument("--hash-from", type=int, default=0, help="only titles whose sha256 begins so high")
-    for name, figures in results(parser.parse_args()):
+    commands = parser.add_subparsers(dest="what", required=True)
+    decoder_speed.add_options(commands.add_parser("speed"))
+    for name in ("book", "summaries", "answers"):
+        command = commands.add_parser(name)
+        command.add_argument("files", nargs="+", type=Path)
+        command.add_argument("--model", default="smollm2")
+        command.add_argument("--dtype", default="auto")
+        command.add_argument("--count", type=int, default=40, help="texts or questions of each set")
+        command.add_argument("--hash-from", type=int, default=0, help="only titles whose sha256 begins so high")
+        command.set_defaults(run=_print_results)
+    options = parser.parse_args()
+    options.run(options)
+
+
+def _print_results(options: argparse.Namespace) -> None:
+    for name, figures in results(options):
         print(json.dumps({"set": name, **figures}, default=str, ensure_ascii=False), flush=True)
 
 
