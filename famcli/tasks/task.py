@@ -117,10 +117,12 @@ class ReadCounts:
 class ReadingTracker:
     """Counts what a `Reader` reports, collects warnings, and turns the reader's events into those of a task.
 
-    vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement.
+    vocab_size: of the tokenizer, to judge by whether it suits the text; 0 for no judgement. without_network: what is
+    reported comes from `read_text`.
     """
 
-    def __init__(self, vocab_size: int = 0) -> None:
+    def __init__(self, vocab_size: int = 0, without_network: bool = False) -> None:
+        self._without_network = without_network
         self._judges = vocab_size >= _VOCABULARY_TO_JUDGE
         self._started = time.monotonic()
         self._sources: list[SourceCounts] = []
@@ -152,6 +154,10 @@ class ReadingTracker:
             yield Stage(event.source.name, None if size is None else max(0, size - self._start))
         elif isinstance(event, TextEvent):
             self._has_text = self._has_text or not event.piece.text.isspace()
+            if self._without_network:
+                num_bytes, self._bytes = event.piece.end - self._bytes, event.piece.end
+                yield Advance(self._progress(num_bytes), 0)
+                yield from self._tell_guess()
         elif isinstance(event, BlockEvent):
             self._num_blocks += event.closed
             # A source that continues reports tokens again of which an earlier run had told.
@@ -171,11 +177,6 @@ class ReadingTracker:
         else:
             assert isinstance(event, ReadingWarning)
             yield from self.warn(event.message)
-
-    def skim(self, end: int) -> Iterator[Advance]:
-        """The open source was read up to its byte `end` without the network."""
-        num_bytes, self._bytes = end - self._bytes, end
-        yield Advance(num_bytes, 0)
 
     def warn(self, text: str) -> Iterator[Notice]:
         """Give a warning, unless it was given before."""

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from famcli.text.boundaries import LEADER
+from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
 
 PLAIN = 9
@@ -43,9 +44,16 @@ class Heading:
 
 def heading(sentence: Sentence) -> Heading | None:
     """The heading that this sentence is, by its marks or by standing alone; None for text, list items and entries."""
-    text = sentence.text.strip()
+    text = without_marks(sentence.text).strip()
     own_line = sentence.gap is None or "\n" in sentence.gap
-    if not own_line or sentence.is_code or not sentence.whole or len(text) > _MAX_LENGTH or LEADER.search(text):
+    if (
+        not text
+        or not own_line
+        or sentence.is_code
+        or not sentence.whole
+        or len(text) > _MAX_LENGTH
+        or LEADER.search(text)
+    ):
         return None
     indent = (sentence.gap or "").rpartition("\n")[2].expandtabs(_CODE_INDENT)
     if (marked := _MARKED.fullmatch(text)) is not None and marked[2] and len(indent) < _CODE_INDENT:

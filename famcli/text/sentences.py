@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ MAX_FENCED = 400
 
 # Joined files have byte-order marks in the middle.
 _SPACE = re.compile(r"[\s\ufeff]*")
+_ITEM_MARK = re.compile(r"(?:[*+\u2022\u2043\u2013-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])[ \t]+\S")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Sentence:
     # Unlike `start` it does not depend on the source's encoding, so that neither does what is chosen by it.
     place: int = 0
     location: Location | None = None
+
+    @property
+    def is_item(self) -> bool:
+        """True if it is an item of a list, by the sign or number before it."""
+        begins_line = self.gap is not None and "\n" in self.gap
+        return begins_line and not self.is_code and _ITEM_MARK.match(self.text) is not None
 
     @property
     def is_finished(self) -> bool:
@@ -174,3 +181,11 @@ class SentenceSplitter:
         if self._gap is None:
             return ""
         return self._gap.rpartition("\n")[2].lstrip("\ufeff") if "\n" in self._gap else None
+
+
+def joined_list(lead: Sentence, items: list[Sentence]) -> Sentence | None:
+    """The sentence that announces a list and the items, as one sentence; None where too much is between them."""
+    if any(item.gap is None for item in items):
+        return None
+    text = lead.text + "".join(f"{item.gap}{item.text}" for item in items)
+    return replace(lead, text=text, end=items[-1].end)

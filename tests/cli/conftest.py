@@ -99,15 +99,17 @@ def spawn() -> Iterator[Spawn]:
 
 @pytest.fixture
 def until_tokens_are_read() -> Callable[..., None]:
-    """until_tokens_are_read(process, more): give more text until progress (json, on stderr) counts tokens."""
+    """until_tokens_are_read(process, more): give more text until progress (json, on stderr) counts tokens, or bytes."""
 
-    def wait(process: subprocess.Popen[str], more: Callable[[], None], seconds: float = 60) -> None:
+    def wait(
+        process: subprocess.Popen[str], more: Callable[[], None], tokens: bool = True, seconds: float = 60
+    ) -> None:
         counted, stop = threading.Event(), time.monotonic() + seconds
 
         def listen() -> None:
             assert process.stderr is not None
             for line in process.stderr:
-                if line.startswith("{") and json.loads(line)["num_tokens"]:
+                if line.startswith("{") and json.loads(line)["num_tokens" if tokens else "num_bytes"]:
                     counted.set()
                     return
 

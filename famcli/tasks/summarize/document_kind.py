@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from famcli.tasks.summarize.document_parts import DocumentPart
+from famcli.tasks.summarize.document_parts import BETWEEN_TITLES, DocumentPart
 from famcli.text.headings import PLAIN
 from famcli.text.words import terms
 
@@ -20,7 +20,7 @@ _NOUNS = (
 _SAYS_WHAT = re.compile(
     rf"^\W*(?:(?:th[ei]s?|our|the present) (?:\w+ ){{0,3}}{_NOUNS}\b.{{0,60}}?\b(?:is|are|was|describes?|defines?|"
     r"presents?|specif(?:y|ies)|explains?|covers?|sets? out|provides?|proposes?|introduces?|outlines?|discusses|"
-    r"examines?|aims?|adds?|reports?|summari[sz]es|contains?|governs?|applies)\b"
+    r"examines?|aims?|adds?|reports?|summari[sz]es|contains?|governs?|applies)\b(?! not\b)"
     rf"|this is (?:the|an?|our) (?:\S+ ){{0,5}}{_NOUNS}\b"
     rf"|(?:in|with) this {_NOUNS}\b|the (?:purpose|aim|goal|objective) of this\b|we (?:present|propose|introduce)\b)",
     re.IGNORECASE,
@@ -86,7 +86,7 @@ def part_weight(title: str | None) -> float:
     if title is None:
         return 0.0
     # Of a title that was joined of several the last one is the part's own.
-    own = title.rsplit(" \u00b7 ", 1)[-1]
+    own = title.rpartition(BETWEEN_TITLES)[2]
     is_main = len(own.split()) <= _FEW_WORDS and _MAIN_PARTS.search(own) is not None
     return 1.0 * is_main - 1.5 * bool(_SIDE_PARTS.search(own))
 

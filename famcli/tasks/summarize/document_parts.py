@@ -13,7 +13,7 @@ MAX_PARTS = 64
 different documents are joined only when nothing else makes room."""
 
 _ENOUGH_MARKED = 2
-_TO = " \u2026 "
+_TO, BETWEEN_TITLES = " \u2026 ", " \u00b7 "
 
 
 @dataclass
@@ -21,7 +21,8 @@ class DocumentPart:
     """A part of a document.
 
     title: None before the first heading. source, source_index: the document it begins in. place: as of `Candidate`.
-    line: of its beginning, from 1. num_sentences: that can be quoted. candidates: the best of them.
+    line: of its beginning, from 1. num_sentences: that can be quoted. candidates: the best of them. deepest: level of
+    the last of the headings that `title` is made of.
     """
 
     title: str | None
@@ -32,6 +33,7 @@ class DocumentPart:
     line: int
     num_sentences: int = 0
     candidates: list[Candidate] = field(default_factory=list)
+    deepest: int = 0
 
     def add(self, candidate: Candidate) -> None:
         """Count a sentence, and keep it if it is among the best."""
@@ -91,9 +93,11 @@ class DocumentParts:
         last = self._parts[-1]
         is_empty = not last.num_sentences and last.source_index == self._source_index
         if is_empty and last.title is not None and last.level < heading.level:
-            # A chapter's number above its name, or the heading of a book above that of its first chapter.
-            last.title = f"{last.title} \u00b7 {heading.title}"
-            last.level = max(last.level, min(heading.level, 2))
+            # A chapter's number above its name, or the heading of a book above that of its first chapter. Of headings
+            # on one level that have nothing to quote, the last one counts.
+            above = last.title if heading.level > last.deepest else last.title.rpartition(BETWEEN_TITLES)[0]
+            last.title = f"{above}{BETWEEN_TITLES}{heading.title}" if above else heading.title
+            last.level, last.deepest = max(last.level, min(heading.level, 2)), heading.level
             return
         if is_empty:
             self._parts.pop()  # an entry in a table of contents, or nothing before the first heading
@@ -121,7 +125,7 @@ class DocumentParts:
         return found
 
     def _append(self, title: str | None, level: int, place: int, line: int) -> None:
-        self._parts.append(DocumentPart(title, level, place, self._source, self._source_index, line))
+        self._parts.append(DocumentPart(title, level, place, self._source, self._source_index, line, deepest=level))
         while len(self._parts) > MAX_PARTS:
             self._make_room()
 

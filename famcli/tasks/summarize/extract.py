@@ -22,10 +22,11 @@ from famcli.tasks.summarize.quotable import MAX_WORDS, frame_marker, is_line, is
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summary_result import DocumentKind, Length, Quote, Section, section_budget
 from famcli.text.headings import Heading, heading
-from famcli.text.sentences import Sentence, SentenceSplitter
-from famcli.text.words import num_words
+from famcli.text.markup import front_matter
+from famcli.text.sentences import Sentence, SentenceSplitter, joined_list
+from famcli.text.words import content_terms, num_words
 
-MAX_EQUAL_PARTS = 10
+MAX_EQUAL_PARTS, _EQUAL_PART = 10, 500  # and the least bytes of one
 _BEGINNING = 2000  # bytes in which minutes are told
 _ROOM_FOR_OPENING = 4  # sentences of a summary in which one is the opening
 _NUM_OPENING = 5  # sentences among which is the one that says what the document is
@@ -58,6 +59,7 @@ class Extraction:
         self._title: str | None = None
         self._num_sources = 0
         self._with_pages: set[str] = set()
+        self._list: list[Sentence] = []  # the sentence that announces a list, and items of that
         self._begin_source("", 0)
 
     @property
@@ -65,16 +67,23 @@ class Extraction:
         """True if no sentence can be quoted, but lines can."""
         return not self.num_quotable and len(self._lines) > 0
 
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text so far."""
+        return self._source_place + self._splitter.place
+
     # ------------------------------------------------------------------------------------------------ reading
 
     def begin_source(self, name: str) -> None:
         """Begin a document."""
         self._num_sources += 1
-        self._begin_source(name, self._source_place + self._splitter.place)
+        self._begin_source(name, self.num_bytes)
         self.parts.begin_source(name, self._source_place)
 
     def feed(self, piece: Piece) -> None:
         """Take text that is about to be read."""
+        if self._begins:
+            self._take_front_matter(piece.text)
         self._waiting += self._splitter.feed(piece.text, piece.char_offsets(), piece.locations)
         self._note_pages()
 
@@ -89,6 +98,7 @@ class Extraction:
         self._note_pages()
         while self._waiting:
             self._take(self._waiting.popleft())
+        self._take_list()
 
     def _begin_source(self, name: str, place: int) -> None:
         # Places are counted in UTF-8, so that a summary does not depend on how its documents are encoded.
@@ -96,6 +106,8 @@ class Extraction:
         self._splitter, self._waiting = SentenceSplitter(), deque[Sentence]()
         self._num_quotable_before = self.num_quotable
         self._has_frame = self._has_ended = False  # a mark of a book's own text was read; the book has ended
+        self._list.clear()
+        self._begins, self._front_matter = True, 0  # nothing was fed yet; bytes at its beginning
 
     def _note_pages(self) -> None:
         if self._splitter.page > 1:
@@ -103,7 +115,7 @@ class Extraction:
 
     def _take(self, sentence: Sentence) -> None:
         self.num_seen += 1
-        if self._is_frame(sentence):
+        if self._is_frame(sentence) or sentence.place < self._front_matter:
             return
         place = self._source_place + sentence.place
         found = heading(sentence)
@@ -115,16 +127,53 @@ class Extraction:
             self._note_kind(sentence, found, place)
         # Headings and lines are not quoted, but their words say what the text is about.
         self._scorer.read(sentence.text)
+        self._note_list(sentence, found)
         if found is None and is_quotable(sentence):
-            self.num_quotable += 1
-            candidate = self._scorer.candidate(sentence, self._source, place)
-            self._candidates.add(candidate)
-            self.parts.add(candidate)
-            if len(self._openings) < _NUM_OPENING:
-                self._openings.append((says_what_it_is(sentence.text, self._title), candidate))
+            self._add(sentence)
         # A log or a list has no sentences at all; where there is one, lines are forgotten.
         elif not self.num_quotable and is_line(sentence):
             self._lines.add(self._scorer.candidate(sentence, self._source, place))
+
+    def _add(self, sentence: Sentence) -> None:
+        """Take a sentence that can be quoted as a candidate."""
+        self.num_quotable += 1
+        candidate = self._scorer.candidate(sentence, self._source, self._source_place + sentence.place)
+        self._candidates.add(candidate)
+        self.parts.add(candidate)
+        if len(self._openings) < _NUM_OPENING:
+            self._openings.append((says_what_it_is(sentence.text, self._title), candidate))
+
+    def _note_list(self, sentence: Sentence, found: Heading | None) -> None:
+        """Keep a sentence that announces a list, and the items; the whole list is quoted with it, if it is short."""
+        # What looks like a numbered heading is an item here.
+        if self._list and sentence.is_item and (found is None or not found.is_marked):
+            # An item more than can be quoted makes sure that the list is not.
+            self._list += [sentence] * (len(self._list) <= MAX_WORDS)
+            return
+        self._take_list()
+        if (
+            found is None
+            and not sentence.is_code
+            and sentence.whole
+            and sentence.text.endswith(":")
+            and num_words(sentence.text) > 2
+        ):
+            self._list = [sentence]
+
+    def _take_list(self) -> None:
+        if len(self._list) > 2:
+            whole = joined_list(self._list[0], self._list[1:])
+            if whole is not None and is_quotable(whole, is_list=True):
+                self._add(whole)
+        self._list = []
+
+    def _take_front_matter(self, text: str) -> None:
+        """Leave out what a page of Markdown says about itself for programs, but for its title."""
+        self._begins, (num_characters, title) = False, front_matter(text)
+        self._front_matter = len(text[:num_characters].encode("utf-8", "surrogatepass"))
+        if title is not None:
+            self._title = title
+            self.parts.begin(Heading(title, 1, is_marked=True), 1, self._source_place)
 
     def _note_kind(self, sentence: Sentence, found: Heading | None, place: int) -> None:
         """Note what tells minutes, and what is said in them."""
@@ -191,9 +240,12 @@ class Extraction:
         """The sentence that says what the document is, and the best of the parts that matter."""
         if not (parts := self.parts.all()):
             return (), ()
-        opening = next((one for says, one in self._openings if says), None)
-        if opening is None and self._openings:
-            opening = self._openings[0][1]
+        title, found = set(content_terms(self._title or "")), list[Candidate]()
+        # What says what the document is, else the first that is about what the title names, else the first.
+        found += (one for says, one in self._openings if says)
+        found += (one for _, one in self._openings if title.intersection(content_terms(one.sentence.text)))
+        found += (one for _, one in self._openings)
+        opening = next(iter(found), None)
         return self._by_part(choose_outline(parts, scores := self._final_scores(), budget, opening), scores)
 
     def decisions(self, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
@@ -225,14 +277,14 @@ class Extraction:
             quotes += [self._quote(one, scores.get(one, one.score), title) for one in found]
         return tuple(quotes), tuple(sections)
 
-    def sections(self, length: Length, num_blocks: int) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+    def sections(self, length: Length) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         """The best sentences of each part of the text, in order, and the sections that they make up.
 
-        A single document without headings is cut into equal parts, no more than it has blocks.
+        A single document without headings is cut into equal parts.
         """
         parts, has_titles = self.parts.all(), self.parts.has_headings
         if not has_titles and len(parts) < 2:
-            parts = self._equal_parts(max(1, min(MAX_EQUAL_PARTS, num_blocks)))
+            parts = self._equal_parts(max(1, min(MAX_EQUAL_PARTS, self.num_bytes // _EQUAL_PART)))
         scores, num_sentences = self._final_scores(), max(1, sum(part.num_sentences for part in parts))
         chosen, quotes, sections = list[Candidate](), list[Quote](), list[Section]()
         for number, part in enumerate(parts, start=1):

@@ -77,14 +77,14 @@ class Gathering:
         told = self.text.kind
         return "prose" if told == "outline" and is_too_short(self._length) else told
 
-    def choose(self, num_tokens: int) -> tuple[DocumentKind, tuple[Quote, ...], tuple[Section, ...]]:
+    def choose(self) -> tuple[DocumentKind, tuple[Quote, ...], tuple[Section, ...]]:
         """The kind of what was text, its summary and the sections of that."""
         kind, text, length = self.kind, self.text, self._length
         if kind == "outline" and text.num_quotable:
             return kind, *text.outline(outline_budget(length, len(text.parts.all())))
         if kind == "minutes":
             return kind, *text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
-        return kind, text.summary(sentence_budget(length, num_tokens, text.num_seen)), ()
+        return kind, text.summary(sentence_budget(length, text.num_bytes, text.num_seen)), ()
 
     @property
     def _taker(self) -> Extraction | LogDigest:

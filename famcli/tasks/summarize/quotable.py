@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
 from famcli.text.words import compounds, num_letters, num_words, quotes_are_balanced
 
@@ -15,14 +16,11 @@ MAX_CAPITALS = 0.3  # share of letters; headings and mastheads have more
 _LEAD_IN = re.compile(r"(?:[\W\d_]|t(?=\d))*(?:\w+(?:\W{1,3}\w+){0,2}\W{0,2}[:>\])]+\s+)?", re.I)
 _ENOUGH_WORDS = 3  # must be left when the lead-in is removed
 _BOILERPLATE = re.compile(
-    r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright|all rights reserved|project gutenberg|\bisbn\b|\be-?book\b|"
-    r"permission is hereby|provided [\"\u201c]?as is\b|without warrant|licensed under|terms of (?:use|service)|"
-    r"privacy policy|table of contents",
+    r"https?:|www\.|\S@\S+\.\w|\u00a9|\bcopyright(?=\W*(?:\(c\)|\d{4}|by\b|notice|holders?\b))|all rights reserved|"
+    r"project gutenberg|\bisbn\b|\be-?book\b|permission is hereby|provided [\"\u201c]?as is\b|without warrant|"
+    r"licensed under|terms of (?:use|service)|privacy policy|table of contents",
     re.I,
 )
-LINK = re.compile(r"!?\[([^\[\]]{1,200})\]\([^()\s]{1,500}\)")
-"""A link of Markdown; the group is what is shown of it."""
-
 _TABLE_ROW = re.compile(r"^\s*\||\|.*\|")
 _LEAD = (
     r"^\W*(?:(?:and|but|so|then|yet|or|nor|for|now|well|however|therefore|thus|when|as|if|though|although|after|before|"
@@ -56,16 +54,18 @@ _BOOK_ENDS = re.compile(
 )
 
 
-def is_quotable(sentence: Sentence) -> bool:
+def is_quotable(sentence: Sentence, is_list: bool = False) -> bool:
     """True if a sentence can stand alone as a line of a summary.
 
     It is whole, ends with an end mark and has 8 to 60 words (see `num_words`). It is mostly letters, not mostly
     capitals, and closes the quotation marks it opens. It is not code or a row of a table, and has no address,
-    copyright, licence or e-book notice.
+    copyright, licence or e-book notice. is_list: it is a sentence with the list that it announces, which needs no end
+    mark.
     """
-    # Where a link of Markdown leads is no part of what is said.
-    text = LINK.sub(r"\1", sentence.text)
-    if not sentence.is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
+    # Marks, and where a link leads, are no part of what is said.
+    text = without_marks(sentence.text)
+    is_finished = sentence.is_finished or is_list
+    if not is_finished or sentence.is_code or not MIN_WORDS <= num_words(text) <= MAX_WORDS:
         return False
     visible = sum(not character.isspace() for character in text)
     letters = num_letters(text)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from famcli.tasks.summarize.candidates import Candidate
 from famcli.tasks.summarize.quotable import context_dependence, is_spoken
+from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, term_weights, terms
 
@@ -121,7 +122,7 @@ class Scorer:
 
 def topical_terms(text: str) -> list[str]:
     """The words of a sentence that may say what a text is about."""
-    return [term for term in content_terms(text) if term not in _FILLERS]
+    return [term for term in content_terms(without_marks(text)) if term not in _FILLERS]
 
 
 def likeness(sentences: Sequence[Sequence[str]]) -> NDArray[np.float64]:

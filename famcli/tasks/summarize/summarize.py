@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from famcli.checkpoint.model import Model
-from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
+from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent, read_text
 from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.report.record import Recorder
@@ -62,7 +62,8 @@ class Summarizer:
         used."""
         self.model, self.config = model, config or SummarizeConfig()
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
-        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
+        self._needs_network = self.mode == "write" or recorder is not None
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size, without_network=not self._needs_network)
         self._gathering = Gathering(self.config, tells=self.mode == "extract")
         self._extraction = self._gathering.text
         self._writer = Writer(model, self.config) if self.mode == "write" else None
@@ -95,32 +96,33 @@ class Summarizer:
 
     def events(self, documents: Documents) -> Iterator[SummaryEvent]:
         """Read the documents, with notes on the way in mode "write", where the summary is then written."""
-        yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
+        if self._needs_network:
+            yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
+        elif self.config.memory_mode is not None:
+            yield from self._tracker.warn("sentences are quoted for their words, so the memory mode changes nothing")
         if self._writer is not None and (reason := self._writer.doubt) is not None:
             yield from self._tracker.warn(reason)
-        # No sentence is scored by the network's values: progress shows the memory's attention, reports show either.
+        # No sentence is scored by the network's values: a report alone shows them.
         score = self._recorder is not None and not self.shows_attention
         opening = None if self._writer is None else self._writer.opening
-        reader = Reader(
-            self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention, opening=opening
-        )
-        for event in reader.read(open_documents(documents)):
+        opened, reader = open_documents(documents), None
+        if self._needs_network:
+            reader = Reader(
+                self.model, memory_mode=self.memory_mode, score=score, attention=self.shows_attention, opening=opening
+            )
+        for event in read_text(opened) if reader is None else reader.read(opened):
             self._gather(event)
-            if self._gathering.in_log and self._recorder is None and isinstance(event, TextEvent):
-                # Nothing of a log's summary comes from the network, which would need most of the time.
-                reader.skim()
-                yield from self._tracker.skim(event.piece.end)
-            if self._recorder is not None:
+            if reader is not None and self._recorder is not None:
                 self._recorder.record(event, reader.num_sources - 1, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
             if self._writer is None or not self._writer.num_notes:
                 yield from self._best_so_far()
-            if self._writer is not None and isinstance(event, BlockEvent) and event.closed:
+            if reader is not None and self._writer is not None and isinstance(event, BlockEvent) and event.closed:
                 yield from self._writer.after_block(reader, self._recent(), len(self._extraction.parts))
         if self._extraction.has_only_lines:
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
         yield from self._warn_of_focus()
-        if self._writer is not None:
+        if reader is not None and self._writer is not None:
             yield from self._write(self._writer, reader)
         else:
             self._log, self._quotes, self._sections = self._extract()
@@ -138,7 +140,7 @@ class Summarizer:
             model=self.model.name,
             mode="extract" if self._written is None else "write",
             kind=self.kind,
-            memory_mode=self.memory_mode,
+            memory_mode=self.memory_mode if self._needs_network else None,
             focus=self.config.focus,
             written=self._written,
             log=log,
@@ -158,6 +160,8 @@ class Summarizer:
             self._gathering.begin_source(event.source.name)
         elif isinstance(event, TextEvent):
             self._gathering.feed(event.piece)
+            if not self._needs_network:
+                self._gathering.advance(event.piece.end)
         elif isinstance(event, BlockEvent):
             self._gathering.advance(event.span[1])
         elif isinstance(event, SourceEnd):
@@ -176,11 +180,11 @@ class Summarizer:
     def _extract(self) -> tuple[LogSummary | None, tuple[Quote, ...], tuple[Section, ...]]:
         """The summary of logs, all quotes, those of logs last, and the sections of what was text."""
         self._gathering.settle()
-        counts, extraction, length = self._tracker.counts(), self._extraction, self.config.length
+        extraction, length = self._extraction, self.config.length
         if self.config.sections and extraction.num_quotable:
-            quotes, sections = extraction.sections(length, counts.num_blocks)
+            quotes, sections = extraction.sections(length)
         else:
-            _, quotes, sections = self._gathering.choose(counts.num_tokens)
+            _, quotes, sections = self._gathering.choose()
         if not self._gathering.has_log:
             return None, quotes, sections
         log, of_log = self._gathering.log.summary(num_log_kinds(length), len(quotes))
@@ -191,9 +195,9 @@ class Summarizer:
         return self._extraction.recent
 
     def _write(self, writer: Writer, reader: Reader) -> Iterator[SummaryEvent]:
-        num_tokens, length = self._tracker.counts().num_tokens, self.config.length
-        quotes = self._extraction.summary(sentence_budget(length, num_tokens, self._extraction.num_seen))
-        wanted = num_written_words(length, num_tokens)
+        num_bytes, length = self._extraction.num_bytes, self.config.length
+        quotes = self._extraction.summary(sentence_budget(length, num_bytes, self._extraction.num_seen))
+        wanted = num_written_words(length, num_bytes)
         for piece in writer.write(reader, self._recent(), quotes, wanted):
             if not isinstance(piece, WrittenSummary):
                 yield piece

@@ -9,13 +9,14 @@ from itertools import pairwise
 from typing import Literal
 
 from famcli.tasks.report.page import Cited, Item, Report
-from famcli.tasks.summarize.quotable import LINK
 from famcli.tasks.summarize.summary_result import LogSummary, Quote, SummaryResult, WrittenSummary
+from famcli.text.markup import without_marks
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
 NOTHING = "The input has no sentence to quote."
 # A list item's own mark would stand in the middle of a line here; the quote's text in the result keeps it.
 _ITEM_MARK = re.compile(r"(?:>[> ]*|[*+\u2022\u2043-] |\(?\d{1,3}[.)] )(?=\S)")
+_BULLET = re.compile(r"(\S)[ \t]*\n\s*[*+\u2022\u2043-][ \t]+(?=\S)")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
 
 
@@ -71,11 +72,15 @@ def _place(result: SummaryResult, quote: Quote) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A quote for display: line breaks and runs of blanks as one blank, without the mark of a list's item and the
-    addresses of links."""
-    line = LINK.sub(r"\1", " ".join(text.split()))
+    """A quote for display: line breaks and runs of blanks as one blank, without the mark of a list's item and what
+    `without_marks` removes."""
+    line = " ".join(_BULLET.sub(_between_items, without_marks(text)).split())
     mark = _ITEM_MARK.match(line)
     return line if mark is None else line[mark.end() :]
+
+
+def _between_items(found: re.Match[str]) -> str:
+    return f"{found[1]} " if found[1] in ".:;,!?" else f"{found[1]}; "
 
 
 def _bullets(result: SummaryResult, indented: bool) -> Iterator[tuple[str, str]]:

@@ -24,12 +24,12 @@ Length = LengthName | Budget
 """How long a summary is to be. medium: 5 to 12 sentences by the document's length, no more than a third of them; short
 is half of that, long is double."""
 
-# One sentence more each time the text doubles from 8,000 tokens: 9 for a novel, 12 for a million tokens.
+# One sentence more each time the text doubles: 9 for a novel, 12 from 2.5 million bytes on.
 MIN_SENTENCES, MAX_SENTENCES = 5, 12
 MAX_OUTLINE = 10
 # In two sentences the best of the whole text say more than the opening and one part (docs/decisions.md, 2026-11-29).
 _SHORTEST_OUTLINE = {"sentences": 4, "words": 100}
-_TOKENS_FOR_MIN = 8000
+_BYTES_FOR_MIN = 28_000
 _SCALES: dict[LengthName, float] = {"short": 0.5, "medium": 1.0, "long": 2.0}
 _SENTENCES_A_SECTION: dict[LengthName, int] = {"short": 1, "medium": 2, "long": 4}
 _WORDS_A_SENTENCE = 25
@@ -51,11 +51,11 @@ def parse_length(text: str) -> Length:
     return Budget(int(match[1]), "words" if (match[2] or "").startswith("w") else "sentences")
 
 
-def sentence_budget(length: Length, num_tokens: int, num_sentences: int) -> Budget:
-    """The budget for a document of so many tokens and sentences."""
+def sentence_budget(length: Length, num_bytes: int, num_sentences: int) -> Budget:
+    """The budget for a document of so many bytes of UTF-8 and sentences."""
     if isinstance(length, Budget):
         return length
-    by_length = MIN_SENTENCES + round(math.log2(max(1.0, num_tokens / _TOKENS_FOR_MIN)))
+    by_length = MIN_SENTENCES + round(math.log2(max(1.0, num_bytes / _BYTES_FOR_MIN)))
     wanted = math.ceil(_SCALES[length] * min(by_length, MAX_SENTENCES))
     return Budget(max(1, min(wanted, -(-num_sentences // 3))))
 
@@ -79,10 +79,10 @@ def num_log_kinds(length: Length) -> int:
     return math.ceil(_SCALES[length] * MAX_SENTENCES)
 
 
-def num_written_words(length: Length, num_tokens: int) -> int:
-    """About how many words a written summary of a document of so many tokens should have."""
+def num_written_words(length: Length, num_bytes: int) -> int:
+    """About how many words a written summary of a document of so many bytes of UTF-8 should have."""
     # A written summary is not limited to a third of the text's sentences.
-    budget = sentence_budget(length, num_tokens, 3 * 2 * MAX_SENTENCES)
+    budget = sentence_budget(length, num_bytes, 3 * 2 * MAX_SENTENCES)
     return budget.count * (1 if budget.unit == "words" else _WORDS_A_SENTENCE)
 
 
@@ -221,13 +221,14 @@ class SummaryResult:
 
     written: None in mode "extract". log: of what was read as a log. sentences: quotes in the order of the document,
     then those of `log`; of a written summary, the quotes that it cites, by their numbers. num_sentences_seen: in the
-    whole text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`).
+    whole text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`). memory_mode: None where
+    no network read, because quotes need none.
     """
 
     model: str
     mode: SummaryMode
     kind: DocumentKind
-    memory_mode: MemoryMode
+    memory_mode: MemoryMode | None
     focus: str | None
     written: WrittenSummary | None
     log: LogSummary | None

@@ -114,7 +114,6 @@ def test_a_log_beside_a_text(tmp_path: Path) -> None:
         result = summarize(byte_model(LARGE), order)
         assert result.kind == "prose"
         assert result.log is not None
-        assert result.counts.num_tokens > 0
         of_log = {kind.sentence for kind in result.log.kinds}
         for number, quote in enumerate(result.sentences):
             assert quote.source.endswith("b.log") == (number in of_log)
@@ -126,7 +125,6 @@ def test_what_it_is_read_as_can_be_chosen(tmp_path: Path) -> None:
     log, text = write(tmp_path, sshd(100, 50), "a"), write(tmp_path, prose(30), "b")
     as_text = summarize(byte_model(LARGE), [log], SummarizeConfig(kind="prose"))
     assert (as_text.kind, as_text.log) == ("prose", None)
-    assert as_text.counts.num_tokens > 0
     as_log = summarize(byte_model(LARGE), [text], SummarizeConfig(kind="log"))
     assert as_log.kind == "log"
     assert as_log.log is not None

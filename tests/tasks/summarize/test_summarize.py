@@ -10,6 +10,7 @@ import pytest
 from famcli.errors import UsageError
 from famcli.nn import FamConfig
 from famcli.plain import to_json
+from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
 from famcli.tasks.summarize.quotable import context_dependence, is_line, is_quotable, is_spoken, repetition_key
 from famcli.tasks.summarize.sentence_score import Scorer
@@ -63,9 +64,18 @@ def test_it_does_not_depend_on_how_the_text_comes(tmp_path: Path) -> None:
         assert [quote.score for quote in from_pipe] == [quote.score for quote in from_file]
 
 
-def test_what_the_memory_takes_of_each_block_is_reported(tmp_path: Path) -> None:
+def test_only_a_report_is_read_with_the_network_and_tells_what_the_memory_takes(tmp_path: Path) -> None:
     path = write(tmp_path, prose(60))
-    shares = [one.memory_share for one in Summarizer(byte_model(LARGE)).events([path]) if isinstance(one, Advance)]
+    without = Summarizer(byte_model(LARGE))
+    plain = [one for one in without.events([path]) if isinstance(one, Advance)]
+    assert [one.num_tokens for one in plain] == [0] * len(plain)
+    assert sum(one.num_bytes for one in plain) == path.stat().st_size == without.result().counts.num_bytes
+    with Recorder() as recorder:
+        with_report = Summarizer(byte_model(LARGE), recorder=recorder)
+        shares = [one.memory_share for one in with_report.events([path]) if isinstance(one, Advance)]
+    assert with_report.result().counts.num_tokens == path.stat().st_size
+    assert (without.result().memory_mode, with_report.result().memory_mode) == (None, "on")
+    assert without.result().sentences == with_report.result().sentences
     assert all(share is None or 0 < share <= 1 for share in shares)
     assert sum(share is not None for share in shares) >= 3
 
@@ -317,7 +327,7 @@ def test_what_is_no_length_is_refused(text: str) -> None:
 
 
 def test_short_is_half_and_long_double() -> None:
-    lengths = [sentence_budget(parse_length(name), 8000, 1000).count for name in ("short", "medium", "long")]
+    lengths = [sentence_budget(parse_length(name), 28_000, 1000).count for name in ("short", "medium", "long")]
     assert lengths == [3, 5, 10]
 
 
@@ -380,7 +390,7 @@ def test_the_default_length_follows_the_document(tmp_path: Path) -> None:
     model = byte_model(FamConfig(block_size=512, memory_segments=1, fam_length=4))
     assert len(summarize(model, [write(tmp_path, prose(6))]).sentences) == 2
     assert len(summarize(model, [write(tmp_path, prose(100))]).sentences) == 5
-    assert len(summarize(model, [write(tmp_path, prose(500))]).sentences) == 7
+    assert len(summarize(model, [write(tmp_path, prose(1800))]).sentences) == 7
 
 
 def test_sections_belong_to_their_own_file(tmp_path: Path) -> None:

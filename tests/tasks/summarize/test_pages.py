@@ -1,0 +1,85 @@
+"""The default summary of pages with marks, front matter, lists and headings without text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from famcli.tasks.summarize.summarize import summarize
+from famcli.tasks.summarize.summary_format import format_summary
+from famcli.tasks.summarize.summary_result import SummarizeConfig
+from tests.tasks.support import LARGE, byte_model
+
+
+def shown(tmp_path: Path, text: str) -> list[str]:
+    """The default summary of a page, as lines."""
+    path = tmp_path / "page.md"
+    path.write_text(text, encoding="utf-8")
+    result = summarize(byte_model(LARGE), [path], SummarizeConfig())
+    for quote in result.sentences:
+        assert path.read_bytes()[slice(*quote.span)].decode() == quote.text
+    return [f"{mark}{line}" for mark, line in format_summary(result, "bullets")]
+
+
+def test_a_contract_with_tags_is_read_by_its_sections(tmp_path: Path) -> None:
+    names = {
+        "Service": "may use the product during the time that was bought",
+        "Payment": "pays all invoices within thirty days of their date",
+        "Liability": "is not liable for damage that nobody could foresee",
+        "Confidentiality": "keeps the secrets of the other party for five years",
+    }
+    sections = [
+        f'{number}. <span class="header_2" id="{number}">{name}</span>\n'
+        f'    1. <span class="header_3">First.</span> The <span class="link">Customer</span> {rule}.\n'
+        for number, (name, rule) in enumerate(names.items(), 1)
+    ]
+    lines = shown(tmp_path, "# Cloud Agreement\n\n" + "\n".join(sections))
+    assert not any("<" in line for line in lines)
+    chosen = [name for number, name in enumerate(names, 1) if f"{number}. {name}" in [line.strip() for line in lines]]
+    assert len(chosen) >= 2  # and the first, whose heading stands behind the title
+    for name in chosen:
+        assert any(line.endswith(f"First. The Customer {names[name]}.") for line in lines)
+
+
+def test_front_matter_gives_the_title_alone(tmp_path: Path) -> None:
+    parts = "\n".join(f"## Part {n}\n\nThe rule number {n} of the terms is that nobody may be late.\n" for n in "abc")
+    lines = shown(tmp_path, f"---\ntitle: Event Terms\nredirect: /old/place\nversions:\n  fpt: '*'\n---\n\n{parts}")
+    assert lines[0].startswith("Event Terms")
+    assert not any("redirect" in line or "fpt" in line for line in lines)
+
+
+def test_a_short_list_is_quoted_with_what_announces_it(tmp_path: Path) -> None:
+    items = "1. MAJOR version when you make changes that break others\n1. MINOR version when you add something\n"
+    more = "\n".join(f"## Part {n}\n\nThe sentence of part {n} says that versions are numbers.\n" for n in "abc")
+    lines = shown(tmp_path, f"# Versions\n\nGiven a version number, increment the:\n\n{items}\n{more}")
+    assert lines[1].partition(": ")[2] == (
+        "Given a version number, increment the: 1. MAJOR version when you make changes that break others "
+        "1. MINOR version when you add something"
+    )
+    long = "".join(f"- Item {n} of a list that has far too many words to be quoted whole here\n" for n in range(9))
+    lines = shown(tmp_path, f"# Versions\n\nGiven a version number, increment the:\n\n{long}\n{more}")
+    assert not any("increment the" in line for line in lines)
+    bullets = "* Security team\n* Product team\n* Bug hunters of all kinds\n"
+    lines = shown(tmp_path, f"# Teams\n\nThe teams that answer are:\n\n{bullets}\n{more}")
+    assert any(
+        line.endswith("The teams that answer are: Security team; Product team; Bug hunters of all kinds")
+        for line in lines
+    )
+
+
+def test_of_headings_on_one_level_without_text_the_last_counts(tmp_path: Path) -> None:
+    text = "# Plan\n\n## 1. Contact\n\n### 1.1 Name\n\nX\n\n### 1.2 Address\n\n"
+    text += "The address of the team is not known to anybody.\n"
+    more = "\n".join(f"## {n}. More\n\nThe part with number {n} says that everything is well.\n" for n in "23")
+    titles = [line.strip() for line in shown(tmp_path, text + "\n" + more)]
+    assert "Plan \u00b7 1. Contact \u00b7 1.2 Address" in titles
+
+
+def test_copyright_is_a_subject_too(tmp_path: Path) -> None:
+    text = "Welcome to the guide to the Digital Millennium Copyright Act and what it asks of you.\n"
+    assert shown(tmp_path, text)[0].endswith(text.strip())
+    assert (
+        shown(tmp_path, "Copyright (c) 2020 by the people who wrote all of this text together.\n")[0].endswith(
+            "text together."
+        )
+        is False
+    )

@@ -1,0 +1,44 @@
+"""Marks of Markdown and HTML inside a line, and the front matter of a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from famcli.text.markup import front_matter, without_marks
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('1. <span class="header_2" id="1">Service</span>', "1. Service"),
+        ("<code>x</code><br><br> <b>This is bold.", "x This is bold."),
+        ("See [the guide](https://example.org/a) or ![a cat](cat.png).", "See the guide or a cat."),
+        ("**Quoted keys** follow the same rules.", "Quoted keys follow the same rules."),
+        ("<!-- a note -->Text <IMG src='a.png' alt='b'/>ends.", "Text ends."),
+        # None of these is a mark.
+        ("A List<String> holds a < b and c > d.", "A List<String> holds a < b and c > d."),
+        ("2 ** 3 ** 4 and __init__ and snake__case__name", "2 ** 3 ** 4 and __init__ and snake__case__name"),
+        ("f(x)[0](y) costs <5 and >3", "f(x)[0](y) costs <5 and >3"),
+    ],
+)
+def test_without_marks(text: str, shown: str) -> None:
+    assert without_marks(text) == shown
+
+
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_front_matter(line: str) -> None:
+    page = line.join(["---", "title: 'The terms: of it'", "versions:", "  fpt: '*'", "---", "", "# One", "---", ""])
+    size, title = front_matter(page)
+    assert (page[:size], title) == (page[: page.index("# One") - len(line)], "The terms: of it")
+    assert front_matter(f'+++{line}title = "A page"{line}+++{line}Text') == (
+        len(f'+++{line}title = "A page"{line}+++{line}'),
+        "A page",
+    )
+    assert front_matter(f"---{line}date: 2020{line}---{line}") == (len(f"---{line}date: 2020{line}---{line}"), None)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "---\n", "---\nA break, then prose.\n---\nMore.", "Text\n---\na: b\n---\n", "---\na: b\n"]
+)
+def test_what_is_no_front_matter(text: str) -> None:
+    assert front_matter(text) == (0, None)
