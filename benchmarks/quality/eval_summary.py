@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from famcli.cli.eval import modes_of
 from famcli.cli.options import (
     CommonOptions,
-    CompareModeOption,
 )
 from famcli.cli.render import describe_seconds, plural
 from famcli.cli.work import Work
@@ -44,7 +42,6 @@ def summary(
         typer.Option("--focused", help="Records with a question of their own, which is the focus; else those without."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws texts.")] = 0,
-    memory_mode: CompareModeOption = None,
     common: CommonOptions,
 ) -> None:
     """Judge summaries by ROUGE beside LEAD, TextRank and LexRank.
@@ -62,7 +59,6 @@ def summary(
         peers, began, found = rankings(), time.monotonic(), list[SetScores]()
         rouge()
         model = work.open_model()
-        subjects = [(model, mode) for mode in modes_of(model, memory_mode)]
         try:
             for file in files:
                 items = read_items(file, split, focused=focused)
@@ -72,14 +68,8 @@ def summary(
                 chosen = drawn(items, texts, seed)
                 name, so_far = file.name.split(".")[0], None
                 work.progress.stage(f"{name}: {plural(len(chosen), 'text')}")
-                for so_far in score_set(
-                    name,
-                    chosen,
-                    words or median_words(items),
-                    subjects,
-                    peers,
-                    on_tokens=lambda count: work.progress.advance(0, count),
-                ):
+                for so_far in score_set(name, chosen, words or median_words(items), model, peers):
+                    work.progress.advance(len(chosen[so_far.num_texts - 1].text.encode("utf-8", "replace")), 0)
                     found = [*(one for one in found if one.name != name), so_far]
                 if so_far is not None and work.form == "jsonl":
                     work.output.json({"event": "set", **so_far.to_json()})

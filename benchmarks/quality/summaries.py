@@ -17,12 +17,10 @@ from famcli.documents.source import Piece
 from famcli.documents.text_source import TextSource
 from famcli.errors import UsageError
 from famcli.evaluation.intervals import Interval, bootstrap
-from famcli.nn import MemoryMode
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.quotable import is_quotable
-from famcli.tasks.summarize.summarize import Summarizer
+from famcli.tasks.summarize.summarize import summarize
 from famcli.tasks.summarize.summary_result import SummarizeConfig
-from famcli.tasks.task import Advance
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import num_words
 
@@ -117,23 +115,20 @@ def score_set(
     name: str,
     items: Sequence[SummaryItem],
     words: int,
-    models: Sequence[tuple[Model, MemoryMode]],
+    model: Model,
     peers: dict[str, Ranking],
-    *,
-    on_tokens: Callable[[int], None] = lambda count: None,
 ) -> Iterator[SetScores]:
     """Summarize each text with every system; yields what is known after each text."""
     judge, budget = rouge(), Budget(words, "words")
-    systems = [SystemScores(f"{model.name}, {mode}") for model, mode in models]
-    systems += [SystemScores(peer) for peer in peers]
+    systems = [SystemScores(name) for name in ("famcli", *peers)]
     for item in items:
         sentences = [sentence for sentence in split(item.text) if is_quotable(sentence)]
         if not sentences:
             continue
         texts = [" ".join(sentence.text.split()) for sentence in sentences]
-        chosen = [_summarize(model, mode, item, budget, on_tokens) for model, mode in models]
+        chosen = [_summarize(model, item, budget)]
         for rank in peers.values():
-            order = _within(rank(texts), sentences, budget)
+            order = within(rank(texts), sentences, budget)
             chosen.append([(sentences[number].start, sentences[number].text) for number in order])
         for system, summary in zip(systems, chosen, strict=True):
             lines = "\n".join(" ".join(text.split()) for _, text in summary)
@@ -173,21 +168,15 @@ def _macro_bootstrap(tables: Sequence[Scores], resamples: int = 1000) -> tuple[S
     return low, high
 
 
-def _summarize(
-    model: Model, mode: MemoryMode, item: SummaryItem, budget: Budget, on_tokens: Callable[[int], None]
-) -> list[tuple[int, str]]:
+def _summarize(model: Model, item: SummaryItem, budget: Budget) -> list[tuple[int, str]]:
     """Where the sentences that famcli chooses begin, and their text."""
     raw = item.text.encode("utf-8", "replace")
     document = TextSource(io.BytesIO(raw), item.id, None, len(raw))
-    config = SummarizeConfig(mode="extract", length=budget, focus=item.question, memory_mode=mode)
-    task = Summarizer(model, config)
-    for event in task.events([document]):
-        if isinstance(event, Advance):
-            on_tokens(event.num_tokens)
-    return [(quote.span[0], quote.text) for quote in task.result().sentences]
+    result = summarize(model, [document], SummarizeConfig(mode="extract", length=budget, focus=item.question))
+    return [(quote.span[0], quote.text) for quote in result.sentences]
 
 
-def _within(order: Sequence[int], sentences: Sequence[Sentence], budget: Budget) -> list[int]:
+def within(order: Sequence[int], sentences: Sequence[Sentence], budget: Budget) -> list[int]:
     """The first of a ranking whose words come nearest to the budget, in the order of the text."""
     taken, used = list[int](), 0
     for number in order:
