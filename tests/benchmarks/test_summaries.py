@@ -102,7 +102,12 @@ def test_summaries_stand_beside_their_peers(run: Any, tiny: Path, story: Path, t
     assert text.exit_code == 0
     lines = text.stdout.splitlines()
     assert lines[0] == "set: 3 texts, 20 words"
-    assert [line.split("  ")[1].split(",")[-1].strip() for line in lines[1:5]] == ["famcli", "LEAD", "TextRank", "LexRank"]
+    assert [line.split("  ")[1].split(",")[-1].strip() for line in lines[1:5]] == [
+        "famcli",
+        "LEAD",
+        "TextRank",
+        "LexRank",
+    ]
     assert sum(" minus " in line for line in lines) == 3
     values = json.loads(run(*arguments, "--json").stdout)
     assert [gap["minus"] for gap in values["differences"]] == ["LEAD", "TextRank", "LexRank"]
