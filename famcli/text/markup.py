@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 _LINK = re.compile(r"(?<![\w)\]])!?\[([^\[\]]{1,200})\]\([^()\s]{1,500}\)")
@@ -12,6 +13,7 @@ _TAG = re.compile(
     r"th|thead|tr|tt|u|ul|var|video|wbr)(?:\s[^<>]{0,500})?/?>",
     re.IGNORECASE | re.DOTALL,
 )
+_ENTITY = re.compile(r"&(?:#\d{2,6}|#x[\da-f]{2,5}|[a-z]\w{1,20});", re.IGNORECASE)
 # Not two underscores, which are a part of many names.
 _STRONG = re.compile(r"(?<![\w*])\*\*(?=[^\s*])(.{1,300}?)(?<=[^\s*])\*\*(?![\w*])", re.DOTALL)
 # The lines between two of three hyphens, or of three plus signs, at the very beginning of a page.
@@ -21,11 +23,13 @@ _MOST_FRONT_MATTER = 1 << 14
 
 
 def without_marks(text: str) -> str:
-    """`text` without tags, the marks of strong emphasis, and the addresses of links."""
+    """`text` without tags, the marks of strong emphasis and the addresses of links, and with entities as characters."""
     if "<" in text:
         text = _TAG.sub("", text)
     if "](" in text:
         text = _LINK.sub(r"\1", text)
+    if "&" in text:
+        text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
     return _STRONG.sub(r"\1", text) if "**" in text else text
 
 

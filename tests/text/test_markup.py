@@ -15,7 +15,12 @@ from famcli.text.markup import front_matter, without_marks
         ("See [the guide](https://example.org/a) or ![a cat](cat.png).", "See the guide or a cat."),
         ("**Quoted keys** follow the same rules.", "Quoted keys follow the same rules."),
         ("<!-- a note -->Text <IMG src='a.png' alt='b'/>ends.", "Text ends."),
+        (
+            "Software&mdash;so &quot;free&quot; &amp; open&#8212;is used.",
+            'Software\u2014so "free" & open\u2014is used.',
+        ),
         # None of these is a mark.
+        ("AT&T sells R&D; &nosuchentity; stays", "AT&T sells R&D; &nosuchentity; stays"),
         ("A List<String> holds a < b and c > d.", "A List<String> holds a < b and c > d."),
         ("2 ** 3 ** 4 and __init__ and snake__case__name", "2 ** 3 ** 4 and __init__ and snake__case__name"),
         ("f(x)[0](y) costs <5 and >3", "f(x)[0](y) costs <5 and >3"),

@@ -30,6 +30,7 @@ MAX_EQUAL_PARTS, _EQUAL_PART = 10, 500  # and the least bytes of one
 _BEGINNING = 2000  # bytes in which minutes are told
 _ROOM_FOR_OPENING = 4  # sentences of a summary in which one is the opening
 _NUM_OPENING = 5  # sentences among which is the one that says what the document is
+_FEW_DECISIONS, _WITH_FEW = 3, 5  # decisions that say what a meeting was, and quotes where there are fewer
 _MIN_DECISION, _DECIDES = 4, 2.0  # words of a decision, and its least weight
 _LONGEST_HEADER = 32 << 10
 """Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
@@ -107,6 +108,7 @@ class Extraction:
         self._num_quotable_before = self.num_quotable
         self._has_frame = self._has_ended = False  # a mark of a book's own text was read; the book has ended
         self._list.clear()
+        self._in_comment = False
         self._begins, self._front_matter = True, 0  # nothing was fed yet; bytes at its beginning
 
     def _note_pages(self) -> None:
@@ -115,7 +117,7 @@ class Extraction:
 
     def _take(self, sentence: Sentence) -> None:
         self.num_seen += 1
-        if self._is_frame(sentence) or sentence.place < self._front_matter:
+        if self._is_frame(sentence) or self._is_comment(sentence) or sentence.place < self._front_matter:
             return
         place = self._source_place + sentence.place
         found = heading(sentence)
@@ -189,6 +191,16 @@ class Extraction:
             candidate = self._scorer.candidate(sentence, self._source, place)
             self._decisions.add(replace(candidate, score=candidate.score / 4 + decision_weight(text)))
 
+    def _is_comment(self, sentence: Sentence) -> bool:
+        """True for what a comment of HTML, which may have several sentences, leaves nothing of."""
+        was_open, text = self._in_comment, sentence.text
+        if sentence.is_code:
+            return False
+        opened, closed = text.rfind("<!--"), text.rfind("-->")
+        if opened >= 0 or (was_open and closed >= 0):
+            self._in_comment = opened > closed
+        return was_open or opened == 0
+
     def _is_frame(self, sentence: Sentence) -> bool:
         """True if a sentence is not a book's own text, which lies between two marks of Project Gutenberg.
 
@@ -243,8 +255,9 @@ class Extraction:
         title, found = set(content_terms(self._title or "")), list[Candidate]()
         # What says what the document is, else the first that is about what the title names, else the first.
         found += (one for says, one in self._openings if says)
-        found += (one for _, one in self._openings if title.intersection(content_terms(one.sentence.text)))
-        found += (one for _, one in self._openings)
+        told = [one for _, one in self._openings if not one.sentence.text.endswith(("!", "?"))]
+        found += (one for one in told if title.intersection(content_terms(one.sentence.text)))
+        found += told
         opening = next(iter(found), None)
         return self._by_part(choose_outline(parts, scores := self._final_scores(), budget, opening), scores)
 
@@ -261,8 +274,14 @@ class Extraction:
             if not any(map(one.repeats, chosen)):
                 chosen.append(one)
                 left -= cost
-        chosen.sort(key=lambda one: one.place)
-        return self._by_part([(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen], scores)
+        found = [(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen]
+        if left > 0 and 0 < len(chosen) < _FEW_DECISIONS:
+            # Little was decided, or said as such: what was spoken of, besides.
+            others = {one: score for one, score in self._final_scores().items() if not any(map(one.repeats, chosen))}
+            most = min(left, _WITH_FEW - len(chosen)) if budget.unit == "sentences" else left
+            found += choose_outline(parts, others, Budget(most, budget.unit), None)
+            scores = others | scores
+        return self._by_part(sorted(found, key=lambda pair: pair[1].place), scores)
 
     def _by_part(
         self, chosen: list[tuple[DocumentPart, Candidate]], scores: dict[Candidate, float]

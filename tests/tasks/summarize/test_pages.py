@@ -6,15 +6,15 @@ from pathlib import Path
 
 from famcli.tasks.summarize.summarize import summarize
 from famcli.tasks.summarize.summary_format import format_summary
-from famcli.tasks.summarize.summary_result import SummarizeConfig
+from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
 from tests.tasks.support import LARGE, byte_model
 
 
-def shown(tmp_path: Path, text: str) -> list[str]:
+def shown(tmp_path: Path, text: str, length: str = "medium") -> list[str]:
     """The default summary of a page, as lines."""
     path = tmp_path / "page.md"
     path.write_text(text, encoding="utf-8")
-    result = summarize(byte_model(LARGE), [path], SummarizeConfig())
+    result = summarize(byte_model(LARGE), [path], SummarizeConfig(length=parse_length(length)))
     for quote in result.sentences:
         assert path.read_bytes()[slice(*quote.span)].decode() == quote.text
     return [f"{mark}{line}" for mark, line in format_summary(result, "bullets")]
@@ -83,3 +83,27 @@ def test_copyright_is_a_subject_too(tmp_path: Path) -> None:
         )
         is False
     )
+
+
+def test_comments_are_no_text_and_a_greeting_opens_nothing(tmp_path: Path) -> None:
+    more = "\n".join(f"## Part {n}\n\nThe rule of part {n} is that the terms hold for everybody.\n" for n in "abc")
+    text = (
+        "# Terms\n\nThank you very much for using all of our products!\n\nWe build every product to help you work.\n\n"
+    )
+    text += (
+        "<!-- Discuss what it means to endorse this. Say what the terms mean for each of us.\nAnd more of that. -->\n\n"
+    )
+    lines = shown(tmp_path, text + more, "4")
+    assert not any("endorse" in line or "each of us" in line or "more of that" in line for line in lines)
+    assert lines[1].endswith("We build every product to help you work.")
+
+
+def test_minutes_with_few_decisions_say_what_was_spoken_of(tmp_path: Path) -> None:
+    text = "# Meeting of the board\n\n## Present\n\n- Anna\n\n## Agenda\n"
+    text += "\n### Boats\n\nThe board agreed to buy a new boat in May.\n"
+    text += "\n### Harbour\n\nThe harbour needs a longer wall before the next winter comes.\n"
+    text += "\n### Roads\n\nThe board decided that the road stays closed on Sundays.\n"
+    text += "\n### Mills\n\nThe mill at the river turned for two hundred days of the year.\n"
+    lines = shown(tmp_path, text)
+    for kept in ("buy a new boat", "stays closed", "a longer wall", "two hundred days"):
+        assert any(kept in line for line in lines), kept
