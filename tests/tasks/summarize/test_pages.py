@@ -86,7 +86,9 @@ def test_copyright_is_a_subject_too(tmp_path: Path) -> None:
 
 
 def test_comments_are_no_text_and_a_greeting_opens_nothing(tmp_path: Path) -> None:
-    more = "\n".join(f"## Part {n}\n\nThe rule of part {n} is that the terms hold for everybody.\n" for n in "abc")
+    rules = ["Nobody may be late for any of the dinners.", "All boats of the club are painted in bright blue."]
+    rules.append("A letter is answered within one week of its date.")
+    more = "\n".join(f"## Part {number}\n\n{rule}\n" for number, rule in enumerate(rules))
     text = (
         "# Terms\n\nThank you very much for using all of our products!\n\nWe build every product to help you work.\n\n"
     )
