@@ -16,7 +16,7 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,25 +102,32 @@ def _run(name: str, seed: int) -> None:
     print(json.dumps(entry), flush=True)
 
 
-def judge(recipe: Recipe, exported: Path, folder: Path) -> dict[str, Any]:
+def judge(
+    recipe: Recipe,
+    exported: Path,
+    folder: Path,
+    multiples: Sequence[int] = MULTIPLES,
+    streams: Mapping[str, int] = STREAMS,
+    num_tokens: int = 4096,
+) -> dict[str, Any]:
     """Recall by length and bits per byte past the window, on the recipe's validation documents."""
     model = open_model(exported, device="cpu", dtype="bfloat16")
     data = open_data(load_recipe(recipe.path), folder.parent / "tokens")
     (corpus,) = data.validation
     texts = TokenCorpus(tuple(corpus.ids), corpus.tokens, corpus.offsets)
-    lengths = [factor * recipe.longest_distance for factor in MULTIPLES]
-    trials = passkey_trials(lengths, streams=STREAMS["passkey"], digits=DIGITS)
-    trials += babi_trials(["qa1"], lengths, streams=STREAMS["qa1"])
+    lengths = [factor * recipe.longest_distance for factor in multiples]
+    trials = passkey_trials(lengths, streams=streams["passkey"], digits=DIGITS)
+    trials += babi_trials(["qa1"], lengths, streams=streams["qa1"])
     subject = Subject("toy", model.network, "on")
     *_, cells = score_trials(trials, subject, model.tokenizer, texts, batch=32)
     entry: dict[str, Any] = {"passkey": {}, "qa1": {}}
     for cell in cells:
         entry[cell.task][str(cell.length)] = [cell.right, cell.total]
     with torch.no_grad():
-        documents = choose_validation([corpus], 8, 4096)[corpus.name]
+        documents = choose_validation([corpus], 8, num_tokens)[corpus.name]
         widths = token_num_bytes(model.tokenizer)
-        scores = score_documents(subject, documents, widths, model.tokenizer.bos_id, max_tokens=4096)
-    starts = bucket_starts(model.network.fam.block_size, 4096)
+        scores = score_documents(subject, documents, widths, model.tokenizer.bos_id, max_tokens=num_tokens)
+    starts = bucket_starts(model.network.fam.block_size, num_tokens)
     entry["bits_per_byte"] = round(bits_per_byte(scores), 4)
     entry["by_position"] = [round(bits_per_byte(scores, index), 4) for index in range(len(starts))]
     return entry

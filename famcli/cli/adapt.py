@@ -26,14 +26,7 @@ class AdaptOptions:
 
     PANEL: ClassVar = "Training"
 
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--data",
-            metavar="PATH",
-            help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
-        ),
-    ] = None
+    data: opt.TextsOption = None
     method: Annotated[
         Literal["lora", "full"],
         typer.Option("--method", help="lora: small updates and the memory prompt; full: every weight."),

@@ -36,10 +36,14 @@ COMMANDS = {
     "adapt": "Teach a pretrained checkpoint to read with a memory.",
     "merge": "Make an adapter part of a checkpoint's weights.",
     "train": "Train a checkpoint from a recipe.",
+    "train-draft": "Train a draft that guesses what a checkpoint writes.",
     "eval": "Judge a checkpoint: ppl, passkey, needle, babi, algorithmic.",
 }
 
-MODULES = dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints")
+MODULES = {
+    **dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints"),
+    "train-draft": "train_draft",
+}
 # Headings in this order; others take the empty place, before what nearly all commands share.
 _PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")
 
@@ -52,7 +56,7 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
     module = import_module(f"famcli.cli.{MODULES.get(name, name)}")
     group: dict[str, Callable[..., None]] | None = getattr(module, "COMMANDS", None)
     if group is None:
-        return make_command({name: getattr(module, name)})
+        return make_command({name: getattr(module, name.replace("-", "_"))})
     return make_command(group, module.HELP)
 
 

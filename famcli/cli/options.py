@@ -114,6 +114,18 @@ CacheOption = Annotated[
         "--cache", envvar="FAMCLI_CACHE", metavar="DIR", help="The hub's cache. Default: where its own tools keep it."
     ),
 ]
+RunFolderOption = Annotated[
+    Path | None,
+    typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, recipe. Default: runs/NAME."),
+]
+TextsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Texts: .jsonl(.zst) with id and text, a text file, a folder of .txt; repeatable.",
+    ),
+]
 OfflineOption = Annotated[
     bool, _machine("--offline", envvar="FAMCLI_OFFLINE", help="Never touch the network: what is not here is missing.")
 ]
@@ -311,10 +323,7 @@ class RunOptions:
 
     PANEL: ClassVar = "Run"
 
-    run: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="DIR", help="The run's folder: checkpoints, log, recipe. Default: runs/NAME."),
-    ] = None
+    run: RunFolderOption = None
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, as in schedule.steps=10."),

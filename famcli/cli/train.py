@@ -73,7 +73,7 @@ def follow(
     # Under torchrun all processes run the same command, and one of them speaks.
     if not is_first_process():
         report, jsonl = replace(report, quiet=True, progress="none"), False
-    with closing(_Watch(report, recipe.name, jsonl)) as watch:
+    with closing(Watch(report, recipe.name, jsonl)) as watch:
         from famcli.training.loop.run_folder import RunStarted
         from famcli.training.loop.train import train as train_recipe
 
@@ -100,7 +100,7 @@ def follow(
     return ended.exported
 
 
-class _Watch:
+class Watch:
     """Shows a run's events, and stops it after a step when Ctrl-C or SIGTERM asks for that."""
 
     def __init__(self, report: ReportOptions, name: str, jsonl: bool) -> None:
@@ -111,7 +111,7 @@ class _Watch:
         self.corpus_tokens = 0
         # True if Ctrl-C or SIGTERM came since the first step began.
         self.stop = False
-        self._show({"stage": f"loading {name}"}, 0, None, always=True)
+        self.show({"stage": f"loading {name}"}, 0, None, always=True)
 
     def close(self) -> None:
         """Take the bar away, and let signals do what they did before."""
@@ -119,6 +119,10 @@ class _Watch:
             signal.signal(signum, handler)
         if self._bar is not None:
             self._bar.close()
+
+    def catch_signals(self) -> None:
+        """From now on they end a step: before the first one there is nothing to save, and they end the run at once."""
+        self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
 
     def event(self, event: TrainEvent) -> None:
         """Show one event of the run."""
@@ -128,15 +132,14 @@ class _Watch:
         if self._output is not None:
             self._output.json(to_json(event))
         if isinstance(event, PackProgress):
-            self._show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total)
+            self.show({"stage": f"tokenizing {event.corpus}"}, event.done, event.total)
         elif isinstance(event, ScoreProgress):
             stage = f"scoring held-out documents, memory {event.memory_mode}"
-            self._show({"stage": stage}, event.done, event.total, always=True)
+            self.show({"stage": stage}, event.done, event.total, always=True)
         elif isinstance(event, StepDone):
             self._step(event)
         elif isinstance(event, RunStarted):
-            # Before the first step there is nothing to save, so that Ctrl-C may end the run at once.
-            self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
+            self.catch_signals()
             self.corpus_tokens = sum(event.corpus_tokens.values())
         for line in _describe(event):
             self._notes.note(line)
@@ -148,11 +151,12 @@ class _Watch:
         numbers += "" if left is None else f"  ETA {describe_seconds(left)}"
         names = ("step", "loss", "bits_per_byte", "tokens_per_second", "peak_share", "seconds")
         values = {name: getattr(event, name) for name in names}
-        self._show({"stage": f"training {self._name}", **values, "eta_seconds": left}, event.progress, 1.0, numbers)
+        self.show({"stage": f"training {self._name}", **values, "eta_seconds": left}, event.progress, 1.0, numbers)
 
-    def _show(
+    def show(
         self, values: dict[str, Any], done: float, total: float | None, numbers: str = "", always: bool = False
     ) -> None:
+        """A line of progress, unless one was shown just now. values: of the JSON form, their `stage` for both."""
         now = time.monotonic()
         if not always and now - self._last_shown < _SECONDS_BETWEEN:
             return

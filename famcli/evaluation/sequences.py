@@ -40,7 +40,7 @@ def score_sequences(
     """
     if task not in SEQUENCES:
         raise UsageError(f"unknown task: {task}; use one of {', '.join(SEQUENCES)}")
-    if size < 1 or (task == "algorithmic" and size > 10):
+    if size < 1 or (task.startswith("algorithmic") and size > 10):
         raise UsageError(f"a size of {size} does not exist for {task}: give 1 or more, and at most 10 variables")
     bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     answers: list[RecallAnswer] = []

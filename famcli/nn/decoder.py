@@ -82,12 +82,20 @@ class Decoder(Network):
         position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
         return DecoderState(position, 0, 0, initial, memory_mode, layers)
 
-    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, State]:
+    def read(
+        self,
+        tokens: Tensor,
+        state: State,
+        received: list[Tensor] | None = None,
+        levels: list[Tensor] | None = None,
+    ) -> tuple[Tensor, State]:
         assert isinstance(state, DecoderState)
         n, block_size = tokens.shape[1], self.fam.block_size
         whole = holds_whole_blocks(tokens, state, block_size)
         call = Call(self._rotation, self.fam, state, n, None if received is None else [])
-        x, layers = self._scaled(self.model.embed_tokens(tokens)), []
+        x, layers = self.embed(tokens), []
+        if levels is not None:
+            levels.append(x)
         for layer, before in zip(self.layers, state.layers, strict=True):
             if not whole:
                 step = _read_open
@@ -103,6 +111,8 @@ class Decoder(Network):
                 # Called directly where nothing hooks into the layer: decoding waits for each Python frame.
                 x, after = step(layer, x, before, call)
             layers.append(after)
+            if levels is not None:
+                levels.append(x)
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and call.received:
             received.append(call.mean_received(closed))
@@ -126,6 +136,9 @@ class Decoder(Network):
             logits = logits / self.config.logits_scale
         cap = self.config.logits_softcap
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        return self._scaled(self.model.embed_tokens(tokens))
 
     def _scaled(self, embedded: Tensor) -> Tensor:
         """What enters the first layer."""

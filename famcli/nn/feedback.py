@@ -18,7 +18,7 @@ A network in training mode reads in passes only where a gradient is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.decoder import Decoder
-from famcli.nn.kernels.attention import KeysValues, attend
+from famcli.nn.kernels.attention import KeysValues, attend, joined
 from famcli.nn.layers import Layer, make_norm
 from famcli.nn.network import State, holds_whole_blocks
 from famcli.nn.rotary import cos_sin
@@ -185,12 +185,19 @@ class FeedbackDecoder(Decoder):
         position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
         return FeedbackState(position, 0, 0, initial, memory_mode, windows)
 
-    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, FeedbackState]:
-        """As the contract says; nothing is appended to `received`, because no memory takes in blocks."""
+    def read(
+        self,
+        tokens: Tensor,
+        state: State,
+        received: list[Tensor] | None = None,
+        levels: list[Tensor] | None = None,
+    ) -> tuple[Tensor, FeedbackState]:
+        """As the contract says; nothing is appended to `received`, because no memory takes in blocks, nor to `levels`,
+        because drafts are made for decoders with a memory of their own."""
         assert isinstance(state, FeedbackState)
         block_size, n = self.fam.block_size, tokens.shape[1]
         holds_whole_blocks(tokens, state, block_size)
-        x = self._scaled(self.model.embed_tokens(tokens))
+        x = self.embed(tokens)
         # What is measured while a network is trained is measured exactly.
         in_passes = self.fam.feedback_passes and n > 1 and (torch.is_grad_enabled() or not self.training)
         read = self._read_in_passes if in_passes else self._read_exactly
@@ -209,6 +216,11 @@ class FeedbackDecoder(Decoder):
         with torch.no_grad():
             # A plain average of the layers (section 3.1).
             self.layer_weights.zero_()
+
+    def compile_parts(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """What is done with a token when tokens are read one by one: otherwise most of its time goes to starting
+        operators."""
+        self._token_in_training = compiled(self._token_in_training)  # type: ignore[method-assign]
 
     # ------------------------------------------------------------------------------------------------ what both share
 
@@ -252,10 +264,27 @@ class FeedbackDecoder(Decoder):
         # By chunk, whose gradient is put together once.
         for t, row in enumerate(x.chunk(x.shape[1], dim=1)):
             at = (angles[0][:, :, t : t + 1], angles[1][:, :, t : t + 1])
-            levels = self._levels(row, [window.keys_values for window in windows], at)
-            hidden.append(levels[-1])
-            windows = self._appended(windows, self._memory_of(levels), at)
+            seen = [window.keys_values for window in windows]
+            if torch.is_grad_enabled():
+                last, rows = self._token_in_training(row, seen, at)
+                windows = tuple(Window(keys, values) for keys, values in rows)
+            else:
+                levels = self._levels(row, seen, at)
+                last, windows = levels[-1], self._appended(windows, self._memory_of(levels), at)
+            hidden.append(last)
         return torch.cat(hidden, dim=1), windows
+
+    def _token_in_training(self, x: Tensor, seen: list[KeysValues], angles: Angles) -> tuple[Tensor, list[KeysValues]]:
+        """x^L of one token [b, 1, d], and what the next one sees; training may compile it as a whole."""
+        levels = self._levels(x, seen, angles)
+        memory, kept = self._memory_of(levels), self.fam.visible_tokens - 1
+        made = [self._projected(layer, memory, angles) for layer in self._projecting]
+        # `keys[:, :, -kept:]` of a window of one token would be all of it.
+        olds = [
+            (keys[:, :, max(0, keys.shape[2] - kept) :], values[:, :, max(0, keys.shape[2] - kept) :])
+            for keys, values in seen
+        ]
+        return levels[-1], [joined([old, new]) for old, new in zip(olds, made, strict=True)]
 
     def _levels(self, x: Tensor, seen: Sequence[KeysValues], angles: Angles) -> list[Tensor]:
         """x^0 .. x^L of one token [b, 1, d], where each layer (or all) sees keys and values [b, hk, k, e]."""

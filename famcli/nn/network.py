@@ -185,7 +185,13 @@ class Network(nn.Module, ABC):
         """The state before the first token. The memories are made from the memory prompt, in training with gradient."""
 
     @abstractmethod
-    def read(self, tokens: Tensor, state: State, received: list[Tensor] | None = None) -> tuple[Tensor, State]:
+    def read(
+        self,
+        tokens: Tensor,
+        state: State,
+        received: list[Tensor] | None = None,
+        levels: list[Tensor] | None = None,
+    ) -> tuple[Tensor, State]:
         """Read `tokens` [b, n] after `state`: their hidden rows [b, n, d] before the final norm, and the next state.
 
         A call either stays inside the open block (fill + n <= block_size; it closes the block if it fills it) or
@@ -193,7 +199,13 @@ class Network(nn.Module, ABC):
 
         received: a list that gets, if the memory takes in blocks in this call, how much of its attention each token of
         those blocks received: [b, k] float32, a mean over layers, heads and memory rows.
+
+        levels: a list that gets what enters the first layer, and what each layer makes of it, [b, n, d] each.
         """
+
+    @abstractmethod
+    def embed(self, tokens: Tensor) -> Tensor:
+        """What enters the first layer: tokens [b, n] to [b, n, d]."""
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def test_progress_is_a_bar_only_on_terminals(monkeypatch: pytest.MonkeyPatch) ->
     assert ReportOptions(progress="json", quiet=True).progress_mode == "none"
 
 
-SAME_IN_KIND = {"--dtype", "--force", "--json", "--jsonl", "--memory-mode", "--seed"}
+SAME_IN_KIND = {"--dtype", "--force", "--json", "--jsonl", "--lr", "--memory-mode", "--out", "--seed"}
 """Options whose help names what is special in one command (which types, which file); their meaning is one."""
 
 

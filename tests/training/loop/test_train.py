@@ -348,9 +348,10 @@ def test_saving_tells_where(recipe: Make, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of what it does itself
-def test_compiling_changes_nothing(recipe: Make, tmp_path: Path) -> None:
-    train(recipe(), tmp_path / "plain")
-    train(recipe("hardware.compile=true"), tmp_path / "compiled")
+@pytest.mark.parametrize("settings", [(), ("network.architecture=feedback", "network.fam_length=0")])
+def test_compiling_changes_nothing(recipe: Make, settings: tuple[str, ...], tmp_path: Path) -> None:
+    train(recipe(*settings), tmp_path / "plain")
+    train(recipe(*settings, "hardware.compile=true"), tmp_path / "compiled")
     plain = weights_of(tmp_path / "plain")
     for name, weight in weights_of(tmp_path / "compiled").items():
         torch.testing.assert_close(weight, plain[name], rtol=1e-3, atol=1e-5)

@@ -1,0 +1,91 @@
+"""A draft's folder: `draft.json`, which says its shape and whose draft it is, and `draft.safetensors`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from famcli.checkpoint.folder import Fields, check_links, read_json_object
+from famcli.checkpoint.model import Model
+from famcli.checkpoint.weights import check_weights, headers, opened
+from famcli.documents.writing import atomic_files
+from famcli.errors import CheckpointError
+from famcli.nn import Network
+from famcli.nn.draft import Draft, DraftConfig, draft_shapes
+from famcli.plain import user_path
+
+DRAFT_FILE, DRAFT_WEIGHTS = "draft.json", "draft.safetensors"
+_FORMAT = 1
+
+
+def default_layers(num_layers: int) -> int:
+    """The layers of a draft for a decoder of `num_layers`: a quarter, at least one."""
+    return max(1, num_layers // 4)
+
+
+def make_draft(network: Network, config: DraftConfig, seed: int = 0, *, pruned: bool = True) -> Draft:
+    """A float32 draft for `network`, which begins as its last layers, or (not `pruned`) with drawn weights.
+
+    Raises CheckpointError for a network that has not that many layers, or no layers of tokens to begin with.
+    """
+    try:
+        draft = Draft(network.config, network.fam, config)
+        draft.begin(network, None if pruned else seed)
+    except ValueError as error:
+        raise CheckpointError(f"no draft can be made: {error}") from error
+    return draft
+
+
+def save_draft(folder: Path, draft: Draft, model: Model, config: DraftConfig) -> None:
+    """Write `draft` in bfloat16, its layer weights in float32. Raises CheckpointError when writing fails."""
+    values = {"format": _FORMAT, "target": model.fingerprints.weights, **asdict(config)}
+    tensors = {
+        name: value.detach().to(torch.float32 if name == "layer_weights" else torch.bfloat16).contiguous()
+        for name, value in draft.named_parameters()
+    }
+    try:
+        with atomic_files(folder) as made:
+            save_file(tensors, made / DRAFT_WEIGHTS)
+            (made / DRAFT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be written ({error})") from error
+
+
+def open_draft(path: Path, model: Model) -> Draft:
+    """The draft in a folder, in the compute type of `model`, which it is for.
+
+    Raises CheckpointError for a folder that is damaged, or whose draft is for another checkpoint.
+    """
+    folder = user_path(path)
+    if not (folder / DRAFT_FILE).is_file():
+        raise CheckpointError(f"{folder} is no draft's folder: it has no {DRAFT_FILE}; famcli train-draft writes one")
+    check_links(folder)
+    read = Fields(folder / DRAFT_FILE, read_json_object(folder / DRAFT_FILE))
+    read.integer("format", low=_FORMAT, high=_FORMAT)
+    # Another checkpoint of the same shape would be drafted for, and nothing accepted.
+    if read.string("target") != model.fingerprints.weights:
+        raise CheckpointError(f"{folder} is a draft for other weights than those of {model.name}; train one for these")
+    network = model.network
+    try:
+        config = DraftConfig(
+            **{each.name: read.integer(each.name, low=0, high=1 << 16) for each in fields(DraftConfig)}
+        )
+        shapes = draft_shapes(network.config, network.fam, config)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / DRAFT_FILE}: {error}") from error
+    weights = folder / DRAFT_WEIGHTS
+    stored = {tensor.name: tensor for tensor in headers(weights)}
+    check_weights(stored, shapes, folder)
+    draft = Draft(network.config, network.fam, config)
+    with opened(weights, "pt") as file:
+        loaded = {name: file.get_tensor(name) for name in shapes}
+    draft.load_state_dict(loaded)
+    for name, parameter in draft.named_parameters():
+        if name != "layer_weights":
+            parameter.data = parameter.data.to(network.dtype)
+    return draft.to(network.device).eval().requires_grad_(False)
