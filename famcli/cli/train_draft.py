@@ -82,13 +82,13 @@ def train_draft(
         set_threads(threads)
         opened = open_model(located, device=device, dtype="float32")
         interrupts_raise()
-        layers = training.layers or default_layers(opened.network.config.num_layers)
-        chosen = {name: value for name, value in asdict(training).items() if name in ("steps", "texts", "text_tokens")}
+        chosen = asdict(training)
+        layers = chosen["layers"] or default_layers(opened.network.config.num_layers)
         how = DraftTraining(
             DraftConfig(layers, window=training.window, drafted_tokens=training.drafted_tokens),
             learning_rate=training.learning_rate,
             seed=training.seed,
-            **chosen,
+            **{name: chosen[name] for name in ("steps", "texts", "text_tokens")},
         )
         filler = _filler(training.data, opened, folder, training.seed, watch)
         notes.note(f"a draft of {plural(layers, 'layer')} for {opened.name}, {plural(how.steps, 'step')}")
