@@ -22,6 +22,7 @@ _HOW = {
     "log": "read as a log, the first line of each kind, rare kinds and errors first",
     "outline": "read by its headings, what it is and a sentence of each part that matters",
     "minutes": "read as minutes, what was decided and what is to be done",
+    "table": "read as a table, what its columns hold",
 }
 Format = Literal["bullets", "paragraph", "outline", "markdown", "json"]
 
@@ -207,6 +208,8 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
         how = f"Written by the checkpoint {source}{struck}. "
     elif result.log is not None:
         how = f"{len(result.log.kinds)} of {plural(result.log.num_focus_kinds, 'kind')} of lines. "
+    elif result.table is not None:
+        how = ""
     elif result.sentences:
         how = f"{len(result.sentences)} of {plural(result.num_sentences_seen, 'sentence')}. "
     else:

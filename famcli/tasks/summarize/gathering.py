@@ -11,11 +11,13 @@ from famcli.tasks.summarize.summary_result import (
     Quote,
     Section,
     SummarizeConfig,
+    TableSummary,
     is_too_short,
     num_log_kinds,
     outline_budget,
     sentence_budget,
 )
+from famcli.tasks.summarize.table_digest import TableDigest
 from famcli.text.log_lines import is_log
 
 # Lines or characters by which a document is told. A pipe may bring them one by one, so fewer are enough before the
@@ -38,13 +40,18 @@ class Gathering:
         self._log_or_text = (kind == "log") if kind is not None or not tells else None
         self._name, self._num_bytes = "", 0
         self._undecided: list[Piece] | None = None  # of the open document, until it is told
+        self._num_sources, self._table = 0, TableDigest()
 
-    def begin_source(self, name: str) -> None:
-        """Begin a document."""
+    def begin_source(self, name: str, is_table: bool = False) -> None:
+        """Begin a document. is_table: its text was made of rows."""
+        self._num_sources += 1
+        self._is_table = is_table and self._tells and self._kind is None and self._num_sources == 1
         self._name, self._undecided, self._num_bytes, self.in_log = name, [], 0, False
 
     def feed(self, piece: Piece) -> None:
         """Take text that is about to be read."""
+        if self._is_table:
+            self._table.feed(piece)
         if self._undecided is None:
             self._taker.feed(piece)
         else:
@@ -74,14 +81,23 @@ class Gathering:
             return "log"
         if self._kind is not None or not self._tells:
             return self._kind or "prose"
+        if self.table() is not None:
+            return "table"
         told = self.text.kind
         return "prose" if told == "outline" and is_too_short(self._length) else told
+
+    def table(self) -> TableSummary | None:
+        """What the table holds, if a single one was read."""
+        found = self._table.summary()
+        return found if self._num_sources == 1 and found.columns else None
 
     def choose(self) -> tuple[DocumentKind, tuple[Quote, ...], tuple[Section, ...]]:
         """The kind of what was text, its summary and the sections of that."""
         kind, text, length = self.kind, self.text, self._length
         if kind == "outline" and text.num_quotable:
             return kind, *text.outline(outline_budget(length, len(text.parts.all())))
+        if kind == "table" and not text.num_quotable:
+            return kind, (), ()
         if kind == "minutes":
             return kind, *text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
         return kind, text.summary(sentence_budget(length, text.num_bytes, text.num_seen)), ()

@@ -119,7 +119,7 @@ class Summarizer:
                 yield from self._best_so_far()
             if reader is not None and self._writer is not None and isinstance(event, BlockEvent) and event.closed:
                 yield from self._writer.after_block(reader, self._recent(), len(self._extraction.parts))
-        if self._extraction.has_only_lines:
+        if self._extraction.has_only_lines and self.kind != "table":
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")
         yield from self._warn_of_focus()
         if reader is not None and self._writer is not None:
@@ -144,6 +144,7 @@ class Summarizer:
             focus=self.config.focus,
             written=self._written,
             log=log,
+            table=self._gathering.table() if self.kind == "table" else None,
             sentences=quotes,
             sections=sections,
             num_sentences_seen=extraction.num_seen + self._gathering.log.num_lines,
@@ -157,7 +158,7 @@ class Summarizer:
 
     def _gather(self, event: Event) -> None:
         if isinstance(event, SourceStart):
-            self._gathering.begin_source(event.source.name)
+            self._gathering.begin_source(event.source.name, event.source.format == "table")
         elif isinstance(event, TextEvent):
             self._gathering.feed(event.piece)
             if not self._needs_network:

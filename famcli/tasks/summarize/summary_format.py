@@ -9,7 +9,14 @@ from itertools import pairwise
 from typing import Literal
 
 from famcli.tasks.report.page import Cited, Item, Report
-from famcli.tasks.summarize.summary_result import LogSummary, Quote, SummaryResult, WrittenSummary
+from famcli.tasks.summarize.summary_result import (
+    LogSummary,
+    Quote,
+    SummaryResult,
+    TableColumn,
+    TableSummary,
+    WrittenSummary,
+)
 from famcli.text.markup import without_marks
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
@@ -33,6 +40,11 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
             return
         yield "", ""
         result = replace(result, sentences=result.sentences[:num_text])
+    if result.table is not None:
+        yield from (("", line) for line in _table(result.table))
+        if not result.sentences:
+            return
+        yield "", ""
     if result.written is not None:
         yield from _written(result, result.written, form)
     elif not result.sentences:
@@ -58,6 +70,8 @@ def _items(result: SummaryResult, cited: tuple[Cited, ...]) -> Iterator[Item]:
         if numbers := tuple(range(1, len(cited) + 1)):
             yield Item("", numbers, heading="Quotes", quotes=True)
         return
+    if result.table is not None:
+        yield from (Item(line) for line in _table(result.table))
     # A section's title stands above its first sentence.
     titles = {section.sentences[0]: section.title for section in result.sections}
     for number, one in enumerate(cited, start=1):
@@ -147,6 +161,34 @@ def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[t
             yield "- ", f"{text.translate(_MARKDOWN)} *({place.translate(_MARKDOWN)})*"
         else:
             yield f"{place}: ", text
+
+
+def _table(table: TableSummary) -> Iterator[str]:
+    """How many rows there are, then a line for each column; those that are the same in all rows are in one line."""
+    same = [one for one in table.columns if one.num_different == 1 and one.num_filled == table.num_rows > 1]
+    yield f"{_count(table.num_rows, 'row')} of {_count(len(table.columns), 'column')}."
+    if same:
+        yield "The same in all rows: " + "; ".join(f"{one.name} {one.values[0]}" for one in same) + "."
+    yield from (f"{one.name}: {_column(one, table.num_rows)}." for one in table.columns if one not in same)
+
+
+def _column(column: TableColumn, num_rows: int) -> str:
+    filled = "" if column.num_filled == num_rows else f" (in {_count(column.num_filled, 'row')})"
+    if column.num_different == 1 and filled:
+        return f"{column.values[0]}{filled}"
+    if column.num_different is not None and column.num_different <= len(column.values):
+        return (
+            ", ".join(f"{value} {count:,}" for value, count in zip(column.values, column.counts, strict=True)) + filled
+        )
+    if column.lowest is not None and column.highest is not None and column.mean is not None:
+        return f"{column.lowest:,.10g} to {column.highest:,.10g}, mean {column.mean:,.6g}{filled}"
+    if column.num_different is None:
+        return f"very many different values, such as {', '.join(column.values[:3])}{filled}"
+    if column.num_different == column.num_filled:
+        return f"all different, such as {', '.join(column.values[:3])}{filled}"
+    pairs = list(zip(column.values, column.counts, strict=True))[:4]
+    most = ", ".join(f"{value} {count:,}" for value, count in pairs)
+    return f"{column.num_different:,} different values, most often {most}{filled}"
 
 
 def _count(number: int, noun: str) -> str:

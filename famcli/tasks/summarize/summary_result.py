@@ -15,9 +15,9 @@ from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.task import ReadCounts
 
 SummaryMode = Literal["extract", "write"]
-DocumentKind = Literal["prose", "outline", "minutes", "log"]
-"""How a document is summarized: sentences from all over it, one for each of its parts, what was decided, or its kinds
-of lines."""
+DocumentKind = Literal["prose", "outline", "minutes", "log", "table"]
+"""How a document is summarized: sentences from all over it, one for each of its parts, what was decided, its kinds of
+lines, or what its columns hold."""
 SeverityName = Literal["error", "warning", "info", "debug"]
 LengthName = Literal["short", "medium", "long"]
 Length = LengthName | Budget
@@ -216,13 +216,39 @@ class LogSummary:
 
 
 @dataclass(frozen=True)
+class TableColumn:
+    """A column of short values. num_different: None where there are too many to count.
+
+    lowest, highest, mean: where all values are numbers. values: the most frequent ones with their `counts`, or if these
+    are not known, the first.
+    """
+
+    name: str
+    num_filled: int
+    num_different: int | None
+    lowest: float | None
+    highest: float | None
+    mean: float | None
+    values: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """What a table holds."""
+
+    num_rows: int
+    columns: tuple[TableColumn, ...]
+
+
+@dataclass(frozen=True)
 class SummaryResult:
     """A summary.
 
-    written: None in mode "extract". log: of what was read as a log. sentences: quotes in the order of the document,
-    then those of `log`; of a written summary, the quotes that it cites, by their numbers. num_sentences_seen: in the
-    whole text; of a log, lines. num_quotable: sentences that can stand alone (`is_quotable`). memory_mode: None where
-    no network read, because quotes need none.
+    written: None in mode "extract". log: of what was read as a log. table: of a single table. sentences: quotes in the
+    order of the document, then those of `log`; of a written summary, the quotes that it cites, by their numbers.
+    num_sentences_seen: in the whole text; of a log, lines. num_quotable: sentences that can stand alone
+    (`is_quotable`). memory_mode: None where no network read, because quotes need none.
     """
 
     model: str
@@ -232,6 +258,7 @@ class SummaryResult:
     focus: str | None
     written: WrittenSummary | None
     log: LogSummary | None
+    table: TableSummary | None
     sentences: tuple[Quote, ...]
     sections: tuple[Section, ...]
     num_sentences_seen: int
