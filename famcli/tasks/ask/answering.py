@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from famcli.checkpoint.chat_template import has_chat_template
+from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any
@@ -110,20 +111,31 @@ class AnswerText:
 AnsweringEvent = Notice | AnswerText | Answer
 
 
+def answer_style(model: Model, wanted: AnswerStyle | None) -> AnswerStyle:
+    """ "sentence", "span" or "write": the style in which a model answers where `wanted` was asked for."""
+    named = model.sidecar.tasks.get("ask")
+    style: AnswerStyle = wanted or ("write" if named == "write" else "extract")
+    if style != "extract":
+        return style
+    # A checkpoint with a chat template was not trained to copy.
+    copies = named == "span" or (named == "write" and not has_chat_template(model.path))
+    return "span" if copies else "sentence"
+
+
+def answers_from_memory(model: Model, wanted: AnswerStyle | None) -> bool:
+    """True if answers depend on what the network kept of the whole text, not on the passages alone."""
+    style = answer_style(model, wanted)
+    return style == "span" or (style == "write" and not has_chat_template(model.path))
+
+
 class Answerer:
     """Answers questions about one text. warnings: what was said on the way."""
 
     def __init__(self, text: AskedText, config: AskConfig | None = None) -> None:
         self.text, self.config = text, config or AskConfig()
         self.warnings: list[str] = []
-        named = text.model.sidecar.tasks.get("ask")
-        style: AnswerStyle = self.config.style or ("write" if named == "write" else "extract")
-        if style == "extract":
-            # A checkpoint with a chat template was not trained to copy.
-            copies = named == "span" or (named == "write" and not has_chat_template(text.model.path))
-            style = "span" if copies else "sentence"
-        self.style: AnswerStyle = style
-        self._pen = TurnWriter(text.model, self.config.sampling) if style == "write" else None
+        self.style: AnswerStyle = answer_style(text.model, self.config.style)
+        self._pen = TurnWriter(text.model, self.config.sampling) if self.style == "write" else None
         self._said: list[Exchange] = []
 
     def answers(self, questions: Sequence[str], first: int = 0) -> Iterator[AnsweringEvent]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from famcli.checkpoint.model import Model
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
-from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig
+from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig, answers_from_memory
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, AskResult, Citation
 from famcli.tasks.ask.asked_text import AskedText, TextReader, index_sources, text_of_memory_file
 from famcli.tasks.ask.passage_index import DamagedIndexError
@@ -60,6 +60,10 @@ class Ask:
         UsageError for a question without a word."""
         self.model, self.config = model, config or AskConfig()
         self._cache, self._recorder = cache, recorder
+        # Passages are found by words, and quoted or written from without what was read before them.
+        self._reads = (
+            answers_from_memory(model, self.config.style) or self.config.question_first or recorder is not None
+        )
         self.questions = [question.strip() for question in questions]
         check_questions(self.questions)
         self.memory_mode = chosen_memory_mode(model, self.config.memory_mode)
@@ -156,14 +160,14 @@ class Ask:
     # ------------------------------------------------------------------------------------------------ reading
 
     def _read(self, documents: Documents) -> Iterator[AskEvent]:
-        self._reading = TextReader(self.model, self.config.memory_mode, self._recorder)
+        self._reading = TextReader(self.model, self.config.memory_mode, self._recorder, skims=not self._reads)
         first = self.questions if self.config.question_first else ()
         opened = open_documents(documents, self.config.encoding)
         yield from self._reading.events(opened, first)
         self._text = self._reading.text()
 
     def _read_or_find(self, cache: ReadingCache, paths: list[Path]) -> Iterator[AskEvent]:
-        key = text_key(self.model, self.memory_mode, paths, self.config.encoding)
+        key = text_key(self.model, self.memory_mode, paths, self.config.encoding, skims=not self._reads)
         # A page shows what the memory attends to while it reads, which no earlier reading has kept.
         try:
             found = cache.find(self.model, key, paths) if self._recorder is None else None

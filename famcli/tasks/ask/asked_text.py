@@ -16,11 +16,11 @@ from pathlib import Path
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.opening import open_source
+from famcli.documents.opening import open_source, text_digest
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.nn import MemoryMode, State
 from famcli.reading.cursor import Cursor, SourceRecord
-from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent
+from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent, read_text
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
@@ -85,28 +85,31 @@ class TextReader:
         model: Model,
         memory_mode: MemoryMode | None = None,
         recorder: Recorder | None = None,
+        skims: bool = False,
     ) -> None:
-        """recorder: keeps the text and the memory's attention to it for a report. Raises UsageError for a mode that
-        does not exist, DocumentError where no index can be written."""
+        """recorder: keeps the text and the memory's attention to it for a report. skims: index the text without the
+        network, which takes a small part of the time. Raises UsageError for a mode that does not exist, DocumentError
+        where no index can be written."""
         self.model, self.memory_mode = model, chosen_memory_mode(model, memory_mode)
         self._asked_mode = memory_mode
-        self._tracker = ReadingTracker(model.tokenizer.vocab_size)
+        self._tracker = ReadingTracker(model.tokenizer.vocab_size, without_network=skims)
         self._documents: list[Source] = []
         self._num_before = 0  # sources that the network read before the documents
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex()
         self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
-        self._recorder = recorder
+        self._recorder, self.skims = recorder, skims
 
     def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
         """Read the documents. first: questions that the network reads before them."""
-        yield from self._tracker.warn_untrained(self.model, self._asked_mode)
-        names = None
+        if not self.skims:
+            yield from self._tracker.warn_untrained(self.model, self._asked_mode)
+        names, opened = None, open_documents(documents)
         if first:
             documents = list(documents)
-            names = len(documents) > 1
+            names, opened = len(documents) > 1, open_documents(documents)
             self._read_first(first)
-        for event in self.reader.read(open_documents(documents), names=names):
+        for event in read_text(opened) if self.skims else self.reader.read(opened, names=names):
             self._gather(event)
             if self._recorder is not None:
                 self._recorder.record(event, len(self._documents) - 1, self.model.network.fam.block_size)
@@ -119,7 +122,11 @@ class TextReader:
             # Interrupted: what was read of the open source counts.
             self._add(counts.sources[-1].num_bytes, last=True)
             self._builder = None
-        records = self.reader.sources()[self._num_before :]
+        if self.skims:
+            pairs = zip(self._documents, counts.sources, strict=False)
+            records = tuple(_record(document, read.num_bytes) for document, read in pairs)
+        else:
+            records = self.reader.sources()[self._num_before :]
         return AskedText(
             model=self.model,
             memory_mode=self.memory_mode,
@@ -151,6 +158,8 @@ class TextReader:
         elif isinstance(event, TextEvent):
             assert self._builder is not None, "a source begins before its text"
             self._builder.feed(event.piece)
+            if self.skims:
+                self._add(event.piece.end)
         elif isinstance(event, BlockEvent) and event.closed:
             # Not before: an interrupted reading must not cite what the network has not read.
             self._add(event.span[1])
@@ -163,6 +172,25 @@ class TextReader:
         assert self._builder is not None
         for passage in self._builder.take(end, last):
             self.index.add(passage)
+
+
+def _record(document: Source, num_bytes: int) -> SourceRecord:
+    """A source that was read to its byte `num_bytes` without the network."""
+    path, sha256 = None if document.path is None else str(document.path.resolve()), None
+    if document.end == num_bytes:
+        sha256 = document.digest()
+    elif path is not None:
+        sha256 = text_digest(path, num_bytes, document.format)
+    return SourceRecord(
+        document.name,
+        path,
+        document.encoding,
+        num_bytes,
+        sha256,
+        document.num_replaced,
+        document.format,
+        document.is_named,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ read by another run

@@ -1,7 +1,7 @@
 """What was read, kept for the next question: a folder for each text, found by its content and by what read it.
 
-An entry holds the memory file (`state.fam`), the passage index (`passages.sqlite`, with the text) and what the reading
-reported (`entry.json`, with checksums). It is put in place whole or not at all, is readable by its owner only, and the
+An entry holds the memory file (`state.fam`, unless the network read nothing), the passage index (`passages.sqlite`,
+with the text) and what the reading reported (`entry.json`, with checksums). It is put in place whole or not at all, is readable by its owner only, and the
 entries that were asked longest ago go when the cache outgrows its limit.
 
 A cache never costs an answer: an entry is used only if it is its user's own and its checksums are right, one with
@@ -33,6 +33,7 @@ from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.nn import MemoryMode
 from famcli.plain import to_json
 from famcli.reading.cursor import SourceRecord
+from famcli.reading.engine import start_state
 from famcli.reading.memory_file import load_memory, save_memory
 from famcli.tasks.ask.asked_text import AskedText, TextReader, resumed_text
 from famcli.tasks.ask.passage_index import PassageIndex
@@ -42,7 +43,7 @@ DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
 # Part of the key: entries of another format are never found, and go with the next one that is kept.
-_FORMAT = 6
+_FORMAT = 7
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY, _LOCK = ".making-", "entries"
 _KEY_LENGTH = 64
@@ -72,8 +73,11 @@ TextKey = tuple[str, tuple[str, ...]]
 """Which reading a text needs: a digest of its content and of all that shapes what is read, and each file's sha256."""
 
 
-def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: str | None) -> TextKey:
-    """The key of files read one after the other. Raises DocumentError for a file that cannot be read."""
+def text_key(
+    model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: str | None, skims: bool = False
+) -> TextKey:
+    """The key of files read one after the other, by the network or (skims) without it. Raises DocumentError for a file
+    that cannot be read."""
     hashes = []
     for path in paths:
         try:
@@ -87,6 +91,7 @@ def text_key(model: Model, mode: MemoryMode, paths: Sequence[Path], encoding: st
         "fam": asdict(model.network.fam),
         "dtype": str(model.dtype),
         "memory_mode": mode,
+        "skims": skims,
         "encoding": encoding,
         # Another version may make another text out of the same file.
         "conversion": CONVERSION,
@@ -138,7 +143,8 @@ class ReadingCache:
             # Another process may have been faster, or a damaged entry could not be removed (a warning said so).
             if os.path.lexists(entry):
                 return
-            save_memory(made / _STATE, reading.reader)
+            if not reading.skims:
+                save_memory(made / _STATE, reading.reader)
             text.index.copy_to(made / _INDEX)
             values = {
                 "key": digest,
@@ -148,6 +154,7 @@ class ReadingCache:
                 "memory_mode": text.memory_mode,
                 "read": to_json(text.counts),
                 "warnings": list(text.warnings),
+                "sources": [asdict(source) for source in text.sources],
                 "created": time.time(),
                 "index": _sha256(made / _INDEX),
             }
@@ -206,8 +213,11 @@ class ReadingCache:
         values = _read_entry(entry)
         _own(entry / _INDEX)
         counts, warnings = _counts(values["read"]), tuple(map(str, values["warnings"]))
-        cursor = load_memory(_own(entry / _STATE), model)
-        pairs = zip(cursor.sources, hashes, strict=True)
+        kept, cursor = tuple(SourceRecord(**one) for one in values["sources"]), None
+        if os.path.lexists(entry / _STATE) or values["read"]["tokens"]:
+            cursor = load_memory(_own(entry / _STATE), model)
+            kept = cursor.sources
+        pairs = zip(kept, hashes, strict=True)
         if values["key"] != digest or any(one.sha256 != known for one, known in pairs if one.format == PLAIN_TEXT):
             raise DocumentError(f"{entry} holds another text")
         # Opened first: what is checked is then what is asked, even where another process removes the entry meanwhile.
@@ -220,9 +230,15 @@ class ReadingCache:
             os.utime(entry / _ENTRY)
         names = [shown_path(path) for path in paths]
         # The same text may lie elsewhere by now.
-        records = [replace(one, name=name, path=name) for name, one in zip(names, cursor.sources, strict=True)]
+        records = [replace(one, name=name, path=name) for name, one in zip(names, kept, strict=True)]
         sources = tuple(replace(one, name=name) for name, one in zip(names, counts.sources, strict=True))
-        text = resumed_text(model, cursor, index, records, replace(counts, sources=sources), "cache")
+        counts = replace(counts, sources=sources)
+        if cursor is None:
+            mode: MemoryMode = values["memory_mode"]
+            text = AskedText(model, mode, index, start_state(model.network, mode), None, tuple(records), counts)
+            text = replace(text, origin="cache")
+        else:
+            text = resumed_text(model, cursor, index, records, counts, "cache")
         return replace(text, warnings=warnings)
 
     def _folders(self) -> list[Path]:

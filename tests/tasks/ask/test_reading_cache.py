@@ -105,14 +105,31 @@ def test_a_pipe_a_question_first_and_an_interrupted_reading_are_not_kept(cache: 
 
 
 def test_a_damaged_entry_is_read_again(cache: ReadingCache, tmp_path: Path) -> None:
-    model, path = byte_model(LARGE), write(tmp_path, planted())
-    ask(model, QUESTION, [path], cache=cache)
+    model, path, config = byte_model(LARGE), write(tmp_path, planted()), AskConfig(style="span")
+    ask(model, QUESTION, [path], config, cache)
     for name in ("state.fam", "passages.sqlite", "entry.json"):
         (entry,) = cache.entries()
         file = cache.folder / entry.key / name
         file.write_bytes(file.read_bytes()[:99])
-        assert not ask(model, QUESTION, [path], cache=cache).cached
-        assert ask(model, QUESTION, [path], cache=cache).cached
+        assert not ask(model, QUESTION, [path], config, cache).cached
+        assert ask(model, QUESTION, [path], config, cache).cached
+    file = cache.folder / cache.entries()[0].key / "state.fam"
+    file.unlink()
+    assert not ask(model, QUESTION, [path], config, cache).cached
+
+
+def test_the_network_reads_a_text_only_where_answers_depend_on_it(cache: ReadingCache, tmp_path: Path) -> None:
+    model, path = byte_model(LARGE), write(tmp_path, planted())
+    quoted = ask(model, QUESTION, [path], cache=cache)
+    assert (quoted.counts.num_bytes, quoted.counts.num_tokens) == (path.stat().st_size, 0)
+    (entry,) = cache.entries()
+    assert not (cache.folder / entry.key / "state.fam").exists()
+    again = ask(model, QUESTION, [path], cache=cache)
+    assert (again.cached, again.answers, again.counts.sources) == (True, quoted.answers, quoted.counts.sources)
+    # A span is copied by a network that has read everything, which such a reading cannot serve.
+    copied = ask(model, QUESTION, [path], AskConfig(style="span"), cache)
+    assert (copied.cached, copied.counts.num_tokens) == (False, path.stat().st_size)
+    assert copied.answers[0].citations == quoted.answers[0].citations
 
 
 def test_a_source_that_changes_after_it_was_found_is_not_cited(cache: ReadingCache, tmp_path: Path) -> None:
@@ -153,7 +170,7 @@ def test_what_is_larger_than_the_limit_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_clearing_touches_nothing_else_and_entries_are_private(cache: ReadingCache, tmp_path: Path) -> None:
-    ask(byte_model(LARGE), QUESTION, [write(tmp_path, planted())], cache=cache)
+    ask(byte_model(LARGE), QUESTION, [write(tmp_path, planted())], AskConfig(style="span"), cache)
     (entry,) = cache.entries()
     assert (cache.folder / entry.key).stat().st_mode & 0o077 == 0
     assert (cache.folder / entry.key / "passages.sqlite").stat().st_mode & 0o077 == 0
