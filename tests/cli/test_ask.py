@@ -19,7 +19,7 @@ def test_an_answer_has_verified_evidence(run, tiny: Path, story: Path) -> None:
     places = [line for line in lines if line.startswith("  [")]
     assert 1 <= len(places) <= 3
     assert all(line.endswith(", quoted exactly:") for line in places)
-    assert f"famcli: Read {story.stat().st_size:,} bytes, " in result.stderr
+    assert f"famcli: Read {story.stat().st_size:,} bytes in " in result.stderr
 
 
 def test_the_line_that_is_shown_is_that_of_the_answer(run, tiny: Path, tmp_path: Path) -> None:
