@@ -26,7 +26,7 @@ from famcli.errors import BusyError, DocumentError, MemoryFileError, TokenizerEr
 from famcli.plain import harmless
 from famcli.reading.memory_file import inspect_memory_file, load_memory
 from famcli.tasks import read as read_module
-from famcli.tasks.ask.ask import Ask, ask
+from famcli.tasks.ask.ask import Ask, AskConfig, ask
 from famcli.tasks.ask.passage_index import DamagedIndexError, PassageIndex
 from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.read import Read, ReadConfig, Saved, read
@@ -85,15 +85,16 @@ DAMAGES: list[Callable[[Path], object]] = [_be_folder, _be_pipe, _be_link, _be_s
 
 def test_whatever_happened_to_a_kept_reading_the_answer_is_given_and_the_next_one_is_kept(tmp_path: Path) -> None:
     model, text, cache = byte_model(LARGE), write(tmp_path, prose(8) + FACT), ReadingCache(tmp_path / "readings")
-    answers = ask(model, QUESTION, [text], cache=cache).answers
+    config = AskConfig(style="span")  # which keeps what the network has read, too
+    answers = ask(model, QUESTION, [text], config, cache).answers
     for name in ("state.fam", "passages.sqlite", "entry.json"):
         for damage in DAMAGES:
             (entry,) = cache.entries()
             damage(cache.folder / entry.key / name)
-            result = ask(model, QUESTION, [text], cache=cache)
+            result = ask(model, QUESTION, [text], config, cache)
             assert (result.answers, result.cached, len(result.warnings)) == (answers, False, 1), (name, damage)
             assert "cannot be used" in result.warnings[0]
-            assert ask(model, QUESTION, [text], cache=cache).cached
+            assert ask(model, QUESTION, [text], config, cache).cached
 
 
 def test_what_another_user_put_there_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

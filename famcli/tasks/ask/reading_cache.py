@@ -1,8 +1,8 @@
 """What was read, kept for the next question: a folder for each text, found by its content and by what read it.
 
 An entry holds the memory file (`state.fam`, unless the network read nothing), the passage index (`passages.sqlite`,
-with the text) and what the reading reported (`entry.json`, with checksums). It is put in place whole or not at all, is readable by its owner only, and the
-entries that were asked longest ago go when the cache outgrows its limit.
+with the text) and what the reading reported (`entry.json`, with checksums). It is put in place whole or not at all, is
+readable by its owner only, and the entries that were asked longest ago go when the cache outgrows its limit.
 
 A cache never costs an answer: an entry is used only if it is its user's own and its checksums are right, one with
 anything wrong is removed and the text read again, and what cannot be kept is only a warning.

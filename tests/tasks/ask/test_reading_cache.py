@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from famcli.errors import UsageError
-from famcli.reading.reader import Reader
 from famcli.tasks.ask.ask import Ask, AskConfig, AskResult, ask
+from famcli.tasks.ask.asked_text import TextReader
 from famcli.tasks.ask.reading_cache import ReadingCache, text_key
 from famcli.tasks.task import Advance
 from tests.reading.support import pipe
@@ -23,15 +23,15 @@ def cache(tmp_path: Path) -> ReadingCache:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What readers are given to read, as they are."""
+    """An entry for each time that documents are read."""
     found: list[str] = []
-    read = Reader.read
+    read = TextReader.events
 
-    def watched(self: Reader, documents, **options):  # type: ignore[no-untyped-def]
+    def watched(self: TextReader, documents, *first):  # type: ignore[no-untyped-def]
         found.append("read")
-        return read(self, documents, **options)
+        return read(self, documents, *first)
 
-    monkeypatch.setattr(Reader, "read", watched)
+    monkeypatch.setattr(TextReader, "events", watched)
     return found
 
 
