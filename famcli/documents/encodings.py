@@ -62,6 +62,23 @@ _LEGACY = [
     *("iso8859_7", "koi8_r", "koi8_u", "cp932", "euc_jp", "gb18030", "big5", "cp949", "cp866"),
 ]
 _UNPACK = "unpack it and give the text inside"
+_RECOGNIZE, _TRANSCRIBE = "run text recognition on it and give the text", "transcribe it and give the text"
+_IMAGES = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
+)  # fmt: skip
+# Enough of each that no text begins so.
+_RECORDINGS = (
+    *((b"ID3%c\0" % version, "an MP3 recording") for version in (2, 3, 4)),
+    (b"\xff\xfb\x90", "an MP3 recording"), (b"OggS\0", "an Ogg recording"), (b"fLaC\0", "a FLAC recording"),
+    (b"\x1aE\xdf\xa3", "a video"), *((b"\0\0\0%cftyp" % size, "a video") for size in (0x18, 0x1C, 0x20)),
+)  # fmt: skip
+# In these the length of the file stands between the two words.
+_RIFF = {
+    b"WAVE": ("a WAV recording", _TRANSCRIBE),
+    b"AVI ": ("a video", _TRANSCRIBE),
+    b"WEBP": ("a WebP image", _RECOGNIZE),
+}
 _MAGIC = (
     (b"%PDF-", "a PDF", "convert it with `pdftotext FILE -` (poppler) and give the text"),
     (
@@ -76,9 +93,14 @@ _MAGIC = (
     (b"BZh91AY&SY", "compressed with bzip2", "unpack it, or pipe it in: `bzcat FILE | famcli ...`"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
-    (b"\x89PNG\r\n\x1a\n", "a PNG image", "run text recognition on it and give the text"),
-    (b"\xff\xd8\xff", "a JPEG image", "run text recognition on it and give the text"),
-    (b"\x7fELF", "a program", "give a text"),
+    *((magic, f"a {name} image", _RECOGNIZE) for magic, name in _IMAGES),
+    *((magic, what, _TRANSCRIBE) for magic, what in _RECORDINGS),
+    (b"SQLite format 3\0", "an SQLite database", "export its tables as CSV (`sqlite3 -csv`), and give that"),
+    (b"PAR1\x15", "a Parquet file", "export it as CSV, and give that"),
+    *(
+        (magic, "a program", "give a text")
+        for magic in (b"\x7fELF", b"MZ\x90\0", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+    ),
 )
 
 
@@ -90,9 +112,9 @@ def refuse_known_binaries(first: bytes, name: str) -> None:
             "file to ask it",
             remedy={"load": "FILE"},
         )
-    for magic, what, hint in _MAGIC:
-        if first.startswith(magic):
-            raise DocumentError(f"{name} is {what}, not text: {hint}")
+    riff = [_RIFF[first[8:12]]] if first[:4] == b"RIFF" and first[8:12] in _RIFF else []
+    for what, hint in (*riff, *((what, hint) for magic, what, hint in _MAGIC if first.startswith(magic))):
+        raise DocumentError(f"{name} is {what}, not text: {hint}")
 
 
 def begins_safetensors(first: bytes) -> bool:

@@ -366,6 +366,9 @@ def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:
     [
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...", "old Microsoft Office.*save"),
         (b"7z\xbc\xaf\x27\x1c", "7z.*unpack"),
+        (b"ID3\x03\0\0\0\0\x0f\x76TIT2", "MP3 recording.*transcribe"),
+        (b"RIFF\x24\x08\0\0WAVEfmt ", "WAV recording.*transcribe"),
+        (b"SQLite format 3\0\x10\0", "SQLite database.*CSV"),
         (b"\x89PNG\r\n\x1a\n...", "PNG"),
     ],
 )
