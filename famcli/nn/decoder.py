@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
-from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, joined
-from famcli.nn.kernels.linear import Linear, PackedWeight, linear
+from famcli.nn.kernels import native
+from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
+from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
@@ -89,11 +90,31 @@ class Decoder(Network):
         received: list[Tensor] | None = None,
         levels: list[Tensor] | None = None,
     ) -> tuple[Tensor, State]:
+        return self._read(tokens, state, received, levels, wide=False)
+
+    def write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        return self._read(tokens, state, None, None, self._computes_wide(tokens.numel()))
+
+    @property
+    def writes_ahead(self) -> bool:
+        return self._computes_wide(1)
+
+    def _read(
+        self,
+        tokens: Tensor,
+        state: State,
+        received: list[Tensor] | None,
+        levels: list[Tensor] | None,
+        wide: bool,
+    ) -> tuple[Tensor, State]:
+        """wide: the rows are so few that they are computed in float32, by weights and keys in bfloat16."""
         assert isinstance(state, DecoderState)
         n, block_size = tokens.shape[1], self.fam.block_size
         whole = holds_whole_blocks(tokens, state, block_size)
-        call = Call(self._rotation, self.fam, state, n, None if received is None else [])
-        x, layers = self.embed(tokens), []
+        wide = wide and not whole
+        call = Call(self._rotation, self.fam, state, n, None if received is None else [], wide)
+        x, layers = self.embed(tokens), list[LayerState]()
+        x = x.float() if wide else x
         if levels is not None:
             levels.append(x)
         for layer, before in zip(self.layers, state.layers, strict=True):
@@ -127,7 +148,8 @@ class Decoder(Network):
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
-        normed = self.model.norm(hidden)
+        wide = is_wide(hidden, self.model.norm.weight) and self._computes_wide(hidden.numel() // hidden.shape[-1])
+        normed = self.model.norm(hidden, wide)
         if self.config.tie_embeddings:
             logits = linear(normed, self.model.embed_tokens.weight, packed=self._tied_head)
         else:
@@ -139,6 +161,13 @@ class Decoder(Network):
 
     def embed(self, tokens: Tensor) -> Tensor:
         return self._scaled(self.model.embed_tokens(tokens))
+
+    def _computes_wide(self, num_rows: int) -> bool:
+        """True if so few rows may be computed in float32, by weights and keys in bfloat16 (kernels/native.py)."""
+        config = self.config
+        widths = (config.hidden_size, config.head_dim, config.intermediate_size, config.num_heads * config.head_dim)
+        whole = not any(width % native.STEP for width in widths)
+        return whole and native.computes(num_rows, self.model.norm.weight)
 
     def _scaled(self, embedded: Tensor) -> Tensor:
         """What enters the first layer."""
@@ -156,7 +185,7 @@ class Decoder(Network):
             if self._initial is not None and self._initial[0] == key:
                 return self._initial[1]
         positions = torch.arange(-self.fam.fam_length, 0)[None]
-        rotations = {kind: self._rotation(kind, positions) for kind in {layer.rope for layer in self.layers}}
+        rotations = {kind: self._rotation(kind, positions, False) for kind in {layer.rope for layer in self.layers}}
         rows, made = self._scaled(self.memory_prompt.float())[None], []  # the first layer gets it as it gets tokens
         for layer in self.layers:
             rows = layer(initial_memory, rows, rotations[layer.rope])
@@ -167,13 +196,15 @@ class Decoder(Network):
 
     # ------------------------------------------------------------------------------------------------ positions
 
-    def _rotation(self, kind: str | None, positions: Tensor) -> Rotation:
-        """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]."""
+    def _rotation(self, kind: str | None, positions: Tensor, wide: bool) -> Rotation:
+        """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]; wide: of float32."""
         if kind is None:
             return lambda x: x
         # Rows at the same positions, which is the usual case, share their angles.
         if len(positions) > 1 and bool((positions == positions[:1]).all()):
             positions = positions[:1]
+        if wide:
+            return rotation(positions, *self._ropes[kind], torch.float32, None, native.rotate)
         device = self.device
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else self.dtype
         return rotation(positions, *self._ropes[kind], dtype, device, self.rotate)
@@ -288,13 +319,13 @@ def _read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Ca
 def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
     rotate, attention = call.rotate_tokens(layer), layer.self_attn
-    queries, keys, values = attention.queries_keys_values(layer.attention_input(x))
+    queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
     sinks = _sinks(layer, before, call, keys, values)
     memory_rows = before.memory_rows
     if memory_rows is None and before.memory.shape[1]:
         memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
     past = before.past or _past(layer, before, sinks, memory_rows, call)
-    rows, single = before.open, x.shape[1] == 1 and not torch.is_grad_enabled()
+    rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
     if single and past and not rows.lead:
         # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined by
         # itself, once for all tokens of the block.
@@ -302,9 +333,17 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
             rows = rows.behind(past)
         else:
             past = (joined(past),)
-    rows = rows.append(rotate(keys), values)
-    parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
-    attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
+    keys, queries = rotate(keys), rotate(queries)
+    if call.wide:
+        rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
+        windowed = [(rows.keys, rows.values)]
+        if layer.window is not None and before.segment_keys.shape[2]:
+            windowed = [(before.segment_keys, before.segment_values), *windowed]
+        attended = attend_few(queries, past, windowed, window=layer.window, **attention.scoring)
+    else:
+        rows = rows.append(keys, values)
+        parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+        attended = attend(queries, parts, causal=True, window=layer.window, **attention.scoring)
     x = layer.attention_output_and_mlp(x, attended)
     if rows.num_rows < call.fam.block_size:
         kept = (before.segment_keys, before.segment_values)
@@ -363,8 +402,10 @@ def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: T
     if call.state.num_closed or missing <= 0 or layer.window is not None:
         return before.sink_keys, before.sink_values
     first = slice(None, missing)
-    # Cloned: a view would keep the whole block's rows alive.
-    return _join(before.sink_keys, keys[:, :, first].clone()), _join(before.sink_values, values[:, :, first].clone())
+    dtype = before.sink_keys.dtype if call.wide else keys.dtype
+    # Copied: a view would keep the whole block's rows alive.
+    keys, values = (x[:, :, first].to(dtype, copy=True) for x in (keys, values))
+    return _join(before.sink_keys, keys), _join(before.sink_values, values)
 
 
 def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[KeysValues]:

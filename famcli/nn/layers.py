@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
-from famcli.nn.kernels.linear import JointLinear, Linear
+from famcli.nn.kernels import native
+from famcli.nn.kernels.linear import JointLinear, Linear, is_wide
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.shapes import expert_layer
 
@@ -33,18 +34,20 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
         self.eps, self.plus_one = eps, plus_one
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
+    def forward(self, x: Tensor, wide: bool = False) -> Tensor:
+        """[..., d] to [..., d] in the weight's type, whatever the type of `x`; wide: in float32, as `x` is."""
+        if wide:
+            return native.rms_norm(x, self.weight, self.eps, self.plus_one)
         one = x.numel() == self.weight.numel() and x.dtype == self.weight.dtype and x.device.type == "cpu"
         if one and not self.plus_one and not torch.is_grad_enabled():
             # Decoding waits for operators to begin: with the scale as a Python number there are half as many.
             length: float = torch.linalg.vector_norm(x, dtype=torch.float32).item()
             return x * (length * length / x.numel() + self.eps) ** -0.5 * self.weight  # type: ignore[no-any-return]
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        numbers = x.float()
+        scale = torch.rsqrt(numbers.square().mean(-1, keepdim=True) + self.eps)
         if self.plus_one:
-            return (wide * scale * (1 + self.weight.float())).to(self.weight.dtype)
-        return (wide * scale).to(self.weight.dtype) * self.weight
+            return (numbers * scale * (1 + self.weight.float())).to(self.weight.dtype)
+        return (numbers * scale).to(self.weight.dtype) * self.weight
 
 
 class LayerNorm(nn.Module):
@@ -55,10 +58,11 @@ class LayerNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., d] to [..., d] in the weight's type, whatever the type of `x`."""
+    def forward(self, x: Tensor, wide: bool = False) -> Tensor:
+        """[..., d] to [..., d] in the weight's type, whatever the type of `x`; wide: in float32."""
         weight, bias = self.weight.float(), self.bias.float()
-        return functional.layer_norm(x.float(), weight.shape, weight, bias, self.eps).to(self.weight.dtype)
+        normed = functional.layer_norm(x.float(), weight.shape, weight, bias, self.eps)
+        return normed if wide else normed.to(self.weight.dtype)
 
 
 def make_norm(config: DecoderConfig, width: int) -> RMSNorm | LayerNorm:
@@ -106,8 +110,9 @@ class Attention(nn.Module):
     def _normed(self, x: Tensor, norm: str) -> Tensor:
         if self.norm_of == "none":
             return self._heads(x)
-        over: Callable[[Tensor], Tensor] = getattr(self, norm)
-        return over(self._heads(x)) if self.norm_of == "head" else self._heads(over(x))
+        over: Callable[[Tensor, bool], Tensor] = getattr(self, norm)
+        wide = is_wide(x, getattr(self, norm).weight)
+        return over(self._heads(x), wide) if self.norm_of == "head" else self._heads(over(x, wide))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
@@ -179,11 +184,11 @@ class Layer(nn.Module):
         if self.place != "before":
             self.post_feedforward_layernorm = make_norm(config, config.hidden_size)
 
-    def attention_input(self, x: Tensor) -> Tensor:
-        """What attention reads of the layer's input [b, n, d], normed, in the type of the weights."""
+    def attention_input(self, x: Tensor, wide: bool = False) -> Tensor:
+        """What attention reads of the layer's input [b, n, d], normed, in the type of the weights; wide: in float32."""
         if self.place == "after":
-            return x.to(self._dtype)
-        return self.input_layernorm(x)  # type: ignore[no-any-return]
+            return x if wide else x.to(self._dtype)
+        return self.input_layernorm(x, wide)  # type: ignore[no-any-return]
 
     def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
         """`step(self, *arguments)`."""
@@ -199,12 +204,13 @@ class Layer(nn.Module):
         `gate` [b, n, 1] scales both terms that are added. `inputs`: the layer's input where that is not the residual,
         which the feed-forward of a parallel layer reads.
         """
-        added = self._after_attention(self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)))
+        wide = is_wide(attended, self.post_attention_layernorm.weight)
+        added = self._after_attention(self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)), wide)
         if self.parallel:
-            added = added + self._after_mlp(self.mlp(self._mlp_input(residual if inputs is None else inputs)))
-            return residual + _gated(added, gate)
+            read = self._mlp_input(residual if inputs is None else inputs, wide)
+            return residual + _gated(added + self._after_mlp(self.mlp(read), wide), gate)
         x = residual + _gated(added, gate)
-        return x + _gated(self._after_mlp(self.mlp(self._mlp_input(x))), gate)
+        return x + _gated(self._after_mlp(self.mlp(self._mlp_input(x, wide)), wide), gate)
 
     def joint_output_and_mlp(
         self, memory: Tensor, kept: Tensor, residual: Tensor, attended: Tensor, gate: Tensor | None
@@ -222,18 +228,18 @@ class Layer(nn.Module):
         added_rows, added_tokens = added.split_with_sizes(sizes, dim=1)
         return rows + _gated(added_rows, gate), x + added_tokens
 
-    def _mlp_input(self, x: Tensor) -> Tensor:
+    def _mlp_input(self, x: Tensor, wide: bool = False) -> Tensor:
         """What the feed-forward reads."""
         if self.place == "after":
-            return x.to(self._dtype)
+            return x if wide else x.to(self._dtype)
         norm = self.pre_feedforward_layernorm if self.place == "around" else self.post_attention_layernorm
-        return norm(x)  # type: ignore[no-any-return]
+        return norm(x, wide)  # type: ignore[no-any-return]
 
-    def _after_attention(self, x: Tensor) -> Tensor:
-        return self._scaled(x if self.place == "before" else self.post_attention_layernorm(x))
+    def _after_attention(self, x: Tensor, wide: bool = False) -> Tensor:
+        return self._scaled(x if self.place == "before" else self.post_attention_layernorm(x, wide))
 
-    def _after_mlp(self, x: Tensor) -> Tensor:
-        return self._scaled(x if self.place == "before" else self.post_feedforward_layernorm(x))
+    def _after_mlp(self, x: Tensor, wide: bool = False) -> Tensor:
+        return self._scaled(x if self.place == "before" else self.post_feedforward_layernorm(x, wide))
 
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self._residual_scale == 1 else x * self._residual_scale

@@ -88,6 +88,11 @@ class State(ABC):
     def is_memory_alone(self) -> bool:
         """True if nothing of what was read is visible but the memory, as at the start of a text."""
 
+    def rewound(self, count: int) -> Self:
+        """The state before the last `count` tokens of the open block. This state must not be used any more: what is
+        read after the other one takes the place of those tokens. For networks with `writes_ahead`."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------------------- what follows from that
 
     @property
@@ -202,6 +207,19 @@ class Network(nn.Module, ABC):
 
         levels: a list that gets what enters the first layer, and what each layer makes of it, [b, n, d] each.
         """
+
+    def write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """`read` for the few tokens [b, n] of a text that is being written, at most what is left of the open block.
+
+        The fastest way for them: the same to rounding, and hidden rows may come in float32.
+        """
+        return self.read(tokens, state)
+
+    @property
+    def writes_ahead(self) -> bool:
+        """True if the numbers of a row that is written do not depend, bit by bit, on how many rows are written at once,
+        and its states can be rewound: then tokens can be written on trial."""
+        return False
 
     @abstractmethod
     def embed(self, tokens: Tensor) -> Tensor:

@@ -62,19 +62,20 @@ class Call:
 
     Blocks are counted within the call, from t = 0. initial: [b] bool, the rows whose memory gets its first update; None
     if none does. received: [b, c] of each layer with a memory, and within a layer of each block, where the caller asked
-    how much of the memory's attention each token receives; else None.
+    how much of the memory's attention each token receives; else None. wide: its tokens are computed in float32.
     """
 
     def __init__(
         self,
-        rotation_at: Callable[[str | None, Tensor], Rotation],
+        rotation_at: Callable[[str | None, Tensor, bool], Rotation],
         fam: FamConfig,
         state: DecoderState,
         n: int,
         received: list[Tensor] | None,
+        wide: bool = False,
     ) -> None:
         self._rotation_at, self._n = rotation_at, n
-        self.fam, self.state, self.received = fam, state, received
+        self.fam, self.state, self.received, self.wide = fam, state, received, wide
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
         self._start = (state.position - state.fill)[:, None]
@@ -99,7 +100,7 @@ class Call:
         # Layers of one kind share their rotations.
         if key not in self._made:
             offsets = t * self.fam.block_size + torch.arange(first, first + count)
-            self._made[key] = self._rotation_at(layer.rope, self._start + offsets)
+            self._made[key] = self._rotation_at(layer.rope, self._start + offsets, self.wide and what == "tokens")
         return self._made[key]
 
     def record(self, layer: Layer, queries: Tensor, parts: list[KeysValues]) -> None:

@@ -70,6 +70,11 @@ class OpenRows:
         storage[1].narrow(2, first, added).copy_(values)
         return OpenRows(*storage, total - self.lead, written, self.lead)
 
+    def rewound(self, count: int) -> OpenRows:
+        """Without the last `count` rows, whose place is free for others: this value is not to be used any more."""
+        num_rows, self._written[0] = self.num_rows - count, -1
+        return OpenRows(self._keys, self._values, num_rows, [self.lead + num_rows], self.lead)
+
 
 def _with_room(old: Tensor, new: Tensor, rows: int) -> Tensor:
     room = new.new_empty(*old.shape[:2], rows, old.shape[3])
@@ -143,6 +148,18 @@ class DecoderState(State):
         rows = tuple(layer.segment_keys.shape[2] for layer in self.layers)
         sinks = tuple(layer.sink_keys.shape[2] for layer in self.layers)
         return (self.fill, self.memory_mode, rows, sinks, self.num_closed if any(sinks) else 0)
+
+    def rewound(self, count: int) -> DecoderState:
+        assert count <= self.fill
+        fill, layers = self.fill - count, []
+        for layer in self.layers:
+            sinks = (layer.sink_keys, layer.sink_values)
+            if not self.num_closed:
+                # They are gathered from the first block, which is this one.
+                sinks = (sinks[0][:, :, :fill], sinks[1][:, :, :fill])
+            opened = layer.open.rewound(count)
+            layers.append(replace(layer, open=opened, sink_keys=sinks[0], sink_values=sinks[1]))
+        return replace(self, layers=tuple(layers), position=self.position - count, fill=fill)
 
     @property
     def memories(self) -> tuple[Tensor, ...]:

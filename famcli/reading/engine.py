@@ -77,6 +77,21 @@ def read_any(network: Network, tokens: Tokens, state: State) -> tuple[Tensor | N
     return last, after
 
 
+@torch.inference_mode()
+def write(network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    """Read a few tokens [b, n] of texts that are being written, all within the open block of `state`: their hidden rows
+    [b, n, d] and the state. Raises CheckpointError for hidden rows that are not finite."""
+    hidden, state = network.write(tokens.to(network.device), state)
+    check_finite(hidden)
+    return hidden, state
+
+
+@torch.inference_mode()
+def float_logits(network: Network, hidden: Tensor) -> Tensor:
+    """The logits [b, n, v] of hidden rows, on the CPU, so that a seed draws the same on every device."""
+    return network.logits(hidden).float().cpu()
+
+
 def pad_runs(network: Network, runs: Sequence[Tokens]) -> Tensor:
     """The runs as the rows of [b, n] int64 on the network's device.
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import State
-from famcli.reading.engine import Tokens, as_batch, check_finite, read_any
+from famcli.reading.engine import Tokens, as_batch, check_finite, float_logits, read_any, write
+from famcli.reading.lookup import Ahead
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import control_ids
 
@@ -36,7 +37,8 @@ class GenerationConfig:
     one's probability. seed: None draws anew each time. ends: tokens that end a text besides the checkpoint's own.
     repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
     are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
-    these texts.
+    these texts. lookup: guess tokens from the prompt and what was written (reading/lookup.py), which changes nothing
+    but the time.
     """
 
     max_tokens: int = 256
@@ -48,6 +50,7 @@ class GenerationConfig:
     ends: frozenset[int] = frozenset()
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
+    lookup: bool = True
 
     def __post_init__(self) -> None:
         checks = {
@@ -89,6 +92,7 @@ class GenerationEnd:
 
     reason: "end" (the end token), "stop" (a stop string), "loop" (it repeats itself) or "length" (the budget). state,
     last_hidden: after all of `tokens` was read, so that another turn can follow. seconds: for prompt and answer.
+    guessed, right: how many tokens were guessed ahead, and how many of them came.
     """
 
     text: str
@@ -97,6 +101,8 @@ class GenerationEnd:
     state: State
     last_hidden: Tensor
     seconds: float
+    guessed: int = 0
+    right: int = 0
 
 
 def generate(
@@ -114,16 +120,19 @@ def generate(
     nothing to continue from.
     """
     network, began = model.network, time.perf_counter()
+    prompt = as_batch(prompt, network)
     read, state = read_any(network, prompt, state)
     hidden = last_hidden if read is None else read
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
     forbidden, ends, generator = _forbidden(model, config), model.end_ids | config.ends, _generator(config)
-    recent = deque(as_batch(prompt, network)[0].tolist(), maxlen=_PENALIZED)
+    known = prompt[0].tolist()
+    recent = deque(known, maxlen=_PENALIZED)
+    ahead = Ahead(network, state, hidden, known if config.lookup else None)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
     ended = looping = False
     while len(tokens) < config.max_tokens and not stops.met and not looping:
-        token = _next_token(model, hidden, forbidden, recent, config, generator)
+        token = _next_token(ahead.logits, forbidden, recent, config, generator)
         if ended := token in ends:
             break
         tokens.append(token)
@@ -133,14 +142,14 @@ def generate(
             written += text
             yield GeneratedText(text)
         # Also after the last token: another turn may follow, and needs all of this one in the state.
-        read, state = read_any(network, [token], state)
-        assert read is not None
-        hidden = read
+        ahead.append(token)
     if not stops.met and (text := stops.flush()):
         written += text
         yield GeneratedText(text)
     reason: StopReason = "end" if ended else "stop" if stops.met else "loop" if looping else "length"
-    yield GenerationEnd(written, tuple(tokens), reason, state, hidden, time.perf_counter() - began)
+    state, hidden = ahead.end()
+    seconds = time.perf_counter() - began
+    yield GenerationEnd(written, tuple(tokens), reason, state, hidden, seconds, ahead.guessed, ahead.right)
 
 
 def generate_together(
@@ -156,9 +165,10 @@ def generate_together(
     reasons = list[StopReason | None]([None] * len(states))
     while None in reasons:
         assert hidden is not None
+        logits = float_logits(network, hidden)[:, -1]
         step = [0] * len(states)
         for row in (row for row, reason in enumerate(reasons) if reason is None):
-            token = _next_token(model, hidden[row : row + 1], forbidden, recent[row], config, generator)
+            token = _next_token(logits[row], forbidden, recent[row], config, generator)
             if token in ends:
                 reasons[row] = "end"
                 continue
@@ -167,7 +177,8 @@ def generate_together(
             step[row] = token
             full = len(tokens[row]) >= config.max_tokens
             reasons[row] = "loop" if is_looping(tokens[row]) else "length" if full else None
-        hidden, state = read_any(network, torch.tensor(step)[:, None], state)
+        if None in reasons:
+            hidden, state = write(network, torch.tensor(step)[:, None], state)
     texts = []
     for written in tokens:
         decoder = StreamDecoder(model.tokenizer)
@@ -203,16 +214,14 @@ def _forbidden(model: Model, config: GenerationConfig) -> Tensor:
 
 @torch.inference_mode()
 def _next_token(
-    model: Model,
-    hidden: Tensor,
+    logits: Tensor,
     forbidden: Tensor,
     recent: Sequence[int],
     config: GenerationConfig,
     generator: torch.Generator,
 ) -> int:
-    """The next token after `hidden` [1, 1, d], once those in `recent` are penalized."""
-    # On the CPU, so that a seed draws the same on every device.
-    logits, penalty = model.network.logits(hidden)[0, -1].float().cpu(), config.repetition_penalty
+    """The next token by `logits` [v], once those in `recent` are penalized. The logits are used up."""
+    penalty = config.repetition_penalty
     check_finite(logits)
     logits[forbidden] = -torch.inf
     if penalty != 1.0 and recent:

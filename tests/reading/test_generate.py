@@ -139,11 +139,10 @@ def test_wrong_settings(wrong: dict[str, float]) -> None:
         GenerationConfig(**wrong)  # type: ignore[arg-type]
 
 
-def test_repetition_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repetition_penalty() -> None:
     def chosen(logits: list[float], recent: list[int], penalty: float) -> int:
-        monkeypatch.setattr(MODEL.network, "logits", lambda _: torch.tensor(logits)[None, None])
         none, config = torch.empty(0, dtype=torch.int64), GenerationConfig(repetition_penalty=penalty)
-        return module._next_token(MODEL, torch.zeros(1, 1, 1), none, recent, config, torch.Generator())
+        return module._next_token(torch.tensor(logits), none, recent, config, torch.Generator())
 
     assert chosen([0.0, 3.0, 2.0, 1.0, -1.0], [], 2.0) == 1
     assert chosen([0.0, 3.0, 2.0, 1.0, -1.0], [1, 1], 2.0) == 2

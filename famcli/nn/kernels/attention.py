@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from famcli.nn.kernels import native
 from famcli.nn.kernels.linear import ONEDNN_TYPES
 
 KeysValues = tuple[Tensor, Tensor]
@@ -98,6 +99,23 @@ def _visible(
         parts[-1] = (parts[-1][0][:, :, -own:], parts[-1][1][:, :, -own:])
         window = window if n > 1 else None
     return parts, _Scoring(own if causal else 0, window, scale, softcap)
+
+
+def attend_few(
+    queries: Tensor,
+    past: Sequence[KeysValues],
+    windowed: Sequence[KeysValues],
+    *,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """`attend` for a few queries in float32 over keys and values in bfloat16, by the compiled kernel.
+
+    past: what all queries see. windowed: one or two parts that follow one another and end with the queries' own keys.
+    """
+    parts = [*past, *windowed]
+    return native.attend(queries, parts, _scale(queries, scale), window, softcap, len(windowed))
 
 
 def attend_with_share(

@@ -3,6 +3,8 @@
 On a CPU torch sends float32 products to MKL, which holds back on processors of other makers; oneDNN, which is in the
 same build, does not. It wants the weight in a layout of its own and, given a plain one, rearranges it at every call:
 in inference each weight is rearranged once (docs/decisions.md has the measurements).
+
+A few rows in float32 against weights in bfloat16, which is how a decoder computes single tokens, go to native.py.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from famcli.nn.kernels import native
 from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix
 
 # Types whose products go to oneDNN by name.
@@ -59,10 +62,18 @@ def linear(
             made = linear(x, matrix)
             made = made if scale is None else made.mul_(scale)
         return made if bias is None else made + bias
+    if is_wide(x, weight):
+        made = native.multiply(x, [(weight, None, None)])
+        return made if bias is None else made + bias
     if _by_onednn(x, weight):
         layout = weight if packed is None else packed.of(weight)
         return torch.ops.mkldnn._linear_pointwise(x, layout, bias, "none", [], "")  # type: ignore[no-any-return]
     return functional.linear(x, weight, bias)
+
+
+def is_wide(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
+    """True for rows in float32 against weights in bfloat16: the few rows that native.py multiplies."""
+    return x.dtype == torch.float32 and weight.dtype == torch.bfloat16 and not isinstance(weight, QuantizedMatrix)
 
 
 def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
@@ -121,6 +132,10 @@ class JointLinear:
                 return made
             return [part if each.bias is None else part + each.bias for part, each in zip(made, maps, strict=True)]
         weights = [each.weight for each in maps]
+        if plain and is_wide(x, weights[0]):
+            product = native.multiply(x, [(weight, None, None) for weight in weights])
+            parts = product.split_with_sizes([weight.shape[0] for weight in weights], dim=-1)
+            return [part if each.bias is None else part + each.bias for part, each in zip(parts, maps, strict=True)]
         if not plain or any(each.bias is not None for each in maps) or not _by_onednn(x, weights[0]):
             return [each(x) for each in maps]
         out = torch.ops.mkldnn._linear_pointwise(x, self._packed.of(*weights), None, "none", [], "")

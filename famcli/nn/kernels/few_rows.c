@@ -1,0 +1,356 @@
+/* Products, attention, norm and rotation for a few rows: what decoding is made of.
+
+   Weights and keys are read once, in the order in which they lie in memory, and everything is computed in float32. A row
+   comes out the same, bit by bit, however many rows are computed with it and by however many threads. native.py compiles
+   this file and calls it; it says what the arguments are.
+
+   Plain C with the vector types of GCC and Clang; on processors with narrower registers these are split. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* 16 numbers. Loads need not be aligned. */
+typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t pairs __attribute__((vector_size(64), aligned(2), may_alias));
+typedef int8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
+typedef uint8_t nibbles __attribute__((vector_size(16), aligned(1), may_alias));
+typedef float floats8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float floats4 __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+/* Most rows that share one pass over the weights, and most queries that share one over the keys. */
+#define ROWS 8
+#define QUERIES 4
+/* Numbers that are loaded as one step, and keys whose attention is summed up as one piece. */
+#define STEP 32
+#define PIECE 256
+
+INLINE float sum(floats x) {
+  floats8 a = ((floats8 *)&x)[0] + ((floats8 *)&x)[1];
+  floats4 b = ((floats4 *)&a)[0] + ((floats4 *)&a)[1];
+  return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+INLINE float widened(uint16_t x) {
+  union { uint32_t bits; float value; } both = {(uint32_t)x << 16};
+  return both.value;
+}
+
+/* 32 numbers of bfloat16: those at even places, and those at odd ones. */
+INLINE void load_bf16(const uint16_t *from, floats *even, floats *odd) {
+  pairs both = *(const pairs *)from;
+  *even = (floats)(both << 16);
+  *odd = (floats)(both & 0xffff0000u);
+}
+
+/* `count` rows of k numbers, each 32 of them as the even places and then the odd ones. */
+static void part_even_and_odd(const float *x, float *parted, long count) {
+  for (long j = 0; j < count; j += STEP)
+    for (int i = 0; i < 16; i++) {
+      parted[j + i] = x[j + 2 * i];
+      parted[j + 16 + i] = x[j + 2 * i + 1];
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------------- products */
+
+enum { BF16, INT8, INT4 };
+
+typedef struct {
+  const void *weights;                /* [n, k], in the layout of `kind` */
+  const float *scale;                 /* INT8: [n] */
+  const uint16_t *scale_zero;         /* INT4: [n, k / 32, 2], bfloat16 */
+  long n, k;
+  float *y;                           /* where its product goes, rows of `width` numbers */
+  long width;
+} Matrix;
+
+/* 32 numbers of row `row` from column `column` on. */
+INLINE void load(const Matrix *w, int kind, long row, long column, floats *first, floats *second) {
+  long place = row * w->k + column;
+  if (kind == BF16) {
+    load_bf16((const uint16_t *)w->weights + place, first, second);
+  } else if (kind == INT8) {
+    const bytes *from = (const bytes *)((const int8_t *)w->weights + place);
+    *first = __builtin_convertvector(__builtin_convertvector(from[0], ints), floats);
+    *second = __builtin_convertvector(__builtin_convertvector(from[1], ints), floats);
+  } else {
+    ints both = __builtin_convertvector(*(const nibbles *)((const uint8_t *)w->weights + place / 2), ints);
+    const uint16_t *group = w->scale_zero + place / STEP * 2;
+    float scale = widened(group[0]), zero = widened(group[1]);
+    *first = __builtin_convertvector((both & 15) - 8, floats) * scale + zero;
+    *second = __builtin_convertvector((both >> 4) - 8, floats) * scale + zero;
+  }
+}
+
+/* Rows `row` to `row + R` of the matrix times M rows of x, of which the first `count` are wanted. The next R rows are fetched meanwhile, one after the other:
+   memory is slow for several streams at once. */
+INLINE void product(const Matrix *w, int kind, const float *x, long row, long count, int M, int R) {
+  floats sums[ROWS][2] = {{{0}}};
+  long k = w->k, bytes_of_row = kind == BF16 ? 2 * k : kind == INT8 ? k : k / 2;
+  const char *next = (const char *)w->weights + (row + R) * bytes_of_row;
+  for (long i = 0; i < k; i += STEP) {
+    floats first[2], second[2];
+    for (int r = 0; r < R; r++) {
+      if (R > 1) __builtin_prefetch(next + (i * R + r * STEP) * bytes_of_row / k);
+      load(w, kind, row + r, i, first + r, second + r);
+    }
+    for (int m = 0; m < M; m++) {
+      floats p = *(const floats *)(x + m * k + i), q = *(const floats *)(x + m * k + i + 16);
+      for (int r = 0; r < R; r++) sums[m][r] += first[r] * p;
+      for (int r = 0; r < R; r++) sums[m][r] += second[r] * q;
+    }
+  }
+  for (int m = 0; m < count; m++)
+    for (int r = 0; r < R; r++) w->y[m * w->width + row + r] = sum(sums[m][r]) * (kind == INT8 ? w->scale[row + r] : 1);
+}
+
+/* Rows `row` to `last` of the matrix times m rows of x; behind them lie rows up to the next case. */
+INLINE void products(const Matrix *w, int kind, const float *x, long m, long row, long last) {
+  Matrix single = *w;
+#define PAIRS(M) for (; row + 2 <= last; row += 2) product(w, kind, x, row, m, M, 2)
+  switch (m) {
+    case 1: break;
+    case 2: PAIRS(2); break;
+    case 3: PAIRS(3); break;
+    case 4: PAIRS(4); break;
+    default: PAIRS(8);
+  }
+  for (; row < last; row++)
+    for (long i = 0; i < m; i++) {
+      single.y = w->y + i * w->width;
+      product(&single, kind, x + i * w->k, row, 1, 1, 1);
+    }
+}
+
+/* y [m, width] = x [m, k] times matrices [n_i, k] transposed, side by side; k is a multiple of 32, m at most 8.
+
+   matrices: for each the addresses of its weights, scales, and scales with zeros (0: none), and n_i. */
+void multiply(const float *x, const long *matrices, long count, float *y, long m, long k, long width, int kind,
+              int threads) {
+  float *rows = calloc(ROWS * k, sizeof(float));
+  if (kind == INT8) memcpy(rows, x, m * k * sizeof(float));
+  else part_even_and_odd(x, rows, m * k);
+  long pieces = 0;
+  for (long i = 0; i < count; i++) pieces += (matrices[4 * i + 3] + 31) / 32;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long piece = 0; piece < pieces; piece++) {
+    const long *at = matrices;
+    long row = piece * 32;
+    float *to = y;
+    for (; row >= (at[3] + 31) / 32 * 32; at += 4) row -= (at[3] + 31) / 32 * 32, to += at[3];
+    Matrix w = {(const void *)at[0], (const float *)at[1], (const uint16_t *)at[2], at[3], k, to, width};
+    long last = row + 32 < w.n ? row + 32 : w.n;
+    if (kind == BF16) products(&w, BF16, rows, m, row, last);
+    else if (kind == INT8) products(&w, INT8, rows, m, row, last);
+    else products(&w, INT4, rows, m, row, last);
+  }
+  free(rows);
+}
+
+/* ------------------------------------------------------------------------------------------------------ attention */
+
+/* e^x to 2 units in the last place, 0 below -87. */
+INLINE floats exponential(floats x) {
+  ints keep = x > -87.0f;
+  floats turns = x * 1.44269504f + 12582912.0f;
+  ints power = (ints)turns << 23;
+  turns -= 12582912.0f;
+  floats r = x - turns * 0.693359375f + turns * 2.12194440e-4f;
+  floats y = ((((1.98756915e-4f * r + 1.39819995e-3f) * r + 8.33345190e-3f) * r + 4.16657959e-2f) * r + 1.66666655e-1f);
+  y = (y * r + 0.5f) * r * r + r + 1.0f;
+  return (floats)(((ints)y + power) & keep);
+}
+
+/* The sums of 16 vectors, in their order. */
+INLINE floats sums_of(const floats *x) {
+#if defined(__clang__) || __GNUC__ >= 12
+#define HALVES(a, b, ...) \
+  (__builtin_shufflevector(a, b, __VA_ARGS__))
+  floats by8[8], by4[4], by2[2];
+  for (int i = 0; i < 8; i++)
+    by8[i] = HALVES(x[2 * i], x[2 * i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+             HALVES(x[2 * i], x[2 * i + 1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  for (int i = 0; i < 4; i++)
+    by4[i] = HALVES(by8[2 * i], by8[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+             HALVES(by8[2 * i], by8[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  for (int i = 0; i < 2; i++)
+    by2[i] = HALVES(by4[2 * i], by4[2 * i + 1], 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+             HALVES(by4[2 * i], by4[2 * i + 1], 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+  return HALVES(by2[0], by2[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+         HALVES(by2[0], by2[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#else
+  floats y;
+  for (int i = 0; i < 16; i++) y[i] = sum(x[i]);
+  return y;
+#endif
+}
+
+/* One run of keys and values of one head: rows of e numbers of bfloat16, one after the other. */
+typedef struct {
+  const uint16_t *keys, *values;
+  long count;
+  int windowed;                       /* whether the window and causality hide keys of it from a query */
+  long shift;                         /* place of its first key, counted from that of the last run */
+} Run;
+
+/* Columns of the values [count, e], `steps` times 32 of them, weighted and summed for R queries. */
+INLINE void weigh(const uint16_t *values, long count, long e, float weights[QUERIES][PIECE], int R, int steps,
+                  float *out) {
+  floats even[QUERIES][2] = {{{0}}}, odd[QUERIES][2] = {{{0}}};
+  for (long j = 0; j < count; j++)
+    for (int s = 0; s < steps; s++) {
+      floats a, b;
+      load_bf16(values + j * e + s * STEP, &a, &b);
+      for (int r = 0; r < R; r++) even[r][s] += a * weights[r][j], odd[r][s] += b * weights[r][j];
+    }
+  for (int r = 0; r < R; r++, out += e + 2)
+    for (int s = 0; s < steps; s++)
+      for (int j = 0; j < 16; j++)
+        out[s * STEP + 2 * j] = even[r][s][j], out[s * STEP + 2 * j + 1] = odd[r][s][j];
+}
+
+/* What a piece of a run gives to a query: the largest score, the sum of the weights, and the weighted values [e]. */
+INLINE void attend_piece(Run run, long first, long count, const float *queries, const long *own, int R, long e,
+                         long window, float softcap, float *out) {
+  float scores[QUERIES][PIECE] __attribute__((aligned(64)));
+  for (long j = 0; j < count; j += 16) {
+    floats products[QUERIES][16];
+    long last = count - j < 16 ? count - j : 16;
+    for (int r = 0; last < 16 && r < R; r++)
+      for (long l = last; l < 16; l++) products[r][l] = (floats){0};
+    for (long l = 0; l < last; l++) {
+      floats sums[QUERIES] = {{0}};
+      const uint16_t *key = run.keys + (first + j + l) * e;
+      for (long i = 0; i < e; i += STEP) {
+        floats even, odd;
+        load_bf16(key + i, &even, &odd);
+        for (int r = 0; r < R; r++) sums[r] += even * *(const floats *)(queries + r * e + i);
+        for (int r = 0; r < R; r++) sums[r] += odd * *(const floats *)(queries + r * e + i + 16);
+      }
+      for (int r = 0; r < R; r++) products[r][l] = sums[r];
+    }
+    for (int r = 0; r < R; r++) *(floats *)(scores[r] + j) = sums_of(products[r]);
+  }
+  for (int r = 0; r < R; r++) {
+    float *row = scores[r], largest = -INFINITY, *result = out + r * (e + 2);
+    if (softcap > 0)
+      for (long j = 0; j < count; j++) row[j] = softcap * tanhf(row[j] / softcap);
+    if (run.windowed) {
+      long place = run.shift + first, begin = own[r] + 1 - window - place, end = own[r] + 1 - place;
+      for (long j = 0; j < count && j < begin; j++) row[j] = -INFINITY;
+      for (long j = end > 0 ? end : 0; j < count; j++) row[j] = -INFINITY;
+    }
+    for (long j = count; j % 16; j++) row[j] = -INFINITY;
+    floats total = {0}, base = {0}, most = *(floats *)row;
+    for (long j = 16; j < count; j += 16) {
+      floats more = *(floats *)(row + j);
+      ints larger = more > most;
+      most = (floats)(((ints)more & larger) | ((ints)most & ~larger));
+    }
+    for (int l = 0; l < 16; l++) largest = most[l] > largest ? most[l] : largest;
+    base += largest == -INFINITY ? 0 : largest;
+    for (long j = 0; j < count; j += 16) {
+      floats weight = exponential(*(floats *)(row + j) - base);
+      *(floats *)(row + j) = weight;
+      total += weight;
+    }
+    result[0] = largest, result[1] = sum(total);
+  }
+  long i = 0;
+  for (; i + 2 * STEP <= e; i += 2 * STEP) weigh(run.values + first * e + i, count, e, scores, R, 2, out + 2 + i);
+  for (; i < e; i += STEP) weigh(run.values + first * e + i, count, e, scores, R, 1, out + 2 + i);
+}
+
+/* Attention of n queries of b * hk * g heads over runs of keys and values. The last `num_windowed` of them, 1 or 2, are
+   one after the other in the text and end with the queries' own keys: of them a query sees the last `window` keys up to
+   its own. It sees all of the others.
+
+   queries: float32, `query_steps` numbers from one batch row, head and query to the next; already scaled.
+   runs: for each the addresses of its keys and values, its length, and the numbers from one batch row and one head of
+   them to the next. out: float32 [b, n, hk * g, e]. */
+void attend(const float *queries, const long *query_steps, const long *runs, long num_runs, long num_windowed, float *out, long b, long hk,
+            long g, long n, long e, float scale, long window, float softcap, int threads) {
+  long rows = g * n, num_pieces = 0;
+  for (long p = 0; p < num_runs; p++) num_pieces += (runs[5 * p + 2] + PIECE - 1) / PIECE;
+  long groups = (rows + QUERIES - 1) / QUERIES, size = rows * (e + 2);
+  float *parted = malloc(b * hk * rows * e * sizeof(float)), *results = malloc(b * hk * num_pieces * size * sizeof(float));
+  long *own = malloc(rows * sizeof(long));
+  for (long r = 0; r < rows; r++) own[r] = runs[5 * (num_runs - 1) + 2] - n + r % n;
+  for (long row = 0; row < b * hk * rows; row++) {
+    long head = row / n % (hk * g);
+    const float *from = queries + row / (hk * rows) * query_steps[0] + head * query_steps[1] + row % n * query_steps[2];
+    part_even_and_odd(from, parted + row * e, e);
+    for (long i = 0; i < e; i++) parted[row * e + i] *= scale;
+  }
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long task = 0; task < b * hk * num_pieces; task++) {
+    long batch = task / (hk * num_pieces), head = task / num_pieces % hk, piece = task % num_pieces, p = 0;
+    while (piece >= (runs[5 * p + 2] + PIECE - 1) / PIECE) piece -= (runs[5 * p++ + 2] + PIECE - 1) / PIECE;
+    const long *at = runs + 5 * p, offset = batch * at[3] + head * at[4];
+    Run run = {(const uint16_t *)at[0] + offset, (const uint16_t *)at[1] + offset, at[2],
+               p >= num_runs - num_windowed, p == num_runs - 1 ? 0 : -at[2]};
+    long first = piece * PIECE, count = run.count - first < PIECE ? run.count - first : PIECE;
+    for (long group = 0; group < groups; group++) {
+      long begin = group * QUERIES, left = rows - begin;
+      const float *own_queries = parted + ((batch * hk + head) * rows + begin) * e;
+      float *result = results + task * size + begin * (e + 2);
+#define OF(R, E) attend_piece(run, first, count, own_queries, own + begin, R, E, window, softcap, result)
+/* The usual width of a head is known to the compiler, so that the queries stay in registers. */
+#define QUERIES_OF(R) if (e == 64) OF(R, 64); else OF(R, e)
+      if (left >= 4) { QUERIES_OF(4); }
+      else if (left == 3) { QUERIES_OF(3); }
+      else if (left == 2) { QUERIES_OF(2); }
+      else { QUERIES_OF(1); }
+    }
+  }
+  for (long row = 0; row < b * hk * rows; row++) {
+    long pair = row / rows, batch = row / (hk * rows), head = row / n % (hk * g);
+    const float *first = results + pair * num_pieces * size + row % rows * (e + 2);
+    float largest = -INFINITY, total = 0, *to = out + ((batch * n + row % n) * hk * g + head) * e;
+    for (long piece = 0; piece < num_pieces; piece++)
+      if (first[piece * size] > largest) largest = first[piece * size];
+    for (long i = 0; i < e; i++) to[i] = 0;
+    for (long piece = 0; piece < num_pieces; piece++) {
+      const float *from = first + piece * size;
+      float weight = expf(from[0] - largest);
+      total += weight * from[1];
+      for (long i = 0; i < e; i++) to[i] += weight * from[2 + i];
+    }
+    for (long i = 0; i < e; i++) to[i] /= total;
+  }
+  free(own), free(parted), free(results);
+}
+
+/* ----------------------------------------------------------------------------------------------- norm and rotation */
+
+/* y [m, d]: rows of x by their root mean square, times `weight` + `added`; weight in bfloat16. */
+void rms_norm(const float *x, const uint16_t *weight, float *y, long m, long d, float eps, float added) {
+  for (long row = 0; row < m; row++, x += d, y += d) {
+    floats squares = {0};
+    float rest = 0;
+    long i = 0;
+    for (; i + 16 <= d; i += 16) squares += *(const floats *)(x + i) * *(const floats *)(x + i);
+    for (; i < d; i++) rest += x[i] * x[i];
+    float factor = 1 / sqrtf((sum(squares) + rest) / d + eps);
+    for (i = 0; i < d; i++) y[i] = x[i] * factor * (widened(weight[i]) + added);
+  }
+}
+
+/* y [b, h, n, e] = x rotated: halves of the first 2 * planes numbers by cos and sin [b or 1, n, planes]. */
+void rotate(const float *x, const long *steps, const float *cos, const float *sin, float *y, long b, long h, long n,
+            long e, long planes, long angle_step) {
+  for (long row = 0; row < b * h * n; row++, y += e) {
+    long batch = row / (h * n), query = row % n, angle = batch * angle_step + query * planes;
+    const float *from = x + batch * steps[0] + row / n % h * steps[1] + query * steps[2];
+    for (long i = 0; i < planes; i++) {
+      float a = from[i], c = from[planes + i];
+      y[i] = a * cos[angle + i] - c * sin[angle + i];
+      y[planes + i] = c * cos[angle + i] + a * sin[angle + i];
+    }
+    for (long i = 2 * planes; i < e; i++) y[i] = from[i];
+  }
+}

@@ -1,0 +1,189 @@
+"""few_rows.c, compiled for this processor when a few rows are first computed, and kept in the cache of the user.
+
+torch has no product of a few rows that reads bfloat16 as fast as memory gives it (docs/decisions.md has the
+measurements). Without a C compiler, and with an empty variable CC, everything is computed by torch as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_ROWS = 8
+"""Rows that `multiply` takes at once."""
+STEP = 32
+"""Columns are computed in steps of so many."""
+BF16, INT8, INT4 = range(3)
+
+Matrix = tuple[Tensor, Tensor | None, Tensor | None]
+"""The weights of a matrix, its scales, and its scales with zeros: see `multiply`."""
+
+_SOURCE = Path(__file__).with_name("few_rows.c")
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-w")
+_WIDE_REGISTERS = "-mprefer-vector-width=512"
+_SECONDS = 60
+
+
+@lru_cache(maxsize=1)
+def library() -> Any:
+    """The compiled kernels; None where there is no compiler or it fails."""
+    compiler = os.environ.get("CC", "cc")
+    if not compiler or shutil.which(compiler) is None:
+        return None
+    try:
+        path = _folder() / f"few_rows-{_key(compiler)}.so"
+        if not path.exists():
+            _compile(compiler, path)
+        loaded = ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    p, n, f = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+    loaded.multiply.argtypes = (p, p, n, p, n, n, n, n, n)
+    loaded.attend.argtypes = (p, p, p, n, n, p, n, n, n, n, n, f, n, f, n)
+    loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
+    loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
+    for name in ("multiply", "attend", "rms_norm", "rotate"):
+        getattr(loaded, name).restype = None
+    return loaded if _computes_right(loaded) else None
+
+
+def computes(num_rows: int, like: Tensor) -> bool:
+    """True if so many rows may be computed here, by weights of the type and the device of `like`."""
+    if num_rows > MOST_ROWS or like.dtype != torch.bfloat16 or like.device.type != "cpu":
+        return False
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    return library() is not None
+
+
+def _folder() -> Path:
+    from platformdirs import user_cache_path
+
+    folder = user_cache_path("famcli") / "kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _key(compiler: str) -> str:
+    """What the compiled file depends on: a home may be shared by machines with other processors."""
+    processor = Path("/proc/cpuinfo")
+    flags = [platform.machine(), platform.processor()]
+    if processor.exists():
+        lines = processor.read_text(errors="replace").splitlines()
+        flags += sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    parts = (_SOURCE.read_text(encoding="utf-8"), compiler, *_FLAGS, *flags)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Compile to `path`, which is there whole or not at all. Raises SubprocessError or OSError."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        common = [compiler, *_FLAGS, "-shared", "-fPIC", str(_SOURCE), "-lm", "-o", str(made)]
+        # The first that the compiler knows; Apple's has no OpenMP, and then one thread computes.
+        for more in ([_WIDE_REGISTERS, "-fopenmp"], ["-fopenmp"], []):
+            ran = subprocess.run([*common, *more], capture_output=True, timeout=_SECONDS, check=False)
+            if ran.returncode == 0:
+                break
+        ran.check_returncode()
+        made.replace(path)
+
+
+def _computes_right(loaded: Any) -> bool:
+    x, weight = torch.linspace(-1, 1, 192).view(3, 64), torch.linspace(-2, 3, 320).view(5, 64).bfloat16()
+    y = torch.empty(3, 5)
+    matrix = _longs((weight.data_ptr(), 0, 0, 5))
+    loaded.multiply(x.data_ptr(), matrix, 1, y.data_ptr(), 3, 64, 5, BF16, 1)
+    return torch.allclose(y, x @ weight.float().t(), atol=1e-4)
+
+
+def multiply(x: Tensor, matrices: Sequence[Matrix], kind: int = BF16) -> Tensor:
+    """x float32 [..., k] of at most MOST_ROWS rows times matrices [o_i, k] transposed: float32 [..., sum of o_i].
+
+    Each matrix is contiguous: alone in bfloat16; INT8 with scales float32 [o]; INT4, two numbers a byte, with scales
+    and zeros [o, k / 32, 2] in bfloat16. k is a multiple of STEP.
+    """
+    k, width, numbers = x.shape[-1], 0, list[int]()
+    for weights, scale, scale_zero in matrices:
+        width += weights.shape[0]
+        numbers += (
+            weights.data_ptr(),
+            0 if scale is None else scale.data_ptr(),
+            0 if scale_zero is None else scale_zero.data_ptr(),
+            weights.shape[0],
+        )
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], width)
+    library().multiply(
+        x.data_ptr(), _longs(numbers), len(matrices), y.data_ptr(), x.numel() // k, k, width, kind,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return y
+
+
+def attend(
+    queries: Tensor,
+    parts: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    num_windowed: int = 1,
+) -> Tensor:
+    """Queries float32 [b, h, n, e] over `parts`, keys and values [b, hk, k_i, e] in bfloat16: float32 [b, h, n, e].
+
+    It lies as [b, n, h, e]. e is a multiple of STEP.
+
+    The last part is causal. window: of the last `num_windowed` parts (1 or 2), which follow one another, a query sees
+    so many keys up to its own.
+    """
+    b, h, n, e = queries.shape
+    runs, kept, hk = list[int](), list[tuple[Tensor, Tensor]](), parts[0][0].shape[1]
+    for keys, values in parts:
+        if not keys.shape[2]:
+            continue
+        if keys.stride()[2:] != (e, 1) or values.stride() != keys.stride():
+            keys, values = keys.contiguous(), values.contiguous()
+            kept.append((keys, values))
+        runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], keys.stride(0), keys.stride(1))
+    out = queries.new_empty(b, n, h, e)
+    steps = queries.stride()
+    library().attend(
+        queries.data_ptr(), _longs(steps[:3]), _longs(runs), len(runs) // 5, num_windowed, out.data_ptr(),
+        b, hk, h // hk, n, e, scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
+    return out.transpose(1, 2)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
+    """The norm of float32 rows [..., d] by `weight` [d] in bfloat16."""
+    x, d = x.contiguous(), x.shape[-1]
+    y = torch.empty_like(x)
+    library().rms_norm(x.data_ptr(), weight.data_ptr(), y.data_ptr(), x.numel() // d, d, eps, float(plus_one))
+    return y
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate_halves` of float32 x [b, h, n, e] by float32 angles [b or 1, 1, n, planes]."""
+    b, h, n, e = x.shape
+    y, planes = x.new_empty(b, h, n, e), cos.shape[-1]
+    step = n * planes if len(cos) > 1 else 0
+    library().rotate(
+        x.data_ptr(), _longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, e, planes, step
+    )
+    return y
+
+
+def _longs(numbers: Sequence[int]) -> Any:
+    return (ctypes.c_long * len(numbers))(*numbers)

@@ -1,0 +1,126 @@
+"""The compiled kernels for a few rows against torch, and what happens without a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from famcli.nn.kernels import native
+from famcli.nn.rotary import rotate_halves
+from tests.nn.reference import attend_reference
+
+needs_compiler = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+GENERATOR = torch.Generator().manual_seed(5)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=GENERATOR)
+
+
+def _int4(rows: int, k: int) -> tuple[native.Matrix, Tensor]:
+    numbers = torch.randint(0, 16, (rows, k), dtype=torch.uint8, generator=GENERATOR)
+    scale_zero = normal(rows, k // 32, 2).bfloat16()
+    scale, zero = scale_zero.float().unbind(-1)
+    whole = (numbers.float().view(rows, -1, 32) - 8) * scale[..., None] + zero[..., None]
+    return (numbers[:, 0::2] | (numbers[:, 1::2] << 4), None, scale_zero), whole.view(rows, k)
+
+
+def _matrix(kind: int, rows: int, k: int) -> tuple[native.Matrix, Tensor]:
+    if kind == native.INT4:
+        return _int4(rows, k)
+    if kind == native.INT8:
+        weights = torch.randint(-127, 128, (rows, k), dtype=torch.int8, generator=GENERATOR)
+        scale = normal(rows).abs()
+        return (weights, scale, None), weights.float() * scale[:, None]
+    weights = normal(rows, k).bfloat16()
+    return (weights, None, None), weights.float()
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", [native.BF16, native.INT8, native.INT4])
+@pytest.mark.parametrize("k", [32, 96, 576])
+def test_products_are_right_and_each_row_is_the_same_whatever_is_beside_it(kind: int, k: int) -> None:
+    matrices, wholes = zip(*(_matrix(kind, rows, k) for rows in (70, 1, 33)), strict=True)
+    for num_rows in range(1, native.MOST_ROWS + 1):
+        x = normal(num_rows, k)
+        made = native.multiply(x, matrices, kind)
+        expected = x.double() @ torch.cat(wholes).double().t()
+        assert (made - expected).abs().max() < 1e-5 * expected.abs().max()
+        assert torch.equal(made, torch.cat([native.multiply(row[None], matrices, kind) for row in x]))
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("b", "hk", "group", "n", "e", "lengths", "window", "softcap"),
+    [
+        pytest.param(1, 3, 3, 1, 64, [4, 700, 9], None, None, id="decoding"),
+        pytest.param(1, 1, 1, 1, 32, [1], None, None, id="the very first token"),
+        pytest.param(2, 2, 4, 5, 64, [300, 1024, 9], None, None, id="a batch with guesses"),
+        pytest.param(1, 2, 3, 3, 96, [5, 600], None, 3.0, id="softcap"),
+        pytest.param(2, 1, 5, 4, 32, [270], 7, None, id="window"),
+        pytest.param(1, 1, 1, 2, 128, [3, 300], 280, 2.0, id="window and softcap"),
+    ],
+)
+def test_attention_is_right_and_each_query_sees_only_its_keys(
+    b: int, hk: int, group: int, n: int, e: int, lengths: list[int], window: int | None, softcap: float | None,
+    threads: int,
+) -> None:  # fmt: skip
+    queries = normal(b, n, hk * group, e).transpose(1, 2)
+    parts = [(normal(b, hk, k, e).bfloat16(), normal(b, hk, k, e).bfloat16()) for k in lengths]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made = native.attend(queries, parts, 0.2, window, softcap)
+        for i in range(n):
+            # The query alone, over the keys up to its own.
+            seen = [*parts[:-1], tuple(rows[:, :, : lengths[-1] - n + i + 1] for rows in parts[-1])]
+            alone = native.attend(queries[:, :, i : i + 1], seen, 0.2, window, softcap)  # type: ignore[arg-type]
+            assert torch.equal(made[:, :, i : i + 1], alone)
+    finally:
+        torch.set_num_threads(before)
+    wide = [(keys.double(), values.double()) for keys, values in parts]
+    expected = attend_reference(queries.double(), wide, causal=True, scale=0.2, window=window, softcap=softcap)
+    assert (made - expected).abs().max() < 1e-5
+
+
+@needs_compiler
+def test_norm_and_rotation_are_torchs() -> None:
+    x, weight = normal(3, 77), normal(77).bfloat16()
+    expected = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+    torch.testing.assert_close(native.rms_norm(x, weight, 1e-5, False), expected * weight.float())
+    torch.testing.assert_close(native.rms_norm(x, weight, 1e-5, True), expected * (1 + weight.float()))
+    x = normal(2, 5, 4, 64).transpose(1, 2)
+    for rows, planes in ((1, 32), (2, 32), (2, 20)):
+        cos, sin = normal(rows, 1, 5, planes), normal(rows, 1, 5, planes)
+        torch.testing.assert_close(native.rotate(x, cos, sin), rotate_halves(x, cos, sin))
+
+
+@pytest.fixture
+def unknown_library() -> Iterator[None]:
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+@pytest.mark.usefixtures("unknown_library")
+@pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false"])
+def test_without_a_compiler_there_is_no_library(compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", compiler)
+    assert native.library() is None
+    with torch.inference_mode():
+        assert not native.computes(1, torch.zeros(1, dtype=torch.bfloat16))
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("unknown_library")
+def test_a_damaged_library_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(native, "_compile", lambda _, path: path.write_bytes(b"no program"))
+    assert native.library() is None

@@ -1,0 +1,116 @@
+"""Guessing while writing: the same text in fewer calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from famcli.checkpoint.model import Model
+from famcli.nn import DecoderConfig, FamConfig
+from famcli.nn.decoder import Decoder
+from famcli.nn.kernels import native
+from famcli.reading.engine import start_state
+from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
+from famcli.reading.lookup import MOST_GUESSED, Lookup, _Costs
+from famcli.tokens.tokenizer import ByteTokenizer
+from tests.reading.support import tiny_model
+
+
+def test_what_followed_the_last_tokens_where_they_stood_before_is_the_guess() -> None:
+    lookup = Lookup([1, 2, 3, 4, 5, 9, 2, 3])
+    assert lookup.guess(3) == [4, 5, 9]
+    assert lookup.guess(0) == []
+    # The longest run counts, and of equal ones the last.
+    assert Lookup([1, 2, 3, 7, 5, 2, 3, 8, 1, 2, 3]).guess(1) == [7]
+    assert Lookup([2, 3, 7, 5, 2, 3, 8, 4, 2, 3]).guess(1) == [8]
+    assert Lookup([1, 2, 3]).guess(3) == []
+    assert Lookup([4, 4, 4, 4]).guess(3) == [4]
+    lookup.append(4)
+    assert lookup.guess(9) == [5, 9, 2, 3, 4]
+
+
+def test_as_many_tokens_are_guessed_as_pay() -> None:
+    def best(share: float, right: bool) -> int:
+        costs = _Costs()
+        for _ in range(100):
+            costs.measured(1, 1.0)
+            costs.measured(4, 1 + 3 * share)
+            costs.hit(right)
+        return costs.best()
+
+    assert best(0.02, True) == MOST_GUESSED
+    assert best(1.5, True) == 0
+    assert best(0.2, False) == 0
+    costs = _Costs()
+    for _ in range(100):
+        costs.hit(False)
+    # What did not pay is tried again some time.
+    assert any(costs.best() for _ in range(500))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """A network in bfloat16 that repeats itself, in blocks of 8 tokens."""
+    model = tiny_model(ByteTokenizer())
+    fam = FamConfig(block_size=8, memory_segments=2, fam_length=3, sink_tokens=2)
+    config = DecoderConfig(
+        vocab_size=model.tokenizer.vocab_size, hidden_size=64, intermediate_size=64, num_layers=2, num_heads=2,
+        num_key_value_heads=1, head_dim=32, tie_embeddings=True,
+    )  # fmt: skip
+    network = Decoder(config, fam)
+    network.reset_parameters(seed=2)
+    with torch.no_grad():
+        for parameter in network.model.parameters():
+            parameter.mul_(5 if parameter.ndim > 1 else 1)
+    network.model.bfloat16()
+    return replace(model, network=network, end_ids=frozenset())
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize(
+    "settings", [{}, {"temperature": 0.5, "seed": 1}, {"temperature": 1.0, "seed": 3, "top_k": 3}], ids=str
+)
+def test_guesses_change_nothing_but_the_number_of_calls(
+    model: Model, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[int]()
+    real = Decoder.write
+
+    def counted(self: Decoder, tokens: torch.Tensor, state: Any) -> Any:
+        calls.append(tokens.shape[1])
+        return real(self, tokens, state)
+
+    monkeypatch.setattr(Decoder, "write", counted)
+    # Guesses must not depend on the clock here.
+    monkeypatch.setattr(_Costs, "best", lambda _: 3)
+    monkeypatch.setattr("famcli.reading.generating.is_looping", lambda _: False)
+    prompt = [256, *b"to be or not to be, to be or not to be"]
+    ends = []
+    for lookup in (False, True):
+        calls.clear()
+        config = GenerationConfig(max_tokens=400, lookup=lookup, **settings)
+        *_, end = generate(model, start_state(model.network), prompt, config)
+        assert isinstance(end, GenerationEnd)
+        ends.append((end, sum(calls), len(calls)))
+    (plain, _, num_plain), (guessed, num_rows, num_calls) = ends
+    assert guessed.tokens == plain.tokens
+    assert guessed.text == plain.text
+    assert (plain.guessed, plain.right) == (0, 0)
+    assert num_plain == 400
+    assert num_calls == 400 - guessed.right
+    assert num_rows == num_calls + guessed.guessed
+    assert 0 < guessed.right < guessed.guessed
+    assert torch.equal(guessed.last_hidden, plain.last_hidden)
+    assert guessed.state.kind == plain.state.kind
+    for name, tensor in plain.state.tensors().items():
+        assert torch.equal(tensor, guessed.state.tensors()[name]), name
+
+
+def test_where_rows_are_not_exact_nothing_is_guessed() -> None:
+    model = tiny_model(ByteTokenizer())
+    *_, end = generate(model, start_state(model.network), [256, *b"aaaaaaaa"], GenerationConfig(max_tokens=20))
+    assert isinstance(end, GenerationEnd)
+    assert end.guessed == 0
