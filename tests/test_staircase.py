@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "famcli"
 FLOORS = (
-    {"errors", "plain"},
+    {"errors", "interrupts", "plain"},
     {"nn"},
     {"tokens"},
     {"documents"},

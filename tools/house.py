@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 FLOORS = (
-    ("errors", "plain"),
+    ("errors", "interrupts", "plain"),
     ("nn",),
     ("tokens",),
     ("documents",),

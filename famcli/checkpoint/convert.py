@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from math import prod
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from famcli.checkpoint.quantize import bits_of
 from famcli.checkpoint.save import in_bits, merge, shards, write_json, write_weights, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE
 from famcli.checkpoint.weights import PROMPT_FILE, CheckedFolder, StoredTensor, check_folder, main_dtype, opened
+from famcli.documents.writing import scratch_folder
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
 
@@ -69,7 +69,7 @@ def _save_stored(checked: CheckedFolder, target: Path, to: str, dtype: torch.dty
         count = count if rows is None else count // rows.count * rows.total
         sizes[name] = count if bits_of(parameter, tensor.shape, to) is not None else 4 * count
     values = config_values(folder) if is_gguf(folder) else read_json_object(folder / CONFIG_FILE)
-    with writing(target, "checkpoint") as staging:
+    with writing(target, "checkpoint", CONFIG_FILE) as staging:
         write_weights(staging, shards(sizes, shard_bytes), lambda name: _quantized(*stored[name], to, dtype))
         checked.tokenizer.save(staging)
         _copy_others(folder, staging)
@@ -107,6 +107,6 @@ def _copy_others(folder: Path, target: Path) -> None:
 
 def merge_gguf(source: Path, adapter: Path, target: Path, name: str) -> tuple[str, ...]:
     """`save.merge` for a GGUF file, which is made a folder first: the result is one."""
-    above = next(folder for folder in target.absolute().parents if folder.is_dir())
-    with tempfile.TemporaryDirectory(dir=above, prefix=".unpacked-") as unpacked:
-        return merge(save_unpacked(source, Path(unpacked) / "base"), adapter, target, name)
+    check_new_folder(target)
+    with scratch_folder(target) as unpacked:
+        return merge(save_unpacked(source, unpacked / "base"), adapter, target, name)

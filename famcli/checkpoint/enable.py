@@ -6,6 +6,7 @@ as sliding blocks with attention sinks (arXiv 2309.17453).
 
 from __future__ import annotations
 
+import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +69,9 @@ def enable(path: str | os.PathLike[str], *, seed: int = 0, force: bool = False, 
     sidecar = Sidecar(fam=fam, memory_trained=False, tasks=tasks)
     prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
     prompt_file, sidecar_file = targets
-    # The sidecar makes the folder an enabled one: `writing` moves it last.
-    with writing(sidecar_file.parent, "memory") as staging:
+    # The sidecar makes the folder an enabled one.
+    with writing(sidecar_file.parent, "memory", sidecar_file.name, [glob.escape(prompt_file.name)]) as staging:
         save_sidecar(staging, sidecar, prompt, (prompt_file.name, sidecar_file.name))
-    if prompt is None:
-        prompt_file.unlink(missing_ok=True)
     files = (sidecar_file,) if prompt is None else targets
     return Enabled(folder, sidecar, files, checked.config.decoder.rope.max_position, seed, notes)
 

@@ -192,7 +192,7 @@ def is_complete(path: Path) -> bool:
     try:
         named = json.loads(index.read_bytes())["weight_map"].values()
         return all((path / name).is_file() for name in named)
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         # What is wrong with the index is said when the checkpoint is opened.
         return True
 

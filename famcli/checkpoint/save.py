@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +79,9 @@ def save_checkpoint(
     tensors = {name: parameter.detach().cpu() for name, parameter in named}
     copied = network.fam.shares_projections
     own = {name: tensors.pop(name).float() for name in own_shapes(network.config, network.fam)}
-    with writing(target, "checkpoint") as staging:
+    # Weights of an earlier checkpoint in the same folder would be read.
+    old = (WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, "model-*-of-*.safetensors")
+    with writing(target, "checkpoint", CONFIG_FILE, old) as staging:
         weights = {}
         for name, tensor in tensors.items():
             bits = bits_of(name, tuple(tensor.shape), "none" if storage == "float" else storage)
@@ -98,22 +100,14 @@ def save_checkpoint(
         write_json(staging / GENERATION_FILE, special)
         tokenizer.save(staging)
         write_json(staging / SIDECAR_FILE, sidecar.to_json())
-        written = {path.name for path in staging.iterdir()}
-    # Weights of an earlier checkpoint in the same folder would be read.
-    old = [WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, *(path.name for path in target.glob("model-*-of-*.safetensors"))]
-    for file in set(old) - written:
-        (target / file).unlink(missing_ok=True)
     return target
 
 
 @contextmanager
-def writing(folder: Path, what: str) -> Iterator[Path]:
-    """Yields a folder to fill with files that move into `folder` at the end, those of JSON last.
-
-    Raises CheckpointError, which names `what` could not be written.
-    """
+def writing(folder: Path, what: str, last: str, replaced: Iterable[str] = ()) -> Iterator[Path]:
+    """`atomic_files`. Raises CheckpointError, which names `what` could not be written."""
     try:
-        with atomic_files(folder) as staging:
+        with atomic_files(folder, (last,), replaced) as staging:
             yield staging
     except FamcliError:
         raise
@@ -219,12 +213,10 @@ def save_adapter(
     tensors, ranks = _stored_updates(updates, stored)
     sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
-    with writing(folder, "adapter") as staging:
+    with writing(folder, "adapter", ADAPTER_CONFIG, [PROMPT_FILE]) as staging:
         save_tensors(staging / ADAPTER_WEIGHTS, tensors)
         save_sidecar(staging, sidecar, prompt)
         write_json(staging / ADAPTER_CONFIG, config)
-    if prompt is None:
-        (folder / PROMPT_FILE).unlink(missing_ok=True)
     return folder
 
 
@@ -328,7 +320,7 @@ def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None,
     source's own are copied, if there are any. Raises CheckpointError.
     """
     folder, config = _base(source)
-    with writing(target, "checkpoint") as staging:
+    with writing(target, "checkpoint", CONFIG_FILE) as staging:
         for path in weight_files(folder):
             save_tensors(staging / path.name, _changed(path, config, change))
         _copy_all_but_weights(folder, staging, sidecar is None)

@@ -13,10 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 
 from famcli.cli import options as opt
+from famcli.cli.failures import interrupts_raise
 from famcli.cli.render import Notes
 from famcli.cli.train import follow, show_estimate
 from famcli.cli.work import cache_environment, cache_options, find_model
-from famcli.errors import CheckpointError, RecipeError, UsageError
+from famcli.errors import BusyError, CheckpointError, RecipeError, UsageError
 from famcli.plain import user_path
 
 
@@ -121,6 +122,9 @@ def _run(
     table: dict[str, Any], folder: Path, out: Path | None, options: opt.RunOptions, report: opt.ReportOptions
 ) -> bool:
     """Run the recipe in `table` and copy what was trained to `out`; True once that is done, in the first process."""
+    from famcli.checkpoint.adapter import ADAPTER_CONFIG
+    from famcli.checkpoint.families.pretrained import CONFIG_FILE
+    from famcli.documents.writing import atomic_files, write_text
     from famcli.training.adapt import to_toml
     from famcli.training.loop.processes import is_first_process
     from famcli.training.recipe.recipe import make_recipe
@@ -135,13 +139,14 @@ def _run(
         show_estimate(recipe, folder, options.as_json, "goes where --out says" if out is None else f"goes to {out}")
         return False
     _check_writable(out)
-    keep_recipe = partial(path.write_text, to_toml(table), encoding="utf-8")
+    keep_recipe = partial(write_text, path, to_toml(table))
     exported = follow(recipe, folder, report, options.jsonl, "the same command", shown=out, on_start=keep_recipe)
     if not is_first_process():
         return False
     try:
-        shutil.copytree(exported, out, dirs_exist_ok=True)
-    except (OSError, shutil.Error) as error:
+        with atomic_files(out, (CONFIG_FILE, ADAPTER_CONFIG)) as made:
+            shutil.copytree(exported, made, dirs_exist_ok=True)
+    except (OSError, BusyError) as error:
         raise CheckpointError(f"{out} cannot be written ({error}); what was trained is in {exported}") from error
     return True
 
@@ -154,6 +159,7 @@ def _unpacked(model: str, path: Path, folder: Path, notes: Notes) -> str:
         return model
     from famcli.checkpoint.convert import save_unpacked
 
+    interrupts_raise()
     base = folder.expanduser().resolve().with_name(f"{folder.name}-base")
     if not base.exists():
         save_unpacked(path, base)

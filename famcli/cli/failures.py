@@ -21,6 +21,7 @@ import typer
 
 from famcli.cli.render import STANDARD_OUTPUT, give_up, say
 from famcli.errors import FamcliError, Remedy
+from famcli.interrupts import interrupt
 from famcli.plain import harmless
 
 EXIT_FAILED = 1
@@ -137,7 +138,7 @@ def interrupts_wait() -> Iterator[None]:
 def _raise(signum: int, frame: FrameType | None) -> None:
     if not _must_wait:
         remember_interrupt(signum)
-        raise KeyboardInterrupt
+        interrupt()
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from famcli.cli.failures import interrupts_raise
 from famcli.cli.options import MEGABYTE, OutputOptions, ReadingsLimitOption, ReadingsOption, open_readings
 from famcli.cli.render import Output, describe_bytes, plural
 
@@ -26,6 +27,7 @@ def readings(
     """
     # Names and sizes as they lie in the cache: `num_bytes` keeps its prefix here, as scripts know it.
     form, out, cache = output.form, Output(), open_readings(readings, readings_limit)
+    interrupts_raise()
     removed = cache.clear() if clear else 0
     entries = cache.entries()
     size = sum(entry.size for entry in entries)

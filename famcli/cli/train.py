@@ -20,6 +20,7 @@ from famcli.cli.failures import INTERRUPTS, interrupted_code, interrupts_raise, 
 from famcli.cli.options import ReportOptions, RunOptions
 from famcli.cli.progress import print_progress
 from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds, plural
+from famcli.interrupts import interrupt
 
 if TYPE_CHECKING:
     from famcli.training.loop.run_folder import StepDone, TrainEvent
@@ -170,7 +171,7 @@ class Watch:
         remember_interrupt(signum)
         # SIGTERM may come twice from one shutdown; only somebody at the keyboard asks for a stop at once.
         if self.stop and signum == signal.SIGINT:
-            raise KeyboardInterrupt
+            interrupt()
         self.stop = True
         self._notes.note("stopping after this step; Ctrl-C again stops at once, back to the last saved step")
 

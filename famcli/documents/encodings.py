@@ -29,6 +29,7 @@ _BOMS = (
 _WITHOUT_MARK = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8", "ascii": "utf-8"}
 # Not encodings of files. UTF-7 is one, but its characters do not begin at bytes, so that spans would mean nothing.
 _NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "mbcs", "oem", "utf-7"}
+_LONGEST_NAME = 40
 WIDE_BYTES = 16  # the fewest that UTF-16 is recognised by
 BEGINS_ESCAPED = re.compile(rb"\x1b\$(?:[@BA]|[()][A-Z])")
 _CONTROLS = bytes(set(range(0x20)) - set(b"\0\t\n\v\f\r\x1a\x1b"))
@@ -141,17 +142,26 @@ def named_encoding(encoding: str, first: bytes) -> tuple[str, int]:
 
     ASCII is read as UTF-8, which contains it. Raises UsageError for a name that is not a text encoding.
     """
-    try:
-        b"a".decode(encoding, "replace")
-        name = codecs.lookup(encoding).name.replace("_", "-")
-    except (LookupError, ValueError):
-        name = ""
-    if not name or name in _NOT_FOR_FILES:
+    name = declared_encoding(encoding)
+    if name is None or name in _NOT_FOR_FILES:
         raise UsageError(f"unknown encoding {encoding!r}: use a name such as utf-8, utf-16, latin-1 or shift_jis")
     mark = byte_order_mark(first)
     if mark and (mark[0] == name or (name in _WITHOUT_MARK and mark[0].startswith(name.removesuffix("-sig")))):
         return mark
     return _WITHOUT_MARK.get(name, name), 0
+
+
+def declared_encoding(name: str) -> str | None:
+    """The codec for an encoding that a document says it is in; None for what is no encoding of texts.
+
+    Some of Python's codecs are none, and take hours for a few megabytes.
+    """
+    try:
+        b"a".decode(name[:_LONGEST_NAME], "replace")
+        found = codecs.lookup(name[:_LONGEST_NAME]).name.replace("_", "-")
+    except (LookupError, ValueError):
+        return None
+    return None if found in _NOT_FOR_FILES - {"utf-7"} else found
 
 
 def may_be_wide(first: bytes) -> bool:

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,20 +41,30 @@ def is_many(path: str) -> bool:
 def find_documents(path: str, *, encoding: str | None = None, as_is: bool = False) -> Found:
     """The documents in a folder and those below it, or what a pattern matches (`**` is any depth).
 
-    Hidden files and folders, empty files and what is no document are skipped. encoding, as_is: see `open_source`.
+    Hidden files and folders, links that lead out of the folder, empty files and what is no document are skipped.
+    encoding, as_is: see `open_source`.
     Raises DocumentError where nothing is left to read.
     """
     if os.path.isdir(path):
         names, what = list(_files(path)), f"{path} holds no document"
     else:
         # `**` follows links, which may lead round in a circle: of each file the shortest name counts.
-        matched = {os.path.realpath(one): one for one in sorted(glob.glob(path, recursive=True), key=len, reverse=True)}
-        found = sorted(matched.values(), key=_in_order)
+        try:
+            listed = sorted(glob.glob(path, recursive=True), key=len, reverse=True)
+        except RecursionError as error:
+            raise DocumentError(f"{path} leads into folders that are too deep for a pattern: name a folder") from error
+        matched = {os.path.realpath(one): one for one in listed}
+        folders = {real for real in matched if os.path.isdir(real)}
+        # What lies in a folder that is matched itself is found there.
+        found = sorted((one for real, one in matched.items() if os.path.dirname(real) not in folders), key=_in_order)
         names = [name for one in found for name in (_files(one) if os.path.isdir(one) else [one])]
         what = f"no document matches {path}"
     documents, skipped = list[str](), list[Skipped]()
     for name in names:
         reason = _why_not(name, encoding, as_is)
+        # A folder that somebody gave away may hold a link to a file of the one who reads it.
+        if os.path.isdir(path) and not _is_inside(name, path):
+            reason = "leads out of the folder"
         if reason is None:
             documents.append(name)
         else:
@@ -67,9 +78,22 @@ def find_documents(path: str, *, encoding: str | None = None, as_is: bool = Fals
 
 def _files(folder: str) -> Iterator[str]:
     """The files below a folder, in the order of their names; numbers in names count as numbers."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted((one for one in folders if not one.startswith(".") and one not in _NEVER), key=_in_order)
-        yield from (os.path.join(place, one) for one in sorted(files, key=_in_order) if not one.startswith("."))
+    # Not os.walk, which calls itself for each level, and folders may be thousands deep.
+    waiting = [folder]
+    while waiting:
+        place, names = waiting.pop(), list[str]()
+        with suppress(OSError):
+            names = sorted((one for one in os.listdir(place) if not one.startswith(".")), key=_in_order)
+        paths = [os.path.join(place, one) for one in names]
+        yield from (path for path in paths if not os.path.isdir(path))
+        inner = [path for path in paths if os.path.isdir(path) and not os.path.islink(path)]
+        waiting += [path for path in reversed(inner) if os.path.basename(path) not in _NEVER]
+
+
+def _is_inside(name: str, folder: str) -> bool:
+    """Whether a file below a folder really lies there; it may be a link."""
+    root = os.path.realpath(folder)
+    return os.path.commonpath([os.path.realpath(name), root]) == root
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from famcli.errors import BusyError
+from famcli.interrupts import interruptible, undivided
 
 _WAIT_SECONDS = 0.05
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -35,22 +36,21 @@ def sole_writer(target: Path, wait: float = 0.0) -> Iterator[None]:
     place, thread = os.path.realpath(target), threading.get_ident()
     folder, name = os.path.split(place)
     path = os.path.join(folder, f".{name}.lock")
-    holder, count, handle = _held.get(place, (thread, 0, -1))
-    if not count or holder != thread:
-        count, handle = 0, _taken(path, target, time.monotonic() + wait)
-    _held[place] = thread, count + 1, handle
-    try:
-        yield
-    finally:
-        _, count, _ = _held[place]
-        if count > 1:
-            _held[place] = thread, count - 1, handle
-        else:
-            del _held[place]
-            # Removed while it is held: whoever opened it before looks whether it is still there.
-            with suppress(OSError):
-                os.unlink(path)
-            os.close(handle)
+    with undivided():
+        holder, count, handle = _held.get(place, (thread, 0, -1))
+        if not count or holder != thread:
+            count, handle = 0, _taken(path, target, time.monotonic() + wait)
+        _held[place] = thread, count + 1, handle
+        try:
+            with interruptible():
+                yield
+        finally:
+            _, count, _ = _held[place]
+            if count > 1:
+                _held[place] = thread, count - 1, handle
+            else:
+                del _held[place]
+                _release(path, handle)
 
 
 def _taken(path: str, target: Path, until: float) -> int:
@@ -66,10 +66,22 @@ def _taken(path: str, target: Path, until: float) -> int:
                 holder = os.read(handle, _HOLDER_BYTES).decode("utf-8", "replace").strip() or "another process"
                 raise BusyError(target, holder)
             else:
-                time.sleep(_WAIT_SECONDS)
+                with interruptible():
+                    time.sleep(_WAIT_SECONDS)
         except BaseException:
             os.close(handle)
             raise
+        os.close(handle)
+
+
+def _release(path: str, handle: int) -> None:
+    is_windows = os.name == "nt"
+    if is_windows:
+        os.close(handle)  # it removes no open file, neither ours nor that of who is next
+    # Elsewhere removed while it is held: whoever opened it before looks whether it is still there.
+    with suppress(OSError):
+        os.unlink(path)
+    if not is_windows:
         os.close(handle)
 
 

@@ -47,8 +47,9 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DocumentError(f"{path}: line {number} is not JSON ({error.msg}); correct it") from error
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", None) or error
+            raise DocumentError(f"{path}: line {number} is not JSON ({reason}); correct it") from error
         if not isinstance(value, dict):
             raise DocumentError(f"{path}: line {number} is not a JSON object; correct it")
         yield number, value

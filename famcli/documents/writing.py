@@ -12,12 +12,13 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from famcli.documents.locking import sole_writer
 from famcli.errors import UsageError
+from famcli.interrupts import interruptible, undivided
 
 _FIRST_BYTES = 64  # of a file that is there, to tell what it is
 _WAIT_SECONDS = 10.0
@@ -36,21 +37,25 @@ def atomic_file(target: Path, *, private: bool = False, new: bool = False) -> It
         sweep(place)
         if new and os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        beside = temporary_name(place)
-        # Not tempfile's functions: the umask can only be asked by changing it, and here it decides by itself.
-        handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
-        mode = os.fstat(handle).st_mode & 0o777
-        os.close(handle)
-        try:
-            yield beside
+        # In a folder of its own: libraries make files beside the one that they are told to write.
+        with undivided(), _in_the_making(place) as made:
+            beside = made / place.name
+            # Not tempfile's functions: the umask can only be asked by changing it, and here it decides by itself.
+            beside.touch(0o600 if private else 0o666)
+            mode = beside.stat().st_mode & 0o777
+            with interruptible():
+                yield beside
             # Libraries may write a file of their own in its place, with another mode.
             beside.chmod(mode)
             _flush(beside)
             os.replace(beside, place)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
         _flush(place.parent)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a text file by `atomic_file`."""
+    with atomic_file(target) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -63,39 +68,71 @@ def atomic_folder(target: Path, *, private: bool = False, wait: float = _WAIT_SE
     make_folder(target.parent)
     with sole_writer(target, wait):
         sweep(target)
-        beside = temporary_name(target)
-        beside.mkdir(mode=0o700 if private else 0o777)
-        try:
-            yield beside
-            put_in_place(beside, target)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
+        with undivided(), _in_the_making(target, 0o700 if private else 0o777) as made:
+            with interruptible():
+                yield made
+            put_in_place(made, target)
 
 
 @contextmanager
-def atomic_files(folder: Path) -> Iterator[Path]:
+def atomic_files(folder: Path, last: Collection[str], replaced: Iterable[str] = ()) -> Iterator[Path]:
     """Yields an empty folder to fill with files, which move into `folder` at the end. Raises as `atomic_file` does.
 
-    Other files in `folder`, which is made if it is missing, stay; links of the same name are replaced. Files of JSON
-    move last: a checkpoint is opened by them, so they must not name what is not there yet.
+    last: names of the files by which others open the folder. Those that are there go first, and the new ones come when
+    all else is in its place, so that files of two checkpoints never open as one. Other files in `folder` stay, but for
+    those of the names or patterns `replaced`; links of the same name are replaced. A missing folder appears whole.
     """
-    make_folder(folder)
-    with sole_writer(folder, _WAIT_SECONDS):
-        sweep(folder / "new")
-        beside = temporary_name(folder / "new")
-        beside.mkdir()
-        try:
-            yield beside
-            for is_json in (False, True):
-                for path in sorted(beside.iterdir()):
-                    if (path.suffix == ".json") == is_json:
-                        _flush(path)
-                        os.replace(path, folder / path.name)
-                # Before the next names appear: after a loss of power they must not be there alone.
-                _flush(folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    place = Path(os.path.realpath(folder))
+    if not place.exists():
+        with atomic_folder(place) as made:
+            yield made
+        return
+    with sole_writer(place, _WAIT_SECONDS):
+        sweep(place / "new")
+        with undivided(), _in_the_making(place / "new") as made:
+            with interruptible():
+                yield made
+            _move_files(made, place, last, {path.name for pattern in replaced for path in place.glob(pattern)})
+
+
+def _move_files(made: Path, place: Path, last: Collection[str], replaced: set[str]) -> None:
+    names = {path.name for path in made.iterdir()}
+    for name in names:
+        _flush(made / name)
+    first, second = sorted(names.difference(last)), sorted(names.intersection(last))
+    # Each step is on the disk before the next begins: a loss of power must not change their order.
+    for gone, moved in ((second, ()), (replaced - names, first), ((), second)):
+        for name in gone:
+            (place / name).unlink(missing_ok=True)
+        for name in moved:
+            os.replace(made / name, place / name)
+        _flush(place)
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder on the disk of `target` for what is needed on the way there. Raises as `atomic_file` does.
+
+    It is gone at the end; what a killed process left of one goes with the next one for `target`.
+    """
+    place = Path(os.path.realpath(target))
+    place = place.with_name(f"{place.name}-scratch")
+    make_folder(place.parent)
+    with sole_writer(place, _WAIT_SECONDS):
+        sweep(place)
+        with undivided(), _in_the_making(place) as made, interruptible():
+            yield made
+
+
+@contextmanager
+def _in_the_making(target: Path, mode: int = 0o700) -> Iterator[Path]:
+    """A new folder beside `target`, which is gone at the end."""
+    folder = temporary_name(target)
+    try:
+        folder.mkdir(mode)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(made: Path, target: Path) -> None:

@@ -149,8 +149,7 @@ class Reader:
                     if continues and number == 0:
                         self._continue(document)
                     else:
-                        opening = self._begin(document, names)
-                        self._at = (self._read_unreported(self._at[0], opening), None)
+                        self._begin(document, names)
                     index, tentative, self._num_unknown = len(self._sources) - 1, None, 0
                     self._before_source = self._at[0]
                     yield SourceStart(document, index, self._at[0].fed)
@@ -240,8 +239,8 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------ one source
 
-    def _begin(self, document: Source, named: bool) -> NDArray[np.int32]:
-        """Finish the source before, whose last tokens are final now. Returns the new one's first tokens."""
+    def _begin(self, document: Source, named: bool) -> None:
+        """Finish the source before, whose last tokens are final now, and read what comes before the new one's text."""
         self.finish()
         at, records = self._view, self.sources()
         tokenizer, ids = self.model.tokenizer, list[int]()
@@ -250,7 +249,6 @@ class Reader:
         if named:
             # What the network reads between two sources.
             ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")
-        self._document, self._window, self._replaced_before, self._resume = document, TextWindow(), 0, None
         record = SourceRecord(
             document.name,
             _path(document),
@@ -260,27 +258,28 @@ class Reader:
             format=document.format,
             is_named=document.is_named,
         )
-        self._sources = (*records, record)
-        self._at = (replace(at, encoder=self._encoder(), fed=0), None)
-        return np.array(ids, dtype=np.int32)
+        after = self._read_unreported(replace(at, encoder=self._encoder(), fed=0), np.array(ids, dtype=np.int32))
+        # Here and below in one assignment: an interruption leaves all that belongs together, or nothing of it.
+        new = (document, None, TextWindow(), 0, (*records, record), (after, None))
+        self._document, self._resume, self._window, self._replaced_before, self._sources, self._at = new
 
     def _continue(self, document: Source) -> None:
         """The last source continues: its text that is not certain yet comes once more, at the head of `document`."""
         if not self._sources:
             raise UsageError("there is no source to go on with: nothing was read yet")
         cursor, last = self._cursor(hashed=True), self._sources[-1]
-        self._window = TextWindow(cursor.tail_start, cursor.line)
+        window = TextWindow(cursor.tail_start, cursor.line)
         for piece in cursor.tail_source(cursor.tail_start, cursor.next_byte).pieces():
-            self._window.add(piece, cursor.tail_start)
+            window.add(piece, cursor.tail_start)
         # Invalid bytes that are going to come again must not be counted twice.
         held_back = cursor.tail_source(cursor.next_byte)
         for _ in held_back.pieces():
             pass
-        self._replaced_before = cursor.sources[-1].num_replaced - held_back.num_replaced
-        self._document, self._resume = document, cursor
-        self._sources = (*self._sources[:-1], replace(last, path=_path(document)))
-        encoder = self._encoder(cursor.next_byte, cursor.begun)
-        self._at = (replace(self._at[0], encoder=encoder, fed=cursor.next_byte), None)
+        replaced = cursor.sources[-1].num_replaced - held_back.num_replaced
+        sources = (*self._sources[:-1], replace(last, path=_path(document)))
+        at = replace(self._at[0], encoder=self._encoder(cursor.next_byte, cursor.begun), fed=cursor.next_byte)
+        new = (document, cursor, window, replaced, sources, (at, None))
+        self._document, self._resume, self._window, self._replaced_before, self._sources, self._at = new
 
     def _feed(self, piece: Piece) -> None:
         at = self._at[0]
@@ -289,8 +288,7 @@ class Reader:
         encoder = at.encoder.copy()
         run = encoder.feed(piece.text, piece.char_offsets())
         unread = TokenRun.join([at.unread, run]) if len(at.unread) else run
-        self._at = (replace(at, encoder=encoder, unread=unread, fed=piece.end), None)
-        self._resume = None
+        self._at, self._resume = (replace(at, encoder=encoder, unread=unread, fed=piece.end), None), None
 
     def _feed_end(self, document: Source, tentative: Piece | None) -> None:
         """What is certain only if nothing follows, on a fork: the snapshot stays where the source can grow from."""
@@ -303,8 +301,7 @@ class Reader:
         if tentative is not None:
             self._window.add(tentative, at.next_byte)
             run, fed = encoder.feed(tentative.text, tentative.char_offsets()), tentative.end
-        self._at = (at, replace(at, unread=TokenRun.join([run, encoder.flush()]), fed=fed))
-        self._resume = None
+        self._at, self._resume = (at, replace(at, unread=TokenRun.join([run, encoder.flush()]), fed=fed)), None
 
     def _read_call(self, everything: bool, at_end: bool = False) -> list[Event]:
         """Read a block, or with `everything` what there is of it: its event, and warnings. Empty if there is none.

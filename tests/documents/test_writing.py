@@ -111,30 +111,33 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_moved(
     ]
 
 
-def test_files_move_into_a_folder_with_json_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_move_into_a_folder_with_the_one_that_opens_it_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, moved, replace = tmp_path / "new" / "folder", [], os.replace
-    with atomic_files(folder) as made:
-        (made / "card.md").write_text("kept")
-        (made / "b.bin").write_text("old")
+    with atomic_files(folder, ["a.json"]) as made:
+        for name in ("a.json", "b.bin", "card.md", "e.bin"):
+            (made / name).write_text("old")
 
     def note(path: Path, target: Path) -> None:
         moved.append(target.name)
+        assert not (folder / "a.json").exists(), "files of two checkpoints"
         replace(path, target)
 
     monkeypatch.setattr(os, "replace", note)
-    with atomic_files(folder) as made:
+    with atomic_files(folder, ["a.json"], ["[e-z].*"]) as made:
         for name in ("a.json", "b.bin", "c.json", "d.bin"):
             (made / name).write_text("new")
-    assert moved == ["b.bin", "d.bin", "a.json", "c.json"]
+    assert moved == ["b.bin", "c.json", "d.bin", "a.json"]
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         **dict.fromkeys(moved, "new"),
-        "card.md": "kept",
+        "card.md": "old",
     }
 
 
 def test_no_file_moves_if_writing_them_fails(tmp_path: Path) -> None:
     def fail() -> None:
-        with atomic_files(tmp_path) as made:
+        with atomic_files(tmp_path, ()) as made:
             (made / "a").touch()
             raise KeyboardInterrupt
 

@@ -19,20 +19,24 @@ from pathlib import Path
 from tests.faults.children import Figures
 from tests.faults.disks import disks
 from tests.faults.fuzz import fuzz
+from tests.faults.hostile import hostile
 from tests.faults.kills import kills
 from tests.faults.power import power
 from tests.faults.signals import signals
+from tests.faults.steps import steps
 from tests.faults.writers import writers
 
 ROOT = Path(__file__).parents[2]
-_TURNS = 10
+_TURNS = 5
 FIGURES = ROOT / "docs" / "experiments" / "faults.json"
 PROMISES = ROOT / "docs" / "promises.md"
 CAMPAIGNS: dict[str, tuple[Callable[[int, int, Path], Figures], int]] = {
     "kills": (kills, 100),
+    "steps": (steps, 100),
     "power": (power, 40),
     "disks": (disks, 4000),
     "fuzz": (fuzz, 10_000),
+    "hostile": (hostile, 100),
     "signals": (signals, 300),
     "writers": (writers, 60),
 }
@@ -40,9 +44,11 @@ README = ROOT / "README.md"
 _README_BEGIN, _README_END = "<!-- figures of make test-faults: begin -->", "<!-- end -->"
 _IN_WORDS = {
     "kills": "kills",
+    "steps": "kills before a system call of a save",
     "power": "losses of power",
     "disks": "full disks",
     "fuzz": "damaged or hostile inputs",
+    "hostile": "cases that are made to harm",
     "signals": "signals",
     "writers": "pairs of writers",
 }

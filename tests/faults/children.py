@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 # All of a command that a child would have to import, imported once.
+import famcli.cli.adapt
 import famcli.cli.ask
 import famcli.cli.chat
 import famcli.cli.checkpoints
@@ -46,10 +47,11 @@ class Figures:
 
 
 class Child:
-    """A forked process that runs `function`; its standard streams are files in `folder`, empty input."""
+    """A forked process that runs `function`; its standard streams are files in `folder`, its input `stdin` there."""
 
     def __init__(self, function: Callable[[], object], folder: Path) -> None:
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        self._stdin = folder / "stdin" if (folder / "stdin").exists() else Path(os.devnull)
         begun, ready = os.pipe()
         self.pid = os.fork()
         if not self.pid:
@@ -85,9 +87,9 @@ class Child:
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
             for number, (path, flags) in enumerate(
-                [(os.devnull, os.O_RDONLY), (self.stdout, os.O_WRONLY), (self.stderr, os.O_WRONLY)]
+                [(self._stdin, os.O_RDONLY), (self.stdout, os.O_WRONLY), (self.stderr, os.O_WRONLY)]
             ):
-                handle = os.open(path, flags | os.O_CREAT | os.O_TRUNC, 0o600)
+                handle = os.open(path, flags | (os.O_CREAT | os.O_TRUNC) * (number > 0), 0o600)
                 os.dup2(handle, number)
                 os.close(handle)
             own_streams()

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import resource
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-import torch
-
-from famcli.documents.writing import atomic_file
-from famcli.errors import FamcliError, MemoryFileError, RecipeError
-from famcli.reading.memory_file import load_memory, save_memory
-from famcli.reading.reader import Reader
-from famcli.tasks.ask.ask import ask
-from famcli.tasks.ask.reading_cache import ReadingCache
-from famcli.training.loop.run_folder import load_run, save_run
+from famcli.errors import FamcliError
 from tests.faults.children import Figures
-from tests.faults.kills import FACT, QUESTION
-from tests.reading.support import pipe
-from tests.tasks.support import LARGE, byte_model, prose
+from tests.faults.saves import KINDS, Save
+
+_TURNS = 5
 
 
 @contextmanager
@@ -39,94 +29,46 @@ def _full_at(num_bytes: int) -> Iterator[None]:
 
 
 def disks(size: int, seed: int, folder: Path) -> Figures:
-    """Saves of four kinds, each with the disk full at `size` places: all its bytes, if there are no more."""
-    figures, draw = Figures("disks"), random.Random(seed)
-    for kind in (_memory_file, _page, _checkpoint, _reading):
-        place = folder / kind.__name__.strip("_")
+    """Each kind of save, with the disk full at some `size` places of its largest file.
+
+    They lie evenly, at least five bytes apart, so that five seeds in a row are at all bytes of a file of 5 * `size`.
+    """
+    figures = Figures("disks")
+    for name, kind in KINDS.items():
+        place = folder / name.replace(" ", "-")
         place.mkdir()
-        whole, attempt = kind(place)
-        # The slow ones at fewer places.
-        limit = max(4, size // 40) if kind is _reading else size
-        places = range(whole) if whole <= limit else sorted({0, whole - 1, *draw.sample(range(whole), limit - 2)})
+        save = kind(place, seed)
+        # Slow ones, which read a text or a checkpoint, at fewer places.
+        places = _places(save, max(4, size // 20) if save.is_slow else size, seed)
+        before = {path: path.is_file() and path.read_bytes() for path in save.folder.rglob("*")}
         for num_bytes in places:
             figures.trials += 1
             try:
-                attempt(num_bytes)
-            except (AssertionError, pytest.fail.Exception, FamcliError, OSError) as error:
-                line = f"{kind.__name__} full at byte {num_bytes} of {whole}: {type(error).__name__}: {error}"
+                _fill(save, num_bytes)
+                left = {path: path.is_file() and path.read_bytes() for path in save.folder.rglob("*")}
+                assert left == before, f"not as before: {sorted(map(str, left.keys() ^ before.keys()))}"
+            except (AssertionError, FamcliError, OSError) as error:
+                line = f"{name} full at byte {num_bytes}: {type(error).__name__}: {error}"
                 figures.failures.append(line[:300])
-        figures.count(f"places of {kind.__name__.strip('_')}", len(places))
+        figures.count(f"places of a {name}", len(places))
     return figures
 
 
-Attempt = Callable[[int], None]
+def _fill(save: Save, num_bytes: int) -> None:
+    """Save on a disk that is full at this byte: that fails in one line, or the answer is given without it."""
+    refused = None
+    with _full_at(num_bytes):
+        try:
+            save.write()
+        except (FamcliError, OSError) as error:
+            refused = error
+    if save.never_fails:
+        assert refused is None, refused
+    else:
+        assert refused is not None, "it says that it is saved"
+        assert "\n" not in str(refused)
 
 
-def _memory_file(folder: Path) -> tuple[int, Attempt]:
-    model, path = byte_model(), folder / "text.fam"
-    old, new = Reader(model), Reader(model)
-    for reader, text in ((old, "Old text, in a few words."), (new, prose(5))):
-        for _ in reader.read([pipe(text.encode())]):
-            pass
-    save_memory(path, new)
-    whole = path.stat().st_size
-    save_memory(path, old)
-    before = path.read_bytes()
-
-    def attempt(num_bytes: int) -> None:
-        with pytest.raises(MemoryFileError, match="what was there before is untouched"), _full_at(num_bytes):
-            save_memory(path, new)
-        assert path.read_bytes() == before, "the old file is changed"
-        assert list(folder.iterdir()) == [path], "leftovers"
-
-    load_memory(path, model)
-    return whole, attempt
-
-
-def _page(folder: Path) -> tuple[int, Attempt]:
-    path, content = folder / "page.html", prose(8).encode()
-    path.write_bytes(b"old")
-
-    def attempt(num_bytes: int) -> None:
-        with pytest.raises(OSError, match="too large"), _full_at(num_bytes), atomic_file(path, private=True) as beside:
-            beside.write_bytes(content)
-        assert path.read_bytes() == b"old", "the old file is changed"
-        assert list(folder.iterdir()) == [path], "leftovers"
-
-    return len(content), attempt
-
-
-def _checkpoint(folder: Path) -> tuple[int, Attempt]:
-    def save(step: int) -> None:
-        save_run(folder, step, {"a": {"w": torch.full((20, 20), float(step))}}, {"step": step})
-
-    save(1)
-    whole = max(path.stat().st_size for path in folder.rglob("*.*") if path.is_file())
-
-    def attempt(num_bytes: int) -> None:
-        with pytest.raises(RecipeError), _full_at(num_bytes):
-            save(2)
-        found = load_run(folder)
-        assert found is not None
-        assert found[2] == {"step": 1}, "the checkpoint before is gone"
-        assert [path.name for path in folder.iterdir()] == ["checkpoint-00000001"], "leftovers"
-
-    return whole, attempt
-
-
-def _reading(folder: Path) -> tuple[int, Attempt]:
-    model, cache, text = byte_model(LARGE), ReadingCache(folder / "readings"), folder / "text.txt"
-    text.write_text(prose(10) + FACT)
-    answers = ask(model, QUESTION, [text], cache=cache).answers
-    whole = max(path.stat().st_size for path in cache.folder.rglob("*.*"))
-    cache.clear()
-
-    def attempt(num_bytes: int) -> None:
-        with _full_at(num_bytes):
-            result = ask(model, QUESTION, [text], cache=cache)
-        assert result.answers == answers, "another answer"
-        assert len(result.warnings) == 1, result.warnings
-        assert "nothing can be kept in" in result.warnings[0]
-        assert not list(cache.folder.iterdir()), "leftovers"
-
-    return whole, attempt
+def _places(save: Save, size: int, seed: int) -> range:
+    step = max(_TURNS, save.largest // size)
+    return range(seed * step // _TURNS % step, save.largest, step)

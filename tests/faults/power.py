@@ -16,18 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from famcli.documents.writing import atomic_files
-from famcli.errors import FamcliError, RecipeError
-from famcli.reading.memory_file import inspect_memory_file, load_memory
-from famcli.tasks.ask.ask import ask
-from famcli.tasks.ask.reading_cache import ReadingCache
-from famcli.tasks.read import ReadConfig, read
-from famcli.training.loop.run_folder import load_run, save_run
+from famcli.errors import FamcliError
 from tests.faults.children import Figures
-from tests.faults.kills import FACT, QUESTION
-from tests.tasks.support import LARGE, byte_model, prose
+from tests.faults.saves import KINDS, NEW, OLD
 
 _SUBSETS = 3
 
@@ -174,103 +165,29 @@ def _lay_out(tree: Frozen, top: Node, done: list[Change], root: Path) -> None:
 
 
 def power(size: int, seed: int, folder: Path) -> Figures:
-    """`size` saves of four kinds, each with a loss of power after each of its steps."""
+    """`size` saves of all kinds, each with a loss of power after each of its steps."""
     figures, draw = Figures("power"), random.Random(seed)
+    names = list(KINDS)
     for number in range(size):
-        place = folder / f"power-{number}"
+        place, name = folder / f"power-{number}", names[(seed * size + number) % len(names)]
         (place / "disk").mkdir(parents=True)
         (place / "after").mkdir()
-        kind = (_memory_file, _checkpoint, _reading, _folder)[number % 4]
-        disk, check = kind(place / "disk", number)
+        save = KINDS[name](place / "disk", number)
+        disk = Disk(save.folder)
+        with disk.recording():
+            save.write()
         last = len(disk.moments) - 1
         for moment, states in enumerate(disk.moments):
             for root in states(place / "after", draw):
                 figures.trials += 1
                 try:
-                    figures.count(check(root, moment == last))
+                    found = save.state(root)
+                    figures.count(found)
+                    assert found in {OLD, NEW, *save.halves}, found
+                    assert found == NEW or moment < last, "what is reported as saved is gone"
                 except (AssertionError, FamcliError, OSError) as error:
-                    line = f"{kind.__name__} {number}, step {moment}: {type(error).__name__}: {error}"
+                    line = f"{name} {number}, step {moment}: {type(error).__name__}: {error}"
                     figures.failures.append(line[:300])
-        figures.count("steps", len(disk.moments))
+        figures.count(f"steps of a {name}", len(disk.moments))
         shutil.rmtree(place)
     return figures
-
-
-Check = Callable[[Path, bool], str]
-
-
-def _memory_file(root: Path, number: int) -> tuple[Disk, Check]:
-    model, text, memory = byte_model(LARGE), root / "text.txt", root / "text.fam"
-    content = prose(20, number)
-    text.write_text(content[:300])
-    read(model, [text], ReadConfig(save=memory))
-    text.write_text(content)
-    disk = Disk(root)
-    with disk.recording():
-        read(model, [text], ReadConfig(save=memory, append=True))
-
-    def check(found: Path, is_over: bool) -> str:
-        load_memory(found / memory.name, model)
-        num_bytes = inspect_memory_file(found / memory.name).num_bytes
-        assert num_bytes in ((text.stat().st_size,) if is_over else (300, text.stat().st_size)), num_bytes
-        return "old state" if num_bytes == 300 else "new state"
-
-    return disk, check
-
-
-def _checkpoint(root: Path, number: int) -> tuple[Disk, Check]:
-    def save(step: int) -> None:
-        save_run(root, step, {"a": {"w": torch.full((8, 8), float(step))}}, {"step": step})
-
-    save(1)
-    disk = Disk(root)
-    with disk.recording():
-        save(2)
-
-    def check(found: Path, is_over: bool) -> str:
-        try:
-            there = load_run(found)
-        except RecipeError:
-            there = None
-        assert there is not None, "no checkpoint is left"
-        step = there[2]["step"]
-        assert (there[1]["a"]["w"] == step).all(), "a mixed checkpoint"
-        assert step == 2 or not is_over, "the new checkpoint is gone"
-        return "old state" if step == 1 else "new state"
-
-    return disk, check
-
-
-def _reading(root: Path, number: int) -> tuple[Disk, Check]:
-    model, text = byte_model(LARGE), root.parent / "text.txt"
-    text.write_text(prose(15, number) + FACT)
-    disk = Disk(root)
-    with disk.recording():
-        answers = ask(model, QUESTION, [text], cache=ReadingCache(root / "readings")).answers
-
-    def check(found: Path, is_over: bool) -> str:
-        again = ask(model, QUESTION, [text], cache=ReadingCache(found / "readings"))
-        assert again.answers == answers, "another answer"
-        assert again.cached or not is_over, "it was not kept"
-        return "new state" if again.cached else "old state"
-
-    return disk, check
-
-
-def _folder(root: Path, number: int) -> tuple[Disk, Check]:
-    disk = Disk(root)
-    with disk.recording(), atomic_files(root / "made" / "checkpoint") as made:
-        for name in ("config.json", "model.safetensors", "tokenizer.model", "fam.json"):
-            (made / name).write_bytes(name.encode() * 100)
-
-    def check(found: Path, is_over: bool) -> str:
-        folder = found / "made" / "checkpoint"
-        names = {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
-        for name in names:
-            assert (folder / name).read_bytes() == name.encode() * 100, f"{name} is not whole"
-        if {"config.json", "fam.json"} & names:
-            assert {"model.safetensors", "tokenizer.model"} <= names, "JSON names what is not there"
-        assert len(names) == 4 or not is_over, "it is not all there"
-        return "new state" if len(names) == 4 else "old state"
-
-    return disk, check

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.__main__ import CAMPAIGNS, table
 from tests.faults.children import Figures
 
-SLICES = {"kills": 4, "power": 4, "disks": 12, "fuzz": 110, "signals": 12, "writers": 5}
+SLICES = {"kills": 3, "steps": 10, "power": 4, "disks": 12, "fuzz": 110, "hostile": 5, "signals": 12, "writers": 5}
 
 
 @pytest.mark.parametrize("name", list(CAMPAIGNS))

@@ -35,7 +35,7 @@ from famcli.tasks.task import Notice
 from famcli.tokens.huggingface import HuggingFaceTokenizer
 from tests.faults.children import Child, command, own_streams, run_command
 from tests.faults.fuzz import _tokenizer_json
-from tests.faults.kills import FACT, QUESTION
+from tests.faults.saves import FACT, QUESTION
 from tests.helpers import make_random_checkpoint, write_json
 from tests.tasks.support import LARGE, byte_model, prose, write
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from famcli.checkpoint.open import open_model
 from famcli.errors import FamcliError
+from famcli.nn import FamConfig
 from famcli.reading.memory_file import inspect_memory_file
 from tests.faults.children import Child, Figures, command, run_command
-from tests.faults.kills import QUESTION
-from tests.faults.signals import make_commands
+from tests.faults.saves import FACT, QUESTION
+from tests.helpers import make_random_checkpoint
 from tests.tasks.support import prose
 
 Check = Callable[[Path, list[int], list[str]], None]
@@ -22,7 +23,8 @@ Check = Callable[[Path, list[int], list[str]], None]
 def writers(size: int, seed: int, folder: Path) -> Figures:
     """`size` times two commands at once that write the same, a random moment apart."""
     figures, draw = Figures("writers"), random.Random(seed)
-    make_commands(folder)  # a checkpoint and a text
+    make_random_checkpoint(folder / "tiny", fam=FamConfig(block_size=128, memory_segments=1, fam_length=4))
+    (folder / "story.txt").write_text(prose(30) + FACT + prose(30, 1))
     kinds = (_save, _append, _page, _readings, _quantize)
     for number in range(size):
         place = folder / f"writers-{number}"

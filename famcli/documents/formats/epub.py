@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from famcli.documents.converted import Part
+from famcli.documents.encodings import declared_encoding
 from famcli.documents.formats.web import parts_of_page
 from famcli.documents.formats.zipped import Archive, Element
 from famcli.documents.original import Original
@@ -64,8 +65,8 @@ def _decoded(data: bytes, encoding: str) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     try:
-        return data.decode(encoding)
-    except (LookupError, ValueError):
+        return data.decode(declared_encoding(encoding) or "utf-8")
+    except ValueError:
         return data.decode("utf-8", "replace")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from email import message_from_bytes
 from email.errors import MessageError
@@ -19,6 +20,7 @@ from hashlib import blake2b
 from typing import cast
 
 from famcli.documents.converted import Part
+from famcli.documents.encodings import declared_encoding
 from famcli.documents.formats.web import text_of_html
 from famcli.documents.original import Original
 from famcli.documents.source import Location
@@ -185,22 +187,24 @@ def _texts(message: Message, depth: int = 0) -> tuple[list[str], int]:
             head = [_decoded(str(payload[0].get(name, ""))) for name in ("from", "subject")]
             texts.insert(0, "Forwarded: " + ", ".join(filter(None, head)))
         return texts, sum(files for _, files in found)
-    is_file = message.get_content_disposition() == "attachment" or message.get_filename() is not None
+    names = [message.get_param("filename", None, "content-disposition"), message.get_param("name")]
+    is_file = message.get_content_disposition() == "attachment" or names != [None, None]
     if message.get_content_maintype() != "text" or (is_file and kind not in ("text/plain", "text/html")):
         return [], 1
     if is_file:
         return [], 1
     data = message.get_payload(decode=True)
-    text = _decode(data if isinstance(data, bytes) else b"", message.get_content_charset())
+    charset = message.get_param("charset")
+    # What the library would decode by yet another charset, that is named in the parameter, is taken as it is.
+    charset = charset[2] if isinstance(charset, tuple) else charset
+    text = _decode(data if isinstance(data, bytes) else b"", charset or None)
     return [text_of_html(text[:_LARGEST_HTML]) if kind == "text/html" else text], 0
 
 
 def _decode(data: bytes, charset: str | None) -> str:
-    for encoding in (charset, "utf-8"):
-        try:
-            return data.decode(encoding or "utf-8")
-        except (LookupError, ValueError):
-            continue
+    for encoding in filter(None, (declared_encoding(charset or ""), "utf-8")):
+        with suppress(ValueError):
+            return data.decode(encoding)
     return data.decode("cp1252", "replace")
 
 

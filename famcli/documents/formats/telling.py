@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from famcli.documents.converted import FormatReader, Part
 from famcli.documents.encodings import byte_order_mark
@@ -23,6 +23,9 @@ from famcli.documents.formats.word import is_docx, read_docx
 from famcli.documents.formats.zipped import Archive
 from famcli.documents.original import Counted, Original
 from famcli.errors import DocumentError
+
+if TYPE_CHECKING:
+    from lzma import LZMADecompressor
 
 SAMPLE = 1 << 16
 """Bytes at the beginning of a file by which its format is told."""
@@ -135,6 +138,9 @@ _OFFICE = {
 
 # ------------------------------------------------------------------------------------------------------- compressed
 
+_CHUNK = 1 << 16
+# What a file may ask for: eight times what `xz -9` takes, and four times what `zstd --long` does.
+_UNPACKING_BYTES = 1 << 29
 _PACKED = ((b"\x1f\x8b\x08", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"))
 _MAX_LAYERS = 3
 
@@ -198,15 +204,66 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._inner.read(len(buffer))
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise DocumentError(
-                f"{self._name} is damaged or was cut short ({self._packing}: {error}): fetch it again"
-            ) from error
+            raise self._damaged(error) from error
         except Exception as error:
             if type(error).__name__ != "ZstdError":  # of a library that may not be there
                 raise
-            raise DocumentError(f"{self._name} is damaged or was cut short ({error}): fetch it again") from error
+            raise self._damaged(error) from error
         buffer[: len(data)] = data
         return len(data)
+
+    def _damaged(self, error: Exception) -> DocumentError:
+        # How much memory it takes says the file, so it must not be believed.
+        if "memory" in str(error).lower():
+            needed = f"{self._name} asks for more than {_UNPACKING_BYTES >> 20} MB of memory to be unpacked"
+            return DocumentError(f"{needed}: unpack it by itself, and give the file")
+        return DocumentError(f"{self._name} is damaged or was cut short ({self._packing}: {error}): fetch it again")
+
+
+class _Xz:
+    """What `lzma.LZMAFile` reads, within a limit of memory, which that cannot be given."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._rest = stream, b""
+        self._decoder, self._is_first, self._has_begun = _xz_decoder(), True, False
+
+    def read(self, size: int) -> bytes:
+        """At least one byte before the end, and at most `size`. Raises LZMAError, EOFError."""
+        import lzma
+
+        while not self._decoder.eof or self._goes_on():
+            if self._decoder.needs_input and not self._rest:
+                self._rest = self._stream.read(_CHUNK)
+                if not self._rest:
+                    raise EOFError("it ends too early")
+            data, self._rest = self._rest, b""
+            try:
+                found = self._decoder.decompress(data, size)
+            except lzma.LZMAError:
+                if self._is_first or self._has_begun:
+                    raise
+                return b""  # what follows the last stream is none
+            self._has_begun = True
+            if found:
+                return found
+        return b""
+
+    def _goes_on(self) -> bool:
+        """Whether another stream follows the one that has ended, and what may fill the space between them."""
+        rest = self._decoder.unused_data.lstrip(b"\0")
+        while not rest:
+            data = self._stream.read(_CHUNK)
+            if not data:
+                return False
+            rest = data.lstrip(b"\0")
+        self._rest, self._decoder, self._is_first, self._has_begun = rest, _xz_decoder(), False, False
+        return True
+
+
+def _xz_decoder() -> LZMADecompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, _UNPACKING_BYTES)
 
 
 def _unpacker(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
@@ -217,16 +274,12 @@ def _unpacker(stream: BinaryIO, packing: str, name: str) -> BinaryIO:
 
         return cast(BinaryIO, bz2.BZ2File(stream))
     if packing == "xz":
-        import lzma
-
-        return cast(BinaryIO, lzma.LZMAFile(stream))
+        return cast(BinaryIO, _Xz(stream))
     try:
         import zstandard
     except ImportError as error:
         raise DocumentError(
             f"{name} is packed with zstd, which needs the package zstandard: pip install 'famcli[docs]'"
         ) from error
-    # Long-range windows (`zstd --long=31`), as data sets are often packed with, are over the usual limit.
-    return cast(
-        BinaryIO, zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(stream, read_across_frames=True)
-    )
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_UNPACKING_BYTES)
+    return cast(BinaryIO, unpacker.stream_reader(stream, read_across_frames=True))

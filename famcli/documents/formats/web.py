@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 from famcli.documents.converted import Part
+from famcli.documents.encodings import declared_encoding
 from famcli.documents.original import Original
 from famcli.documents.source import Location, Offsets, Piece
 
@@ -134,6 +135,8 @@ class _Reader(HTMLParser):
         self._main, self._main_depth = main, 0
         self._positions = _Positions()
         self._parsed = 0  # characters before what is being parsed
+        self._waiting, self._num_waiting = list[str](), 0
+        self._data, self._data_place = list[str](), 0
         self._skip, self._skip_depth = "", 0
         self._block: list[Part] = []  # of the open paragraph
         self._prefix = ""
@@ -150,9 +153,13 @@ class _Reader(HTMLParser):
     def feed(self, piece: Piece) -> list[Part]:  # type: ignore[override]  # a piece of text with its places
         """The parts that are complete now."""
         self._positions.add(piece)
-        super().feed(piece.text)
+        self._waiting.append(piece.text)
+        self._num_waiting += len(piece.text)
+        # A long comment, tag or script is gone through again from its start: only when there is twice as much of it.
+        if self._num_waiting < len(self.rawdata):
+            return []
+        self._feed_waiting()
         if len(self.rawdata) > _LONGEST_TAG:
-            # A comment or a tag without an end: what follows is looked for again in every character that comes.
             self._parsed += len(self.rawdata) - 64
             self.rawdata = self.rawdata[-64:]
         self._positions.forget(self._parsed)
@@ -161,15 +168,22 @@ class _Reader(HTMLParser):
 
     def finish(self) -> list[Part]:
         """The parts that are left when the page has ended."""
+        self._feed_waiting()
         # A tag or a comment without an end goes to the end of the page, as browsers have it. The parser would look for
         # that end once more behind each of its signs.
         if self.rawdata.startswith("<"):
             self.rawdata = ""
         self.close()
+        self._end_data()
         self._flush()
         self._give_title()
         done, self._out = self._out, []
         return done
+
+    def _feed_waiting(self) -> None:
+        text, self._waiting, self._num_waiting = "".join(self._waiting), [], 0
+        super().feed(text)
+        self._end_data()
 
     def updatepos(self, i: int, j: int) -> int:
         """Called by the parser when it has gone from one place in its buffer to another."""
@@ -181,6 +195,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """An element begins."""
+        self._end_data()
         if self._skip:
             if tag == self._skip and tag not in _VOID:
                 self._skip_depth += 1
@@ -203,11 +218,13 @@ class _Reader(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """An element without content."""
+        self._end_data()
         if not self._skip and tag not in _INLINE:
             self._begin(tag, dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
         """An element ends."""
+        self._end_data()
         if self._skip:
             if tag == self._skip:
                 self._skip_depth -= 1
@@ -234,11 +251,33 @@ class _Reader(HTMLParser):
             self._main_depth -= 1
 
     def handle_data(self, data: str) -> None:
-        """Text, a line of the page at a time."""
+        """Text, which may come a character at a time."""
+        if not self._data:
+            self._data_place = self._parsed
+        self._data.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        """Left out; the text before it is whole."""
+        self._end_data()
+
+    def handle_decl(self, decl: str) -> None:
+        """Left out."""
+        self._end_data()
+
+    def handle_pi(self, data: str) -> None:
+        """Left out."""
+        self._end_data()
+
+    def _end_data(self) -> None:
+        """Add the text that has come, a line of the page at a time."""
+        data, self._data = "".join(self._data), []
+        if not data:
+            return
         if self._title is not None:
             self._title.append(data[:1000])
         elif not self._skip and (self._main is None or self._main_depth):
-            place, line, start = self._parsed, self._positions.line(self._parsed), self._positions.byte(self._parsed)
+            place = self._data_place
+            line, start = self._positions.line(place), self._positions.byte(place)
             for text in data.splitlines(keepends=True) if "\n" in data else [data]:
                 place += len(text)
                 end = self._positions.byte(place)
@@ -247,8 +286,10 @@ class _Reader(HTMLParser):
 
     def unknown_decl(self, data: str) -> None:
         """`<![CDATA[...]]>`, in XML."""
+        self._end_data()
         if data.startswith("CDATA["):
             self.handle_data(data[6:])
+            self._end_data()
 
     def _is_skipped(self, tag: str, values: dict[str, str | None]) -> bool:
         if tag in _SKIPPED or (values.get("role") or "").lower() in _SKIPPED_ROLES:
@@ -396,19 +437,11 @@ class _Positions:
 
 
 def _known(encoding: str) -> str | None:
-    try:
-        b"a".decode(encoding)
-    except (LookupError, ValueError):
-        return None
+    name = declared_encoding(encoding)
     # What says so of itself is UTF-8 nearly always, and the bytes tell.
-    name = encoding.lower().replace("_", "-")
-    return (
-        None
-        if name in ("utf-8", "utf8", "utf-16", "ascii", "us-ascii")
-        else "cp1252"
-        if name in ("iso-8859-1", "latin-1", "latin1")
-        else name
-    )
+    if name in ("utf-8", "utf-16", "ascii", "utf-7"):
+        return None
+    return "cp1252" if name == "iso8859-1" else name
 
 
 def _utf8_piece(text: str) -> Piece:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_NAME
+from famcli.documents.writing import write_text
 from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
@@ -168,7 +168,7 @@ def export_checkpoint(
     target = folder / "recipe.toml"
     # A finished run may be exported again from the recipe inside its own export.
     if recipe.path.is_file() and not (target.exists() and target.samefile(recipe.path)):
-        shutil.copyfile(recipe.path, target)
+        write_text(target, recipe.path.read_text(encoding="utf-8"))
     return folder
 
 

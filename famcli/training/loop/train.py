@@ -20,6 +20,7 @@ import torch
 
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.weights import weights_fingerprint
+from famcli.documents.writing import write_text
 from famcli.errors import RecipeError
 from famcli.evaluation.positions import token_num_bytes
 from famcli.nn import Network
@@ -175,7 +176,7 @@ class Trainer:
             figures |= {"steps": self.step, "training_tokens": self.tokens, "training_seconds": self._elapsed}
             # Written again, because fam.json names the length that was just scored.
             networks.export_checkpoint(folder, network, self.tokenizer, recipe, figures["longest_document_tokens"])
-        (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / FIGURES_NAME, json.dumps(figures, indent=2) + "\n")
         return folder
 
     def _progress(self) -> float:

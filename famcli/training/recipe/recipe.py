@@ -33,6 +33,9 @@ SHAPE = (
 """The keys of [network] that are the decoder's, in the names of `DecoderConfig`; a checkpoint to adapt decides them."""
 
 
+_LARGEST = 1 << 16  # bytes
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A whole run. `path` is the file it came from; paths inside are absolute after parsing."""
@@ -90,10 +93,18 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise RecipeError(f"{path}: larger than any recipe ({_LARGEST >> 10} KiB); give the path of a recipe")
+        table = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecipeError:
+        raise
+    except RecursionError as error:
+        raise RecipeError(f"{path}: its values are nested too deeply for a recipe; correct it") from error
+    except ValueError as error:
         raise RecipeError(f"{path}: not TOML: {error}; correct that line") from error
     return make_recipe(table, path, overrides)
 

@@ -77,7 +77,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         # A bare word is a string, as in hardware.device=cuda.
         value = text.strip()
     # Corpora and objectives are lists: their entries are found by name.
