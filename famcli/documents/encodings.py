@@ -126,6 +126,8 @@ def begins_safetensors(first: bytes) -> bool:
 def may_be_cut_short(first: bytes) -> bool:
     """True if these bytes could be the beginning of a longer byte-order mark or magic number."""
     known = [mark for mark, _ in _BOMS] + [magic for magic, _, _ in _MAGIC]
+    if len(first) < 12 and first[:4] == b"RIFF"[: len(first)]:
+        return True
     return any(len(first) < len(start) and start.startswith(first) for start in known)
 
 
