@@ -49,7 +49,7 @@ def save_draft(folder: Path, draft: Draft, model: Model, config: DraftConfig) ->
         for name, value in draft.named_parameters()
     }
     try:
-        with atomic_files(folder) as made:
+        with atomic_files(folder, (DRAFT_FILE,)) as made:
             save_file(tensors, made / DRAFT_WEIGHTS)
             (made / DRAFT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
