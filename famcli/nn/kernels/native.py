@@ -46,6 +46,7 @@ def library() -> Any:
         path = _folder() / f"few_rows-{_key(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
+        _check_owner(path)
         loaded = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
@@ -72,8 +73,16 @@ def _folder() -> Path:
     from platformdirs import user_cache_path
 
     folder = user_cache_path("famcli") / "kernels"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_owner(folder)
     return folder
+
+
+def _check_owner(path: Path) -> None:
+    """Raise PermissionError unless `path` is this user's and nobody else may write to it: it is run as code."""
+    info = path.stat()
+    if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & 0o022):
+        raise PermissionError(f"{path} is another user's, or others may write to it")
 
 
 def _key(compiler: str) -> str:
@@ -98,6 +107,7 @@ def _compile(compiler: str, path: Path) -> None:
             if ran.returncode == 0:
                 break
         ran.check_returncode()
+        made.chmod(0o700)
         made.replace(path)
 
 

@@ -124,3 +124,20 @@ def test_a_damaged_library_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(native, "_compile", lambda _, path: path.write_bytes(b"no program"))
     assert native.library() is None
+
+
+@needs_compiler
+def test_what_others_may_write_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    try:
+        assert native.library() is not None
+        (made,) = (tmp_path / "famcli" / "kernels").iterdir()
+        for path in (made, made.parent):
+            mode = path.stat().st_mode
+            path.chmod(mode | 0o022)
+            native.library.cache_clear()
+            assert native.library() is None
+            path.chmod(mode)
+    finally:
+        native.library.cache_clear()
