@@ -12,6 +12,9 @@ Remedy = Mapping[str, str]
 them into flags: `{"dtype": "float32"}` is shown as `--dtype float32`."""
 
 
+_LONGEST = 1500  # characters of a message
+
+
 class FamcliError(ValueError):
     """Base of all errors a user can cause; the command line prints it as one line and exits with `exit_code`.
 
@@ -21,6 +24,9 @@ class FamcliError(ValueError):
     exit_code = 1
 
     def __init__(self, message: str = "", *, remedy: Remedy | None = None) -> None:
+        if len(message) > _LONGEST:
+            # What a damaged or hostile file says of itself; what to do stands at the end.
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
         super().__init__(message)
         self.remedy: Remedy = remedy or {}
 

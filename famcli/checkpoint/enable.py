@@ -50,7 +50,8 @@ def enable(path: str | os.PathLike[str], *, seed: int = 0, force: bool = False, 
     """
     folder = checkpoint_folder(path)
     targets = (beside(folder, PROMPT_FILE), beside(folder, SIDECAR_FILE))
-    existing = [target for target in targets if target.exists() or target.is_symlink()]
+    # The prompt alone is nothing: a run that was killed may have left it.
+    existing = [target for target in targets[1:] if target.exists() or target.is_symlink()]
     if existing and memory_status(folder) == "trained":
         raise CheckpointError(
             f"{folder} is enabled and its memory is trained: nothing is to be done; to begin anew, copy the folder and "

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -91,13 +92,13 @@ def with_flags(message: str, remedy: Remedy) -> str:
 
 
 def interrupts_end_at_once() -> None:
-    """Let Ctrl-C and SIGTERM end the process silently while it starts, when nothing would be lost.
+    """Let Ctrl-C and SIGTERM end the process silently while it starts or ends, when nothing would be lost.
 
     A KeyboardInterrupt inside the C++ that runs while torch is imported would abort it with a message of its own.
     """
     for signum, usual in INTERRUPTS.items():
         # Anything else is a caller's: a shell lets its background jobs ignore Ctrl-C.
-        if signal.getsignal(signum) == usual:
+        if signal.getsignal(signum) in (usual, _raise):
             signal.signal(signum, _end)
 
 
@@ -111,6 +112,20 @@ def interrupts_raise() -> None:
 def interrupted_code() -> int:
     """The exit code of what was interrupted: 130 by Ctrl-C, 143 by SIGTERM, 129 where the terminal was closed."""
     return 128 + (_interrupted_by or signal.SIGINT)
+
+
+def was_interrupted() -> bool:
+    """Whether any signal came that interrupts."""
+    return _interrupted_by is not None
+
+
+def end_interrupted(code: int) -> NoReturn:
+    """End the process with this code: the interpreter may have noted a KeyboardInterrupt in code that was executed from
+    a string, as `dataclasses` does it, and would end as if by Ctrl-C, whatever the signal was."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def was_terminated() -> bool:

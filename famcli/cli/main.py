@@ -16,7 +16,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from famcli.cli.failures import guarded, interrupts_end_at_once, mend_streams
+from famcli.cli.failures import (
+    end_interrupted,
+    guarded,
+    interrupted_code,
+    interrupts_end_at_once,
+    mend_streams,
+    was_interrupted,
+)
 from famcli.cli.options import expand_option_groups
 
 # name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py, if
@@ -174,4 +181,15 @@ def main() -> None:
     if not sys.warnoptions and "--debug" not in sys.argv[1:2]:
         # A user can do nothing about a library's deprecations.
         warnings.simplefilter("ignore")
-    app(prog_name="famcli")
+    try:
+        try:
+            app(prog_name="famcli")
+        finally:
+            # All is done: an exception while the interpreter ends would only be shown.
+            interrupts_end_at_once()
+    except KeyboardInterrupt:
+        end_interrupted(interrupted_code())
+    except SystemExit as ended:
+        if was_interrupted() and isinstance(ended.code, int):
+            end_interrupted(ended.code)
+        raise

@@ -65,6 +65,15 @@ def test_the_seed_decides_the_prompt(plain: Path) -> None:
     assert not torch.equal(prompts[0], prompts[2])
 
 
+def test_what_a_killed_run_left_is_replaced(plain: Path) -> None:
+    enable(plain, block_size=32)
+    whole = _contents(plain)
+    (plain / "fam.json").unlink()
+    (plain / "fam.safetensors").write_bytes(b"half")
+    enable(plain, block_size=32)
+    assert _contents(plain) == whole
+
+
 def test_enabling_twice_needs_force(plain: Path) -> None:
     enable(plain, block_size=32)
     before = _contents(plain)

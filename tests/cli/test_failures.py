@@ -98,3 +98,24 @@ def test_a_full_disk_is_said_to_be_that_of_standard_output(spawn, tiny: Path, st
     )
     assert process.returncode == 1
     assert (tmp_path / "small" / "model.safetensors").exists()
+
+
+def test_a_signal_inside_of_executed_code_ends_with_its_own_code(tmp_path: Path) -> None:
+    code = """
+import sys
+import famcli.checkpoint.locate as locate
+from famcli.cli.failures import interrupts_raise
+from famcli.__main__ import main
+def listed(environ):
+    interrupts_raise()
+    exec("import os, signal; os.kill(os.getpid(), signal.SIGTERM); str()")
+locate.list_models = listed
+sys.argv = ["famcli", "models"]
+main()
+"""
+    (tmp_path / "interrupted.py").write_text(code)
+    environ = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    # As a module, which is how `python -m famcli` runs.
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (143, "")
