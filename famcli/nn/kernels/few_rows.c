@@ -9,14 +9,11 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* 16 numbers. Loads need not be aligned. */
 typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint32_t pairs __attribute__((vector_size(64), aligned(2), may_alias));
-typedef int8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
-typedef uint8_t nibbles __attribute__((vector_size(16), aligned(1), may_alias));
 typedef float floats8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float floats4 __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -57,46 +54,24 @@ static void part_even_and_odd(const float *x, float *parted, long count) {
 
 /* ------------------------------------------------------------------------------------------------------- products */
 
-enum { BF16, INT8, INT4 };
-
 typedef struct {
-  const void *weights;                /* [n, k], in the layout of `kind` */
-  const float *scale;                 /* INT8: [n] */
-  const uint16_t *scale_zero;         /* INT4: [n, k / 32, 2], bfloat16 */
+  const uint16_t *weights;            /* [n, k], bfloat16 */
   long n, k;
   float *y;                           /* where its product goes, rows of `width` numbers */
   long width;
 } Matrix;
 
-/* 32 numbers of row `row` from column `column` on. */
-INLINE void load(const Matrix *w, int kind, long row, long column, floats *first, floats *second) {
-  long place = row * w->k + column;
-  if (kind == BF16) {
-    load_bf16((const uint16_t *)w->weights + place, first, second);
-  } else if (kind == INT8) {
-    const bytes *from = (const bytes *)((const int8_t *)w->weights + place);
-    *first = __builtin_convertvector(__builtin_convertvector(from[0], ints), floats);
-    *second = __builtin_convertvector(__builtin_convertvector(from[1], ints), floats);
-  } else {
-    ints both = __builtin_convertvector(*(const nibbles *)((const uint8_t *)w->weights + place / 2), ints);
-    const uint16_t *group = w->scale_zero + place / STEP * 2;
-    float scale = widened(group[0]), zero = widened(group[1]);
-    *first = __builtin_convertvector((both & 15) - 8, floats) * scale + zero;
-    *second = __builtin_convertvector((both >> 4) - 8, floats) * scale + zero;
-  }
-}
-
-/* Rows `row` to `row + R` of the matrix times M rows of x, of which the first `count` are wanted. The next R rows are fetched meanwhile, one after the other:
-   memory is slow for several streams at once. */
-INLINE void product(const Matrix *w, int kind, const float *x, long row, long count, int M, int R) {
+/* Rows `row` to `row + R` of the matrix times M rows of x, of which the first `count` are wanted. The next R rows are
+   fetched meanwhile, one after the other: memory is slow for several streams at once. */
+INLINE void product(const Matrix *w, const float *x, long row, long count, int M, int R) {
   floats sums[ROWS][2] = {{{0}}};
-  long k = w->k, bytes_of_row = kind == BF16 ? 2 * k : kind == INT8 ? k : k / 2;
-  const char *next = (const char *)w->weights + (row + R) * bytes_of_row;
+  long k = w->k;
+  const uint16_t *next = w->weights + (row + R) * k;
   for (long i = 0; i < k; i += STEP) {
     floats first[2], second[2];
     for (int r = 0; r < R; r++) {
-      if (R > 1) __builtin_prefetch(next + (i * R + r * STEP) * bytes_of_row / k);
-      load(w, kind, row + r, i, first + r, second + r);
+      if (R > 1) __builtin_prefetch(next + i * R + r * STEP);
+      load_bf16(w->weights + (row + r) * k + i, first + r, second + r);
     }
     for (int m = 0; m < M; m++) {
       floats p = *(const floats *)(x + m * k + i), q = *(const floats *)(x + m * k + i + 16);
@@ -105,13 +80,13 @@ INLINE void product(const Matrix *w, int kind, const float *x, long row, long co
     }
   }
   for (int m = 0; m < count; m++)
-    for (int r = 0; r < R; r++) w->y[m * w->width + row + r] = sum(sums[m][r]) * (kind == INT8 ? w->scale[row + r] : 1);
+    for (int r = 0; r < R; r++) w->y[m * w->width + row + r] = sum(sums[m][r]);
 }
 
 /* Rows `row` to `last` of the matrix times m rows of x; behind them lie rows up to the next case. */
-INLINE void products(const Matrix *w, int kind, const float *x, long m, long row, long last) {
+INLINE void products(const Matrix *w, const float *x, long m, long row, long last) {
   Matrix single = *w;
-#define PAIRS(M) for (; row + 2 <= last; row += 2) product(w, kind, x, row, m, M, 2)
+#define PAIRS(M) for (; row + 2 <= last; row += 2) product(w, x, row, m, M, 2)
   switch (m) {
     case 1: break;
     case 2: PAIRS(2); break;
@@ -122,31 +97,27 @@ INLINE void products(const Matrix *w, int kind, const float *x, long m, long row
   for (; row < last; row++)
     for (long i = 0; i < m; i++) {
       single.y = w->y + i * w->width;
-      product(&single, kind, x + i * w->k, row, 1, 1, 1);
+      product(&single, x + i * w->k, row, 1, 1, 1);
     }
 }
 
 /* y [m, width] = x [m, k] times matrices [n_i, k] transposed, side by side; k is a multiple of 32, m at most 8.
 
-   matrices: for each the addresses of its weights, scales, and scales with zeros (0: none), and n_i. */
-void multiply(const float *x, const long *matrices, long count, float *y, long m, long k, long width, int kind,
-              int threads) {
+   matrices: for each the address of its weights, and n_i. */
+void multiply(const float *x, const long *matrices, long count, float *y, long m, long k, long width, int threads) {
   float *rows = calloc(ROWS * k, sizeof(float));
-  if (kind == INT8) memcpy(rows, x, m * k * sizeof(float));
-  else part_even_and_odd(x, rows, m * k);
+  part_even_and_odd(x, rows, m * k);
   long pieces = 0;
-  for (long i = 0; i < count; i++) pieces += (matrices[4 * i + 3] + 31) / 32;
+  for (long i = 0; i < count; i++) pieces += (matrices[2 * i + 1] + 31) / 32;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long piece = 0; piece < pieces; piece++) {
     const long *at = matrices;
     long row = piece * 32;
     float *to = y;
-    for (; row >= (at[3] + 31) / 32 * 32; at += 4) row -= (at[3] + 31) / 32 * 32, to += at[3];
-    Matrix w = {(const void *)at[0], (const float *)at[1], (const uint16_t *)at[2], at[3], k, to, width};
+    for (; row >= (at[1] + 31) / 32 * 32; at += 2) row -= (at[1] + 31) / 32 * 32, to += at[1];
+    Matrix w = {(const uint16_t *)at[0], at[1], k, to, width};
     long last = row + 32 < w.n ? row + 32 : w.n;
-    if (kind == BF16) products(&w, BF16, rows, m, row, last);
-    else if (kind == INT8) products(&w, INT8, rows, m, row, last);
-    else products(&w, INT4, rows, m, row, last);
+    products(&w, rows, m, row, last);
   }
   free(rows);
 }

@@ -63,7 +63,7 @@ def linear(
             made = made if scale is None else made.mul_(scale)
         return made if bias is None else made + bias
     if is_wide(x, weight):
-        made = native.multiply(x, [(weight, None, None)])
+        made = native.multiply(x, [weight])
         return made if bias is None else made + bias
     if _by_onednn(x, weight):
         layout = weight if packed is None else packed.of(weight)
@@ -133,7 +133,7 @@ class JointLinear:
             return [part if each.bias is None else part + each.bias for part, each in zip(made, maps, strict=True)]
         weights = [each.weight for each in maps]
         if plain and is_wide(x, weights[0]):
-            product = native.multiply(x, [(weight, None, None) for weight in weights])
+            product = native.multiply(x, weights)
             parts = product.split_with_sizes([weight.shape[0] for weight in weights], dim=-1)
             return [part if each.bias is None else part + each.bias for part, each in zip(parts, maps, strict=True)]
         if not plain or any(each.bias is not None for each in maps) or not _by_onednn(x, weights[0]):

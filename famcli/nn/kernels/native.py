@@ -25,10 +25,6 @@ MOST_ROWS = 8
 """Rows that `multiply` takes at once."""
 STEP = 32
 """Columns are computed in steps of so many."""
-BF16, INT8, INT4 = range(3)
-
-Matrix = tuple[Tensor, Tensor | None, Tensor | None]
-"""The weights of a matrix, its scales, and its scales with zeros: see `multiply`."""
 
 _SOURCE = Path(__file__).with_name("few_rows.c")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-w")
@@ -40,7 +36,8 @@ _SECONDS = 60
 def library() -> Any:
     """The compiled kernels; None where there is no compiler or it fails."""
     compiler = os.environ.get("CC", "cc")
-    if not compiler or shutil.which(compiler) is None:
+    # Addresses are handed over as `long`, which holds none on Windows.
+    if os.name == "nt" or not compiler or shutil.which(compiler) is None:
         return None
     try:
         path = _folder() / f"few_rows-{_key(compiler)}.so"
@@ -51,7 +48,7 @@ def library() -> Any:
     except (OSError, subprocess.SubprocessError):
         return None
     p, n, f = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
-    loaded.multiply.argtypes = (p, p, n, p, n, n, n, n, n)
+    loaded.multiply.argtypes = (p, p, n, p, n, n, n, n)
     loaded.attend.argtypes = (p, p, p, n, n, p, n, n, n, n, n, f, n, f, n)
     loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
@@ -114,32 +111,22 @@ def _compile(compiler: str, path: Path) -> None:
 def _computes_right(loaded: Any) -> bool:
     x, weight = torch.linspace(-1, 1, 192).view(3, 64), torch.linspace(-2, 3, 320).view(5, 64).bfloat16()
     y = torch.empty(3, 5)
-    matrix = _longs((weight.data_ptr(), 0, 0, 5))
-    loaded.multiply(x.data_ptr(), matrix, 1, y.data_ptr(), 3, 64, 5, BF16, 1)
+    matrix = _longs((weight.data_ptr(), 5))
+    loaded.multiply(x.data_ptr(), matrix, 1, y.data_ptr(), 3, 64, 5, 1)
     return torch.allclose(y, x @ weight.float().t(), atol=1e-4)
 
 
-def multiply(x: Tensor, matrices: Sequence[Matrix], kind: int = BF16) -> Tensor:
-    """x float32 [..., k] of at most MOST_ROWS rows times matrices [o_i, k] transposed: float32 [..., sum of o_i].
+def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """x float32 [..., k] of at most MOST_ROWS rows times `weights` [o_i, k] transposed: float32 [..., sum of o_i].
 
-    Each matrix is contiguous: alone in bfloat16; INT8 with scales float32 [o]; INT4, two numbers a byte, with scales
-    and zeros [o, k / 32, 2] in bfloat16. k is a multiple of STEP.
+    Weights are contiguous and in bfloat16; k is a multiple of STEP.
     """
-    k, width, numbers = x.shape[-1], 0, list[int]()
-    for weights, scale, scale_zero in matrices:
-        width += weights.shape[0]
-        numbers += (
-            weights.data_ptr(),
-            0 if scale is None else scale.data_ptr(),
-            0 if scale_zero is None else scale_zero.data_ptr(),
-            weights.shape[0],
-        )
+    k, width = x.shape[-1], sum(len(weight) for weight in weights)
+    matrices = _longs([number for weight in weights for number in (weight.data_ptr(), len(weight))])
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], width)
-    library().multiply(
-        x.data_ptr(), _longs(numbers), len(matrices), y.data_ptr(), x.numel() // k, k, width, kind,
-        torch.get_num_threads(),
-    )  # fmt: skip
+    threads = torch.get_num_threads()
+    library().multiply(x.data_ptr(), matrices, len(weights), y.data_ptr(), x.numel() // k, k, width, threads)
     return y
 
 
