@@ -122,6 +122,9 @@ def was_interrupted() -> bool:
 def end_interrupted(code: int) -> NoReturn:
     """End the process with this code: the interpreter may have noted a KeyboardInterrupt in code that was executed from
     a string, as `dataclasses` does it, and would end as if by Ctrl-C, whatever the signal was."""
+    from famcli.documents.locking import release_all
+
+    release_all()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

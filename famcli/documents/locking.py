@@ -45,12 +45,22 @@ def sole_writer(target: Path, wait: float = 0.0) -> Iterator[None]:
             with interruptible():
                 yield
         finally:
-            _, count, _ = _held[place]
+            # Nothing is held any more after `release_all`.
+            _, count, _ = _held.get(place, (thread, 0, handle))
             if count > 1:
                 _held[place] = thread, count - 1, handle
-            else:
+            elif count:
                 del _held[place]
                 _release(path, handle)
+
+
+def release_all() -> None:
+    """Give back what this process still holds, before it ends. An interruption between taking a lock and the body of
+    the `with` leaves nobody who would."""
+    for place, (_, _, handle) in list(_held.items()):
+        del _held[place]
+        folder, name = os.path.split(place)
+        _release(os.path.join(folder, f".{name}.lock"), handle)
 
 
 def _taken(path: str, target: Path, until: float) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from famcli.documents.locking import release_all, sole_writer
 from famcli.documents.writing import atomic_file, atomic_files, atomic_folder, check_page, check_target, put_in_place
 from famcli.errors import UsageError
 
@@ -196,3 +197,16 @@ def test_a_text_that_is_read_is_not_replaced(tmp_path: Path) -> None:
         check_page(tmp_path / "link", [tmp_path / "page.html"])
     with pytest.raises(UsageError, match="is there already and is no poem"):
         check_target(tmp_path / "page.html", "poem", lambda first: first.startswith(b"Roses"))
+
+
+def test_a_lock_whose_with_was_never_entered_is_given_back(tmp_path: Path) -> None:
+    target, lock = tmp_path / "x.fam", tmp_path / ".x.fam.lock"
+    # As an interruption does it that comes before the body of the `with`.
+    lost = sole_writer(target)
+    lost.__enter__()
+    assert lock.exists()
+    release_all()
+    assert list(tmp_path.iterdir()) == []
+    with sole_writer(target):
+        assert lock.exists()
+    assert list(tmp_path.iterdir()) == []

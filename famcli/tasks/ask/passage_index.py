@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from famcli.documents.source import Location
 from famcli.errors import DocumentError
+from famcli.interrupts import undivided
 from famcli.text.meaning import WIDTH, Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
@@ -175,12 +176,14 @@ class PassageIndex:
         first = self.num_passages - len(self._lengths)
         found = meanings(self._texts[: len(self._lengths)])
         rows = b"" if found is None else found.astype("<f2").tobytes()
-        self._write("INSERT INTO parts VALUES (?, ?, ?)", [(first, _blob(self._lengths), rows)])
         whole = {term: [one for one in found if one[0] < len(self._lengths)] for term, found in self._postings.items()}
         postings = [(term, first, _blob(found)) for term, found in sorted(whole.items()) if found]
-        self._write("INSERT INTO postings VALUES (?, ?, ?)", postings)
-        self._base.commit()
-        self._lengths, self._texts, self._postings = [], [], {}
+        # Whoever interrupts it asks the index once more, for what was read: nothing may be written twice.
+        with undivided():
+            self._write("INSERT INTO parts VALUES (?, ?, ?)", [(first, _blob(self._lengths), rows)])
+            self._write("INSERT INTO postings VALUES (?, ?, ?)", postings)
+            self._base.commit()
+            self._lengths, self._texts, self._postings = [], [], {}
 
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from famcli.errors import DocumentError
+from famcli.interrupts import interrupt
 from famcli.tasks.ask import passage_index
 from famcli.tasks.ask.best_sentence import best_sentence
 from famcli.tasks.ask.passage_index import PassageIndex
@@ -226,3 +228,21 @@ def test_sentences_are_covered_by_weight() -> None:
     shares = term_shares(Question.parse("king France"), index)
     assert coverage(shares, ["king", "franc", "france", "France".lower()]) == pytest.approx(1.0)
     assert 0 < coverage(shares, ["king"]) < 0.2
+
+
+def test_an_interrupted_index_is_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(index_of(*(f"The lamp of house {number} burns all night." for number in range(5)))) as index:
+        count = index.num_passages
+        write = index._write
+
+        def interrupted(statement: str, rows: Any) -> None:
+            write(statement, rows)
+            interrupt()
+
+        monkeypatch.setattr(index, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            index.flush()
+        monkeypatch.undo()
+        index.flush()
+        assert index.frequencies(passage_index.terms("lamp")).tolist() == [count]
+        assert [len(lengths) for _, lengths, _ in index.parts(["lamp"])] == [count]
