@@ -1,7 +1,8 @@
 """Damaged and hostile input of every format: it is read, or refused in one line; nothing crashes, hangs or grows.
 
 Documents go through `open_source`, which knows by their bytes what they are, so a new format needs a seed here and
-nothing else. Each batch runs in a process of its own, whose memory may grow by 1 GB.
+nothing else. What is changed is drawn by hypothesis, with a seed; the inputs of each format run in a process of their
+own, whose memory may grow by 1 GB.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.errors import StopTest
 from safetensors.torch import load_file, save_file
 
 from famcli.checkpoint.adapter import read_adapter
@@ -92,7 +97,7 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
         elif kind == 3:
             data = data[:end] + data[place:end] * draw.choice((1, 2, 50)) + data[end:]
         elif kind == 4:
-            data = data[:place] + draw.randbytes(end - place) + data[end:]
+            data = data[:place] + random.Random(draw.getrandbits(32)).randbytes(end - place) + data[end:]
         elif kind == 5:
             number = struct.pack("<Q", draw.choice((0, 1, 2**31 - 1, 2**32 - 1, 2**63 - 1, 2**64 - 1)))
             data = data[:place] + number[: draw.choice((1, 2, 4, 8))] + data[end:]
@@ -111,23 +116,22 @@ def mutated(data: bytes, draw: random.Random) -> bytes:
 def fuzz(size: int, seed: int, folder: Path) -> Figures:
     """`size` inputs, divided over the formats."""
     figures, trials = Figures("fuzz"), formats(folder)
-    names = list(trials)
-    for first in range(0, size, _BATCH):
-        _batch(range(first, min(size, first + _BATCH)), seed, names, trials, folder, figures)
-    figures.counts["formats"] = len(names)
+    for number, (name, trial) in enumerate(trials.items()):
+        count = size // len(trials) + (number < size % len(trials))
+        for first in range(0, count, _BATCH):
+            _batch(name, trial, min(_BATCH, count - first), f"{seed} {first}", folder, figures)
+    figures.counts["formats"] = len(trials)
     return figures
 
 
-def _batch(
-    numbers: range, seed: int, names: list[str], trials: dict[str, Trial], folder: Path, figures: Figures
-) -> None:
-    """Run these trials in a process; what it was at when it crashed or hung is a failure, and the rest goes on."""
-    while len(numbers):
+def _batch(name: str, trial: Trial, count: int, seed: str, folder: Path, figures: Figures) -> None:
+    """Run `count` trials in a process; one that crashed or hung is a failure, and the rest goes on in another."""
+    while count > 0:
         inward, outward = os.pipe()
         pid = os.fork()
         if not pid:
             os.close(inward)
-            _work(numbers, seed, names, trials, folder, outward)
+            _work(name, trial, count, seed, folder, outward)
         os.close(outward)
         done, last = 0, time.monotonic()
         with os.fdopen(inward, "rb", buffering=0) as results:
@@ -149,48 +153,71 @@ def _batch(
                     figures.count(result["outcome"])
                     figures.counts["slowest, s"] = max(figures.counts.get("slowest, s", 0.0), result["seconds"])
                     if result["outcome"] == "failed":
-                        figures.failures.append(result["what"])
+                        figures.failures.append(f"{name}, seed {seed}, {done}: {result['what']}")
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if done == len(numbers):
-            return
-        name = names[numbers[done] % len(names)]
+        count -= done
+        if code == 0:
+            # What hypothesis gave up on the way is made up for by others.
+            seed += " more"
+            continue
         figures.trials += 1
         figures.count("crashed")
-        figures.failures.append(f"{name} {numbers[done]}: the process ended with {code}")
-        numbers = numbers[done + 1 :]
+        figures.failures.append(f"{name}, seed {seed}, {done + 1}: the process ended with {code}")
+        count, seed = count - 1, f"{seed} after {done}"
 
 
-def _work(numbers: range, seed: int, names: list[str], trials: dict[str, Trial], folder: Path, outward: int) -> None:
+def _work(name: str, trial: Trial, count: int, seed: str, folder: Path, outward: int) -> None:
     """In a process of its own: run trials and write a line for each."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + GROWTH_BYTES, used + GROWTH_BYTES))
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     signal.signal(signal.SIGALRM, _waits)
     signal.signal(signal.SIGPROF, _too_long)
-    for number in numbers:
-        place = folder / f"fuzz-{os.getpid()}"
-        place.mkdir()
-        name, draw, began = names[number % len(names)], random.Random(f"{seed} {number}"), time.process_time()
-        outcome, what = "read", ""
-        # Seconds of work, whatever else the machine does; and waiting for what never comes is a hang too.
-        signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
-        signal.alarm(HANG_SECONDS)
-        try:
-            trials[name](draw, place)
-        except FamcliError as error:
-            outcome = "refused"
-            if "\n" in str(error) or len(str(error)) > 2000:
-                outcome, what = "failed", f"{name} {number}: a message of {len(str(error))} characters"
-        except BaseException as error:
-            outcome, what = "failed", f"{name} {number}: {type(error).__name__}: {error}"[:300]
+
+    @seeded(f"{name} {seed}")
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms())
+    def trials(draw: random.Random) -> None:
+        outcome, what, seconds = _tried(trial, draw, folder / f"fuzz-{os.getpid()}")
+        os.write(outward, json.dumps({"outcome": outcome, "what": what, "seconds": seconds}).encode() + b"\n")
+
+    code = 1
+    try:
+        trials()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _tried(trial: Trial, draw: random.Random, place: Path) -> tuple[str, str, float]:
+    """What came of one input, what is to be said of it, and the seconds of work."""
+    place.mkdir()
+    began, outcome, what = time.process_time(), "read", ""
+    # Seconds of work, whatever else the machine does; and waiting for what never comes is a hang too.
+    signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
+    signal.alarm(HANG_SECONDS)
+    try:
+        trial(draw, place)
+    except FamcliError as error:
+        outcome = "refused"
+        if "\n" in str(error) or len(str(error)) > 2000:
+            outcome, what = "failed", f"a message of {len(str(error))} characters"
+    except StopTest:
+        raise
+    except BaseException as error:
+        outcome, what = "failed", f"{type(error).__name__}: {error}"[:300]
+    finally:
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        seconds = round(time.process_time() - began, 2)
-        os.write(outward, json.dumps({"outcome": outcome, "what": what, "seconds": seconds}).encode() + b"\n")
         shutil.rmtree(place, ignore_errors=True)
-    os._exit(0)
+    return outcome, what, round(time.process_time() - began, 2)
 
 
 def _waits(signum: int, frame: FrameType | None) -> None:
