@@ -75,12 +75,14 @@ def attend(
     graph = torch.is_grad_enabled() and any(x.requires_grad for x in (queries, *(t for part in parts for t in part)))
     if queries.shape[2] == 1 and not graph:
         return _attend_one(queries, parts, scoring)
-    keys, values = joined(parts)
     if not graph:
-        num_products = queries.shape[1] // keys.shape[1] * queries.shape[2] * keys.shape[2] * queries.shape[3]
-        if softcap is None and (_HAS_MATRIX_TILES or num_products <= _FEW_PRODUCTS):
-            return _attend_masked(queries, keys, values, scoring)
-        return _tiled_forward(queries, keys, values, scoring)
+        group, total = queries.shape[1] // parts[0][0].shape[1], sum(keys.shape[2] for keys, _ in parts)
+        fused = _HAS_MATRIX_TILES or group * queries.shape[2] * total * queries.shape[3] <= _FEW_PRODUCTS
+        if softcap is None and not fused and native.attends_blocks(queries, parts):
+            return native.attend_blocks(queries, parts, scoring.scale, scoring.own, scoring.window)
+        way = _attend_masked if fused and softcap is None else _tiled_forward
+        return way(queries, *joined(parts), scoring)
+    keys, values = joined(parts)
     if softcap is not None:
         return _attend_plainly(queries, keys, values, scoring)
     return _attend_with_gradient(queries, keys, values, scoring)

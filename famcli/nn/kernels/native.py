@@ -1,7 +1,8 @@
-"""few_rows.c, compiled for this processor when a few rows are first computed, and kept in the cache of the user.
+"""few_rows.c and blocks.c, compiled for this processor at their first use, and kept in the cache of the user.
 
-torch has no product of a few rows that reads bfloat16 as fast as memory gives it (docs/decisions.md has the
-measurements). Without a C compiler, and with an empty variable CC, everything is computed by torch as before.
+torch has no product of a few rows that reads bfloat16 as fast as memory gives it, and its attention is slow on
+processors without matrix tiles (docs/decisions.md has the measurements). Without a C compiler, and with an empty
+variable CC, everything is computed by torch as before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ MOST_ROWS = 8
 STEP = 32
 """Columns are computed in steps of so many."""
 
-_SOURCE = Path(__file__).with_name("few_rows.c")
+_SOURCES = [Path(__file__).with_name(name) for name in ("few_rows.c", "blocks.c")]
+# The widest head of blocks.c.
+_MOST_WIDE = 256
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-w")
 _WIDE_REGISTERS = "-mprefer-vector-width=512"
 _SECONDS = 60
@@ -40,7 +43,7 @@ def library() -> Any:
     if os.name == "nt" or not compiler or shutil.which(compiler) is None:
         return None
     try:
-        path = _folder() / f"few_rows-{_key(compiler)}.so"
+        path = _folder() / f"kernels-{_key(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
         _check_owner(path)
@@ -52,6 +55,7 @@ def library() -> Any:
     loaded.attend.argtypes = (p, p, p, n, n, p, n, n, n, n, n, f, n, f, n)
     loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
+    loaded.attend_blocks.argtypes = (p, p, p, n, p, n, n, n, n, n, n, n, f, n)
     for name in ("multiply", "attend", "rms_norm", "rotate"):
         getattr(loaded, name).restype = None
     return loaded if _computes_right(loaded) else None
@@ -89,7 +93,7 @@ def _key(compiler: str) -> str:
     if processor.exists():
         lines = processor.read_text(errors="replace").splitlines()
         flags += sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    parts = (_SOURCE.read_text(encoding="utf-8"), compiler, *_FLAGS, *flags)
+    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *flags)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -97,7 +101,7 @@ def _compile(compiler: str, path: Path) -> None:
     """Compile to `path`, which is there whole or not at all. Raises SubprocessError or OSError."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
-        common = [compiler, *_FLAGS, "-shared", "-fPIC", str(_SOURCE), "-lm", "-o", str(made)]
+        common = [compiler, *_FLAGS, "-shared", "-fPIC", *map(str, _SOURCES), "-lm", "-o", str(made)]
         # The first that the compiler knows; Apple's has no OpenMP, and then one thread computes.
         for more in ([_WIDE_REGISTERS, "-fopenmp"], ["-fopenmp"], []):
             ran = subprocess.run([*common, *more], capture_output=True, timeout=_SECONDS, check=False)
@@ -160,6 +164,36 @@ def attend(
         queries.data_ptr(), _longs(steps[:3]), _longs(runs), len(runs) // 5, num_windowed, out.data_ptr(),
         b, hk, h // hk, n, e, scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
+    return out.transpose(1, 2)
+
+
+def attends_blocks(queries: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    """True if `attend_blocks` takes queries [b, h, n, e] over `parts` here."""
+    e, tensors = queries.shape[-1], (queries, *(each for part in parts for each in part))
+    if e % STEP or e > _MOST_WIDE or any(each.dtype != torch.bfloat16 or each.stride(-1) != 1 for each in tensors):
+        return False
+    return library() is not None and bool(library().has_blocks())
+
+
+def attend_blocks(
+    queries: Tensor, parts: Sequence[tuple[Tensor, Tensor]], scale: float, own: int, window: int | None = None
+) -> Tensor:
+    """Queries [b, h, n, e] over `parts`, keys and values [b, hk, k_i, e], all in bfloat16: [b, h, n, e].
+
+    It lies as [b, n, h, e]. own: keys of the last part, which is causal; 0 if none is. window: of the last part a query
+    sees so many keys up to its own.
+    """
+    b, h, n, e = queries.shape
+    hk, runs = parts[0][0].shape[1], list[int]()
+    for keys, values in parts:
+        runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], *keys.stride()[:3], *values.stride()[:3])
+    out = queries.new_empty(b, n, h, e)
+    made = library().attend_blocks(
+        queries.data_ptr(), _longs(queries.stride()[:3]), _longs(runs), len(parts), out.data_ptr(),
+        b, hk, h // hk, n, e, own, window or 1 << 40, scale, torch.get_num_threads(),
+    )  # fmt: skip
+    if not made:
+        raise MemoryError
     return out.transpose(1, 2)
 
 

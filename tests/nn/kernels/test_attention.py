@@ -51,12 +51,14 @@ MASKS = [
 
 
 def _choose(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a CPU of any kind read by torch's fused call or by our own tiles, which it chooses by what it has."""
+    """Let a CPU of any kind read in one of the ways between which it chooses by what it has."""
     monkeypatch.setattr(attention, "_HAS_MATRIX_TILES", kernel == "fused call")
+    if kernel != "compiled":
+        monkeypatch.setattr(attention.native, "attends_blocks", lambda *_: False)
     monkeypatch.setattr(attention, "_FEW_PRODUCTS", 0)
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
 @pytest.mark.parametrize("options", MASKS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
@@ -73,7 +75,7 @@ def test_equals_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _choose(kernel, monkeypatch)
-    queries, parts = _draw(b, h, hk, n, lengths, 16, dtype)
+    queries, parts = _draw(b, h, hk, n, lengths, 32, dtype)
     expected = attend_reference(queries.float(), parts, causal=causal, **options)  # type: ignore[arg-type]
     result = attend(queries, parts, causal=causal, **options)  # type: ignore[arg-type]
     assert result.dtype == dtype
@@ -125,7 +127,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
                 torch.testing.assert_close(got, whole, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
 def test_views_of_a_longer_buffer_serve_as_keys(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _choose(kernel, monkeypatch)
     for n in (1, 9):
@@ -154,7 +156,7 @@ def test_scale_multiplies_the_scores() -> None:
     torch.testing.assert_close(attend(one, parts, causal=False, scale=0.5), attend(one * 2, parts, causal=False))
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles"])
+@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
 def test_large_scores_stay_finite(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _choose(kernel, monkeypatch)
     queries, parts = _draw(1, 4, 2, 40, [40], 16, torch.bfloat16)

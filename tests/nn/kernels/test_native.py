@@ -69,6 +69,56 @@ def test_attention_is_right_and_each_query_sees_only_its_keys(
 
 
 @needs_compiler
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("b", "hk", "group", "n", "e", "lengths", "causal", "window"),
+    [
+        pytest.param(1, 3, 3, 200, 64, [4, 600, 200], True, None, id="reading"),
+        pytest.param(2, 2, 2, 37, 32, [37], True, None, id="a batch"),
+        pytest.param(1, 1, 4, 70, 128, [5, 300], True, 90, id="window"),
+        pytest.param(1, 1, 2, 130, 256, [5, 300], True, 1, id="itself alone"),
+        pytest.param(1, 2, 1, 300, 64, [900], True, 280, id="wide window"),
+        pytest.param(2, 1, 2, 50, 96, [70, 1, 5], False, None, id="nothing hidden"),
+        pytest.param(1, 1, 1, 1, 64, [513], True, None, id="one query"),
+    ],
+)
+def test_attention_of_blocks_is_right(
+    b: int, hk: int, group: int, n: int, e: int, lengths: list[int], causal: bool, window: int | None, threads: int,
+) -> None:  # fmt: skip
+    queries = 3 * normal(b, n, hk * group, e).transpose(1, 2)
+    # Values as a joined projection leaves them, keys behind others in a longer tensor.
+    parts = [(normal(b, hk, k + 3, e)[:, :, 3:], normal(b, k, 2 * hk, e)[:, :, hk:].transpose(1, 2)) for k in lengths]
+    rounded = [(keys.bfloat16(), values.bfloat16()) for keys, values in parts]
+    if not native.attends_blocks(queries.bfloat16(), rounded):
+        pytest.skip("needs a processor that multiplies bfloat16")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        made = native.attend_blocks(queries.bfloat16(), rounded, 0.2, lengths[-1] if causal else 0, window)
+    finally:
+        torch.set_num_threads(before)
+    wide = [(keys.double(), values.double()) for keys, values in rounded]
+    options = {"window": window} if causal else {}
+    expected = attend_reference(queries.bfloat16().double(), wide, causal=causal, scale=0.2, **options)
+    assert (made - expected).abs().max() < 2e-2
+    # What is hidden does not count, however large it is.
+    if causal and n > 1:
+        rounded[-1][0][:, :, -1] = rounded[-1][1][:, :, -1] = 1e4
+        again = native.attend_blocks(queries.bfloat16(), rounded, 0.2, lengths[-1], window)
+        assert torch.equal(again[:, :, :-1], made[:, :, :-1])
+
+
+@needs_compiler
+def test_blocks_it_does_not_take() -> None:
+    def takes(e: int, dtype: torch.dtype = torch.bfloat16) -> bool:
+        return native.attends_blocks(normal(1, 1, 2, e).to(dtype), [(normal(1, 1, 2, e).to(dtype),) * 2])
+
+    assert not takes(16)
+    assert not takes(288)
+    assert not takes(64, torch.float32)
+
+
+@needs_compiler
 def test_norm_and_rotation_are_torchs() -> None:
     x, weight = normal(3, 77), normal(77).bfloat16()
     expected = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
