@@ -318,6 +318,8 @@ def _read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Ca
 
 def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
+    if call.wide and (weights := layer.few_rows_weights()) is not None:
+        return _write_open(layer, weights, x, before, call)
     rotate, attention = call.rotate_tokens(layer), layer.self_attn
     queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
     sinks = _sinks(layer, before, call, keys, values)
@@ -345,15 +347,53 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
         parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
         attended = attend(queries, parts, causal=True, window=layer.window, **attention.scoring)
     x = layer.attention_output_and_mlp(x, attended)
+    return x, _opened(layer, before, rows, sinks, memory_rows, past, call)
+
+
+def _write_open(
+    layer: Layer, weights: native.LayerWeights, x: Tensor, before: LayerState, call: Call
+) -> tuple[Tensor, LayerState]:
+    """`_read_open` for a few rows x in float32, which are replaced, in one call of the compiled kernel."""
+    (b, n, _), attention, memory_rows = x.shape, layer.self_attn, before.memory_rows
+    if memory_rows is None and before.memory.shape[1]:
+        memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
+    past = before.past or _past(layer, before, (before.sink_keys, before.sink_values), memory_rows, call)
+    rows, room = before.open.extended(n, before.open.keys.dtype)
+    windowed = [(rows.keys, rows.values)]
+    if layer.window is not None and before.segment_keys.shape[2]:
+        windowed = [(before.segment_keys, before.segment_values), *windowed]
+    projected = x.new_empty(b, n, sum(map(len, weights[1:4]))) if _gathers_sinks(layer, before, call) else None
+    native.read_layer(
+        x, weights, call.angles(layer), room, [*past, *windowed], len(windowed), projected,
+        window=layer.window, **layer.norm_options, **attention.scoring,
+    )  # fmt: skip
+    sinks = (before.sink_keys, before.sink_values)
+    if projected is not None:
+        heads = projected.view(b, n, -1, attention.head_dim).transpose(1, 2)
+        keys, values = heads[:, len(weights.q) // attention.head_dim :].chunk(2, dim=1)
+        sinks = _sinks(layer, before, call, keys, values)
+    return x, _opened(layer, before, rows, sinks, memory_rows, past, call)
+
+
+def _opened(
+    layer: Layer,
+    before: LayerState,
+    rows: OpenRows,
+    sinks: KeysValues,
+    memory_rows: KeysValues | None,
+    past: tuple[KeysValues, ...],
+    call: Call,
+) -> LayerState:
+    """A layer whose open block holds `rows`, which may fill it."""
     if rows.num_rows < call.fam.block_size:
         kept = (before.segment_keys, before.segment_values)
-        return x, LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
+        return LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
     memory = before.memory
     if memory_rows and call.state.memory_mode == "on":
         parts = [memory_rows, (rows.keys, rows.values)]
         memory = next_memory(layer, memory, call.initial, parts, call, 0)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
-    return x, _closed(layer, before, memory, keys, values, sinks, call)
+    return _closed(layer, before, memory, keys, values, sinks, call)
 
 
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
@@ -398,14 +438,17 @@ def _closed(
 
 def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: Tensor) -> KeysValues:
     """The stream's first sink_tokens keys (not rotated) and values, gathered while block 0 is read."""
-    missing = call.fam.sink_tokens - before.sink_keys.shape[2]
-    if call.state.num_closed or missing <= 0 or layer.window is not None:
+    if not _gathers_sinks(layer, before, call):
         return before.sink_keys, before.sink_values
-    first = slice(None, missing)
+    first = slice(None, call.fam.sink_tokens - before.sink_keys.shape[2])
     dtype = before.sink_keys.dtype if call.wide else keys.dtype
     # Copied: a view would keep the whole block's rows alive.
     keys, values = (x[:, :, first].to(dtype, copy=True) for x in (keys, values))
     return _join(before.sink_keys, keys), _join(before.sink_values, values)
+
+
+def _gathers_sinks(layer: Layer, before: LayerState, call: Call) -> bool:
+    return before.sink_keys.shape[2] < call.fam.sink_tokens and not call.state.num_closed and layer.window is None
 
 
 def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[KeysValues]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
 from famcli.nn.kernels import native
-from famcli.nn.kernels.linear import JointLinear, Linear, is_wide
+from famcli.nn.kernels.linear import JointLinear, Linear, is_narrow, is_wide
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.shapes import expert_layer
 
@@ -175,6 +175,11 @@ class Layer(nn.Module):
         self.place, self.parallel, self._residual_scale = config.norm_place, config.parallel, config.residual_scale
         self.self_attn = Attention(config)
         experts = config.experts if expert_layer(config, index) else None
+        self.norm_options: dict[str, Any] = {"eps": config.norm_eps, "plus_one": config.norm == "rms_plus_one"}
+        output_bias = config.attention_bias if config.output_bias is None else config.output_bias
+        self._is_plain = config.norm in ("rms", "rms_plus_one") and self.place == "before" and not self.parallel
+        self._is_plain &= config.gated and config.activation == "silu" and experts is None and not output_bias
+        self._is_plain &= not config.mlp_bias and config.residual_scale == 1 and config.query_key_norm != "all"
         self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
         if self.place != "after":
             self.input_layernorm = make_norm(config, config.hidden_size)
@@ -183,6 +188,23 @@ class Layer(nn.Module):
             self.pre_feedforward_layernorm = make_norm(config, config.hidden_size)
         if self.place != "before":
             self.post_feedforward_layernorm = make_norm(config, config.hidden_size)
+
+    def few_rows_weights(self) -> native.LayerWeights | None:
+        """The weights for `native.read_layer`; None if the layer has something that it does not know."""
+        if not self._is_plain:
+            return None
+        attention, mlp = self.self_attn, cast(FeedForward, self.mlp)
+        maps: tuple[Any, ...] = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        maps += (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        if not all(each.plain and is_narrow(each.weight) for each in maps):
+            return None
+        q, k, v, o, gate, up, down = (each.weight for each in maps)
+        head = attention.norm_of == "head"
+        return native.LayerWeights(
+            self.input_layernorm.weight, q, k, v, o, self.post_attention_layernorm.weight, gate, up, down,
+            attention.q_norm.weight if head else None, attention.k_norm.weight if head else None,
+            *(each.bias for each in maps[:3]),
+        )  # fmt: skip
 
     def attention_input(self, x: Tensor, wide: bool = False) -> Tensor:
         """What attention reads of the layer's input [b, n, d], normed, in the type of the weights; wide: in float32."""

@@ -85,6 +85,14 @@ class Call:
         """To the positions of the call's tokens."""
         return self._rotation(layer, "tokens", 0, self.state.fill, self._n)
 
+    def angles(self, layer: Layer) -> tuple[Tensor, Tensor] | None:
+        """The numbers (`cos_sin`) by which `rotate_tokens` rotates; None if the layer rotates nothing."""
+        if layer.rope is None:
+            return None
+        rotate = self.rotate_tokens(layer)
+        assert isinstance(rotate, partial)
+        return rotate.keywords["cos"], rotate.keywords["sin"]
+
     def rotate_memory(self, layer: Layer, t: int) -> Rotation:
         """Memory rows as block t sees them: at the last f positions before the block."""
         return self._rotation(layer, "memory", t, -self.fam.fam_length, self.fam.fam_length)

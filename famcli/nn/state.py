@@ -11,6 +11,8 @@ from torch import Tensor
 
 from famcli.nn.network import State
 
+KeysValues = tuple[Tensor, Tensor]
+
 # Rows of the first storage that tokens are appended to; every further one has twice the room of what it holds.
 _FIRST_CAPACITY = 64
 
@@ -58,17 +60,23 @@ class OpenRows:
         """These rows followed by `keys` and `values` [b, hk, k, e]. With gradients, a concatenation."""
         if torch.is_grad_enabled():
             return OpenRows(torch.cat((self.keys, keys), 2), torch.cat((self.values, values), 2))
-        first, added = self.lead + self.num_rows, keys.shape[2]
-        total = first + added
+        rows, room = self.extended(keys.shape[2], keys.dtype)
+        room[0].copy_(keys)
+        room[1].copy_(values)
+        return rows
+
+    def extended(self, count: int, dtype: torch.dtype) -> tuple[OpenRows, KeysValues]:
+        """These rows followed by `count` more in `dtype`, and the place of those, which is to be filled."""
+        first = self.lead + self.num_rows
+        total = first + count
         storage, written = (self._keys, self._values), self._written
-        if written[0] != first or storage[0].shape[2] < total or storage[0].dtype != keys.dtype:
-            rows = self.lead + max(_FIRST_CAPACITY, 2 * (total - self.lead))
+        if written[0] != first or storage[0].shape[2] < total or storage[0].dtype != dtype:
+            num_rows = self.lead + max(_FIRST_CAPACITY, 2 * (total - self.lead))
             old, written = self.with_lead, [total]
-            storage = (_with_room(old[0], keys, rows), _with_room(old[1], values, rows))
+            storage = (_with_room(old[0], num_rows, dtype), _with_room(old[1], num_rows, dtype))
         written[0] = total
-        storage[0].narrow(2, first, added).copy_(keys)
-        storage[1].narrow(2, first, added).copy_(values)
-        return OpenRows(*storage, total - self.lead, written, self.lead)
+        room = (storage[0].narrow(2, first, count), storage[1].narrow(2, first, count))
+        return OpenRows(*storage, total - self.lead, written, self.lead), room
 
     def rewound(self, count: int) -> OpenRows:
         """Without the last `count` rows, whose place is free for others: this value is not to be used any more."""
@@ -76,8 +84,8 @@ class OpenRows:
         return OpenRows(self._keys, self._values, num_rows, [self.lead + num_rows], self.lead)
 
 
-def _with_room(old: Tensor, new: Tensor, rows: int) -> Tensor:
-    room = new.new_empty(*old.shape[:2], rows, old.shape[3])
+def _with_room(old: Tensor, num_rows: int, dtype: torch.dtype) -> Tensor:
+    room = old.new_empty(*old.shape[:2], num_rows, old.shape[3], dtype=dtype)
     room[:, :, : old.shape[2]] = old
     return room
 

@@ -20,6 +20,10 @@ PLAIN = DecoderConfig(
 FAM = FamConfig(block_size=12, memory_segments=2, fam_length=3, sink_tokens=2)
 CONFIGS = {
     "plain": PLAIN,
+    "as one call": replace(
+        PLAIN, attention_bias=True, output_bias=False, query_key_norm="head", norm="rms_plus_one", rotary_dim=16,
+        sliding_window=7, local_layers=(1,), unrotated_layers=(2,), attention_softcap=2.0, attention_scale=0.2,
+    ),
     "biases, tied": replace(PLAIN, attention_bias=True, mlp_bias=True, tie_embeddings=True),
     "windows": replace(PLAIN, sliding_window=7, local_layers=(0, 2), local_rope=RopeConfig(theta=100.0)),
     "around": replace(

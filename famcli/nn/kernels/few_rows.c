@@ -325,3 +325,88 @@ void rotate(const float *x, const long *steps, const float *cos, const float *si
     for (long i = 2 * planes; i < e; i++) y[i] = from[i];
   }
 }
+
+/* --------------------------------------------------------------------------------------------------- a whole layer */
+
+/* What a layer is made of; addresses are 0 where it has none. native.py hands it over as numbers in this order. */
+typedef struct {
+  const uint16_t *input_norm, *q, *k, *v, *o, *mlp_norm, *gate, *up, *down, *q_norm, *k_norm, *q_bias, *k_bias, *v_bias;
+  const float *cos, *sin;
+  uint16_t *keys, *values;            /* where those of these rows go, [b, hk, n, e] with the steps below */
+  float *projected;                   /* room for queries, keys and values, not rotated; 0: they are not asked for */
+  long batch_step, head_step;
+  long b, n, d, hk, g, e, inner, planes, angle_step;
+} Layer;
+
+static uint16_t rounded(float x) {
+  union { float value; uint32_t bits; } both = {x};
+  if (x != x) return 0x7fc0;
+  return (both.bits + 0x7fff + (both.bits >> 16 & 1)) >> 16;
+}
+
+/* Queries or keys of m rows, `width` numbers apart, as [b, heads, n, e]: with bias and norm, rotated. */
+static void heads_of(float *x, const Layer *l, long heads, long width, const uint16_t *bias, const uint16_t *norm,
+                     float eps, float added, float *y) {
+  long steps[3] = {l->n * width, l->e, width};
+  for (long row = 0; row < l->b * l->n; row++) {
+    float *one = x + row * width;
+    for (long i = 0; bias && i < heads * l->e; i++) one[i] += widened(bias[i]);
+    if (norm) rms_norm(one, norm, one, heads, l->e, eps, added);
+  }
+  rotate(x, steps, l->cos, l->sin, y, l->b, heads, l->n, l->e, l->planes, l->angle_step);
+}
+
+static void keep(const float *from, const Layer *l, long batch_step, long head_step, long row_step, uint16_t *to) {
+  for (long row = 0; row < l->b * l->hk * l->n; row++) {
+    long batch = row / (l->hk * l->n), head = row / l->n % l->hk, i = row % l->n;
+    const float *one = from + batch * batch_step + head * head_step + i * row_step;
+    uint16_t *kept = to + batch * l->batch_step + head * l->head_step + i * l->e;
+    for (long c = 0; c < l->e; c++) kept[c] = rounded(one[c]);
+  }
+}
+
+/* gate [m, inner] becomes silu(gate) * up, in rows of 2 * inner and of inner numbers. */
+static void activate(const float *x, long m, long inner, float *y) {
+  for (long row = 0; row < m; row++)
+    for (long i = 0; i < inner; i += 16) {
+      floats gate = *(const floats *)(x + 2 * row * inner + i), up = *(const floats *)(x + (2 * row + 1) * inner + i);
+      ints negative = gate < 0;
+      floats size = (floats)((ints)gate & 0x7fffffff), z = exponential(-size), one = (floats){0} + 1;
+      floats part = (floats)(((ints)z & negative) | ((ints)one & ~negative));
+      *(floats *)(y + row * inner + i) = gate * part / (1 + z) * up;
+    }
+}
+
+/* x [b, n, d] becomes what the layer makes of it. `runs` as in `attend`, the last of which has room for the keys of x. */
+void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long num_windowed, float eps, float added,
+                float scale, long window, float softcap, int threads) {
+  long m = l->b * l->n, heads = l->hk * l->g, queries = heads * l->e, keys = l->hk * l->e, width = queries + 2 * keys;
+  long wide = l->d > queries ? l->d : queries;
+  float *room = malloc(m * (wide + width + queries + keys + 3 * l->inner) * sizeof(float));
+  float *normed = room, *made = normed + m * wide, *rotated = made + m * width, *rotated_keys = rotated + m * queries;
+  float *gated = rotated_keys + m * keys, *inner = gated + 2 * m * l->inner;
+  float *projected = l->projected ? l->projected : made;
+  rms_norm(x, l->input_norm, normed, m, l->d, eps, added);
+  long projections[] = {(long)l->q, queries, (long)l->k, keys, (long)l->v, keys};
+  multiply(normed, projections, 3, projected, m, l->d, width, threads);
+  heads_of(projected, l, heads, width, l->q_bias, l->q_norm, eps, added, rotated);
+  heads_of(projected + queries, l, l->hk, width, l->k_bias, l->k_norm, eps, added, rotated_keys);
+  float *values = projected + queries + keys;
+  for (long row = 0; l->v_bias && row < m; row++)
+    for (long i = 0; i < keys; i++) values[row * width + i] += widened(l->v_bias[i]);
+  keep(rotated_keys, l, keys * l->n, l->n * l->e, l->e, l->keys);
+  keep(values, l, l->n * width, l->e, width, l->values);
+  long steps[3] = {heads * l->n * l->e, l->n * l->e, l->e};
+  attend(rotated, steps, runs, num_runs, num_windowed, normed, l->b, l->hk, l->g, l->n, l->e, scale, window, softcap,
+         threads);
+  long output[] = {(long)l->o, l->d};
+  multiply(normed, output, 1, made, m, queries, l->d, threads);
+  for (long i = 0; i < m * l->d; i++) x[i] += made[i];
+  rms_norm(x, l->mlp_norm, normed, m, l->d, eps, added);
+  long gates[] = {(long)l->gate, l->inner, (long)l->up, l->inner}, down[] = {(long)l->down, l->d};
+  multiply(normed, gates, 2, gated, m, l->d, 2 * l->inner, threads);
+  activate(gated, m, l->inner, inner);
+  multiply(inner, down, 1, made, m, l->inner, l->d, threads);
+  for (long i = 0; i < m * l->d; i++) x[i] += made[i];
+  free(room);
+}

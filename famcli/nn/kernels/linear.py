@@ -73,7 +73,12 @@ def linear(
 
 def is_wide(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
     """True for rows in float32 against weights in bfloat16: the few rows that native.py multiplies."""
-    return x.dtype == torch.float32 and weight.dtype == torch.bfloat16 and not isinstance(weight, QuantizedMatrix)
+    return x.dtype == torch.float32 and is_narrow(weight)
+
+
+def is_narrow(weight: Tensor | QuantizedMatrix) -> bool:
+    """True for plain weights in bfloat16."""
+    return weight.dtype == torch.bfloat16 and not isinstance(weight, QuantizedMatrix)
 
 
 def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:

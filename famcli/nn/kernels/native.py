@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,7 +56,8 @@ def library() -> Any:
     loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
     loaded.attend_blocks.argtypes = (p, p, p, n, p, n, n, n, n, n, n, n, f, n)
-    for name in ("multiply", "attend", "rms_norm", "rotate"):
+    loaded.read_layer.argtypes = (p, p, p, n, n, f, f, f, n, f, n)
+    for name in ("multiply", "attend", "rms_norm", "rotate", "read_layer"):
         getattr(loaded, name).restype = None
     return loaded if _computes_right(loaded) else None
 
@@ -150,14 +151,7 @@ def attend(
     so many keys up to its own.
     """
     b, h, n, e = queries.shape
-    runs, kept, hk = list[int](), list[tuple[Tensor, Tensor]](), parts[0][0].shape[1]
-    for keys, values in parts:
-        if not keys.shape[2]:
-            continue
-        if keys.stride()[2:] != (e, 1) or values.stride() != keys.stride():
-            keys, values = keys.contiguous(), values.contiguous()
-            kept.append((keys, values))
-        runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], keys.stride(0), keys.stride(1))
+    hk, (runs, _kept) = parts[0][0].shape[1], _runs(parts)
     out = queries.new_empty(b, n, h, e)
     steps = queries.stride()
     library().attend(
@@ -195,6 +189,75 @@ def attend_blocks(
     if not made:
         raise MemoryError
     return out.transpose(1, 2)
+
+
+def _runs(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[int], list[Tensor]]:
+    """Keys and values as few_rows.c takes them, and the copies among them, to be kept until it returns."""
+    runs, kept = list[int](), list[Tensor]()
+    for keys, values in parts:
+        if not keys.shape[2]:
+            continue
+        steps = keys.stride()
+        if steps[2:] != (keys.shape[3], 1) or values.stride() != steps:
+            keys, values = keys.contiguous(), values.contiguous()
+            kept += (keys, values)
+            steps = keys.stride()
+        runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], steps[0], steps[1])
+    return runs, kept
+
+
+class LayerWeights(NamedTuple):
+    """What `read_layer` multiplies by, in bfloat16; None for what a layer does not have."""
+
+    input_norm: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    mlp_norm: Tensor
+    gate: Tensor
+    up: Tensor
+    down: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    q_bias: Tensor | None
+    k_bias: Tensor | None
+    v_bias: Tensor | None
+
+
+def read_layer(
+    x: Tensor,
+    weights: LayerWeights,
+    angles: tuple[Tensor, Tensor] | None,
+    room: tuple[Tensor, Tensor],
+    parts: Sequence[tuple[Tensor, Tensor]],
+    num_windowed: int,
+    projected: Tensor | None,
+    *,
+    eps: float,
+    plus_one: bool,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> None:
+    """Replace float32 rows x [b, n, d], at most MOST_ROWS, by what a layer makes of them.
+
+    angles: cos and sin [b or 1, 1, n, planes]; None rotates nothing. room: where keys and values of the rows go,
+    [b, hk, n, e]; it is the end of the last of `parts`, which are seen as in `attend`. projected: [b, n, o], gets the
+    queries, keys and values side by side, none rotated.
+    """
+    (b, n, d), (keys, values), e = x.shape, room, room[0].shape[3]
+    hk, heads = keys.shape[1], len(weights.q) // e
+    cos, sin = (None, None) if angles is None else angles
+    planes = 0 if cos is None else cos.shape[-1]
+    runs, _kept = _runs(parts)
+    numbers = [0 if each is None else each.data_ptr() for each in (*weights, cos, sin, keys, values, projected)]
+    numbers += (*keys.stride()[:2], b, n, d, hk, heads // hk, e, len(weights.gate), planes)
+    numbers.append(0 if cos is None or len(cos) == 1 else n * planes)
+    library().read_layer(
+        x.data_ptr(), _longs(numbers), _longs(runs), len(runs) // 5, num_windowed, eps, float(plus_one),
+        e**-0.5 if scale is None else scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
