@@ -119,12 +119,12 @@ def fuzz(size: int, seed: int, folder: Path) -> Figures:
     for number, (name, trial) in enumerate(trials.items()):
         count = size // len(trials) + (number < size % len(trials))
         for first in range(0, count, _BATCH):
-            _batch(name, trial, min(_BATCH, count - first), f"{seed} {first}", folder, figures)
+            batch(name, trial, min(_BATCH, count - first), f"{seed} {first}", folder, figures)
     figures.counts["formats"] = len(trials)
     return figures
 
 
-def _batch(name: str, trial: Trial, count: int, seed: str, folder: Path, figures: Figures) -> None:
+def batch(name: str, trial: Trial, count: int, seed: str, folder: Path, figures: Figures) -> None:
     """Run `count` trials in a process; one that crashed or hung is a failure, and the rest goes on in another."""
     while count > 0:
         inward, outward = os.pipe()
@@ -156,7 +156,7 @@ def _batch(name: str, trial: Trial, count: int, seed: str, folder: Path, figures
                         figures.failures.append(f"{name}, seed {seed}, {done}: {result['what']}")
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         count -= done
-        if code == 0:
+        if code == 0 and done:
             # What hypothesis gave up on the way is made up for by others.
             seed += " more"
             continue
@@ -214,10 +214,11 @@ def _tried(trial: Trial, draw: random.Random, place: Path) -> tuple[str, str, fl
     except BaseException as error:
         outcome, what = "failed", f"{type(error).__name__}: {error}"[:300]
     finally:
+        seconds = round(time.process_time() - began, 2)
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         shutil.rmtree(place, ignore_errors=True)
-    return outcome, what, round(time.process_time() - began, 2)
+    return outcome, what, seconds
 
 
 def _waits(signum: int, frame: FrameType | None) -> None:

@@ -39,7 +39,7 @@ from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.summarize.summarize import summarize
 from famcli.training.recipe.recipe import load_recipe
 from tests.faults.children import Figures
-from tests.faults.fuzz import Trial, _batch, _pdf, pack, packed_seeds
+from tests.faults.fuzz import Trial, _pdf, batch, pack, packed_seeds
 from tests.helpers import make_random_checkpoint
 from tests.tasks.support import LARGE, byte_model, prose
 
@@ -49,8 +49,8 @@ ZEROS = bytes(1 << 20)
 def hostile(size: int, seed: int, folder: Path) -> Figures:
     """`size` in a hundred of the cases: all of them by 100 / `size` seeds in a row."""
     figures, every = Figures("hostile"), max(1, 100 // size)
-    cases = {name: _trial(case) for name, case in all_cases().items()}
-    _batch(range(seed % every, len(cases), every), seed, list(cases), cases, folder, figures)
+    for name, case in list(all_cases().items())[seed % every :: every]:
+        batch(name, _trial(case), 1, str(seed), folder, figures)
     return figures
 
 
