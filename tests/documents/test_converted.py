@@ -9,7 +9,9 @@ import io
 import json
 import lzma
 import random
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zstandard
@@ -211,6 +213,45 @@ def test_html_reads_the_main_part_and_all_where_there_is_none_in_it(tmp_path: Pa
     text, _, notes = converted(write(tmp_path, "<html><script>x()</script><div hidden>Text</div></html>"))
     assert not text
     assert "no text outside of scripts" in notes[0]
+
+
+def _article(word: str) -> str:
+    """A page without a word of HTML that would say which part of it is the main one."""
+    menu = "".join(f"<div><a href='/{n}'>Read all of our stories about subject number {n}</a></div>" for n in range(30))
+    body = "".join(
+        f"<p>The {word} board met on day {n} to discuss the repairs of the old pier, and the engineer said at length "
+        "why the lamp had failed twice in the storms of that winter.</p>"
+        for n in range(12)
+    )
+    said = "".join(f"<div><p>I think so too, and said it {n} times.</p><a href='#'>Reply</a></div>" for n in range(9))
+    return (
+        f"<html><head><title>Pier</title></head><body><div>{menu}</div><div><h2>The pier</h2>{body}<table><tr><td>1999"
+        f"<td>4 lamps</table><p>So it was decided by all who were there.</p></div><div id='comments'>{said}</div>"
+        f"<div>{menu}</div></body></html>"
+    )
+
+
+def test_html_leaves_out_what_stands_around_the_main_text(tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, _article("harbour")))
+    assert text.startswith("# Pier\n\n")
+    assert "## The pier\n\nThe harbour board met on day 0" in text
+    assert text.endswith("So it was decided by all who were there.")
+    assert "1999 | 4 lamps" in text  # nothing in between is lost
+    assert "Read all of our stories" not in text
+    assert "I think so too" not in text
+    assert {place.kind for place in places} == {"line"}
+
+
+def test_html_is_read_whole_where_nothing_tells_the_main_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = _article("harbour")
+    monkeypatch.setitem(sys.modules, "trafilatura", None)  # not installed
+    assert "Read all of our stories" in converted(write(tmp_path, page))[0]
+
+    def fails(*_: object, **__: object) -> str:
+        raise RecursionError("too deep")
+
+    monkeypatch.setitem(sys.modules, "trafilatura", SimpleNamespace(extract=fails))
+    assert "Read all of our stories" in converted(write(tmp_path, page))[0]
 
 
 def test_html_keeps_code_apart_and_survives_what_is_not_closed(tmp_path: Path) -> None:

@@ -11,5 +11,15 @@ To add a format:
    the extra.
 """
 
-CONVERSION = 1
-"""Rises when a format gives another text for the same file: what was read by an earlier version is read again."""
+from importlib import metadata
+
+# Rises when a format gives another text for the same file.
+_CONVERSION = 2
+
+
+def conversion() -> str:
+    """Which text is made of a file: what was read by another one is read again."""
+    try:
+        return f"{_CONVERSION}, trafilatura {metadata.version('trafilatura')}"
+    except metadata.PackageNotFoundError:
+        return str(_CONVERSION)

@@ -1,8 +1,8 @@
 """HTML and XML: the main text of a page, with its headings, lists, tables and the lines of the page it stands on.
 
 Left out are scripts, styles, navigation, and what is hidden. Where a page says which part of it is the main one, that
-part alone is read. The parser is the standard library's: it says where in the page each text stands, which the faster
-ones do not.
+part alone is read, and of it what main_text.py finds to be the main text. The parser is the standard library's: it says
+where in the page each text stands, which the faster ones do not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 
 from famcli.documents.converted import Part
 from famcli.documents.encodings import declared_encoding
+from famcli.documents.formats.main_text import LARGEST_PAGE, without_surroundings
 from famcli.documents.original import Original
 from famcli.documents.source import Location, Offsets, Piece
 
@@ -108,19 +109,21 @@ def read_html(original: Original) -> Iterator[Part]:
         main = "article"
     declared = _CHARSET.search(first[:4096])
     encoding = _known(next(filter(None, declared.groups())).decode("ascii", "replace")) if declared else None
-    held = list[Part]()
+    held, is_small = list[Part](), size <= LARGEST_PAGE
     for element in dict.fromkeys((main, None)):
         file.seek(0)
-        held, reader = [], _Reader(element)
+        held, reader, page = [], _Reader(element), list[str]()
         for piece in original.through(file).pieces(encoding):
             original.reached(piece.end / size)
             held += reader.feed(piece)
-            if reader.has_body:
+            if is_small:
+                page.append(piece.text)
+            elif reader.has_body:
                 yield from held
                 held = []
         held += reader.finish()
         if reader.has_body:
-            yield from held
+            yield from without_surroundings(held, "".join(page)) if is_small else held
             return
     yield from held  # a title alone
     original.note(f"{original.name} holds no text outside of scripts, menus and other parts that are left out")
@@ -316,7 +319,8 @@ class _Reader(HTMLParser):
                 self._ends_blank = True
             return
         if tag in ("td", "th") and self._block:
-            return  # a further cell of the row
+            self._end_cell()  # where the page does not say that it ended
+            return
         self._flush()
         if (found := _HEADING.match(tag)) is not None:
             self._break, self._prefix = "\n\n", "#" * int(found[1]) + " "

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from famcli.checkpoint.model import Model
-from famcli.documents.formats import CONVERSION
+from famcli.documents.formats import conversion
 from famcli.documents.locking import sole_writer
 from famcli.documents.opening import hash_prefix, shown_path
 from famcli.documents.source import PLAIN_TEXT
@@ -93,8 +93,8 @@ def text_key(
         "memory_mode": mode,
         "skims": skims,
         "encoding": encoding,
-        # Another version may make another text out of the same file.
-        "conversion": CONVERSION,
+        # Another version, of famcli or of a library, may make another text out of the same file.
+        "conversion": conversion(),
         # The network reads names between several files, so there they shape what is read.
         "names": [shown_path(path) for path in paths] if len(paths) > 1 else [],
         "hashes": hashes,
