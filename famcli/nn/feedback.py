@@ -260,31 +260,34 @@ class FeedbackDecoder(Decoder):
         self, x: Tensor, windows: tuple[Window, ...], angles: Angles
     ) -> tuple[Tensor, tuple[Window, ...]]:
         """Hidden rows of tokens [b, n, d], and the windows after them."""
-        hidden = []
+        in_training, limit = torch.is_grad_enabled(), self.fam.visible_tokens
+        hidden, own = list[Tensor](), [list[KeysValues]() for _ in windows]
         # By chunk, whose gradient is put together once.
         for t, row in enumerate(x.chunk(x.shape[1], dim=1)):
             at = (angles[0][:, :, t : t + 1], angles[1][:, :, t : t + 1])
-            seen = [window.keys_values for window in windows]
-            if torch.is_grad_enabled():
-                last, rows = self._token_in_training(row, seen, at)
-                windows = tuple(Window(keys, values) for keys, values in rows)
+            if in_training:
+                # From what was there before and single rows: a gradient then reaches each row once, and not the window
+                # that it is in token after token.
+                seen = [
+                    joined([window.last(min(window.num_rows, max(0, limit - t))).keys_values, *rows[-limit:]])
+                    for window, rows in zip(windows, own, strict=True)
+                ]
+                last, made = self._token_in_training(row, seen, at)
+                for rows, pair in zip(own, made, strict=True):
+                    rows.append(pair)
             else:
-                levels = self._levels(row, seen, at)
+                levels = self._levels(row, [window.keys_values for window in windows], at)
                 last, windows = levels[-1], self._appended(windows, self._memory_of(levels), at)
             hidden.append(last)
+        if in_training:
+            windows = tuple(window.append(joined(rows), limit) for window, rows in zip(windows, own, strict=True))
         return torch.cat(hidden, dim=1), windows
 
     def _token_in_training(self, x: Tensor, seen: list[KeysValues], angles: Angles) -> tuple[Tensor, list[KeysValues]]:
-        """x^L of one token [b, 1, d], and what the next one sees; training may compile it as a whole."""
+        """x^L of one token [b, 1, d], and its keys and values; training may compile it as a whole."""
         levels = self._levels(x, seen, angles)
-        memory, kept = self._memory_of(levels), self.fam.visible_tokens - 1
-        made = [self._projected(layer, memory, angles) for layer in self._projecting]
-        # `keys[:, :, -kept:]` of a window of one token would be all of it.
-        olds = [
-            (keys[:, :, max(0, keys.shape[2] - kept) :], values[:, :, max(0, keys.shape[2] - kept) :])
-            for keys, values in seen
-        ]
-        return levels[-1], [joined([old, new]) for old, new in zip(olds, made, strict=True)]
+        memory = self._memory_of(levels)
+        return levels[-1], [self._projected(layer, memory, angles) for layer in self._projecting]
 
     def _levels(self, x: Tensor, seen: Sequence[KeysValues], angles: Angles) -> list[Tensor]:
         """x^0 .. x^L of one token [b, 1, d], where each layer (or all) sees keys and values [b, hk, k, e]."""

@@ -1,0 +1,66 @@
+"""The weights that feedback-tiny begins with: a decoder's, with the projections of keys and values fitted to its memories.
+
+`python -m benchmarks.feedback_start RECIPE DECODER FILE OUT [--tokens 16384]`: RECIPE is that of a Feedback Transformer of DECODER's
+shape, whose layers have their own projections. The decoder reads texts of FILE. Of what its layers make of each token the
+mean is taken, which is the token's memory, and each layer's projections are fitted, by least squares, to give from it the
+keys and values that the decoder's layer made of its own input. All else is the decoder's. The table shows the share of
+their variance that is explained, with the decoder's own projections and with the fitted ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import print_table
+from famcli.checkpoint.open import open_model
+from famcli.evaluation.texts import read_texts
+from famcli.training.draft import read_levels
+from famcli.training.loop.networks import export_checkpoint, start_network
+from famcli.training.recipe.recipe import load_recipe
+
+_TEXT_TOKENS = 512
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("decoder")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--tokens", type=int, default=16384)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    decoder = open_model(arguments.decoder, device="cpu", dtype="float32")
+    recipe = load_recipe(arguments.recipe, (f"schedule.init={arguments.decoder}",))
+    network = start_network(recipe, decoder.tokenizer)
+    count = arguments.tokens // _TEXT_TOKENS
+    corpus = read_texts([arguments.file], decoder.tokenizer, max_tokens=64 * arguments.tokens)
+    # Spread over all that was read, so that no one book decides.
+    places = torch.linspace(0, corpus.num_tokens - _TEXT_TOKENS, count).long().tolist()
+    texts = torch.stack([torch.tensor(corpus.tokens[place : place + _TEXT_TOKENS].astype(int)) for place in places])
+    levels, _ = read_levels(decoder.network, texts, len(network.layers) + 1, _TEXT_TOKENS - 1, "none")
+    flat = [level.flatten(0, 1) for level in levels]
+    memory, rows = torch.stack(flat).mean(0), []
+    for index, layer in enumerate(network.layers):
+        given, own = layer.attention_input(memory), layer.attention_input(flat[index])
+        for name in ("k_proj", "v_proj"):
+            weight = getattr(layer.self_attn, name).weight
+            wanted = own @ weight.T
+            before = _explained(given @ weight.T, wanted)
+            weight.copy_(torch.linalg.lstsq(given, wanted).solution.T)
+            rows.append([f"{index} {name}", f"{before:.3f}", f"{_explained(given @ weight.T, wanted):.3f}"])
+    export_checkpoint(arguments.out, network, decoder.tokenizer, recipe, None)
+    print_table(f"{len(memory):,} tokens: variance explained", ["layer", "own", "fitted"], rows)
+
+
+def _explained(made: Tensor, wanted: Tensor) -> float:
+    return 1 - float((made - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+
+
+if __name__ == "__main__":
+    main()
