@@ -1,10 +1,10 @@
-"""The weights that feedback-tiny begins with: a decoder's, with the projections of keys and values fitted to its memories.
+"""The weights that feedback-tiny begins with: a decoder's, with projections of keys and values fitted to memories.
 
-`python -m benchmarks.feedback_start RECIPE DECODER FILE OUT [--tokens 16384]`: RECIPE is that of a Feedback Transformer of DECODER's
-shape, whose layers have their own projections. The decoder reads texts of FILE. Of what its layers make of each token the
-mean is taken, which is the token's memory, and each layer's projections are fitted, by least squares, to give from it the
-keys and values that the decoder's layer made of its own input. All else is the decoder's. The table shows the share of
-their variance that is explained, with the decoder's own projections and with the fitted ones.
+`python -m benchmarks.feedback_start RECIPE DECODER FILE OUT [--tokens 16384]`: RECIPE is that of a Feedback Transformer
+of DECODER's shape, whose layers have their own projections. The decoder reads texts of FILE. Of what its layers make of
+each token the mean is taken, which is the token's memory, and each layer's projections are fitted, by least squares, to
+give from it the keys and values that the decoder's layer made of its own input. All else is the decoder's. The table
+shows the share of their variance that is explained, with the decoder's own projections and with the fitted ones.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from famcli.checkpoint.folder import Fields, check_links, read_json_object
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.weights import check_weights, headers, opened
 from famcli.documents.writing import atomic_files
-from famcli.errors import CheckpointError
+from famcli.errors import CheckpointError, UsageError
 from famcli.nn import Network
 from famcli.nn.draft import Draft, DraftConfig, draft_shapes
 from famcli.plain import user_path
@@ -54,6 +54,21 @@ def save_draft(folder: Path, draft: Draft, model: Model, config: DraftConfig) ->
             (made / DRAFT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be written ({error})") from error
+
+
+def with_draft(model: Model, path: Path) -> Model:
+    """`model`, writing with the draft in a folder. Raises CheckpointError as `open_draft`, and UsageError for a model
+    that cannot check guesses exactly."""
+    draft = open_draft(path, model)
+    with torch.inference_mode():
+        is_exact = model.network.writes_ahead
+    if not is_exact:
+        raise UsageError(
+            "a draft helps only where a token's numbers do not depend on how many are read at once: on a processor, in "
+            "bfloat16, with a C compiler, for decoders whose widths are multiples of 32",
+            remedy={"dtype": "bfloat16", "device": "cpu"},
+        )
+    return replace(model, draft=draft)
 
 
 def open_draft(path: Path, model: Model) -> Draft:

@@ -16,6 +16,7 @@ from famcli.checkpoint.sidecar import Sidecar
 from famcli.checkpoint.weights import Fingerprints
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode, Network
+from famcli.nn.draft import Draft
 from famcli.tokens.gguf_file import is_gguf, read_gguf
 from famcli.tokens.tokenizer import Tokenizer
 
@@ -29,8 +30,8 @@ class Model:
 
     network: on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to show it.
     chosen_by: the setting that named it (see `Located`). end_ids: the tokens that end an answer. sampling: its own
-    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. warnings, notes:
-    for its user, a line each.
+    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. draft: guesses
+    what it writes. warnings, notes: for its user, a line each.
     """
 
     network: Network
@@ -43,6 +44,7 @@ class Model:
     end_ids: frozenset[int] = frozenset()
     sampling: Mapping[str, Any] = field(default_factory=dict)
     adapter: Adapter | None = None
+    draft: Draft | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

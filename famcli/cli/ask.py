@@ -89,7 +89,7 @@ def ask(
 
         # Before the network is loaded: an empty question is told at once.
         check_questions(asked)
-        model = work.open_model(load)
+        model = work.open_model(load, draft=writing.draft)
         config = make_config(answering, writing, encoding, memory_mode, 3, question_first)
         # What is kept of a file saves the next question its reading.
         cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)

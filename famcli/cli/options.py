@@ -290,10 +290,19 @@ class SamplingOptions:
         typer.Option("--min-p", min=0, max=1, help="Draw from tokens at least so likely, beside the likeliest."),
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Draw the same words again.")] = None
+    draft: Annotated[
+        Path | None,
+        typer.Option(
+            "--draft",
+            metavar="DIR",
+            help="A draft of the checkpoint (famcli train-draft), which guesses ahead where that saves time. The "
+            "likeliest words stay the same; drawn ones keep their distribution.",
+        ),
+    ] = None
 
     def chosen(self) -> dict[str, Any]:
-        """Those that were given, by name."""
-        return _chosen(self)
+        """The settings for drawing words that were given, by name."""
+        return {name: value for name, value in _chosen(self).items() if name != "draft"}
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def summarize(
     opt.check_html(html, each, files or [])
     with Work(common) as work:
         names = work.check_documents(files or [], encoding)
-        model = work.open_model()
+        model = work.open_model(draft=writing.draft)
         found = 0
         for group in [[name] for name in names] if each else [names]:
             found += _summarize(work, model, config, group, encoding, form, each, html).num_sentences_seen

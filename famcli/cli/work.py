@@ -120,11 +120,13 @@ class Work:
             self.notes.note(f"skipped {rest:,} more")
         return list(found.documents)
 
-    def open_model(self, memory: Path | None = None, machine: MachineOptions | None = None) -> Model:
+    def open_model(
+        self, memory: Path | None = None, machine: MachineOptions | None = None, draft: Path | None = None
+    ) -> Model:
         """Find the checkpoint, name it on stderr, and open it. What is missing is noticed before torch is imported.
 
         memory: a memory file that the model is opened for; one of another model is refused first. machine: another
-        choice than the command's options.
+        choice than the command's options. draft: the folder of a draft that it is to write with.
         """
         # From cheap to dear: each mistake is told before the next seconds are spent.
         machine = machine or self.machine
@@ -150,6 +152,10 @@ class Work:
         model = open_model(
             located, device=machine.device, dtype=machine.dtype, quantize=machine.quantize, adapter=machine.adapter
         )
+        if draft is not None:
+            from famcli.checkpoint.draft import with_draft
+
+            model = with_draft(model, draft)
         # From here on there is something to keep, and torch is loaded: an exception inside its C++ would abort.
         interrupts_raise()
         dtype = str(model.dtype).removeprefix("torch.")

@@ -92,8 +92,8 @@ class Decoder(Network):
     ) -> tuple[Tensor, State]:
         return self._read(tokens, state, received, levels, wide=False)
 
-    def write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        return self._read(tokens, state, None, None, self._computes_wide(tokens.numel()))
+    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
+        return self._read(tokens, state, None, levels, self._computes_wide(tokens.numel()))
 
     @property
     def writes_ahead(self) -> bool:

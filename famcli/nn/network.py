@@ -208,12 +208,12 @@ class Network(nn.Module, ABC):
         levels: a list that gets what enters the first layer, and what each layer makes of it, [b, n, d] each.
         """
 
-    def write(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
         """`read` for the few tokens [b, n] of a text that is being written, at most what is left of the open block.
 
-        The fastest way for them: the same to rounding, and hidden rows may come in float32.
+        The fastest way for them: the same to rounding, and hidden rows and `levels` may come in float32.
         """
-        return self.read(tokens, state)
+        return self.read(tokens, state, levels=levels)
 
     @property
     def writes_ahead(self) -> bool:

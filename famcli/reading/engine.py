@@ -6,7 +6,7 @@ Everything here runs in inference mode (`read_calls` in its caller's), and so mu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -51,37 +51,46 @@ def start_state(network: Network, memory_mode: MemoryMode = "on") -> State:
     return network.start(1, memory_mode)
 
 
-def read_calls(network: Network, tokens: Tensor, state: State) -> Iterator[tuple[Tensor, Tensor, State]]:
+def read_calls(
+    network: Network, tokens: Tensor, state: State, on_levels: Callable[[list[Tensor]], None] | None = None
+) -> Iterator[tuple[Tensor, Tensor, State]]:
     """Read `tokens` [b, n], any n, after `state`. Yields for each call its tokens [b, k], their hidden rows [b, k, d]
     before the final norm, and the state after it. Raises CheckpointError for hidden rows that are not finite."""
     first = 0
     for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size):
         ids = tokens[:, first : first + n]
-        hidden, state = network.read(ids, state)
+        levels: list[Tensor] | None = None if on_levels is None else []
+        hidden, state = network.read(ids, state, levels=levels)
         check_finite(hidden)
+        if on_levels is not None and levels is not None:
+            on_levels(levels)
         yield ids, hidden, state
         first += n
 
 
 @torch.inference_mode()
-def read_any(network: Network, tokens: Tokens, state: State) -> tuple[Tensor | None, State]:
+def read_any(
+    network: Network, tokens: Tokens, state: State, on_levels: Callable[[list[Tensor]], None] | None = None
+) -> tuple[Tensor | None, State]:
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 
     Returns the hidden row of its last token [b, 1, d] (`network.logits` predicts the next token from it; None for an
-    empty run) and the state after it. Raises CheckpointError for hidden rows that are not finite.
+    empty run) and the state after it. on_levels: is called with the `levels` of each call (see `Network.read`). Raises
+    CheckpointError for hidden rows that are not finite.
     """
     last, after = None, state
-    for _, hidden, after in read_calls(network, as_batch(tokens, network), state):  # noqa: B007
+    for _, hidden, after in read_calls(network, as_batch(tokens, network), state, on_levels):  # noqa: B007
         # A view would keep the hidden rows of the whole call alive.
         last = hidden[:, -1:].clone()
     return last, after
 
 
 @torch.inference_mode()
-def write(network: Network, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+def write(network: Network, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
     """Read a few tokens [b, n] of texts that are being written, all within the open block of `state`: their hidden rows
-    [b, n, d] and the state. Raises CheckpointError for hidden rows that are not finite."""
-    hidden, state = network.write(tokens.to(network.device), state)
+    [b, n, d] and the state. levels: as `Network.write` says. Raises CheckpointError for hidden rows that are not
+    finite."""
+    hidden, state = network.write(tokens.to(network.device), state, levels)
     check_finite(hidden)
     return hidden, state
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import State
+from famcli.reading.drafting import Drafting, kept_or_drawn
 from famcli.reading.engine import Tokens, as_batch, check_finite, float_logits, read_any, write
-from famcli.reading.lookup import Ahead
+from famcli.reading.lookup import Ahead, Guess, Guesser, Lookup
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import control_ids
 
@@ -38,7 +39,8 @@ class GenerationConfig:
     repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
     are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
     these texts. lookup: guess tokens from the prompt and what was written (reading/lookup.py), which changes nothing
-    but the time.
+    but the time. The model's draft, if it has one, guesses too: the text is then the same where the likeliest tokens
+    are taken, and drawn from the same distribution where they are drawn.
     """
 
     max_tokens: int = 256
@@ -121,18 +123,32 @@ def generate(
     """
     network, began = model.network, time.perf_counter()
     prompt = as_batch(prompt, network)
-    read, state = read_any(network, prompt, state)
-    hidden = last_hidden if read is None else read
-    if hidden is None:
-        raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
     forbidden, ends, generator = _forbidden(model, config), model.end_ids | config.ends, _generator(config)
     known = prompt[0].tolist()
     recent = deque(known, maxlen=_PENALIZED)
-    ahead = Ahead(network, state, hidden, known if config.lookup else None)
+    guessers: list[tuple[Guesser, float]] = [(Lookup(known), 0.0)] if config.lookup else []
+    draft, drafting = model.draft, None
+    if draft is not None:
+
+        def choose(logits: Tensor, guessed: Sequence[int]) -> Guess:
+            _restrict(logits, forbidden, [*recent, *guessed][-_PENALIZED:], config)
+            if config.temperature == 0:
+                return Guess(int(logits.argmax()))
+            likely = probabilities(logits, config)
+            return Guess(int(torch.multinomial(likely, 1, generator=generator)), likely)
+
+        drafting = Drafting(draft, network, choose)
+        guessers.append((drafting, draft.draft.num_layers / network.config.num_layers))
+    read, state = read_any(network, prompt, state, drafting and drafting.read)
+    hidden = last_hidden if read is None else read
+    if hidden is None:
+        raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")
+    # With a draft the tokens that are drawn depend on what it guessed, so that a seed must lead to the same guesses.
+    ahead = Ahead(network, state, hidden, guessers, timed=drafting is None or config.temperature == 0)
     decoder, stops, tokens, written = StreamDecoder(model.tokenizer), _StopStrings(config.stop), list[int](), ""
     ended = looping = False
     while len(tokens) < config.max_tokens and not stops.met and not looping:
-        token = _next_token(ahead.logits, forbidden, recent, config, generator)
+        token = _next_token(ahead.logits, forbidden, recent, config, generator, ahead.guess)
         if ended := token in ends:
             break
         tokens.append(token)
@@ -219,30 +235,51 @@ def _next_token(
     recent: Sequence[int],
     config: GenerationConfig,
     generator: torch.Generator,
+    guess: Guess | None = None,
 ) -> int:
     """The next token by `logits` [v], once those in `recent` are penalized. The logits are used up."""
-    penalty = config.repetition_penalty
     check_finite(logits)
+    _restrict(logits, forbidden, recent, config)
+    if config.temperature == 0:
+        return int(logits.argmax())
+    if guess is None or guess.probabilities is None:
+        return draw(logits, config, generator)
+    return kept_or_drawn(probabilities(logits, config), guess, generator)
+
+
+def _restrict(logits: Tensor, forbidden: Tensor, recent: Sequence[int], config: GenerationConfig) -> None:
+    """Forbid and penalize tokens, in place."""
+    penalty = config.repetition_penalty
     logits[forbidden] = -torch.inf
     if penalty != 1.0 and recent:
         # A token is penalized once, however often it occurs.
         seen = torch.tensor(sorted(set(recent)))
         values = logits[seen]
         logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    return int(logits.argmax()) if config.temperature == 0 else draw(logits, config, generator)
 
 
 def draw(logits: Tensor, config: GenerationConfig, generator: torch.Generator) -> int:
     """A token drawn from `logits` [v] float32, as `config` (with a temperature above 0) says."""
+    kept, order = _kept(logits, config)
+    return int(order[torch.multinomial(kept, 1, generator=generator)])
+
+
+def probabilities(logits: Tensor, config: GenerationConfig) -> Tensor:
+    """The distribution [v] that `draw` draws from."""
+    kept, order = _kept(logits, config)
+    return torch.zeros_like(logits).scatter(0, order, kept / kept.sum())
+
+
+def _kept(logits: Tensor, config: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """What tokens are drawn by [k], likeliest first and not normalized, and which tokens; the rest is never drawn."""
     kept, order = (logits / config.temperature).sort(descending=True)
     if config.top_k:
-        kept = kept[: config.top_k]
-    probabilities = kept.softmax(0)
-    keep = probabilities >= config.min_p * probabilities[0]
+        kept, order = kept[: config.top_k], order[: config.top_k]
+    likely = kept.softmax(0)
+    keep = likely >= config.min_p * likely[0]
     # The token that reaches top_p is kept too: what counts is what comes before it.
-    keep &= probabilities.cumsum(0) - probabilities < config.top_p
-    probabilities = torch.where(keep, probabilities, 0.0)
-    return int(order[torch.multinomial(probabilities, 1, generator=generator)])
+    keep &= likely.cumsum(0) - likely < config.top_p
+    return torch.where(keep, likely, 0.0), order
 
 
 class _StopStrings:

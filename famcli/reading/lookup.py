@@ -1,15 +1,17 @@
-"""Guessing while writing: what followed the last tokens where they stood before is read together with the next one.
+"""Guessing while writing: tokens that may follow are read together with the next one, and dropped where they are wrong.
 
-Where the guess was right its rows are there already; where it was wrong they are dropped. The tokens themselves are
-chosen from the same rows in the same order, so the text is the one that would have been written anyway, drawn at
-random or not. (Prompt lookup, a form of speculative decoding, arXiv 2211.17192, with a draft that has no probabilities:
-a token that is drawn equals the guess exactly as often as rejection sampling would accept it.)
+Where a guess was right its rows are there already. The tokens themselves are chosen from the same rows in the same
+order, so the text is the one that would have been written anyway. Guesses are looked up where the last tokens stood
+before (prompt lookup), or come from a draft (drafting.py): both are forms of speculative decoding, arXiv 2211.17192. A
+guess that was looked up has no probability, and a token that is drawn equals it exactly as often as rejection sampling
+would accept it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +25,27 @@ _LONGEST, _SHORTEST = 4, 2
 MOST_GUESSED = 7
 # How fast what is known of costs and hits follows what is new.
 _RATE = 0.15
+
+
+class Guess(NamedTuple):
+    """A token that may come next. probabilities: the distribution [v] that it was drawn from, if it was drawn."""
+
+    token: int
+    probabilities: Tensor | None = None
+
+
+class Guesser(Protocol):
+    """Where guesses come from."""
+
+    def append(self, token: int) -> None:
+        """The next token of the text, before the network has read it."""
+
+    def read(self, levels: Sequence[Tensor]) -> None:
+        """What the network made of the text's next tokens (the `levels` of `Network.read`)."""
+
+    def guess(self, last: int, count: int) -> list[Guess]:
+        """At most `count` tokens that may follow `last`, the text's last token. None if nothing is known."""
+        ...
 
 
 class Lookup:
@@ -40,29 +63,36 @@ class Lookup:
             self._after[tuple(known[place - length :])] = place
         known.append(token)
 
-    def guess(self, count: int) -> list[int]:
-        """At most `count` tokens that may follow, none if the last ones are new."""
+    def guess(self, last: int, count: int) -> list[Guess]:
         known = self._tokens
         for length in range(min(_LONGEST, len(known)), _SHORTEST - 1, -1):
             place = self._after.get(tuple(known[-length:]))
             if place is not None:
-                return known[place : place + count]
+                return [Guess(token) for token in known[place : place + count]]
         return []
+
+    def read(self, levels: Sequence[Tensor]) -> None:
+        """Lookup goes by the tokens alone."""
 
 
 class _Costs:
-    """How many tokens to guess: the number with the most tokens for the time, as both were measured so far."""
+    """How many tokens to guess: the number with the most tokens for the time, as both were measured so far.
 
-    def __init__(self) -> None:
+    guessing: what a guess costs before it was measured, as a share of reading one token. timed: False goes by that, and
+    never by the clock, so that the same is guessed again where the text depends on it.
+    """
+
+    def __init__(self, guessing: float = 0.0, timed: bool = True) -> None:
         # Seconds of a call of one row; the share of it that a further row costs; the share of guesses that are right.
         self._one, self._more, self._hits = 0.0, 0.25, 0.6
+        self._guessing, self._timed = guessing, timed
 
     def best(self) -> int:
         best, most = 1.0, 0
         gained = 1.0
         for count in range(1, MOST_GUESSED + 1):
             gained += self._hits**count
-            rate = gained / (1 + self._more * count)
+            rate = gained / (1 + (self._more + self._guessing) * count)
             if rate > best:
                 best, most = rate, count
         # What is never tried is never learnt: what was missed long ago is forgotten.
@@ -70,10 +100,16 @@ class _Costs:
         return most
 
     def measured(self, rows: int, seconds: float) -> None:
+        if not self._timed:
+            return
         if rows == 1:
             self._one += (seconds - self._one) * (_RATE if self._one else 1)
         elif self._one:
             self._more += (max(0.0, (seconds / self._one - 1) / (rows - 1)) - self._more) * _RATE
+
+    def guessed(self, count: int, seconds: float) -> None:
+        if self._timed and self._one and count:
+            self._guessing += (seconds / self._one / count - self._guessing) * _RATE
 
     def hit(self, right: bool) -> None:
         self._hits += (right - self._hits) * _RATE
@@ -87,12 +123,24 @@ class Ahead:
     """
 
     @torch.inference_mode()
-    def __init__(self, network: Network, state: State, hidden: Tensor, known: Iterable[int] | None) -> None:
-        """hidden: [1, 1, d], of the last token read into `state`. known: tokens to look in; None guesses nothing."""
+    def __init__(
+        self,
+        network: Network,
+        state: State,
+        hidden: Tensor,
+        guessers: Sequence[tuple[Guesser, float]] = (),
+        *,
+        timed: bool = True,
+    ) -> None:
+        """hidden: [1, 1, d], of the last token read into `state`. guessers: each with the share of reading a token that
+        a guess costs; the first that knows something is asked, if the network `writes_ahead`. timed: as `_Costs`."""
         self._network, self._state, self._hidden = network, state, hidden
-        self._lookup = Lookup(known) if known is not None and network.writes_ahead else None
-        self._costs = _Costs()
-        self._guesses, self._place = list[int](), 0
+        self._guessers = [
+            (guesser, _Costs(share, timed)) for guesser, share in (guessers if network.writes_ahead else ())
+        ]
+        self._guesses, self._place = list[Guess](), 0
+        # Whose guesses these are; and what the network made of the last call's tokens.
+        self._costs, self._levels = _Costs(), list[Tensor]()
         self._rows = float_logits(network, hidden)[0]
         self.guessed = self.right = 0
 
@@ -100,43 +148,64 @@ class Ahead:
     def logits(self) -> Tensor:
         return self._rows[self._place]
 
+    @property
+    def guess(self) -> Guess | None:
+        """What was guessed for the next token."""
+        return self._guesses[0] if self._guesses else None
+
     def append(self, token: int) -> None:
         """The token that was chosen. Raises CheckpointError as `write` does."""
-        if self._lookup is not None:
-            self._lookup.append(token)
+        for guesser, _ in self._guessers:
+            guesser.append(token)
         if self._guesses:
-            right = self._guesses[0] == token
+            right = self._guesses[0].token == token
             self._costs.hit(right)
             if right:
                 self.right += 1
                 self._place += 1
                 del self._guesses[0]
                 return
-        self._read([token, *self._guess()])
+        self._settle()
+        self._read(token, self._guess(token))
 
-    def _guess(self) -> list[int]:
-        self._drop()
+    @torch.inference_mode()
+    def _guess(self, last: int) -> list[Guess]:
         # A call must not close the block: that cannot be undone.
         room = self._network.fam.block_size - self._state.fill - 2
-        count = min(self._costs.best(), room) if self._lookup is not None else 0
-        return self._lookup.guess(count) if self._lookup is not None and count > 0 else []
+        for guesser, costs in self._guessers:
+            if (count := min(costs.best(), room)) > 0:
+                began = time.perf_counter()
+                guesses = guesser.guess(last, count)
+                costs.guessed(len(guesses), time.perf_counter() - began)
+                if guesses:
+                    self._costs = costs
+                    return guesses
+        return []
 
-    def _drop(self) -> None:
-        """Forget the guesses that did not come."""
+    @torch.inference_mode()
+    def _settle(self) -> None:
+        """Forget the guesses that did not come, and tell of the tokens that did."""
+        if self._levels:
+            for guesser, _ in self._guessers:
+                guesser.read([level[:, : self._place + 1] for level in self._levels])
+            self._levels = []
         if self._guesses:
             self._state = self._state.rewound(len(self._guesses))
             self._guesses = []
 
-    def _read(self, ids: list[int]) -> None:
-        began = time.perf_counter()
-        self._hidden, self._state = write(self._network, torch.tensor([ids]), self._state)
+    def _read(self, token: int, guesses: list[Guess]) -> None:
+        began, levels = time.perf_counter(), None if not self._guessers else list[Tensor]()
+        ids = torch.tensor([[token, *(guess.token for guess in guesses)]])
+        self._hidden, self._state = write(self._network, ids, self._state, levels)
         self._rows, self._place = float_logits(self._network, self._hidden)[0], 0
-        self._costs.measured(len(ids), time.perf_counter() - began)
-        self._guesses = ids[1:]
-        self.guessed += len(self._guesses)
+        seconds = time.perf_counter() - began
+        for _, costs in self._guessers:
+            costs.measured(ids.shape[1], seconds)
+        self._guesses, self._levels = guesses, levels or []
+        self.guessed += len(guesses)
 
     @torch.inference_mode()
     def end(self) -> tuple[State, Tensor]:
         """The state after all tokens that came, and the hidden row [1, 1, d] of the last one."""
-        self._drop()
+        self._settle()
         return self._state, self._hidden[:, self._place : self._place + 1].clone()

@@ -8,28 +8,35 @@ from typing import Any
 import pytest
 import torch
 
+from famcli.checkpoint.draft import make_draft
 from famcli.checkpoint.model import Model
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
+from famcli.nn.draft import DraftConfig
 from famcli.nn.kernels import native
+from famcli.reading.drafting import kept_or_drawn
 from famcli.reading.engine import start_state
 from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
-from famcli.reading.lookup import MOST_GUESSED, Lookup, _Costs
+from famcli.reading.lookup import MOST_GUESSED, Guess, Lookup, _Costs
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 
 
+def guessed(lookup: Lookup, count: int) -> list[int]:
+    return [guess.token for guess in lookup.guess(0, count)]
+
+
 def test_what_followed_the_last_tokens_where_they_stood_before_is_the_guess() -> None:
     lookup = Lookup([1, 2, 3, 4, 5, 9, 2, 3])
-    assert lookup.guess(3) == [4, 5, 9]
-    assert lookup.guess(0) == []
+    assert guessed(lookup, 3) == [4, 5, 9]
+    assert guessed(lookup, 0) == []
     # The longest run counts, and of equal ones the last.
-    assert Lookup([1, 2, 3, 7, 5, 2, 3, 8, 1, 2, 3]).guess(1) == [7]
-    assert Lookup([2, 3, 7, 5, 2, 3, 8, 4, 2, 3]).guess(1) == [8]
-    assert Lookup([1, 2, 3]).guess(3) == []
-    assert Lookup([4, 4, 4, 4]).guess(3) == [4]
+    assert guessed(Lookup([1, 2, 3, 7, 5, 2, 3, 8, 1, 2, 3]), 1) == [7]
+    assert guessed(Lookup([2, 3, 7, 5, 2, 3, 8, 4, 2, 3]), 1) == [8]
+    assert guessed(Lookup([1, 2, 3]), 3) == []
+    assert guessed(Lookup([4, 4, 4, 4]), 3) == [4]
     lookup.append(4)
-    assert lookup.guess(9) == [5, 9, 2, 3, 4]
+    assert guessed(lookup, 9) == [5, 9, 2, 3, 4]
 
 
 def test_as_many_tokens_are_guessed_as_pay() -> None:
@@ -79,9 +86,9 @@ def test_guesses_change_nothing_but_the_number_of_calls(
     calls = list[int]()
     real = Decoder.write
 
-    def counted(self: Decoder, tokens: torch.Tensor, state: Any) -> Any:
+    def counted(self: Decoder, tokens: torch.Tensor, state: Any, levels: Any = None) -> Any:
         calls.append(tokens.shape[1])
-        return real(self, tokens, state)
+        return real(self, tokens, state, levels)
 
     monkeypatch.setattr(Decoder, "write", counted)
     # Guesses must not depend on the clock here.
@@ -114,3 +121,69 @@ def test_where_rows_are_not_exact_nothing_is_guessed() -> None:
     *_, end = generate(model, start_state(model.network), [256, *b"aaaaaaaa"], GenerationConfig(max_tokens=20))
     assert isinstance(end, GenerationEnd)
     assert end.guessed == 0
+
+
+def drafted(model: Model, num_layers: int) -> Model:
+    """With a draft that begins as the last layers, so that some of its guesses are right."""
+    network = model.network
+    draft = make_draft(network, DraftConfig(num_layers, window=12, drafted_tokens=3))
+    return replace(model, draft=draft.bfloat16().eval().requires_grad_(False))
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("settings", [{}, {"repetition_penalty": 1.3}, {"lookup": True}], ids=str)
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_a_draft_changes_nothing_but_the_number_of_calls(
+    model: Model, num_layers: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Costs, "best", lambda _: 3)
+    monkeypatch.setattr("famcli.reading.generating.is_looping", lambda _: False)
+    config = GenerationConfig(**{"max_tokens": 300, "lookup": False} | settings)
+    prompt = [256, *b"to be or not to be"]
+    *_, plain = generate(model, start_state(model.network), prompt, replace(config, lookup=False))
+    *_, guessed = generate(drafted(model, num_layers), start_state(model.network), prompt, config)
+    assert isinstance(plain, GenerationEnd)
+    assert isinstance(guessed, GenerationEnd)
+    assert guessed.tokens == plain.tokens
+    assert 0 < guessed.right < guessed.guessed
+    # States are exact: what was guessed wrong has left no trace.
+    assert torch.equal(guessed.last_hidden, plain.last_hidden)
+    for name, tensor in plain.state.tensors().items():
+        assert torch.equal(tensor, guessed.state.tensors()[name]), name
+    # Another turn goes on from there, though the draft has not seen what came before.
+    for last, text in ((plain, model), (guessed, drafted(model, num_layers))):
+        *_, again = generate(text, last.state, [], config, last_hidden=last.last_hidden)
+        assert isinstance(again, GenerationEnd)
+        if last is plain:
+            wanted = again.tokens
+    assert again.tokens == wanted
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+def test_a_seed_draws_the_same_words_again_with_a_draft(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("famcli.reading.generating.is_looping", lambda _: False)
+    config = GenerationConfig(max_tokens=200, temperature=0.7, top_k=20, seed=4)
+    ends = []
+    for _ in range(2):
+        *_, end = generate(drafted(model, 1), start_state(model.network), [256, *b"to be or not"], config)
+        assert isinstance(end, GenerationEnd)
+        ends.append(end)
+    assert ends[0].tokens == ends[1].tokens
+    assert ends[0].guessed == ends[1].guessed > 0
+
+
+def test_drawn_guesses_leave_the_distribution_as_it_was() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.tensor([0.5, 0.3, 0.2, 0.0])
+    count, kept = 20_000, 0
+    for drafted_by in (torch.tensor([0.1, 0.3, 0.3, 0.3]), torch.tensor([0.0, 0.0, 0.0, 1.0]), wanted):
+        found = torch.zeros(4)
+        for token in torch.multinomial(drafted_by, count, replacement=True, generator=generator).tolist():
+            drawn = kept_or_drawn(wanted, Guess(token, drafted_by), generator)
+            found[drawn] += 1
+            kept += drawn == token
+        # Four deviations of the rarest share.
+        assert (found / count - wanted).abs().max() < 0.015
+        assert found[3] == 0
+    # As many are kept as the distributions have in common.
+    assert kept / count == pytest.approx(0.6 + 0.0 + 1.0, abs=0.02)
