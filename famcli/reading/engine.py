@@ -52,7 +52,7 @@ def start_state(network: Network, memory_mode: MemoryMode = "on") -> State:
 
 
 def read_calls(
-    network: Network, tokens: Tensor, state: State, on_levels: Callable[[list[Tensor]], None] | None = None
+    network: Network, tokens: Tensor, state: State, on_levels: Callable[[Sequence[Tensor]], None] | None = None
 ) -> Iterator[tuple[Tensor, Tensor, State]]:
     """Read `tokens` [b, n], any n, after `state`. Yields for each call its tokens [b, k], their hidden rows [b, k, d]
     before the final norm, and the state after it. Raises CheckpointError for hidden rows that are not finite."""
@@ -70,7 +70,7 @@ def read_calls(
 
 @torch.inference_mode()
 def read_any(
-    network: Network, tokens: Tokens, state: State, on_levels: Callable[[list[Tensor]], None] | None = None
+    network: Network, tokens: Tokens, state: State, on_levels: Callable[[Sequence[Tensor]], None] | None = None
 ) -> tuple[Tensor | None, State]:
     """Read a run of any length ([n] for a batch of one, or [b, n]) after `state`.
 
