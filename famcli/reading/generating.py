@@ -139,7 +139,7 @@ def generate(
 
         drafting = Drafting(draft, network, choose)
         guessers.append((drafting, draft.draft.num_layers / network.config.num_layers))
-    read, state = read_any(network, prompt, state, drafting and drafting.read)
+    read, state = read_any(network, prompt, state, None if drafting is None else drafting.read)
     hidden = last_hidden if read is None else read
     if hidden is None:
         raise UsageError("there is nothing to write on from: the prompt is empty and nothing was read")

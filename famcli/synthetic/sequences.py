@@ -1,7 +1,8 @@
 """Endless sequences whose answers need a state that is kept up to date: the tasks of arXiv 2002.09402, section 4.
 
 Each task yields pairs of a text and the answer that follows it ("" where nothing is to be answered). Symbols are
-separated by spaces, so that a tokenizer can have one piece for each.
+separated by spaces, so that a tokenizer can have one piece for each; the values of programs are not, because most
+tokenizers make a space before a digit a token of its own.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ _OFTEN = (0.06, 0.4, 0.24, 0.3)
 def algorithmic(rng: np.random.Generator, size: int, shares: Sequence[float] = _SHARES) -> Iterator[tuple[str, str]]:
     """A program over `size` variables (1 to 10) that hold 1 to 10, which prints them; the answer is what is printed.
 
-    Statements: `x = 3 ;`, `x ++ ;`, `x -- ;`, `if x > y : x -- ;` (or `<`) and `print x 7 ;`. A change that would leave
+    Statements: `x =3 ;`, `x ++ ;`, `x -- ;`, `if x > y : x -- ;` (or `<`) and `print x7 ;`. A change that would leave
     the range is not written.
     """
     names, values = _NAMES[:size], {}
     for name in names:
         values[name] = int(rng.integers(1, VALUES + 1))
-        yield f" {name} = {values[name]} ;", ""
+        yield f" {name} ={values[name]} ;", ""
     while True:
         kind, name = rng.choice(len(shares), p=shares), names[rng.integers(size)]
         step = int(rng.choice((-1, 1)))
@@ -46,7 +47,7 @@ def algorithmic(rng: np.random.Generator, size: int, shares: Sequence[float] = _
         sign = "++" if step > 0 else "--"
         if kind == 0:
             values[name] = int(rng.integers(1, VALUES + 1))
-            yield f" {name} = {values[name]} ;", ""
+            yield f" {name} ={values[name]} ;", ""
         elif kind == 1 and in_range:
             values[name] += step
             yield f" {name} {sign} ;", ""
@@ -57,8 +58,7 @@ def algorithmic(rng: np.random.Generator, size: int, shares: Sequence[float] = _
             values[name] += step if holds else 0
             yield f" if {left} {'>' if above else '<'} {right} : {name} {sign} ;", ""
         elif kind == 3:
-            # The space belongs to the question, because it is a token of its own before a digit.
-            yield f" print {name} ", str(values[name])
+            yield f" print {name}", str(values[name])
             yield " ;", ""
 
 
