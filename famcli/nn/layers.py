@@ -38,6 +38,8 @@ class RMSNorm(nn.Module):
         """[..., d] to [..., d] in the weight's type, whatever the type of `x`; wide: in float32, as `x` is."""
         if wide:
             return native.rms_norm(x, self.weight, self.eps, self.plus_one)
+        if native.takes_blocks(x, self.weight):
+            return native.norm_blocks(x, self.weight, self.eps, self.plus_one)
         one = x.numel() == self.weight.numel() and x.dtype == self.weight.dtype and x.device.type == "cpu"
         if one and not self.plus_one and not torch.is_grad_enabled():
             # Decoding waits for operators to begin: with the scale as a Python number there are half as many.
@@ -134,6 +136,9 @@ class FeedForward(nn.Module):
         if not self.gated:
             return self.down_proj(self._activation(self.up_proj(x)))  # type: ignore[no-any-return]
         gate, up = self._joint(x, self.gate_proj, self.up_proj)
+        dense = gate.dim() == 3 and gate.stride() == up.stride() and gate.stride(0) == gate.shape[1] * gate.stride(1)
+        if self._activation is functional.silu and dense and native.takes_blocks(gate, up):
+            return self.down_proj(native.gate_blocks(gate, up))  # type: ignore[no-any-return]
         return self.down_proj(self._activation(gate) * up)  # type: ignore[no-any-return]
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from famcli.nn.config import FamConfig
+from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import KeysValues, attention_received
 from famcli.nn.layers import Layer
 from famcli.nn.rope import Frequencies
@@ -28,6 +29,8 @@ def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     With fewer angles than planes the leading dimensions are rotated and the others stay.
     """
     rotated = 2 * cos.shape[-1]
+    if rotated == x.shape[-1] and native.takes_blocks(x, cos, sin):
+        return native.rotate_blocks(x, cos, sin)
     if rotated < x.shape[-1]:
         return torch.cat((rotate_halves(x[..., :rotated], cos, sin), x[..., rotated:]), dim=-1)
     first, second = x.chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-/* Attention of whole blocks of tokens in bfloat16, for processors that multiply pairs of bfloat16 (AVX-512 BF16).
+/* Attention, norm, rotation and gate of whole blocks of tokens in bfloat16, for processors that multiply pairs of bfloat16 (AVX-512 BF16).
 
    Scores never leave the cache: for some queries and some keys at a time they are made, weighted and summed up, and the
    largest score so far is kept with each query (Flash attention, arXiv 2205.14135). native.py compiles this file and
@@ -18,6 +18,7 @@
 #define KEYS 256
 #define ROWS 6
 #define LANES 16
+#define LOG2_E 1.44269504f
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 /* Keys that lie together in `pack`, and the widest head. */
@@ -41,14 +42,14 @@ INLINE void multiply_pairs(const uint32_t *const *from, const uint32_t *columns,
   }
 }
 
-/* 2^x for x <= 0, to a ten-thousandth, which bfloat16 does not see; 0 far below. */
+/* 2^x, to a ten-thousandth, which bfloat16 does not see; 0 below -200. */
 INLINE __m512 power_of_two(__m512 x) {
   x = _mm512_max_ps(x, _mm512_set1_ps(-200.0f));
   __m512 whole = _mm512_roundscale_ps(x, 8);
   __m512 r = _mm512_sub_ps(x, whole);
-  __m512 y = _mm512_fmadd_ps(r, _mm512_set1_ps(0.0555041f), _mm512_set1_ps(0.2402265f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.6931472f));
-  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(1.0f));
+  __m512 y = _mm512_fmadd_ps(r, _mm512_set1_ps(0.05517167f), _mm512_set1_ps(0.24261112f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.69326099f));
+  y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(0.99992807f));
   return _mm512_scalef_ps(y, whole);
 }
 
@@ -201,7 +202,7 @@ int attend_blocks(const uint16_t *queries, const long *steps, const long *runs, 
       /* The last tiles see the most keys: they begin first. */
       long row = task / tiles, i = (tiles - 1 - task % tiles) * TILE, batch = row / (hk * g), one = row % (hk * g);
       const uint32_t *keys = packed + 2 * (batch * hk + one / g) * size;
-      Head head = {keys, keys + size, e, total, total - own, scale * 1.44269504f};
+      Head head = {keys, keys + size, e, total, total - own, scale * LOG2_E};
       long high = own ? total - n + i + 1 : total, low = own ? high - window : 0;
       const uint16_t *from = queries + batch * steps[0] + one * steps[1] + i * steps[2];
       uint16_t *to = out + ((batch * n + i) * hk * g + one) * e;
@@ -212,10 +213,64 @@ int attend_blocks(const uint16_t *queries, const long *steps, const long *runs, 
   return 1;
 }
 
+INLINE __m512 load(const uint16_t *from) {
+  __m256i narrow = _mm256_loadu_si256((const __m256i *)from);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
+}
+
+INLINE void store(uint16_t *to, __m512 x) { _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(x)); }
+
+/* y [m, d]: rows of x by their root mean square, times weight + added. d is a multiple of 16, here and below. */
+void norm_blocks(const uint16_t *x, const uint16_t *weight, uint16_t *y, long m, long d, float eps, float added,
+                 int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long row = 0; row < m; row++) {
+    __m512 squares = _mm512_setzero_ps();
+    for (long i = 0; i < d; i += LANES) {
+      __m512 part = load(x + row * d + i);
+      squares = _mm512_fmadd_ps(part, part, squares);
+    }
+    __m512 factor = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / d + eps)), more = _mm512_set1_ps(added);
+    for (long i = 0; i < d; i += LANES) {
+      __m512 scale = _mm512_mul_ps(factor, _mm512_add_ps(load(weight + i), more));
+      store(y + row * d + i, _mm512_mul_ps(load(x + row * d + i), scale));
+    }
+  }
+}
+
+/* y [m, d] = silu(gate) * up, both in rows that are `step` numbers apart. */
+void gate_blocks(const uint16_t *gate, const uint16_t *up, long step, uint16_t *y, long m, long d, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long row = 0; row < m; row++)
+    for (long i = 0; i < d; i += LANES) {
+      __m512 x = load(gate + row * step + i), one = _mm512_set1_ps(1);
+      __m512 z = power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(-LOG2_E)));
+      store(y + row * d + i, _mm512_mul_ps(_mm512_div_ps(x, _mm512_add_ps(one, z)), load(up + row * step + i)));
+    }
+}
+
+/* y [b, h, n, 2 * planes] = x rotated: halves by cos and sin [b or 1, n, planes]. steps as in `attend_blocks`. */
+void rotate_blocks(const uint16_t *x, const long *steps, const uint16_t *cos, const uint16_t *sin, uint16_t *y, long b,
+                   long h, long n, long planes, long angle_step, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long row = 0; row < b * h * n; row++) {
+    long batch = row / (h * n), i = row % n, angle = batch * angle_step + i * planes;
+    const uint16_t *from = x + batch * steps[0] + row / n % h * steps[1] + i * steps[2];
+    uint16_t *to = y + row * 2 * planes;
+    for (long c = 0; c < planes; c += LANES) {
+      __m512 first = load(from + c), second = load(from + planes + c), p = load(cos + angle + c), q = load(sin + angle + c);
+      store(to + c, _mm512_fmsub_ps(first, p, _mm512_mul_ps(second, q)));
+      store(to + planes + c, _mm512_fmadd_ps(second, p, _mm512_mul_ps(first, q)));
+    }
+  }
+}
+
 #else
 
 int has_blocks(void) { return 0; }
-
 int attend_blocks() { return 0; }
+void norm_blocks() {}
+void gate_blocks() {}
+void rotate_blocks() {}
 
 #endif

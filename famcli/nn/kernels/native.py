@@ -33,6 +33,8 @@ _MOST_WIDE = 256
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-w")
 _WIDE_REGISTERS = "-mprefer-vector-width=512"
 _SECONDS = 60
+# Numbers from which on blocks.c computes what torch would.
+_LARGE = 1 << 15
 
 
 @lru_cache(maxsize=1)
@@ -57,7 +59,11 @@ def library() -> Any:
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
     loaded.attend_blocks.argtypes = (p, p, p, n, p, n, n, n, n, n, n, n, f, n)
     loaded.read_layer.argtypes = (p, p, p, n, n, f, f, f, n, f, n)
-    for name in ("multiply", "attend", "rms_norm", "rotate", "read_layer"):
+    loaded.norm_blocks.argtypes = (p, p, p, n, n, f, f, n)
+    loaded.gate_blocks.argtypes = (p, p, n, p, n, n, n)
+    loaded.rotate_blocks.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
+    nothing = ("multiply", "attend", "rms_norm", "rotate", "read_layer", "norm_blocks", "gate_blocks", "rotate_blocks")
+    for name in nothing:
         getattr(loaded, name).restype = None
     return loaded if _computes_right(loaded) else None
 
@@ -159,6 +165,49 @@ def attend(
         b, hk, h // hk, n, e, scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     return out.transpose(1, 2)
+
+
+def takes_blocks(*tensors: Tensor) -> bool:
+    """True if blocks.c computes with `tensors` here: in bfloat16 on a CPU, of dense rows a multiple of 16 wide, the
+    first of them large, and no gradient is asked for."""
+    if tensors[0].numel() < _LARGE or torch.is_grad_enabled() or tensors[0].device.type != "cpu":
+        return False
+    if torch.compiler.is_compiling():
+        return False
+    if any(each.dtype != torch.bfloat16 or each.stride(-1) != 1 or each.shape[-1] % 16 for each in tensors):
+        return False
+    return library() is not None and bool(library().has_blocks())
+
+
+def norm_blocks(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
+    """The norm of rows [..., d] by `weight` [d]."""
+    x, d = x.contiguous(), x.shape[-1]
+    y = torch.empty_like(x)
+    library().norm_blocks(
+        x.data_ptr(), weight.data_ptr(), y.data_ptr(), x.numel() // d, d, eps, float(plus_one), torch.get_num_threads()
+    )
+    return y
+
+
+def gate_blocks(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up of [b, n, d], which lie alike."""
+    y = torch.empty(gate.shape, dtype=gate.dtype)
+    d, step = gate.shape[-1], gate.stride(-2)
+    library().gate_blocks(
+        gate.data_ptr(), up.data_ptr(), step, y.data_ptr(), y.numel() // d, d, torch.get_num_threads()
+    )
+    return y
+
+
+def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate_halves` of x [b, h, n, e] by angles [b or 1, 1, n, e / 2]."""
+    b, h, n, e = x.shape
+    y, planes = x.new_empty(b, h, n, e), e // 2
+    library().rotate_blocks(
+        x.data_ptr(), _longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, planes,
+        n * planes if len(cos) > 1 else 0, torch.get_num_threads(),
+    )  # fmt: skip
+    return y
 
 
 def attends_blocks(queries: Tensor, parts: Sequence[tuple[Tensor, Tensor]]) -> bool:

@@ -109,6 +109,32 @@ def test_attention_of_blocks_is_right(
 
 
 @needs_compiler
+@torch.inference_mode()
+def test_norm_gate_and_rotation_of_blocks_are_torchs() -> None:
+    def near(made: Tensor, expected: Tensor) -> bool:
+        return bool(torch.all((made.double() - expected).abs() <= expected.abs() / 200 + 1e-6))
+
+    x, weight = 3 * normal(2, 160, 192).bfloat16(), normal(192).bfloat16()
+    if not native.takes_blocks(x, weight):
+        pytest.skip("needs a processor that multiplies bfloat16")
+    normed = x.double() * torch.rsqrt(x.double().square().mean(-1, keepdim=True) + 1e-5)
+    assert near(native.norm_blocks(x, weight, 1e-5, False), normed * weight.double())
+    assert near(native.norm_blocks(x, weight, 1e-5, True), normed * (1 + weight.double()))
+    gate, up = (20 * x).split_with_sizes([96, 96], dim=-1)
+    expected = torch.nn.functional.silu(gate.double()) * up.double()
+    assert near(native.gate_blocks(gate, up), expected)
+    heads = x.view(2, 160, 3, 64).transpose(1, 2)
+    for rows in (1, 2):
+        cos, sin = normal(rows, 1, 160, 32).bfloat16(), normal(rows, 1, 160, 32).bfloat16()
+        expected = rotate_halves(heads.double(), cos.double(), sin.double())
+        assert (native.rotate_blocks(heads, cos, sin) - expected).abs().max() < 0.02 * expected.abs().max()
+    with torch.enable_grad():
+        assert not native.takes_blocks(x, weight)
+    assert not native.takes_blocks(x[:, :4], weight)
+    assert not native.takes_blocks(x.float(), weight)
+
+
+@needs_compiler
 def test_blocks_it_does_not_take() -> None:
     def takes(e: int, dtype: torch.dtype = torch.bfloat16) -> bool:
         return native.attends_blocks(normal(1, 1, 2, e).to(dtype), [(normal(1, 1, 2, e).to(dtype),) * 2])
