@@ -2,8 +2,9 @@
 
 A log of N lines (made, or the lines of a real one over and over with other numbers) has 20 lines planted into it, each
 of a template that it has nowhere else, after the first tenth. Ways to score a line are compared by the share of planted
-lines found where at most 1 in 1,000 other lines is a false alarm: the bits per byte of a checkpoint above the median of
-the lines before, in deviations (the rule of `famcli ppl --alert`), and how few lines so far have the line's template.
+lines found where at most 1 in 1,000 other lines is a false alarm: the bits per byte of a checkpoint, also in deviations
+above the median of the lines before, and how few lines so far have the line's template. Then the alarms of fixed rules,
+that of `famcli ppl --alert` among them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from famcli import open_model
 from famcli.tasks.perplexity.perplexity import Perplexity, PerplexityConfig
-from famcli.tasks.perplexity.units import MIN_DEVIATION, MIN_LINES, WINDOW, UnitScore
+from famcli.tasks.perplexity.units import MIN_DEVIATION, MIN_LINES, WINDOW, AlertRule, UnitScore
 from famcli.text.log_lines import Templates, log_line
 
 FALSE_ALARMS = 1 / 1000
@@ -72,14 +73,16 @@ def main() -> None:
     lines, planted = planted_log(options.log, options.lines, random.Random(options.seed))
     ways = {"template rarity": rarities(lines)}
     bits = bits_per_byte(lines, options.model)
-    ways |= {"bits per byte": bits, "bits per byte, in deviations (ppl --alert)": deviations(bits)}
+    ways |= {"bits per byte": bits, "bits per byte, in deviations": deviations(bits)}
     ways["rarity and deviations, mean of ranks"] = ranks(ways["template rarity"]) + ranks(deviations(bits))
     print(
         f"{len(lines):,} lines, {len(planted)} planted; recall at 1 false alarm in 1,000, and alarms of the fixed rules"
     )
     for name, scores in ways.items():
         print(f"{name:45} recall {recall(scores, planted):.2f}")
-    fixed = {f"ppl --alert {k}": deviations(bits) > k for k in (2, 4, 6, 8)}
+    rule = AlertRule(4)
+    fixed = {"ppl --alert 4": np.array([rule.judge(*one) is not None for one in zip(bits, lines, strict=True)])}
+    fixed |= {f"more than {k} deviations": deviations(bits) > k for k in (2, 4, 6, 8)}
     fixed |= {f"one of the first {k} of its template": rarities(lines) >= 1 / k for k in (1, 2, 3)}
     for name, alarms in fixed.items():
         alarms[: len(lines) // 10] = False  # what is usual has to be learned

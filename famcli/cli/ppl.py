@@ -29,8 +29,9 @@ def ppl(
         typer.Option(
             "--alert",
             metavar="K",
-            help="Report only lines whose bits per byte exceed the running median by K times 1.4826 times the median "
-            "absolute deviation of the last 1,000 lines; implies --per line.",
+            help="Report only lines that stand out: in a log, after 1,000 lines, those of a kind that it did not have "
+            "before; in other text those whose bits per byte exceed the running median by K times 1.4826 times the "
+            "median absolute deviation of the last 1,000 lines. Implies --per line.",
         ),
     ] = None,
     memory_mode: opt.CompareModeOption = None,
@@ -102,7 +103,9 @@ def _describe_unit(unit: UnitScore, named: bool) -> str:
         (f"{score.memory_mode} " if len(unit.scores) > 1 else "") + _number(score.bits_per_byte)
         for score in unit.scores
     )
-    limit = "" if unit.alert is None else f" (limit {_number(unit.alert.limit)})"
+    limit = ""
+    if unit.alert is not None:
+        limit = " (a new kind of line)" if unit.alert.is_new_kind else f" (limit {_number(unit.alert.limit)})"
     text = "" if unit.text is None else "  " + unit.text.replace("\n", "\\n") + ("..." if unit.text_is_cut else "")
     return f"{place}  {figures} bits/byte{limit}{text}"
 

@@ -15,6 +15,7 @@ from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.reading.events import BlockEvent, Event, Span, TextEvent
 from famcli.tasks.perplexity.scores import Score, Tally
+from famcli.text.log_lines import Templates, log_line
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import Tokenizer
 
@@ -32,24 +33,30 @@ _Tokens = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
 WINDOW = 1000
 MIN_LINES = 30
 MIN_DEVIATION = 0.01
+LEARNED_LINES = 1000
 # Makes the median absolute deviation of a normal distribution its standard deviation.
 _NORMAL = 1.4826
 
 
 @dataclass(frozen=True)
 class Alert:
-    """A line that stands out: its bits per byte, and the median and the limit of the lines before it."""
+    """A line that stands out: its bits per byte, the median and the limit of the lines before it, and whether it stands
+    out as a kind of line that a log did not have before (else by its bits, which are above the limit)."""
 
     bits_per_byte: float
     median: float
     limit: float
+    is_new_kind: bool
 
 
 class AlertRule:
-    """Alerts on lines whose bits per byte exceed median + factor x 1.4826 x MAD of the last 1,000 lines before them.
+    """Alerts on lines that stand out from those before them.
 
-    MAD is the median absolute deviation, taken as at least 0.01 bits per byte so that a log of equal lines does not
-    alert on rounding. The first 30 lines never alert. The caller leaves blank lines out. num_alerts: alerts so far.
+    In a log, once 1,000 of its lines have shown what is usual: lines whose template came with none of them
+    (`famcli.text.log_lines`). In other text, and in the first lines of a log: lines whose bits per byte exceed median +
+    factor x 1.4826 x MAD of the last 1,000 lines. MAD is the median absolute deviation, taken as at least 0.01 bits per
+    byte so that equal lines do not alert on rounding. The first 30 lines never alert. The caller leaves blank lines
+    out. num_alerts: alerts so far.
     """
 
     def __init__(self, factor: float) -> None:
@@ -58,21 +65,31 @@ class AlertRule:
         self.factor = factor
         self.num_alerts = 0
         self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._templates, self._num_log_lines = Templates(), 0
 
-    def judge(self, bits_per_byte: float) -> Alert | None:
+    def judge(self, bits_per_byte: float, text: str) -> Alert | None:
         """An alert if the next line stands out from those before it; the line is remembered either way."""
-        alert = None
+        is_new_kind, alert = self._is_new_kind(text), None
         # The line itself is left out of its own median, so that a burst of odd lines is seen from the first on.
         if len(self._recent) >= MIN_LINES:
             recent = np.fromiter(self._recent, np.float64, len(self._recent))
             median = float(np.median(recent))
             deviation = max(float(np.median(np.abs(recent - median))), MIN_DEVIATION)
             limit = median + self.factor * _NORMAL * deviation
-            if bits_per_byte > limit:
-                alert = Alert(bits_per_byte, median, limit)
+            if bits_per_byte > limit if is_new_kind is None else is_new_kind:
+                alert = Alert(bits_per_byte, median, limit, bool(is_new_kind))
                 self.num_alerts += 1
         self._recent.append(bits_per_byte)
         return alert
+
+    def _is_new_kind(self, text: str) -> bool | None:
+        """Whether a line of a log is the first of its template; None for other lines, and while that says nothing."""
+        line = log_line(text)
+        if line is None or line.is_weak:
+            return None
+        self._num_log_lines += 1
+        is_first = self._templates.add(line.message).count == 1
+        return is_first if self._num_log_lines > LEARNED_LINES else None
 
 
 @dataclass(frozen=True)
@@ -202,7 +219,7 @@ class SourceScorer:
         span, text, is_cut = self._lines.waiting.popleft()
         bits, alert = self._unit.scores(with_error=False)[0].bits_per_byte, None
         if self._rule is not None and bits is not None and text.strip():
-            alert = self._rule.judge(bits)
+            alert = self._rule.judge(bits, text)
         return self._unit_score(self._num_units + 1, span, text, is_cut, alert)
 
     def _add_each(self, event: BlockEvent, tokens: _Tokens) -> Iterator[UnitScore]:
