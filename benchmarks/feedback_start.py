@@ -25,7 +25,6 @@ from famcli.training.recipe.recipe import load_recipe
 _TEXT_TOKENS = 512
 
 
-@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
@@ -35,27 +34,35 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16384)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    decoder = open_model(arguments.decoder, device="cpu", dtype="float32")
-    recipe = load_recipe(arguments.recipe, (f"schedule.init={arguments.decoder}",))
+    fitted = fit(arguments.recipe, arguments.decoder, arguments.file, arguments.out, arguments.tokens)
+    rows = [[name, f"{own:.3f}", f"{best:.3f}"] for name, own, best in fitted]
+    print_table(f"{arguments.tokens:,} tokens: variance explained", ["layer", "own", "fitted"], rows)
+
+
+@torch.no_grad()
+def fit(recipe_path: Path, name: str, file: Path, out: Path, num_tokens: int) -> list[tuple[str, float, float]]:
+    """Write the weights to `out`. Returns what of each projection's output is explained, before and after."""
+    decoder = open_model(name, device="cpu", dtype="float32")
+    recipe = load_recipe(recipe_path, (f"schedule.init={name}",))
     network = start_network(recipe, decoder.tokenizer)
-    count = arguments.tokens // _TEXT_TOKENS
-    corpus = read_texts([arguments.file], decoder.tokenizer, max_tokens=64 * arguments.tokens)
+    corpus = read_texts([file], decoder.tokenizer, max_tokens=64 * num_tokens)
     # Spread over all that was read, so that no one book decides.
-    places = torch.linspace(0, corpus.num_tokens - _TEXT_TOKENS, count).long().tolist()
+    last = corpus.num_tokens - _TEXT_TOKENS
+    places = torch.linspace(0, last, num_tokens // _TEXT_TOKENS).long().tolist()
     texts = torch.stack([torch.tensor(corpus.tokens[place : place + _TEXT_TOKENS].astype(int)) for place in places])
     levels, _ = read_levels(decoder.network, texts, len(network.layers) + 1, _TEXT_TOKENS - 1, "none")
     flat = [level.flatten(0, 1) for level in levels]
-    memory, rows = torch.stack(flat).mean(0), []
+    memory, fitted = torch.stack(flat).mean(0), []
     for index, layer in enumerate(network.layers):
         given, own = layer.attention_input(memory), layer.attention_input(flat[index])
-        for name in ("k_proj", "v_proj"):
-            weight = getattr(layer.self_attn, name).weight
+        for part in ("k_proj", "v_proj"):
+            weight = getattr(layer.self_attn, part).weight
             wanted = own @ weight.T
             before = _explained(given @ weight.T, wanted)
             weight.copy_(torch.linalg.lstsq(given, wanted).solution.T)
-            rows.append([f"{index} {name}", f"{before:.3f}", f"{_explained(given @ weight.T, wanted):.3f}"])
-    export_checkpoint(arguments.out, network, decoder.tokenizer, recipe, None)
-    print_table(f"{len(memory):,} tokens: variance explained", ["layer", "own", "fitted"], rows)
+            fitted.append((f"{index} {part}", before, _explained(given @ weight.T, wanted)))
+    export_checkpoint(out, network, decoder.tokenizer, recipe, None)
+    return fitted
 
 
 def _explained(made: Tensor, wanted: Tensor) -> float:

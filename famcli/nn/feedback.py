@@ -211,6 +211,14 @@ class FeedbackDecoder(Decoder):
             num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
         )
 
+    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
+        return self.read(tokens, state)
+
+    @property
+    def writes_ahead(self) -> bool:
+        # Tokens are read one by one anyway, and a window that has moved on cannot go back.
+        return False
+
     def reset_parameters(self, seed: int) -> None:
         super().reset_parameters(seed)
         with torch.no_grad():

@@ -68,6 +68,24 @@ def test_every_command_reads_with_it(run, feedback: Path, text: Path, tmp_path: 
         assert words in " ".join(run("inspect", path).stdout.split())
 
 
+def test_the_one_that_ships_reads_writes_and_answers(run, text: Path, tmp_path: Path) -> None:
+    model = ("--model", "feedback-tiny")
+    assert "feedback-tiny" in run("models").stdout
+    assert "one of each token for all layers" in " ".join(run("inspect", "feedback-tiny").stdout.split())
+    read = json.loads(run("ppl", text, *model, "--json").stdout)
+    # It knows English: as good as drawn weights would be 12 bits a token.
+    assert read["files"][0]["scores"][0]["bits_per_byte"] < 2.5
+    assert run("read", text, *model, "--save", tmp_path / "kept.fam").exit_code == 0
+    for form in ((), ("--write",)):
+        assert "red stone" in run("ask", "Where is the map?", "--load", tmp_path / "kept.fam", *model, *form).stdout
+    for mode in ("extract", "write"):
+        assert run("summarize", text, *model, "--mode", mode).exit_code == 0
+    # In float32, too, where single tokens are not computed by other means.
+    assert run("summarize", text, *model, "--mode", "write", "--dtype", "float32").exit_code == 0
+    asked = run("eval", "passkey", "--lengths", "256", "--streams", "2", *model, "--json")
+    assert json.loads(asked.stdout)["cells"]
+
+
 def test_it_reads_in_fewer_bits(run, feedback: Path, text: Path) -> None:
     exact = json.loads(run("ppl", text, "--model", feedback, "--json").stdout)["files"][0]["scores"][0]["perplexity"]
     for options in (("--dtype", "bfloat16"), ("--quantize", "int8")):

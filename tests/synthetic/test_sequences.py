@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 
 import numpy as np
@@ -18,6 +19,8 @@ def pairs_of(task: str, size: int, seed: int, count: int = 400) -> list[tuple[st
 @pytest.mark.parametrize("size", [1, 3, 5, 10])
 def test_programs_print_what_they_compute(size: int) -> None:
     text = "".join(text + answer for text, answer in pairs_of("algorithmic", size, size))
+    # Values follow without a space.
+    text = re.sub(r"(print \w|=)", r"\1 ", text)
     values: dict[str, int] = {}
     kinds = set()
     for statement in text.split(";")[:-1]:
