@@ -28,7 +28,7 @@ from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.ranking import Question, rank_passages
+from famcli.tasks.ask.ranking import Question, RankedPassage
 from famcli.tasks.task import ReadCounts
 from famcli.text.passages import PassageBuilder
 
@@ -47,7 +47,7 @@ class FileQuestion:
 
 @dataclass(frozen=True)
 class RealFile:
-    """A file of a public repository, and what is asked about it. half: "tuning" or "held-out"."""
+    """A file of a public repository, and what is asked about it. half: "tuning", "held-out" or "fresh"."""
 
     name: str
     kind: str
@@ -128,20 +128,21 @@ def judge_file(
     try:
         parsed = [Question.parse(one.ask) for one in file.questions]
         answerer = Answerer(text)
-        given = [one for one in answerer.answers([one.text for one in parsed]) if isinstance(one, Answer)]
         ranked = answerer.ranked(parsed)
+        given = [_answer(answerer, asked, best) for asked, best in zip(parsed, ranked, strict=True)]
         others = {name: make(text.index) for name, make in rankers.items()}
         for question, asked, span, best, answer in zip(file.questions, parsed, spans, ranked, given, strict=True):
-            orders = {
-                "famcli": [one.passage.span for one in best],
-                "famcli, words alone": [one.passage.span for one in rank_passages(text.index, asked)],
-            }
+            orders = {"famcli": [one.passage.span for one in best]}
             for name, ranker in others.items():
                 orders[name] = [text.index.passage(number).span for number in ranker.ranked(asked.text, 10)]
             ranks = {name: _rank(order, span) for name, order in orders.items()} if span else {}
             yield FileOutcome(file, question, ranks, answer, _is_right(question, answer, span) if span else None)
     finally:
         text.close()
+
+
+def _answer(answerer: Answerer, question: Question, ranked: Sequence[RankedPassage]) -> Answer:
+    return next(event for event in answerer.answer(question, ranked) if isinstance(event, Answer))
 
 
 def _indexed(model: Model, path: Path, quotes: Sequence[str]) -> tuple[AskedText, list[Span | None]]:

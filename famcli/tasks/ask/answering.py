@@ -40,6 +40,7 @@ from famcli.tasks.ask.ranking import (
 )
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
+from famcli.tasks.ask.table_cell import asked_cells
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID, Exchange, prompt
 from famcli.tasks.task import Notice
@@ -62,6 +63,8 @@ _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there
 _MOST_SENTENCES = 2
 # From this confidence on a small checkpoint's "not in the text" is not believed: the passage is quoted.
 _SURE = 0.5
+# How likely an answer is right of which a question names row and column.
+_NAMED = 0.6
 # A citation is shown beside the best one if it has at least this share of the answer's words that the best one has.
 _MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
@@ -177,7 +180,10 @@ class Answerer:
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
         is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
-        if self._pen is not None and self._pen.chat is not None and is_sure:
+        from_table = self._quote_cells(question, evidence, citations) if self._pen is None else None
+        if from_table is not None:
+            answer = from_table
+        elif self._pen is not None and self._pen.chat is not None and is_sure:
             answer = self._write_in_turn(self._pen, question, evidence, citations)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
@@ -185,14 +191,7 @@ class Answerer:
         elif is_sure:
             answer = self._quote(question, evidence, citations)
         elif evidence and evidence[0].confidence >= NEAR_THRESHOLD:
-            answer = Answer(
-                question=question.text,
-                found=False,
-                text=NOT_SURE,
-                kind="nearest",
-                confidence=best,
-                citations=citations[:1],
-            )
+            answer = _nearest(question, best, citations)
         else:
             answer = _no_answer(question, self._why_nothing(), best)
         self._said = [Exchange(question.text, answer.text)] if answer.found else self._said
@@ -253,7 +252,7 @@ class Answerer:
     def _quote(self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]) -> Answer:
         best = evidence[0].passage
         span = self._span(question, evidence) if self.style == "span" else None
-        quoted = span or best_sentence(best, question, term_shares(question, self.text.index))
+        quoted = span or best_sentence(best, question, term_shares(question, self.text.index), evidence[0].likeness)
         return Answer(
             question=question.text,
             found=True,
@@ -266,6 +265,50 @@ class Answerer:
             location=quoted.location,
             confidence=evidence[0].confidence,
             citations=citations,
+        )
+
+    def _quote_cells(
+        self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]
+    ) -> Answer | None:
+        """Of a table or of records the values that are asked for, beside the one that names their row; no answer where
+        the row has nothing of the kind. None where that cannot be told."""
+        if not evidence or evidence[0].confidence < NEAR_THRESHOLD:
+            return None
+        best = evidence[0]
+        passage = best.passage
+        if passage.location is None or passage.location.kind not in ("row", "path"):
+            return None
+        # A long row is several passages.
+        near = self.text.index.beside(passage.source, passage.span[0])
+        near.sort(key=lambda one: one.span != passage.span)
+        cells = asked_cells([sentence for one in near for sentence in one.sentences], question)
+        if not cells:
+            return None
+        if len(cells) == 1:
+            return _nearest(question, best.confidence, citations)
+        # The rows of a table are alike, so that none leads; but its row and its column are named.
+        value, confidence = cells[1], max(best.confidence, _NAMED)
+        if confidence < self.config.threshold:
+            return None
+        holding = next(one for one in near if value.sentence in one.sentences)
+        cited = self._cite(replace(best, passage=holding))
+        if not (cited.verified or cited.checked_against == "text read"):
+            return None
+        sentence, encoding = value.sentence, self.text.sources[passage.source].encoding
+        start = sentence.start + _width(sentence.text[: value.start], encoding)
+        others = [one for one in citations if one.span != cited.span]
+        return Answer(
+            question=question.text,
+            found=True,
+            text="; ".join(cell.text for cell in cells),
+            kind="extracted",
+            cited=all(any(cell.text in one.text for one in (cited, *citations)) for cell in cells),
+            span=(start, start + _width(value.text, encoding)),
+            line=sentence.line,
+            page=self._page(holding),
+            location=sentence.location,
+            confidence=confidence,
+            citations=(cited, *others)[: self.config.top],
         )
 
     def _span(self, question: Question, evidence: list[RankedPassage]) -> Passage | None:
@@ -377,6 +420,17 @@ class Answerer:
 def _in_order(evidence: Sequence[RankedPassage]) -> list[RankedPassage]:
     """In the order of the text."""
     return sorted(evidence, key=lambda one: (one.passage.source, one.passage.span))
+
+
+def _nearest(question: Question, confidence: float, citations: tuple[Citation, ...]) -> Answer:
+    return Answer(
+        question=question.text,
+        found=False,
+        text=NOT_SURE,
+        kind="nearest",
+        confidence=confidence,
+        citations=citations[:1],
+    )
 
 
 def _no_answer(question: Question, reason: str, confidence: float) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from famcli.tasks.ask.expecting import expected, holds
 from famcli.tasks.ask.ranking import Question, TermShares, all_terms, coverage
@@ -16,26 +17,29 @@ from famcli.text.words import content_terms, quotes_are_balanced
 # Where a link leads to says what its page is about, not what the sentence says.
 _ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
-_WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 1.4, -0.6, 2.8)
+_WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 2.0, -0.6, 2.8, 5.0)
 
 
-def best_sentence(passage: Passage, question: Question, shares: TermShares) -> Passage:
+def best_sentence(passage: Passage, question: Question, shares: TermShares, likeness: Sequence[float] = ()) -> Passage:
     """The sentence of a passage that answers best, with those that it cannot stand without.
 
+    likeness: of each sentence with the question, by the encoder, if it read the passage.
     Where it opens a quotation and another sentence closes it, all up to there is the answer. What only announces the
     next sentence (a heading, a line that ends with a colon, words of the question alone) is shown with it.
     """
-    rows = sentence_features(passage, question, shares)
+    rows = sentence_features(passage, question, shares, likeness)
     values = [math.fsum(w * x for w, x in zip(_WEIGHTS, row, strict=True)) for row in rows]
     # Half a quotation is no answer: its other half may say the opposite, or who speaks.
     place = values.index(max(values))
     return _completed(place, passage) or _announced(place, passage, question)
 
 
-def sentence_features(passage: Passage, question: Question, shares: TermShares) -> list[tuple[float, ...]]:
+def sentence_features(
+    passage: Passage, question: Question, shares: TermShares, likeness: Sequence[float] = ()
+) -> list[tuple[float, ...]]:
     """Of each sentence: its coverage, that of those beside it, whether it asks, whether it opens
     a quotation that nothing closes, whether it is finished, whether it holds what the question asks for, whether it is
-    a heading, and how near it is in meaning."""
+    a heading, and how near it is by word vectors and by the encoder."""
     words = [all_terms(_ADDRESS.sub("", sentence.text)) for sentence in passage.sentences]
     near = meanings([question.text, *(sentence.text for sentence in passage.sentences)])
     kind, rows = expected(question.text), list[tuple[float, ...]]()
@@ -49,7 +53,8 @@ def sentence_features(passage: Passage, question: Question, shares: TermShares) 
             kind is not None and holds(kind, sentence.text, question.text),
             heading(sentence) is not None,
         )
-        rows.append((covered, beside, *map(float, flags), 0.0 if near is None else float(near[0] @ near[place + 1])))
+        by_words = 0.0 if near is None else float(near[0] @ near[place + 1])
+        rows.append((covered, beside, *map(float, flags), by_words, likeness[place] if likeness else 0.0))
     return rows
 
 

@@ -8,21 +8,44 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-Kind = Literal["number", "time", "name", "code", "meaning"]
+Kind = Literal[
+    "number", "duration", "money", "temperature", "frequency", "time", "name", "place", "reason", "code", "meaning"
+]
 
 _NUMBERS = (
     r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
     r"nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|millions?|billions?|dozens?|half|"
     r"once|twice|thrice|every|each|daily|weekly|monthly|yearly|annual(?:ly)?|none|several|no limit"
 )
+_COUNT = (
+    r"(?:\d[\d.,/-]*|\b(?:an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
+    r"fifty|sixty|ninety|hundred|thousand|half|several|few)\b)"
+)
+_SPANS_OF_TIME = r"(?:milli)?second|minute|hour|day|night|week|month|quarter|year|decade|centur(?:y|ies)|sprint"
+_LENGTHS = (
+    r"metre|meter|kilomet(?:er|re)|km|cm|mm|feet|foot|ft|inch|mile|yard|page|chapter|line|word|character|byte|letter"
+)
 _MONTHS = (
     r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|"
     r"dec(?:ember)?"
 )
 _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|noon|midnight|christmas|easter|morning|evening|night|century"
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+# Of a date the year alone is a number that something else may have too.
+_NUMBER = re.compile(r"(?<!\d)[12]\d{3}(?=-\d\d-\d\d)|(?<=\d{4})-\d\d-\d\d(?!\d)|\d+(?:[.,:]\d+)*")
 _THINGS: dict[str, re.Pattern[str]] = {
     "number": re.compile(rf"\d[\d.,:/-]*|\b(?:{_NUMBERS})\b", re.I),
+    "duration": re.compile(rf"{_COUNT}(?:\W{{1,3}}\w+)?[\W_]{{1,3}}(?:{_SPANS_OF_TIME}|{_LENGTHS})(?:e?s)?\b", re.I),
+    "money": re.compile(
+        r"[$\u20ac\u00a3\u00a5\u20b9]\s?\d[\d.,]*|\d[\d.,]*\s?(?:%|(?:percent|per cent|dollars?|euros?|pounds?|cents?|"
+        r"francs?|yen|USD|EUR|GBP|CHF)\b)|\bfree\b|\bno (?:cost|charge|fee)",
+        re.I,
+    ),
+    "temperature": re.compile(r"\d\s?(?:\u00b0|\u00ba|degrees?\b|[CFK]\b)"),
+    "frequency": re.compile(
+        rf"\b(?:every|each|per|once|twice|times|hourly|daily|weekly|fortnightly|monthly|quarterly|yearly|annual(?:ly)?|"
+        rf"always|never|an? (?:{_SPANS_OF_TIME}))\b|/\s?(?:{_SPANS_OF_TIME})",
+        re.I,
+    ),
     "time": re.compile(
         rf"\b(?:1\d|20)\d\d\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|\d\.? (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
         r"(?:second|minute|hour|day|week|month|year)s?\b|\b(?:yesterday|today|tomorrow|ago|until|once|after|before|during)\b",
@@ -30,6 +53,15 @@ _THINGS: dict[str, re.Pattern[str]] = {
     ),
     # A capital elsewhere than at the start of a sentence, or an account's name.
     "name": re.compile(r"(?<![.!?:*#>\n] )(?<!^)(?<![\w.])(?:[^\W\d_a-z]\w+(?:['\u2019-]\w+)*|@\w[\w-]*)"),
+    "place": re.compile(
+        r"https?://\S+|\S+@\S+\.\w|(?<![\w:])/?\w[\w.-]*/[\w./-]+|(?i:\b(?:in|at|on|from|to|near|of|within|inside|"
+        r"between|behind|below|above|into|under)\b)(?: (?i:the|its|an?))? (?:[^\W\d_a-z]\w+|`)"
+    ),
+    "reason": re.compile(
+        r"\b(?:because|since|due to|so that|in order to|therefore|reasons?|thus|as a result|owing to|thanks to|"
+        r"to (?:avoid|prevent|keep|make|ensure)|otherwise|cause[ds]?|for)\b",
+        re.I,
+    ),
     "code": re.compile(r"`[^`\n]+`|(?<![\w-])--?[a-zA-Z][\w-]*|\b\w+[_./]\w+\b"),
 }
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
@@ -39,17 +71,45 @@ _ASKS_MEANING = re.compile(
     re.I,
 )
 _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("time", re.compile(r"\b(?:when|(?:what|which) (?:year|date|day|month|time|century)|how long ago)\b", re.I)),
+    (
+        "money",
+        re.compile(
+            r"\bhow much\b.*\b(?:cost|pay|paid|charge|earn|spend|owe|worth|money|salary|fee|premium)\w*|"
+            r"\b(?:what|which)\b.{0,40}\b(?:price|costs?|fees?|salary|wage|rent|deposit|fine|damages)\b|"
+            r"\bcan I (?:spend|expense)\b",
+            re.I,
+        ),
+    ),
+    ("temperature", re.compile(r"\bhow (?:hot|cold|warm)\b|\btemperature\b", re.I)),
+    ("frequency", re.compile(r"\bhow (?:often|frequently|regularly)\b", re.I)),
+    (
+        "duration",
+        re.compile(
+            r"\bhow (?:long|soon|quickly)\b(?! ago)|\bhow (?:far|much time)\b|\bhow many (?:day|week|month|year)s\b",
+            re.I,
+        ),
+    ),
+    (
+        "time",
+        re.compile(
+            r"\bwhen\b|\b(?:what|which)(?: \w+)? (?:year|date|day|month|time|century|deadline)\b|\bhow long ago\b", re.I
+        ),
+    ),
     (
         "number",
         re.compile(
-            r"\bhow (?:many|much|long|old|often|far|tall|fast|hot|cold|big|large|high|deep|wide|heavy|soon|quickly)\b|"
-            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|price|sum|size|amount|temperature)\b",
+            r"\bhow (?:many|much|old|tall|fast|big|large|high|deep|wide|heavy)\b|"
+            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|sum|size|amount|version|port)\b",
             re.I,
         ),
     ),
     ("meaning", _ASKS_MEANING),
     ("name", re.compile(r"\b(?:who|whose|whom)\b|\bname of\b", re.I)),
+    (
+        "place",
+        re.compile(r"\bwhere\b|\b(?:what|which) (?:city|country|town|place|address|room|building|court)\b", re.I),
+    ),
+    ("reason", re.compile(r"\bwhy\b|\bwhat (?:is|was) the reason\b", re.I)),
     (
         "code",
         re.compile(r"\b(?:what|which) (?:\w+ )?(?:flag|option|switch|command|setting|function|variable|file)\b", re.I),

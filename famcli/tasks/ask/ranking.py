@@ -21,35 +21,45 @@ from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
+from famcli.text.sentence_encoder import likeness
 from famcli.text.words import bm25_share, content_terms, halves, has_content, names_in, term_weights, terms
 
 NUM_CANDIDATES = 40
 """Passages per question whose words are compared closely."""
 
+NUM_ENCODED = 24
+"""Of these, those that the sentence encoder reads."""
+
 NUM_RERANKED = 8
 """Passages per question that the network reads once more."""
 
 FEATURES = (
-    "words", "coverage", "around", "sentence", "expected", "numbers", "names", "meaning", "nearest", "gain"
+    "words", "coverage", "around", "sentence", "expected", "numbers", "names", "meaning", "nearest", "likeness",
+    "likest", "gain"
 )  # fmt: skip
-"""Of a passage with its headings, each 0 to 1 but for the last three. words: BM25 as a share. coverage: of the
+"""Of a passage with its headings, each 0 to 1 but for the last five. words: BM25 as a share. coverage: of the
 question's terms, by weight. around: what the passages before and after add to it. sentence: the coverage of its best
-sentence. expected: that sentence or the next one holds what the question asks for (`expecting`); 1/2 where that is not
-known. numbers, names: the share of those in the question that it has; of names those around it count. meaning, nearest:
-likeness in meaning, of it and of its nearest sentence, -1 to 1. gain: nats per token by which the network finds the
-question more likely after it than after the other passages that it read for this question, -1 to 1."""
+sentence. expected: one of its sentences holds what the question asks for (`expecting`); 1/2 where that is not known.
+numbers, names: the share of those in the question that it has; of names those around it count. meaning, nearest: how
+near it and its nearest sentence are by word vectors (`text.meaning`), likeness, likest: the same by the encoder
+(`text.sentence_encoder`), -1 to 1. gain: nats per token by which the network finds the question more likely after it
+than after the other passages that it read for this question, -1 to 1."""
 
-WEIGHTS = (2.1, 3.4, 1.3, 2.6, 1.0, 2.0, 1.2, 2.3, 4.0, 0.5)
+WEIGHTS = (2.1, 3.4, 1.3, 2.6, 2.0, 2.0, 1.2, 2.3, 4.0, 4.0, 6.0, 0.5)
 CONFIDENCE_WEIGHTS = {
     "coverage": 1.58, "margin": 0.13, "lead": 0.36, "unexpected": -0.55, "numbers": 0.33, "names": 0.33, "nearest": 1.44
 }  # fmt: skip
-"""Of features and of what sets the best passage apart (see `RankedPassage`)."""
+"""Of features and of what sets the best passage apart (see `RankedPassage`), where no encoder read it."""
 
-CONFIDENCE_BIAS = -4.26
-THRESHOLD = 0.2
+CONFIDENCE_BIAS = -3.51
+ENCODED_WEIGHTS = {"lead": 0.7, "names": 0.19, "unexpected": -0.09}
+"""The same where the encoder did."""
+
+ENCODED_BIAS = -3.87
+THRESHOLD = 0.4
 """The confidence from which on a question counts as answered."""
 
-NEAR_THRESHOLD = 0.07
+NEAR_THRESHOLD = 0.14
 """The confidence below which nothing comes near an answer."""
 
 _DOUBTFUL = 0.15
@@ -57,9 +67,11 @@ _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING = 5.0  # of a passage that is not about the question, on average
 # Where there are no vectors: what they say of the usual right passage, so that confidences mean the same.
 _UNKNOWN_MEANING, _UNKNOWN_NEAREST = 0.35, 0.45
+_UNKNOWN_LIKENESS, _UNKNOWN_LIKEST = 0.4, 0.45
 _NEIGHBOUR_SHARE = 0.15  # of a neighbour's BM25 share that counts for a candidate
 _MEANING_SHARE = 0.5  # of its likeness in meaning
 _NEAR = 0.3  # likeness from which on a passage that shares no word is a candidate
+_NEAREST, _LEAST_NEAR = 8, 0.1  # passages of a part that are so from less on
 
 TermShares = Mapping[str, float]
 """The terms of a question, each with its share of their weight in one text."""
@@ -99,13 +111,15 @@ class RankedPassage:
     """A passage and what speaks for it. features: see `FEATURES`; gain is 0 where the network did not read it.
 
     margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there are
-    fewer, the missing ones count as an unrelated passage.
+    fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
+    that did not read it.
     """
 
     passage: Passage
     features: tuple[float, ...]
     margin: float = 0.0
     lead: float = 0.0
+    likeness: tuple[float, ...] = ()
 
     @property
     def score(self) -> float:
@@ -118,9 +132,11 @@ class RankedPassage:
         # Scores of different questions cannot be compared; what a passage has, and its lead over the others, can.
         known = dict(zip(FEATURES, self.features, strict=True))
         signs = {**known, "margin": self.margin, "lead": self.lead, "unexpected": float(known["expected"] == 0)}
-        logit = CONFIDENCE_BIAS + math.fsum(w * signs[name] for name, w in CONFIDENCE_WEIGHTS.items())
-        # What has no word of the question, or another number, may be near it but is never sure.
-        return min(1 / (1 + math.exp(-logit)), 1.0 if known["coverage"] and known["numbers"] == 1 else _DOUBTFUL)
+        weights, bias = (ENCODED_WEIGHTS, ENCODED_BIAS) if self.likeness else (CONFIDENCE_WEIGHTS, CONFIDENCE_BIAS)
+        found = 1 / (1 + math.exp(-bias - math.fsum(w * signs[name] for name, w in weights.items())))
+        # What has another number, or no word of the question where words alone are compared, is never sure.
+        is_near = (known["coverage"] or self.likeness) and known["numbers"] == 1
+        return found if is_near else min(found, _DOUBTFUL)
 
 
 # ------------------------------------------------------------------------------------------------------- query terms
@@ -161,7 +177,38 @@ def rank_passages(index: PassageIndex, question: Question, count: int = NUM_CAND
         return []
     weights, meaning = _weights(question, index), meanings([question.text])
     shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, count)
-    return _ordered([_compared(index, number, words, question, shares, meaning) for number, words in candidates])
+    found = [_compared(index, number, words, question, shares, meaning) for number, words in candidates]
+    return _ordered(_encoded(question, _ordered(found)))
+
+
+def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[RankedPassage]:
+    """The passages with what the sentence encoder says of the first ones, if there is one."""
+    texts, parts = list[str](), list[list[tuple[int, int]]]()
+    for one in passages[:NUM_ENCODED]:
+        # Headings say what the passage is about, so they are read before it.
+        text, spans = "".join(f"{title} " for title in one.passage.headings), list[tuple[int, int]]()
+        for sentence in one.passage.sentences:
+            text += (sentence.gap or "") if spans else ""
+            spans.append((len(text), len(text) + len(sentence.text)))
+            text += sentence.text
+        texts.append(text)
+        parts.append(spans)
+    # Function words alone are near to anything that is said.
+    found = likeness(question.text, texts, parts) if passages and has_content(question.text) else None
+    if found is None:
+        return passages
+    # What it did not read is as far as the farthest that it read.
+    unread = min(whole for whole, _ in found), [min(max(sentences) for _, sentences in found)]
+    found += [unread] * (len(passages) - len(found))
+    place = FEATURES.index("likeness")
+    return [
+        replace(
+            one,
+            features=(*one.features[:place], whole, max(sentences), *one.features[place + 2 :]),
+            likeness=tuple(sentences) if number < NUM_ENCODED else (),
+        )
+        for number, (one, (whole, sentences)) in enumerate(zip(passages, found, strict=True))
+    ]
 
 
 def rerank(passages: Sequence[RankedPassage], likelihoods: Sequence[float]) -> list[RankedPassage]:
@@ -202,7 +249,9 @@ def _candidates(
         # The neighbour of a part's last passage is in the next part, which is not known yet: it counts for nothing.
         padded = np.concatenate(([last], shares, [0.0]))
         values = shares + _NEIGHBOUR_SHARE * (padded[:-2] + padded[2:]) + _MEANING_SHARE * np.maximum(near, 0)
-        values[(shares == 0) & (near < _NEAR)] = 0
+        # The nearest ones are candidates from less likeness on.
+        far = near < min(_NEAR, max(_LEAST_NEAR, np.sort(near)[-_NEAREST:][0]))
+        values[(shares == 0) & far] = 0
         last = float(shares[-1])
         for place in np.argsort(-values, kind="stable")[:count]:
             if values[place] > 0:
@@ -226,20 +275,20 @@ def _compared(
     sentences = [coverage(shares, all_terms(sentence.text)) for sentence in passage.sentences]
     alike = meanings([passage.with_headings, *(sentence.text for sentence in passage.sentences)])
     near_it = [] if meaning is None or alike is None else (alike @ meaning[0]).tolist()
-    covered, best = coverage(shares, own), sentences.index(max(sentences))
-    kind = expected(question.text)
-    answer = " ".join(sentence.text for sentence in passage.sentences[best : best + 2])
+    covered, kind = coverage(shares, own), expected(question.text)
     numbers, names = numbers_in(question.text), set(all_terms(" ".join(question.names)))
     features = (
         words,
         covered,
         coverage(shares, around) - covered,
-        sentences[best],
-        0.5 if kind is None else float(holds(kind, answer, question.text)),
+        max(sentences),
+        0.5 if kind is None else float(any(holds(kind, one.text, question.text) for one in passage.sentences)),
         len(numbers & numbers_in(passage.with_headings)) / len(numbers) if numbers else 1.0,
         len(names & set(around)) / len(names) if names else 1.0,
         near_it[0] if near_it else _UNKNOWN_MEANING,
         max(near_it[1:]) if near_it else _UNKNOWN_NEAREST,
+        _UNKNOWN_LIKENESS,
+        _UNKNOWN_LIKEST,
         0.0,
     )
     return RankedPassage(passage, features)

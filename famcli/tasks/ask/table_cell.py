@@ -1,0 +1,110 @@
+"""The values of a table's row or of a record that a question asks for, with the value that names the row.
+
+A row is read as `Name: Kenya; Capital: Nairobi; ...` (`documents.formats.records`). "What is the capital of Kenya?" is
+answered by the column that its other words name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from famcli.tasks.ask.expecting import expected, holds
+from famcli.tasks.ask.ranking import Question
+from famcli.text.meaning import meanings
+from famcli.text.sentences import Sentence
+from famcli.text.words import content_terms, terms
+
+_FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^:;\n]{1,80}:(?: |\Z)|\Z)", re.DOTALL)
+_PARTS_OF_NAMES = re.compile(r"[^\W\d_]+|\d+")
+_DIGITS = dict(zip(terms("one two three four five six seven eight nine"), "123456789", strict=True))
+# A column's name may say more than the question.
+_NAMELESS = frozenset(["name", "title", "label", "value"])
+_MEANING, _WORDY, _EXPECTED, _MORE = 0.6, 0.1, 0.3, 0.1
+_ENOUGH, _ABOUT, _MOST = 0.45, 0.05, 3
+_SHORTEST = 3  # letters by which two words are not yet one
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value with the name of its column, as it stands in a sentence. start, end: characters of the sentence."""
+
+    name: str
+    value: str
+    sentence: Sentence
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        """As it stands there: `Capital: Nairobi`."""
+        return self.sentence.text[self.start : self.end]
+
+
+def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell, ...]:
+    """The value that names the row and those that are asked for, the likeliest first. The first one alone where the
+    row has nothing of what is asked; () where that cannot be told.
+
+    sentences: of the likeliest row first.
+    """
+    cells = [
+        Cell(match["name"], match["value"], sentence, match.start(), match.end())
+        for sentence in sentences
+        for match in _FIELD.finditer(sentence.text)
+    ]
+    asked, named = set(question.terms), list[tuple[int, Cell]]()
+    for cell in cells:
+        words = set(content_terms(cell.value))
+        if words and words <= asked and any(map(str.isalpha, cell.value)):
+            named.append((len(words), cell))
+    if not named:
+        return ()
+    row = max(named, key=lambda one: one[0])[1]
+    rest = asked - set(content_terms(row.value))
+    others = [one for one in cells if one.value != row.value and one.sentence.location == row.sentence.location]
+    if not rest or not others:
+        return (row,)
+    scores = _scores(others, rest, row, question)
+    order = sorted(range(len(others)), key=lambda place: -scores[place])
+    # "Region" may be meant by several columns.
+    fitting = [place for place in order[:_MOST] if scores[place] >= max(_ENOUGH, scores[order[0]] - _ABOUT)]
+    if not fitting and rest & set(terms(" ".join(one.text for one in others))):
+        return ()
+    return (row, *(others[place] for place in fitting))
+
+
+def _scores(cells: Sequence[Cell], rest: set[str], row: Cell, question: Question) -> list[float]:
+    """How well the column of each cell is named by the words that do not name the row."""
+    plain = question.text.replace(row.value, "it")
+    near, kind, scores = meanings([plain, *(cell.name for cell in cells)]), expected(question.text), list[float]()
+    words = [_words(cell.name) for cell in cells]
+    held = {one: [_has(parts, one) for parts in words] for one in {_DIGITS.get(word, word) for word in rest}}
+    # "Code" says less than "dialling" where half of the columns are codes.
+    weights = {one: 1 / max(1, sum(places)) for one, places in held.items()}
+    for place, cell in enumerate(cells):
+        more = [part for part in words[place] if part not in _NAMELESS and not _has([part], *held)]
+        score = sum(weights[one] for one, places in held.items() if places[place]) / sum(weights.values())
+        score -= _MORE * len(more) / max(1, len(words[place]))
+        if near is not None:
+            score += _MEANING * float(near[0] @ near[place + 1])
+        if kind is not None and kind != "meaning":
+            score += _EXPECTED * holds(kind, f"x {cell.value}", question.text)
+        scores.append(score + _WORDY * any(map(str.isalpha, cell.value)))
+    return scores
+
+
+def _words(name: str) -> list[str]:
+    """The words of a column's name, also where they are written as one: `ISO-alpha3 Code`, `firstName`."""
+    return [term for part in _PARTS_OF_NAMES.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)) for term in terms(part)]
+
+
+def _has(parts: Sequence[str], *wanted: str) -> bool:
+    """True if one of the words is among these, or begins as one of them does, or is several of them in one."""
+    begin = [(one, part) for one in wanted for part in parts if min(len(one), len(part)) > _SHORTEST]
+    whole = "".join(parts)
+    return (
+        any(one in parts for one in wanted)
+        or any(one.startswith(part) or part.startswith(one) for one, part in begin)
+        or any(len(one) > _SHORTEST and one in whole for one in wanted)
+    )

@@ -1,0 +1,59 @@
+"""Which values of a table answer a question, and what the rest of its row does not answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from famcli.tasks.ask.answers import NOT_SURE
+from famcli.tasks.ask.ask import ask
+from tests.tasks.support import byte_model, write
+
+TABLE = """Name,Capital,Currency,dialCode,ISO-alpha3 Code,ISO-alpha2 Code,Region Name,Sub-region Name,Notes
+Arvonia,Lindholm,Crown,47,ARV,AR,North,Upper North,Its people fish for herring in the winter
+Beltane,Osterby,Mark,31,BEL,BE,South,Lower South,The first railway was opened there in 1861
+Caldera,Westmark,Penny,53,CAL,CA,West,Far West,"Mountains on all sides, and a lake in the middle"
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the capital of Beltane?", "Name: Beltane; Capital: Osterby"),
+        ("What is the currency of Caldera?", "Name: Caldera; Currency: Penny"),
+        ("What is the three-letter code of Arvonia?", "Name: Arvonia; ISO-alpha3 Code: ARV"),
+        ("What is the two-letter code of Arvonia?", "Name: Arvonia; ISO-alpha2 Code: AR"),
+        ("What is the dialling code of Caldera?", "Name: Caldera; dialCode: 53"),
+    ],
+)
+def test_the_value_that_is_asked_for_answers(question: str, answer: str, tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE, "countries.csv")
+    (found,) = ask(byte_model(), question, [path]).answers
+    assert (found.found, found.kind, found.text, found.cited) == (True, "extracted", answer, True)
+    # Its place is that of the second one, in the text that was made of the table.
+    assert found.span is not None
+    assert found.span[1] - found.span[0] == len(answer.partition("; ")[2])
+    assert found.location is not None
+    assert found.location.kind == "row"
+
+
+def test_several_columns_may_be_meant(tmp_path: Path) -> None:
+    (found,) = ask(byte_model(), "Which region is Beltane in?", [write(tmp_path, TABLE, "countries.csv")]).answers
+    assert found.text.startswith("Name: Beltane; ")
+    assert {"Region Name: South", "Sub-region Name: Lower South"} == set(found.text.split("; ")[1:])
+
+
+def test_a_row_without_such_a_column_is_no_answer(tmp_path: Path) -> None:
+    (found,) = ask(
+        byte_model(), "What is the population of Beltane?", [write(tmp_path, TABLE, "countries.csv")]
+    ).answers
+    assert not found.found
+    assert found.kind in ("nearest", "none")
+    assert found.text == NOT_SURE or not found.citations
+
+
+def test_what_a_value_tells_in_words_is_quoted_as_a_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE, "countries.csv")
+    (found,) = ask(byte_model(), "When was the railway of Beltane opened?", [path]).answers
+    assert "1861" in found.text or found.kind == "nearest"
