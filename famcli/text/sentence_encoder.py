@@ -53,7 +53,8 @@ def likeness(question: str, texts: Sequence[str], parts: Sequence[Spans]) -> lis
     if (opened := _opened()) is None:
         return None
     tokenizer, network = opened
-    encoded = tokenizer.encode_batch([question, *texts])
+    # Bytes that are no text may stand in a text as surrogates, which the tokenizer refuses.
+    encoded = tokenizer.encode_batch([one.encode("utf-8", "replace").decode("utf-8") for one in (question, *texts)])
     hidden = _hidden(network, [one.ids for one in encoded])
     asked = F.normalize(hidden[0].mean(0), dim=0)
     return [_compared(asked, one, rows, spans) for one, rows, spans in zip(encoded[1:], hidden[1:], parts, strict=True)]

@@ -45,3 +45,6 @@ def test_it_finds_what_no_word_tells() -> None:
     assert found[0][0] > found[1][0] + 0.2
     assert found[0][1][0] > found[0][1][1]
     assert likeness(QUESTION, [], []) == []
+    broken = likeness(QUESTION, [TEXTS[0] + " \udce9\x00", ""], [[(0, 45)], [(0, 0)]])
+    assert broken is not None
+    assert broken[0][1][0] > 0.3

@@ -52,22 +52,21 @@ CONFIDENCE_WEIGHTS = {
 """Of features and of what sets the best passage apart (see `RankedPassage`), where no encoder read it."""
 
 CONFIDENCE_BIAS = -3.51
-ENCODED_WEIGHTS = {"lead": 0.7, "names": 0.19, "unexpected": -0.09}
+ENCODED_WEIGHTS = {"lead": 0.64, "names": 0.29}
 """The same where the encoder did."""
 
-ENCODED_BIAS = -3.87
-THRESHOLD = 0.4
+ENCODED_BIAS = -3.1
+THRESHOLD = 0.35
 """The confidence from which on a question counts as answered."""
 
 NEAR_THRESHOLD = 0.14
 """The confidence below which nothing comes near an answer."""
 
-_DOUBTFUL = 0.15
+_DOUBTFUL, _FAR = 0.15, 0.1
 _LEAD_OVER = 24  # passages
-_SCORE_OF_NOTHING = 5.0  # of a passage that is not about the question, on average
+_SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
 # Where there are no vectors: what they say of the usual right passage, so that confidences mean the same.
 _UNKNOWN_MEANING, _UNKNOWN_NEAREST = 0.35, 0.45
-_UNKNOWN_LIKENESS, _UNKNOWN_LIKEST = 0.4, 0.45
 _NEIGHBOUR_SHARE = 0.15  # of a neighbour's BM25 share that counts for a candidate
 _MEANING_SHARE = 0.5  # of its likeness in meaning
 _NEAR = 0.3  # likeness from which on a passage that shares no word is a candidate
@@ -134,7 +133,10 @@ class RankedPassage:
         signs = {**known, "margin": self.margin, "lead": self.lead, "unexpected": float(known["expected"] == 0)}
         weights, bias = (ENCODED_WEIGHTS, ENCODED_BIAS) if self.likeness else (CONFIDENCE_WEIGHTS, CONFIDENCE_BIAS)
         found = 1 / (1 + math.exp(-bias - math.fsum(w * signs[name] for name, w in weights.items())))
-        # What has another number, or no word of the question where words alone are compared, is never sure.
+        # What has another number, or no word of the question where words alone are compared, is never sure; and what
+        # has neither a word nor a name of it is not even near.
+        if not known["coverage"] and not known["names"]:
+            return min(found, _FAR)
         is_near = (known["coverage"] or self.likeness) and known["numbers"] == 1
         return found if is_near else min(found, _DOUBTFUL)
 
@@ -224,7 +226,7 @@ def _ordered(passages: Sequence[RankedPassage]) -> list[RankedPassage]:
     """In the order of their scores, best first, each compared with the others."""
     ordered = sorted(passages, key=lambda one: (-one.score, one.passage.source, one.passage.span))
     scores = [one.score for one in ordered]
-    others = [_SCORE_OF_NOTHING] * _LEAD_OVER
+    others = [_ENCODED_NOTHING if any(one.likeness for one in ordered) else _SCORE_OF_NOTHING] * _LEAD_OVER
     mean = math.fsum((scores + others)[:_LEAD_OVER]) / _LEAD_OVER
     best, second = (scores + others)[:2]
     return [
@@ -287,8 +289,8 @@ def _compared(
         len(names & set(around)) / len(names) if names else 1.0,
         near_it[0] if near_it else _UNKNOWN_MEANING,
         max(near_it[1:]) if near_it else _UNKNOWN_NEAREST,
-        _UNKNOWN_LIKENESS,
-        _UNKNOWN_LIKEST,
+        0.0,
+        0.0,
         0.0,
     )
     return RankedPassage(passage, features)
