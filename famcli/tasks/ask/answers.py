@@ -54,7 +54,7 @@ class Answer:
     """The answer to one question. text: the answer, or why there is none (found is then False).
 
     kind: "extracted" is verbatim: a sentence of the first citation (or a few that belong together), a span of it, or
-    values of a table's row with the names of their columns, the one that names the row first; `span` is of the next one;
+    values of a table's row with the names of their columns, the one that names the row first (`span` is of the next);
     "written" was generated; "nearest" is no answer (found is False), but the one citation may hold it. span, line,
     page: where an extracted answer is in the source of the first citation. confidence: how likely the document answers
     this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, word by
