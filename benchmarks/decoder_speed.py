@@ -1,11 +1,12 @@
 """How fast a pretrained decoder reads and writes: `python -m benchmarks.real_decoder speed`.
 
-famcli (bfloat16 and int8), transformers and llama.cpp with the same weights, each in a process of its own, in turns:
+famcli (bfloat16 and int4), transformers and llama.cpp with the same weights, each in a process of its own, in turns:
 opening, reading the example novel's first tokens, greedy decoding after them, peak memory. In the same run the
 machine's own rates: matrix products at the decoder's shapes, reading of memory. Shares are of those rates: what the
-layers' weights alone multiply over the matrix rate, and the bytes of all weights over the memory's.
+layers' weights alone multiply over the matrix rate, and the bytes of all weights over the memory's. As it is, it takes
+about five minutes of two idle cores; `--lengths 32768` alone takes twice that, most of it in transformers.
 
-    python -m benchmarks.real_decoder speed [--lengths 2048 8192] [--systems famcli transformers] [--repeats 3]
+    python -m benchmarks.real_decoder speed [--lengths 2048 32768] [--systems famcli transformers] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import platform
 import resource
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,7 +32,7 @@ from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.weights import check_folder
 from famcli.nn import DecoderConfig
 
-LENGTHS = (2048, 8192, 32768)
+LENGTHS = (2048, 8192)
 DECODED = 32
 # Rows that the rate of products is measured at, and layers whose weights take turns, so that no cache holds them.
 _ROWS, _LAYERS = 1024, 6
@@ -194,6 +196,8 @@ def turns(workers: dict[str, peers.Worker], tokens: list[int], repeats: int) -> 
             worker.call("write", 2)
             seconds, written = worker.call("write", DECODED)
             taken["write", name].append(seconds / written)
+            rate = len(tokens) / taken["read", name][-1]
+            print(f"{name}: {rate:,.0f} tokens/s read, {written / seconds:,.1f} written", file=sys.stderr, flush=True)
     return taken
 
 
@@ -266,8 +270,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="tokens to read")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--same", dest="fewer", action="store_false", help="as many repeats for long texts")
-    names = list(engines(0))
-    parser.add_argument("--systems", nargs="+", choices=names, default=[n for n in names if n != "famcli-int4"])
+    usual = ["famcli", "famcli-int4", "transformers", "llama.cpp"]
+    parser.add_argument("--systems", nargs="+", choices=list(engines(0)), default=usual)
     parser.set_defaults(run=speed)
