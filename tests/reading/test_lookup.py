@@ -10,6 +10,8 @@ import torch
 
 from famcli.checkpoint.draft import make_draft
 from famcli.checkpoint.model import Model
+from famcli.checkpoint.open import open_model
+from famcli.evaluation.texts import example_book, read_texts
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
 from famcli.nn.draft import DraftConfig
@@ -187,3 +189,30 @@ def test_drawn_guesses_leave_the_distribution_as_it_was() -> None:
         assert found[3] == 0
     # As many are kept as the distributions have in common.
     assert kept / count == pytest.approx(0.6 + 0.0 + 1.0, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+def test_ten_thousand_tokens_are_the_same_with_a_draft(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Costs, "best", lambda _: 4)
+    monkeypatch.setattr("famcli.reading.generating.is_looping", lambda _: False)
+    plain = open_model("fam-tiny", device="cpu", dtype="bfloat16")
+    # It begins as the last layer, so that some of its guesses are right.
+    draft = make_draft(open_model("fam-tiny", device="cpu", dtype="float32").network, DraftConfig(1))
+    guessing = replace(plain, draft=draft.bfloat16().eval().requires_grad_(False))
+    # The penalty keeps the text from going round in circles.
+    config = GenerationConfig(max_tokens=500, repetition_penalty=1.3, lookup=False)
+    book = read_texts([example_book()], plain.tokenizer, max_tokens=20 * 3000).tokens
+    num_tokens = guessed = right = 0
+    for place in range(0, 20 * 3000, 3000):
+        prompt = book[place : place + 200].astype(int).tolist()
+        ends = [list(generate(one, start_state(one.network), prompt, config))[-1] for one in (plain, guessing)]
+        wanted, found = ends
+        assert isinstance(wanted, GenerationEnd)
+        assert isinstance(found, GenerationEnd)
+        assert found.tokens == wanted.tokens
+        num_tokens += len(found.tokens)
+        guessed, right = guessed + found.guessed, right + found.right
+    print(f"{num_tokens:,} tokens, {guessed:,} guessed, {right:,} right")
+    assert num_tokens >= 9000
+    assert 0 < right < guessed
