@@ -14,8 +14,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,6 +129,37 @@ def _computes_right(loaded: Any) -> bool:
     return torch.allclose(y, x @ weight.float().t(), atol=1e-4)
 
 
+class _Threads:
+    """All threads or one, whichever was faster lately at calls of one size. On a machine that others use too, a call
+    waits for the thread that is not running, which may take ten times as long as computing alone. What is computed is
+    the same, bit by bit."""
+
+    # How often the slower way is tried again, and how fast what is known of either follows what is new.
+    _AGAIN, _RATE = 100, 0.1
+
+    def __init__(self) -> None:
+        self._seconds, self._num_calls = {True: 0.0, False: 0.0}, 0
+
+    def run(self, compute: Callable[[int], object]) -> None:
+        """Call `compute` with a number of threads."""
+        most, seconds = torch.get_num_threads(), self._seconds
+        if most == 1:
+            compute(1)
+            return
+        self._num_calls += 1
+        alone = seconds[True] < seconds[False]
+        if self._num_calls % self._AGAIN == 0:
+            alone = not alone
+        began = time.perf_counter()
+        compute(1 if alone else most)
+        taken = time.perf_counter() - began
+        seconds[alone] += (taken - seconds[alone]) * (self._RATE if seconds[alone] else 1)
+
+
+# By what a call computes: the rows, and the widths.
+_threads: defaultdict[tuple[int, ...], _Threads] = defaultdict(_Threads)
+
+
 def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """x float32 [..., k] of at most MOST_ROWS rows times `weights` [o_i, k] transposed: float32 [..., sum of o_i].
 
@@ -136,8 +169,10 @@ def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     matrices = _longs([number for weight in weights for number in (weight.data_ptr(), len(weight))])
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], width)
-    threads = torch.get_num_threads()
-    library().multiply(x.data_ptr(), matrices, len(weights), y.data_ptr(), x.numel() // k, k, width, threads)
+    rows = x.numel() // k
+    _threads[rows, k, width].run(
+        partial(library().multiply, x.data_ptr(), matrices, len(weights), y.data_ptr(), rows, k, width)
+    )
     return y
 
 
@@ -303,10 +338,12 @@ def read_layer(
     numbers = [0 if each is None else each.data_ptr() for each in (*weights, cos, sin, keys, values, projected)]
     numbers += (*keys.stride()[:2], b, n, d, hk, heads // hk, e, len(weights.gate), planes)
     numbers.append(0 if cos is None or len(cos) == 1 else n * planes)
-    library().read_layer(
+    compute = partial(
+        library().read_layer,
         x.data_ptr(), _longs(numbers), _longs(runs), len(runs) // 5, num_windowed, eps, float(plus_one),
-        e**-0.5 if scale is None else scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
+        e**-0.5 if scale is None else scale, window or 1 << 40, softcap or 0.0,
     )  # fmt: skip
+    _threads[b * n, d, len(weights.gate)].run(compute)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:

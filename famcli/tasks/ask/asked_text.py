@@ -24,7 +24,7 @@ from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, Tex
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.rereading import read_again, why_not_readable
+from famcli.tasks.ask.rereading import goes_on, read_again, why_not_readable
 from famcli.tasks.prompts import QUESTION_FIRST, fill
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (
@@ -267,10 +267,13 @@ def index_sources(
 
 def _why_more(record: SourceRecord, memory_file: str) -> str:
     """What to say where a source goes on behind what was read: it has grown, or reading was interrupted."""
-    if record.format != PLAIN_TEXT:
-        return ""  # how much text a longer file has can only be told by converting it
-    more = 0 if record.path is None else Path(record.path).stat().st_size - record.num_bytes
-    if record.path is None or more <= 0:
+    if record.path is None:
         return ""
+    if record.format == PLAIN_TEXT:
+        more = Path(record.path).stat().st_size - record.num_bytes
+        behind = f"for {more:,} bytes that were not read" if more > 0 else ""
+    else:
+        # How much text there is can only be told by converting it.
+        behind = f"behind the {record.num_bytes:,} bytes of text that were read" if goes_on(record) else ""
     command = shlex.join(["famcli", "read", record.path, "--save", memory_file, "--append"])
-    return f"{record.name} goes on for {more:,} bytes that were not read; to read on: {command}"
+    return behind and f"{record.name} goes on {behind}; to read on: {command}"

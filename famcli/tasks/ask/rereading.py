@@ -81,3 +81,10 @@ def pieces_until(record: SourceRecord) -> Iterator[Piece]:
             yield piece.up_to(record.num_bytes)
             if piece.end >= record.num_bytes:
                 return
+
+
+def goes_on(record: SourceRecord) -> bool:
+    """Whether the file has more text than was read of it."""
+    assert record.path is not None, "a pipe cannot be read again"
+    with open_source(record.path, encoding=record.encoding, format=record.format) as source:
+        return any(piece.end > record.num_bytes for piece in source.pieces())

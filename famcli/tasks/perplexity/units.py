@@ -53,10 +53,9 @@ class AlertRule:
     """Alerts on lines that stand out from those before them.
 
     In a log, once 1,000 of its lines have shown what is usual: lines whose template came with none of them
-    (`famcli.text.log_lines`). In other text, and in the first lines of a log: lines whose bits per byte exceed median +
-    factor x 1.4826 x MAD of the last 1,000 lines. MAD is the median absolute deviation, taken as at least 0.01 bits per
-    byte so that equal lines do not alert on rounding. The first 30 lines never alert. The caller leaves blank lines
-    out. num_alerts: alerts so far.
+    (`famcli.text.log_lines`). In other text: lines whose bits per byte exceed median + factor x 1.4826 x MAD of the
+    last 1,000 lines, from the 31st line on. MAD is the median absolute deviation, taken as at least 0.01 bits per byte
+    so that equal lines do not alert on rounding. The caller leaves blank lines out. num_alerts: alerts so far.
     """
 
     def __init__(self, factor: float) -> None:
@@ -83,13 +82,13 @@ class AlertRule:
         return alert
 
     def _is_new_kind(self, text: str) -> bool | None:
-        """Whether a line of a log is the first of its template; None for other lines, and while that says nothing."""
+        """Whether a line of a log is the first of its template, once that says something; None for other lines."""
         line = log_line(text)
         if line is None or line.is_weak:
             return None
         self._num_log_lines += 1
         is_first = self._templates.add(line.message).count == 1
-        return is_first if self._num_log_lines > LEARNED_LINES else None
+        return is_first and self._num_log_lines > LEARNED_LINES
 
 
 @dataclass(frozen=True)

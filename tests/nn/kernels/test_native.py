@@ -197,3 +197,23 @@ def test_what_others_may_write_is_never_run(tmp_path: Path, monkeypatch: pytest.
             path.chmod(mode)
     finally:
         native.library.cache_clear()
+
+
+def test_threads_that_wait_for_each_other_are_given_up_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls, busy = 0.0, list[int](), True
+
+    def compute(threads: int) -> None:
+        nonlocal clock
+        calls.append(threads)
+        clock += 1.0 if threads == 1 else 10.0 if busy else 0.5
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(native.time, "perf_counter", lambda: clock)
+    threads = native._Threads()
+    for _ in range(500):
+        threads.run(compute)
+    assert calls.count(2) < 10
+    busy = False
+    for _ in range(5000):
+        threads.run(compute)
+    assert calls[-200:].count(1) < 10

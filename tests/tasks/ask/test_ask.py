@@ -21,7 +21,7 @@ from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
 from famcli.tasks.ask.ranking import Question, rank_passages
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.prompts import NOT_SAID
-from famcli.tasks.read import ReadConfig, read
+from famcli.tasks.read import Read, ReadConfig, read
 from famcli.tasks.summarize.summarize import summarize
 from famcli.tasks.task import Advance, Notice
 from famcli.tokens.tokenizer import control_ids
@@ -239,6 +239,25 @@ def test_from_memory_it_quotes_the_source_that_is_still_there(tmp_path: Path) ->
     assert re.search(rf"goes on for 52 bytes that were not read; to read on: famcli read {path} .*--append", warning)
     assert not result.partial
     assert result.counts.num_tokens == result.counts.num_bytes
+
+
+def test_from_memory_a_converted_document_that_was_not_read_to_its_end_says_so(tmp_path: Path) -> None:
+    # Larger than what is converted at once, and interrupted soon.
+    page = "<html><body>" + f"<p>{FACT}</p>" + f"<p>{prose(40)}</p>" * 60 + "</body></html>"
+    model, path, memory = byte_model(LARGE), write(tmp_path, page), tmp_path / "page.fam"
+    task, num_bytes = Read(model, ReadConfig(save=memory)), 0
+    for event in task.events([path]):
+        num_bytes += event.num_bytes if isinstance(event, Advance) else 0
+        if num_bytes > 5000:
+            break
+    task.save()
+    task.close()
+    asked = Ask(model, [QUESTION])
+    list(asked.events_from_memory(memory))
+    (warning,) = asked.result().warnings
+    assert re.search(
+        r"goes on behind the [\d,]+ bytes of text that were read; to read on: famcli read .*--append", warning
+    )
 
 
 @pytest.mark.parametrize("what", ["gone", "changed", "pipe"])

@@ -70,11 +70,8 @@ def test_a_log_alerts_on_lines_of_a_new_kind_once_it_is_known() -> None:
     assert rule.judge(50.0, "a line that is no log's").is_new_kind is False  # type: ignore[union-attr]
 
 
-def test_the_first_lines_of_a_log_are_judged_by_their_bits() -> None:
+def test_the_first_lines_of_a_log_show_what_is_usual() -> None:
     rule = AlertRule(4)
     for _ in range(MIN_LINES):
         assert rule.judge(1.0, "2024-01-01 10:00:00 INFO main: served") is None
-    assert rule.judge(1.0, "2024-01-01 10:00:00 INFO main: another kind") is None
-    alert = rule.judge(9.0, "2024-01-01 10:00:00 INFO main: a third kind")
-    assert alert is not None
-    assert not alert.is_new_kind
+    assert rule.judge(9.0, "2024-01-01 10:00:00 INFO main: another kind") is None
