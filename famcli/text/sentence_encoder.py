@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import torch
 from safetensors.torch import load_file
@@ -53,11 +54,20 @@ def likeness(question: str, texts: Sequence[str], parts: Sequence[Spans]) -> lis
     if (opened := _opened()) is None:
         return None
     tokenizer, network = opened
-    # Bytes that are no text may stand in a text as surrogates, which the tokenizer refuses.
-    encoded = tokenizer.encode_batch([one.encode("utf-8", "replace").decode("utf-8") for one in (question, *texts)])
+    encoded = tokenizer.encode_batch([_usual(one) for one in (question, *texts)])
     hidden = _hidden(network, [one.ids for one in encoded])
     asked = F.normalize(hidden[0].mean(0), dim=0)
     return [_compared(asked, one, rows, spans) for one, rows, spans in zip(encoded[1:], hidden[1:], parts, strict=True)]
+
+
+def _usual(text: str) -> str:
+    """The text in usual characters, as many as before: letters of other widths are other words to the tokenizer, and
+    surrogates, which stand for bytes that are no text, are refused by it."""
+    if text.isascii():
+        return text
+    usual = (normalize("NFKC", character) for character in text)
+    changed = "".join(new if len(new) == 1 else old for old, new in zip(text, usual, strict=True))
+    return changed.encode("utf-8", "replace").decode("utf-8")
 
 
 def _compared(asked: Tensor, text: Encoding, rows: Tensor, spans: Spans) -> tuple[float, list[float]]:
@@ -93,8 +103,8 @@ class _Encoder(torch.nn.Module):
     def __init__(self, weights: dict[str, Tensor]) -> None:
         super().__init__()
         layer = torch.nn.TransformerEncoderLayer(_WIDTH, _HEADS, _MLP_WIDTH, 0.0, "gelu", _EPSILON, batch_first=True)
-        self.layers = torch.nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
-        self.layers.load_state_dict({**_attention(weights), **_rest(weights)})
+        self._stack = torch.nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
+        self._stack.load_state_dict({**_attention(weights), **_rest(weights)})
         self._words, self._places, types, self._gain, self._bias = (
             weights[f"embeddings.{name}"]
             for name in (
@@ -110,7 +120,7 @@ class _Encoder(torch.nn.Module):
     def forward(self, ids: Tensor, absent: Tensor) -> Tensor:
         rows = self._words[ids] + self._places[: ids.shape[1]] + self._type
         rows = F.layer_norm(rows, (_WIDTH,), self._gain, self._bias, _EPSILON)
-        found: Tensor = self.layers(rows, src_key_padding_mask=absent)
+        found: Tensor = self._stack(rows, src_key_padding_mask=absent)
         return found
 
 

@@ -21,7 +21,6 @@ from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
-from famcli.text.sentence_encoder import likeness
 from famcli.text.words import bm25_share, content_terms, halves, has_content, names_in, term_weights, terms
 
 NUM_CANDIDATES = 40
@@ -185,6 +184,9 @@ def rank_passages(index: PassageIndex, question: Question, count: int = NUM_CAND
 
 def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[RankedPassage]:
     """The passages with what the sentence encoder says of the first ones, if there is one."""
+    # Here, so that a question that is refused does not wait for torch.
+    from famcli.text.sentence_encoder import likeness
+
     texts, parts = list[str](), list[list[tuple[int, int]]]()
     for one in passages[:NUM_ENCODED]:
         # Headings say what the passage is about, so they are read before it.

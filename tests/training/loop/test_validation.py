@@ -52,8 +52,8 @@ def test_bits_per_byte_are_told_by_mode_corpus_and_position() -> None:
 class _Oracle(Decoder):
     """Says the right key whatever it read, if its memory is on: it knows what is asked for."""
 
-    def read(self, tokens, state, probe=None):  # type: ignore[no-untyped-def]
-        hidden, after = super().read(tokens, state, probe)
+    def read(self, tokens, state, received=None, levels=None):  # type: ignore[no-untyped-def]
+        hidden, after = super().read(tokens, state, received, levels)
         following = tokens.roll(-1, 1)
         hidden[..., 0] = following if state.memory_mode == "on" else 0
         return hidden, after
