@@ -77,9 +77,12 @@ class AnswersShown:
                 how = "but not all of it is in the passages." if answer.unsupported else "from the passages below."
             output.paragraph(f"Written by the model, {how}", "yellow" if answer.unsupported else "dim", "  ")
         elif answer.kind == "none" and 0 < answer.confidence < self._threshold and self._writing != index:
+            from famcli.tasks.ask.ranking import NEAR_THRESHOLD
+
             # Rounded up it might seem to be enough.
             confidence = math.floor(100 * answer.confidence) / 100
-            hint = f"The best passage has a confidence of {confidence:.2f}, below {self._threshold:g}"
+            least = min(self._threshold, NEAR_THRESHOLD)
+            hint = f"The best passage has a confidence of {confidence:.2f}, below {least:g}"
             output.paragraph(f"{hint}; --threshold 0 shows it.", "dim", "  ")
         if answer.doubt:
             output.paragraph(answer.doubt, "yellow", "  ")
