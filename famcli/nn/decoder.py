@@ -89,23 +89,8 @@ class Decoder(Network):
         state: State,
         received: list[Tensor] | None = None,
         levels: list[Tensor] | None = None,
-    ) -> tuple[Tensor, State]:
-        return self._read(tokens, state, received, levels, wide=False)
-
-    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
-        return self._read(tokens, state, None, levels, self._computes_wide(tokens.numel()))
-
-    @property
-    def writes_ahead(self) -> bool:
-        return self._computes_wide(1)
-
-    def _read(
-        self,
-        tokens: Tensor,
-        state: State,
-        received: list[Tensor] | None,
-        levels: list[Tensor] | None,
-        wide: bool,
+        *,
+        wide: bool = False,
     ) -> tuple[Tensor, State]:
         """wide: the rows are so few that they are computed in float32, by weights and keys in bfloat16."""
         assert isinstance(state, DecoderState)
@@ -146,6 +131,13 @@ class Decoder(Network):
             num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
             memory_is_initial=state.memory_is_initial & (not updated),
         )
+
+    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
+        return self.read(tokens, state, None, levels, wide=self._computes_wide(tokens.numel()))
+
+    @property
+    def writes_ahead(self) -> bool:
+        return self._computes_wide(1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         wide = is_wide(hidden, self.model.norm.weight) and self._computes_wide(hidden.numel() // hidden.shape[-1])

@@ -191,6 +191,8 @@ class FeedbackDecoder(Decoder):
         state: State,
         received: list[Tensor] | None = None,
         levels: list[Tensor] | None = None,
+        *,
+        wide: bool = False,
     ) -> tuple[Tensor, FeedbackState]:
         """As the contract says; nothing is appended to `received`, because no memory takes in blocks, nor to `levels`,
         because drafts are made for decoders with a memory of their own."""
@@ -211,11 +213,7 @@ class FeedbackDecoder(Decoder):
             num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
         )
 
-    def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
-        return self.read(tokens, state)
-
-    @property
-    def writes_ahead(self) -> bool:
+    def _computes_wide(self, num_rows: int) -> bool:
         # Tokens are read one by one anyway, and a window that has moved on cannot go back.
         return False
 
