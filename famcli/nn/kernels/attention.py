@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.nn.kernels import native
+from famcli.nn.kernels.kept import fastest
 from famcli.nn.kernels.linear import ONEDNN_TYPES
 
 KeysValues = tuple[Tensor, Tensor]
@@ -26,10 +28,11 @@ _TILE_ROWS = 512
 # For a single query: up to this many keys in one tensor (half as many in several), copying them to float32 takes less
 # time than narrow products need to start and to copy keys that do not lie densely.
 FEW_KEYS = 2048
-# Processors with matrix tiles run torch's fused call at full speed. On others our own tiles are faster, except for
-# small problems, where starting each tile from Python takes most of the time: up to this many multiplications.
-_HAS_MATRIX_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+# Up to this many multiplications torch's fused call is the fastest: starting each tile from Python takes most
+# of the time. For more, what is fastest is measured on the processor (`_fastest_way`), on a problem of this shape:
+# heads, key heads, queries, keys before their own, width.
 _FEW_PRODUCTS = 1 << 22
+_MEASURED = (8, 2, 256, 1792, 64)
 
 
 class _Scoring(NamedTuple):
@@ -77,15 +80,45 @@ def attend(
         return _attend_one(queries, parts, scoring)
     if not graph:
         group, total = queries.shape[1] // parts[0][0].shape[1], sum(keys.shape[2] for keys, _ in parts)
-        fused = _HAS_MATRIX_TILES or group * queries.shape[2] * total * queries.shape[3] <= _FEW_PRODUCTS
-        if softcap is None and not fused and native.attends_blocks(queries, parts):
-            return native.attend_blocks(queries, parts, scoring.scale, scoring.own, scoring.window)
-        way = _attend_masked if fused and softcap is None else _tiled_forward
-        return way(queries, *joined(parts), scoring)
+        if softcap is not None:
+            return _tiled(queries, parts, scoring)
+        if group * queries.shape[2] * total * queries.shape[3] <= _FEW_PRODUCTS:
+            return _masked(queries, parts, scoring)
+        return _WAYS[_fastest_way(queries.dtype, native.attends_blocks(queries, parts))](queries, parts, scoring)
     keys, values = joined(parts)
     if softcap is not None:
         return _attend_plainly(queries, keys, values, scoring)
     return _attend_with_gradient(queries, keys, values, scoring)
+
+
+def _masked(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
+    return _attend_masked(queries, *joined(parts), scoring)
+
+
+def _tiled(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
+    return _tiled_forward(queries, *joined(parts), scoring)
+
+
+def _compiled(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
+    return native.attend_blocks(queries, parts, scoring.scale, scoring.own, scoring.window)
+
+
+_WAYS = {"compiled": _compiled, "tiles": _tiled, "torch": _masked}
+
+
+@lru_cache
+def _fastest_way(dtype: torch.dtype, compiled: bool) -> str:
+    """Which of the ways that there are is the fastest for large problems: measured at first use, and kept."""
+    heads, hk, n, before, e = _MEASURED
+    queries = torch.ones(1, heads, n, e, dtype=dtype)
+    parts = [(keys, keys) for keys in (torch.ones(1, hk, k, e, dtype=dtype) for k in (before, n))]
+    scoring = _Scoring(n, None, _scale(queries, None), None)
+    ways = {
+        name: partial(way, queries, parts, scoring) for name, way in _WAYS.items() if compiled or name != "compiled"
+    }
+    tiles = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+    expected = "torch" if tiles else "compiled" if compiled else "tiles"
+    return fastest(f"attention {str(dtype).removeprefix('torch.')}", ways, expected)
 
 
 def _visible(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from famcli.nn.kernels import kept
 
 MOST_ROWS = 8
 """Rows that `multiply` takes at once."""
@@ -47,10 +48,10 @@ def library() -> Any:
     if os.name == "nt" or not compiler or shutil.which(compiler) is None:
         return None
     try:
-        path = _folder() / f"kernels-{_key(compiler)}.so"
+        path = kept.folder() / f"kernels-{_key(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
-        _check_owner(path)
+        kept.check_owner(path)
         loaded = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
@@ -79,30 +80,9 @@ def computes(num_rows: int, like: Tensor) -> bool:
     return library() is not None
 
 
-def _folder() -> Path:
-    from platformdirs import user_cache_path
-
-    folder = user_cache_path("famcli") / "kernels"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_owner(folder)
-    return folder
-
-
-def _check_owner(path: Path) -> None:
-    """Raise PermissionError unless `path` is this user's and nobody else may write to it: it is run as code."""
-    info = path.stat()
-    if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & 0o022):
-        raise PermissionError(f"{path} is another user's, or others may write to it")
-
-
 def _key(compiler: str) -> str:
-    """What the compiled file depends on: a home may be shared by machines with other processors."""
-    processor = Path("/proc/cpuinfo")
-    flags = [platform.machine(), platform.processor()]
-    if processor.exists():
-        lines = processor.read_text(errors="replace").splitlines()
-        flags += sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *flags)
+    """What the compiled file depends on."""
+    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *kept.processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -177,18 +177,23 @@ def _column(column: TableColumn, num_rows: int) -> str:
     if column.num_different == 1 and filled:
         return f"{column.values[0]}{filled}"
     if column.num_different is not None and column.num_different <= len(column.values):
-        return (
-            ", ".join(f"{value} {count:,}" for value, count in zip(column.values, column.counts, strict=True)) + filled
-        )
+        return _frequencies(column, len(column.values)) + filled
     if column.lowest is not None and column.highest is not None and column.mean is not None:
         return f"{column.lowest:,.10g} to {column.highest:,.10g}, mean {column.mean:,.6g}{filled}"
     if column.num_different is None:
         return f"very many different values, such as {', '.join(column.values[:3])}{filled}"
     if column.num_different == column.num_filled:
         return f"all different, such as {', '.join(column.values[:3])}{filled}"
-    pairs = list(zip(column.values, column.counts, strict=True))[:4]
-    most = ", ".join(f"{value} {count:,}" for value, count in pairs)
-    return f"{column.num_different:,} different values, most often {most}{filled}"
+    return f"{column.num_different:,} different values, most often {_frequencies(column, 4)}{filled}"
+
+
+def _frequencies(column: TableColumn, most: int) -> str:
+    """`yes in 32 rows, no in 12`."""
+    pairs = list(zip(column.values, column.counts, strict=True))[:most]
+    return ", ".join(
+        f"{value} in {_count(count, 'row') if index == 0 else f'{count:,}'}"
+        for index, (value, count) in enumerate(pairs)
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -52,13 +52,15 @@ MASKS = [
 
 def _choose(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU of any kind read in one of the ways between which it chooses by what it has."""
-    monkeypatch.setattr(attention, "_HAS_MATRIX_TILES", kernel == "fused call")
-    if kernel != "compiled":
-        monkeypatch.setattr(attention.native, "attends_blocks", lambda *_: False)
+
+    def way(_dtype: torch.dtype, compiled: bool) -> str:
+        return "tiles" if kernel == "compiled" and not compiled else kernel
+
+    monkeypatch.setattr(attention, "_fastest_way", way)
     monkeypatch.setattr(attention, "_FEW_PRODUCTS", 0)
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
+@pytest.mark.parametrize("kernel", ["torch", "tiles", "compiled"])
 @pytest.mark.parametrize("options", MASKS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(("b", "h", "hk", "n", "lengths", "causal"), REGIMES)
@@ -115,7 +117,7 @@ def test_gradients_equal_the_reference(
 
 
 def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    _choose("own tiles", monkeypatch)
+    _choose("tiles", monkeypatch)
     queries, parts = _draw(1, 6, 2, 37, [50, 11, 45], 16, torch.float32)
     for window, softcap in ((None, None), (5, None), (20, 3.0), (44, None)):
         options = {"causal": True, "window": window, "softcap": softcap}
@@ -127,7 +129,7 @@ def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
                 torch.testing.assert_close(got, whole, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
+@pytest.mark.parametrize("kernel", ["torch", "tiles", "compiled"])
 def test_views_of_a_longer_buffer_serve_as_keys(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _choose(kernel, monkeypatch)
     for n in (1, 9):
@@ -156,7 +158,7 @@ def test_scale_multiplies_the_scores() -> None:
     torch.testing.assert_close(attend(one, parts, causal=False, scale=0.5), attend(one * 2, parts, causal=False))
 
 
-@pytest.mark.parametrize("kernel", ["fused call", "own tiles", "compiled"])
+@pytest.mark.parametrize("kernel", ["torch", "tiles", "compiled"])
 def test_large_scores_stay_finite(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _choose(kernel, monkeypatch)
     queries, parts = _draw(1, 4, 2, 40, [40], 16, torch.bfloat16)

@@ -47,7 +47,7 @@ def test_columns_are_told_by_what_they_hold(tmp_path: Path) -> None:
         "3,000 rows of 6 columns.",
         "The same in all rows: World Earth.",
         "Town: very many different values, such as Town \u00c51, Town \u00c52, Town \u00c53.",
-        "Region: North 1,500, S\u00fcd; south 750, East 750.",
+        "Region: North in 1,500 rows, S\u00fcd; south in 750, East in 750.",
         "People: 1,000 to 3,000,000, mean 1.5005e+06.",
         "Code: very many different values, such as 001, 002, 003.",
         "Note: x (in 2 rows).",
@@ -60,8 +60,8 @@ def test_a_table_with_prose_is_quoted_too(tmp_path: Path) -> None:
     rows = [[str(number), ("Ann", "Bo")[number % 2], said.format(number)] for number in range(40)]
     result = table(tmp_path, rows, ["id", "author", "message"])
     assert (
-        lines(result)[:3] == ["40 rows of 2 columns.", "id: 0 to 39, mean 19.5.", "author: Bo 20, Ann 20."]
-        or lines(result)[2] == "author: Ann 20, Bo 20."
+        lines(result)[:3] == ["40 rows of 2 columns.", "id: 0 to 39, mean 19.5.", "author: Bo in 20 rows, Ann in 20."]
+        or lines(result)[2] == "author: Ann in 20 rows, Bo in 20."
     )
     assert result.sentences
     assert all("keeper of the lamp" in quote.text and quote.location is not None for quote in result.sentences)
