@@ -8,10 +8,12 @@ from itertools import pairwise
 from famcli.tasks.summarize.candidates import Candidate, keep_best
 from famcli.text.headings import PLAIN, Heading
 
-MAX_PARTS = 64
-"""Parts that are kept. Of a text with more, the finest headings are left out, then neighbours joined; parts of
-different documents are joined only when nothing else makes room."""
+MAX_PARTS = 256
+"""Parts that are kept. Of a text with more, neighbours are joined; parts of different documents only when nothing else
+makes room."""
 
+# Where there are more parts, the finest headings are left out as long as there are coarser ones.
+_MAX_OF_LEVELS = 64
 _ENOUGH_MARKED = 2
 _TO, BETWEEN_TITLES = " \u2026 ", " \u00b7 "
 
@@ -22,7 +24,7 @@ class DocumentPart:
 
     title: None before the first heading. source, source_index: the document it begins in. place: as of `Candidate`.
     line: of its beginning, from 1. num_sentences: that can be quoted. candidates: the best of them. deepest: level of
-    the last of the headings that `title` is made of.
+    the last of the headings that `title` is made of. num_headings: parts that were joined to this one.
     """
 
     title: str | None
@@ -34,6 +36,7 @@ class DocumentPart:
     num_sentences: int = 0
     candidates: list[Candidate] = field(default_factory=list)
     deepest: int = 0
+    num_headings: int = 1
 
     def add(self, candidate: Candidate) -> None:
         """Count a sentence, and keep it if it is among the best."""
@@ -43,6 +46,7 @@ class DocumentPart:
     def take_in(self, other: DocumentPart) -> None:
         """Join the part that follows with this one."""
         self.num_sentences += other.num_sentences
+        self.num_headings += other.num_headings
         for candidate in other.candidates:
             keep_best(self.candidates, candidate)
 
@@ -56,6 +60,7 @@ class DocumentParts:
         self._deepest = PLAIN  # level of heading that still begins a part
         self._has_marked = False  # whether the open document has headings that are more than a short line
         self._num_marked = 0  # its headings with marks of their own
+        self._stride = 1  # its headings that make up a part
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -73,7 +78,7 @@ class DocumentParts:
     def begin_source(self, name: str, place: int) -> None:
         """Begin a document, and a part with it."""
         self._source, self._source_index, self._source_place = name, self._source_index + 1, place
-        self._has_marked, self._num_marked = False, 0
+        self._has_marked, self._num_marked, self._stride = False, 0, 1
         if self._parts and not self._parts[-1].num_sentences:
             self._parts.pop()
         self._append(None, 0, place, 1)
@@ -101,6 +106,9 @@ class DocumentParts:
             return
         if is_empty:
             self._parts.pop()  # an entry in a table of contents, or nothing before the first heading
+        elif last.title is not None and last.num_headings < self._stride:
+            last.title, last.num_headings = _joined_title(last.title, heading.title), last.num_headings + 1
+            return
         self._append(heading.title, heading.level, place, line)
 
     def add(self, candidate: Candidate) -> None:
@@ -126,18 +134,15 @@ class DocumentParts:
 
     def _append(self, title: str | None, level: int, place: int, line: int) -> None:
         self._parts.append(DocumentPart(title, level, place, self._source, self._source_index, line, deepest=level))
-        while len(self._parts) > MAX_PARTS:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        # The first part of a document has none before it to be joined with.
-        later = [part for before, part in pairwise(self._parts) if part.source_index == before.source_index]
-        levels = {part.level for part in later}
-        if len(levels) > 1:
+        while len(self._parts) > _MAX_OF_LEVELS and len(levels := self._levels()) > 1:
             self._deepest = max(levels) - 1
             self._drop(max(levels))
-        else:
-            self._join_neighbours(across_sources=not levels)
+        while len(self._parts) > MAX_PARTS:
+            self._join_neighbours(across_sources=not self._levels())
+
+    def _levels(self) -> set[int]:
+        """Of the parts that can be joined with one before: the first part of a document has none."""
+        return {part.level for before, part in pairwise(self._parts) if part.source_index == before.source_index}
 
     def _drop(self, level: int, source_index: int | None = None) -> None:
         """Let headings of this level and finer begin no part any more, in one document or all."""
@@ -151,7 +156,8 @@ class DocumentParts:
         self._parts = kept
 
     def _join_neighbours(self, across_sources: bool) -> None:
-        """Join every two parts that follow each other."""
+        """Join every two parts that follow each other, and of those to come as many."""
+        self._stride *= 2
         joined, is_single = list[DocumentPart](), False
         for part in self._parts:
             is_joined = is_single and (across_sources or joined[-1].source_index == part.source_index)
