@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder
     from famcli.tasks.summarize.summary_result import SummarizeConfig, SummaryResult
 
+_MOST_NAMES = 3
 _HOW = {
     "log": "read as a log, the first line of each kind, rare kinds and errors first",
     "outline": "read by its headings, what it is and a sentence of each part that matters",
@@ -178,7 +179,8 @@ def _say_what_was_left_out(work: Work, result: SummaryResult) -> None:
     chosen = {quote.source for quote in result.sentences}
     left_out = [source.name for source in result.counts.sources if source.num_bytes and source.name not in chosen]
     if chosen and left_out:
-        names = ", ".join(left_out)
+        more = len(left_out) - _MOST_NAMES
+        names = ", ".join(left_out[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
         work.notes.note(f"nothing was chosen from {names}; --each summarizes each file by itself")
 
 

@@ -129,25 +129,32 @@ class Budget:
         return 1 if self.unit == "sentences" else max(1, num_words(text))
 
 
-def choose(candidates: Iterable[Candidate], scores: Mapping[Candidate, float], budget: Budget) -> list[Candidate]:
+def choose(
+    candidates: Iterable[Candidate],
+    scores: Mapping[Candidate, float],
+    budget: Budget,
+    first: Sequence[Sequence[Candidate]] = (),
+) -> list[Candidate]:
     """The candidates that make up a summary within the budget, in the order of the document.
 
-    The document is cut into as many equal parts as the summary will have sentences. Each part gives one sentence, the
-    part with the best sentence first; what is left of the budget is filled from anywhere. Each time the candidate with
-    the highest score less its similarity to those already chosen is taken (maximal marginal relevance, Carbonell and
-    Goldstein 1998). Near repetitions and candidates without a score are left out.
+    Each of the groups `first` gives one sentence. The document is cut into as many equal parts as the summary will have
+    sentences. Each part that has given none gives one, the part with the best sentence first; what is left of the
+    budget is filled from anywhere. Each time the candidate with the highest score less its similarity to those already
+    chosen is taken (maximal marginal relevance, Carbonell and Goldstein 1998). Near repetitions and candidates without
+    a score are left out.
     """
     # Spreading costs 0.1 / 0.4 of ROUGE-1 / 2 on texts below 20,000 words (docs/decisions.md). It stays because longer
     # texts would be summed up by their beginning.
-    waiting = [one for one in candidates if one in scores]
+    waiting = list(dict.fromkeys(one for one in chain(candidates, *first) if one in scores))
     if budget.unit == "words" and all(budget.cost(one.sentence.text) > budget.count for one in waiting):
         # No sentence is that short: as many as would have so many words if they were of usual length.
         budget = Budget(max(1, budget.count // _USUAL_WORDS))
     penalty = _REDUNDANCY * (np.std([scores[one] for one in waiting]) or 1.0) if waiting else 0.0
     redundancy = dict.fromkeys(waiting, 0.0)  # similarity to the most similar one of those chosen
     chosen, left = list[Candidate](), budget.count
-    for pool in chain(_equal_parts(waiting, scores, budget), repeat(waiting)):
-        new = [one for one in pool if redundancy[one] <= _MAX_SIMILARITY]
+    for pool in chain(first, _equal_parts(waiting, scores, budget), repeat(waiting)):
+        taken = pool is not waiting and not set(pool).isdisjoint(chosen)
+        new = [one for one in pool if redundancy[one] <= _MAX_SIMILARITY and not taken]
         if left <= 0 or (pool is waiting and not new):
             break
         if not new:

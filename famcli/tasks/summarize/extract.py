@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain, groupby
 
@@ -56,8 +57,10 @@ class Extraction:
         self._decisions = Candidates()  # sentences and lines that say what was decided
         self._as_minutes = as_minutes
         self._minutes = [False, False]  # the first document has the title of minutes, and a part that only they have
-        self._openings: list[tuple[bool, Candidate]] = []  # its first sentences; True: says what the document is
+        # Of the open document: its first sentences (True: says what the document is), and its title.
+        self._openings: list[tuple[bool, Candidate]] = []
         self._title: str | None = None
+        self._says_what: dict[int, Candidate] = {}  # by the number of the document
         self._num_sources = 0
         self._with_pages: set[str] = set()
         self._list: list[Sentence] = []  # the sentence that announces a list, and items of that
@@ -78,6 +81,7 @@ class Extraction:
     def begin_source(self, name: str) -> None:
         """Begin a document."""
         self._num_sources += 1
+        self._openings, self._title = [], None
         self._begin_source(name, self.num_bytes)
         self.parts.begin_source(name, self._source_place)
 
@@ -125,6 +129,8 @@ class Extraction:
             self.parts.begin(found, sentence.line, place)
         if self.recent is not None:
             self.recent.append(self._quoted(self._source, sentence, 0.0, self.parts.title))
+        if found is not None:
+            self._title = self._title or found.title
         if self._num_sources < 2:  # several documents are summarized as prose
             self._note_kind(sentence, found, place)
         # Headings and lines are not quoted, but their words say what the text is about.
@@ -143,7 +149,10 @@ class Extraction:
         self._candidates.add(candidate)
         self.parts.add(candidate)
         if len(self._openings) < _NUM_OPENING:
-            self._openings.append((says_what_it_is(sentence.text, self._title), candidate))
+            says_what = says_what_it_is(sentence.text, self._title)
+            self._openings.append((says_what, candidate))
+            if says_what:
+                self._says_what.setdefault(self._num_sources, candidate)
 
     def _note_list(self, sentence: Sentence, found: Heading | None) -> None:
         """Keep a sentence that announces a list, and the items; the whole list is quoted with it, if it is short."""
@@ -180,8 +189,6 @@ class Extraction:
     def _note_kind(self, sentence: Sentence, found: Heading | None, place: int) -> None:
         """Note what tells minutes, and what is said in them."""
         text = sentence.text
-        if found is not None:
-            self._title = self._title or found.title
         if place < _BEGINNING:
             self._minutes[0] |= (found is not None or self.num_seen == 1) and is_minutes_title(text)
             self._minutes[1] |= is_minutes_part(text)
@@ -216,6 +223,7 @@ class Extraction:
             self.parts.begin_again(sentence.line)
             self.num_quotable = self._num_quotable_before
             self._openings.clear()
+            self._says_what.pop(self._num_sources, None)
         self._has_frame, self._has_ended = True, marker == "end"
         return True
 
@@ -239,14 +247,30 @@ class Extraction:
         return "outline" if is_structured(self.parts.all()) else "prose"
 
     def summary(self, budget: Budget) -> tuple[Quote, ...]:
-        """The best sentences of the whole text; only ones about the focus, where there are any."""
+        """The best sentences of the whole text; only ones about the focus, where there are any.
+
+        Of several documents each gives one, as far as the budget goes: what says what it is, else its best.
+        """
         scores = self._final_scores()
+        if self._num_sources > 1:
+            chosen = choose(self._quotable.all(), scores, budget, self._by_source(scores))
+            return tuple(self._quote(one, scores[one], None) for one in chosen)
         chosen = choose(self._quotable.all(), scores, budget)
         opening = next((one for says, one in self._openings if says and one in scores), None)
         if opening is not None and len(chosen) >= _ROOM_FOR_OPENING and not any(map(opening.repeats, chosen)):
             # What says what the text is counts always; it takes the place of the first sentence of its stretch.
             chosen = [opening, *chosen[1:]]
         return tuple(self._quote(one, scores[one], None) for one in chosen)
+
+    def _by_source(self, scores: Mapping[Candidate, float]) -> list[list[Candidate]]:
+        """What each document may give: first those that say what they are, then the one with the best sentence."""
+        found: dict[int, list[Candidate]] = {}
+        for part in self.parts.all():
+            found.setdefault(part.source_index + 1, []).extend(one for one in part.candidates if one in scores)
+        told = {number: one for number, one in self._says_what.items() if one in scores}
+        others = [pool for number, pool in found.items() if pool and number not in told]
+        best_first = sorted(others, key=lambda pool: -max(scores[one] for one in pool))
+        return [*([one] for one in sorted(told.values(), key=lambda one: -scores[one])), *best_first]
 
     def outline(self, budget: Budget) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
         """The sentence that says what the document is, and the best of the parts that matter."""

@@ -100,7 +100,7 @@ class Gathering:
             return kind, (), ()
         if kind == "minutes":
             return kind, *text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
-        return kind, text.summary(sentence_budget(length, text.num_bytes, text.num_seen)), ()
+        return kind, text.summary(sentence_budget(length, text.num_bytes, text.num_seen, self._num_sources)), ()
 
     @property
     def _taker(self) -> Extraction | LogDigest:

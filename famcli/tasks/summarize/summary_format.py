@@ -110,7 +110,10 @@ def _bullets(result: SummaryResult, indented: bool) -> Iterator[tuple[str, str]]
         indent = indents[section.level]
         yield f"{indent}{section.title}", ""
         for quote in (result.sentences[index] for index in section.sentences):
-            yield f"{indent}{mark}{_place(result, quote)}: ", _one_line(quote.text)
+            place = _place(result, quote)
+            # A chapter is cited by its title, which stands above.
+            lead = "- " if place == f'"{section.title}"' else f"{place}: "
+            yield f"{indent}{mark}{lead}", _one_line(quote.text)
 
 
 def _paragraphs(result: SummaryResult) -> Iterator[tuple[str, str]]:

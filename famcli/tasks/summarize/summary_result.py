@@ -51,12 +51,12 @@ def parse_length(text: str) -> Length:
     return Budget(int(match[1]), "words" if (match[2] or "").startswith("w") else "sentences")
 
 
-def sentence_budget(length: Length, num_bytes: int, num_sentences: int) -> Budget:
-    """The budget for a document of so many bytes of UTF-8 and sentences."""
+def sentence_budget(length: Length, num_bytes: int, num_sentences: int, num_documents: int = 1) -> Budget:
+    """The budget for documents of so many bytes of UTF-8 and sentences."""
     if isinstance(length, Budget):
         return length
     by_length = MIN_SENTENCES + round(math.log2(max(1.0, num_bytes / _BYTES_FOR_MIN)))
-    wanted = math.ceil(_SCALES[length] * min(by_length, MAX_SENTENCES))
+    wanted = math.ceil(_SCALES[length] * min(max(by_length, num_documents), MAX_SENTENCES))
     return Budget(max(1, min(wanted, -(-num_sentences // 3))))
 
 

@@ -156,3 +156,18 @@ def test_titles_and_decisions_are_weighed() -> None:
     assert (
         decision_weight("The motion was carried.") > decision_weight("Anna will ask.") > decision_weight("It rained.")
     )
+
+
+def test_each_of_several_documents_gives_a_sentence_and_first_what_says_what_it_is(tmp_path: Path) -> None:
+    long = write(tmp_path, prose(200), "long.txt")
+    small = [write(tmp_path, prose(3, seed), f"small-{seed}.txt") for seed in range(1, 4)]
+    model, paths = byte_model(LARGE), [small[0], long, *small[1:], write(tmp_path, README, "readme.md")]
+    result = summarize(model, paths)
+    assert {quote.source for quote in result.sentences} == set(map(str, paths))
+    assert [quote.source for quote in result.sentences] == sorted(
+        (quote.source for quote in result.sentences), key=lambda source: list(map(str, paths)).index(source)
+    )
+    (first,) = summarize(model, paths, SummarizeConfig(length=Budget(1))).sentences
+    assert first.text.startswith("Gridmill is a command-line tool")
+    about = summarize(model, paths, SummarizeConfig(focus="sums")).sentences
+    assert {quote.source for quote in about} == {str(paths[-1])}
