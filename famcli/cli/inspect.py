@@ -146,7 +146,7 @@ def _memory_file_facts(path: Path, info: MemoryFileInfo) -> Facts:
 
 
 def _describe_fam(fam: FamConfig) -> str:
-    update = fam.memory_update if fam.memory_update == "additive" else f"gated from {fam.gate_threshold:g}"
+    update = f"gated from {fam.gate_threshold:g}" if fam.memory_update == "gated" else fam.memory_update
     local = ", memory in layers with a sliding window too" if fam.local_memory else ""
     return f"{_describe_blocks(fam, update)}, {plural(fam.sink_tokens, 'sink')}{local}"
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-MemoryUpdate = Literal["additive", "gated"]
-"""How a memory takes in a block: added to it, as in the paper, or in exchange for as much of itself (`memory_gate`)."""
+MemoryUpdate = Literal["additive", "gated", "kept"]
+"""How a memory takes in a block: added to it, as in the paper; in exchange for as much of itself (`memory_gate`); or as
+the tokens themselves that score highest (`keep`), for a decoder whose weights stay as they are."""
 
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
@@ -185,7 +186,7 @@ class FamConfig:
     )
     memory_update: MemoryUpdate = _setting(
         "additive",
-        "how a memory takes in a block: additive (the paper's form) or gated",
+        "how a memory takes in a block: additive (the paper's form), gated, or kept (the tokens that score highest)",
         choices=get_args(MemoryUpdate),
     )
     _: KW_ONLY
@@ -255,6 +256,16 @@ class FamConfig:
     def remembers(self) -> bool:
         """True if there is a memory: rows of the layers' own, or the one that all layers share."""
         return self.fam_length > 0 or not self.memory_is_separate
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """True if the memory rows are tokens that were read: their keys, not rotated, and their values."""
+        return self.fam_length > 0 and self.memory_update == "kept"
+
+    @property
+    def blocks_not_taken_in(self) -> int:
+        """Closed blocks that the memory has not taken in yet: where it keeps tokens, those that are still seen."""
+        return self.memory_segments if self.keeps_tokens else 0
 
     @property
     def shares_projections(self) -> bool:

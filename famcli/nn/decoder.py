@@ -23,12 +23,13 @@ from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
+from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import inverse_frequencies
 from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
-from famcli.nn.shapes import memory_layers
+from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
 
 
@@ -44,8 +45,8 @@ class Decoder(Network):
         if not config.tie_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self._tied_head = PackedWeight()
-        if fam.fam_length:
-            self.memory_prompt = nn.Parameter(torch.empty(fam.fam_length, config.hidden_size))
+        for name, shape in own_shapes(config, fam).items():
+            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         # Fixed once, by the largest distance at which a token can see another.
         self._ropes = {
             kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
@@ -73,7 +74,7 @@ class Decoder(Network):
         config, device, dtype = self.config, self.device, self.dtype
         remembering = () if memory_mode == "none" else memory_layers(config, self.fam)
         made = self._initial_memories() if remembering else []
-        none = torch.zeros(1, 0, config.hidden_size, device=device)
+        none = torch.zeros(1, 0, memory_width(config, self.fam), device=device)
         memories = [made[i] if i in remembering else none for i in range(config.num_layers)]
         rows = torch.empty(batch, config.num_key_value_heads, 0, config.head_dim, device=device, dtype=dtype)
         layers = tuple(
@@ -97,7 +98,8 @@ class Decoder(Network):
         n, block_size = tokens.shape[1], self.fam.block_size
         whole = holds_whole_blocks(tokens, state, block_size)
         wide = wide and not whole
-        call = Call(self._rotation, self.fam, state, n, None if received is None else [], wide)
+        scores = self.memory_scores if self.fam.keeps_tokens else None
+        call = Call(self._rotation, self.fam, state, n, None if received is None else [], wide, scores)
         x, layers = self.embed(tokens), list[LayerState]()
         x = x.float() if wide else x
         if levels is not None:
@@ -105,7 +107,7 @@ class Decoder(Network):
         for layer, before in zip(self.layers, state.layers, strict=True):
             if not whole:
                 step = _read_open
-            elif n == block_size and before.memory.shape[1] and state.memory_mode == "on":
+            elif n == block_size and before.memory.shape[1] and state.memory_mode == "on" and scores is None:
                 step = _read_block_and_memory
             else:
                 step = _read_blocks
@@ -122,7 +124,7 @@ class Decoder(Network):
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and call.received:
             received.append(call.mean_received(closed))
-        updated = closed > 0 and state.memory_mode == "on"
+        updated = state.num_closed + closed > self.fam.blocks_not_taken_in and closed > 0 and state.memory_mode == "on"
         return x, replace(
             state,
             layers=tuple(layers),
@@ -170,7 +172,9 @@ class Decoder(Network):
     # ------------------------------------------------------------------------------------------------ memory prompt
 
     def _initial_memories(self) -> list[Tensor]:
-        """F_0 of each layer [1, f, d]; without gradient made once for unchanged weights: every text begins with it."""
+        """F_0 of each layer [1, f, w]; without gradient made once for unchanged weights: every text begins with it."""
+        if self.fam.keeps_tokens:
+            return [torch.zeros(1, *memory_shape(self.config, self.fam)[1:], device=self.device)] * len(self.layers)
         key: object = None
         if not torch.is_grad_enabled():
             key = (tuple(parameter._version for parameter in self.parameters()), self.device, self.dtype)
@@ -240,7 +244,7 @@ def _read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tup
     keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
     pieces = _pieces(keys, values, block_size)
     first = len(pieces) - num_blocks
-    memory, memory_rows = _memories(layer, before, pieces[first:], call)
+    memory, memory_rows = _memories(layer, before, pieces, num_blocks, call)
     attended = []
     for t, own in enumerate(torch.split(queries, block_size, dim=2)):
         seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
@@ -268,12 +272,15 @@ def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) 
 
 
 def _memories(
-    layer: Layer, before: LayerState, blocks: list[KeysValues], call: Call
+    layer: Layer, before: LayerState, pieces: list[KeysValues], num_blocks: int, call: Call
 ) -> tuple[Tensor, list[KeysValues]]:
     """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
     memory = before.memory
     if not memory.shape[1]:
         return memory, []
+    if call.fam.keeps_tokens:
+        return keep_blocks(layer, memory, pieces, num_blocks, call)
+    blocks = pieces[-num_blocks:]
     if call.state.memory_mode == "frozen":
         keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
         return memory, [(call.rotate_memory(layer, t)(keys), values) for t in range(len(blocks))]
@@ -315,9 +322,7 @@ def _read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple
     rotate, attention = call.rotate_tokens(layer), layer.self_attn
     queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
     sinks = _sinks(layer, before, call, keys, values)
-    memory_rows = before.memory_rows
-    if memory_rows is None and before.memory.shape[1]:
-        memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
+    memory_rows = _memory_rows(layer, before, call)
     past = before.past or _past(layer, before, sinks, memory_rows, call)
     rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
     if single and past and not rows.lead:
@@ -346,9 +351,7 @@ def _write_open(
     layer: Layer, weights: native.LayerWeights, x: Tensor, before: LayerState, call: Call
 ) -> tuple[Tensor, LayerState]:
     """`_read_open` for a few rows x in float32, which are replaced, in one call of the compiled kernel."""
-    (b, n, _), attention, memory_rows = x.shape, layer.self_attn, before.memory_rows
-    if memory_rows is None and before.memory.shape[1]:
-        memory_rows = memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
+    (b, n, _), attention, memory_rows = x.shape, layer.self_attn, _memory_rows(layer, before, call)
     past = before.past or _past(layer, before, (before.sink_keys, before.sink_values), memory_rows, call)
     rows, room = before.open.extended(n, before.open.keys.dtype)
     windowed = [(rows.keys, rows.values)]
@@ -380,12 +383,23 @@ def _opened(
     if rows.num_rows < call.fam.block_size:
         kept = (before.segment_keys, before.segment_values)
         return LayerState(before.memory, *kept, rows, *sinks, memory_rows, past)
+    keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     memory = before.memory
-    if memory_rows and call.state.memory_mode == "on":
+    if memory.shape[1] and call.fam.keeps_tokens:
+        memory = keep_closed(layer, memory, keys, values, call)
+    elif memory_rows and call.state.memory_mode == "on":
         parts = [memory_rows, (rows.keys, rows.values)]
         memory = next_memory(layer, memory, call.initial, parts, call, 0)
-    keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     return _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _memory_rows(layer: Layer, before: LayerState, call: Call) -> KeysValues | None:
+    """[Kf, Vf] as the open block sees them, made once for it; None if there is no memory, or none yet."""
+    if before.memory_rows is not None or not before.memory.shape[1]:
+        return before.memory_rows
+    if call.fam.keeps_tokens:
+        return kept_keys_values(layer, before.memory, call, 0) if call.initial is None else None
+    return memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
 
 
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:

@@ -99,7 +99,7 @@ class Attention(nn.Module):
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[b, n, d] to queries [b, h, n, e], keys and values [b, hk, n, e], none rotated."""
         queries, keys, values = self._joint(x, self.q_proj, self.k_proj, self.v_proj)
-        return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self._heads(values)
+        return self._normed(queries, "q_norm"), self._normed(keys, "k_norm"), self.heads(values)
 
     # The queries, or the keys and values, alone, for the few rows of a memory. `few` multiplies with the weights as
     # they are: they are packed for the joint product already, and a second packed copy would cost memory.
@@ -107,16 +107,17 @@ class Attention(nn.Module):
         return self._normed(self.q_proj.few(x), "q_norm")
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._normed(self.k_proj.few(x), "k_norm"), self._heads(self.v_proj.few(x))
+        return self._normed(self.k_proj.few(x), "k_norm"), self.heads(self.v_proj.few(x))
 
     def _normed(self, x: Tensor, norm: str) -> Tensor:
         if self.norm_of == "none":
-            return self._heads(x)
+            return self.heads(x)
         over: Callable[[Tensor, bool], Tensor] = getattr(self, norm)
         wide = is_wide(x, getattr(self, norm).weight)
-        return over(self._heads(x), wide) if self.norm_of == "head" else self._heads(over(x, wide))
+        return over(self.heads(x), wide) if self.norm_of == "head" else self.heads(over(x, wide))
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def heads(self, x: Tensor) -> Tensor:
+        """[b, n, heads * e] to [b, heads, n, e]."""
         return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
@@ -174,7 +175,7 @@ class Layer(nn.Module):
 
     def __init__(self, config: DecoderConfig, index: int) -> None:
         super().__init__()
-        self.window = config.window(index)
+        self.index, self.window = index, config.window(index)
         local = self.window is not None and config.local_rope is not None
         self.rope = None if index in config.unrotated_layers else "local" if local else "global"
         self.place, self.parallel, self._residual_scale = config.norm_place, config.parallel, config.residual_scale
@@ -214,7 +215,7 @@ class Layer(nn.Module):
     def attention_input(self, x: Tensor, wide: bool = False) -> Tensor:
         """What attention reads of the layer's input [b, n, d], normed, in the type of the weights; wide: in float32."""
         if self.place == "after":
-            return x if wide else x.to(self._dtype)
+            return x if wide else x.to(self.dtype)
         return self.input_layernorm(x, wide)  # type: ignore[no-any-return]
 
     def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
@@ -258,7 +259,7 @@ class Layer(nn.Module):
     def _mlp_input(self, x: Tensor, wide: bool = False) -> Tensor:
         """What the feed-forward reads."""
         if self.place == "after":
-            return x if wide else x.to(self._dtype)
+            return x if wide else x.to(self.dtype)
         norm = self.pre_feedforward_layernorm if self.place == "around" else self.post_attention_layernorm
         return norm(x, wide)  # type: ignore[no-any-return]
 
@@ -272,7 +273,7 @@ class Layer(nn.Module):
         return x if self._residual_scale == 1 else x * self._residual_scale
 
     @property
-    def _dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:
         return self.post_attention_layernorm.weight.dtype
 
 

@@ -65,7 +65,8 @@ class Call:
 
     Blocks are counted within the call, from t = 0. initial: [b] bool, the rows whose memory gets its first update; None
     if none does. received: [b, c] of each layer with a memory, and within a layer of each block, where the caller asked
-    how much of the memory's attention each token receives; else None. wide: its tokens are computed in float32.
+    how much of the memory's attention each token receives; else None. wide: its tokens are computed in float32. scores:
+    [l, w], of a memory that keeps tokens.
     """
 
     def __init__(
@@ -76,11 +77,14 @@ class Call:
         n: int,
         received: list[Tensor] | None,
         wide: bool = False,
+        scores: Tensor | None = None,
     ) -> None:
-        self._rotation_at, self._n = rotation_at, n
+        self._rotation_at, self._n, self.scores = rotation_at, n, scores
         self.fam, self.state, self.received, self.wide = fam, state, received, wide
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
+        if fam.keeps_tokens and bool(initial.any()) and not bool(initial.all()):
+            raise ValueError("texts that keep tokens already and texts that keep none yet cannot be read together")
         self._start = (state.position - state.fill)[:, None]
         self._made: dict[tuple[str | None, str, int], Rotation] = {}
 
@@ -97,13 +101,31 @@ class Call:
         return rotate.keywords["cos"], rotate.keywords["sin"]
 
     def rotate_memory(self, layer: Layer, t: int) -> Rotation:
-        """Memory rows as block t sees them: at the last f positions before the block."""
-        return self._rotation(layer, "memory", t, -self.fam.fam_length, self.fam.fam_length)
+        """Memory rows as block t sees them: at the last f positions before the block; tokens that were kept, before its
+        segments."""
+        first = -self.fam.fam_length - (self._segments if self.fam.keeps_tokens else 0)
+        return self._rotation(layer, "memory", t, first, self.fam.fam_length)
+
+    def rotate_back(self, layer: Layer, t: int) -> Rotation:
+        """From the positions of block t to none, in float32."""
+        made = self._rotation(layer, "block", t, 0, self.fam.block_size)
+        if layer.rope is None:
+            return made
+        assert isinstance(made, partial)
+        # The inverse of the rotation as it was rounded, and of its gain.
+        cos, sin = (made.keywords[name].float() for name in ("cos", "sin"))
+        square = cos.square() + sin.square()
+        return lambda x: rotate_halves(x.float(), cos / square, -sin / square)
 
     def rotate_sinks(self, layer: Layer, t: int) -> Rotation:
-        """Sinks as block t sees them: directly before its oldest visible segment."""
-        first = -self.fam.memory_segments * self.fam.block_size - self.fam.sink_tokens
+        """Sinks as block t sees them: directly before its oldest visible segment, or before what was kept."""
+        first = -self._segments - self.fam.sink_tokens - (self.fam.fam_length if self.fam.keeps_tokens else 0)
         return self._rotation(layer, "sinks", t, first, self.fam.sink_tokens)
+
+    @property
+    def _segments(self) -> int:
+        """Tokens of the segments that a block sees."""
+        return self.fam.memory_segments * self.fam.block_size
 
     def _rotation(self, layer: Layer, what: str, t: int, first: int, count: int) -> Rotation:
         """To `count` positions, the first of them `first` after the beginning of block t."""

@@ -12,6 +12,9 @@ from famcli.nn.config import DecoderConfig, FamConfig, NormPlace
 
 Shape = tuple[int, ...]
 
+SCORES_NAME = "memory_scores"
+"""The parameter [l, w] by which each layer scores tokens that it may keep."""
+
 
 _NORMS: dict[NormPlace, tuple[str, ...]] = {
     "before": ("input", "post_attention"),
@@ -33,12 +36,18 @@ def memory_layers(config: DecoderConfig, fam: FamConfig) -> tuple[int, ...]:
     """The layers that have a memory: all of them, local ones only with `local_memory`."""
     if not fam.fam_length:
         return ()
-    return tuple(i for i in range(config.num_layers) if fam.local_memory or config.window(i) is None)
+    local = fam.local_memory and not fam.keeps_tokens
+    return tuple(i for i in range(config.num_layers) if local or config.window(i) is None)
 
 
 def memory_shape(config: DecoderConfig, fam: FamConfig) -> Shape:
-    """[l, f, d] of the memories of a state of batch one, stacked: `State.memories`."""
-    return (len(memory_layers(config, fam)), fam.fam_length, config.hidden_size)
+    """[l, f, w] of the memories of a state of batch one, stacked: `State.memories`."""
+    return (len(memory_layers(config, fam)), fam.fam_length, memory_width(config, fam))
+
+
+def memory_width(config: DecoderConfig, fam: FamConfig) -> int:
+    """Numbers of a memory row: the network's width, or the keys and values of a token that is kept."""
+    return 2 * config.num_key_value_heads * config.head_dim if fam.keeps_tokens else config.hidden_size
 
 
 def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: int) -> int:
@@ -72,6 +81,8 @@ def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
 
     Raises ValueError for a decoder that the architecture cannot read with.
     """
+    if fam.keeps_tokens:
+        return {SCORES_NAME: (config.num_layers, memory_width(config, fam))}
     if fam.architecture != "feedback":
         return {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
     shared = fam.shares_projections
@@ -150,7 +161,7 @@ def state_shapes(
         counts = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
         counts["sink"] = sinks if config.window(index) is None else 0
         memory_rows = fam.fam_length if index in remembering else 0
-        shapes[f"layers.{index}.memory"] = (batch, memory_rows, config.hidden_size)
+        shapes[f"layers.{index}.memory"] = (batch, memory_rows, memory_width(config, fam))
         for part, count in counts.items():
             for what in ("keys", "values"):
                 shapes[f"layers.{index}.{part}_{what}"] = (batch, heads, count, width)

@@ -16,6 +16,7 @@ from famcli.checkpoint.open import load_network
 from famcli.checkpoint.weights import checked_weights
 from famcli.nn import FamConfig
 from famcli.nn.decoder import Decoder
+from famcli.nn.shapes import own_shapes
 
 LENGTH = 64
 SHAPE: dict[str, Any] = {
@@ -78,8 +79,9 @@ def ours(folder: Path, fam: FamConfig = WHOLE) -> Decoder:
         return network
     remembering = Decoder(config.decoder, fam)
     remembering.load_state_dict(network.state_dict(), strict=False)
-    noise = torch.randn(fam.fam_length, SHAPE["hidden_size"], generator=torch.Generator().manual_seed(3))
-    remembering.memory_prompt.data.copy_(0.2 * noise)
+    for name, shape in own_shapes(config.decoder, fam).items():
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+        getattr(remembering, name).data.copy_(0.2 * noise)
     return remembering.eval()
 
 

@@ -18,6 +18,7 @@ FAMS = {
     "gated, everywhere": FamConfig(
         block_size=8, memory_segments=1, fam_length=3, memory_update="gated", local_memory=True
     ),
+    "kept": FamConfig(block_size=8, memory_segments=1, fam_length=5, sink_tokens=2, memory_update="kept"),
 }
 STREAMED = [
     "llama-all",

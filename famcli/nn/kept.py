@@ -1,0 +1,77 @@
+"""A memory of tokens that were read, beside FAM's (ours): of all that left the window, those that score highest.
+
+For a decoder whose weights stay as they are. Where FAM's rows are made by weights that must learn to make them, these
+are the keys (not rotated) and values of f tokens, which the decoder can read already; a row stays until f others score
+higher, so what it holds does not fade with the number of blocks. A token's score is linear in its keys and values, one
+`memory_scores` [w] for each layer: what famcli/training/keep.py fits to the attention that later tokens give. As other
+memories it is updated by blocks, but by the one that leaves the window, so that no token is seen twice:
+
+    rows                [F_t-1 ; K_t-m, V_t-m]              w = 2 hk e numbers each
+    F_t                 the f rows with the largest rows . scores, in the order of the text
+    a token sees        [sinks ; F ; segments ; its block]  F at the last f positions before the segments
+
+Before the first block has left there is no memory, and a frozen one never comes to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from famcli.nn.kernels.attention import KeysValues
+from famcli.nn.layers import Layer
+from famcli.nn.rotary import Call, Rotation
+
+
+def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:
+    """Keys (rotated) and values [b, hk, f, e] of the rows, as block t of a call sees them."""
+    keys, values = (layer.self_attn.heads(part.to(layer.dtype)) for part in memory.chunk(2, dim=-1))
+    return call.rotate_memory(layer, t)(keys), values
+
+
+def keep_blocks(
+    layer: Layer, memory: Tensor, pieces: Sequence[KeysValues], num_blocks: int, call: Call
+) -> tuple[Tensor, list[KeysValues]]:
+    """The memory after the last `num_blocks` of `pieces` (segments and blocks), and what each of them sees of it."""
+    held, first, rows = call.initial is None, len(pieces) - num_blocks, []
+    for t in range(num_blocks):
+        keys, values = pieces[0]
+        rows.append(kept_keys_values(layer, memory, call, t) if held else (keys[:, :, :0], values[:, :, :0]))
+        leaving = first + t - call.fam.memory_segments
+        if leaving >= 0 and call.state.memory_mode == "on":
+            memory, held = keep(layer, memory if held else None, pieces[leaving], call, t), True
+    return memory, rows
+
+
+def keep_closed(layer: Layer, memory: Tensor, keys: Tensor, values: Tensor, call: Call) -> Tensor:
+    """The memory once the open block is closed. keys, values [b, hk, k, e]: of the segments and of that block."""
+    block = slice(None, call.fam.block_size)
+    if keys.shape[2] < call.fam.visible_tokens or call.state.memory_mode != "on":
+        return memory
+    leaving = (keys[:, :, block], values[:, :, block])
+    return keep(layer, memory if call.initial is None else None, leaving, call, 0)
+
+
+def keep(layer: Layer, memory: Tensor | None, leaving: KeysValues, call: Call, t: int) -> Tensor:
+    """F_t [b, f, w] once block t of a call is closed. memory: F_t-1, None before the first block has left.
+
+    leaving: keys (rotated) and values [b, hk, c, e] of the block that leaves the window by that.
+    """
+    made = token_rows(call.rotate_back(layer, t - call.fam.memory_segments)(leaving[0]), leaving[1])
+    assert call.scores is not None
+    scores = made @ call.scores[layer.index].to(made)
+    if call.state.num_closed + t == call.fam.memory_segments:
+        # The first tokens of a stream stay as sinks.
+        scores[:, : call.fam.sink_tokens] = -torch.inf
+    if memory is not None:
+        made = torch.cat((memory, made), dim=1)
+        scores = torch.cat((memory @ call.scores[layer.index].to(memory), scores), dim=1)
+    chosen = scores.topk(call.fam.fam_length, dim=1).indices.sort(dim=1).values
+    return made.gather(1, chosen[..., None].expand(-1, -1, made.shape[2]))
+
+
+def token_rows(keys: Tensor, values: Tensor) -> Tensor:
+    """[b, n, w] in float32, of keys (not rotated) and values [b, hk, n, e]."""
+    return torch.cat([part.float().transpose(1, 2).flatten(2) for part in (keys, values)], dim=-1)
