@@ -25,7 +25,7 @@ YARN = RopeConfig(scaling={"rope_type": "yarn", "factor": 4.0, "original_max_pos
 def test_a_layer_keeps_the_tokens_that_score_highest_in_the_order_of_the_text(
     segments: int, config: DecoderConfig, cuts: list[int]
 ) -> None:
-    """The first layer's keys and values depend on the tokens alone: all that left the window compete, sinks excepted."""
+    """The first layer's keys and values depend on the tokens alone: all that left compete but sinks."""
     fam = replace(KEPT, memory_segments=segments)
     # No token twice, so that no two score alike.
     generator = torch.Generator().manual_seed(0)
