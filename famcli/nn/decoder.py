@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
+from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
 from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
-from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import compress, initial_memory, memory_keys_values, next_memory
 from famcli.nn.network import Network, State, holds_whole_blocks

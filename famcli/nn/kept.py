@@ -22,7 +22,7 @@ from torch import Tensor
 
 from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.layers import Layer
-from famcli.nn.rotary import Call, Rotation
+from famcli.nn.rotary import Call
 
 
 def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:

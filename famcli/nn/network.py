@@ -175,8 +175,8 @@ class Network(nn.Module, ABC):
     """A network that reads a stream. It holds weights only: what was read is in the state.
 
     config, fam: the pretrained decoder's shape (`vocab_size`, `hidden_size`, `num_layers`) and how it streams
-    (`block_size`). memory_prompt: [f, d] float32, a parameter that is there if `fam.fam_length` is not 0; memory_scores:
-    [l, w] in its place where `fam.keeps_tokens`.
+    (`block_size`). memory_prompt: [f, d] float32, a parameter that is there if `fam.fam_length` is not 0;
+    memory_scores: [l, w] in its place if `fam.keeps_tokens`.
     checkpoint_gradients: in training, keep only the layers' inputs and compute the rest again in the backward pass.
     """
 
