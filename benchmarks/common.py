@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "the-man-who-was-thursday.txt"
 FAM_TINY = ROOT / "models" / "fam-tiny"
 
-# The shape that the issue calls 100M: 12 layers, grouped keys, 32k vocabulary.
+# The shape called 100M: 12 layers, grouped keys, 32k vocabulary.
 SHAPE_100M: dict[str, Any] = {
     "vocab_size": 32000,
     "hidden_size": 768,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 from famcli.checkpoint.chat_template import has_chat_template
@@ -360,7 +360,8 @@ class Answerer:
             return replace(_no_answer(question, NOTHING_FOUND, best), draft=text)
         if denied:
             return replace(self._quote(question, evidence, citations), draft=text)
-        missing = Sources([*passages, question.text]).missing(text)
+        sources = Sources(passages, question.text)
+        missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))
         if missing:
             return replace(self._quote(question, evidence, citations), draft=text, unsupported=missing)
         # Those that hold its words, not all that were read.
@@ -398,7 +399,8 @@ class Answerer:
         text = text.strip()
         if not text or text == NOT_SAID:
             return _no_answer(question, NOTHING_FOUND if text else NOTHING_WRITTEN, confidence)
-        missing = Sources([*(one.passage.text for one in evidence), question.text]).missing(text) if evidence else ()
+        sources = Sources((one.passage.text for one in evidence), question.text)
+        missing = sources.missing(text) if evidence else ()
         return Answer(
             question=question.text,
             found=True,

@@ -59,9 +59,9 @@ class Answer:
     page: where an extracted answer is in the source of the first citation. confidence: how likely the document answers
     this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, word by
     word. The citations of a written one hold its words. unsupported: names, numbers and quotations that the model wrote
-    and no passage that it read has; where it writes within a turn, a quote stands in for such an answer, which is kept
-    as `draft`. missing: names and numbers of the question that are nowhere in what was read, in this form; they may
-    be there inflected, in languages other than English.
+    and no passage that it read has, or has of something else; where it writes within a turn, a quote stands in for such
+    an answer, which is kept as `draft`. missing: names and numbers of the question that are nowhere in what was read,
+    in this form; they may be there inflected, in languages other than English.
     """
 
     question: str
@@ -82,13 +82,13 @@ class Answer:
     @property
     def doubt(self) -> str | None:
         """What speaks against an answer: what is asked about does not occur, as it is written in the question, or
-        what the model wrote is not in the passages that it read."""
+        what the model wrote is not in the passages that it read, or is told of something else there."""
         doubts = []
         if self.missing:
             doubts.append(f"Nowhere in what was read, in this form: {', '.join(self.missing)}.")
         if self.unsupported:
             instead = "; a quote is shown instead" if self.draft else ""
-            doubts.append(f"What the model wrote is not in the passages: {', '.join(self.unsupported)}{instead}.")
+            doubts.append(f"The passages do not say what the model wrote: {', '.join(self.unsupported)}{instead}.")
         return " ".join(doubts) or None
 
     def place(self, number: int) -> str:
