@@ -25,6 +25,7 @@ from statistics import stdev
 import numpy as np
 
 from benchmarks.common import print_table
+from benchmarks.networks import score_continuation
 from benchmarks.quality.qa_rankers import LibraryBM25
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
@@ -34,7 +35,6 @@ from famcli.evaluation.intervals import wilson
 from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.scoring import score_continuations
 from famcli.synthetic.episodes import Episode, RecallQuestion, facts, questions_of, statements_of
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer
@@ -117,7 +117,7 @@ def _chooses_right(model: Model, text: AskedText | None, passages: Sequence[Pass
     shown = tokenizer.encode("\n\n" + "\n\n".join(one.text for one in passages)) if passages else []
     hidden, state = read_any(network, [*shown, *question_ids(question, tokenizer)[0].tolist()], state)
     runs = [tokenizer.encode(choice) for choice in question.choices]
-    nats = [float(nll.sum()) for nll in score_continuations(network, state, runs, last_hidden=hidden)]
+    nats = [float(score_continuation(network, state, run, hidden).sum()) for run in runs]
     return question.choices[nats.index(min(nats))] == question.answer
 
 

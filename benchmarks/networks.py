@@ -12,6 +12,8 @@ from torch import Tensor
 from benchmarks.common import FAM_100M, SHAPE_100M
 from famcli.nn import DecoderConfig, FamConfig, Network, State, make_network
 from famcli.nn.kernels.attention import attend, joined
+from famcli.reading.engine import as_batch, read_calls
+from famcli.reading.scoring import score_call
 
 Part = tuple[Tensor, Tensor]
 
@@ -82,3 +84,16 @@ def reading_parts(dtype: torch.dtype, generator: Any = None) -> tuple[Tensor, li
         (normal(key_heads, k), normal(key_heads, k)) for k in (c * FAM_100M["memory_segments"], f, c)
     )
     return normal(heads, c), [segments, memory, block], normal(heads, f), [memory, block]
+
+
+@torch.inference_mode()
+def score_continuation(
+    network: Network, state: State, tokens: Sequence[int], last_hidden: Tensor | None = None
+) -> Tensor:
+    """The negative log-likelihood (nats) of each of `tokens` [n] read after `state`; NaN for the first one without
+    `last_hidden` [1, 1, d], the hidden row of the token before it."""
+    parts = [torch.empty(1, 0)]
+    for ids, hidden, _ in read_calls(network, as_batch(tokens, network), state):
+        parts.append(score_call(network, last_hidden, hidden, ids)[0])
+        last_hidden = hidden[:, -1:]
+    return torch.cat(parts, 1)[0]

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.networks import score_continuation
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode, State
 from famcli.reading.events import BlockEvent
 from famcli.reading.reader import Reader
-from famcli.reading.scoring import score_continuations
 from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import QUESTION_OPENING
@@ -140,6 +140,6 @@ def _likelihoods(model: Model, questions: Sequence[str], state: State, last_hidd
     found = list[float]()
     for question in questions:
         run = opening + model.tokenizer.encode(" " + question)
-        (nll,) = score_continuations(model.network, state, [run], last_hidden=last_hidden)
+        nll = score_continuation(model.network, state, run, last_hidden)
         found.append(-float(torch.nanmean(nll[len(opening) :])))
     return found

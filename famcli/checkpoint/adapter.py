@@ -244,7 +244,6 @@ def _names(fields: Fields, key: str) -> tuple[str, ...] | None:
 
 
 def _pattern(fields: Fields, key: str) -> dict[str, float]:
-    """Numbers by module names."""
     # PEFT takes regular expressions here. Real ones are refused: a stranger's may take for ever to match.
     values: dict[str, Any] = fields.mapping(key) or {}
     for name, value in values.items():

@@ -219,7 +219,6 @@ def _names(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file, empty where there is none."""
     return read_json_object(path, max_bytes=MAX_BYTES) if path.is_file() else {}
 
 

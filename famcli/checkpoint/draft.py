@@ -28,14 +28,14 @@ def default_layers(num_layers: int) -> int:
     return max(1, num_layers // 4)
 
 
-def make_draft(network: Network, config: DraftConfig, seed: int = 0, *, pruned: bool = True) -> Draft:
-    """A float32 draft for `network`, which begins as its last layers, or (not `pruned`) with drawn weights.
+def make_draft(network: Network, config: DraftConfig) -> Draft:
+    """A float32 draft for `network`, which begins as its last layers.
 
     Raises CheckpointError for a network that has not that many layers, or no layers of tokens to begin with.
     """
     try:
         draft = Draft(network.config, network.fam, config)
-        draft.begin(network, None if pruned else seed)
+        draft.begin(network)
     except ValueError as error:
         raise CheckpointError(f"no draft can be made: {error}") from error
     return draft

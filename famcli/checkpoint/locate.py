@@ -284,7 +284,6 @@ def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
 
 
 def listed(name: str, path: Path, where: str) -> ListedModel:
-    """The facts of the checkpoint at `path`."""
     family = _family(path)
     known = family in (GGUF_FAMILIES if is_gguf(path) else FAMILIES)
     files = (

@@ -54,7 +54,6 @@ class Model:
         return "on" if self.sidecar.memory_trained and self.sidecar.fam.remembers else "none"
 
     def check_memory_mode(self, mode: str | None) -> None:
-        """Raise UsageError for a mode that means nothing for this network."""
         if not self.sidecar.fam.memory_is_separate and mode not in (None, "on"):
             raise UsageError(
                 f"{self.name} sees nothing but its memory ({self.sidecar.fam.architecture}): memory mode "
@@ -67,7 +66,6 @@ class Model:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The compute type."""
         return self.network.dtype
 
 

@@ -197,7 +197,6 @@ def assign_weights(
 
 
 def _rows(declared: StoredTensor, whole: Tensor) -> Tensor:
-    """A parameter's rows of the whole stored tensor."""
     rows = declared.rows
     if rows is None:
         return whole

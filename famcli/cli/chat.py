@@ -207,7 +207,6 @@ _COMMANDS: dict[str, Callable[[Work, Ask, str], None]] = {
 
 
 def _divided(passage: Passage, span: tuple[int, int] | None) -> Iterator[tuple[bool, str]]:
-    """A passage in its order, in what is of the answer at `span` (its whole sentences) and what is not."""
     start, end = span or (0, 0)
     for is_answer, sentences in groupby(passage.sentences, lambda one: one.start < end and start < one.end):
         yield is_answer, "".join((one.gap or "") + one.text for one in sentences)

@@ -163,7 +163,6 @@ def merge(
 
 
 def _show_folder(made: Path, json: bool, what: str, values: dict[str, Any]) -> None:
-    """Print what was written to a folder, in a line or as JSON."""
     size = sum(path.stat().st_size for path in made.glob("*.safetensors"))
     if json:
         Output().json({**values, "weights_bytes": size})

@@ -335,7 +335,6 @@ def _shares(text: str, option: str) -> list[float]:
 
 
 def _subjects(models: Sequence[Model], wanted: CompareMode | None) -> list[Subject]:
-    """Each model in each memory mode to read with."""
     from famcli.evaluation.positions import Subject
 
     return [Subject(model.name, model.network, mode) for model in models for mode in modes_of(model, wanted)]
@@ -368,7 +367,6 @@ def _open_models(work: Work, twin: str | None, plot: Path | None) -> list[Model]
 
 
 def check_files(paths: Sequence[Path]) -> None:
-    """Raise UsageError unless all of them are files."""
     for path in paths:
         if not path.is_file():
             raise UsageError(f"{path} is no file; give text files, or .jsonl(.zst) files of documents")

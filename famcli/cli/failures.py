@@ -187,7 +187,6 @@ class _Closed(io.StringIO):
     """Standard output, where there is none."""
 
     def write(self, text: str) -> int:
-        """Raises OSError."""
         raise OSError(errno.EBADF, "it is closed", STANDARD_OUTPUT)
 
 

@@ -113,7 +113,6 @@ def _checkpoint_facts(info: CheckpointInfo) -> Facts:
 
 
 def _kinds_of_layers(decoder: DecoderConfig) -> list[tuple[str, str]]:
-    """What not every decoder has."""
     kinds = []
     if decoder.local_layers:
         kinds.append(

@@ -438,7 +438,6 @@ def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flat(name: str, hint: Any, default: Any, panel: str | None) -> list[inspect.Parameter]:
-    """The parameter `name`; if it is a group, a parameter for each of its options. panel: the heading for both."""
     if is_dataclass(hint):
         inner = get_type_hints(hint, include_extras=True)
         heading = getattr(hint, "PANEL", None)

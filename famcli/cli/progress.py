@@ -47,7 +47,6 @@ class Snapshot:
 
     @property
     def done(self) -> int:
-        """What is done of `total`."""
         return self.num_bytes if self.total_tokens is None else self.num_tokens
 
     @property

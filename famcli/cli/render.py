@@ -118,7 +118,6 @@ class Notes:
             say(text, self._stream)
 
     def warn(self, text: str) -> None:
-        """A note that begins with the word warning."""
         self.note(f"warning: {text}")
 
 
@@ -163,7 +162,6 @@ class Bar:
             self._bar.update(self._task, description=harmless(name), total=total, completed=done, numbers=numbers)
 
     def close(self) -> None:
-        """Erase it."""
         # Its terminal may be closed.
         with suppress(OSError):
             self._live.stop()

@@ -25,7 +25,6 @@ class AnswersShown:
         self._shown = 0
 
     def event(self, event: Any) -> None:
-        """Show an event, if it is about an answer."""
         from famcli.tasks.ask.answering import AnswerText
         from famcli.tasks.ask.answers import Answer
         from famcli.tasks.task import ReadCounts

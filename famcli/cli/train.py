@@ -126,7 +126,6 @@ class Watch:
         self._old_handlers = {signum: signal.signal(signum, self._interrupt) for signum in INTERRUPTS}
 
     def event(self, event: TrainEvent) -> None:
-        """Show one event of the run."""
         from famcli.training.data.corpus import PackProgress
         from famcli.training.loop.run_folder import RunStarted, ScoreProgress, StepDone, to_json
 

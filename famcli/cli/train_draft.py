@@ -60,7 +60,7 @@ def train_draft(
 
     The draft begins as the checkpoint's last layers and learns to guess the next tokens as the checkpoint would choose
     them (SPIRe). It is for this checkpoint alone. A run that was stopped goes on when the same command is given again.
-    No command writes with a draft yet: python -m benchmarks.draft measures what it would save.
+    --draft DIR of ask, chat and complete then writes with it: the same words, sooner.
     """
     from famcli.checkpoint.folder import check_new_folder
 

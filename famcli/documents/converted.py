@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from famcli.documents.original import Original
-from famcli.documents.source import Location, Piece, Place, Source
+from famcli.documents.source import Location, Piece, Source
 from famcli.errors import DocumentError
 
 Part = tuple[str, Location | None]
@@ -61,12 +61,10 @@ class ConvertedSource(Source):
 
     @property
     def bytes_read(self) -> int:  # type: ignore[override]  # it is counted where the bytes are read
-        """See `Source`."""
         return self._original.num_read
 
     @property
     def end(self) -> int:
-        """See `Source`."""
         return self._end
 
     def pieces(self) -> Iterator[Piece]:
@@ -101,23 +99,7 @@ class ConvertedSource(Source):
             raise DocumentError(f"cannot quote from {self.path}: its text ends before; has it changed?")
         return b"".join(parts).decode("utf-8", "replace")
 
-    def place(self, offset: int) -> Place:
-        """See `Source`. Reads the document up to there; the line is that of the original, where it has lines."""
-        line, page, found = 1, 1, None
-        with self._again() as again:
-            for piece in again.pieces():
-                for begins, location in piece.locations:
-                    found = location if begins <= offset else found
-                before = piece.up_to(offset).text
-                line, page = line + before.count("\n"), page + before.count("\f")
-                if piece.end >= offset:
-                    break
-        if found is None:
-            return Place(line, page, None)
-        return Place(found.line or line, page, None if found.span is None else found.span[0])
-
     def digest(self) -> str:
-        """See `Source`."""
         return self._hash.hexdigest()
 
     def close(self) -> None:
@@ -134,7 +116,6 @@ class ConvertedSource(Source):
         return self._reopen()
 
     def _all_pieces(self) -> Iterator[Piece]:
-        """All parts, joined to pieces."""
         texts, locations, start, end = list[bytes](), list[tuple[int, Location]](), 0, 0
         for text, location in self._parts:
             if not text:
@@ -157,7 +138,6 @@ def _piece(texts: list[bytes], locations: list[tuple[int, Location]], start: int
 
 
 def _from(piece: Piece, start: int) -> Piece:
-    """The characters of a piece from the offset `start` on."""
     raw = piece.raw[start - piece.start :]
     before = [one for one in piece.locations if one[0] <= start][-1:]
     after = [one for one in piece.locations if one[0] > start]
@@ -199,7 +179,6 @@ _kept: OrderedDict[_Identity, _Kept] = OrderedDict()
 
 @atexit.register
 def forget_texts() -> None:
-    """Remove the kept texts."""
     while _kept:
         _kept.popitem()[1].file.close()
 

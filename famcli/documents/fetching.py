@@ -89,7 +89,6 @@ def address_of(path: Path) -> str | None:
 
 
 def _ask(url: str, config: FetchConfig) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
-    """The head of the answer to a request."""
     parts = _parts(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     address = _checked_address(host, port, config)

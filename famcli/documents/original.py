@@ -32,7 +32,6 @@ class Line:
 
     @property
     def location(self) -> Location:
-        """The line as a place to cite."""
         return Location("line", str(self.number), line=self.number, span=(self.start, self.end))
 
 
@@ -144,7 +143,6 @@ class Original:
             yield Line(rest.text, rest.start, rest.end, number)
 
     def raw(self) -> BinaryIO:
-        """The bytes in their order."""
         return self._stream
 
     def file(self) -> BinaryIO:
@@ -167,6 +165,5 @@ class Original:
         return self._copy
 
     def close(self) -> None:
-        """Close what was opened here."""
         for file in self._opened:
             file.close()

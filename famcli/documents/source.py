@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -92,14 +92,6 @@ class Piece:
         return Piece(self.text[:count], self.start, int(offsets[count]), widths, raw=raw, locations=locations)
 
 
-class Place(NamedTuple):
-    """Where an offset is found by a person. line, page: from 1. byte: of the original; None if it has no bytes."""
-
-    line: int
-    page: int
-    byte: int | None
-
-
 class Source(ABC):
     """A document that is read once from front to back, in constant memory.
 
@@ -145,10 +137,6 @@ class Source(ABC):
     @abstractmethod
     def text(self, span: tuple[int, int]) -> str:
         """The text at `span`, cut from the original once more. Raises DocumentError if it is gone or has changed."""
-
-    @abstractmethod
-    def place(self, offset: int) -> Place:
-        """Where `offset` is, found in the original once more. Raises DocumentError as `text` does."""
 
     @abstractmethod
     def digest(self) -> str:

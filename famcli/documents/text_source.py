@@ -30,7 +30,7 @@ from famcli.documents.encodings import (
     wide_encoding,
 )
 from famcli.documents.regular import open_regular
-from famcli.documents.source import Piece, Place, Source
+from famcli.documents.source import Piece, Source
 from famcli.errors import DocumentError
 
 READ_BYTES = 1 << 16
@@ -73,7 +73,6 @@ class TextSource(Source):
 
     @property
     def end(self) -> int:
-        """See `Source`."""
         return self.start + self.bytes_read
 
     def close(self) -> None:
@@ -82,7 +81,6 @@ class TextSource(Source):
             self._stream.close()
 
     def digest(self) -> str:
-        """See `Source`."""
         return self._hash.hexdigest()
 
     def pieces(self) -> Iterator[Piece]:
@@ -117,17 +115,6 @@ class TextSource(Source):
         if reached < end:
             raise DocumentError(f"cannot quote bytes {start} to {end} of {self.path}: it ends before; has it changed?")
         return "".join(parts)
-
-    def place(self, offset: int) -> Place:
-        """See `Source`. Reads the file up to there: lines end with a newline, pages with a form feed."""
-        line = page = 1
-        with self._open_again(0) as again:
-            for piece in again.pieces():
-                before = piece.up_to(offset).text
-                line, page = line + before.count("\n"), page + before.count("\f")
-                if piece.end >= offset:
-                    break
-        return Place(line, page, offset)
 
     # ------------------------------------------------------------------------------------------------ the beginning
 

@@ -53,7 +53,6 @@ def atomic_file(target: Path, *, private: bool = False, new: bool = False) -> It
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file by `atomic_file`."""
     with atomic_file(target) as beside:
         beside.write_text(text, encoding="utf-8")
 
@@ -212,7 +211,6 @@ def check_target(
 
 
 def check_page(target: Path, texts: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """`check_target` for a page of HTML."""
     check_target(target, "page", lambda first: first.lstrip().lower().startswith(b"<!doctype html"), texts)
 
 

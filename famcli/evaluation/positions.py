@@ -47,8 +47,6 @@ class DocumentScore:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged: a network, by its name, in one memory mode."""
-
     name: str
     network: Network
     memory_mode: MemoryMode

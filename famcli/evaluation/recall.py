@@ -124,7 +124,6 @@ class _Stream:
         self._ahead = np.array(bos, dtype=np.int32)
 
     def take(self, count: int) -> Ids:
-        """The next tokens of the stream [count]."""
         while len(self._ahead) < count:
             self._ahead = np.concatenate((self._ahead, next(self._pieces)))
         taken, self._ahead = self._ahead[:count], self._ahead[count:]

@@ -52,7 +52,6 @@ class TokenCorpus:
         return self.tokens[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
     def documents(self) -> list[NDArray[Any]]:
-        """The tokens of all documents, in order."""
         return [self.document(index) for index in range(len(self))]
 
     def filler(self, rng: np.random.Generator) -> Filler:

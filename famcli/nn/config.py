@@ -133,7 +133,6 @@ class DecoderConfig:
 
     @property
     def rotated_dim(self) -> int:
-        """Dimensions of a head that are rotated."""
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 
     def window(self, layer: int) -> int | None:
@@ -278,7 +277,6 @@ class FamConfig:
         return replace(self, fam_length=0)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as they are stored."""
         first = {each.name: getattr(self, each.name) for each in fields(FamConfig) if not each.kw_only}
         return first | later_switches(self)
 

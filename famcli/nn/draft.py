@@ -100,14 +100,13 @@ class Draft(nn.Module):
     def own_layers(self) -> Sequence[Layer]:
         return cast(Sequence[Layer], self.layers)
 
-    def begin(self, target: Network, seed: int | None = None) -> None:
-        """Take over the target's last layers, or with a seed only their norms, and draw the rest.
+    def begin(self, target: Network) -> None:
+        """Take over the target's last layers.
 
         Raises ValueError for a target of another kind, or whose layers are not in full precision.
         """
         if target.fam.architecture != "fam":
             raise ValueError(f"a draft is for decoders with a memory of their own, not for '{target.fam.architecture}'")
-        generator = torch.Generator().manual_seed(seed or 0)
         sources = list(target.layers)[-self.draft.num_layers :]
         with torch.no_grad():
             for layer, source in zip(self.layers, sources, strict=True):
@@ -115,9 +114,7 @@ class Draft(nn.Module):
                 for name, parameter in layer.named_parameters():
                     if name not in given:
                         raise ValueError("a draft begins as layers of its target: open that without quantization")
-                    drawn = seed is not None and parameter.ndim > 1
-                    values = torch.randn(parameter.shape, generator=generator) * 0.02
-                    parameter.copy_(values if drawn else given[name])
+                    parameter.copy_(given[name])
 
     # ------------------------------------------------------------------------------------------- what the target read
 
@@ -156,7 +153,6 @@ class Draft(nn.Module):
         )
 
     def rotated(self, rows: Sequence[KeysValues], place: int) -> list[KeysValues]:
-        """Each layer's keys rotated to the places from `place` on."""
         return [
             (self._rotate(layer, keys, place), values)
             for layer, (keys, values) in zip(self.own_layers, rows, strict=True)

@@ -81,7 +81,6 @@ class Window:
         return longer
 
     def last(self, count: int) -> Window:
-        """The last `count` rows alone."""
         if count == self.num_rows:
             return self
         keys, values = self.keys_values

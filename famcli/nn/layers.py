@@ -219,7 +219,6 @@ class Layer(nn.Module):
         return self.input_layernorm(x, wide)  # type: ignore[no-any-return]
 
     def forward(self, step: Callable[..., _Result], *arguments: Any) -> _Result:
-        """`step(self, *arguments)`."""
         # Reading goes through here where it must: FSDP2 gathers the layer's weights in a hook on it, and gradient
         # checkpoints compute it again.
         return step(self, *arguments)
@@ -257,7 +256,6 @@ class Layer(nn.Module):
         return rows + _gated(added_rows, gate), x + added_tokens
 
     def _mlp_input(self, x: Tensor, wide: bool = False) -> Tensor:
-        """What the feed-forward reads."""
         if self.place == "after":
             return x if wide else x.to(self.dtype)
         norm = self.pre_feedforward_layernorm if self.place == "around" else self.post_attention_layernorm

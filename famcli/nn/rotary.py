@@ -89,11 +89,9 @@ class Call:
         self._made: dict[tuple[str | None, str, int], Rotation] = {}
 
     def rotate_tokens(self, layer: Layer) -> Rotation:
-        """To the positions of the call's tokens."""
         return self._rotation(layer, "tokens", 0, self.state.fill, self._n)
 
     def angles(self, layer: Layer) -> tuple[Tensor, Tensor] | None:
-        """The numbers (`cos_sin`) by which `rotate_tokens` rotates; None if the layer rotates nothing."""
         if layer.rope is None:
             return None
         rotate = self.rotate_tokens(layer)

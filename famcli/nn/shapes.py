@@ -95,7 +95,6 @@ def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
 
 
 def _layer_shapes(config: DecoderConfig, has_experts: bool) -> Iterator[tuple[str, Shape]]:
-    """The parameters of one layer."""
     width = config.hidden_size
     for norm in _NORMS[config.norm_place]:
         yield from _norm_shapes(config, f"{norm}_layernorm", width).items()

@@ -91,7 +91,6 @@ class Cursor:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes read, over all sources."""
         return sum(source.num_bytes for source in self.sources)
 
     def tail_source(self, start: int, end: int | None = None) -> Source:
@@ -171,9 +170,7 @@ class TextWindow:
         return int(self._offsets[0])
 
     def tail(self, start: int) -> bytes:
-        """The source bytes from `start` on."""
         return self._raw[start - self.start :]
 
     def line(self, offset: int) -> int:
-        """The number of the line that contains `offset`."""
         return self._line + int(np.searchsorted(self._line_starts, offset, side="right"))

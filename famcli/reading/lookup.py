@@ -35,8 +35,6 @@ class Guess(NamedTuple):
 
 
 class Guesser(Protocol):
-    """Where guesses come from."""
-
     def append(self, token: int) -> None:
         """The next token of the text, before the network has read it."""
 

@@ -80,7 +80,6 @@ class MemoryFileInfo:
 
     @property
     def progress(self) -> Progress:
-        """How much was read."""
         return Progress(self.num_bytes - self.bytes_unread, self.seen_tokens, self.seen_blocks, self.bytes_unread)
 
     @property
@@ -128,7 +127,6 @@ def checksum(info: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def metadata(info: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The metadata in the header of the file."""
     return {"format": f"{_MARK} {FORMAT}", "info": info, "sha256": checksum(info, tensors)}
 
 
@@ -196,7 +194,6 @@ class OpenedMemoryFile:
         return tensors
 
     def damaged(self, what: str) -> MemoryFileError:
-        """The error for a file with impossible contents."""
         return MemoryFileError(f"{self.path}: {what}; {_DAMAGED}")
 
 

@@ -115,7 +115,6 @@ class Reader:
 
     @property
     def num_sources(self) -> int:
-        """Sources begun so far."""
         return len(self._sources)
 
     @property

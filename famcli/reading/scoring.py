@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from famcli.nn import Network, State
-from famcli.reading.engine import Tokens, as_batch, check_finite, copies, pad_runs, read_calls
+from famcli.nn import Network
+from famcli.reading.engine import check_finite
 
 SLICE = 256
 """Positions whose logits are held at once."""
@@ -48,34 +46,3 @@ def score_call(network: Network, last_hidden: Tensor | None, hidden: Tensor, ids
     nll, correct = cross_entropy(network, hidden[:, :-1], ids[:, 1:])
     unknown = torch.full((len(ids), 1), torch.nan)
     return torch.cat((unknown, nll), 1), torch.cat((torch.zeros_like(unknown, dtype=torch.bool), correct), 1)
-
-
-@torch.inference_mode()
-def score_continuation(network: Network, state: State, tokens: Tokens, *, last_hidden: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood (nats) of each of `tokens` ([n], or [b, n] with a state of batch b) read after `state`.
-
-    `last_hidden` [b, 1, d] of the token before them predicts the first one; without it the first is NaN. `state` stays
-    as it is. Returns float32 on the CPU, of the shape of `tokens`.
-    """
-    batch, is_flat = as_batch(tokens, network), len(getattr(tokens, "shape", (0,))) == 1
-    parts = [torch.empty(batch.shape[0], 0)]
-    for ids, hidden, _ in read_calls(network, batch, state):
-        parts.append(score_call(network, last_hidden, hidden, ids)[0])
-        last_hidden = hidden[:, -1:]
-    nll = torch.cat(parts, 1)
-    return nll[0] if is_flat else nll
-
-
-@torch.inference_mode()
-def score_continuations(
-    network: Network, state: State, runs: Sequence[Tokens], *, last_hidden: Tensor | None = None
-) -> list[Tensor]:
-    """`score_continuation` for several runs of different lengths after one state of batch one, in one batch.
-
-    Costs len(runs) copies of the state, which are not kept.
-    """
-    if not runs:
-        return []
-    before = None if last_hidden is None else last_hidden.expand(len(runs), -1, -1)
-    nll = score_continuation(network, copies(state, len(runs)), pad_runs(network, runs), last_hidden=before)
-    return [row[: len(run)] for row, run in zip(nll, runs, strict=True)]

@@ -49,12 +49,10 @@ NUM_NAMES = len(_COLOURS) * len(_THINGS)
 
 
 def statements_of(episode: Episode) -> list[str]:
-    """The statements of an episode, in order."""
     return [part for part in episode if isinstance(part, str)]
 
 
 def questions_of(episode: Episode) -> list[RecallQuestion]:
-    """The questions of an episode, in order."""
     return [part for part in episode if isinstance(part, RecallQuestion)]
 
 
@@ -204,7 +202,6 @@ class _World:
 
 
 def _ask(text: str, answer: str, words: Sequence[str]) -> RecallQuestion:
-    """A question whose answer is one of `words`."""
     return RecallQuestion(text, f" {answer}", tuple(f" {word}" for word in words))
 
 

@@ -52,8 +52,6 @@ _PROMPTS = {
 
 @dataclass(frozen=True)
 class Exchange:
-    """A question that was answered before, and its answer."""
-
     question: str
     answer: str
 

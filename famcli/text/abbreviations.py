@@ -8,7 +8,6 @@ from __future__ import annotations
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a list."""
     return frozenset(text.split())
 
 

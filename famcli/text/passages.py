@@ -20,8 +20,9 @@ _PARTS = ("message", "section", "path")
 
 @dataclass(frozen=True)
 class Passage:
-    """Consecutive sentences of a source, verbatim with the white space between them.
+    """Consecutive sentences of a source.
 
+    text: with the white space between the sentences. with_headings: what it is about. line, page: of its start, from 1.
     headings: of the parts of the text that it belongs to, the highest first, without those that it begins with.
     num_pages: pages of the source that had begun when the passage was cut, for the index.
     """
@@ -33,23 +34,19 @@ class Passage:
 
     @property
     def text(self) -> str:
-        """Verbatim."""
         first, *rest = self.sentences
         return first.text + "".join((s.gap or "") + s.text for s in rest)
 
     @property
     def with_headings(self) -> str:
-        """What it is about: its headings before its text."""
         return " ".join((*self.headings, self.text))
 
     @property
     def span(self) -> tuple[int, int]:
-        """Its place in the source."""
         return self.sentences[0].start, self.sentences[-1].end
 
     @property
     def line(self) -> int:
-        """Of its start, from 1."""
         return self.sentences[0].line
 
     @property
@@ -59,7 +56,6 @@ class Passage:
 
     @property
     def page(self) -> int:
-        """Of its start, from 1."""
         return self.sentences[0].page
 
 
@@ -85,7 +81,6 @@ class PassageBuilder:
         self._has_text = False  # the open passage is more than headings
 
     def feed(self, piece: Piece) -> None:
-        """Add text."""
         self._waiting += self._splitter.feed(piece.text, piece.char_offsets(), piece.locations)
 
     def take(self, end: int | None, last: bool = False) -> list[Passage]:

@@ -122,7 +122,6 @@ def has_content(text: str) -> bool:
 
 
 def word_set(text: str) -> frozenset[str]:
-    """What `similarity` compares."""
     return frozenset(content_terms(text))
 
 

@@ -24,7 +24,6 @@ __all__ = [
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """True if `folder` has a file that `open_tokenizer` opens."""
     return any((folder / name).is_file() for name in (MODEL_FILE, JSON_FILE, BYTES_FILE))
 
 

@@ -237,7 +237,6 @@ def _rename_controls(model: dict[str, Any], vocabulary: dict[str, int], controls
 
 
 def _parts(component: dict[str, Any] | None, key: str) -> list[dict[str, Any]]:
-    """The members of a sequence, or the one component, or nothing."""
     if component is None:
         return []
     if component["type"] != "Sequence":

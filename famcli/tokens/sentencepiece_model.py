@@ -47,7 +47,6 @@ class SentencePieceModel:
     streaming: bytes
 
     def ids(self, kind: PieceType) -> dict[str, int]:
-        """The ids of the pieces of one type, by their text."""
         return {text: index for index, (text, own) in enumerate(self.pieces) if own is kind}
 
 

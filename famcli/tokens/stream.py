@@ -38,12 +38,10 @@ class TokenRun:
 
     @staticmethod
     def empty() -> TokenRun:
-        """No tokens."""
         return TokenRun(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
 
     @staticmethod
     def join(runs: Sequence[TokenRun]) -> TokenRun:
-        """The runs one after the other."""
         if len(runs) <= 1:
             return runs[0] if runs else TokenRun.empty()
         return TokenRun(

@@ -117,7 +117,6 @@ class Tokenizer(Protocol):
 
 
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    """The ids of all control tokens."""
     return frozenset(token.id for token in tokenizer.control_tokens.values())
 
 

@@ -217,7 +217,6 @@ def _prompt(folder: Path, stored: Weights, length: int, seed: int) -> torch.Tens
 
 
 def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that have a value, with tuples as lists."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in keys.items() if value is not None
     }

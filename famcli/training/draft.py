@@ -36,11 +36,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class DraftTraining:
-    """How a draft is trained.
-
-    texts: read side by side in a step. text_tokens: of each. cross_entropy: its share in the loss. pruned: begin with
-    the target's layers, or with drawn ones. The last two are settings for ablations.
-    """
+    """How a draft is trained. texts: read side by side in a step. text_tokens: of each."""
 
     draft: DraftConfig
     steps: int
@@ -49,8 +45,6 @@ class DraftTraining:
     learning_rate: float = 1e-3
     seed: int = 0
     save_minutes: float = 3.0
-    cross_entropy: float = 0.5
-    pruned: bool = True
 
     def __post_init__(self) -> None:
         needed = self.draft.window + 2 * self.draft.drafted_tokens
@@ -92,7 +86,7 @@ def train_draft(
     Returns False if it was stopped, and saved, before the end. Raises RecipeError for a run that began otherwise.
     """
     network, began = model.network.requires_grad_(False), time.monotonic()
-    draft = make_draft(network, training.draft, training.seed, pruned=training.pruned).train()
+    draft = make_draft(network, training.draft).train()
     schedule = ScheduleRecipe(lanes=training.texts, blocks_per_step=1, steps=training.steps)
     schedule = replace(schedule, muon_lr=training.learning_rate, adamw_lr=training.learning_rate, decay_share=0.8)
     optimizers = Optimizers(draft, schedule)
@@ -103,7 +97,7 @@ def train_draft(
         while step < training.steps:
             started = time.monotonic()
             tokens = _texts(open_filler, training, step, model.tokenizer.bos_id)
-            loss, acceptance = draft_loss(draft, network, tokens, training.cross_entropy, model.default_memory_mode)
+            loss, acceptance = draft_loss(draft, network, tokens, model.default_memory_mode)
             for parameter in draft.parameters():
                 parameter.grad = None
             loss.backward()  # type: ignore[no-untyped-call]
@@ -126,9 +120,7 @@ def train_draft(
     return True
 
 
-def draft_loss(
-    draft: Draft, target: Network, tokens: Tensor, cross_entropy: float = 0.5, memory_mode: MemoryMode = "on"
-) -> tuple[Tensor, Tensor]:
+def draft_loss(draft: Draft, target: Network, tokens: Tensor, memory_mode: MemoryMode = "on") -> tuple[Tensor, Tensor]:
     """The loss on texts [b, n] from their beginnings, and the mean acceptance at each drafted place [k]."""
     window, k = draft.draft.window, draft.draft.drafted_tokens
     levels, wanted = read_levels(target, tokens, draft.num_levels, window + k, memory_mode)
@@ -137,7 +129,7 @@ def draft_loss(
     log_drafted = torch.log_softmax(drafted.float(), dim=-1)
     entropies = -(wanted * log_drafted).sum(-1)
     acceptance = torch.minimum(wanted, log_drafted.exp()).sum(-1)
-    loss = (cross_entropy * entropies - (1 - cross_entropy) * acceptance).mean()
+    loss = 0.5 * (entropies - acceptance).mean()
     return loss, acceptance.detach().mean((0, 1))
 
 
@@ -211,8 +203,8 @@ def _resume(folder: Path, draft: Draft, optimizers: Optimizers, chosen: dict[str
         return 0, 0.0
     path, sections, values = saved
     before, now = values.get("training"), json.loads(json.dumps(chosen))
-    if values.get("format") != _FORMAT or before != now:
-        changed = [name for name in now if not isinstance(before, dict) or before.get(name) != now[name]]
+    changed = [name for name in now if not isinstance(before, dict) or before.get(name) != now[name]]
+    if values.get("format") != _FORMAT or changed:
         raise RecipeError(f"{path}: the run began with another {', '.join(changed)}; use another run folder")
     with torch.no_grad():
         for name, parameter in draft.named_parameters():

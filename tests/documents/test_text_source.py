@@ -132,7 +132,6 @@ def test_reading_goes_on_at_any_character(encoding: str, data: st.DataObject, tm
     last = data.draw(st.integers(place, len(text) - 1))
     with open_source(path, encoding=encoding) as document:
         assert document.text((offsets[place], offsets[last])) == text[place:last]
-        assert document.place(offsets[place]) == (1 + text[:place].count("\n"), 1, offsets[place])
 
 
 @pytest.mark.parametrize(
@@ -343,22 +342,18 @@ def test_quotes_are_cut_from_the_source(tmp_path: Path) -> None:
         source.text((0, 1))
 
 
-def test_a_place_is_a_line_and_a_page_of_the_original(tmp_path: Path) -> None:
+def test_a_quote_is_cut_from_a_file_that_is_still_there(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes("\ufeffone\r\ntwo\fthree\né".encode("utf-16-le"))
     with open_source(path) as source:
         _, pieces = read(source)
         offsets = offsets_of(pieces)
-        assert [source.place(offsets[index]) for index in (0, 5, 9, 15)] == [
-            *((1, 1, 2), (2, 1, 12), (2, 2, 20)),
-            (3, 2, 32),
-        ]
         assert source.text((offsets[5], offsets[8])) == "two"
     with pytest.raises(DocumentError, match="is a pipe, which cannot be read again"):
         piped(b"text").text((0, 1))
     path.unlink()
     with pytest.raises(DocumentError, match=r"cannot quote from .*; has it moved"):
-        source.place(2)
+        source.text((2, 4))
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ def _document(data: bytes, draw: random.Random, place: Path, suffix: str = "") -
     if first is not None and last is not None:
         with open_source(path, encoding=source.encoding) as again:
             again.text((first.start, first.up_to(first.start + 20).end))
-            again.place(last.start)
+            again.text((last.start, last.end))
 
 
 def _packed(parts: dict[str, bytes], draw: random.Random, place: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.networks import score_continuation
 from famcli.reading.engine import read_any, start_state
-from famcli.reading.scoring import SLICE, cross_entropy, score_continuation, score_continuations
+from famcli.reading.scoring import SLICE, cross_entropy
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 
@@ -35,22 +36,11 @@ def test_a_continuation_is_scored_as_if_read_at_once(read: int, length: int) -> 
     _, state = read_any(NETWORK, ids[: 1 + read], start_state(NETWORK))
     last_hidden, _ = read_any(NETWORK, ids[: 1 + read], start_state(NETWORK))
     expected = score_continuation(NETWORK, start_state(NETWORK), ids)[1 + read :]
-    found = score_continuation(NETWORK, state, ids[1 + read :], last_hidden=last_hidden)
+    found = score_continuation(NETWORK, state, ids[1 + read :], last_hidden)
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
     unknown = score_continuation(NETWORK, state, ids[1 + read :])
     assert unknown[0].isnan()
     torch.testing.assert_close(unknown[1:], expected[1:], rtol=2e-3, atol=2e-3)
-
-
-def test_several_at_once() -> None:
-    last_hidden, state = read_any(NETWORK, [256, *b"some text before"], start_state(NETWORK))
-    runs = [list(text) for text in (b"a", b"a much longer question?", b"shorter one")]
-    for hidden in (last_hidden, None):
-        found = score_continuations(NETWORK, state, runs, last_hidden=hidden)
-        for run, nll in zip(runs, found, strict=True):
-            alone = score_continuation(NETWORK, state, run, last_hidden=hidden)
-            torch.testing.assert_close(nll, alone, rtol=2e-3, atol=2e-3, equal_nan=True)
-    assert score_continuations(NETWORK, state, []) == []
 
 
 def test_nothing_to_score() -> None:

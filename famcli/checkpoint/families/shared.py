@@ -72,7 +72,6 @@ def activation(fields: Fields, key: str) -> Activation:
 
 
 def factor(fields: Fields, key: str) -> float:
-    """A multiplier, 1 when absent."""
     return fields.number(key, 1.0, low=1e-9, high=1e9)
 
 
@@ -120,7 +119,6 @@ def _windows(fields: Fields, layers: tuple[int, ...]) -> dict[str, Any]:
 
 
 def num_layers(fields: Fields) -> int:
-    """The number of layers."""
     return fields.integer("num_hidden_layers", low=1, high=MAX_LAYERS)
 
 

@@ -159,7 +159,6 @@ class _Machine:
         return not self._open and self.num_values > 0
 
     def take(self, token: str, start: int, line: int) -> Iterator[_Found]:
-        """One more token."""
         top = self._open[-1] if self._open else None
         if token in ("}", "]"):
             yield from self._closed(token, top)
@@ -218,7 +217,6 @@ class _Machine:
         self._ended()
 
     def _ended(self) -> None:
-        """A value is over."""
         if not self._open:
             self.num_values += 1
             return

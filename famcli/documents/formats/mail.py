@@ -68,7 +68,6 @@ def looks_like_mail(head: str) -> bool:
 
 
 def read_mail(original: Original) -> Iterator[Part]:
-    """The messages in their order."""
     seen, num_files = _Seen(), 0
     for number, (envelope, data, start, end, line, is_cut) in enumerate(_messages(original), start=1):
         try:
@@ -143,7 +142,6 @@ class _Seen:
         self._keys: dict[int, None] = {}  # the latest last
 
     def add(self, message: Message, subject: str) -> None:
-        """Remember a message."""
         for key in (_key(str(message.get("message-id", ""))), _key("subject " + _topic(subject))):
             self._keys.pop(key, None)
             self._keys[key] = None

@@ -7,7 +7,6 @@ where in the page each text stands, which the faster ones do not.
 
 from __future__ import annotations
 
-import html
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -84,7 +83,6 @@ def has_markup(value: str) -> bool:
 
 
 def text_of_html(page: str) -> str:
-    """The text of a page or a part of one that is a string already."""
     reader = _Reader(None)
     parts = [*reader.feed(_utf8_piece(page)), *reader.finish()]
     return "".join(text for text, _ in parts).strip()
@@ -154,7 +152,6 @@ class _Reader(HTMLParser):
         self.has_body = False
 
     def feed(self, piece: Piece) -> list[Part]:  # type: ignore[override]  # a piece of text with its places
-        """The parts that are complete now."""
         self._positions.add(piece)
         self._waiting.append(piece.text)
         self._num_waiting += len(piece.text)
@@ -197,7 +194,6 @@ class _Reader(HTMLParser):
     # ------------------------------------------------------------------------------------------------ tags
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element begins."""
         self._end_data()
         if self._skip:
             if tag == self._skip and tag not in _VOID:
@@ -220,13 +216,11 @@ class _Reader(HTMLParser):
         self._begin(tag, values)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element without content."""
         self._end_data()
         if not self._skip and tag not in _INLINE:
             self._begin(tag, dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
-        """An element ends."""
         self._end_data()
         if self._skip:
             if tag == self._skip:
@@ -264,11 +258,9 @@ class _Reader(HTMLParser):
         self._end_data()
 
     def handle_decl(self, decl: str) -> None:
-        """Left out."""
         self._end_data()
 
     def handle_pi(self, data: str) -> None:
-        """Left out."""
         self._end_data()
 
     def _end_data(self) -> None:
@@ -372,7 +364,6 @@ class _Reader(HTMLParser):
             self._code, self._break = 0, "\n\n"
 
     def _flush(self) -> None:
-        """End the open paragraph."""
         block, self._block = self._block, []
         self._ends_blank = True
         while block and not block[-1][0].rstrip(" |\n"):
@@ -415,7 +406,6 @@ class _Positions:
         self._num_characters, self._line = 0, 1
 
     def add(self, piece: Piece) -> None:
-        """The next piece of the text."""
         first, text = self._num_characters, piece.text
         starts = [first + found.end() for found in re.finditer("\n", text)]
         self._pieces.append((first, piece.char_offsets(), starts, self._line))
@@ -427,12 +417,10 @@ class _Positions:
             del self._pieces[0]
 
     def byte(self, character: int) -> int:
-        """The byte of a character."""
         first, offsets, _, _ = self._piece(character)
         return int(offsets[min(max(0, character - first), len(offsets) - 1)])
 
     def line(self, character: int) -> int:
-        """The number of the line that a character is in."""
         _, _, starts, line = self._piece(character)
         return line + bisect_right(starts, character)
 
@@ -451,8 +439,3 @@ def _known(encoding: str) -> str | None:
 def _utf8_piece(text: str) -> Piece:
     data = text.encode("utf-8", "replace")
     return Piece(data.decode("utf-8"), 0, len(data), raw=data)
-
-
-def unescaped(text: str) -> str:
-    """Text with its entities decoded, on one line."""
-    return " ".join(html.unescape(text).split())

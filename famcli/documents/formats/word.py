@@ -22,7 +22,6 @@ _LONG_CELL = 200  # characters of a cell that stands in paragraphs of its own
 
 
 def is_docx(archive: Archive) -> bool:
-    """True for a document of a word processor."""
     return any(name.startswith("word/document") for name in archive.names)
 
 
@@ -51,7 +50,6 @@ class _Reader:
         self._levels, self._number, self._heading = levels, 0, ""
 
     def parts(self, archive: Archive, part: str) -> Iterator[Part]:
-        """The text of one part of the document."""
         open_ones, cells, row, skip, is_text = list[_Paragraph](), list[list[str]](), list[str](), 0, False
         for element in archive.elements(part):
             name = element.name

@@ -63,7 +63,6 @@ class Archive:
             return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, _Part(self, self._zip.open(info), part))))
 
     def read(self, part: str, most: int = 1 << 25) -> bytes:
-        """The bytes of a smaller part."""
         with self.open(part) as stream:
             data = stream.read(most + 1)
         if len(data) > most:
@@ -73,7 +72,6 @@ class Archive:
         return data
 
     def elements(self, part: str) -> Iterator[Element]:
-        """The XML of a part, element by element."""
         found = list[Element]()
         parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True

@@ -121,7 +121,6 @@ class _Threads:
         self._seconds, self._num_calls = {True: 0.0, False: 0.0}, 0
 
     def run(self, compute: Callable[[int], object]) -> None:
-        """Call `compute` with a number of threads."""
         most, seconds = torch.get_num_threads(), self._seconds
         if most == 1:
             compute(1)

@@ -420,7 +420,6 @@ class Answerer:
 
 
 def _in_order(evidence: Sequence[RankedPassage]) -> list[RankedPassage]:
-    """In the order of the text."""
     return sorted(evidence, key=lambda one: (one.passage.source, one.passage.span))
 
 

@@ -234,7 +234,6 @@ def _of_a_part(answer: Answer) -> Answer:
 
 
 def _regular_files(documents: Sequence[Source | str | PathLike[str]]) -> list[Path]:
-    """The documents as paths of regular files; none where one of them is something else."""
     # A pipe cannot be hashed before it is read, so a reading of one cannot be looked up.
     paths = [Path(one) for one in documents if not isinstance(one, Source) and str(one) != "-"]
     return paths if len(paths) == len(documents) and all(path.is_file() for path in paths) else []

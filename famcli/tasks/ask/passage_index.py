@@ -125,7 +125,6 @@ class PassageIndex:
 
     @property
     def mean_length(self) -> float:
-        """Words of a passage, at least 1."""
         return max(1.0, self._num_terms / max(1, self.num_passages))
 
     def frequencies(self, wanted: Sequence[str]) -> NDArray[np.int64]:
@@ -153,13 +152,11 @@ class PassageIndex:
         return np.frombuffer(data, "<f2").reshape(-1, WIDTH).astype(np.float32)
 
     def passage(self, number: int) -> Passage:
-        """The passage of that number, as it was added."""
         query = "SELECT source, sentences, headings FROM passages WHERE id = ?"
         ((source, sentences, headings),) = self._rows(query, number)
         return Passage(source, tuple(map(_sentence, json.loads(sentences))), tuple(json.loads(headings)))
 
     def has_pages(self, source: int) -> bool:
-        """Whether a source has page breaks."""
         ((last,),) = self._rows("SELECT max(num_pages) FROM passages WHERE source = ?", source)
         return last is not None and int(last) > 1
 
@@ -170,7 +167,6 @@ class PassageIndex:
         return [passage for passage in map(self.passage, numbers) if passage.source == source]
 
     def flush(self) -> None:
-        """Write what is not written yet."""
         if not self._lengths:
             return
         first = self.num_passages - len(self._lengths)

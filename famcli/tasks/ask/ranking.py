@@ -121,7 +121,6 @@ class RankedPassage:
 
     @property
     def score(self) -> float:
-        """For ranking within one question."""
         return math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
 
     @property

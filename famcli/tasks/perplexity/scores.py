@@ -63,7 +63,6 @@ class Batches:
             self._sums += (x, n, x * x, x * n, n * n)
 
     def merge(self, other: Batches) -> None:
-        """Add all batches of `other`."""
         self.count += other.count
         self._sums += other._sums
 
@@ -121,7 +120,6 @@ class Tally:
             own.merge(others)
 
     def scores(self, with_error: bool = True) -> tuple[Score, ...]:
-        """The figures so far, one for each memory mode."""
         return tuple(self._score(mode, with_error) for mode in range(len(self.memory_modes)))
 
     def difference(self) -> Difference | None:

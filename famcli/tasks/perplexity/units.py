@@ -141,7 +141,6 @@ class LineCollector:
                 self.flush()
 
     def flush(self) -> None:
-        """End the unfinished line, if there is one."""
         if self._start is not None:
             is_cut = self._length > MAX_LINE_TEXT + 2
             self.waiting.append(((self._start, self._end), self._text.removesuffix("\r"), is_cut))

@@ -92,7 +92,6 @@ class Recorder:
 
     @property
     def texts(self) -> list[ShownText]:
-        """One for each source, in their order."""
         return [
             ShownText(name, size, partial(self._kept, _TEXT, number), partial(self._kept, _HEAT, number))
             for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True))
@@ -118,12 +117,10 @@ class Recorder:
                 self.heat(source, event.token_starts, event.token_ends, heat)
 
     def begin(self, name: str) -> None:
-        """A source begins."""
         self._names.append(name)
         self._sizes.append(0)
 
     def see(self, piece: Piece) -> None:
-        """Text of the last source."""
         self._sizes[-1] = piece.end
         self._keep(_TEXT, len(self._names) - 1, replace(piece, raw=b""))
 

@@ -42,7 +42,6 @@ class Candidate:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The words that similarity is computed from."""
         return word_set(self.sentence.text)
 
     @cached_property
@@ -89,7 +88,6 @@ class Candidates:
         return sum(map(len, self._bins.values()))
 
     def add(self, candidate: Candidate) -> None:
-        """Keep the candidate if it is among the best of its bin."""
         while candidate.place // self._length >= MAX_BINS:
             self._merge_bins()
         keep_best(self._bins.setdefault(candidate.place // self._length, []), candidate)
@@ -105,7 +103,6 @@ class Candidates:
             self._bins[index] = [one for one in kept if one.place < place]
 
     def all(self) -> list[Candidate]:
-        """All candidates in the order of the document."""
         return sorted((one for kept in self._bins.values() for one in kept), key=_place)
 
     def _merge_bins(self) -> None:
@@ -125,7 +122,6 @@ class Budget:
     unit: Literal["sentences", "words"] = "sentences"
 
     def cost(self, text: str) -> int:
-        """How much of the budget a sentence takes."""
         return 1 if self.unit == "sentences" else max(1, num_words(text))
 
 

@@ -39,12 +39,10 @@ class DocumentPart:
     num_headings: int = 1
 
     def add(self, candidate: Candidate) -> None:
-        """Count a sentence, and keep it if it is among the best."""
         self.num_sentences += 1
         keep_best(self.candidates, candidate)
 
     def take_in(self, other: DocumentPart) -> None:
-        """Join the part that follows with this one."""
         self.num_sentences += other.num_sentences
         self.num_headings += other.num_headings
         for candidate in other.candidates:
@@ -76,7 +74,6 @@ class DocumentParts:
         return self._parts[-1].title if self._parts else None
 
     def begin_source(self, name: str, place: int) -> None:
-        """Begin a document, and a part with it."""
         self._source, self._source_index, self._source_place = name, self._source_index + 1, place
         self._has_marked, self._num_marked, self._stride = False, 0, 1
         if self._parts and not self._parts[-1].num_sentences:
@@ -84,7 +81,6 @@ class DocumentParts:
         self._append(None, 0, place, 1)
 
     def begin(self, heading: Heading, line: int, place: int) -> None:
-        """Begin a part with a heading, unless the heading is too fine to begin one."""
         # A short line by itself may be a heading or anything else: it counts only where a document has no better ones.
         if heading.level < PLAIN and not self._has_marked:
             self._has_marked = True

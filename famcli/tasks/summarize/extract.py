@@ -79,14 +79,12 @@ class Extraction:
     # ------------------------------------------------------------------------------------------------ reading
 
     def begin_source(self, name: str) -> None:
-        """Begin a document."""
         self._num_sources += 1
         self._openings, self._title = [], None
         self._begin_source(name, self.num_bytes)
         self.parts.begin_source(name, self._source_place)
 
     def feed(self, piece: Piece) -> None:
-        """Take text that is about to be read."""
         if self._begins:
             self._take_front_matter(piece.text)
         self._waiting += self._splitter.feed(piece.text, piece.char_offsets(), piece.locations)
@@ -310,7 +308,6 @@ class Extraction:
     def _by_part(
         self, chosen: list[tuple[DocumentPart, Candidate]], scores: dict[Candidate, float]
     ) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
-        """Chosen sentences as quotes, and those of each part as a section of its own."""
         quotes, sections = list[Quote](), list[Section]()
         for _, pairs in groupby(chosen, key=lambda pair: id(pair[0])):
             part, found = (group := list(pairs))[0][0], [one for _, one in group]

@@ -66,7 +66,6 @@ class Gathering:
             self.text.advance(num_bytes)
 
     def end_source(self) -> None:
-        """Take in the rest of the document."""
         self._decide(0, 0)
         self._taker.end_source()
 
@@ -76,7 +75,6 @@ class Gathering:
 
     @property
     def kind(self) -> DocumentKind:
-        """How what was read is summarized."""
         if self.has_log and not self.has_text:
             return "log"
         if self._kind is not None or not self._tells:

@@ -65,11 +65,9 @@ class LogDigest:
     # ------------------------------------------------------------------------------------------------ reading
 
     def begin_source(self, name: str) -> None:
-        """Begin a log."""
         self._source, self._line, self._rest, self._start, self._last = name, 1, "", 0, []
 
     def feed(self, piece: Piece) -> None:
-        """Take text."""
         offsets = piece.char_offsets()
         text, at = piece.text, 0
         while (end := text.find("\n", at)) >= 0:
@@ -84,7 +82,6 @@ class LogDigest:
             self._end = piece.end
 
     def end_source(self) -> None:
-        """Take in what is left."""
         if self._rest:
             self._take(self._rest, self._start, self._end)
             self._rest = ""

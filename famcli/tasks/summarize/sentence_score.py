@@ -102,7 +102,6 @@ class Scorer:
         return self._coverage(text) >= _MIN_COVERAGE
 
     def _own_score(self, text: str, place: int, opens: bool) -> float:
-        """What does not depend on other sentences."""
         shortness = max(0.0, 1 - len(set(topical_terms(text))) / FULL_LENGTH)
         score = OPENING_WEIGHT * opens - context_dependence(text) - SHORTNESS_WEIGHT * shortness
         return score - POSITION_WEIGHT * math.log(1 + place / _POSITION_UNIT) + FOCUS_WEIGHT * self._coverage(text)

@@ -169,7 +169,6 @@ class Summarizer:
             self._gathering.end_source()
 
     def _best_so_far(self) -> Iterator[SoFar]:
-        """The best sentence so far, if it has changed."""
         best = self._extraction.best_of_last()
         so_far = None if best is None else SoFar(best.sentence.line, best.sentence.text)
         if so_far is not None and so_far != self._so_far:

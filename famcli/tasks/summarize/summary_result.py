@@ -73,7 +73,6 @@ def is_too_short(length: Length) -> bool:
 
 
 def num_log_kinds(length: Length) -> int:
-    """How many kinds of lines the summary of a log shows."""
     if isinstance(length, Budget):
         return length.count if length.unit == "sentences" else max(1, length.count // _WORDS_A_LOG_LINE)
     return math.ceil(_SCALES[length] * MAX_SENTENCES)
@@ -235,8 +234,6 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """What a table holds."""
-
     num_rows: int
     columns: tuple[TableColumn, ...]
 

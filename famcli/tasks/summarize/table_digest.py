@@ -69,14 +69,12 @@ class TableDigest:
         self._columns: dict[str, _Column] = {}
 
     def feed(self, piece: Piece) -> None:
-        """Take the rows that begin in a piece."""
         starts = np.searchsorted(piece.char_offsets(), [start for start, _ in piece.locations]).tolist()
         for start, end in zip(starts, [*starts[1:], len(piece.text)], strict=True):
             self._num_rows += 1
             self._take(piece.text[start:end].partition("\n")[0])
 
     def summary(self) -> TableSummary:
-        """Of what was fed."""
         columns = tuple(column.summary(name) for name, column in self._columns.items())
         return TableSummary(self._num_rows, columns)
 

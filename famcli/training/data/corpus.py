@@ -112,7 +112,6 @@ def pack(
 
 
 def open_packed(folder: Path, name: str) -> TokenCorpus:
-    """A packed corpus as a memory map."""
     meta = json.loads((folder / "meta.json").read_text())
     tokens = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r", shape=(meta["num_tokens"],))
     return TokenCorpus(tuple(meta["ids"]), tokens, np.load(folder / "offsets.npy"), name)
@@ -244,7 +243,6 @@ def _sample(recipe: Recipe, on_progress: OnProgress) -> Iterator[str]:
 
 
 def _stamps(source: Path) -> list[list[Any]]:
-    """Name, size and time of the source's files."""
     try:
         files = sorted(source.rglob("*.txt")) if source.is_dir() else [source]
         return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

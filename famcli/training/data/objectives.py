@@ -309,7 +309,6 @@ class Mixture:
         return source, self._drawn[source] - 1
 
     def count(self, source: int, num_tokens: int) -> None:
-        """Add `num_tokens` that were read of `source`."""
         self._read[source] += num_tokens
 
     def to_json(self) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from famcli.training.recipe.sections import ScheduleRecipe
 
 
 class Optimizers:
-    """The optimisers of a run as one."""
-
     def __init__(self, network: nn.Module, schedule: ScheduleRecipe) -> None:
         matrices, rest = list[nn.Parameter](), list[nn.Parameter]()
         for name, value in trained(network).items():

@@ -62,7 +62,6 @@ class Processes:
         return cls(dist.get_rank(), size, chosen)
 
     def leave(self) -> None:
-        """Leave the group of processes."""
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 

@@ -125,8 +125,6 @@ class ScoreProgress:
 
 @dataclass(frozen=True)
 class RunSaved:
-    """A training checkpoint is on disk."""
-
     step: int
     path: Path
 
@@ -147,7 +145,6 @@ TrainEvent = PackEvent | RunStarted | StepDone | StepSkipped | Measured | RunSav
 
 
 def to_json(event: TrainEvent) -> dict[str, Any]:
-    """The event as plain values, its kind under `event`."""
     values = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(event).items()}
     return {"event": type(event).__name__, **values}
 

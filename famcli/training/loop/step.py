@@ -302,7 +302,6 @@ class Gradients:
         self._flat.mul_(factor)
 
     def refresh(self) -> None:
-        """Copy the float32 weights to the computing network."""
         if self.compute is not self._network:
             with torch.no_grad():
                 for parameter, computed in zip(self._network.parameters(), self.compute.parameters(), strict=True):
@@ -319,7 +318,6 @@ class Gradients:
         return stack_starts(self.compute, group)
 
     def _slices(self) -> AbstractContextManager[None]:
-        """The context of the slices of the head."""
         return nullcontext()
 
     def _collect(self) -> None:

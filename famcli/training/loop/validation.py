@@ -146,6 +146,5 @@ def heldout_figures(
 
 
 def _subjects(network: Network) -> list[Subject]:
-    """The network in each of the memory modes to compare."""
     modes: tuple[MemoryMode, ...] = ("on", "frozen") if network.fam.fam_length else ("on",)
     return [Subject("", network, mode) for mode in modes]

@@ -54,7 +54,6 @@ def is_required(item: dataclasses.Field[Any]) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """The name of a type in the documentation and in errors."""
     origin = get_origin(hint)
     if origin in (UnionType, Union):
         return type_name(get_args(hint)[0])
@@ -235,8 +234,6 @@ class CorpusRecipe:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Where the corpora are, and where their tokens are cached."""
-
     folder: Path = key("folder that corpus paths are relative to; itself relative to the recipe", free=True)
     cache: Path | None = key("folder for tokenized corpora (default: `tokens` beside the run folder)", None, free=True)
     seed: int = key("draws documents for max_characters and shuffles their order", 0, low=0)
@@ -333,8 +330,6 @@ class HardwareRecipe:
 
 @dataclass(frozen=True)
 class ExportRecipe:
-    """How the finished checkpoint is stored."""
-
     storage: str = key(
         "type of the stored weights; int8: matrices with one scale per row, converted back on loading",
         "bfloat16",

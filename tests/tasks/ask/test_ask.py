@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.networks import score_continuation
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import UsageError
 from famcli.plain import to_json
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText
-from famcli.reading.scoring import score_continuation
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
@@ -303,7 +303,7 @@ def test_the_likelihood_of_a_question_is_that_after_the_text() -> None:
     for (at, text), found in zip(pairs, together, strict=True):
         question = model.tokenizer.encode(f" {questions[at]}")
         ids = model.tokenizer.encode(text) + model.tokenizer.encode("\n\nQuestion:") + question
-        nll = score_continuation(model.network, state, ids, last_hidden=hidden)
+        nll = score_continuation(model.network, state, ids, hidden)
         assert found == pytest.approx(-float(nll[-len(question) :].mean()), rel=1e-4)
     alone = [question_likelihoods(model, questions, "on", [pair])[0] for pair in pairs]
     assert alone == pytest.approx(together, abs=1e-4)
