@@ -38,6 +38,18 @@ def user_path(path: str | PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def user_folder(name: str) -> Path | None:
+    """A folder of the user's cache, None where the user has no folder, as in a container without a HOME."""
+    from platformdirs import user_cache_path
+
+    try:
+        folder = user_cache_path("famcli") / name
+    except (RuntimeError, KeyError, OSError):
+        return None
+    # Without a home folder "~" stays as it is.
+    return folder if folder.is_absolute() else None
+
+
 # What a terminal obeys, or what changes how other text looks, without being seen: C0 and C1 controls but newline and
 # tab; marks, embeddings, overrides and isolates of direction; separators, invisible operators, zero-width spaces,
 # interlinear annotations and tags. The two joiners are letters' business in many scripts, but not beside Latin ones.

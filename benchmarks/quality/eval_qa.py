@@ -190,7 +190,7 @@ def _described(document: PlacedDocument, outcome: Any) -> dict[str, Any]:
 
 def _show(work: Work, figures: QaFigures, seconds: float) -> None:
     from benchmarks.quality.qa_results import QA_DEFINITION
-    from famcli.cli.eval import table
+    from famcli.cli.show_figures import table
     from famcli.cli.render import describe_seconds, plural
 
     work.make_room()
@@ -232,7 +232,7 @@ def _figure_row(one: Figure, gap: Gap | None = None) -> list[str]:
 
 def _measure_cost(work: Work, model: Model, document: PlacedDocument, mode: Any, rounds: int) -> None:
     from benchmarks.quality.qa_cost import measure_cost
-    from famcli.cli.eval import table
+    from famcli.cli.show_figures import table
     from famcli.tasks.ask.reading_cache import ReadingCache
 
     asked = [one.item.question for one in document.asked][:8]

@@ -13,6 +13,7 @@ import typer
 
 from famcli.cli import options as opt
 from famcli.cli.failures import EXIT_FAILED
+from famcli.cli.readings import allowed_sources, readings_if_possible
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, report_facts
 from famcli.errors import UsageError
@@ -92,7 +93,7 @@ def ask(
         model = work.open_model(load, draft=writing.draft)
         config = make_config(answering, writing, encoding, memory_mode, 3, question_first)
         # What is kept of a file saves the next question its reading.
-        cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
+        cache = readings_if_possible(readings, readings_limit, load, work.notes.warn)
         results, found = [], 0
         from famcli.tasks.ask.ask import Ask
         from famcli.tasks.report.record import Recorder
@@ -104,7 +105,7 @@ def ask(
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))
                 shown = AnswersShown(work, config.threshold, len(asked) > 1, group[0] if each else None)
                 work.follow(
-                    task.events_from_memory(load, opt.allowed_sources(sources)) if load else task.events(group),
+                    task.events_from_memory(load, allowed_sources(sources)) if load else task.events(group),
                     shown.event,
                 )
                 if not task.has_begun:  # interrupted

@@ -14,6 +14,7 @@ import typer
 from famcli.cli import options as opt
 from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated, with_flags
+from famcli.cli.readings import allowed_sources, readings_if_possible
 from famcli.cli.render import Style, plural
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
@@ -71,9 +72,9 @@ def chat(
         config = make_config(answering, writing, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask
 
-        cache = opt.readings_if_possible(readings, readings_limit, load, work.notes.warn)
+        cache = readings_if_possible(readings, readings_limit, load, work.notes.warn)
         with closing(Ask(model, [], config, cache)) as task:
-            work.follow(task.events_from_memory(load, opt.allowed_sources(sources)) if load else task.events(names))
+            work.follow(task.events_from_memory(load, allowed_sources(sources)) if load else task.events(names))
             work.progress.close()
             work.finish(task.has_begun and task.text().has_text())
             work.notes.note(describe_reading(task.result()))

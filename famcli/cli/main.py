@@ -6,12 +6,15 @@ only when it runs, so that `--help`, completion and usage errors answer at once.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from functools import wraps
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
@@ -24,7 +27,6 @@ from famcli.cli.failures import (
     mend_streams,
     was_interrupted,
 )
-from famcli.cli.options import expand_option_groups
 
 # name: first line of the command's help. `train` is defined by the function `train` in famcli/cli/train.py, if
 # MODULES names no other. The list stands here because help must not import a module for each command.
@@ -106,6 +108,46 @@ def make_app(
     for name, function in functions.items():
         app.command(name, cls=PanelCommand)(expand_option_groups(function))
     return app
+
+
+def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` with each parameter that is an option group replaced by the group's fields, for typer to read.
+
+    A group may hold other groups.
+    """
+    # Annotations are strings under `from __future__ import annotations`; typer needs the options that they name.
+    hints = get_type_hints(function, include_extras=True)
+    given = inspect.signature(function).parameters
+    parameters = [flat for name, each in given.items() for flat in _flat(name, hints[name], each.default, None)]
+
+    @wraps(function)
+    def expanded(**values: Any) -> None:
+        for name, hint in hints.items():
+            if is_dataclass(hint):
+                values[name] = _filled(hint, values)
+        function(**values)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return expanded
+
+
+def _flat(name: str, hint: Any, default: Any, panel: str | None) -> list[inspect.Parameter]:
+    if is_dataclass(hint):
+        inner = get_type_hints(hint, include_extras=True)
+        heading = getattr(hint, "PANEL", None)
+        return [flat for each in fields(hint) for flat in _flat(each.name, inner[each.name], each.default, heading)]
+    # Options that commands share have a heading of their own.
+    hint.__metadata__[0].rich_help_panel = hint.__metadata__[0].rich_help_panel or panel
+    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
+
+
+def _filled(group: Any, values: dict[str, Any]) -> Any:
+    hints = get_type_hints(group, include_extras=True)
+    names = [field.name for field in fields(group)]
+    return group(
+        **{name: _filled(hints[name], values) if is_dataclass(hints[name]) else values.pop(name) for name in names}
+    )
 
 
 class PanelCommand(TyperCommand):

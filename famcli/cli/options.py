@@ -1,28 +1,22 @@
 """Options that several commands share, as frozen dataclasses, so that one meaning has one name everywhere.
 
-A command takes a whole group as one parameter (`machine: MachineOptions`); `expand_option_groups` shows typer the
+A command takes a whole group as one parameter (`machine: MachineOptions`); `main.expand_option_groups` shows typer the
 group's fields as options of their own and hands the command the filled group. A group's `PANEL` is the heading in the
 help page of those options that do not name another one.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import partial, wraps
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 import typer
 
 from famcli.errors import UsageError
-
-if TYPE_CHECKING:
-    from famcli.tasks.ask.reading_cache import ReadingCache
-
-MEGABYTE = 1_000_000
 
 # An option of one command stands in that command; what two commands share stands here, so that its help is one text.
 _reading = partial(typer.Option, rich_help_panel="Reading")
@@ -356,52 +350,6 @@ def _chosen(group: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def open_readings(folder: Path | None, limit: int) -> ReadingCache:
-    """The cache of readings in `folder`, by default the user's, that may take `limit` MB.
-
-    Raises UsageError where the user has no folder, as in a container without a HOME.
-    """
-    # Imported here: help and completion answer without it.
-    from famcli.tasks.ask.reading_cache import ReadingCache
-
-    folder = folder or user_folder("readings")
-    if folder is None:
-        raise UsageError("this user has no folder for readings: set HOME, or name one", remedy={"readings": "DIR"})
-    return ReadingCache(folder, limit * MEGABYTE)
-
-
-def user_folder(name: str) -> Path | None:
-    """A folder of the user's cache, None where the user has no folder, as in a container without a HOME."""
-    from platformdirs import user_cache_path
-
-    try:
-        folder = user_cache_path("famcli") / name
-    except (RuntimeError, KeyError, OSError):
-        return None
-    # Without a home folder "~" stays as it is.
-    return folder if folder.is_absolute() else None
-
-
-def allowed_sources(sources: Sequence[Path] | None) -> list[Path]:
-    """Where a memory file may quote from, besides its own folder and the current one: pages were fetched by famcli."""
-    pages = user_folder("pages")
-    return [*(sources or []), *([] if pages is None else [pages])]
-
-
-def readings_if_possible(
-    folder: Path | None, limit: int, load: Path | None, warn: Callable[[str], None]
-) -> ReadingCache | None:
-    """`open_readings`, or None where nothing is to be kept; what hinders that is only a warning."""
-    # A memory file is such a reading already.
-    if not limit or load is not None:
-        return None
-    try:
-        return open_readings(folder, limit)
-    except UsageError as error:
-        warn(f"what is read is not kept for later questions: {error}")
-        return None
-
-
 def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
     """Refuse a page (--html) that cannot be written. Raises UsageError."""
     from famcli.documents.writing import check_page
@@ -413,43 +361,3 @@ def check_html(html: Path | None, each: bool, texts: Sequence[str]) -> None:
     # An hour of reading must not end in a folder that nobody may write to.
     if html is not None:
         check_page(html, texts)
-
-
-def expand_option_groups(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with each parameter that is an option group replaced by the group's fields, for typer to read.
-
-    A group may hold other groups.
-    """
-    # Annotations are strings under `from __future__ import annotations`; typer needs the options that they name.
-    hints = get_type_hints(function, include_extras=True)
-    given = inspect.signature(function).parameters
-    parameters = [flat for name, each in given.items() for flat in _flat(name, hints[name], each.default, None)]
-
-    @wraps(function)
-    def expanded(**values: Any) -> None:
-        for name, hint in hints.items():
-            if is_dataclass(hint):
-                values[name] = _filled(hint, values)
-        function(**values)
-
-    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return expanded
-
-
-def _flat(name: str, hint: Any, default: Any, panel: str | None) -> list[inspect.Parameter]:
-    if is_dataclass(hint):
-        inner = get_type_hints(hint, include_extras=True)
-        heading = getattr(hint, "PANEL", None)
-        return [flat for each in fields(hint) for flat in _flat(each.name, inner[each.name], each.default, heading)]
-    # Options that commands share have a heading of their own.
-    hint.__metadata__[0].rich_help_panel = hint.__metadata__[0].rich_help_panel or panel
-    return [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)]
-
-
-def _filled(group: Any, values: dict[str, Any]) -> Any:
-    hints = get_type_hints(group, include_extras=True)
-    names = [field.name for field in fields(group)]
-    return group(
-        **{name: _filled(hints[name], values) if is_dataclass(hints[name]) else values.pop(name) for name in names}
-    )

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from famcli.cli.failures import interrupts_raise
-from famcli.cli.options import MEGABYTE, OutputOptions, ReadingsLimitOption, ReadingsOption, open_readings
+from famcli.cli.options import OutputOptions, ReadingsLimitOption, ReadingsOption
 from famcli.cli.render import Output, describe_bytes, plural
+from famcli.errors import UsageError
+from famcli.plain import user_folder
+
+if TYPE_CHECKING:
+    from famcli.tasks.ask.reading_cache import ReadingCache
+
+MEGABYTE = 1_000_000
 
 
 def readings(
@@ -55,3 +64,37 @@ def readings(
 
 def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def open_readings(folder: Path | None, limit: int) -> ReadingCache:
+    """The cache of readings in `folder`, by default the user's, that may take `limit` MB.
+
+    Raises UsageError where the user has no folder, as in a container without a HOME.
+    """
+    # Imported here: help and completion answer without it.
+    from famcli.tasks.ask.reading_cache import ReadingCache
+
+    folder = folder or user_folder("readings")
+    if folder is None:
+        raise UsageError("this user has no folder for readings: set HOME, or name one", remedy={"readings": "DIR"})
+    return ReadingCache(folder, limit * MEGABYTE)
+
+
+def readings_if_possible(
+    folder: Path | None, limit: int, load: Path | None, warn: Callable[[str], None]
+) -> ReadingCache | None:
+    """`open_readings`, or None where nothing is to be kept; what hinders that is only a warning."""
+    # A memory file is such a reading already.
+    if not limit or load is not None:
+        return None
+    try:
+        return open_readings(folder, limit)
+    except UsageError as error:
+        warn(f"what is read is not kept for later questions: {error}")
+        return None
+
+
+def allowed_sources(sources: Sequence[Path] | None) -> list[Path]:
+    """Where a memory file may quote from, besides its own folder and the current one: pages were fetched by famcli."""
+    pages = user_folder("pages")
+    return [*(sources or []), *([] if pages is None else [pages])]

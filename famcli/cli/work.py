@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 from famcli.cli.failures import interrupted_code, interrupts_raise
-from famcli.cli.options import CommonOptions, MachineOptions, user_folder
+from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
 from famcli.errors import DocumentError, UsageError
-from famcli.plain import to_json
+from famcli.plain import to_json, user_folder
 
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located
