@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from famcli.checkpoint.folder import Fields, check_links, read_json_object
 from famcli.checkpoint.model import Model
+from famcli.checkpoint.save import save_tensors, write_json, writing
 from famcli.checkpoint.weights import check_weights, headers, opened
-from famcli.documents.writing import atomic_files
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import Network
 from famcli.nn.draft import Draft, DraftConfig, draft_shapes
@@ -45,15 +42,12 @@ def save_draft(folder: Path, draft: Draft, model: Model, config: DraftConfig) ->
     """Write `draft` in bfloat16, its layer weights in float32. Raises CheckpointError when writing fails."""
     values = {"format": _FORMAT, "target": model.fingerprints.weights, **asdict(config)}
     tensors = {
-        name: value.detach().to(torch.float32 if name == "layer_weights" else torch.bfloat16).contiguous()
+        name: value.detach().to(torch.float32 if name == "layer_weights" else torch.bfloat16)
         for name, value in draft.named_parameters()
     }
-    try:
-        with atomic_files(folder, (DRAFT_FILE,)) as made:
-            save_file(tensors, made / DRAFT_WEIGHTS)
-            (made / DRAFT_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} cannot be written ({error})") from error
+    with writing(folder, "draft", DRAFT_FILE) as made:
+        save_tensors(made / DRAFT_WEIGHTS, tensors)
+        write_json(made / DRAFT_FILE, values)
 
 
 def with_draft(model: Model, path: Path) -> Model:

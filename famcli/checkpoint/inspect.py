@@ -9,17 +9,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint, weights_fingerprint
 from famcli.checkpoint.folder import beside
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.quantize import GROUP_COLUMNS, QUANTIZATIONS, bits_of
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import (
-    Fingerprints,
-    check_folder,
-    config_fingerprint,
-    main_dtype,
-    weights_fingerprint,
-)
+from famcli.checkpoint.weights import check_folder, main_dtype
 from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.shapes import own_shapes, parameter_shapes, state_shapes
 

@@ -1,25 +1,18 @@
-"""Find the checkpoint that a name means, list those that have a name, and fetch them from the hub. No torch.
+"""Find the checkpoint that a name means, and list those that have a name. No torch.
 
 A name is looked up as a folder or a GGUF file, then in the hub's cache on this machine, then among the checkpoints that
-ship and those that other packages carry. A hub name that is not found is fetched if the caller passes `pull`, which
-uses the hub's own library (the `hf` extra). It fetches only what famcli reads: weights as safetensors or GGUF, JSON,
-tokenizers and chat templates. Pickles and code are never fetched.
+ship and those that other packages carry. A hub name that is not found is fetched if the caller can (hub.py).
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
-import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from famcli.checkpoint.families.table import FAMILIES
 from famcli.checkpoint.folder import beside, read_json_object, shown
@@ -30,7 +23,6 @@ from famcli.errors import CheckpointError, FamcliError
 from famcli.plain import user_path
 from famcli.tokens import holds_tokenizer
 from famcli.tokens.gguf_file import gguf_parts, is_gguf, read_gguf
-from famcli.tokens.tokenizer import BYTES_FILE
 
 MODEL_VARIABLE = "FAMCLI_MODEL"
 CACHE_VARIABLE = "FAMCLI_CACHE"
@@ -42,11 +34,6 @@ Fetch = Callable[["HubName", Mapping[str, str]], object]
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE = re.compile(r"[\w.-]+\.gguf", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-OFFLINE_VARIABLES = ("FAMCLI_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-_WANTED = ("*.json", "*.safetensors", "tokenizer.model", BYTES_FILE, "*.jinja", "README*", "LICENSE*")
-_UNWANTED = ("consolidated*", "*.fam.safetensors")  # the same weights in another layout
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -312,127 +299,3 @@ def memory_status(path: Path) -> str | None:
         return "trained" if read_sidecar(path).memory_trained else "untrained"
     except FamcliError:
         return None
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """A checkpoint in the cache. num_bytes: of its files. commit: of the revision. checked: the hub was asked whether
-    that commit is the newest."""
-
-    name: str
-    path: Path
-    files: tuple[str, ...]
-    num_bytes: int
-    commit: str
-    checked: bool = True
-
-
-def can_fetch() -> bool:
-    """True if the `huggingface_hub` package is installed."""
-    return find_spec("huggingface_hub") is not None
-
-
-def is_offline(environ: Mapping[str, str]) -> bool:
-    """True if one of the variables that forbid the network is set."""
-    return any(environ.get(name, "").strip().lower() in {"1", "true", "yes", "on"} for name in OFFLINE_VARIABLES)
-
-
-def pull(name: HubName, environ: Mapping[str, str], *, progress: bool = False) -> Pulled:
-    """Fetch what `name` means into the hub's cache. Files that are there already are not fetched again.
-
-    When the hub cannot be asked, a complete copy in the cache is returned as it is. progress: the library shows bars on
-    stderr. Raises CheckpointError: offline, no such repository or revision, no right to it, nothing in it that famcli
-    reads, a broken connection, a full disk.
-    """
-    full = name.repo if name.file is None else f"{name.repo}/{name.file}"
-    here, info = _in_cache(full, name, environ), None
-    if here is not None and (is_offline(environ) or not can_fetch()):
-        return here
-    if is_offline(environ):
-        raise CheckpointError(
-            f"{full} cannot be fetched in offline mode (the option, or one of {', '.join(OFFLINE_VARIABLES)})"
-        )
-    try:
-        hub: Any = import_module("huggingface_hub")
-    except ImportError as error:
-        raise CheckpointError(f"fetching {full} needs the `huggingface_hub` package: install famcli[hf]") from error
-    cache = hub_cache(environ)
-    try:
-        utils: Any = import_module("huggingface_hub.utils")
-        (utils.enable_progress_bars if progress else utils.disable_progress_bars)()
-        info = hub.HfApi().model_info(name.repo, revision=name.revision, files_metadata=True)
-        sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
-        files = wanted_files(name, list(sizes))
-        hub.snapshot_download(
-            name.repo, revision=name.revision, cache_dir=cache, allow_patterns=[glob.escape(file) for file in files]
-        )
-    except CheckpointError:
-        raise
-    except Exception as error:
-        # Errors of the library, its HTTP client and the system have no common base.
-        if here is not None and info is None and not _is_refusal(error):
-            return here
-        raise CheckpointError(_explained(full, name, error)) from error
-    path = cached_path(name, environ)
-    if path is None:
-        raise CheckpointError(f"{full} was fetched, but is not in the cache {cache}; look at its settings")
-    return Pulled(full, path, tuple(files), sum(sizes[file] for file in files), str(info.sha))
-
-
-def _in_cache(full: str, name: HubName, environ: Mapping[str, str]) -> Pulled | None:
-    """The complete copy in the cache, if there is one."""
-    path = cached_path(name, environ)
-    if path is None or not is_complete(path):
-        return None
-    files = [path] if path.is_file() else [each for each in sorted(path.iterdir()) if each.is_file()]
-    size, commit = sum(each.stat().st_size for each in files), (path.parent if path.is_file() else path).name
-    return Pulled(full, path, tuple(each.name for each in files), size, commit, checked=False)
-
-
-def wanted_files(name: HubName, files: Sequence[str]) -> list[str]:
-    """The files of a repository that famcli reads. Raises CheckpointError if there are none."""
-    if name.file is not None:
-        if name.file not in files:
-            raise CheckpointError(f"{name.repo} has no file {name.file}; {_offer(name.repo, files)}")
-        return [part.name for part in gguf_parts(Path(name.file))]
-    root = [file for file in files if "/" not in file and not _matches(file, _UNWANTED)]
-    if "config.json" not in root or not fnmatch.filter(root, "*.safetensors"):
-        if fnmatch.filter(files, "*.gguf"):
-            raise CheckpointError(f"{name.repo} holds GGUF files; choose one: {_offer(name.repo, files)}")
-        if any(_matches(file, _PICKLES) for file in root):
-            raise CheckpointError(
-                f"{name.repo} has its weights only as pickles, which can run code and are never opened; look for a "
-                "revision with safetensors"
-            )
-        raise CheckpointError(f"{name.repo} holds no checkpoint: it needs config.json and safetensors, or GGUF files")
-    return [file for file in root if _matches(file, _WANTED)]
-
-
-def _offer(repo: str, files: Sequence[str]) -> str:
-    names = sorted(file for file in files if file.endswith(".gguf") and "/" not in file)
-    listed = ", ".join(f"{repo}/{file}" for file in names[:_SHOWN]) or "it has no GGUF files"
-    return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
-
-
-def _matches(file: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(file, pattern) for pattern in patterns)
-
-
-def _is_refusal(error: Exception) -> bool:
-    """True if the hub has answered that there is no such thing, or none that this user may see."""
-    from huggingface_hub import errors
-
-    return isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError)
-
-
-def _explained(full: str, name: HubName, error: Exception) -> str:
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return f"{name.repo} is given only to those who accepted its terms: do so on its page, then `hf auth login`"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{name.repo} is no folder, and the hub has none that you may see; check the name, or `hf auth login`"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{name.repo} has no revision '{name.revision}'; check the name after the @"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{full} could not be fetched ({reason[:200]}); check the connection and the disk, and try again"

@@ -11,9 +11,9 @@ import torch
 
 from famcli.checkpoint.adapter import Adapter
 from famcli.checkpoint.families.pretrained import CONFIG_FILE
+from famcli.checkpoint.fingerprints import Fingerprints
 from famcli.checkpoint.folder import Fields, read_json_object
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.checkpoint.weights import Fingerprints
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode, Network
 from famcli.nn.draft import Draft

@@ -27,20 +27,13 @@ from torch import Tensor, nn
 from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
 from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint, weights_fingerprint
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_end_ids, read_sampling
 from famcli.checkpoint.quantize import QUANTIZATIONS, bits_of, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
-from famcli.checkpoint.weights import (
-    Fingerprints,
-    StoredTensor,
-    check_folder,
-    config_fingerprint,
-    main_dtype,
-    opened,
-    weights_fingerprint,
-)
+from famcli.checkpoint.weights import StoredTensor, check_folder, main_dtype, opened
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import DecoderConfig, FamConfig, Network, make_network
 from famcli.nn.kernels.quantized import QuantizedMatrix

@@ -23,6 +23,7 @@ from torch import Tensor
 from famcli.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, llama_json, read_config
 from famcli.checkpoint.families.table import Rows
+from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.checkpoint.folder import check_links, check_new_folder, checkpoint_folder
 from famcli.checkpoint.model import GENERATION_FILE
 from famcli.checkpoint.quantize import bits_of, to_int4, to_int8
@@ -38,7 +39,6 @@ from famcli.checkpoint.weights import (
     opened,
     stored_own,
     weight_files,
-    weights_fingerprint,
 )
 from famcli.documents.writing import atomic_files
 from famcli.errors import CheckpointError, FamcliError

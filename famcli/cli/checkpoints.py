@@ -84,8 +84,8 @@ def pull(
     It goes into the hub's own cache, which other tools share; what is there already is not fetched again. Only what
     famcli reads is fetched: safetensors or GGUF, JSON, tokenizers and chat templates, never pickles or code.
     """
+    from famcli.checkpoint.hub import pull as pull_from_hub
     from famcli.checkpoint.locate import HubName, listed
-    from famcli.checkpoint.locate import pull as pull_from_hub
 
     wanted = HubName.parse(name)
     if wanted is None:

@@ -94,8 +94,8 @@ class Work:
 
     def _fetched(self, url: str, encoding: str | None, as_is: bool) -> str:
         """Where a page is kept that was fetched now."""
-        from famcli.checkpoint.locate import is_offline
-        from famcli.documents.fetching import FetchConfig, fetch
+        from famcli.checkpoint.hub import is_offline
+        from famcli.documents.fetching import fetch
 
         if is_offline(cache_environment(self.machine.cache, self.machine.offline)):
             raise DocumentError(f"{url} is not fetched: --offline forbids that; give a file")
@@ -103,8 +103,8 @@ class Work:
         folder = user_folder("pages")
         if folder is None:
             raise UsageError("this user has no folder for what is fetched: set HOME, or fetch it by itself")
-        config = FetchConfig(folder, self.machine.allow_private)
-        path = str(fetch(url, config, lambda there: self.notes.note(f"it leads to {there}")))
+        private = self.machine.allow_private
+        path = str(fetch(url, folder, lambda there: self.notes.note(f"it leads to {there}"), allow_private=private))
         self._check(path, encoding, as_is)
         return path
 
@@ -112,13 +112,13 @@ class Work:
         """The documents of a folder or a pattern; what is skipped is told."""
         from famcli.documents.finding import find_documents
 
-        found = find_documents(path, encoding=encoding, as_is=as_is)
-        self.notes.note(f"{path}: {plural(len(found.documents), 'document')}")
-        for one in found.skipped[:_MOST_SKIPPED]:
-            self.notes.note(f"skipped {one.path}: it {one.reason}")
-        if (rest := len(found.skipped) - _MOST_SKIPPED) > 0:
+        documents, skipped = find_documents(path, encoding=encoding, as_is=as_is)
+        self.notes.note(f"{path}: {plural(len(documents), 'document')}")
+        for file, reason in skipped[:_MOST_SKIPPED]:
+            self.notes.note(f"skipped {file}: it {reason}")
+        if (rest := len(skipped) - _MOST_SKIPPED) > 0:
             self.notes.note(f"skipped {rest:,} more")
-        return list(found.documents)
+        return documents
 
     def open_model(
         self, memory: Path | None = None, machine: MachineOptions | None = None, draft: Path | None = None
@@ -255,7 +255,8 @@ def find_model(
 
     bars: for the progress of that, on stderr.
     """
-    from famcli.checkpoint.locate import can_fetch, is_offline, pull, resolve
+    from famcli.checkpoint.hub import can_fetch, is_offline, pull
+    from famcli.checkpoint.locate import resolve
 
     def fetch(wanted: HubName, environ: Mapping[str, str]) -> None:
         notes.note(f"fetching {wanted.repo} from the hub; --offline forbids that")

@@ -16,7 +16,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
@@ -39,34 +38,33 @@ _FOLDER = re.compile(r"page-[0-9a-f]{16}$")
 _LOCATED = (301, 302, 303, 307, 308)
 
 
-@dataclass(frozen=True)
-class FetchConfig:
-    """folder: where pages are kept. allow_private: addresses of private networks and of this machine too. limit: bytes.
-    timeout: seconds."""
-
-    folder: Path
-    allow_private: bool = False
-    limit: int = LIMIT
-    timeout: float = TIMEOUT
-
-
 def is_address(path: str) -> bool:
     """True for what begins as the address of a page does."""
     return re.match(r"https?://", path, re.I) is not None
 
 
-def fetch(url: str, config: FetchConfig, on_redirect: Callable[[str], None] = lambda url: None) -> Path:
-    """Fetch one page or file; returns where it is kept. on_redirect: told each address that the first one leads to.
+def fetch(
+    url: str,
+    folder: Path,
+    on_redirect: Callable[[str], None] = lambda url: None,
+    *,
+    allow_private: bool = False,
+    limit: int = LIMIT,
+) -> Path:
+    """Fetch one page or file of at most `limit` bytes; returns where it is kept, below `folder`.
+
+    on_redirect: told each address that the first one leads to. allow_private: addresses of private networks and of this
+    machine too.
 
     Raises DocumentError, with what to do, for whatever goes wrong on the way.
     """
     deadline, here = time.monotonic() + _LONGEST, url
     for _ in range(_MAX_REDIRECTS + 1):
-        answer, connection = _ask(here, config)
+        answer, connection = _ask(here, allow_private)
         try:
             location = answer.headers.get("location")
             if answer.status not in _LOCATED or location is None:
-                return _keep(url, here, answer, config, deadline)
+                return _keep(url, here, answer, folder, limit, deadline)
         finally:
             connection.close()
         there = urljoin(here, location.strip())
@@ -88,16 +86,16 @@ def address_of(path: Path) -> str | None:
         return None
 
 
-def _ask(url: str, config: FetchConfig) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
+def _ask(url: str, allow_private: bool) -> tuple[http.client.HTTPResponse, http.client.HTTPConnection]:
     parts = _parts(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    address = _checked_address(host, port, config)
+    address = _checked_address(host, port, allow_private)
     if parts.scheme == "https":
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=config.timeout, context=ssl.create_default_context()
+            host, port, timeout=TIMEOUT, context=ssl.create_default_context()
         )
     else:
-        connection = http.client.HTTPConnection(host, port, timeout=config.timeout)
+        connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
     # Connected to as it was judged: another look-up of the name could have another answer.
     connection._create_connection = lambda _, *rest, **more: socket.create_connection((address, port), *rest, **more)  # type: ignore[attr-defined]
     target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
@@ -130,7 +128,7 @@ def _escaped(character: re.Match[str]) -> str:
     return "".join(f"%{byte:02X}" for byte in character[0].encode("utf-8", "replace"))
 
 
-def _checked_address(host: str, port: int, config: FetchConfig) -> str:
+def _checked_address(host: str, port: int, allow_private: bool) -> str:
     """The first address of a host. Raises DocumentError if it has none, or one that must not be reached."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -140,7 +138,7 @@ def _checked_address(host: str, port: int, config: FetchConfig) -> str:
     for address in addresses:
         plain = ipaddress.ip_address(address)
         inner = getattr(plain, "ipv4_mapped", None) or getattr(plain, "sixtofour", None) or plain
-        if not config.allow_private and not (plain.is_global and inner.is_global and not inner.is_multicast):
+        if not allow_private and not (plain.is_global and inner.is_global and not inner.is_multicast):
             raise DocumentError(
                 f"{host} is {address}, an address of this machine or of a private network, which is not fetched from "
                 "unless asked for",
@@ -149,23 +147,23 @@ def _checked_address(host: str, port: int, config: FetchConfig) -> str:
     return addresses[0]
 
 
-def _keep(url: str, here: str, answer: http.client.HTTPResponse, config: FetchConfig, deadline: float) -> Path:
+def _keep(url: str, here: str, answer: http.client.HTTPResponse, root: Path, limit: int, deadline: float) -> Path:
     if answer.status != 200:
         raise DocumentError(f"{here} answered {answer.status} {answer.reason}: check the address")
     length = answer.headers.get("content-length") or ""
-    if length.isdecimal() and int(length) > config.limit:
-        raise _too_large(here, config)
-    folder = config.folder / f"page-{hashlib.sha256(url.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(here, limit)
+    folder = root / f"page-{hashlib.sha256(url.encode('utf-8', 'replace')).hexdigest()[:16]}"
     try:
-        _forget_old(config.folder)
+        _forget_old(root)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = folder / _file_name(here)
         with atomic_file(target, private=True) as beside, beside.open("wb") as file:
             size = 0
             while data := _more(answer, here):
                 size += len(data)
-                if size > config.limit:
-                    raise _too_large(here, config)
+                if size > limit:
+                    raise _too_large(here, limit)
                 if time.monotonic() > deadline:
                     raise DocumentError(
                         f"{here} takes longer than {_LONGEST:g} seconds: fetch it by itself, and give the file"
@@ -187,8 +185,8 @@ def _more(answer: http.client.HTTPResponse, url: str) -> bytes:
         raise DocumentError(f"{url} broke off ({_reason(error)}): try again") from error
 
 
-def _too_large(url: str, config: FetchConfig) -> DocumentError:
-    return DocumentError(f"{url} is larger than {config.limit >> 20} MB: fetch it by itself, and give the file")
+def _too_large(url: str, limit: int) -> DocumentError:
+    return DocumentError(f"{url} is larger than {limit >> 20} MB: fetch it by itself, and give the file")
 
 
 def _file_name(url: str) -> str:

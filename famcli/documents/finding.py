@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from famcli.documents.opening import open_source
@@ -17,29 +16,16 @@ _PATTERN = re.compile(r"[*?]|\[[^\]]+\]")
 _NEVER = frozenset(("node_modules", "__pycache__", "venv", "site-packages"))
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A file that is not read, and why, in a few words."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """The documents of a folder or a pattern in their order, and what else is there."""
-
-    documents: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
-
-
 def is_many(path: str) -> bool:
     """True for a folder, and for a pattern such as `docs/*.md` that is no file's own name."""
     return os.path.isdir(path) or (_PATTERN.search(path) is not None and not os.path.lexists(path))
 
 
-def find_documents(path: str, *, encoding: str | None = None, as_is: bool = False) -> Found:
-    """The documents in a folder and those below it, or what a pattern matches (`**` is any depth).
+def find_documents(
+    path: str, *, encoding: str | None = None, as_is: bool = False
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """The documents in a folder and those below it, or what a pattern matches (`**` is any depth), in their order; and
+    each file that is skipped, with the reason in a few words.
 
     Hidden files and folders, links that lead out of the folder, empty files and what is no document are skipped.
     encoding, as_is: see `open_source`.
@@ -59,7 +45,7 @@ def find_documents(path: str, *, encoding: str | None = None, as_is: bool = Fals
         found = sorted((one for real, one in matched.items() if os.path.dirname(real) not in folders), key=_in_order)
         names = [name for one in found for name in (_files(one) if os.path.isdir(one) else [one])]
         what = f"no document matches {path}"
-    documents, skipped = list[str](), list[Skipped]()
+    documents, skipped = list[str](), list[tuple[str, str]]()
     for name in names:
         reason = _why_not(name, encoding, as_is)
         # A folder that somebody gave away may hold a link to a file of the one who reads it.
@@ -68,12 +54,12 @@ def find_documents(path: str, *, encoding: str | None = None, as_is: bool = Fals
         if reason is None:
             documents.append(name)
         else:
-            skipped.append(Skipped(name, reason))
+            skipped.append((name, reason))
     if not documents:
-        first = "".join(f"; {one.path} {one.reason}" for one in skipped[:1])
+        first = "".join(f"; {name} {reason}" for name, reason in skipped[:1])
         others = f", and {len(skipped) - 1:,} more were skipped" if len(skipped) > 1 else ""
         raise DocumentError(f"{what} that can be read{first}{others}")
-    return Found(tuple(dict.fromkeys(documents)), tuple(skipped))
+    return list(dict.fromkeys(documents)), skipped
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 
 from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.families.pretrained import read_config
-from famcli.checkpoint.weights import Fingerprints, config_fingerprint
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint
 from famcli.documents.encodings import begins_safetensors
 from famcli.documents.regular import open_regular
 from famcli.documents.writing import check_target, is_utf8

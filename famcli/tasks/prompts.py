@@ -50,10 +50,8 @@ _PROMPTS = {
 }
 
 
-@dataclass(frozen=True)
-class Exchange:
-    question: str
-    answer: str
+Exchange = tuple[str, str]
+"""A question that was answered before, and its answer."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class TurnWriter:
         asked_for = turn(model.sidecar, self.chat.source, name, values)
         messages = [Message("system", asked_for.system)] if asked_for.system else []
         if said is not None:
-            messages += [Message("user", said.question), Message("assistant", said.answer)]
+            messages += [Message("user", said[0]), Message("assistant", said[1])]
         before, _, after = asked_for.user.partition("{text}")
         return self.chat.around([*messages, Message("user", before)], after)
 

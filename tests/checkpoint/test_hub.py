@@ -13,7 +13,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from famcli.checkpoint.locate import HubName, is_offline, list_models, pull, resolve, wanted_files
+from famcli.checkpoint.hub import is_offline, pull, wanted_files
+from famcli.checkpoint.locate import HubName, list_models, resolve
 from famcli.errors import CheckpointError
 from tests.checkpoint.gguf_files import write_gguf
 from tests.helpers import make_random_checkpoint

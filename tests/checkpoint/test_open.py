@@ -177,8 +177,8 @@ def test_fingerprints_tell_models_apart(pristine: Path, tmp_path: Path) -> None:
 
 def test_fingerprint_of_large_weights_samples_each_tensor(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _open(checkpoint).fingerprints.weights
-    monkeypatch.setattr("famcli.checkpoint.weights._WHOLE_HASH_BYTES", 1000)
-    monkeypatch.setattr("famcli.checkpoint.weights._SAMPLE_BYTES", 64)
+    monkeypatch.setattr("famcli.checkpoint.fingerprints._WHOLE_HASH_BYTES", 1000)
+    monkeypatch.setattr("famcli.checkpoint.fingerprints._SAMPLE_BYTES", 64)
     sampled = _open(checkpoint).fingerprints.weights
     assert sampled != whole
     tensors = load_file(checkpoint / "model.safetensors")

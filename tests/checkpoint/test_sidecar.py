@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from famcli.checkpoint.fingerprints import config_fingerprint
 from famcli.checkpoint.sidecar import Sidecar, parse_sidecar, read_sidecar
-from famcli.checkpoint.weights import config_fingerprint
 from famcli.errors import CheckpointError
 from famcli.nn import DecoderConfig, FamConfig
 from tests.helpers import change_json, write_json

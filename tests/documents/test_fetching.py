@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from famcli.documents import fetching, open_source
-from famcli.documents.fetching import FetchConfig, fetch, is_address
+from famcli.documents.fetching import fetch, is_address
 from famcli.errors import DocumentError
 
 PAGE = b"<html><head><title>Harbour</title></head><body><p>The board met.</p></body></html>"
@@ -49,15 +49,15 @@ def server() -> Iterator[str]:
 
 
 def test_a_page_is_fetched_and_named_by_its_address(server: str, tmp_path: Path) -> None:
-    config, seen = FetchConfig(tmp_path, allow_private=True), list[str]()
-    path = fetch(f"{server}/moved?to=/caf%C3%A9/page.html", config, seen.append)
+    seen = list[str]()
+    path = fetch(f"{server}/moved?to=/caf%C3%A9/page.html", tmp_path, seen.append, allow_private=True)
     assert seen == [f"{server}/caf%C3%A9/page.html"]
     assert path.name == "café_page.html".partition("_")[2]
     assert path.read_bytes() == PAGE
     assert path.stat().st_mode & 0o077 == 0
     with open_source(path) as source:
         assert (source.name, source.format) == (f"{server}/caf%C3%A9/page.html", "html")
-    assert fetch(f"{server}/moved?to=/caf%C3%A9/page.html", config) == path
+    assert fetch(f"{server}/moved?to=/caf%C3%A9/page.html", tmp_path, allow_private=True) == path
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_page_is_fetched_and_named_by_its_address(server: str, tmp_path: Path)
 def test_what_goes_wrong_is_told(server: str, tmp_path: Path, path: str, expected: str) -> None:
     limit = 10 if path == "/large" else 1000
     with pytest.raises(DocumentError, match=expected):
-        fetch(server + path, FetchConfig(tmp_path, allow_private=True, limit=limit))
+        fetch(server + path, tmp_path, allow_private=True, limit=limit)
     assert not [one for one in tmp_path.rglob("*") if one.is_file()]
 
 
@@ -82,7 +82,7 @@ def test_what_goes_wrong_is_told(server: str, tmp_path: Path, path: str, expecte
 )
 def test_private_addresses_are_refused_unless_asked_for(tmp_path: Path, host: str) -> None:
     with pytest.raises(DocumentError, match="private network") as caught:
-        fetch(f"http://{host}/", FetchConfig(tmp_path))
+        fetch(f"http://{host}/", tmp_path)
     assert caught.value.remedy == {"allow_private": ""}
 
 
@@ -104,9 +104,9 @@ def test_a_redirect_is_judged_as_the_first_address(
 
     monkeypatch.setattr(fetching.socket, "getaddrinfo", public)
     monkeypatch.setattr(fetching.socket, "create_connection", connected)
-    assert fetch("http://example.org/page", FetchConfig(tmp_path)).read_bytes() == PAGE
+    assert fetch("http://example.org/page", tmp_path).read_bytes() == PAGE
     with pytest.raises(DocumentError, match="private network"):
-        fetch(f"http://example.org/moved?to={server}/", FetchConfig(tmp_path))
+        fetch(f"http://example.org/moved?to={server}/", tmp_path)
     assert asked == [("93.184.216.34", 80)] * 2, "it connects to what was judged, and to nothing else"
 
 
@@ -121,5 +121,5 @@ def test_addresses() -> None:
         "http://no.such.invalid/",
     ):
         with pytest.raises(DocumentError) as caught:
-            fetch(bad, FetchConfig(Path("/nowhere")))
+            fetch(bad, Path("/nowhere"))
         assert "secret" not in str(caught.value)

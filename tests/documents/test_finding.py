@@ -20,17 +20,17 @@ def test_the_documents_of_a_folder_in_order(tmp_path: Path) -> None:
     (tmp_path / "cut.pdf").write_bytes(b"%PDF-1.7\n...")
     (tmp_path / "gone.txt").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
-    found = find_documents(str(tmp_path))
-    assert [Path(one).relative_to(tmp_path).as_posix() for one in found.documents] == [
+    documents, skipped = find_documents(str(tmp_path))
+    assert [Path(one).relative_to(tmp_path).as_posix() for one in documents] == [
         "part 9.txt",
         "part 10.txt",
         "sub/page.html",
     ]
-    reasons = {Path(one.path).name: one.reason for one in found.skipped}
+    reasons = {Path(name).name: reason for name, reason in skipped}
     assert reasons.pop("cut.pdf").startswith("is a damaged PDF")
     assert reasons == {"empty.txt": "is empty", "logo.png": "is a PNG image, not text", "gone.txt": "is a broken link"}
-    assert len(find_documents(f"{tmp_path}/*.txt").documents) == 2
-    assert len(find_documents(f"{tmp_path}/**/*.html").documents) == 1
+    assert len(find_documents(f"{tmp_path}/*.txt")[0]) == 2
+    assert len(find_documents(f"{tmp_path}/**/*.html")[0]) == 1
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "empty.txt").touch()
     with pytest.raises(DocumentError, match=r"no document that can be read; .*empty.txt is empty"):

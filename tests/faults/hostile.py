@@ -565,13 +565,13 @@ def _folder(place: Path, fill: Callable[[Path], object], least: int = 1) -> None
     (place / "in" / "story.txt").write_text(prose(9))
     fill(place / "in")
     for name in (str(place / "in"), f"{place}/in/**"):
-        found = find_documents(name)
-        for one in found.documents:
+        found, _ = find_documents(name)
+        for one in found:
             with open_source(one) as source:
                 text = "".join(piece.text for piece in source.pieces())
                 assert "Ottilie" not in text or name.endswith("**"), f"{one} leads outside"
-        assert len(found.documents) >= least, found
-        summarize(byte_model(LARGE), list(found.documents[:3]))
+        assert len(found) >= least, found
+        summarize(byte_model(LARGE), found[:3])
 
 
 def _many(place: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.sidecar import Sidecar
-from famcli.checkpoint.weights import Fingerprints, config_fingerprint
 from famcli.documents.opening import open_source
 from famcli.documents.source import Source
 from famcli.nn import DecoderConfig, FamConfig

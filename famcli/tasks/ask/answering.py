@@ -139,7 +139,7 @@ class Answerer:
         self.warnings: list[str] = []
         self.style: AnswerStyle = answer_style(text.model, self.config.style)
         self._pen = TurnWriter(text.model, self.config.sampling) if self.style == "write" else None
-        self._said: list[Exchange] = []
+        self._said: Exchange | None = None
 
     def answers(self, questions: Sequence[str], first: int = 0) -> Iterator[AnsweringEvent]:
         """The answers in order; passages for a few questions at a time are read together by the network.
@@ -194,7 +194,7 @@ class Answerer:
             answer = _nearest(question, best, citations)
         else:
             answer = _no_answer(question, self._why_nothing(), best)
-        self._said = [Exchange(question.text, answer.text)] if answer.found else self._said
+        self._said = (question.text, answer.text) if answer.found else self._said
         yield answer
 
     def _evidence(
@@ -336,11 +336,10 @@ class Answerer:
     def _parsed(self, question: str) -> Question:
         """A question with what it refers back to: "When was he born?" is about what was said before."""
         parsed = Question.parse(question)
-        if self._pen is None or not self._said or parsed.names or not _REFERS_BACK.search(parsed.text):
+        if self._pen is None or self._said is None or parsed.names or not _REFERS_BACK.search(parsed.text):
             return parsed
-        before = self._said[-1]
-        terms = Question.parse(f"{question} {before.question} {before.answer}").terms
-        return replace(parsed, terms=terms, before=before)
+        terms = Question.parse(" ".join((question, *self._said))).terms
+        return replace(parsed, terms=terms, before=self._said)
 
     def _write_in_turn(
         self,

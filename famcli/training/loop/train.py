@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.checkpoint.open import open_model
-from famcli.checkpoint.weights import weights_fingerprint
 from famcli.documents.writing import write_text
 from famcli.errors import RecipeError
 from famcli.evaluation.positions import token_num_bytes

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from famcli.checkpoint.families.pretrained import llama_json, read_config
 from famcli.checkpoint.families.table import FAMILIES
-from famcli.checkpoint.weights import config_fingerprint, stored_weights
+from famcli.checkpoint.fingerprints import config_fingerprint
+from famcli.checkpoint.weights import stored_weights
 from famcli.errors import CheckpointError
 from famcli.nn import DecoderConfig, FamConfig, RopeConfig
 from tests.helpers import TINY_CONFIG, change_json, write_json
