@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.documents.opening import open_source
+from famcli.documents.opening import open_source, text_digest
 from famcli.documents.source import PLAIN_TEXT, Piece, Source, code_points
 from famcli.tokens.stream import StreamEncoder, TokenRun
 
@@ -37,6 +37,25 @@ class SourceRecord:
     num_replaced: int = 0
     format: str = PLAIN_TEXT
     is_named: bool = field(default=False, metadata={"json": None})
+
+
+def record_of(document: Source, num_bytes: int, hashed: bool = True) -> SourceRecord:
+    """A document that was read to its byte `num_bytes`. hashed: with the hash, which may mean reading it again."""
+    sha256, path = None, None if document.path is None else str(document.path.resolve())
+    if hashed and document.start == 0 and document.end == num_bytes:
+        sha256 = document.digest()
+    elif hashed and path is not None:
+        sha256 = text_digest(path, num_bytes, document.format)
+    return SourceRecord(
+        document.name,
+        path,
+        document.encoding,
+        num_bytes,
+        sha256,
+        document.num_replaced,
+        document.format,
+        document.is_named,
+    )
 
 
 @dataclass(frozen=True)
@@ -118,6 +137,20 @@ class Snapshot:
     fed: int = 0
     num_tokens: int = 0
     num_blocks: int = 0
+
+    @classmethod
+    def of(cls, cursor: Cursor, encoder: StreamEncoder) -> Snapshot:
+        """Where `cursor` stands. encoder: has taken in the text before its `next_byte`."""
+        return cls(
+            states=(cursor.state,),
+            last_hidden=(cursor.last_hidden,),
+            open_tokens=cursor.open_tokens,
+            unread=cursor.unread,
+            encoder=encoder,
+            fed=cursor.next_byte,
+            num_tokens=cursor.num_tokens,
+            num_blocks=cursor.num_blocks,
+        )
 
     @property
     def next_byte(self) -> int:

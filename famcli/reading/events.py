@@ -73,11 +73,11 @@ class BlockEvent:
     tokens: NDArray[np.int32]
     token_starts: NDArray[np.int64]
     token_ends: NDArray[np.int64]
-    nll: Tensor | None
-    correct: Tensor | None
-    nll_frozen: Tensor | None
-    correct_frozen: Tensor | None
-    attention: Tensor | None
+    nll: Tensor | None = None
+    correct: Tensor | None = None
+    nll_frozen: Tensor | None = None
+    correct_frozen: Tensor | None = None
+    attention: Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -117,11 +117,27 @@ class ReadingWarning:
 Event = SourceStart | TextEvent | BlockEvent | SourceEnd | ReadingWarning
 
 
-def invalid_bytes(name: str, number: int, encoding: str) -> str:
-    """The message of the warning "invalid-bytes"."""
-    return (
+def invalid_bytes(name: str, number: int, encoding: str) -> ReadingWarning:
+    return ReadingWarning(
+        "invalid-bytes",
         f"{name}: {number:,} byte sequence{'' if number == 1 else 's'} not valid in {encoding} read as U+FFFD; if "
-        "there are many, name the encoding"
+        "there are many, name the encoding",
+    )
+
+
+def unknown_tokens(name: str, number: int) -> ReadingWarning:
+    return ReadingWarning(
+        "unknown-tokens",
+        f"{name}: {number:,} token{'' if number == 1 else 's'} unknown to the tokenizer; their text is lost to the "
+        "network, and bits per byte come out too low",
+    )
+
+
+def past_validated_length(model_name: str, limit: int) -> ReadingWarning:
+    return ReadingWarning(
+        "past-validated-length",
+        f"the text is longer than the {limit:,} tokens that {model_name} was validated for; results past that length "
+        "are not covered by its evaluation",
     )
 
 
@@ -136,5 +152,5 @@ def read_text(documents: Iterable[Source]) -> Iterator[Event]:
             name, encoding, num_replaced = document.name, document.encoding, document.num_replaced
             if num_replaced and not warned:
                 warned = True
-                yield ReadingWarning("invalid-bytes", invalid_bytes(name, num_replaced, encoding))
+                yield invalid_bytes(name, num_replaced, encoding)
             yield SourceEnd(name, index, document.end, 0, 0, num_replaced, document.digest(), encoding)

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.opening import text_digest
 from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn import State
-from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow
-from famcli.reading.engine import as_batch, call_lengths, check_finite, start_state
+from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow, record_of
+from famcli.reading.engine import as_batch, call_lengths, check_finite, read_calls, start_state
 from famcli.reading.events import (
     BlockEvent,
     Event,
@@ -31,6 +30,8 @@ from famcli.reading.events import (
     SourceStart,
     TextEvent,
     invalid_bytes,
+    past_validated_length,
+    unknown_tokens,
 )
 from famcli.reading.scoring import score_call
 from famcli.tokens.stream import StreamEncoder, TokenRun
@@ -77,16 +78,7 @@ class Reader:
         self._warned: set[str] = set()
         self._unknown_ids, self._num_unknown = list(unknown_ids(model.tokenizer)), 0  # of the source that is read
         if resume is not None:
-            at = Snapshot(
-                states=(resume.state,),
-                last_hidden=(resume.last_hidden,),
-                open_tokens=resume.open_tokens,
-                unread=resume.unread,
-                encoder=self._encoder(resume.next_byte, resume.begun),
-                fed=resume.next_byte,
-                num_tokens=resume.num_tokens,
-                num_blocks=resume.num_blocks,
-            )
+            at = Snapshot.of(resume, self._encoder(resume.next_byte, resume.begun))
         elif self.memory_mode == "compare":
             at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
         else:
@@ -112,10 +104,6 @@ class Reader:
     def num_bytes(self) -> int:
         """Source bytes taken in so far, over all sources."""
         return sum(source.num_bytes for source in self.sources(hashed=False))
-
-    @property
-    def num_sources(self) -> int:
-        return len(self._sources)
 
     @property
     def progress(self) -> Progress:
@@ -248,15 +236,7 @@ class Reader:
         if named:
             # What the network reads between two sources.
             ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")
-        record = SourceRecord(
-            document.name,
-            _path(document),
-            document.encoding,
-            0,
-            None,
-            format=document.format,
-            is_named=document.is_named,
-        )
+        record = record_of(document, 0, hashed=False)
         after = self._read_unreported(replace(at, encoder=self._encoder(), fed=0), np.array(ids, dtype=np.int32))
         # Here and below in one assignment: an interruption leaves all that belongs together, or nothing of it.
         new = (document, None, TextWindow(), 0, (*records, record), (after, None))
@@ -275,7 +255,7 @@ class Reader:
         for _ in held_back.pieces():
             pass
         replaced = cursor.sources[-1].num_replaced - held_back.num_replaced
-        sources = (*self._sources[:-1], replace(last, path=_path(document)))
+        sources = (*self._sources[:-1], replace(last, path=record_of(document, 0, hashed=False).path))
         at = replace(self._at[0], encoder=self._encoder(cursor.next_byte, cursor.begun), fed=cursor.next_byte)
         new = (document, cursor, window, replaced, sources, (at, None))
         self._document, self._resume, self._window, self._replaced_before, self._sources, self._at = new
@@ -340,26 +320,21 @@ class Reader:
             tokens=run.ids,
             token_starts=run.starts,
             token_ends=run.ends,
-            nll=scores[0] if scores else None,
-            correct=scores[1] if scores else None,
-            nll_frozen=scores[2] if len(scores) > 2 else None,
-            correct_frozen=scores[3] if len(scores) > 2 else None,
             attention=received[0][0, -n:].float().cpu() if received else None,
+            **dict(zip(("nll", "correct", "nll_frozen", "correct_frozen"), scores, strict=False)),
         )
         return [event, *self._judged(event)]
 
     def _read_unreported(self, at: Snapshot, ids: NDArray[np.int32]) -> Snapshot:
         """Read tokens for which there is no event. `at.unread` stays: it is the caller's affair."""
-        network, first = self.model.network, 0
-        for n in call_lengths(len(ids), at.states[0].fill, self._block_size):
-            part, read = ids[first : first + n], list[tuple[Tensor, State]]()
-            with torch.inference_mode():
-                for state in at.states:
-                    hidden, after = network.read(as_batch(part, network), state)
-                    check_finite(hidden)
-                    read.append((hidden[:, -1:].clone(), after))
-            at, first = at.after(part, read, self._block_size), first + n
-        return at
+        if not len(ids):
+            return at
+        network, read = self.model.network, list[tuple[Tensor, State]]()
+        with torch.inference_mode():
+            for state in at.states:
+                *_, (_, hidden, after) = read_calls(network, as_batch(ids, network), state)
+                read.append((hidden[:, -1:].clone(), after))
+        return at.after(ids, read, self._block_size)
 
     # ------------------------------------------------------------------------------------------------ reports
 
@@ -367,17 +342,13 @@ class Reader:
         """All sources as far as they were read. hashed: with the hash of the last one, which may mean reading it."""
         if self._document is None or self._resume is not None:
             return self._sources if self._resume is None else self._resume.sources
-        document, num_bytes, sha256 = self._document, self._view.fed, None
-        if hashed and document.start == 0 and document.end == num_bytes:
-            sha256 = document.digest()
-        elif hashed and document.path is not None:
-            sha256 = text_digest(document.path, num_bytes, document.format)
+        now = record_of(self._document, self._view.fed, hashed)
         last = replace(
             self._sources[-1],
-            num_bytes=num_bytes,
-            sha256=sha256,
-            num_replaced=self._replaced_before + document.num_replaced,
-            encoding=document.encoding,
+            num_bytes=now.num_bytes,
+            sha256=now.sha256,
+            num_replaced=self._replaced_before + now.num_replaced,
+            encoding=now.encoding,
         )
         return (*self._sources[:-1], last)
 
@@ -385,13 +356,9 @@ class Reader:
         """What is said once a source was read to its end."""
         view, record = self._view, self.sources()[-1]
         if record.num_replaced:
-            yield from self._warn("invalid-bytes", invalid_bytes(record.name, record.num_replaced, record.encoding))
+            yield from self._warn(invalid_bytes(record.name, record.num_replaced, record.encoding))
         if self._num_unknown:
-            yield from self._warn(
-                "unknown-tokens",
-                f"{record.name}: {self._num_unknown:,} token{'' if self._num_unknown == 1 else 's'} unknown to the "
-                "tokenizer; their text is lost to the network, and bits per byte come out too low",
-            )
+            yield from self._warn(unknown_tokens(record.name, self._num_unknown))
         yield SourceEnd(
             name=record.name,
             index=len(self._sources) - 1,
@@ -408,16 +375,12 @@ class Reader:
             self._num_unknown += int(np.isin(event.tokens, self._unknown_ids).sum())
         limit, position = self.model.sidecar.validated_tokens, int(self.state.position[0])
         if limit is not None and position > limit:
-            yield from self._warn(
-                "past-validated-length",
-                f"the text is longer than the {limit:,} tokens that {self.model.name} was validated for; "
-                "results past that length are not covered by its evaluation",
-            )
+            yield from self._warn(past_validated_length(self.model.name, limit))
 
-    def _warn(self, code: str, message: str) -> Iterator[ReadingWarning]:
-        if code not in self._warned:
-            self._warned.add(code)
-            yield ReadingWarning(code, message)
+    def _warn(self, warning: ReadingWarning) -> Iterator[ReadingWarning]:
+        if warning.code not in self._warned:
+            self._warned.add(warning.code)
+            yield warning
 
     def _encoder(self, start: int = 0, begun: bool | None = None) -> StreamEncoder:
         return StreamEncoder(self.model.tokenizer, start, begun=begun, cut_after=self._cut_after)
@@ -435,7 +398,3 @@ def _checked_mode(model: Model, wanted: ReadingMode | None, resume: Cursor | Non
             f"'{wanted}'; leave the memory mode out, or read the text again"
         )
     return resume.state.memory_mode
-
-
-def _path(document: Source) -> str | None:
-    return None if document.path is None else str(document.path.resolve())

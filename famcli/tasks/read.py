@@ -149,7 +149,7 @@ class Read:
 
     def save(self) -> Saved | None:
         """Write the memory file now; None if there is none to write, or nothing was read yet."""
-        if self.config.save is None or not self._reader.num_sources:
+        if self.config.save is None or not self._reader.sources(hashed=False):
             return None
         info = save_memory(self.config.save, self._reader, self._kind)
         self._last_save = time.monotonic()

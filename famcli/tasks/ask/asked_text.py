@@ -16,15 +16,15 @@ from pathlib import Path
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
-from famcli.documents.opening import open_source, text_digest
+from famcli.documents.opening import open_source
 from famcli.documents.source import PLAIN_TEXT, Source
 from famcli.nn import MemoryMode, State
-from famcli.reading.cursor import Cursor, SourceRecord
+from famcli.reading.cursor import Cursor, SourceRecord, record_of
 from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, TextEvent, read_text
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.rereading import goes_on, read_again, why_not_readable
+from famcli.tasks.ask.rereading import why_not_readable
 from famcli.tasks.prompts import QUESTION_FIRST, fill
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (
@@ -112,7 +112,7 @@ class TextReader:
         for event in read_text(opened) if self.skims else self.reader.read(opened, names=names):
             self._gather(event)
             if self._recorder is not None:
-                self._recorder.record(event, len(self._documents) - 1, self.model.network.fam.block_size)
+                self._recorder.record(event, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
 
     def text(self) -> AskedText:
@@ -124,7 +124,7 @@ class TextReader:
             self._builder = None
         if self.skims:
             pairs = zip(self._documents, counts.sources, strict=False)
-            records = tuple(_record(document, read.num_bytes) for document, read in pairs)
+            records = tuple(record_of(document, read.num_bytes) for document, read in pairs)
         else:
             records = self.reader.sources()[self._num_before :]
         return AskedText(
@@ -172,25 +172,6 @@ class TextReader:
         assert self._builder is not None
         for passage in self._builder.take(end, last):
             self.index.add(passage)
-
-
-def _record(document: Source, num_bytes: int) -> SourceRecord:
-    """A source that was read to its byte `num_bytes` without the network."""
-    path, sha256 = None if document.path is None else str(document.path.resolve()), None
-    if document.end == num_bytes:
-        sha256 = document.digest()
-    elif path is not None:
-        sha256 = text_digest(path, num_bytes, document.format)
-    return SourceRecord(
-        document.name,
-        path,
-        document.encoding,
-        num_bytes,
-        sha256,
-        document.num_replaced,
-        document.format,
-        document.is_named,
-    )
 
 
 # ------------------------------------------------------------------------------------------------ read by another run
@@ -254,26 +235,43 @@ def index_sources(
             yield from tracker.warn(f"{reason}: nothing of it can be quoted")
             continue
         readable = True
-        for passages, num_bytes in read_again(record, number):
-            for passage in passages:
-                text.index.add(passage)
-            yield Advance(num_bytes, 0)
+        more = yield from _index_again(record, number, text.index)
         # `read --append` goes on with the last source only.
-        if number == len(text.sources) - 1 and (reason := _why_more(record, memory_file)):
-            yield from tracker.warn(reason)
+        if more and number == len(text.sources) - 1:
+            yield from tracker.warn(_told_more(record, memory_file))
     warnings = tuple(tracker.warnings)
     return replace(text, sources=tuple(sources), warnings=warnings, readable=readable, searched=searched)
 
 
-def _why_more(record: SourceRecord, memory_file: str) -> str:
+def _index_again(record: SourceRecord, number: int, index: PassageIndex) -> Generator[Advance, None, bool]:
+    """Index what was read of a file, in one pass over it without the network. Returns whether it has more text now."""
+    assert record.path is not None, "a pipe cannot be read again"
+    builder, taken, more = PassageBuilder(number), 0, False
+    with open_source(record.path, encoding=record.encoding, format=record.format) as source:
+        for piece in source.pieces():
+            more = piece.end > record.num_bytes
+            known = piece.up_to(record.num_bytes)
+            builder.feed(known)
+            for passage in builder.take(known.end):
+                index.add(passage)
+            yield Advance(known.end - taken, 0)
+            taken = known.end
+            if more:
+                break
+    for passage in builder.take(None):
+        index.add(passage)
+    yield Advance(record.num_bytes - taken, 0)
+    return more
+
+
+def _told_more(record: SourceRecord, memory_file: str) -> str:
     """What to say where a source goes on behind what was read: it has grown, or reading was interrupted."""
-    if record.path is None:
-        return ""
+    assert record.path is not None
     if record.format == PLAIN_TEXT:
         more = Path(record.path).stat().st_size - record.num_bytes
-        behind = f"for {more:,} bytes that were not read" if more > 0 else ""
+        behind = f"for {more:,} bytes that were not read"
     else:
-        # How much text there is can only be told by converting it.
-        behind = f"behind the {record.num_bytes:,} bytes of text that were read" if goes_on(record) else ""
+        # How much text there is can only be told by converting all of it.
+        behind = f"behind the {record.num_bytes:,} bytes of text that were read"
     command = shlex.join(["famcli", "read", record.path, "--save", memory_file, "--append"])
-    return behind and f"{record.name} goes on {behind}; to read on: {command}"
+    return f"{record.name} goes on {behind}; to read on: {command}"

@@ -1,8 +1,7 @@
 """The citation check, and what else reads a source again once the network has read it.
 
 `is_quoted_right` is the check behind `Citation.verified`: a citation of a file is shown only if the file, opened
-again, still has exactly the quoted text at the cited bytes. `read_again` indexes the sources of a memory file without
-the network.
+again, still has exactly the quoted text at the cited bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from famcli.documents.opening import open_source, text_digest
 from famcli.documents.source import Piece
 from famcli.errors import DocumentError
 from famcli.reading.cursor import SourceRecord
-from famcli.text.passages import Passage, PassageBuilder
+from famcli.text.passages import Passage
 
 
 def is_quoted_right(record: SourceRecord, passage: Passage) -> bool:
@@ -59,20 +58,6 @@ def why_not_readable(record: SourceRecord, folders: Sequence[Path]) -> str | Non
     return None if found == record.sha256 else f"{record.path} was changed since it was read"
 
 
-def read_again(record: SourceRecord, source: int) -> Iterator[tuple[list[Passage], int]]:
-    """Yield the passages of a source, some at a time, each time with the number of bytes read for them.
-
-    One pass over what was read of the file, without the network. source: its index.
-    """
-    assert record.path is not None, "a pipe cannot be read again"
-    builder, taken = PassageBuilder(source), 0
-    for piece in pieces_until(record):
-        builder.feed(piece)
-        yield builder.take(piece.end), piece.end - taken
-        taken = piece.end
-    yield builder.take(None), record.num_bytes - taken
-
-
 def pieces_until(record: SourceRecord) -> Iterator[Piece]:
     """The text of a file as far as it was read, even if it has grown since."""
     assert record.path is not None, "a pipe cannot be read again"
@@ -81,10 +66,3 @@ def pieces_until(record: SourceRecord) -> Iterator[Piece]:
             yield piece.up_to(record.num_bytes)
             if piece.end >= record.num_bytes:
                 return
-
-
-def goes_on(record: SourceRecord) -> bool:
-    """Whether the file has more text than was read of it."""
-    assert record.path is not None, "a pipe cannot be read again"
-    with open_source(record.path, encoding=record.encoding, format=record.format) as source:
-        return any(piece.end > record.num_bytes for piece in source.pieces())

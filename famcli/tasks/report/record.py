@@ -97,8 +97,8 @@ class Recorder:
             for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True))
         ]
 
-    def record(self, event: Event, source: int, block_size: int) -> None:
-        """Keep what an event of a `Reader` shows of the source with this index.
+    def record(self, event: Event, block_size: int) -> None:
+        """Keep what an event of a `Reader` shows of the source that it is about.
 
         The heat of its tokens is the memory's attention to them, or with `score` how surprising they were.
         """
@@ -114,7 +114,7 @@ class Recorder:
                 attention = event.attention.numpy().astype(float)
                 heat = self._profile.salience(attention, block_size - event.num_tokens, block_size)
             if heat is not None:
-                self.heat(source, event.token_starts, event.token_ends, heat)
+                self.heat(len(self._names) - 1, event.token_starts, event.token_ends, heat)
 
     def begin(self, name: str) -> None:
         self._names.append(name)

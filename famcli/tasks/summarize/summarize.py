@@ -113,7 +113,7 @@ class Summarizer:
         for event in read_text(opened) if reader is None else reader.read(opened):
             self._gather(event)
             if reader is not None and self._recorder is not None:
-                self._recorder.record(event, reader.num_sources - 1, self.model.network.fam.block_size)
+                self._recorder.record(event, self.model.network.fam.block_size)
             yield from self._tracker.record(event)
             if self._writer is None or not self._writer.num_notes:
                 yield from self._best_so_far()
