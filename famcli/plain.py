@@ -32,6 +32,11 @@ def _key(each: Field[Any]) -> str | None:
     return key
 
 
+def plural(number: int, noun: str) -> str:
+    """`1 block`, `1,234 blocks`, `2 warnings or failures`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun.replace(' or ', 's or ')}s"
+
+
 def user_path(path: str | PathLike[str]) -> Path:
     """A path with `~` as the user's folder, or as it is where there is none: a process may run without a home."""
     # Path.expanduser raises then.

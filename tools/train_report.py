@@ -19,8 +19,9 @@ import typer
 
 from famcli.cli.failures import guarded
 from famcli.cli.main import make_app
-from famcli.cli.render import Output, plural
+from famcli.cli.render import Output
 from famcli.errors import RecipeError
+from famcli.plain import plural
 from tools.training_plots import PLOTS, RunLog, number, read_runs
 
 PAGE_NAME = "report.html"

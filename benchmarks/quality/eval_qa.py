@@ -190,8 +190,9 @@ def _described(document: PlacedDocument, outcome: Any) -> dict[str, Any]:
 
 def _show(work: Work, figures: QaFigures, seconds: float) -> None:
     from benchmarks.quality.qa_results import QA_DEFINITION
-    from famcli.cli.render import describe_seconds, plural
+    from famcli.cli.render import describe_seconds
     from famcli.cli.show_figures import table
+    from famcli.plain import plural
 
     work.make_room()
     gaps = {(one.name, one.minus): one for one in (*figures.gaps, *figures.answer_gaps)}

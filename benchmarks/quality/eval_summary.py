@@ -11,9 +11,10 @@ import typer
 from famcli.cli.options import (
     CommonOptions,
 )
-from famcli.cli.render import describe_seconds, plural
+from famcli.cli.render import describe_seconds
 from famcli.cli.work import Work
 from famcli.errors import UsageError
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from benchmarks.quality.summaries import SetScores

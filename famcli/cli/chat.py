@@ -15,11 +15,11 @@ from famcli.cli import options as opt
 from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated, with_flags
 from famcli.cli.readings import allowed_sources, readings_if_possible
-from famcli.cli.render import Style, plural
+from famcli.cli.render import Style
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
 from famcli.errors import FamcliError, UsageError
-from famcli.plain import to_json, user_path
+from famcli.plain import plural, to_json, user_path
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.answers import Answer

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from famcli.cli.options import CacheOption, JsonOption
-from famcli.cli.render import Output, describe_bytes, describe_sizes, plural
+from famcli.cli.render import Output, describe_bytes, describe_sizes
 from famcli.cli.work import cache_environment
-from famcli.plain import user_path
+from famcli.plain import plural, user_path
 
 if TYPE_CHECKING:
     from famcli.checkpoint.adapter import Adapter

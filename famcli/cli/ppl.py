@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli import options as opt
-from famcli.cli.render import aligned, plural
+from famcli.cli.render import aligned
 from famcli.cli.work import Work, describe_counts
 from famcli.errors import UsageError
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from famcli.tasks.perplexity.perplexity import PerplexityResult

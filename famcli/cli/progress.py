@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TextIO
 
-from famcli.cli.render import Bar, describe_bytes, describe_seconds, give_up, plural
+from famcli.cli.render import Bar, describe_bytes, describe_seconds, give_up
+from famcli.plain import plural
 
 ProgressMode = Literal["none", "bar", "json"]
 # Shown values that the rate is taken over: it follows a change of speed within seconds, and does not flicker.

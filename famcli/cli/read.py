@@ -11,9 +11,10 @@ import typer
 
 from famcli.cli import options as opt
 from famcli.cli.failures import interrupts_wait, was_terminated
-from famcli.cli.render import describe_bytes, describe_sizes, plural
+from famcli.cli.render import describe_bytes, describe_sizes
 from famcli.cli.work import Work, cache_options, describe_counts
 from famcli.errors import UsageError
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from famcli.tasks.read import ReadResult

@@ -12,9 +12,9 @@ import typer
 
 from famcli.cli.failures import interrupts_raise
 from famcli.cli.options import OutputOptions, ReadingsLimitOption, ReadingsOption
-from famcli.cli.render import Output, describe_bytes, plural
+from famcli.cli.render import Output, describe_bytes
 from famcli.errors import UsageError
-from famcli.plain import user_folder
+from famcli.plain import plural, user_folder
 
 if TYPE_CHECKING:
     from famcli.tasks.ask.reading_cache import ReadingCache

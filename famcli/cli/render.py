@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from famcli.plain import harmless, harmless_json, to_json
+from famcli.plain import harmless, harmless_json, plural, to_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -190,11 +190,6 @@ def describe_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 block`, `1,234 blocks`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def describe_sizes(num_bytes: int, num_tokens: int, num_blocks: int) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from famcli.cli.render import aligned, describe_seconds, plural
+from famcli.cli.render import aligned, describe_seconds
 from famcli.cli.work import Work
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from famcli.evaluation.positions import DocumentFigures

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from famcli.cli import options as opt
-from famcli.cli.render import plural
 from famcli.cli.work import Work, describe_counts, one_line, report_facts
 from famcli.errors import UsageError
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from famcli.tasks.report.record import Recorder

@@ -19,8 +19,9 @@ import typer
 from famcli.cli.failures import INTERRUPTS, interrupted_code, interrupts_raise, remember_interrupt
 from famcli.cli.options import ReportOptions, RunOptions
 from famcli.cli.progress import print_progress
-from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds, plural
+from famcli.cli.render import Bar, Notes, Output, describe_bytes, describe_seconds
 from famcli.interrupts import interrupt
+from famcli.plain import plural
 
 if TYPE_CHECKING:
     from famcli.training.loop.run_folder import StepDone, TrainEvent

@@ -13,11 +13,11 @@ import typer
 
 from famcli.cli import options as opt
 from famcli.cli.failures import interrupted_code, interrupts_raise
-from famcli.cli.render import Notes, Output, describe_seconds, plural
+from famcli.cli.render import Notes, Output, describe_seconds
 from famcli.cli.train import Watch
 from famcli.cli.work import cache_environment, find_model
 from famcli.errors import UsageError
-from famcli.plain import user_path
+from famcli.plain import plural, user_path
 
 if TYPE_CHECKING:
     from famcli.checkpoint.model import Model

@@ -20,9 +20,9 @@ import typer
 from famcli.cli.failures import interrupted_code, interrupts_raise
 from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
-from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, plural
+from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes
 from famcli.errors import DocumentError, UsageError
-from famcli.plain import to_json, user_folder
+from famcli.plain import plural, to_json, user_folder
 
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located

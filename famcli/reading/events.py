@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from famcli.documents.source import Piece, Source
+from famcli.plain import plural
 
 Span = tuple[int, int]
 """A half-open range of source bytes: byte-order mark and original encoding included."""
@@ -120,7 +121,7 @@ Event = SourceStart | TextEvent | BlockEvent | SourceEnd | ReadingWarning
 def invalid_bytes(name: str, number: int, encoding: str) -> ReadingWarning:
     return ReadingWarning(
         "invalid-bytes",
-        f"{name}: {number:,} byte sequence{'' if number == 1 else 's'} not valid in {encoding} read as U+FFFD; if "
+        f"{name}: {plural(number, 'byte sequence')} not valid in {encoding} read as U+FFFD; if "
         "there are many, name the encoding",
     )
 
@@ -128,7 +129,7 @@ def invalid_bytes(name: str, number: int, encoding: str) -> ReadingWarning:
 def unknown_tokens(name: str, number: int) -> ReadingWarning:
     return ReadingWarning(
         "unknown-tokens",
-        f"{name}: {number:,} token{'' if number == 1 else 's'} unknown to the tokenizer; their text is lost to the "
+        f"{name}: {plural(number, 'token')} unknown to the tokenizer; their text is lost to the "
         "network, and bits per byte come out too low",
     )
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from famcli.cli.progress import Progress, Snapshot, describe_numbers, short_stage
-from famcli.cli.render import describe_bytes, describe_seconds, plural
+from famcli.cli.render import describe_bytes, describe_seconds
+from famcli.plain import plural
 
 
 class Clock:

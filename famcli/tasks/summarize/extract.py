@@ -326,20 +326,15 @@ class Extraction:
         if not has_titles and len(parts) < 2:
             parts = self._equal_parts(max(1, min(MAX_EQUAL_PARTS, self.num_bytes // _EQUAL_PART)))
         scores, num_sentences = self._final_scores(), max(1, sum(part.num_sentences for part in parts))
-        chosen, quotes, sections = list[Candidate](), list[Quote](), list[Section]()
+        chosen = list[tuple[DocumentPart, Candidate]]()
         for number, part in enumerate(parts, start=1):
             # Sections are chosen one by one, so what repeats an earlier section must be left out here.
-            new = [one for one in part.candidates if not any(map(one.repeats, chosen))]
-            found = choose(new, scores, section_budget(length, part.num_sentences / num_sentences))
-            if not found:
-                continue
+            new = [one for one in part.candidates if not any(one.repeats(other) for _, other in chosen)]
             nameless = f"Part {number} of {len(parts)}" if len(parts) > 1 else "The whole text"
-            title = part.title or (part.source if has_titles else nameless)
-            numbers = tuple(range(len(quotes), len(quotes) + len(found)))
-            sections.append(Section(title, max(1, part.level), part.source, part.line, numbers))
-            quotes += [self._quote(one, scores[one], title) for one in found]
-            chosen += found
-        return tuple(quotes), tuple(sections)
+            titled = replace(part, title=part.title or (part.source if has_titles else nameless))
+            budget = section_budget(length, part.num_sentences / num_sentences)
+            chosen += [(titled, one) for one in choose(new, scores, budget)]
+        return self._by_part(chosen, scores)
 
     @property
     def _quotable(self) -> Candidates:

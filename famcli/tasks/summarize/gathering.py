@@ -66,7 +66,7 @@ class Gathering:
             self.text.advance(num_bytes)
 
     def end_source(self) -> None:
-        self._decide(0, 0)
+        self.settle()
         self._taker.end_source()
 
     def settle(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from famcli.documents.source import Piece
@@ -38,12 +38,8 @@ class _Kind:
     count: int = 0
 
 
-@dataclass
-class _Tally:
-    """Kinds of lines by their templates."""
-
-    count: int = 0
-    kinds: dict[int, _Kind] = field(default_factory=dict)
+_Kinds = dict[int, _Kind]
+"""Kinds of lines by their templates."""
 
 
 class LogDigest:
@@ -56,7 +52,7 @@ class LogDigest:
     def __init__(self, focus: str | None = None) -> None:
         self.num_lines = 0
         self._focus = None if focus is None else " ".join(focus.casefold().split())
-        self._templates, self._all, self._phrase, self._words = Templates(), _Tally(), _Tally(), _Tally()
+        self._templates, self._all, self._phrase, self._words = Templates(), _Kinds(), _Kinds(), _Kinds()
         self._source, self._line, self._rest, self._start = "", 1, "", 0
         self._first_time: str | None = None
         self._last_time: str | None = None
@@ -131,16 +127,16 @@ class LogDigest:
         return self._focus is not None and self._focused is None
 
     @property
-    def _focused(self) -> _Tally | None:
-        return next((tally for tally in (self._phrase, self._words) if tally.count), None)
+    def _focused(self) -> _Kinds | None:
+        return self._phrase or self._words or None
 
     def summary(self, count: int, number: int = 0) -> tuple[LogSummary, tuple[Quote, ...]]:
         """At most `count` kinds of lines, the rare and grave ones first and then common ones, and their first lines.
 
         With a focus, those that are about it. number: of quotes before these in the result.
         """
-        tally = self._focused or self._all
-        scores = self._scores(tally)
+        kinds = self._focused or self._all
+        scores = self._scores(kinds)
         ranked = sorted(scores, key=lambda kind: (-scores[kind], kind.first.line))
         count = min(count, len(ranked))
         common = sorted(ranked, key=lambda kind: -kind.count)[: count // _SHARE_OF_COMMON]
@@ -150,12 +146,11 @@ class LogDigest:
         in_turns = [kind for pair in zip_longest(grave, plain) for kind in pair if kind is not None]
         notable = in_turns[: count - len(common)]
         severities = Counter[int]()
-        for kind in self._all.kinds.values():
+        for kind in self._all.values():
             severities[kind.severity] += kind.count
         shown = enumerate(notable + common, start=number)
-        kinds = tuple(_result(kind, kind in common, sentence) for sentence, kind in shown)
-        quotes = tuple(_scored(kind.first, scores[kind]) for kind in notable + common)
-        focused = None if self._focused is None else tally.count
+        quotes = tuple(replace(kind.first, score=scores[kind]) for kind in notable + common)
+        focused = None if self._focused is None else sum(kind.count for kind in kinds.values())
         summary = LogSummary(
             num_lines=self.num_lines,
             first_time=self._first_time,
@@ -164,15 +159,15 @@ class LogDigest:
             num_errors=severities[GRAVE],
             num_warnings=severities[WORRYING],
             num_focus_lines=focused,
-            num_focus_kinds=len(tally.kinds),
-            kinds=kinds,
+            num_focus_kinds=len(kinds),
+            kinds=tuple(_result(kind, kind in common, sentence) for sentence, kind in shown),
         )
         return summary, quotes
 
-    def _scores(self, tally: _Tally) -> dict[_Kind, float]:
+    def _scores(self, kinds: _Kinds) -> dict[_Kind, float]:
         """How much each kind matters: how rare it and its words are (0 to 1), and more for what is grave."""
         frequency = Counter[str]()
-        for kind in self._all.kinds.values():
+        for kind in self._all.values():
             for word in set(kind.template.words):
                 frequency[word] += kind.count
         total = math.log2(self.num_lines + 1)
@@ -184,7 +179,7 @@ class LogDigest:
             novelty = max((rarity(frequency[word]) for word in kind.template.words if word != WILD), default=0.0)
             return (rarity(kind.count) + novelty) / 2 + _BONUS[kind.severity]
 
-        return {kind: score(kind) for kind in tally.kinds.values()}
+        return {kind: score(kind) for kind in kinds.values()}
 
 
 def _earlier(first: str | None, time: str) -> str:
@@ -196,11 +191,10 @@ def _later(last: str, time: str) -> str:
     return last if _SORTS.match(last) and _SORTS.match(time) and last > time else time
 
 
-def _count(tally: _Tally, template: Template, found: LogLine, quote: Quote) -> _Kind:
-    tally.count += 1
-    kind = tally.kinds.get(id(template))
+def _count(kinds: _Kinds, template: Template, found: LogLine, quote: Quote) -> _Kind:
+    kind = kinds.get(id(template))
     if kind is None:
-        kind = tally.kinds[id(template)] = _Kind(template, found.severity, quote, found.time)
+        kind = kinds[id(template)] = _Kind(template, found.severity, quote, found.time)
     kind.severity = max(kind.severity, found.severity)
     kind.count, kind.last_line, kind.last_time = kind.count + 1, quote.line, found.time
     return kind
@@ -209,7 +203,3 @@ def _count(tally: _Tally, template: Template, found: LogLine, quote: Quote) -> _
 def _result(kind: _Kind, is_common: bool, sentence: int) -> LogKind:
     times = kind.first_time, kind.last_time
     return LogKind(kind.template.text, kind.count, _NAMES[kind.severity], kind.last_line, *times, is_common, sentence)
-
-
-def _scored(quote: Quote, score: float) -> Quote:
-    return Quote(quote.source, quote.line, None, quote.span, quote.text, score)

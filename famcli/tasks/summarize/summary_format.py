@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
+from famcli.plain import plural
 from famcli.tasks.report.page import Cited, Item, Report
 from famcli.tasks.summarize.summary_result import (
     LogSummary,
@@ -147,12 +148,12 @@ def _markdown(result: SummaryResult) -> Iterator[tuple[str, str]]:
 def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[tuple[str, str]]:
     """What a log holds in a line, then its kinds of lines: each by its first line."""
     span = "" if log.first_time is None else f", {log.first_time} to {log.last_time}"
-    kinds = f"{_count(log.num_kinds, 'kind')} of lines"
-    grave = f"{_count(log.num_errors, 'error')}, {_count(log.num_warnings, 'warning or failure')}"
-    yield "", f"{_count(log.num_lines, 'line')}{span}: {kinds}, {grave}."
+    kinds = f"{plural(log.num_kinds, 'kind')} of lines"
+    grave = f"{plural(log.num_errors, 'error')}, {plural(log.num_warnings, 'warning or failure')}"
+    yield "", f"{plural(log.num_lines, 'line')}{span}: {kinds}, {grave}."
     if log.num_focus_lines is not None:
-        about = _count(log.num_focus_lines, "line")
-        yield "", f"{about} about '{result.focus}', of {_count(log.num_focus_kinds, 'kind')}:"
+        about = plural(log.num_focus_lines, "line")
+        yield "", f"{about} about '{result.focus}', of {plural(log.num_focus_kinds, 'kind')}:"
     for before, kind in pairwise((None, *log.kinds)):
         assert kind is not None
         if kind.is_common and before is not None and not before.is_common:
@@ -169,14 +170,14 @@ def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[t
 def _table(table: TableSummary) -> Iterator[str]:
     """How many rows there are, then a line for each column; those that are the same in all rows are in one line."""
     same = [one for one in table.columns if one.num_different == 1 and one.num_filled == table.num_rows > 1]
-    yield f"{_count(table.num_rows, 'row')} of {_count(len(table.columns), 'column')}."
+    yield f"{plural(table.num_rows, 'row')} of {plural(len(table.columns), 'column')}."
     if same:
         yield "The same in all rows: " + "; ".join(f"{one.name} {one.values[0]}" for one in same) + "."
     yield from (f"{one.name}: {_column(one, table.num_rows)}." for one in table.columns if one not in same)
 
 
 def _column(column: TableColumn, num_rows: int) -> str:
-    filled = "" if column.num_filled == num_rows else f" (in {_count(column.num_filled, 'row')})"
+    filled = "" if column.num_filled == num_rows else f" (in {plural(column.num_filled, 'row')})"
     if column.num_different == 1 and filled:
         return f"{column.values[0]}{filled}"
     if column.num_different is not None and column.num_different <= len(column.values):
@@ -197,12 +198,6 @@ def _frequencies(column: TableColumn, most: int) -> str:
         f"{value} in {_count(count, 'row') if index == 0 else f'{count:,}'}"
         for index, (value, count) in enumerate(pairs)
     )
-
-
-def _count(number: int, noun: str) -> str:
-    """`1 line`, `2,000 warnings or failures`."""
-    plural = " or ".join(f"{word}s" for word in noun.split(" or "))
-    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _written(result: SummaryResult, written: WrittenSummary, form: TextFormat) -> Iterator[tuple[str, str]]:
