@@ -21,7 +21,7 @@ from famcli.plain import plural, user_path
 
 if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
-    from famcli.training.data.objectives import OpenFiller
+    from famcli.training.data.made import OpenFiller
     from famcli.training.draft import DraftStep
 
 
@@ -115,7 +115,7 @@ def train_draft(
 def _filler(paths: list[Path], model: Model, folder: Path, seed: int, watch: Watch) -> OpenFiller:
     """Text of `paths`, tokenized once into a folder beside the run."""
     from famcli.training.data.corpus import pack
-    from famcli.training.data.objectives import filler_of
+    from famcli.training.data.made import filler_of
     from famcli.training.recipe.sections import CorpusRecipe
 
     seen, corpora = Counter[str](), []

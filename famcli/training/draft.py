@@ -26,7 +26,7 @@ from famcli.errors import RecipeError
 from famcli.nn import MemoryMode, Network
 from famcli.nn.draft import Draft, DraftConfig
 from famcli.reading.engine import call_lengths
-from famcli.training.data.objectives import OpenFiller
+from famcli.training.data.made import OpenFiller
 from famcli.training.loop import run_folder as runs
 from famcli.training.loop.optimizer import Optimizers, rate_factor
 from famcli.training.recipe.sections import ScheduleRecipe

@@ -16,16 +16,8 @@ from famcli.evaluation.texts import TokenCorpus
 from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
 from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.data.corpus import pack
-from famcli.training.data.objectives import (
-    DocumentStream,
-    Make,
-    filler_of,
-    generated_stream,
-    make_episodes,
-    make_questions,
-    make_repeat,
-    open_questions,
-)
+from famcli.training.data.made import Make, filler_of, make_episodes, make_questions, make_repeat, open_questions
+from famcli.training.data.objectives import DocumentStream, generated_stream
 from famcli.training.recipe.sections import CorpusRecipe, ObjectiveRecipe
 
 TOKENIZER = ByteTokenizer()
