@@ -27,6 +27,7 @@ from torch.nn import functional
 
 import famcli.nn.decoder
 import famcli.nn.memory
+import famcli.nn.steps
 from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
 from benchmarks.common import ROOT, print_table
 from famcli.checkpoint.open import open_model
@@ -113,7 +114,7 @@ def _run(name: str, seed: int) -> None:
 @contextmanager
 def _patched(patches: dict[str, Any]) -> Iterator[None]:
     """The memory's update changed, everywhere it is used."""
-    modules = (famcli.nn.memory, famcli.nn.decoder)
+    modules = (famcli.nn.memory, famcli.nn.decoder, famcli.nn.steps)
     old = [(module, name, getattr(module, name)) for module in modules for name in patches if hasattr(module, name)]
     for module, name, _ in old:
         setattr(module, name, patches[name])

@@ -13,7 +13,7 @@ F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_g
 ship), a row with gate g becomes F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')).
 
 `compress` runs at every update. `next_memory` is the whole update when it runs by itself: a block that filled up token
-by token, or several blocks in one call. When one whole block is read, `_read_block_and_memory` in decoder.py runs the
+by token, or several blocks in one call. When one whole block is read, `read_block_and_memory` in steps.py runs the
 same update with the memory rows in the matrix products of the tokens. Shapes: see network.py.
 """
 

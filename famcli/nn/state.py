@@ -1,4 +1,4 @@
-"""What a `Decoder` carries from one call to the next: the state of each layer, and storage that grows by appending."""
+"""What a `Decoder` or a `FeedbackDecoder` carries from one call to the next, in storage that grows by appending."""
 
 from __future__ import annotations
 
@@ -207,3 +207,114 @@ class DecoderState(State):
     def is_memory_alone(self) -> bool:
         rows = (part for layer in self.layers for part in (layer.segment_keys, layer.sink_keys))
         return not self.fill and not any(part.shape[2] for part in rows)
+
+
+class Window:
+    """Keys and values [b, hk, k, e] of the last memories, k at most tau."""
+
+    # As in `OpenRows`, the first value that is made from another by appending writes into its storage, and `_written`
+    # says how much of that is taken: so a state can be kept while another goes on from it.
+
+    def __init__(self, keys: Tensor, values: Tensor, first: int = 0, stop: int | None = None) -> None:
+        self._storage, self._written = (keys, values), [keys.shape[2]]
+        self._first, self._stop = first, keys.shape[2] if stop is None else stop
+
+    @property
+    def num_rows(self) -> int:
+        return self._stop - self._first
+
+    @property
+    def keys_values(self) -> KeysValues:
+        keys, values = self._storage
+        # In training always: the gradient of a part would fill a tensor as large as the whole.
+        if self.num_rows == keys.shape[2]:
+            return keys, values
+        return keys.narrow(2, self._first, self.num_rows), values.narrow(2, self._first, self.num_rows)
+
+    def append(self, rows: KeysValues, limit: int) -> Window:
+        """These rows followed by `rows`, and of both the last `limit`."""
+        added = rows[0].shape[2]
+        if torch.is_grad_enabled() or added >= limit:
+            old_keys, old_values = self.last(min(self.num_rows, max(0, limit - added))).keys_values
+            keys, values = rows if added <= limit else (rows[0][:, :, -limit:], rows[1][:, :, -limit:])
+            return Window(torch.cat((old_keys, keys), dim=2), torch.cat((old_values, values), dim=2))
+        stop = self._stop + added
+        if self._written[0] != self._stop or self._storage[0].shape[2] < stop:
+            return self._moved(added, limit).append(rows, limit)
+        for storage, new in zip(self._storage, rows, strict=True):
+            storage.narrow(2, self._stop, added).copy_(new)
+        self._written[0] = stop
+        longer = Window(*self._storage, max(self._first, stop - limit), stop)
+        longer._written = self._written
+        return longer
+
+    def last(self, count: int) -> Window:
+        if count == self.num_rows:
+            return self
+        keys, values = self.keys_values
+        return Window(keys[:, :, self.num_rows - count :], values[:, :, self.num_rows - count :])
+
+    def _moved(self, added: int, limit: int) -> Window:
+        """The same rows in a storage of their own, with room for `added` and as many as the window holds."""
+        kept = min(self.num_rows, limit - added)
+        storage = []
+        for old in self.last(kept).keys_values:
+            room = old.new_empty(*old.shape[:2], kept + max(added, min(limit, kept + 64)), old.shape[3])
+            room[:, :, :kept] = old
+            storage.append(room)
+        moved = Window(storage[0], storage[1], 0, kept)
+        moved._written = [kept]
+        return moved
+
+
+@dataclass(frozen=True)
+class FeedbackState(State):
+    """The state of a `FeedbackDecoder`: keys and values of the last tau memories, of each layer or one that all share.
+
+    Nothing else is carried, so `memories` is empty and `memory_is_initial` stays True.
+    """
+
+    windows: tuple[Window, ...]
+
+    architecture = "feedback"
+
+    def tensors(self) -> dict[str, Tensor]:
+        named = {}
+        for index, window in enumerate(self.windows):
+            named[f"windows.{index}.keys"], named[f"windows.{index}.values"] = window.keys_values
+        return named
+
+    @classmethod
+    def parts(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        count = sum(name.startswith("windows.") for name in tensors) // 2
+        names = (f"windows.{index}" for index in range(count))
+        return {"windows": tuple(Window(tensors[f"{name}.keys"], tensors[f"{name}.values"]) for name in names)}
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Fill, memory mode, and the rows of the windows."""
+        return (self.fill, self.memory_mode, tuple(window.num_rows for window in self.windows))
+
+    @property
+    def memories(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def memory_squares(self) -> Tensor:
+        return torch.zeros(len(self.windows), self.batch)
+
+    def with_memories(self, memories: Sequence[Tensor]) -> FeedbackState:
+        assert not memories, "a Feedback Transformer has no memory besides its window"
+        return self
+
+    def without_segments(self) -> FeedbackState:
+        return replace(self, num_closed=0, windows=tuple(window.last(self.fill) for window in self.windows))
+
+    def memory_alone(self) -> FeedbackState:
+        # New and empty, not a view: a view would keep the storage of the whole window.
+        none = torch.empty_like(self.windows[0].keys_values[0][:, :, :0])
+        windows = tuple(Window(none, none) for _ in self.windows)
+        return replace(self, windows=windows, position=torch.zeros_like(self.position), fill=0, num_closed=0)
+
+    @property
+    def is_memory_alone(self) -> bool:
+        return not self.fill and not self.windows[0].num_rows

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from famcli.documents.converted import Part
-from famcli.documents.formats.web import has_markup, text_of_html
+from famcli.documents.formats.web import text_of_html
 from famcli.documents.original import Original
 from famcli.documents.source import Location
 from famcli.errors import DocumentError
@@ -18,6 +18,9 @@ SMALL = 1 << 20
 """Bytes in which there must be prose, or the document is refused: nobody waits for a million rows of figures."""
 
 _MANY_FIELDS = 64  # of a row; what has more is a matrix
+_MARKUP = re.compile(
+    r"</?(?:p|br|div|a|li|ul|ol|h[1-6]|b|i|em|strong|span|table|tr|td|blockquote|pre|code)\b[^<>]*>", re.I
+)
 # Names that are asked about as words; columns are often named for short.
 _IN_FULL = {
     "msg": "message",
@@ -49,7 +52,7 @@ def record_text(fields: Sequence[Field]) -> tuple[str, bool]:
     """A record as paragraphs, and whether it has prose: `id: 3; author: Ann; message:`, then what is prose."""
     short, prose, named = list[str](), list[str](), list[str]()
     for name, value in fields:
-        plain = text_of_html(value) if has_markup(value) else value.strip()
+        plain = text_of_html(value) if _MARKUP.search(value) else value.strip()
         if not plain:
             continue
         name = _IN_FULL.get(name.lower(), name)

@@ -8,15 +8,15 @@ where in the page each text stands, which the faster ones do not.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
 from famcli.documents.converted import Part
 from famcli.documents.encodings import declared_encoding
 from famcli.documents.formats.main_text import LARGEST_PAGE, without_surroundings
+from famcli.documents.formats.page_places import Positions
 from famcli.documents.original import Original
-from famcli.documents.source import Location, Offsets, Piece
+from famcli.documents.source import Location, Piece
 
 _CHUNK = 1 << 16
 _LONGEST_TAG = 1 << 22  # characters of a tag, comment or script that are held while its end is looked for
@@ -59,9 +59,6 @@ _PAGE = re.compile(
     re.I | re.S,
 )
 _ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
-_MARKUP = re.compile(
-    r"</?(?:p|br|div|a|li|ul|ol|h[1-6]|b|i|em|strong|span|table|tr|td|blockquote|pre|code)\b[^<>]*>", re.I
-)
 _BLANKS = re.compile(r"[^\S\xa0]+")
 
 
@@ -75,11 +72,6 @@ def looks_like_html(head: str) -> bool:
         found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?"))
         or len(_ANY_TAG.findall(head[:20000])) >= 4
     )
-
-
-def has_markup(value: str) -> bool:
-    """True for a string with tags of HTML in it."""
-    return "<" in value and _MARKUP.search(value) is not None
 
 
 def text_of_html(page: str) -> str:
@@ -134,7 +126,7 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self._titled = titled
         self._main, self._main_depth = main, 0
-        self._positions = _Positions()
+        self._positions = Positions()
         self._parsed = 0  # characters before what is being parsed
         self._waiting, self._num_waiting = list[str](), 0
         self._data, self._data_place = list[str](), 0
@@ -396,36 +388,6 @@ class _Reader(HTMLParser):
         if title and not (heading and (heading in title.casefold() or title.casefold() in heading)):
             self._out.append((f"# {title}", None))
             self._break, self._has_text = "\n\n", True
-
-
-class _Positions:
-    """The line and the byte of each character of a text that comes in pieces, for as long as they are asked for."""
-
-    def __init__(self) -> None:
-        self._pieces: list[tuple[int, Offsets, list[int], int]] = []  # first character, offsets, line starts, line
-        self._num_characters, self._line = 0, 1
-
-    def add(self, piece: Piece) -> None:
-        first, text = self._num_characters, piece.text
-        starts = [first + found.end() for found in re.finditer("\n", text)]
-        self._pieces.append((first, piece.char_offsets(), starts, self._line))
-        self._num_characters, self._line = first + len(text), self._line + len(starts)
-
-    def forget(self, before: int) -> None:
-        """Nothing before this character will be asked for."""
-        while len(self._pieces) > 1 and self._pieces[1][0] <= before:
-            del self._pieces[0]
-
-    def byte(self, character: int) -> int:
-        first, offsets, _, _ = self._piece(character)
-        return int(offsets[min(max(0, character - first), len(offsets) - 1)])
-
-    def line(self, character: int) -> int:
-        _, _, starts, line = self._piece(character)
-        return line + bisect_right(starts, character)
-
-    def _piece(self, character: int) -> tuple[int, Offsets, list[int], int]:
-        return next((one for one in reversed(self._pieces) if one[0] <= character), self._pieces[0])
 
 
 def _known(encoding: str) -> str | None:

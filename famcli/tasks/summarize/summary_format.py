@@ -195,7 +195,7 @@ def _frequencies(column: TableColumn, most: int) -> str:
     """`yes in 32 rows, no in 12`."""
     pairs = list(zip(column.values, column.counts, strict=True))[:most]
     return ", ".join(
-        f"{value} in {_count(count, 'row') if index == 0 else f'{count:,}'}"
+        f"{value} in {plural(count, 'row') if index == 0 else f'{count:,}'}"
         for index, (value, count) in enumerate(pairs)
     )
 

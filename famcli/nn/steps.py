@@ -1,0 +1,254 @@
+"""What a layer makes of the tokens of a call, and its state after them: `read_blocks` for whole blocks,
+`read_block_and_memory` for one of them together with its memory, `read_open` for tokens of the open block.
+
+All three agree to rounding. A token sees [sinks ; segments ; memory ; its own block up to itself]; in a layer with a
+sliding window no sinks, and only its window of segments and block together.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from famcli.nn.config import FamConfig
+from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
+from famcli.nn.kernels import native
+from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
+from famcli.nn.layers import Layer
+from famcli.nn.memory import compress, memory_keys_values, next_memory
+from famcli.nn.rotary import Call
+from famcli.nn.state import LayerState, OpenRows
+
+# ----------------------------------------------------------------------------------------------------- whole blocks
+
+
+def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for whole blocks [b, t * C, d], and its state after them."""
+    fam, block_size = call.fam, call.fam.block_size
+    num_blocks = x.shape[1] // block_size
+    rotate = call.rotate_tokens(layer)
+    queries, keys, values = layer.self_attn.queries_keys_values(layer.attention_input(x))
+    sinks = _sinks(layer, before, call, keys, values)
+    queries, keys = rotate(queries), rotate(keys)
+    keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
+    pieces = _pieces(keys, values, block_size)
+    first = len(pieces) - num_blocks
+    memory, memory_rows = _memories(layer, before, pieces, num_blocks, call)
+    attended = []
+    for t, own in enumerate(torch.split(queries, block_size, dim=2)):
+        seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
+        parts = [*_visible_sinks(sinks, layer, call, t), *seen[:-1], *memory_rows[t : t + 1], seen[-1]]
+        attended.append(attend(own, parts, causal=True, window=layer.window, **layer.self_attn.scoring))
+    x = layer.attention_output_and_mlp(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
+    """Keys and values of segments and blocks, block by block; the rest that is not a whole block comes first."""
+    # By split, whose gradient is put together once; that of each slice would fill a tensor as wide as all blocks.
+    rest, whole = keys.shape[2] % block_size, keys.shape[2] // block_size
+    sizes = [rest] * (rest > 0) + [block_size] * whole
+    return list(zip(keys.split_with_sizes(sizes, dim=2), values.split_with_sizes(sizes, dim=2), strict=True))
+
+
+def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) -> list[KeysValues]:
+    """What the last block of `pieces` sees of them: its segments and itself."""
+    # A layer with a window keeps less than a whole block of its oldest segment, which is one more piece.
+    reach = fam.memory_segments + (pieces[0][0].shape[2] < fam.block_size)
+    seen = pieces[-reach - 1 :]
+    # The window runs over segments and block together, so the kernel needs them in one part.
+    return seen if layer.window is None else [joined(seen)]
+
+
+def _memories(
+    layer: Layer, before: LayerState, pieces: list[KeysValues], num_blocks: int, call: Call
+) -> tuple[Tensor, list[KeysValues]]:
+    """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
+    memory = before.memory
+    if not memory.shape[1]:
+        return memory, []
+    if call.fam.keeps_tokens:
+        return keep_blocks(layer, memory, pieces, num_blocks, call)
+    blocks = pieces[-num_blocks:]
+    if call.state.memory_mode == "frozen":
+        keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
+        return memory, [(call.rotate_memory(layer, t)(keys), values) for t in range(len(blocks))]
+    rows = []
+    for t, block in enumerate(blocks):
+        rows.append(memory_keys_values(layer, memory, call.rotate_memory(layer, t)))
+        memory = next_memory(layer, memory, call.initial if t == 0 else None, [rows[t], block], call, t)
+    return memory, rows
+
+
+def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """One whole block, with the memory rows in the same matrix products as the tokens: see memory.py."""
+    memory, f = before.memory, before.memory.shape[1]
+    rotate, attention = call.rotate_tokens(layer), layer.self_attn
+    normed = torch.cat((layer.attention_input(memory), layer.attention_input(x)), dim=1)
+    made = [rows.split_with_sizes([f, x.shape[1]], dim=2) for rows in attention.queries_keys_values(normed)]
+    (memory_queries, memory_keys, memory_values), (queries, keys, values) = zip(*made, strict=True)
+    memory_rows = (call.rotate_memory(layer, 0)(memory_keys), memory_values)
+    sinks = _sinks(layer, before, call, keys, values)
+    block_rows = (rotate(keys), values)
+    memory_queries = call.rotate_memory(layer, 1)(memory_queries)
+    call.record(layer, memory_queries, [memory_rows, block_rows])
+    compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
+    keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
+    own = block_rows if layer.window is None else (keys, values)
+    parts = [*_past(layer, before, memory_rows, call), own]
+    attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
+    memory, x = layer.joint_output_and_mlp(memory, kept, x, torch.cat((compressed, attended), dim=2), gate)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+# --------------------------------------------------------------------------------------------------- the open block
+
+
+def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
+    memory, memory_rows = before.memory, _memory_rows(layer, before, call)
+    past = before.past or _past(layer, before, memory_rows, call)
+    weights = layer.few_rows_weights() if call.wide else None
+    if weights is None:
+        x, rows, sinks, past = _read_rows(layer, x, before, past, call)
+    else:
+        rows, sinks = _read_natively(layer, weights, x, before, past, call)
+    if rows.num_rows < call.fam.block_size:
+        return x, LayerState(memory, before.segment_keys, before.segment_values, rows, *sinks, memory_rows, past)
+    keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
+    if memory.shape[1] and call.fam.keeps_tokens:
+        memory = keep_closed(layer, memory, keys, values, call)
+    elif memory_rows and call.state.memory_mode == "on":
+        memory = next_memory(layer, memory, call.initial, [memory_rows, (rows.keys, rows.values)], call, 0)
+    return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _read_rows(
+    layer: Layer, x: Tensor, before: LayerState, past: tuple[KeysValues, ...], call: Call
+) -> tuple[Tensor, OpenRows, KeysValues, tuple[KeysValues, ...]]:
+    """The layer's output, the open block with these rows in it, the sinks, and `past` as it is kept for more tokens."""
+    rotate, attention = call.rotate_tokens(layer), layer.self_attn
+    queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
+    sinks = _sinks(layer, before, call, keys, values)
+    rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
+    if single and past and not rows.lead:
+        # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined by
+        # itself, once for all tokens of the block.
+        if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+            rows = rows.behind(past)
+        else:
+            past = (joined(past),)
+    keys, queries = rotate(keys), rotate(queries)
+    if call.wide:
+        rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
+        windowed = _windowed(layer, before, rows)
+        attended = attend_few(queries, past, windowed, window=layer.window, **attention.scoring)
+    else:
+        rows = rows.append(keys, values)
+        parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+        attended = attend(queries, parts, causal=True, window=layer.window, **attention.scoring)
+    return layer.attention_output_and_mlp(x, attended), rows, sinks, past
+
+
+def _read_natively(
+    layer: Layer,
+    weights: native.LayerWeights,
+    x: Tensor,
+    before: LayerState,
+    past: tuple[KeysValues, ...],
+    call: Call,
+) -> tuple[OpenRows, KeysValues]:
+    """`_read_rows` for a few rows x in float32, which are replaced, in one call of the compiled kernel."""
+    (b, n, _), attention = x.shape, layer.self_attn
+    rows, room = before.open.extended(n, before.open.keys.dtype)
+    windowed = _windowed(layer, before, rows)
+    projected = x.new_empty(b, n, sum(map(len, weights[1:4]))) if _gathers_sinks(layer, before, call) else None
+    native.read_layer(
+        x, weights, call.angles(layer), room, [*past, *windowed], len(windowed), projected,
+        window=layer.window, **layer.norm_options, **attention.scoring,
+    )  # fmt: skip
+    if projected is None:
+        return rows, (before.sink_keys, before.sink_values)
+    heads = projected.view(b, n, -1, attention.head_dim).transpose(1, 2)
+    keys, values = heads[:, len(weights.q) // attention.head_dim :].chunk(2, dim=1)
+    return rows, _sinks(layer, before, call, keys, values)
+
+
+def _windowed(layer: Layer, before: LayerState, rows: OpenRows) -> list[KeysValues]:
+    """The open block's rows; in a layer with a window behind the segments that it keeps."""
+    if layer.window is None or not before.segment_keys.shape[2]:
+        return [(rows.keys, rows.values)]
+    return [(before.segment_keys, before.segment_values), (rows.keys, rows.values)]
+
+
+def _memory_rows(layer: Layer, before: LayerState, call: Call) -> KeysValues | None:
+    """[Kf, Vf] as the open block sees them, made once for it; None if there is no memory, or none yet."""
+    if before.memory_rows is not None or not before.memory.shape[1]:
+        return before.memory_rows
+    if call.fam.keeps_tokens:
+        return kept_keys_values(layer, before.memory, call, 0) if call.initial is None else None
+    return memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
+
+
+def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
+    """The open block's rows; in a layer with a window together with what it reaches of the segments."""
+    own, reached = (rows.keys, rows.values), 0
+    if layer.window is not None:
+        reached = min(layer.window + n - 1 - rows.num_rows, before.segment_keys.shape[2])
+    if reached <= 0:
+        return [own]
+    past = (before.segment_keys[:, :, -reached:], before.segment_values[:, :, -reached:])
+    # A single token sees all of both, so nothing needs to be copied.
+    return [past, own] if n == 1 else [joined([past, own])]
+
+
+def _past(layer: Layer, before: LayerState, memory_rows: KeysValues | None, call: Call) -> tuple[KeysValues, ...]:
+    """What all tokens of the open block see before it: [sinks ; segments ; memory]."""
+    # In a layer with a window each token sees other segments, which are a part with the block itself.
+    parts = _visible_sinks((before.sink_keys, before.sink_values), layer, call, 0)
+    if layer.window is None and before.segment_keys.shape[2]:
+        parts += [(before.segment_keys, before.segment_values)]
+    return (*parts, memory_rows) if memory_rows else tuple(parts)
+
+
+def _closed(
+    layer: Layer, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call
+) -> LayerState:
+    """A layer at fill 0, which keeps what is still visible of the closed blocks' `keys` and `values` [b, hk, k, e]."""
+    visible = call.fam.memory_segments * call.fam.block_size
+    if layer.window is not None:
+        visible = min(visible, layer.window - 1)
+    first = max(0, keys.shape[2] - visible)
+    # Copied once here: products over strided keys would copy them at every call.
+    keys, values = keys[:, :, first:].contiguous(), values[:, :, first:].contiguous()
+    empty = keys[:, :, :0]
+    return LayerState(memory, keys, values, OpenRows(empty, empty), *sinks)
+
+
+# ------------------------------------------------------------------------------------------------------------ sinks
+
+
+def _sinks(layer: Layer, before: LayerState, call: Call, keys: Tensor, values: Tensor) -> KeysValues:
+    """The stream's first sink_tokens keys (not rotated) and values, gathered while block 0 is read."""
+    if not _gathers_sinks(layer, before, call):
+        return before.sink_keys, before.sink_values
+    first = slice(None, call.fam.sink_tokens - before.sink_keys.shape[2])
+    dtype = before.sink_keys.dtype if call.wide else keys.dtype
+    # Copied: a view would keep the whole block's rows alive.
+    keys, values = (x[:, :, first].to(dtype, copy=True) for x in (keys, values))
+    return _join(before.sink_keys, keys), _join(before.sink_values, values)
+
+
+def _gathers_sinks(layer: Layer, before: LayerState, call: Call) -> bool:
+    return before.sink_keys.shape[2] < call.fam.sink_tokens and not call.state.num_closed and layer.window is None
+
+
+def _visible_sinks(sinks: KeysValues, layer: Layer, call: Call, t: int) -> list[KeysValues]:
+    """What block t of a call sees of the sinks: nothing until block 0 has left the segments."""
+    if not sinks[0].shape[2] or call.state.num_closed + t <= call.fam.memory_segments:
+        return []
+    return [(call.rotate_sinks(layer, t)(sinks[0]), sinks[1])]
+
+
+def _join(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat((first, second), dim=2) if first.shape[2] else second
