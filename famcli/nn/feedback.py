@@ -33,7 +33,7 @@ from famcli.nn.layers import Layer, make_norm
 from famcli.nn.network import State, holds_whole_blocks
 from famcli.nn.rotary import cos_sin
 from famcli.nn.shapes import own_shapes
-from famcli.nn.state import FeedbackState, Window
+from famcli.nn.state import FeedbackState, OpenRows
 
 # Passes end when memories (or their gradients) change by less than this share of their norm.
 _TOLERANCE = 1e-4
@@ -70,7 +70,7 @@ class FeedbackDecoder(Decoder):
         config = self.config
         shape = (batch, config.num_key_value_heads, 0, config.head_dim)
         empty = torch.empty(shape, device=self.device, dtype=self.dtype)
-        windows = tuple(Window(empty, empty) for _ in self._projecting)
+        windows = tuple(OpenRows(empty, empty) for _ in self._projecting)
         position, initial = torch.zeros(batch, dtype=torch.int64), torch.full((batch,), True)
         return FeedbackState(position, 0, 0, initial, memory_mode, windows)
 
@@ -142,18 +142,18 @@ class FeedbackDecoder(Decoder):
         keys, values = layer.self_attn.keys_values(normed)
         return _rotated(self, layer, keys, angles), values
 
-    def _appended(self, windows: Sequence[Window], memory: Tensor, angles: Angles) -> tuple[Window, ...]:
+    def _appended(self, windows: Sequence[OpenRows], memory: Tensor, angles: Angles) -> tuple[OpenRows, ...]:
         limit = self.fam.visible_tokens
         return tuple(
-            window.append(self._projected(layer, memory, angles), limit)
+            window.append_within(*self._projected(layer, memory, angles), limit)
             for window, layer in zip(windows, self._projecting, strict=True)
         )
 
     # ------------------------------------------------------------------------------------------------ token by token
 
     def _read_exactly(
-        self, x: Tensor, windows: tuple[Window, ...], angles: Angles
-    ) -> tuple[Tensor, tuple[Window, ...]]:
+        self, x: Tensor, windows: tuple[OpenRows, ...], angles: Angles
+    ) -> tuple[Tensor, tuple[OpenRows, ...]]:
         """Hidden rows of tokens [b, n, d], and the windows after them."""
         in_training, limit = torch.is_grad_enabled(), self.fam.visible_tokens
         hidden, own = list[Tensor](), [list[KeysValues]() for _ in windows]
@@ -175,7 +175,9 @@ class FeedbackDecoder(Decoder):
                 last, windows = levels[-1], self._appended(windows, self._memory_of(levels), at)
             hidden.append(last)
         if in_training:
-            windows = tuple(window.append(joined(rows), limit) for window, rows in zip(windows, own, strict=True))
+            windows = tuple(
+                window.append_within(*joined(rows), limit) for window, rows in zip(windows, own, strict=True)
+            )
         return torch.cat(hidden, dim=1), windows
 
     def _token_in_training(self, x: Tensor, seen: list[KeysValues], angles: Angles) -> tuple[Tensor, list[KeysValues]]:
@@ -200,8 +202,8 @@ class FeedbackDecoder(Decoder):
     # ------------------------------------------------------------------------------------------------ side by side
 
     def _read_in_passes(
-        self, x: Tensor, windows: tuple[Window, ...], angles: Angles
-    ) -> tuple[Tensor, tuple[Window, ...]]:
+        self, x: Tensor, windows: tuple[OpenRows, ...], angles: Angles
+    ) -> tuple[Tensor, tuple[OpenRows, ...]]:
         """As `_read_exactly`, to what `feedback_passes` passes reach; exact if they are as many as there are tokens."""
         past = [window.keys_values for window in windows]
         if torch.is_grad_enabled():

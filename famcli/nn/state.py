@@ -18,7 +18,7 @@ _FIRST_CAPACITY = 64
 
 
 class OpenRows:
-    """Keys and values [b, hk, n, e] of the open block, grown by appending.
+    """Keys and values [b, hk, n, e] of the open block, or of the last memories, grown by appending.
 
     lead: how many rows lie in the storage before those of the block (see `behind`).
     """
@@ -43,6 +43,12 @@ class OpenRows:
         return self._values.narrow(2, self.lead, self.num_rows)
 
     @property
+    def keys_values(self) -> KeysValues:
+        # In training always whole: the gradient of a part would fill a tensor as large as the whole.
+        is_whole = self.num_rows == self._keys.shape[2]
+        return (self._keys, self._values) if is_whole else (self.keys, self.values)
+
+    @property
     def with_lead(self) -> tuple[Tensor, Tensor]:
         """Keys and values [b, hk, lead + n, e]."""
         rows = self.lead + self.num_rows
@@ -64,6 +70,21 @@ class OpenRows:
         room[0].copy_(keys)
         room[1].copy_(values)
         return rows
+
+    def append_within(self, keys: Tensor, values: Tensor, limit: int) -> OpenRows:
+        """These rows followed by `keys` and `values`, and of both the last `limit`."""
+        if torch.is_grad_enabled() or keys.shape[2] >= limit:
+            old = self.last(min(self.num_rows, max(0, limit - keys.shape[2]))).keys_values
+            new = (keys, values) if keys.shape[2] <= limit else (keys[:, :, -limit:], values[:, :, -limit:])
+            return OpenRows(torch.cat((old[0], new[0]), dim=2), torch.cat((old[1], new[1]), dim=2))
+        rows = self.append(keys, values)
+        rows = rows.last(min(rows.num_rows, limit))
+        # Rows that were left behind are let go of, once there are as many of them, by the next appending.
+        return rows if rows.lead < limit else OpenRows(rows.keys, rows.values)
+
+    def last(self, count: int) -> OpenRows:
+        """The last `count` rows alone."""
+        return OpenRows(self._keys, self._values, count, self._written, self.lead + self.num_rows - count)
 
     def extended(self, count: int, dtype: torch.dtype) -> tuple[OpenRows, KeysValues]:
         """These rows followed by `count` more in `dtype`, and the place of those, which is to be filled."""
@@ -209,64 +230,6 @@ class DecoderState(State):
         return not self.fill and not any(part.shape[2] for part in rows)
 
 
-class Window:
-    """Keys and values [b, hk, k, e] of the last memories, k at most tau."""
-
-    # As in `OpenRows`, the first value that is made from another by appending writes into its storage, and `_written`
-    # says how much of that is taken: so a state can be kept while another goes on from it.
-
-    def __init__(self, keys: Tensor, values: Tensor, first: int = 0, stop: int | None = None) -> None:
-        self._storage, self._written = (keys, values), [keys.shape[2]]
-        self._first, self._stop = first, keys.shape[2] if stop is None else stop
-
-    @property
-    def num_rows(self) -> int:
-        return self._stop - self._first
-
-    @property
-    def keys_values(self) -> KeysValues:
-        keys, values = self._storage
-        # In training always: the gradient of a part would fill a tensor as large as the whole.
-        if self.num_rows == keys.shape[2]:
-            return keys, values
-        return keys.narrow(2, self._first, self.num_rows), values.narrow(2, self._first, self.num_rows)
-
-    def append(self, rows: KeysValues, limit: int) -> Window:
-        """These rows followed by `rows`, and of both the last `limit`."""
-        added = rows[0].shape[2]
-        if torch.is_grad_enabled() or added >= limit:
-            old_keys, old_values = self.last(min(self.num_rows, max(0, limit - added))).keys_values
-            keys, values = rows if added <= limit else (rows[0][:, :, -limit:], rows[1][:, :, -limit:])
-            return Window(torch.cat((old_keys, keys), dim=2), torch.cat((old_values, values), dim=2))
-        stop = self._stop + added
-        if self._written[0] != self._stop or self._storage[0].shape[2] < stop:
-            return self._moved(added, limit).append(rows, limit)
-        for storage, new in zip(self._storage, rows, strict=True):
-            storage.narrow(2, self._stop, added).copy_(new)
-        self._written[0] = stop
-        longer = Window(*self._storage, max(self._first, stop - limit), stop)
-        longer._written = self._written
-        return longer
-
-    def last(self, count: int) -> Window:
-        if count == self.num_rows:
-            return self
-        keys, values = self.keys_values
-        return Window(keys[:, :, self.num_rows - count :], values[:, :, self.num_rows - count :])
-
-    def _moved(self, added: int, limit: int) -> Window:
-        """The same rows in a storage of their own, with room for `added` and as many as the window holds."""
-        kept = min(self.num_rows, limit - added)
-        storage = []
-        for old in self.last(kept).keys_values:
-            room = old.new_empty(*old.shape[:2], kept + max(added, min(limit, kept + 64)), old.shape[3])
-            room[:, :, :kept] = old
-            storage.append(room)
-        moved = Window(storage[0], storage[1], 0, kept)
-        moved._written = [kept]
-        return moved
-
-
 @dataclass(frozen=True)
 class FeedbackState(State):
     """The state of a `FeedbackDecoder`: keys and values of the last tau memories, of each layer or one that all share.
@@ -274,7 +237,7 @@ class FeedbackState(State):
     Nothing else is carried, so `memories` is empty and `memory_is_initial` stays True.
     """
 
-    windows: tuple[Window, ...]
+    windows: tuple[OpenRows, ...]
 
     architecture = "feedback"
 
@@ -288,7 +251,7 @@ class FeedbackState(State):
     def parts(cls, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         count = sum(name.startswith("windows.") for name in tensors) // 2
         names = (f"windows.{index}" for index in range(count))
-        return {"windows": tuple(Window(tensors[f"{name}.keys"], tensors[f"{name}.values"]) for name in names)}
+        return {"windows": tuple(OpenRows(tensors[f"{name}.keys"], tensors[f"{name}.values"]) for name in names)}
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -312,7 +275,7 @@ class FeedbackState(State):
     def memory_alone(self) -> FeedbackState:
         # New and empty, not a view: a view would keep the storage of the whole window.
         none = torch.empty_like(self.windows[0].keys_values[0][:, :, :0])
-        windows = tuple(Window(none, none) for _ in self.windows)
+        windows = tuple(OpenRows(none, none) for _ in self.windows)
         return replace(self, windows=windows, position=torch.zeros_like(self.position), fill=0, num_closed=0)
 
     @property
