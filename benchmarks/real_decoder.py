@@ -36,8 +36,7 @@ from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.documents.source import Piece
-from famcli.tasks.ask.answering import AskConfig
-from famcli.tasks.ask.answers import Answer
+from famcli.tasks.ask.answers import Answer, AskConfig
 from famcli.tasks.ask.ask import Ask
 from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.summarize.candidates import Budget

@@ -20,8 +20,8 @@ from benchmarks.quality.qa_rankers import LibraryBM25, block_gains, ranked_by_ga
 from benchmarks.quality.qa_sets import PlacedDocument, byte_spans, is_right
 from famcli.checkpoint.model import Model
 from famcli.nn import MemoryMode
-from famcli.tasks.ask.answering import Answerer, AnswerStyle, AskConfig
-from famcli.tasks.ask.answers import Answer
+from famcli.tasks.ask.answering import Answerer
+from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.ranking import FEATURES, Question, RankedPassage, rank_passages

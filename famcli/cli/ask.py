@@ -19,8 +19,7 @@ from famcli.cli.work import Work, report_facts
 from famcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from famcli.tasks.ask.answering import AskConfig
-    from famcli.tasks.ask.answers import AskResult
+    from famcli.tasks.ask.answers import AskConfig, AskResult
     from famcli.tasks.ask.ask import Ask
     from famcli.tasks.report.record import Recorder
 
@@ -140,7 +139,7 @@ def make_config(
     question_first: bool = False,
 ) -> AskConfig:
     """The options as the task takes them. top: the number of passages to cite, where no option says it."""
-    from famcli.tasks.ask.answering import AskConfig
+    from famcli.tasks.ask.answers import AskConfig
     from famcli.tasks.ask.ranking import THRESHOLD
 
     return AskConfig(

@@ -249,11 +249,7 @@ class _Reader(HTMLParser):
         """Left out; the text before it is whole."""
         self._end_data()
 
-    def handle_decl(self, decl: str) -> None:
-        self._end_data()
-
-    def handle_pi(self, data: str) -> None:
-        self._end_data()
+    handle_decl = handle_pi = handle_comment  # type: ignore[assignment]  # by position
 
     def _end_data(self) -> None:
         """Add the text that has come, a line of the page at a time."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, Literal
 
-from famcli.checkpoint.chat_template import has_chat_template
-from famcli.checkpoint.model import Model
-from famcli.errors import UsageError
-from famcli.nn import MemoryMode
 from famcli.reading.engine import read_any
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
@@ -21,7 +16,10 @@ from famcli.tasks.ask.answers import (
     NOTHING_WRITTEN,
     SOURCE_GONE,
     Answer,
+    AnswerStyle,
+    AskConfig,
     Citation,
+    answer_style,
 )
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import best_sentence
@@ -30,7 +28,6 @@ from famcli.tasks.ask.ranking import (
     FEATURES,
     NEAR_THRESHOLD,
     NUM_RERANKED,
-    THRESHOLD,
     Question,
     RankedPassage,
     check_questions,
@@ -69,38 +66,6 @@ _NAMED = 0.6
 _MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
 _TOGETHER = 8
-AnswerStyle = Literal["extract", "sentence", "span", "write"]
-
-
-@dataclass(frozen=True)
-class AskConfig:
-    """How to answer.
-
-    style: "sentence" quotes the best sentence, "span" what the network copies from the best passage, "extract" a span
-    where the checkpoint was trained to answer, else a sentence; "write" lets the model write from the evidence. None is
-    as the checkpoint's sidecar says (`"tasks": {"ask": "write"}`, or "span"), else "extract".
-    top: passages cited for a question at most. threshold: the confidence from which on the best one is an answer.
-    max_answer_tokens: of a span or a written answer. sampling: how words of a written one are drawn, as settings of
-    `GenerationConfig` by name; without any, the likeliest is taken. memory_mode: None is the checkpoint's default.
-    question_first: the network reads the questions before the text too; such a reading serves no others and is not
-    kept. encoding: of documents given as paths, None to detect it. Raises UsageError.
-    """
-
-    style: AnswerStyle | None = None
-    top: int = 3
-    threshold: float = THRESHOLD
-    max_answer_tokens: int = 64
-    memory_mode: MemoryMode | None = None
-    question_first: bool = False
-    encoding: str | None = None
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("top", "max_answer_tokens"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        if not 0 <= self.threshold <= 1:
-            raise UsageError(f"threshold is {self.threshold}, it must be a confidence from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -112,23 +77,6 @@ class AnswerText:
 
 
 AnsweringEvent = Notice | AnswerText | Answer
-
-
-def answer_style(model: Model, wanted: AnswerStyle | None) -> AnswerStyle:
-    """ "sentence", "span" or "write": the style in which a model answers where `wanted` was asked for."""
-    named = model.sidecar.tasks.get("ask")
-    style: AnswerStyle = wanted or ("write" if named == "write" else "extract")
-    if style != "extract":
-        return style
-    # A checkpoint with a chat template was not trained to copy.
-    copies = named == "span" or (named == "write" and not has_chat_template(model.path))
-    return "span" if copies else "sentence"
-
-
-def answers_from_memory(model: Model, wanted: AnswerStyle | None) -> bool:
-    """True if answers depend on what the network kept of the whole text, not on the passages alone."""
-    style = answer_style(model, wanted)
-    return style == "span" or (style == "write" and not has_chat_template(model.path))
 
 
 class Answerer:

@@ -1,20 +1,25 @@
-"""Answers with their citations, and the result of a run, as values and as a report."""
+"""How questions are to be answered, and what comes of it, as values and as a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+from famcli.checkpoint.chat_template import has_chat_template
+from famcli.checkpoint.model import Model
 from famcli.documents.source import Location
+from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.tasks.ask.asked_text import AskedText
+from famcli.tasks.ask.ranking import THRESHOLD
 from famcli.tasks.ask.rereading import pieces_until
 from famcli.tasks.report.page import Cited, Item, Report
 from famcli.tasks.report.record import Recorder, ShownText
 from famcli.tasks.task import ReadCounts
 
+AnswerStyle = Literal["extract", "sentence", "span", "write"]
 AnswerKind = Literal["extracted", "written", "nearest", "none"]
 
 NOTHING_FOUND = "Not found in the document."
@@ -23,6 +28,54 @@ NOT_FOUND_SO_FAR = "Not found in the part that was read."
 NOTHING_READ = "Nothing was read, so there is nothing to find."
 NOTHING_WRITTEN = "The model wrote nothing."
 SOURCE_GONE = "The text that was read cannot be read again, so there is nothing to quote."
+
+
+@dataclass(frozen=True)
+class AskConfig:
+    """How to answer.
+
+    style: "sentence" quotes the best sentence, "span" what the network copies from the best passage, "extract" a span
+    where the checkpoint was trained to answer, else a sentence; "write" lets the model write from the evidence. None is
+    as the checkpoint's sidecar says (`"tasks": {"ask": "write"}`, or "span"), else "extract".
+    top: passages cited for a question at most. threshold: the confidence from which on the best one is an answer.
+    max_answer_tokens: of a span or a written answer. sampling: how words of a written one are drawn, as settings of
+    `GenerationConfig` by name; without any, the likeliest is taken. memory_mode: None is the checkpoint's default.
+    question_first: the network reads the questions before the text too; such a reading serves no others and is not
+    kept. encoding: of documents given as paths, None to detect it. Raises UsageError.
+    """
+
+    style: AnswerStyle | None = None
+    top: int = 3
+    threshold: float = THRESHOLD
+    max_answer_tokens: int = 64
+    memory_mode: MemoryMode | None = None
+    question_first: bool = False
+    encoding: str | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("top", "max_answer_tokens"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"threshold is {self.threshold}, it must be a confidence from 0 to 1")
+
+
+def answer_style(model: Model, wanted: AnswerStyle | None) -> AnswerStyle:
+    """ "sentence", "span" or "write": the style in which a model answers where `wanted` was asked for."""
+    named = model.sidecar.tasks.get("ask")
+    style: AnswerStyle = wanted or ("write" if named == "write" else "extract")
+    if style != "extract":
+        return style
+    # A checkpoint with a chat template was not trained to copy.
+    copies = named == "span" or (named == "write" and not has_chat_template(model.path))
+    return "span" if copies else "sentence"
+
+
+def answers_from_memory(model: Model, wanted: AnswerStyle | None) -> bool:
+    """True if answers depend on what the network kept of the whole text, not on the passages alone."""
+    style = answer_style(model, wanted)
+    return style == "span" or (style == "write" and not has_chat_template(model.path))
 
 
 @dataclass(frozen=True)

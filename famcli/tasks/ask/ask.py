@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
 from famcli.checkpoint.model import Model
 from famcli.documents.source import Source
 from famcli.errors import DocumentError, FamcliError
-from famcli.tasks.ask.answering import Answerer, AnswerText, AskConfig, answers_from_memory
-from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOTHING_FOUND, Answer, AskResult, Citation
+from famcli.tasks.ask.answering import Answerer, AnswerText
+from famcli.tasks.ask.answers import (
+    NOT_FOUND_SO_FAR,
+    NOTHING_FOUND,
+    Answer,
+    AskConfig,
+    AskResult,
+    Citation,
+    answers_from_memory,
+)
 from famcli.tasks.ask.asked_text import AskedText, TextReader, index_sources, text_of_memory_file
 from famcli.tasks.ask.passage_index import DamagedIndexError
 from famcli.tasks.ask.ranking import check_questions
@@ -74,7 +83,6 @@ class Ask:
         self._kept_of: list[Path] = []  # the files whose text came from the cache, and can be read again
         self._tracker = ReadingTracker()
         self._answers: list[Answer] = []
-        self._finished = False
 
     def events(self, documents: Documents) -> Iterator[AskEvent]:
         """Read the documents, or take from the cache what an earlier run read of them, then answer each question.
@@ -84,13 +92,10 @@ class Ask:
         given = documents if isinstance(documents, Iterator) else list(documents)
         paths = [] if isinstance(given, Iterator) else _regular_files(given)
         # A reading that began with questions serves no others, so it is neither kept nor looked for.
-        if self._cache is not None and paths and not self.config.question_first:
-            yield from self._read_or_find(self._cache, paths)
-        else:
-            yield from self._read(given)
-        yield Stage("answering")
-        yield from self._answer(self.questions)
-        self._finished = True
+        cache = self._cache if paths and not self.config.question_first else None
+        reading = self._read(given) if cache is None else self._read_or_find(cache, paths)
+        # Not `yield from`: that would be one more frame below every product of the network.
+        return chain(reading, (Stage("answering"),), self._answer(self.questions))
 
     def events_from_memory(self, path: str | PathLike[str], folders: Sequence[Path] = ()) -> Iterator[AskEvent]:
         """Answer from a memory file. folders: where its sources may be read, besides its own and the current one.
@@ -103,7 +108,6 @@ class Ask:
         self._text = yield from index_sources(self._text, self._memory_file, folders)
         yield Stage("answering")
         yield from self._answer(self.questions)
-        self._finished = True
 
     def more(self, questions: Sequence[str]) -> Iterator[AskEvent]:
         """Answer further questions about the same text, once it was read."""
@@ -132,6 +136,7 @@ class Ask:
     def result(self) -> AskResult:
         """The answers; where reading was interrupted, by quoting from what was read, marked partial."""
         missing, text = self.questions[len(self._answers) :], self.text()
+        partial = self._text is None or bool(missing)
         if missing:
             # After Ctrl-C nobody wants to wait until an answer is written.
             config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
@@ -147,7 +152,7 @@ class Ask:
             answers=tuple(self._answers),
             counts=text.counts,
             warnings=(*text.warnings, *self._tracker.warnings, *asked),
-            partial=not self._finished,
+            partial=partial,
         )
 
     def close(self) -> None:
