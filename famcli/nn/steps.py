@@ -106,48 +106,40 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
 
 def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
-    memory, memory_rows = before.memory, _memory_rows(layer, before, call)
+    memory, memory_rows, attention = before.memory, _memory_rows(layer, before, call), layer.self_attn
     past = before.past or _past(layer, before, memory_rows, call)
-    weights = layer.few_rows_weights() if call.wide else None
-    if weights is None:
-        x, rows, sinks, past = _read_rows(layer, x, before, past, call)
-    else:
+    if call.wide and (weights := layer.few_rows_weights()) is not None:
         rows, sinks = _read_natively(layer, weights, x, before, past, call)
+    else:
+        queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
+        sinks = _sinks(layer, before, call, keys, values)
+        rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
+        if single and past and not rows.lead:
+            # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined
+            # by itself, once for all tokens of the block.
+            if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+                rows = rows.behind(past)
+            else:
+                past = (joined(past),)
+        rotate = call.rotate_tokens(layer)
+        queries, keys = rotate(queries), rotate(keys)
+        how = {"window": layer.window, **attention.scoring}
+        if call.wide:
+            rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
+            attended = attend_few(queries, past, _windowed(layer, before, rows), **how)
+        else:
+            rows = rows.append(keys, values)
+            seen = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+            attended = attend(queries, seen, causal=True, **how)
+        x = layer.attention_output_and_mlp(x, attended)
     if rows.num_rows < call.fam.block_size:
         return x, LayerState(memory, before.segment_keys, before.segment_values, rows, *sinks, memory_rows, past)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     if memory.shape[1] and call.fam.keeps_tokens:
         memory = keep_closed(layer, memory, keys, values, call)
     elif memory_rows and call.state.memory_mode == "on":
-        memory = next_memory(layer, memory, call.initial, [memory_rows, (rows.keys, rows.values)], call, 0)
+        memory = next_memory(layer, memory, call.initial, [memory_rows, rows.keys_values], call, 0)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
-
-
-def _read_rows(
-    layer: Layer, x: Tensor, before: LayerState, past: tuple[KeysValues, ...], call: Call
-) -> tuple[Tensor, OpenRows, KeysValues, tuple[KeysValues, ...]]:
-    """The layer's output, the open block with these rows in it, the sinks, and `past` as it is kept for more tokens."""
-    rotate, attention = call.rotate_tokens(layer), layer.self_attn
-    queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
-    sinks = _sinks(layer, before, call, keys, values)
-    rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
-    if single and past and not rows.lead:
-        # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined by
-        # itself, once for all tokens of the block.
-        if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
-            rows = rows.behind(past)
-        else:
-            past = (joined(past),)
-    keys, queries = rotate(keys), rotate(queries)
-    if call.wide:
-        rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
-        windowed = _windowed(layer, before, rows)
-        attended = attend_few(queries, past, windowed, window=layer.window, **attention.scoring)
-    else:
-        rows = rows.append(keys, values)
-        parts = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
-        attended = attend(queries, parts, causal=True, window=layer.window, **attention.scoring)
-    return layer.attention_output_and_mlp(x, attended), rows, sinks, past
 
 
 def _read_natively(
@@ -158,7 +150,8 @@ def _read_natively(
     past: tuple[KeysValues, ...],
     call: Call,
 ) -> tuple[OpenRows, KeysValues]:
-    """`_read_rows` for a few rows x in float32, which are replaced, in one call of the compiled kernel."""
+    """A few rows x in float32, which are replaced, through the layer in one call of the compiled kernel: the open block
+    with them in it, and the sinks."""
     (b, n, _), attention = x.shape, layer.self_attn
     rows, room = before.open.extended(n, before.open.keys.dtype)
     windowed = _windowed(layer, before, rows)
