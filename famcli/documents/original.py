@@ -123,10 +123,10 @@ class Original:
         if source.num_replaced:
             self.note(f"{self.name}: {source.num_replaced:,} byte sequences not valid in {source.encoding}")
 
-    def lines(self, encoding: str | None = None) -> Iterator[Line]:
+    def lines(self) -> Iterator[Line]:
         """The lines of the text. A form feed and other separators of Unicode end none."""
         rest, number = Piece("", 0, 0), 1
-        for piece in self.pieces(encoding):
+        for piece in self.pieces():
             text, offsets = piece.text, piece.char_offsets()
             place = 0
             while (end := text.find("\n", place)) >= 0:

@@ -259,12 +259,12 @@ def train_sentencepiece(
     return path
 
 
-def sample_windows(texts: Iterable[str], num_chars: int, seed: int = 0) -> Iterator[str]:
-    """One window of at most `num_chars` characters from each text, at a place drawn from `seed`.
+def sample_windows(texts: Iterable[str], num_chars: int) -> Iterator[str]:
+    """One window of at most `num_chars` characters from each text, at a place that is drawn, the same each time.
 
     A sample of every document teaches a vocabulary more than the whole of a few.
     """
-    rng = random.Random(seed)
+    rng = random.Random(0)
     for text in texts:
         start = rng.randrange(max(1, len(text) - num_chars + 1))
         yield text[start : start + num_chars]

@@ -13,9 +13,7 @@ from famcli.nn import State
 from famcli.reading.engine import read_any
 
 
-def copy_span(
-    model: Model, state: State, last_hidden: Tensor, text: str, max_tokens: int, stop: str = "\n"
-) -> tuple[int, int] | None:
+def copy_span(model: Model, state: State, last_hidden: Tensor, text: str, max_tokens: int) -> tuple[int, int] | None:
     """The characters [start, end) of a passage's `text` that the network copies after `state`.
 
     last_hidden: [1, 1, d] of the last token that was read. The span begins at the start of a word, ends at the end of
@@ -28,7 +26,7 @@ def copy_span(
     starts = [0, *stops[:-1]]
     # The same tokens may stand in several places: all of them are followed until the copy tells them apart.
     places = [place for place in range(len(tokens)) if _begins_word(text, starts[place])]
-    end_token, length = model.tokenizer.encode(stop)[-1], 0
+    end_token, length = model.tokenizer.encode("\n")[-1], 0
     while places and length < max_tokens:
         allowed = {tokens[place] for place in places if place < len(tokens)}
         may_end = length > 0 and any(_ends_word(text, stops[place - 1]) for place in places)

@@ -58,10 +58,10 @@ class Candidate:
         return self.similarity(other) > _MAX_SIMILARITY
 
 
-def keep_best(kept: list[Candidate], candidate: Candidate, size: int = PER_BIN) -> None:
-    """Add `candidate` to the best `size` ones in `kept`; of sentences that repeat each other only the best stays."""
+def keep_best(kept: list[Candidate], candidate: Candidate) -> None:
+    """Add `candidate` to the best `PER_BIN` ones in `kept`; of sentences that repeat each other only the best stays."""
     rival = next((one for one in kept if candidate.repeats(one)), None)
-    if rival is None and len(kept) == size:
+    if rival is None and len(kept) == PER_BIN:
         rival = min(kept, key=_rank)
     if rival is None:
         kept.append(candidate)
