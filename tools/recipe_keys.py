@@ -13,8 +13,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from famcli.training.recipe.checking import is_required, type_name
 from famcli.training.recipe.recipe import Recipe
-from famcli.training.recipe.tables import is_required, type_name
 
 BEGIN, END = "<!-- keys: begin -->", "<!-- keys: end -->"
 

@@ -14,8 +14,7 @@ from html.parser import HTMLParser
 from famcli.documents.converted import Part
 from famcli.documents.encodings import declared_encoding
 from famcli.documents.formats.main_text import LARGEST_PAGE, without_surroundings
-from famcli.documents.formats.page_places import Positions
-from famcli.documents.original import Original
+from famcli.documents.original import Original, Positions
 from famcli.documents.source import Location, Piece
 
 _CHUNK = 1 << 16

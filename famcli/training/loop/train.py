@@ -36,8 +36,8 @@ from famcli.training.loop.processes import Processes
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.loop.step import Gradients, objective_losses
 from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
+from famcli.training.recipe.checking import differing_keys
 from famcli.training.recipe.recipe import Recipe
-from famcli.training.recipe.tables import differing_keys
 
 EXPORT_NAME = "export"
 FIGURES_NAME = "figures.json"

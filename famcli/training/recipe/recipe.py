@@ -24,8 +24,8 @@ from famcli.checkpoint.weights import refuse_adapter
 from famcli.errors import RecipeError
 from famcli.tokens.gguf_file import is_gguf
 from famcli.training.recipe import sections
+from famcli.training.recipe.checking import apply_override, key, parse_table
 from famcli.training.recipe.sections import LANGUAGE_MODELLING, ObjectiveRecipe
-from famcli.training.recipe.tables import apply_override, key, parse_table
 
 SHAPE = (
     *("hidden_size", "num_layers", "num_heads", "num_key_value_heads", "head_dim", "intermediate_size"),

@@ -1,6 +1,6 @@
 """The sections of a recipe. Every key, its type, default, bounds and meaning are defined here, and only here.
 
-A dataclass defines the keys of a section, and `tables.parse_table` checks a TOML table against it.
+A dataclass defines the keys of a section, and `checking.parse_table` checks a TOML table against it.
 `tools/recipe_keys.py` prints the keys into docs/training.md.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from famcli.nn.config import FamConfig
 from famcli.synthetic.episodes import TASKS
 from famcli.synthetic.sequences import SEQUENCES
-from famcli.training.recipe.tables import key, share
+from famcli.training.recipe.checking import key, share
 
 LANGUAGE_MODELLING = "language_modelling"
 _TEXT = ("corpora", "text_weight")
