@@ -42,7 +42,7 @@ MEMORIES: dict[str, tuple[str, ...]] = {
 }
 # The algorithmic recipe is a Feedback Transformer's, without rows of a memory.
 PROGRAMS: dict[str, tuple[str, ...]] = {
-    "FAM": ("network.architecture=fam", "network.fam_length=16", "network.memory_update=gated"),
+    "FAM": ("network.architecture=fam", "network.fam_length=8", "network.memory_update=gated"),
     "sliding window": ("network.architecture=fam",),
     "Feedback Transformer": (),
 }
