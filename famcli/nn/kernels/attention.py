@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.nn.kernels import native
-from famcli.nn.kernels.kept import fastest
+from famcli.nn.kernels.measured import fastest
 from famcli.nn.kernels.linear import ONEDNN_TYPES
 
 KeysValues = tuple[Tensor, Tensor]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from famcli.nn.kernels import kept
+from famcli.nn.kernels import measured
 
 MOST_ROWS = 8
 """Rows that `multiply` takes at once."""
@@ -48,10 +48,10 @@ def library() -> Any:
     if os.name == "nt" or not compiler or shutil.which(compiler) is None:
         return None
     try:
-        path = kept.folder() / f"kernels-{_key(compiler)}.so"
+        path = measured.folder() / f"kernels-{_key(compiler)}.so"
         if not path.exists():
             _compile(compiler, path)
-        kept.check_owner(path)
+        measured.check_owner(path)
         loaded = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None
@@ -82,7 +82,7 @@ def computes(num_rows: int, like: Tensor) -> bool:
 
 def _key(compiler: str) -> str:
     """What the compiled file depends on."""
-    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *kept.processor())
+    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *measured.processor())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from famcli.nn.kernels import attention, kept
+from famcli.nn.kernels import attention, measured
 
 
 @pytest.fixture(autouse=True)
@@ -34,35 +34,35 @@ def _ways(milliseconds: dict[str, float], calls: Counter[str]) -> dict[str, Call
 def test_what_is_clearly_faster_is_chosen_and_kept(cache: Path) -> None:
     calls = Counter[str]()
     ways = _ways({"slow": 30, "fast": 2}, calls)
-    assert kept.fastest("sums", ways, "slow") == "fast"
+    assert measured.fastest("sums", ways, "slow") == "fast"
     assert calls["slow"] == calls["fast"] > 1
     (file,) = cache.iterdir()
     assert json.loads(file.read_text())["milliseconds"]["slow"] >= 30
     before = calls.copy()
-    assert kept.fastest("sums", ways, "slow") == "fast"
+    assert measured.fastest("sums", ways, "slow") == "fast"
     assert calls == before, "measured again"
-    assert kept.fastest("products", ways, "slow") == "fast"
+    assert measured.fastest("products", ways, "slow") == "fast"
     assert calls["slow"] > before["slow"], "another question has an answer of its own"
 
 
 def test_what_is_expected_stays_unless_another_is_clearly_faster() -> None:
-    assert kept.fastest("sums", _ways({"first": 20, "second": 19}, Counter()), "first") == "first"
+    assert measured.fastest("sums", _ways({"first": 20, "second": 19}, Counter()), "first") == "first"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"fastest": 3}', '{"fastest": "gone"}', '{"fastest": "slow"'])
 def test_a_file_of_other_content_is_measured_anew(cache: Path, content: str) -> None:
     ways = _ways({"slow": 10, "fast": 1}, Counter())
-    kept.fastest("sums", ways, "slow")
+    measured.fastest("sums", ways, "slow")
     (file,) = cache.iterdir()
     file.write_text(content)
-    assert kept.fastest("sums", ways, "slow") == "fast"
+    assert measured.fastest("sums", ways, "slow") == "fast"
     assert json.loads(file.read_text())["fastest"] == "fast"
 
 
 def test_without_a_cache_it_is_measured_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
-    assert kept.fastest("sums", _ways({"slow": 10, "fast": 1}, Counter()), "slow") == "fast"
+    assert measured.fastest("sums", _ways({"slow": 10, "fast": 1}, Counter()), "slow") == "fast"
 
 
 def test_attention_of_large_problems_is_measured(cache: Path) -> None:
