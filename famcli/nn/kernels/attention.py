@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from famcli.nn.kernels import native
-from famcli.nn.kernels.measured import fastest
 from famcli.nn.kernels.linear import ONEDNN_TYPES
+from famcli.nn.kernels.measured import fastest
 
 KeysValues = tuple[Tensor, Tensor]
 
