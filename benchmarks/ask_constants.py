@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.quality.qa import token_f1
 from benchmarks.quality.qa_sets import (
     Rules,
     by_group,
@@ -34,6 +33,7 @@ from benchmarks.quality.qa_sets import (
 )
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.open import open_model
+from famcli.evaluation.overlap import token_f1
 from famcli.tasks.ask.best_sentence import sentence_features
 from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.ranking import (

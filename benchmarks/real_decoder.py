@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 from benchmarks import decoder_speed
-from benchmarks.quality.qa import best_f1
 from benchmarks.quality.qa_sets import Rules, by_group
 from benchmarks.quality.qa_sets import read_items as read_questions
 from benchmarks.quality.summaries import MEASURES, rouge, split
@@ -36,6 +35,7 @@ from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.documents.source import Piece
+from famcli.evaluation.overlap import best_f1
 from famcli.tasks.ask.answers import Answer, AskConfig
 from famcli.tasks.ask.ask import Ask
 from famcli.tasks.ask.reading_cache import ReadingCache

@@ -7,10 +7,7 @@ Answers are scored as SQuAD does it (Rajpurkar et al. 2016, their evaluation scr
 
 from __future__ import annotations
 
-import re
-import string
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Literal
 from benchmarks.quality.qa_rankers import LibraryBM25, block_gains, ranked_by_gain
 from benchmarks.quality.qa_sets import PlacedDocument, byte_spans, is_right
 from famcli.checkpoint.model import Model
+from famcli.evaluation.overlap import best_f1, exact_match
 from famcli.nn import MemoryMode
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig
@@ -27,36 +25,6 @@ from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.ranking import FEATURES, Question, RankedPassage, rank_passages
 from famcli.tasks.task import Advance
 from famcli.text.passages import Passage
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalized(text: str) -> list[str]:
-    """Words without case, punctuation and articles."""
-    return _ARTICLES.sub(" ", text.casefold().translate(_PUNCTUATION)).split()
-
-
-def exact_match(answers: Sequence[str], given: str) -> float:
-    """1 if what was given is one of the right answers, else 0."""
-    return float(any(normalized(answer) == normalized(given) for answer in answers))
-
-
-def token_f1(answer: str, given: str, recall: bool = False) -> float:
-    """The harmonic mean of the shares of words that both have; with `recall`, the share of the answer's words given."""
-    wanted, found = normalized(answer), normalized(given)
-    shared = sum((Counter(wanted) & Counter(found)).values())
-    if not wanted or not found:
-        return float(wanted == found)
-    if recall:
-        return shared / len(wanted)
-    return 2 * shared / (len(wanted) + len(found))
-
-
-def best_f1(answers: Sequence[str], given: str) -> float:
-    """The best F1 over the right answers."""
-    return max((token_f1(answer, given) for answer in answers), default=0.0)
-
 
 RANKS = (1, 5, 10)
 _DEEP = max(RANKS)

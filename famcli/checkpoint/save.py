@@ -202,14 +202,16 @@ def save_adapter(
     base: str,
     sidecar: Sidecar,
     prompt: Tensor | None,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the updates (by parameter) of a checkpoint with the weights `stored` to `folder`, and return that.
 
     Where the checkpoint keeps several parameters in one matrix, their updates become one of the sum of their ranks.
     `fam.json`, with the fingerprint of `stored`, and the memory prompt go beside PEFT's files. Raises CheckpointError
-    when writing fails.
+    when writing fails. dtype: of the stored updates.
     """
     tensors, ranks = _stored_updates(updates, stored)
+    tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
     with writing(folder, "adapter", ADAPTER_CONFIG, [PROMPT_FILE]) as staging:

@@ -179,7 +179,7 @@ class Watch:
 def _describe(event: TrainEvent) -> Iterator[str]:
     """The lines that are said of an event on stderr, if there are any."""
     from famcli.training.data.corpus import EncodingGuessed
-    from famcli.training.loop.run_folder import CheckDone, PasskeyDone, RunStarted, StepSkipped
+    from famcli.training.loop.run_folder import CheckDone, PasskeyDone, RunStarted, StepSkipped, TurnsChecked
 
     match event:
         case EncodingGuessed():
@@ -197,6 +197,9 @@ def _describe(event: TrainEvent) -> Iterator[str]:
         case CheckDone():
             figures = ", ".join(f"{value:.4f} with memory {mode}" for mode, value in event.bits_per_byte.items())
             yield f"step {event.step:,}: validation bits per byte {figures}"
+        case TurnsChecked():
+            refused = f"refusals {event.refusal_recall:.0%} found, {event.refusal_precision:.0%} right"
+            yield f"step {event.step:,}: F1 {event.f1:.3f} over {event.questions} questions, {refused}"
         case PasskeyDone():
             for mode, right in event.right.items():
                 figures = ", ".join(f"{n} at {d:,}" for n, d in zip(right, event.distances, strict=True))

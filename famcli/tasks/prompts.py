@@ -99,8 +99,9 @@ def turn(sidecar: Sidecar, template: str, name: str, values: Mapping[str, str]) 
     """The turn of that name for a checkpoint with this chat template, its places but `{text}` filled.
 
     A wording in the checkpoint's `fam.json` goes first, then one of its family. One without `{text}` follows the text.
+    A name that has `{text}` in it is a wording itself.
     """
-    own = sidecar.prompts.get(name)
+    own = name if "{text}" in name else sidecar.prompts.get(name)
     if own is not None:
         for place in ("{notes}", "{passages}"):
             own = own.replace(place, "{text}")

@@ -14,10 +14,7 @@ from benchmarks.quality.qa import (
     DocumentOutcome,
     QaConfig,
     QuestionOutcome,
-    best_f1,
-    exact_match,
     judge,
-    token_f1,
 )
 from benchmarks.quality.qa_rankers import ranked_by_gain
 from benchmarks.quality.qa_results import qa_figures
@@ -32,6 +29,7 @@ from benchmarks.quality.qa_sets import (
     read_items,
 )
 from famcli.errors import DocumentError, UsageError
+from famcli.evaluation.overlap import best_f1, exact_match, token_f1
 from famcli.nn import FamConfig
 from famcli.tasks.ask.asked_text import TextReader
 from tests.tasks.support import byte_model, prose

@@ -170,15 +170,17 @@ def _shares(question: Question, weights: NDArray[np.float64]) -> TermShares:
 # ------------------------------------------------------------------------------------------------------- passages
 
 
-def rank_passages(index: PassageIndex, question: Question, count: int = NUM_CANDIDATES) -> list[RankedPassage]:
+def rank_passages(
+    index: PassageIndex, question: Question, count: int = NUM_CANDIDATES, *, encoded: bool = True
+) -> list[RankedPassage]:
     """The passages that have words in common with the question or are near it in meaning, best first, before the
-    network has read them."""
+    network has read them. encoded: the sentence encoder compares the first ones, which takes most of the time."""
     if not question.terms or not index.num_passages:
         return []
     weights, meaning = _weights(question, index), meanings([question.text])
     shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, count)
     found = [_compared(index, number, words, question, shares, meaning) for number, words in candidates]
-    return _ordered(_encoded(question, _ordered(found)))
+    return _ordered(_encoded(question, _ordered(found))) if encoded else _ordered(found)
 
 
 def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[RankedPassage]:

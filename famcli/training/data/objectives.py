@@ -144,7 +144,7 @@ def open_data(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_prog
         if corpus.validation_hash_below or corpus.validation_documents:
             validation.append(packing.pack(corpus, tokenizer, cache, seed, validation=True, on_progress=on_progress))
     sources: list[DocumentStream] = []
-    for index, objective in enumerate(recipe.all_objectives):
+    for index, objective in enumerate(() if recipe.learns_turns else recipe.all_objectives):
         names = objective.corpora or [item.name for item in recipe.corpora]
         chosen = [
             (packed, corpus.weight)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.checkpoint.chat_template import has_chat_template
+from famcli.checkpoint.choose import choose_fam, default_tasks
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
@@ -173,20 +173,25 @@ def export_checkpoint(
 
 
 def _export_adapted(folder: Path, network: Network, adapt: AdaptRecipe, validated_tokens: int | None) -> None:
-    base, _, stored = open_base(adapt)
+    base, config, stored = open_base(adapt)
+    fam = network.fam
+    if not fam.fam_length:
+        # Where no memory is trained the decoder goes on seeing what it saw before, its first tokens too.
+        fam = replace(fam, sink_tokens=choose_fam(config.decoder, fam_length=0)[0].sink_tokens)
     own = read_sidecar(base) if (base / SIDECAR_FILE).exists() else None
-    fallback = {"summarize": "write" if has_chat_template(base) else "extract"}
+    fallback = default_tasks(base) or {"summarize": "extract"}
     sidecar = Sidecar(
-        fam=network.fam,
-        memory_trained=network.fam.fam_length > 0,
+        fam=fam,
+        memory_trained=fam.fam_length > 0,
         validated_tokens=validated_tokens,
         tasks=own.tasks if own else fallback,
-        prompts=own.prompts if own else {},
+        prompts={**(own.prompts if own else {}), **(adapt.prompts or {})},
     )
     prompt = network.memory_prompt.detach() if network.fam.fam_length else None
     if adapt.method == "lora":
         updates, lora = lora_updates(network), LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
-        save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, prompt=prompt)
+        dtype = getattr(torch, adapt.storage)
+        save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, prompt=prompt, dtype=dtype)
         return
     weights = {name: value.detach().cpu() for name, value in network.named_parameters() if name != PROMPT_NAME}
     # Some checkpoints store a tied head as well, and the layout is theirs.

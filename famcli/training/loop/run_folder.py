@@ -115,6 +115,19 @@ class PasskeyDone:
 
 
 @dataclass(frozen=True)
+class TurnsChecked:
+    """Questions of `checks.turns` answered greedily. f1: of those that have an answer, 0 where it was refused.
+    refusal_recall, refusal_precision: of "The text does not say." """
+
+    step: int
+    questions: int
+    f1: float
+    refusal_recall: float
+    refusal_precision: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class ScoreProgress:
     """Progress of scoring the held-out documents after the run, in tokens, in one memory mode."""
 
@@ -140,7 +153,7 @@ class RunEnded:
     exported: Path | None
 
 
-Measured = CheckDone | PasskeyDone | ScoreProgress
+Measured = CheckDone | PasskeyDone | TurnsChecked | ScoreProgress
 TrainEvent = PackEvent | RunStarted | StepDone | StepSkipped | Measured | RunSaved | RunEnded
 
 

@@ -35,6 +35,7 @@ from famcli.training.loop.optimizer import Optimizers, WeightAverage, rate_facto
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.sharding import ShardedGradients, check_shardable, placed_like, shard, whole_tensor
 from famcli.training.loop.step import Gradients, objective_losses
+from famcli.training.loop.turns_step import TurnsGradients, check_turns, open_queue, turns_of
 from famcli.training.loop.validation import check_documents, check_passkeys, choose_validation, heldout_figures
 from famcli.training.recipe.checking import differing_keys
 from famcli.training.recipe.recipe import Recipe
@@ -103,7 +104,8 @@ class Trainer:
             shard(network, dtype, processes)
         else:
             network.to(processes.device)
-        self._gradients = (ShardedGradients if recipe.hardware.shard else Gradients)(
+        kind = TurnsGradients if recipe.learns_turns else ShardedGradients if recipe.hardware.shard else Gradients
+        self._gradients = kind(
             network,
             dtype,
             processes,
@@ -117,6 +119,11 @@ class Trainer:
         if recipe.hardware.compile:
             networks.compile_layers(self._compute)
         self._optimizers, self._average = Optimizers(network, schedule), WeightAverage(network, schedule.average_decay)
+        # `Lanes` or a `TurnsQueue`, whose plans only its own kind of gradients reads.
+        self.lanes: Any
+        if isinstance(self._gradients, TurnsGradients):
+            self.lanes = self._gradients.queue = open_queue(recipe, self.tokenizer, own)
+            return
         reading = (schedule, recipe.network.block_size, self.tokenizer.bos_id, recipe.data.seed, own)
         self.lanes = Lanes(self._data.sources, recipe.all_objectives, *reading)
 
@@ -255,7 +262,11 @@ class Trainer:
             return
         validation = self._data.validation
         with self._average.applied_to(network):
-            if documents:
+            if documents and checks.turns is not None:
+                longest = self._recipe.network.block_size
+                texts = turns_of(self._recipe, checks.turns, self.tokenizer, longest)[: checks.documents]
+                self._tell(check_turns(network, self.tokenizer, texts, step))
+            elif documents:
                 self._tell(check_documents(network, validation, self.tokenizer, checks, step))
             if passkeys:
                 longest = self._recipe.schedule.longest_step * self._recipe.network.block_size

@@ -45,8 +45,8 @@ class Recipe:
     network: sections.NetworkRecipe = key("section")
     tokenizer: sections.TokenizerRecipe = key("section")
     data: sections.DataRecipe = key("section")
-    corpora: tuple[sections.CorpusRecipe, ...] = key("sections [[corpora]]")
     schedule: sections.ScheduleRecipe = key("section")
+    corpora: tuple[sections.CorpusRecipe, ...] = key("sections [[corpora]]; none: turns alone", ())
     objectives: tuple[ObjectiveRecipe, ...] = key("sections [[objectives]]; none: language modelling alone", ())
     hardware: sections.HardwareRecipe = key("section", sections.HardwareRecipe(), free=True)
     checks: sections.ChecksRecipe = key("section", sections.ChecksRecipe(), free=True)
@@ -65,6 +65,11 @@ class Recipe:
         return self.adapt is not None and self.adapt.method == "lora"
 
     @property
+    def learns_turns(self) -> bool:
+        """True if what is learned are answers in turns; such a run has no documents beside them."""
+        return any(objective.kind == sections.TURNS for objective in self.objectives)
+
+    @property
     def longest_distance(self) -> int:
         """The longest distance in tokens from a statement to its question, over all documents made for training.
 
@@ -73,7 +78,7 @@ class Recipe:
         lengths = [
             objective.blocks or self.schedule.longest_step
             for objective in self.all_objectives
-            if objective.kind != LANGUAGE_MODELLING and objective.weight > 0
+            if objective.kind not in (LANGUAGE_MODELLING, sections.TURNS) and objective.weight > 0
         ]
         return max(lengths, default=0) * self.network.block_size
 
@@ -202,7 +207,11 @@ def _resolve(recipe: Recipe) -> Recipe:
             for item in recipe.objectives
         ),
         schedule=replace(recipe.schedule, init=init),
-        checks=replace(recipe.checks, heldout=folder / recipe.checks.heldout if recipe.checks.heldout else None),
+        checks=replace(
+            recipe.checks,
+            heldout=folder / recipe.checks.heldout if recipe.checks.heldout else None,
+            turns=folder / recipe.checks.turns if recipe.checks.turns else None,
+        ),
     )
 
 
@@ -225,7 +234,12 @@ def _problems(recipe: Recipe) -> dict[str, bool]:
         "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,
         "schedule needs either blocks_per_step or max_blocks; give one of them": (fixed is None) == (most is None),
         "schedule.max_blocks must be at least min_blocks": most is not None and most < least,
-        "corpora need a positive weight; add one": sum(corpus.weight for corpus in recipe.corpora) <= 0,
+        "corpora need a positive weight; add one": not recipe.learns_turns
+        and sum(corpus.weight for corpus in recipe.corpora) <= 0,
+        "objectives of kind turns go with no other kind, and no corpora; leave those out": recipe.learns_turns
+        and (bool(recipe.corpora) or any(objective.kind != sections.TURNS for objective in recipe.objectives)),
+        "objectives of kind turns need [adapt] with a checkpoint that has a chat template": recipe.learns_turns
+        and not adapted,
         "schedule.init and adapt.model exclude each other; leave one out": adapted and schedule.init is not None,
         "export has no effect with [adapt], whose result has its own types; leave it out": adapted
         and recipe.export != sections.ExportRecipe(),

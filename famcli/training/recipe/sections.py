@@ -21,6 +21,7 @@ from famcli.synthetic.sequences import SEQUENCES
 from famcli.training.recipe.checking import key, share
 
 LANGUAGE_MODELLING = "language_modelling"
+TURNS = "turns"
 _TEXT = ("corpora", "text_weight")
 _MADE = (*_TEXT, "answer_weight", "blocks")
 _RECORDS = ("path", "license", "where", "exclude_ids", "hash_field", "hash_from", "hash_below", "max_answer_characters")
@@ -33,6 +34,7 @@ _KEYS_OF_KIND = {
     "facts": (*_MADE, "count", "queries", "tasks"),
     "questions": (*_MADE, "queries", *_RECORDS),
     **dict.fromkeys(SEQUENCES, ("text_weight", "answer_weight", "blocks", "size")),
+    TURNS: ("answer_weight", "path", "license"),
 }
 # Those of nn/lora.py. Listed again because reading a recipe must not import torch.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -209,6 +211,9 @@ class ChecksRecipe:
     passkey_streams: int = key("streams in such a check, with one key each", 20, low=1)
     passkey_distances: tuple[int, ...] = key("their lengths, as multiples of the training distance", (1, 4, 16), low=1)
     save_minutes: float = key("minutes between training checkpoints", 5.0, low=0.0)
+    turns: Path | None = key(
+        "file of texts in turns whose questions are answered at each check; relative to data.folder", None
+    )
     heldout: Path | None = key(
         "corpus that is scored once, after the run, for the model card; relative to data.folder", None
     )
@@ -244,9 +249,11 @@ class ObjectiveRecipe:
     )
     segment_tokens: int = key("repeat: tokens that are repeated", 64, low=1)
     path: Path | None = key(
-        "questions: .jsonl(.zst) with context, question, answers; relative to data.folder", None, by_name=True
+        "questions: .jsonl(.zst) with context, question, answers; turns: turn, text, asked; relative to data.folder",
+        None,
+        by_name=True,
     )
-    license: str = key("questions: licence of the file, for the model card", "", free=True)
+    license: str = key("questions, turns: licence of the file, for the model card", "", free=True)
     where: dict[str, str] | None = key("questions: keep only records whose fields have these values", None)
     exclude_ids: tuple[str, ...] = key("questions: records never used, by id", ())
     hash_field: str = key("questions: the field whose sha256 decides what is held out", "id")
@@ -260,6 +267,8 @@ class ObjectiveRecipe:
         for item in dataclasses.fields(self):
             if item.name not in known and getattr(self, item.name) != item.default:
                 return f".{item.name} has no meaning for {self.kind}; remove it"
+        if self.kind == TURNS:
+            return None if self.path else ".path is missing; it is the file of the texts"
         unknown = [name for name in self.corpora if name not in corpora]
         if unknown:
             return f".corpora names {unknown[0]!r}, which is no corpus; one of: {', '.join(corpora)}"
@@ -287,12 +296,16 @@ class AdaptRecipe:
     )  # fmt: skip
     rank: int = key("rank of the updates", 64, low=1)
     alpha: float = key("updates are scaled by alpha / rank", 64.0, low=1e-6)
+    storage: str = key("type of the adapter's stored weights", "float32", choices=("float32", "bfloat16"), free=True)
     targets: tuple[str, ...] = key("matrices that get an update", TARGETS, choices=TARGETS)
     objective: str = key(
         "task: the targets of [[objectives]]; distill: the next-token distributions of the unadapted network with full "
         "attention, over the same documents, by their Kullback-Leibler divergence",
         "task",
         choices=("task", "distill"),
+    )
+    prompts: dict[str, str] | None = key(
+        "wordings of the tasks' turns that the adapter is trained with and brings in its fam.json, by name", None
     )
     cache: str | None = key("the hub's cache that a name is looked up in (default: the usual one)", None)
     teacher_tokens: int | None = key(

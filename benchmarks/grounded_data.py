@@ -1,0 +1,339 @@
+"""What benchmarks/recipes/grounded-smollm2.toml learns from: `python -m benchmarks.grounded_data CORPUS OUT`.
+
+Questions about a text stand with the passages that `famcli ask` finds for them (without its sentence encoder, which
+takes a second a question): those of one question, in the order of the text, and other questions of the document that
+they answer, so that the passages are read once. Questions that they do not answer, though they look alike, get the
+answer "The text does not say." Training parts only; one document in sixteen goes into validation.jsonl. `notes` has the
+bare decoder write notes of training texts and keeps the sentences whose names and numbers the text has, and answers to
+plain instructions: what it could do before stays as it was.
+
+    questions CORPUS OUT     OUT/squad.jsonl, OUT/fairytales.jsonl, ..., OUT/validation.jsonl
+    notes CORPUS OUT         OUT/notes.jsonl, OUT/instructions.jsonl (--model, --count)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.qa_sets import Item, Rules, by_group, index_without_network, read_items
+from famcli.checkpoint.open import open_model
+from famcli.documents.records import read_objects
+from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.tasks.ask.ranking import Question, rank_passages
+from famcli.tasks.grounding import Sources, support
+from famcli.tasks.prompts import NOT_SAID
+from famcli.tasks.written_text import TurnWriter
+from famcli.text.passages import Passage
+from famcli.text.words import compounds, content_terms, num_words, terms
+
+# Passages of a question: `ask` gives three; fewer and more so that their number says nothing.
+_NUM_PASSAGES, _SHARES = (1, 2, 3, 4), (0.12, 0.23, 0.55, 0.10)
+_MOST_CHARACTERS = 1900
+_MOST_ASKED = 6
+# Of the questions about a set of passages, those that it does not answer.
+_UNANSWERED = 0.33
+# Of the sets of passages, those that come from a document which the question is not about.
+_ELSEWHERE = 0.06
+_VALIDATION_BELOW = 16  # first byte of sha256(group)
+_LONGEST_ANSWER = 120  # characters
+
+
+@dataclass(frozen=True)
+class Set:
+    """A question set. count: texts wanted of it. copied: answers are words of the text. whole: a document is one
+    context, because its groups do not belong together."""
+
+    name: str
+    file: str
+    count: int
+    rules: Rules = field(default_factory=Rules)
+    copied: bool = False
+    whole: bool = False
+
+
+SETS = (
+    Set("squad", "qa_squad_dev", 1500, Rules(hash_field="title", hash_below=205), copied=True),
+    Set("fairytales", "qa_fairytaleqa", 650, Rules(where=(("split", ("train",)),))),
+    Set("mctest", "qa_mctest", 120, Rules(where=(("split", ("train",)),)), whole=True),
+    Set("quoref", "qa_quoref_part", 140, copied=True, whole=True),
+    Set("adversarial", "qa_adversarialqa_part", 110, copied=True, whole=True),
+    Set("onestop", "qa_onestopqa", 130),
+    Set("boolq", "qa_boolq_train_part", 100, whole=True),
+    Set("openstax", "qa_openstax", 130),
+)
+
+
+def records(of: Set, corpus: Path, held_out: frozenset[str], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Texts with their questions, at most `of.count`."""
+    items = [
+        item
+        for item in read_items(corpus / f"{of.file}.jsonl.zst", of.rules)
+        if not held_out & set(item.contexts[0].split(". ")) and all(len(a) <= _LONGEST_ANSWER for a in item.answers[:1])
+    ]
+    groups = [
+        (name, some)
+        for group, members in by_group(items).items()
+        for name, some in (_by_context(members) if of.whole else {group: members}).items()
+    ]
+    order = rng.permutation(len(groups)).tolist()
+    # Each document as often as it has contexts, until there are enough.
+    share = of.count / max(1, sum(len({item.contexts for item in members}) for _, members in groups))
+    for number in order:
+        name, members = groups[number]
+        other = groups[int(rng.integers(len(groups)))][1]
+        index = index_of(members)
+        contexts = len({item.contexts for item in members})
+        wanted = int(share * contexts + rng.random())
+        made = 0
+        used: set[str] = set()
+        for place in rng.permutation(len(members)).tolist():
+            if made >= wanted:
+                break
+            item = members[place]
+            if item.id in used:
+                continue
+            elsewhere = rng.random() < _ELSEWHERE and other is not members
+            record = (
+                _from_elsewhere(of, index, other, rng) if elsewhere else _about(of, index, item, members, used, rng)
+            )
+            if record is not None:
+                made += 1
+                yield {"id": f"{of.name}-{number}-{made}", "group": name, "turn": "ask", **record}
+        index.close()
+
+
+def index_of(items: Sequence[Item]) -> PassageIndex:
+    """The passages of all contexts of a document."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_text("\n\n".join(dict.fromkeys(c for item in items for c in item.contexts)), encoding="utf-8")
+        return index_without_network(path)
+
+
+def _about(
+    of: Set, index: PassageIndex, item: Item, members: Sequence[Item], used: set[str], rng: np.random.Generator
+) -> dict[str, Any] | None:
+    found = _evidence(index, item.question, rng)
+    if not found:
+        return None
+    text = "\n\n".join(one.text for one in found)
+    right, wrong = list[tuple[str, str]](), list[tuple[float, str]]()
+    words = set(terms(text))
+    for other in [item, *(members[n] for n in rng.permutation(len(members)).tolist())]:
+        if other.id in used and other is not item:
+            continue
+        answer = _answer(of, other, found)
+        if answer is not None:
+            if len(right) < _MOST_ASKED and all(other.question != question for question, _ in right):
+                right.append((other.question, answer))
+                used.add(other.id)
+        elif _is_missing(of, other, found):
+            asked = set(content_terms(other.question))
+            bonus = 1.0 if other is item or (other.unanswerable and _has_context(other, found)) else 0.0
+            wrong.append((bonus + len(asked & words) / max(1, len(asked)), other.question))
+    most = max(1, round(len(right) * _UNANSWERED / (1 - _UNANSWERED) + rng.random() - 0.5)) if right else 2
+    # A question that some other record answers, or that stands there twice, is asked once.
+    likeness = {question: score for score, question in reversed(wrong) if question not in dict(right)}
+    likely = sorted(likeness, key=lambda question: -likeness[question])[:most]
+    both = [*right, *((question, NOT_SAID) for question in likely if likeness[question] >= 0.25)]
+    return {"text": text, "asked": [both[n] for n in rng.permutation(len(both)).tolist()]} if both else None
+
+
+def _from_elsewhere(
+    of: Set, index: PassageIndex, others: Sequence[Item], rng: np.random.Generator
+) -> dict[str, Any] | None:
+    """Questions about another document: what is found for them here does not answer them."""
+    item = others[int(rng.integers(len(others)))]
+    found = _evidence(index, item.question, rng)
+    if not found or any(_says(answer, " ".join(one.text for one in found)) for answer in item.answers):
+        return None
+    return {"text": "\n\n".join(one.text for one in found), "asked": [(item.question, NOT_SAID)]}
+
+
+def _evidence(index: PassageIndex, question: str, rng: np.random.Generator) -> list[Passage]:
+    """The passages that `ask` would give, in the order of the text."""
+    ranked = rank_passages(index, Question.parse(question), encoded=False)
+    wanted = int(rng.choice(_NUM_PASSAGES, p=_SHARES))
+    found, length = list[Passage](), 0
+    for one in ranked[:wanted]:
+        length += len(one.passage.text)
+        if found and length > _MOST_CHARACTERS:
+            break
+        found.append(one.passage)
+    return sorted(found, key=lambda one: one.span) if length <= 2 * _MOST_CHARACTERS else []
+
+
+def _answer(of: Set, item: Item, found: Sequence[Passage]) -> str | None:
+    """The answer to a question if the passages have it."""
+    if item.unanswerable:
+        return None
+    own = " ".join(one.text for one in found if one.text[:80] in item.contexts[0] or item.contexts[0][:80] in one.text)
+    if of.copied:
+        there = [answer for answer in item.answers if _says(answer, own)]
+        return _plain(min(there, key=len)) if there else None
+    whole = sum(len(one.text) for one in found) and len(own) >= 0.6 * len(item.contexts[0])
+    if of.name == "boolq":
+        return _plain(item.answers[0]).capitalize() if whole else None
+    answer = item.answers[0]
+    if _says(answer, own) or whole or (len(content_terms(answer)) > 1 and support(answer, own) >= 0.75):
+        return _plain(answer)
+    return None
+
+
+def _is_missing(of: Set, item: Item, found: Sequence[Passage]) -> bool:
+    """True if the passages do not answer a question as far as that can be told."""
+    text = " ".join(one.text for one in found)
+    if item.unanswerable:
+        return True
+    if of.name == "boolq":
+        return not _has_context(item, found)
+    return not any(_says(answer, text) for answer in item.answers) and (
+        of.copied or (support(item.answers[0], text) < 0.5 and not _has_context(item, found))
+    )
+
+
+def _has_context(item: Item, found: Sequence[Passage]) -> bool:
+    return any(one.text[:80] in context or context[:80] in one.text for one in found for context in item.contexts)
+
+
+def _says(answer: str, text: str) -> bool:
+    return f" {_words(answer)} " in f" {_words(text)} "
+
+
+@lru_cache(1 << 16)
+def _words(text: str) -> str:
+    return " ".join(compounds(text))
+
+
+def _plain(answer: str) -> str:
+    return answer.strip().removesuffix(" .").strip()
+
+
+def _by_context(items: Sequence[Item]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(item.contexts[0], []).append(item)
+    return found
+
+
+def questions(corpus: Path, out: Path) -> None:
+    """Write the question sets."""
+    held_out = frozenset(
+        part
+        for item in read_items(corpus / "qa_squad_dev.jsonl.zst", Rules(hash_field="title", hash_from=205))
+        for part in item.contexts[0].split(". ")
+        if len(part) > 60
+    )
+    validation = list[dict[str, Any]]()
+    for number, of in enumerate(SETS):
+        began, asked, refused, kept = time.monotonic(), 0, 0, 0
+        with (out / f"{of.name}.jsonl").open("w", encoding="utf-8") as file:
+            for record in records(of, corpus, held_out, np.random.default_rng([17, number])):
+                if hashlib.sha256(record["group"].encode()).digest()[0] < _VALIDATION_BELOW:
+                    validation.append(record)
+                    continue
+                kept += 1
+                asked += len(record["asked"])
+                refused += sum(answer == NOT_SAID for _, answer in record["asked"])
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        seconds = time.monotonic() - began
+        print(f"{of.name}: {kept} texts, {asked} questions, {refused} unanswered, {seconds:.0f} s", flush=True)
+    with (out / "validation.jsonl").open("w", encoding="utf-8") as file:
+        for place in np.random.default_rng(17).permutation(len(validation)).tolist():
+            file.write(json.dumps(validation[place], ensure_ascii=False) + "\n")
+    print(f"validation: {len(validation)} texts", flush=True)
+
+
+_NOTES_OF = (
+    ("sum_openstax_sections", True),
+    ("sum_tech_proposals", True),
+    ("books_train", False),
+)
+
+
+def notes(corpus: Path, out: Path, name: str, count: int) -> None:
+    """Notes and answers to instructions as the bare decoder writes them, kept where they are borne out."""
+    model = open_model(name, dtype="bfloat16")
+    pen = TurnWriter(model)
+    rng = np.random.default_rng(5)
+    before, after = pen.around("summarize_note", {"words": "60", "about": "", "focus": ""})
+    texts = [_stretches(corpus / f"{file}.jsonl.zst", rng, by_hash) for file, by_hash in _NOTES_OF]
+    made = 0
+    with (out / "notes.jsonl").open("w", encoding="utf-8") as file:
+        while made < count:
+            text = next(texts[int(rng.integers(len(texts)))])
+            said = list(pen.sentences(before + model.tokenizer.encode(text) + after, 80))
+            said = [one for one in said if one[-1] == "." and not Sources([text]).missing(one)][:3]
+            if sum(map(num_words, said)) < 12:
+                continue
+            made += 1
+            record = {"id": f"note-{made}", "turn": "summarize_note", "text": text, "asked": [("", " ".join(said))]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+    before, after = pen.around("{text}", {})
+    prompts = [r["prompt"] for _, r in read_objects(corpus / "instruct_selfinstruct_human.jsonl.zst")]
+    made = 0
+    with (out / "instructions.jsonl").open("w", encoding="utf-8") as file:
+        for place in rng.permutation(len(prompts)).tolist():
+            prompt = prompts[place]
+            if made >= count // 3 or len(prompt) > 800:
+                continue
+            said = list(pen.sentences(before + model.tokenizer.encode(prompt) + after, 80))
+            if not said or said[-1][-1] not in ".!?":
+                continue
+            made += 1
+            record = {"id": f"said-{made}", "turn": "{text}", "text": prompt, "asked": [("", " ".join(said))]}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+
+
+def _stretches(path: Path, rng: np.random.Generator, by_hash: bool) -> Iterator[str]:
+    """Paragraphs of 900 to 1,700 characters together, each from another document."""
+    while True:
+        for _, record in read_objects(path):
+            if by_hash and hashlib.sha256(record["id"].encode()).digest()[0] < 26:
+                continue
+            paragraphs = [one.strip() for one in record["text"].split("\n\n") if len(one.strip()) > 200]
+            if len(paragraphs) < 2 or rng.random() < 0.5:
+                continue
+            first, wanted = int(rng.integers(len(paragraphs))), int(rng.integers(900, 1700))
+            text = ""
+            for one in paragraphs[first:]:
+                if len(text) + len(one) > 1900:
+                    break
+                text += ("\n\n" if text else "") + one
+                if len(text) >= wanted:
+                    break
+            if len(text) > 700:
+                yield text
+
+
+def main() -> None:
+    """Parse and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("questions", "notes"))
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--count", type=int, default=260)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.what == "notes":
+        notes(options.corpus, options.out, options.model, options.count)
+    else:
+        questions(options.corpus, options.out)
+
+
+if __name__ == "__main__":
+    main()

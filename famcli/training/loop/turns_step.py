@@ -1,0 +1,129 @@
+"""The gradient of a step over texts in turns, and how well their questions are answered during a run.
+
+A text is read once and the rows of its questions go on from its state side by side, with gradient through its keys and
+values: k questions about n tokens cost n plus their own tokens, not k times n. No logits are made but those of answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from famcli.checkpoint.chat_template import open_chat_template
+from famcli.checkpoint.sidecar import Sidecar
+from famcli.errors import RecipeError
+from famcli.evaluation.overlap import best_f1
+from famcli.nn import Network, State
+from famcli.tasks.prompts import NOT_SAID
+from famcli.tokens.tokenizer import Tokenizer
+from famcli.training.data.turns import AskedTurn, TextTurns, TurnsPlan, TurnsQueue, open_turns
+from famcli.training.loop.run_folder import TurnsChecked
+from famcli.training.loop.step import TALLY, Gradients, LaneStates, StepSums, language_model_gradient
+from famcli.training.recipe.recipe import Recipe, base_folder
+
+_MOST_ANSWER_TOKENS = 24
+
+
+class TurnsGradients(Gradients):
+    """`Gradients` for the texts of a `TurnsQueue`."""
+
+    queue: TurnsQueue
+
+    def read(self, plan: TurnsPlan) -> tuple[StepSums, LaneStates, LaneStates]:  # type: ignore[override]
+        """Read this process's texts one by one. There are no states to keep."""
+        self._clear()
+        weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
+        tally = np.zeros((self._num_objectives, len(TALLY)))
+        for text in plan.texts.values():
+            found, row = self._read_text(text, self.queue.weight(text), scale)
+            self._collect()
+            weighted += found
+            tally[text.objective] += row
+        layers = self.compute.config.num_layers
+        return StepSums(weighted, tally, np.zeros(layers), max(1, len(plan.texts))), LaneStates(), LaneStates()
+
+    def _read_text(self, text: TextTurns, weight: float, scale: float) -> tuple[float, np.ndarray]:
+        network = self.compute
+        state = _read(network, text.opening, network.start(1))[1]
+        # The last token of each row is only predicted.
+        ids = _padded([one.ids[:-1] for one in text.asked])
+        targets, weights = _padded([one.ids[1:] for one in text.asked]), torch.zeros(ids.shape)
+        for row, one in zip(weights, text.asked, strict=True):
+            row[len(one.ids) - 1 - one.answered : len(one.ids) - 1] = weight
+        hidden, _ = network.read(ids.to(network.device), State.stack([state] * len(text.asked)))
+        answers = weights > 0
+        loss, nats, right = language_model_gradient(network, hidden, targets, weights, scale, answers)
+        whole = (right | ~answers).all(1).sum()
+        numbers = (0, 0, 0, float(nats.sum()), int(answers.sum()), len(text.asked), int(whole))
+        return loss, np.array(numbers, dtype=np.float64)
+
+
+@torch.inference_mode()
+def check_turns(network: Network, tokenizer: Tokenizer, texts: Sequence[TextTurns], step: int) -> TurnsChecked:
+    """Answer the questions about `texts` with the likeliest tokens: F1, and how well it knows what is not said."""
+    began, scores, given = time.monotonic(), list[float](), list[tuple[bool, bool]]()
+    for text in texts:
+        state = _read(network, text.opening, network.start(1))[1]
+        for asked in text.asked:
+            answer = _answer(network, tokenizer, state, asked)
+            refused = answer.strip() == NOT_SAID
+            given.append((asked.answer == NOT_SAID, refused))
+            if asked.answer != NOT_SAID:
+                scores.append(0.0 if refused else best_f1([asked.answer], answer))
+    both = sum(wanted and refused for wanted, refused in given)
+    return TurnsChecked(
+        step=step,
+        questions=len(given),
+        f1=float(np.mean(scores)) if scores else 0.0,
+        refusal_recall=both / max(1, sum(wanted for wanted, _ in given)),
+        refusal_precision=both / max(1, sum(refused for _, refused in given)),
+        seconds=time.monotonic() - began,
+    )
+
+
+def turns_of(recipe: Recipe, path: Path, tokenizer: Tokenizer, longest: int, objective: int = 0) -> list[TextTurns]:
+    """The texts of a file in the turns of the checkpoint to adapt. Raises RecipeError if that has no chat template."""
+    assert recipe.adapt is not None
+    folder = base_folder(recipe.adapt.model, recipe.adapt.cache)
+    chat = open_chat_template(folder, tokenizer)
+    if chat is None:
+        raise RecipeError(f"{folder} has no chat template, so there are no turns to learn; name another adapt.model")
+    sidecar = Sidecar(fam=recipe.network.fam, prompts=recipe.adapt.prompts or {})
+    return open_turns(path, chat, sidecar, longest, objective)
+
+
+def open_queue(recipe: Recipe, tokenizer: Tokenizer, own: Collection[int]) -> TurnsQueue:
+    """The texts that a run learns from."""
+    longest, files = recipe.network.block_size, list[list[TextTurns]]()
+    for number, objective in enumerate(recipe.objectives):
+        assert objective.path is not None
+        files.append(turns_of(recipe, objective.path, tokenizer, longest, number))
+    weights, answers = zip(*((one.weight, one.answer_weight) for one in recipe.objectives), strict=True)
+    return TurnsQueue(files, weights, answers, recipe.schedule.lanes, recipe.data.seed, own)
+
+
+def _answer(network: Network, tokenizer: Tokenizer, state: State, asked: AskedTurn) -> str:
+    hidden, state = _read(network, asked.ids[: -asked.answered], state)
+    found, end = list[int](), asked.ids[-1]
+    while len(found) < _MOST_ANSWER_TOKENS:
+        token = int(network.logits(hidden[:, -1:]).argmax())
+        if token == end:
+            break
+        found.append(token)
+        hidden, state = _read(network, [token], state)
+    return tokenizer.decode(found)
+
+
+def _read(network: Network, ids: Sequence[int], state: State) -> tuple[torch.Tensor, State]:
+    return network.read(torch.tensor([list(ids)], device=network.device), state)
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    found = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for row, ids in zip(found, rows, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return found

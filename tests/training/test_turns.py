@@ -1,0 +1,197 @@
+"""Answers in turns: questions read side by side give what each gives alone, and a run ends in an adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from famcli.checkpoint.chat_template import Message, open_chat_template
+from famcli.checkpoint.open import open_model
+from famcli.errors import FamcliError
+from famcli.tasks.prompts import NOT_SAID
+from famcli.tasks.written_text import TurnWriter
+from famcli.training.data.turns import AskedTurn, TextTurns, TurnsQueue
+from famcli.training.loop.processes import Processes
+from famcli.training.loop.run_folder import StepDone, TrainEvent, TurnsChecked
+from famcli.training.loop.train import Trainer, train
+from famcli.training.loop.turns_step import TurnsGradients
+from famcli.training.recipe.recipe import Recipe, load_recipe
+from tests.helpers import make_random_checkpoint
+
+HEAD = """
+name = "turns"
+[network]
+block_size = 256
+memory_segments = 1
+fam_length = 0
+[adapt]
+model = "base"
+rank = 3
+alpha = 6
+storage = "bfloat16"
+prompts = { ask = "From the text.\\n{text}\\nQ: {question}" }
+[data]
+folder = "."
+[schedule]
+lanes = 2
+blocks_per_step = 1
+steps = 30
+warmup_steps = 1
+muon_lr = 0
+adamw_lr = 0.02
+[hardware]
+dtype = "float32"
+threads = 1
+[checks]
+every_steps = 15
+documents = 2
+turns = "texts.jsonl"
+[[objectives]]
+name = "questions"
+kind = "turns"
+path = "texts.jsonl"
+weight = 3
+[[objectives]]
+name = "notes"
+kind = "turns"
+path = "notes.jsonl"
+answer_weight = 0.5
+"""
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}<s>{% endfor %}{% if add_generation_prompt %}[bot]{% endif %}"
+)
+Make = Callable[..., Recipe]
+
+
+def _lines(path: Path, records: Sequence[Mapping[str, object]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Make:
+    base = make_random_checkpoint(tmp_path / "base", fam=None, gain=3.0)
+    (base / "chat_template.jinja").write_text(TEMPLATE)
+    texts = [
+        {
+            "turn": "ask",
+            "text": f"The {colour} door.",
+            "asked": [["Which?", colour], ["Who?", NOT_SAID], ["What?", "door"]],
+        }
+        for colour in ("red", "blue", "green")
+    ]
+    _lines(tmp_path / "texts.jsonl", texts)
+    _lines(tmp_path / "notes.jsonl", [{"turn": "{text}", "text": "Say hello.", "asked": [["", "Hello."]]}])
+    (tmp_path / "recipe.toml").write_text(HEAD)
+    return lambda *changes: load_recipe(tmp_path / "recipe.toml", changes)
+
+
+def _trainer(recipe: Recipe, run: Path) -> Trainer:
+    return Trainer(recipe, run, Processes.join("cpu"), lambda event: None)
+
+
+def test_the_ids_are_those_that_ask_reads(made: Make, tmp_path: Path) -> None:
+    trainer = _trainer(made(), tmp_path / "run")
+    model = open_model(tmp_path / "base")
+    chat = open_chat_template(model.path, model.tokenizer)
+    assert chat is not None
+    assert isinstance(trainer._gradients, TurnsGradients)
+    text = next(text for text in trainer.lanes._files[0] if any(one.answer == "red" for one in text.asked))
+    asked = next(one for one in text.asked if one.answer == "red")
+    said = "From the text.\nThe red door.\nQ: Which?"
+    ids = chat.encode([Message("user", said)])
+    # Byte tokens: the parts cannot be encoded otherwise than the whole.
+    assert text.opening + asked.ids[: -asked.answered] == ids
+    assert asked.ids[-1] in chat.end_ids
+    assert model.tokenizer.decode(asked.ids[-asked.answered : -1]) == "red"
+
+
+def test_questions_after_one_text_have_the_gradient_of_each_alone(made: Make, tmp_path: Path) -> None:
+    trainer = _trainer(made(), tmp_path / "run")
+    gradients, plan = trainer._gradients, trainer.lanes.plan(0, 0.0)
+    network = gradients.compute
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("lora_b"):
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    sums, _, _ = gradients.read(plan)
+    found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    loss = torch.zeros(())
+    for text in plan.texts.values():
+        weight = trainer.lanes.weight(text)
+        for one in text.asked:
+            ids = torch.tensor([text.opening + one.ids])
+            hidden, _ = network.read(ids[:, :-1], network.start(1))
+            nats = functional.cross_entropy(network.logits(hidden)[0], ids[0, 1:], reduction="none")
+            loss = loss + weight * nats[-one.answered :].sum()
+    assert sums.weighted == pytest.approx(loss.item(), rel=1e-5)
+    for parameter in network.parameters():
+        parameter.grad = None
+    (loss / plan.weight_sum).backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_a_run_learns_is_checked_and_ends_in_an_adapter_with_its_wording(made: Make, tmp_path: Path) -> None:
+    events: list[TrainEvent] = []
+    ended = train(made(), tmp_path / "run", events.append)
+    losses = [event.loss for event in events if isinstance(event, StepDone)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    checks = [event for event in events if isinstance(event, TurnsChecked)]
+    assert [check.step for check in checks] == [15, 30]
+    assert all(check.questions == 6 and 0 <= check.f1 <= 1 for check in checks)
+    assert ended.exported is not None
+    model = open_model(tmp_path / "base", adapter=ended.exported)
+    assert model.sidecar.prompts["ask"].startswith("From the text.")
+    assert model.sidecar.tasks == {"summarize": "write", "ask": "write"}
+    assert not model.sidecar.memory_trained
+    assert model.sidecar.fam.sink_tokens == open_model(tmp_path / "base").sidecar.fam.sink_tokens
+    before, after = TurnWriter(model).around("ask", {"question": "Which?"})
+    assert "Q: Which?" in model.tokenizer.decode(after)
+    assert "From the text." in model.tokenizer.decode(before)
+
+
+def test_a_run_goes_on_as_an_unbroken_one(made: Make, tmp_path: Path) -> None:
+    whole: list[TrainEvent] = []
+    train(made("schedule.steps=6"), tmp_path / "whole", whole.append)
+    parts: list[TrainEvent] = []
+    counted = iter(range(100))
+    train(made("schedule.steps=6"), tmp_path / "parts", parts.append, lambda: next(counted) == 2)
+    train(made("schedule.steps=6"), tmp_path / "parts", parts.append)
+    losses = [[event.loss for event in each if isinstance(event, StepDone)] for each in (whole, parts)]
+    assert losses[0] == losses[1]
+
+
+def test_files_get_their_shares_of_the_tokens() -> None:
+    def text(length: int, objective: int) -> TextTurns:
+        return TextTurns([1] * length, (AskedTurn([2, 3], 1),), objective)
+
+    files = [[text(30, 0), text(50, 0)], [text(10, 1)]]
+    queue, read = TurnsQueue(files, [3.0, 1.0], [1.0, 1.0], 4, seed=0), [0, 0]
+    for step in range(200):
+        plan = queue.plan(step, 0.0)
+        for one in plan.texts.values():
+            read[one.objective] += one.num_tokens
+        queue.advance(plan)
+    assert read[0] / sum(read) == pytest.approx(0.75, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("objectives.notes.kind=language_modelling", "no meaning for language_modelling"),
+        ('corpora=[{name="a",path="a",weight=1}]', "no other kind"),
+        ("checks.turns=none.jsonl", "none.jsonl"),
+        ("network.block_size=16", "shorter than 16 tokens"),
+        ("adapt.model=fam-tiny", "no chat template"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(made: Make, tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(FamcliError, match=said):
+        train(made(change, "checks.every_steps=1"), tmp_path / "run")
