@@ -15,17 +15,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from famcli.checkpoint.adapter import fit, read_adapter
 from famcli.checkpoint.choose import choose_fam
 from famcli.checkpoint.enable import draw_prompt
 from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
 from famcli.checkpoint.open import assign_weights
+from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, checked_weights, opened
 from famcli.errors import RecipeError, UsageError
 from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig
-from famcli.nn.lora import LoraConfig, add_lora
+from famcli.nn.lora import LoraConfig, LoraLinear, add_lora
 from famcli.training.recipe.recipe import Recipe, base_folder
 from famcli.training.recipe.sections import TARGETS, AdaptRecipe
 
@@ -169,7 +171,26 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
             add_lora(network, LoraConfig(adapt.rank, adapt.alpha, adapt.targets), recipe.schedule.seed)
         except ValueError as error:
             raise RecipeError(f"adapt.targets: {error}") from error
+        if adapt.start is not None:
+            _start_from(network, Path(adapt.start), config, stored)
     return network
+
+
+def _start_from(network: Network, folder: Path, config: PretrainedConfig, stored: Weights) -> None:
+    """Give the updates of `network` those of the adapter in `folder`. Raises CheckpointError, or RecipeError where they
+    do not fit."""
+    adapter = read_adapter(folder)
+    updates = load_updates(adapter, fit(adapter, config, stored, folder))
+    own = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, LoraLinear)}
+    for name in own.keys() | updates.keys():
+        module, update = own.get(name), updates.get(name)
+        if module is None or update is None or module.scale != update.scale or module.lora_a.shape != update.a.shape:
+            raise RecipeError(
+                f"adapt.start {folder}: {name} has another update there; make rank, alpha and targets its"
+            )
+        with torch.no_grad():
+            module.lora_a.copy_(update.a)
+            module.lora_b.copy_(update.b)
 
 
 def teacher_of(recipe: Recipe, network: Network) -> Network | None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from famcli.checkpoint.chat_template import Message, open_chat_template
 from famcli.checkpoint.open import open_model
-from famcli.errors import FamcliError
+from famcli.errors import FamcliError, RecipeError
+from famcli.nn.lora import lora_updates
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.written_text import TurnWriter
 from famcli.training.data.turns import AskedTurn, TextTurns, TurnsQueue
@@ -195,3 +197,15 @@ def test_files_get_their_shares_of_the_tokens() -> None:
 def test_what_cannot_be_learned_is_refused(made: Make, tmp_path: Path, change: str, said: str) -> None:
     with pytest.raises(FamcliError, match=said):
         train(made(change, "checks.every_steps=1"), tmp_path / "run")
+
+
+def test_a_run_starts_from_an_adapter(made: Make, tmp_path: Path) -> None:
+    first = train(made("schedule.steps=4", "adapt.storage=float32"), tmp_path / "first").exported
+    trainer = _trainer(made(f"adapt.start={first}"), tmp_path / "second")
+    updates = lora_updates(trainer.network)
+    saved = load_file(f"{first}/adapter_model.safetensors")
+    name = "model.layers.0.self_attn.q_proj"
+    torch.testing.assert_close(updates[f"{name}.weight"].b, saved[f"base_model.model.{name}.lora_B.weight"])
+    assert updates[f"{name}.weight"].b.abs().sum() > 0
+    with pytest.raises(RecipeError, match="make rank"):
+        _trainer(made(f"adapt.start={first}", "adapt.rank=2"), tmp_path / "third")

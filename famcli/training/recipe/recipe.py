@@ -193,7 +193,9 @@ def _resolve(recipe: Recipe) -> Recipe:
     def beside(path: Path | None, place: Path) -> Path | None:
         return None if path is None else (place / path).resolve()
 
-    init = recipe.schedule.init
+    adapt, init = recipe.adapt, recipe.schedule.init
+    if adapt is not None and adapt.start is not None:
+        adapt = replace(adapt, start=str((base / adapt.start).resolve()))
     # Otherwise it is the name of a checkpoint.
     if init is not None and (base / init).exists():
         init = str((base / init).resolve())
@@ -207,6 +209,7 @@ def _resolve(recipe: Recipe) -> Recipe:
             for item in recipe.objectives
         ),
         schedule=replace(recipe.schedule, init=init),
+        adapt=adapt,
         checks=replace(
             recipe.checks,
             heldout=folder / recipe.checks.heldout if recipe.checks.heldout else None,

@@ -294,6 +294,11 @@ class AdaptRecipe:
         "lora: train low-rank updates and the memory prompt; full: train every weight", "lora",
         choices=("lora", "full"),
     )  # fmt: skip
+    start: str | None = key(
+        "folder of an adapter whose updates the run starts from; its rank, alpha and targets must be the recipe's",
+        None,
+        by_name=True,
+    )
     rank: int = key("rank of the updates", 64, low=1)
     alpha: float = key("updates are scaled by alpha / rank", 64.0, low=1e-6)
     storage: str = key("type of the adapter's stored weights", "float32", choices=("float32", "bfloat16"), free=True)
