@@ -172,7 +172,8 @@ def _updates(folder: Path, fields: Fields, rank: int, alpha: float) -> dict[str,
         if match is None or len(tensor.shape) != 2:
             raise CheckpointError(f"{path} has '{shown(tensor.name)}', which is no part of a plain LoRA")
         halves.setdefault(match[1], {})[match[2]] = tensor
-    if not halves:
+    # One that trained nothing but its memory says so.
+    if not halves and fields.values.get("target_modules") != []:
         raise CheckpointError(f"{path} holds no update; fetch it again")
     ranks, alphas = _pattern(fields, "rank_pattern"), _pattern(fields, "alpha_pattern")
     rooted = fields.boolean("use_rslora", False)

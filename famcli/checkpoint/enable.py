@@ -21,7 +21,7 @@ from famcli.checkpoint.locate import memory_status
 from famcli.checkpoint.open import read_rows
 from famcli.checkpoint.save import save_sidecar, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, check_folder
+from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, check_folder
 from famcli.errors import CheckpointError, UsageError
 
 _ROWS_AT_ONCE = 4096
@@ -72,7 +72,9 @@ def enable(path: str | os.PathLike[str], *, seed: int = 0, force: bool = False, 
     prompt_file, sidecar_file = targets
     # The sidecar makes the folder an enabled one.
     with writing(sidecar_file.parent, "memory", sidecar_file.name, [glob.escape(prompt_file.name)]) as staging:
-        save_sidecar(staging, sidecar, prompt, (prompt_file.name, sidecar_file.name))
+        save_sidecar(
+            staging, sidecar, {} if prompt is None else {PROMPT_NAME: prompt}, (prompt_file.name, sidecar_file.name)
+        )
     files = (sidecar_file,) if prompt is None else targets
     return Enabled(folder, sidecar, files, checked.config.decoder.rope.max_position, seed, notes)
 

@@ -31,7 +31,6 @@ from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import (
     INDEX_FILE,
     PROMPT_FILE,
-    PROMPT_NAME,
     SCALE_SUFFIX,
     WEIGHTS_FILE,
     StoredTensor,
@@ -116,11 +115,14 @@ def writing(folder: Path, what: str, last: str, replaced: Iterable[str] = ()) ->
 
 
 def save_sidecar(
-    folder: Path, sidecar: Sidecar, prompt: Tensor | None, names: tuple[str, str] = (PROMPT_FILE, SIDECAR_FILE)
+    folder: Path,
+    sidecar: Sidecar,
+    own: Mapping[str, Tensor],
+    names: tuple[str, str] = (PROMPT_FILE, SIDECAR_FILE),
 ) -> None:
-    """Write `fam.json` and, if there is one, the memory prompt [f, d] in float32."""
-    if prompt is not None:
-        save_tensors(folder / names[0], {PROMPT_NAME: prompt.detach().cpu().float()})
+    """Write `fam.json` and, if there are any, the parameters that a pretrained decoder does not have, in float32."""
+    if own:
+        save_tensors(folder / names[0], {name: value.detach().cpu().float() for name, value in own.items()})
     write_json(folder / names[1], sidecar.to_json())
 
 
@@ -201,14 +203,14 @@ def save_adapter(
     *,
     base: str,
     sidecar: Sidecar,
-    prompt: Tensor | None,
+    own: Mapping[str, Tensor],
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write the updates (by parameter) of a checkpoint with the weights `stored` to `folder`, and return that.
 
     Where the checkpoint keeps several parameters in one matrix, their updates become one of the sum of their ranks.
-    `fam.json`, with the fingerprint of `stored`, and the memory prompt go beside PEFT's files. Raises CheckpointError
-    when writing fails. dtype: of the stored updates.
+    `fam.json`, with the fingerprint of `stored`, and the memory's `own` parameters go beside PEFT's files. Raises
+    CheckpointError when writing fails. dtype: of the stored updates.
     """
     tensors, ranks = _stored_updates(updates, stored)
     tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
@@ -216,7 +218,7 @@ def save_adapter(
     config = _config(lora, base, ranks, stored)
     with writing(folder, "adapter", ADAPTER_CONFIG, [PROMPT_FILE]) as staging:
         save_tensors(staging / ADAPTER_WEIGHTS, tensors)
-        save_sidecar(staging, sidecar, prompt)
+        save_sidecar(staging, sidecar, own)
         write_json(staging / ADAPTER_CONFIG, config)
     return folder
 
@@ -295,17 +297,17 @@ def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = N
     adapter = read_adapter(adapter_folder)
     updates = load_updates(adapter, fit(adapter, checked.config, checked.weights, name or source))
     sidecar = adapter.sidecar and replace(adapter.sidecar, base_weights=None)
-    prompt = None
-    if sidecar is not None and sidecar.fam.fam_length:
-        shapes = own_shapes(checked.config.decoder, sidecar.fam)
-        with opened(stored_own(adapter.folder, shapes)[PROMPT_NAME].file, "pt") as file:
-            prompt = file.get_tensor(PROMPT_NAME)
+    own: dict[str, Tensor] = {}
+    if sidecar is not None and (shapes := own_shapes(checked.config.decoder, sidecar.fam)):
+        for parameter, tensor in stored_own(adapter.folder, shapes).items():
+            with opened(tensor.file, "pt") as file:
+                own[parameter] = file.get_tensor(parameter)
 
     def change(parameter: str, weight: Tensor) -> Tensor | None:
         return updates[parameter].added_to(weight, weight.dtype) if parameter in updates else None
 
     warnings = base_warnings(adapter, checked.weights, name or source)
-    rewrite(folder, target, change, sidecar, prompt)
+    rewrite(folder, target, change, sidecar, own)
     return warnings
 
 
@@ -314,10 +316,10 @@ def replacing(weights: Mapping[str, Tensor]) -> Change:
     return lambda parameter, weight: weights[parameter].to(weight.dtype) if parameter in weights else None
 
 
-def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None, prompt: Tensor | None) -> Path:
+def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None, own: Mapping[str, Tensor]) -> Path:
     """Write the checkpoint in `source` to the folder `target` with `change` made to its weights; return the target.
 
-    Files of the same name there are replaced. sidecar: its `fam.json`, with its memory prompt [f, d]; without one the
+    Files of the same name there are replaced. sidecar: its `fam.json`, with its `own` parameters; without one the
     source's own are copied, if there are any. Raises CheckpointError.
     """
     folder, config = _base(source)
@@ -326,7 +328,7 @@ def rewrite(source: Path, target: Path, change: Change, sidecar: Sidecar | None,
             save_tensors(staging / path.name, _changed(path, config, change))
         _copy_all_but_weights(folder, staging, sidecar is None)
         if sidecar is not None:
-            save_sidecar(staging, sidecar, prompt)
+            save_sidecar(staging, sidecar, own)
     return target
 
 

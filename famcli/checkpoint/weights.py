@@ -34,7 +34,7 @@ from famcli.checkpoint.gguf import GgufTensors, declared_tensors, gguf_name
 from famcli.documents.writing import is_utf8
 from famcli.errors import CheckpointError
 from famcli.nn.config import FamConfig
-from famcli.nn.shapes import own_shapes, parameter_shapes
+from famcli.nn.shapes import SCORES_NAME, own_shapes, parameter_shapes
 from famcli.tokens import open_tokenizer
 from famcli.tokens.gguf_file import is_gguf
 from famcli.tokens.tokenizer import Tokenizer
@@ -43,6 +43,7 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PROMPT_FILE = "fam.safetensors"
 PROMPT_NAME = "memory_prompt"
+_OWN = {PROMPT_NAME: "the memory prompt", SCORES_NAME: "the scores by which tokens are kept"}
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _DTYPES_BY_STORAGE = {
@@ -182,7 +183,7 @@ def stored_own(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     """
     path = beside(folder, PROMPT_FILE)
     if not path.exists() and not path.is_symlink():
-        what = "the memory prompt" if PROMPT_NAME in shapes else "the layer weights"
+        what = _OWN.get(next(iter(shapes)), "the layer weights")
         raise CheckpointError(f"{path} is missing: it holds {what} that fam.json needs; copy it again")
     tensors = {tensor.name: tensor for tensor in headers(inside(path.parent, path))}
     if tensors.keys() != shapes.keys():

@@ -29,8 +29,12 @@ class AdaptOptions:
 
     data: opt.TextsOption = None
     method: Annotated[
-        Literal["lora", "full"],
-        typer.Option("--method", help="lora: small updates and the memory prompt; full: every weight."),
+        Literal["lora", "full", "keep"],
+        typer.Option(
+            "--method",
+            help="lora: small updates and the memory prompt; full: every weight; keep: no weight, only which tokens "
+            "the memory keeps, in minutes.",
+        ),
     ] = "lora"
     objective: Annotated[
         Literal["task", "distill"],

@@ -195,6 +195,8 @@ def _adapter_facts(adapter: Adapter) -> Facts:
         ("updates", f"of {len(adapter.updates):,} matrices: {', '.join(names)}"),
         ("parameters", f"{adapter.num_parameters:,}, {describe_bytes(size)}"),
     ]
+    if not names:
+        lines[:1], lines[2:] = [("adapter", f"{adapter.folder}, a memory without updates")], []
     if sidecar is None:
         lines.append(("memory", "none of its own: the checkpoint's fam.json says how to read with it"))
     else:

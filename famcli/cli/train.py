@@ -24,7 +24,7 @@ from famcli.interrupts import interrupt
 from famcli.plain import plural
 
 if TYPE_CHECKING:
-    from famcli.training.loop.run_folder import StepDone, TrainEvent
+    from famcli.training.loop.run_folder import FitDone, StepDone, TrainEvent
     from famcli.training.recipe.recipe import Recipe
 
 # A step of a small model takes milliseconds: nobody reads, and no log should hold, a line for each.
@@ -128,7 +128,7 @@ class Watch:
 
     def event(self, event: TrainEvent) -> None:
         from famcli.training.data.corpus import PackProgress
-        from famcli.training.loop.run_folder import RunStarted, ScoreProgress, StepDone, to_json
+        from famcli.training.loop.run_folder import FitDone, RunStarted, ScoreProgress, StepDone, to_json
 
         if self._output is not None:
             self._output.json(to_json(event))
@@ -137,7 +137,7 @@ class Watch:
         elif isinstance(event, ScoreProgress):
             stage = f"scoring held-out documents, memory {event.memory_mode}"
             self.show({"stage": stage}, event.done, event.total, always=True)
-        elif isinstance(event, StepDone):
+        elif isinstance(event, StepDone | FitDone):
             self._step(event)
         elif isinstance(event, RunStarted):
             self.catch_signals()
@@ -145,12 +145,17 @@ class Watch:
         for line in _describe(event):
             self._notes.note(line)
 
-    def _step(self, event: StepDone) -> None:
+    def _step(self, event: StepDone | FitDone) -> None:
         left = event.seconds * (1 - event.progress) / event.progress if event.progress else None
-        numbers = f"step {event.step:,}  loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  "
-        numbers += f"{event.tokens_per_second:,.0f} tokens/s  {event.peak_share:.0%} of peak"
+        numbers, speed = f"step {event.step:,}  ", f"{event.tokens_per_second:,.0f} tokens/s"
+        names: tuple[str, ...] = ("step", "unexplained", "tokens_per_second", "seconds")
+        if hasattr(event, "unexplained"):
+            numbers += f"{event.unexplained:.1%} unexplained  {speed}"
+        else:
+            numbers += f"loss {event.loss:.3f}  {event.bits_per_byte:.3f} bits/byte  {speed}  "
+            numbers += f"{event.peak_share:.0%} of peak"
+            names = ("step", "loss", "bits_per_byte", "tokens_per_second", "peak_share", "seconds")
         numbers += "" if left is None else f"  ETA {describe_seconds(left)}"
-        names = ("step", "loss", "bits_per_byte", "tokens_per_second", "peak_share", "seconds")
         values = {name: getattr(event, name) for name in names}
         self.show({"stage": f"training {self._name}", **values, "eta_seconds": left}, event.progress, 1.0, numbers)
 

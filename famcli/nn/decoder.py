@@ -96,7 +96,7 @@ class Decoder(Network):
         whole = holds_whole_blocks(tokens, state, block_size)
         wide = wide and not whole
         scores = self.memory_scores if self.fam.keeps_tokens else None
-        call = Call(self._rotation, self.fam, state, n, None if received is None else [], wide, scores)
+        call = Call(self.rotation_at, self.fam, state, n, None if received is None else [], wide, scores)
         x, layers = self.embed(tokens), list[LayerState]()
         x = x.float() if wide else x
         if levels is not None:
@@ -178,7 +178,7 @@ class Decoder(Network):
             if self._initial is not None and self._initial[0] == key:
                 return self._initial[1]
         positions = torch.arange(-self.fam.fam_length, 0)[None]
-        rotations = {kind: self._rotation(kind, positions, False) for kind in {layer.rope for layer in self.layers}}
+        rotations = {kind: self.rotation_at(kind, positions, False) for kind in {layer.rope for layer in self.layers}}
         rows, made = self._scaled(self.memory_prompt.float())[None], []  # the first layer gets it as it gets tokens
         for layer in self.layers:
             rows = layer(initial_memory, rows, rotations[layer.rope])
@@ -189,7 +189,7 @@ class Decoder(Network):
 
     # ------------------------------------------------------------------------------------------------ positions
 
-    def _rotation(self, kind: str | None, positions: Tensor, wide: bool) -> Rotation:
+    def rotation_at(self, kind: str | None, positions: Tensor, wide: bool) -> Rotation:
         """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]; wide: of float32."""
         if kind is None:
             return lambda x: x

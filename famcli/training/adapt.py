@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from famcli.checkpoint.adapter import fit, read_adapter
-from famcli.checkpoint.choose import choose_fam
+from famcli.checkpoint.choose import DEFAULT_SINKS, choose_fam
 from famcli.checkpoint.enable import draw_prompt
 from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
@@ -28,6 +28,7 @@ from famcli.errors import RecipeError, UsageError
 from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig
 from famcli.nn.lora import LoraConfig, LoraLinear, add_lora
+from famcli.nn.shapes import SCORES_NAME, own_shapes
 from famcli.training.recipe.recipe import Recipe, base_folder
 from famcli.training.recipe.sections import TARGETS, AdaptRecipe
 
@@ -55,7 +56,9 @@ _SCHEDULE: dict[str, Any] = {
     "warmup_steps": 20,
     "decay_share": 0.5,
 }
-_RATES = {"lora": 1e-3, "full": 1e-4}
+# A fit needs the attention of whole documents, and no rates.
+_FIT: dict[str, Any] = {"min_blocks": 2, "max_blocks": 4, "steps": 100}
+_RATES = {"lora": 1e-3, "full": 1e-4, "keep": 0.0}
 _MINUTES = 60.0
 
 
@@ -85,7 +88,15 @@ def adapt_table(
     how: dict[str, Any] = {"method": "lora", "objective": "task", "rank": 64} | _given(adapter)
     if unknown := [target for target in how.get("targets", ()) if target not in TARGETS]:
         raise UsageError(f"{unknown[0]} is not a matrix that can get an update; choose from {', '.join(TARGETS)}")
-    schedule = {"lanes": 4, **_SCHEDULE, **_given(schedule)}
+    keeps, given = how["method"] == "keep", _given(schedule)
+    if keeps:
+        schedule = {
+            "lanes": 4,
+            **{key: _FIT[key] for key in _FIT if key != "steps" or "max_minutes" not in given},
+            **given,
+        }
+    else:
+        schedule = {"lanes": 4, **_SCHEDULE, **given}
     if not schedule.keys() & {"steps", "max_minutes"}:
         schedule["max_minutes"] = _MINUTES
     rate = _RATES[how["method"]] if learning_rate is None else learning_rate
@@ -94,7 +105,7 @@ def adapt_table(
     return {
         "name": name,
         "adapt": {"model": place, "alpha": float(how["rank"]), **how},
-        "network": _network_keys(base_folder(model, how.get("cache")), _given(network)),
+        "network": _network_keys(base_folder(model, how.get("cache")), _given(network), "kept" if keeps else "gated"),
         "data": {"folder": ".", "seed": seed},
         "corpora": _corpora(data),
         "objectives": [dict(part) for part in (_ASKING if how["objective"] == "task" else _PLAIN)],
@@ -104,14 +115,14 @@ def adapt_table(
     }
 
 
-def _network_keys(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+def _network_keys(folder: Path, given: dict[str, Any], update: str) -> dict[str, Any]:
     """How the checkpoint will read: as given, else as its fam.json says, else as `famcli enable` would choose."""
     if (folder / SIDECAR_FILE).exists():
         fam = read_sidecar(folder).fam
     else:
         fam, _ = choose_fam(read_config(folder).decoder, **given)
     settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
-    return {name: getattr(fam, name) for name in settings} | given | {"memory_update": "gated"}
+    return {name: getattr(fam, name) for name in settings} | given | {"memory_update": update}
 
 
 def _corpora(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -160,13 +171,19 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
     folder, config, stored = open_base(adapt)
     # If every layer has a sliding window, local layers are the only ones that can have a memory.
     every_layer_is_local = len(config.decoder.local_layers) == config.decoder.num_layers
-    lora = adapt.method == "lora"
+    fam = replace(fam, local_memory=every_layer_is_local)
+    if fam.keeps_tokens:
+        # The decoder is not trained to do without its first tokens.
+        fam = replace(fam, local_memory=False, sink_tokens=min(DEFAULT_SINKS, fam.block_size))
     # Trained weights are float32; frozen ones can be as small as the compute type.
-    dtype = getattr(torch, recipe.hardware.dtype) if lora else torch.float32
-    network = _load(config, stored, replace(fam, local_memory=every_layer_is_local), dtype)
-    if fam.fam_length:
+    dtype = torch.float32 if adapt.method == "full" else getattr(torch, recipe.hardware.dtype)
+    network = _load(config, stored, fam, dtype)
+    if fam.keeps_tokens:
+        scores = torch.zeros(own_shapes(config.decoder, fam)[SCORES_NAME])
+        network.requires_grad_(False).memory_scores = nn.Parameter(scores, requires_grad=False)
+    elif fam.fam_length:
         network.memory_prompt = nn.Parameter(_prompt(folder, stored, fam.fam_length, recipe.schedule.seed))
-    if lora:
+    if adapt.method == "lora":
         try:
             add_lora(network, LoraConfig(adapt.rank, adapt.alpha, adapt.targets), recipe.schedule.seed)
         except ValueError as error:

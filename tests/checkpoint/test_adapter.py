@@ -57,8 +57,8 @@ def drawn_updates(folder: Path, lora: LoraConfig) -> dict[str, LowRank]:
 
 def write_ours(folder: Path, base: Path, lora: LoraConfig, sidecar: Sidecar, prompt: torch.Tensor | None) -> Path:
     stored = checked_weights(base, read_config(base))
-    updates = drawn_updates(base, lora)
-    return save_adapter(folder, updates, lora, stored, base=str(base), sidecar=sidecar, prompt=prompt)
+    own = {} if prompt is None else {"memory_prompt": prompt}
+    return save_adapter(folder, drawn_updates(base, lora), lora, stored, base=str(base), sidecar=sidecar, own=own)
 
 
 def their_logits(base: Path, adapter: Path) -> torch.Tensor:

@@ -120,6 +120,20 @@ def test_distilling_and_full_fine_tuning(base: Path, story: Path, tmp_path: Path
     assert config["target_modules"] == ["q_proj", "v_proj"]
 
 
+def test_tokens_are_kept_by_what_was_fitted(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = ("--method", "keep", "--block-size", "16", "--fam-length", "4", "--memory-segments", "1", "--steps", "2")
+    done = run("adapt", base, "--data", story, "--out", "kept", *how)
+    assert done.exit_code == 0, done.stderr
+    shown = run("inspect", "kept")
+    assert "4 memory rows (kept)" in shown.stdout
+    assert "of 0 matrices" not in shown.stdout
+    assert run("read", story, "--save", "story.fam", "-m", base, "--adapter", "kept").exit_code == 0
+    assert run("ppl", story, "-m", base, "--adapter", "kept", "--memory-mode", "compare").exit_code == 0
+    asked = run("ask", "Where is the map?", "--load", "story.fam", "-m", base, "--adapter", "kept")
+    assert asked.exit_code == 0, asked.stderr
+
+
 def test_a_name_of_the_hub_is_fetched(base: Path, story: Path, tmp_path: Path, run, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     hub = FakeHub(base)

@@ -193,9 +193,8 @@ def replaced_adapter(folder: Path, seed: int) -> Save:
         update = LowRank(torch.full((2, columns), float(number)), torch.full((rows, 2), float(number)), 1.0)
         prompt = torch.full((TINY_FAM.fam_length, columns), float(number))
         lora = LoraConfig(2, 2.0, ("q_proj",))
-        save_adapter(
-            made, {name: update}, lora, checked.weights, base="base", sidecar=Sidecar(TINY_FAM, True), prompt=prompt
-        )
+        own, sidecar = {"memory_prompt": prompt}, Sidecar(TINY_FAM, True)
+        save_adapter(made, {name: update}, lora, checked.weights, base="base", sidecar=sidecar, own=own)
 
     return _in_place(folder, made, "adapter_config.json", write)
 

@@ -169,6 +169,17 @@ def attend_with_share(
     return (weights.to(values.dtype) @ values).view(b, h, n, e), share
 
 
+def attention_weights(
+    queries: Tensor, keys: Tensor, *, scale: float | None = None, softcap: float | None = None
+) -> Tensor:
+    """The weights [b, h, n, k] in float32 that `queries` [b, h, n, e], the last of k tokens, give to all `keys`."""
+    (b, h, n, e), (hk, total) = queries.shape, keys.shape[1:3]
+    rows = (queries * _scale(queries, scale)).reshape(b, hk, h // hk * n, e)
+    scores = _capped((rows @ keys.transpose(-1, -2)).float(), softcap).view(b, h, n, total)
+    hidden = torch.ones(n, total, dtype=torch.bool, device=queries.device).triu(total - n + 1)
+    return torch.softmax(scores.masked_fill(hidden, -torch.inf), dim=-1)
+
+
 def attention_received(
     queries: Tensor, parts: Sequence[KeysValues], *, scale: float | None = None, softcap: float | None = None
 ) -> Tensor:

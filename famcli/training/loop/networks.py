@@ -15,7 +15,6 @@ from famcli.checkpoint.choose import choose_fam, default_tasks
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
-from famcli.checkpoint.weights import PROMPT_NAME
 from famcli.documents.writing import write_text
 from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
@@ -187,13 +186,13 @@ def _export_adapted(folder: Path, network: Network, adapt: AdaptRecipe, validate
         tasks=own.tasks if own else fallback,
         prompts={**(own.prompts if own else {}), **(adapt.prompts or {})},
     )
-    prompt = network.memory_prompt.detach() if network.fam.fam_length else None
-    if adapt.method == "lora":
+    made = {name: getattr(network, name).detach() for name in own_shapes(network.config, network.fam)}
+    if adapt.method != "full":
         updates, lora = lora_updates(network), LoraConfig(adapt.rank, adapt.alpha, adapt.targets)
         dtype = getattr(torch, adapt.storage)
-        save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, prompt=prompt, dtype=dtype)
+        save_adapter(folder, updates, lora, stored, base=adapt.model, sidecar=sidecar, own=made, dtype=dtype)
         return
-    weights = {name: value.detach().cpu() for name, value in network.named_parameters() if name != PROMPT_NAME}
+    weights = {name: value.detach().cpu() for name, value in network.named_parameters() if name not in made}
     # Some checkpoints store a tied head as well, and the layout is theirs.
     weights.setdefault("lm_head.weight", weights[EMBEDDING])
-    rewrite(base, folder, replacing(weights), sidecar, prompt)
+    rewrite(base, folder, replacing(weights), sidecar, made)

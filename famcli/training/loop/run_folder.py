@@ -77,6 +77,22 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class FitDone:
+    """One step of a fit: what a memory keeps tokens by.
+
+    unexplained: of this step's documents, before they were added, the share of the squares that the fit leaves. The
+    rest is as in `StepDone`.
+    """
+
+    step: int
+    unexplained: float
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+    progress: float
+
+
+@dataclass(frozen=True)
 class StepSkipped:
     """A step whose loss or gradient was not finite: its documents were abandoned and the weights left unchanged."""
 
@@ -154,7 +170,7 @@ class RunEnded:
 
 
 Measured = CheckDone | PasskeyDone | TurnsChecked | ScoreProgress
-TrainEvent = PackEvent | RunStarted | StepDone | StepSkipped | Measured | RunSaved | RunEnded
+TrainEvent = PackEvent | RunStarted | StepDone | FitDone | StepSkipped | Measured | RunSaved | RunEnded
 
 
 def to_json(event: TrainEvent) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from famcli.training.adapt import open_base, teacher_of
 from famcli.training.data.corpus import ignore_progress
 from famcli.training.data.lanes import Lanes
 from famcli.training.data.objectives import open_data
+from famcli.training.keep import fit_kept
 from famcli.training.loop import networks
 from famcli.training.loop import run_folder as runs
 from famcli.training.loop.networks import trained
@@ -61,6 +62,8 @@ def train(
     data or a run folder that do not fit the recipe, for a folder that another process trains in, and after more than
     `schedule.max_skipped` steps that were not finite.
     """
+    if recipe.network.keeps_tokens:
+        return fit_kept(recipe, run_folder, on_event, should_stop)
     processes = Processes.join(recipe.hardware.device)
     try:
         with runs.running_alone(run_folder) if processes.is_first else nullcontext():

@@ -61,8 +61,8 @@ class Recipe:
 
     @property
     def trains_updates(self) -> bool:
-        """True if the weights of a checkpoint are frozen and only low-rank updates are trained."""
-        return self.adapt is not None and self.adapt.method == "lora"
+        """True if the weights of a checkpoint are frozen: low-rank updates are trained, or its memory alone."""
+        return self.adapt is not None and self.adapt.method != "full"
 
     @property
     def learns_turns(self) -> bool:
@@ -221,7 +221,7 @@ def _resolve(recipe: Recipe) -> Recipe:
 def _problems(recipe: Recipe) -> dict[str, bool]:
     """What can be wrong between keys, and whether it is."""
     network, schedule, tokenizer, adapted = recipe.network, recipe.schedule, recipe.tokenizer, recipe.adapt is not None
-    feedback = network.architecture == "feedback"
+    feedback, kept = network.architecture == "feedback", network.keeps_tokens
     fixed, least, most = schedule.blocks_per_step, schedule.min_blocks, schedule.max_blocks
     names = [corpus.name for corpus in recipe.corpora]
     titles = [objective.name for objective in recipe.objectives]
@@ -232,6 +232,8 @@ def _problems(recipe: Recipe) -> dict[str, bool]:
         "schedule.segment_dropout and random_state_passing have no meaning for architecture 'feedback', which has no "
         "memory apart from what its tokens see; leave them out": feedback
         and bool(schedule.segment_dropout or schedule.random_state_passing),
+        "adapt.method 'keep' and network.memory_update 'kept' belong together; give both or neither": kept
+        != (recipe.adapt is not None and recipe.adapt.method == "keep"),
         "network.head_dim must be even": network.head_dim % 2 != 0,
         "tokenizer needs path or vocab_size; add one": tokenizer.path is None and tokenizer.vocab_size is None,
         "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,

@@ -291,9 +291,11 @@ class AdaptRecipe:
         "checkpoint (folder or name) to adapt; it decides the shape in [network], and the tokenizer", by_name=True
     )
     method: str = key(
-        "lora: train low-rank updates and the memory prompt; full: train every weight", "lora",
-        choices=("lora", "full"),
-    )  # fmt: skip
+        "lora: train low-rank updates and the memory prompt; full: train every weight; keep: fit the scores by which "
+        "tokens are kept (memory_update 'kept'), and leave every weight as it is",
+        "lora",
+        choices=("lora", "full", "keep"),
+    )
     start: str | None = key(
         "folder of an adapter whose updates the run starts from; its rank, alpha and targets must be the recipe's",
         None,
