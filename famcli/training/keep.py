@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from famcli.checkpoint.weights import weights_fingerprint
+from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.errors import RecipeError
 from famcli.nn.decoder import Decoder
 from famcli.nn.kept import wanted_later
