@@ -183,7 +183,8 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
         network.requires_grad_(False).memory_scores = nn.Parameter(scores, requires_grad=False)
     elif fam.fam_length:
         network.memory_prompt = nn.Parameter(_prompt(folder, stored, fam.fam_length, recipe.schedule.seed))
-    if adapt.method == "lora":
+    # What keeps tokens may do so beside updates that were trained before.
+    if adapt.method == "lora" or (fam.keeps_tokens and adapt.start is not None):
         try:
             add_lora(network, LoraConfig(adapt.rank, adapt.alpha, adapt.targets), recipe.schedule.seed)
         except ValueError as error:
