@@ -60,7 +60,8 @@ _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there
 _MOST_SENTENCES = 2
 # From this confidence on a small checkpoint's "not in the text" is not believed: the passage is quoted.
 _SURE = 0.5
-# How likely an answer is right of which a question names row and column.
+# How likely an answer is right of which a question names row and column. In benchmarks.quality files 9 of 9 were, and 4
+# of 4 of those that their words put lower: so few only say that it is above a half (Wilson).
 _NAMED = 0.6
 # A citation is shown beside the best one if it has at least this share of the answer's words that the best one has.
 _MUCH_OF_BEST = 0.8
