@@ -60,7 +60,7 @@ def train_draft(
 
     The draft begins as the checkpoint's last layers and learns to guess the next tokens as the checkpoint would choose
     them (SPIRe). It is for this checkpoint alone. A run that was stopped goes on when the same command is given again.
-    --draft DIR of ask, chat and complete then writes with it: the same words, sooner.
+    `--draft DIR` of summarize, ask and chat writes with it: the likeliest words stay the same.
     """
     from famcli.checkpoint.folder import check_new_folder
 
