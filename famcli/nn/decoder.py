@@ -43,7 +43,8 @@ class Decoder(Network):
             self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
         self._tied_head = PackedWeight()
         for name, shape in own_shapes(config, fam).items():
-            self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+            if "." not in name:  # else a module's
+                self.register_parameter(name, nn.Parameter(torch.empty(shape)))
         # Fixed once, by the largest distance at which a token can see another.
         self._ropes = {
             kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
