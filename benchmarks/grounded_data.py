@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument("what", choices=("questions", "notes"))
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--model", default="smollm2-plain")
     parser.add_argument("--count", type=int, default=260)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

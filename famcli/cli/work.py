@@ -140,7 +140,7 @@ class Work:
             from famcli.checkpoint.adapter import read_adapter
 
             read_adapter(machine.adapter)
-        elif memory is not None:
+        elif memory is not None and located.adapter is None:
             check_checkpoint(memory, located.path, located.name)
         self.progress = Progress(self._progress_mode, f"loading {located.name}")
 

@@ -66,14 +66,19 @@ class TurnWriter:
         return self.chat.around([*messages, Message("user", before)], after)
 
     def sentences(
-        self, ids: list[int], max_tokens: int, state: State | None = None, last_hidden: Tensor | None = None
+        self,
+        ids: list[int],
+        max_tokens: int,
+        state: State | None = None,
+        last_hidden: Tensor | None = None,
+        begun: str = "",
     ) -> Iterator[str]:
         """The sentences that the checkpoint writes after `ids`, read after `state` (default: nothing), as they come.
 
-        It stops where it says a sentence again. A last sentence that `max_tokens` cut off is left out unless it is the
-        only one.
+        begun: how the text begins, where its first tokens are the last of `ids`. It stops where it says a sentence
+        again. A last sentence that `max_tokens` cut off is left out unless it is the only one.
         """
-        return _sentences(self._pieces(ids, max_tokens, state, last_hidden))
+        return _sentences(chain([begun] if begun else [], self._pieces(ids, max_tokens, state, last_hidden)))
 
     def sentences_together(self, ids: list[int], max_tokens: int, states: Sequence[State]) -> list[list[str]]:
         """`sentences` after each of several states of one shape, written side by side."""

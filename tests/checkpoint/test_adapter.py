@@ -17,6 +17,7 @@ from famcli.checkpoint.adapter import fit, read_adapter
 from famcli.checkpoint.convert import save_quantized
 from famcli.checkpoint.families.pretrained import read_config
 from famcli.checkpoint.folder import shown
+from famcli.checkpoint.locate import Located
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import load_updates, merge, save_adapter
 from famcli.checkpoint.sidecar import Sidecar
@@ -176,6 +177,15 @@ def test_the_weights_fingerprint_tells_adapters_apart(base: Path, adapter: Path)
     assert plain.weights != adapted.weights
     change_json(adapter / "adapter_config.json", lora_alpha=7.0)
     assert open_model(base, adapter=adapter).fingerprints.weights != adapted.weights
+
+
+def test_the_adapter_that_ships_is_added_unless_another_is_named(base: Path, adapter: Path, tmp_path: Path) -> None:
+    located = Located(base, "known", "model", "hub cache", adapter)
+    shipped, plain = open_model(located), open_model(replace(located, adapter=None))
+    assert (shipped.name, plain.name) == ("known with adapter", "known")
+    assert shipped.fingerprints == open_model(base, adapter=adapter).fingerprints != plain.fingerprints
+    other = write_ours(tmp_path / "other", base, LoraConfig(rank=2, alpha=2.0), Sidecar(FULL), None)
+    assert open_model(located, adapter=other).fingerprints == open_model(base, adapter=other).fingerprints
 
 
 def test_an_adapter_of_another_shape_is_named(adapter: Path, tmp_path: Path) -> None:

@@ -196,3 +196,9 @@ def test_a_short_name_means_the_cache_then_the_package_then_how_to_get_it(
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
     assert resolve("smollm2", environ).path == snapshot
+    # An adapter that ships goes with the short name, and with no other.
+    monkeypatch.setattr(locate, "shipped_models", lambda file="config.json": {"fam-smollm2": tmp_path / file})
+    assert resolve("smollm2", environ).adapter == tmp_path / "adapter_config.json"
+    for other in ("smollm2-plain", "HuggingFaceTB/SmolLM2-135M-Instruct", str(snapshot)):
+        found = resolve(other, environ)
+        assert (found.path, found.name, found.adapter) == (snapshot, other, None)

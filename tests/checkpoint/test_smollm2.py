@@ -43,7 +43,7 @@ TALK = [Message("user", "Who built it?"), Message("assistant", "Thomas Aldous.")
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return open_model(resolve("smollm2", {}), device="cpu", dtype="float32")
+    return open_model(resolve("smollm2-plain", {}), device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")

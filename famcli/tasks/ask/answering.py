@@ -35,6 +35,7 @@ from famcli.tasks.ask.ranking import (
     rerank,
     term_shares,
 )
+from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.ask.table_cell import asked_cells
@@ -129,10 +130,12 @@ class Answerer:
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
         is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
+        judges = self._pen is not None and self._pen.chat is not None and knows_to_refuse(self.text.model)
         from_table = self._quote_cells(question, evidence, citations) if self._pen is None else None
         if from_table is not None:
             answer = from_table
-        elif self._pen is not None and self._pen.chat is not None and is_sure:
+        # One that was trained to refuse is asked where words are not sure, too.
+        elif self._pen is not None and self._pen.chat is not None and (is_sure or (judges and evidence)):
             answer = self._write_in_turn(self._pen, question, evidence, citations)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
@@ -301,8 +304,11 @@ class Answerer:
         before, after = pen.around("ask", {"question": question.text}, question.before)
         passages = [one.passage.text for one in _in_order(evidence)]
         ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
-        said = list(islice(pen.sentences(ids, self.config.max_answer_tokens), _MOST_SENTENCES))
-        text, best = " ".join(said), evidence[0].confidence
+        best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
+        if judged is not None and not judged.answers(best):
+            return replace(_no_answer(question, NOTHING_FOUND, best), draft=NOT_SAID)
+        said = self._said_of(pen, ids, judged)
+        text = " ".join(said)
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
             return replace(_no_answer(question, NOTHING_FOUND, best), draft=text)
@@ -326,6 +332,18 @@ class Answerer:
             confidence=best,
             citations=tuple(kept),
         )
+
+    def _said_of(self, pen: TurnWriter, ids: list[int], judged: Judged | None) -> list[str]:
+        """The first sentences of what it writes after `ids`; where it was judged that there is an answer, one."""
+        most = self.config.max_answer_tokens
+        if judged is None:
+            return list(islice(pen.sentences(ids, most), _MOST_SENTENCES))
+        read = (judged.state, judged.last_hidden)
+        said = list(islice(pen.sentences([], most, *read), _MOST_SENTENCES))
+        if said[:1] != [NOT_SAID]:
+            return said
+        begun = self.text.model.tokenizer.decode([judged.other])
+        return list(islice(pen.sentences([judged.other], most, judged.state, begun=begun), _MOST_SENTENCES))
 
     def _write(
         self,

@@ -1,0 +1,172 @@
+"""Answers of a pretrained decoder beside the usual way and famcli's quotes: `python -m benchmarks.answers CORPUS OUT`.
+
+Held-out questions about whole documents: SQuAD titles whose hash is held out, with their unanswerable questions, and
+stories of FairytaleQA (validation and test) from which a quarter of the passages is left out, so that their questions
+have no answer. Systems: `adapter` and `plain` write with SmolLM2 with and without its adapter through `famcli ask`;
+`usual` is the same file through transformers with BM25's three passages and a prompt that says what to write where they
+do not answer; `quotes` is fam-tiny through `famcli ask`. Each answer is a line of OUT as soon as it is there: the same
+command goes on where it stopped, and `--systems` may name one at a time. The table pairs the questions that all have
+answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.quality.qa_sets import Rules, by_group, place, read_items
+from benchmarks.real_decoder import UsualWay, bm25_passages
+from famcli.checkpoint.device import keep_freed_memory
+from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.open import open_model
+from famcli.evaluation.overlap import best_f1, exact_match
+from famcli.tasks.ask.answers import Answer, AskConfig
+from famcli.tasks.ask.ask import Ask
+
+SYSTEMS = ("usual", "quotes", "plain", "adapter")
+_MODELS = {"plain": "smollm2-plain", "adapter": "smollm2", "quotes": "fam-tiny"}
+_ABSENT = 0.25
+_DENIED = re.compile(
+    r"not in the text|does not (?:say|mention|specify|provide|state)|not mentioned|no information", re.I
+)
+_SETS = {
+    "squad": ("qa_squad_dev", Rules(hash_field="title", hash_from=205)),
+    "fairytales": ("qa_fairytaleqa", Rules(where=(("split", ("val", "test")),))),
+}
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and what is asked about it: (id, question, right answers; none where it has none)."""
+
+    name: str
+    text: str
+    asked: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def documents(name: str, corpus: Path, count: int) -> Iterator[Document]:
+    """The documents of a set with `count` questions over all, drawn alike from each of at most twelve."""
+    file, rules = _SETS[name]
+    groups, rng = by_group(read_items(corpus / f"{file}.jsonl.zst", rules)), np.random.default_rng(7)
+    names = [list(groups)[number] for number in rng.permutation(len(groups))[:12]]
+    for number, group in enumerate(names):
+        made = place({group: groups[group]}, "", rng, 0.0 if name == "squad" else _ABSENT)
+        wanted = count * (number + 1) // len(names) - count * number // len(names)
+        chosen = [made.asked[index] for index in rng.permutation(len(made.asked))[:wanted]]
+        asked = [(one.item.id, one.item.question, one.item.answers if one.spans else ()) for one in chosen]
+        yield Document(f"{name}: {group}", made.text, tuple(asked))
+
+
+class Asked:
+    """A system: what it answers, "" where it says that the text does not answer."""
+
+    def __init__(self, system: str) -> None:
+        self.system = system
+        if system == "usual":
+            self._usual = UsualWay(resolve("smollm2-plain").path)
+        else:
+            self._model = open_model(_MODELS[system], dtype="bfloat16")
+
+    def answers(self, document: Document) -> Iterator[str]:
+        """The answers in order."""
+        questions = [question for _, question, _ in document.asked]
+        if self.system == "usual":
+            for question, passages in zip(questions, bm25_passages(document.text, questions), strict=True):
+                said = self._usual.answers(question, passages)
+                yield "" if _DENIED.search(said) else said
+            return
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "text.txt"
+            file.write_text(document.text, encoding="utf-8")
+            style: Any = "sentence" if self.system == "quotes" else "write"
+            task = Ask(self._model, questions, AskConfig(style=style))
+            for event in task.events([file]):
+                if isinstance(event, Answer):
+                    yield event.text if event.found else ""
+            task.close()
+
+
+def measure(system: str, docs: Sequence[Document], out: Path) -> None:
+    """Answer what `out` does not have yet, a line for each answer."""
+    done = {(row["system"], row["id"]) for row in _rows(out)}
+    left = [one for one in docs if any((system, id_) not in done for id_, _, _ in one.asked)]
+    if not left:
+        return
+    asked = Asked(system)
+    for number, document in enumerate(left, 1):
+        began = time.monotonic()
+        for (id_, question, right), given in zip(document.asked, asked.answers(document), strict=True):
+            row = {
+                "system": system,
+                "set": document.name.split(":")[0],
+                "id": id_,
+                "question": question,
+                "right": right,
+                "given": given,
+                "f1": best_f1(right, given) if right else None,
+                "exact": exact_match(right, given) if right else None,
+            }
+            if (system, id_) not in done:
+                with out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        seconds = (time.monotonic() - began) / len(document.asked)
+        print(f"{system}: {number} of {len(left)} documents, {seconds:.1f} s a question", file=sys.stderr, flush=True)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Lines of Markdown: each set and system, and how the adapter's F1 differs, paired by question."""
+    yield "| set | system | questions | F1 | exact | adapter's F1 minus it | refused of unanswerable | refusals right |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name in dict.fromkeys(row["set"] for row in rows):
+        by_system = {s: {r["id"]: r for r in rows if r["set"] == name and r["system"] == s} for s in SYSTEMS}
+        present = {system: found for system, found in by_system.items() if found}
+        shared = sorted(set.intersection(*(set(found) for found in present.values())))
+        for system, found in present.items():
+            some = [found[id_] for id_ in shared]
+            scored = [row for row in some if row["right"]]
+            refused, none = [row for row in some if not row["given"]], [row for row in some if not row["right"]]
+            both = sum(not row["given"] for row in none)
+            gap = ""
+            if system != "adapter" and "adapter" in present:
+                gaps = np.array([present["adapter"][row["id"]]["f1"] - row["f1"] for row in scored])
+                gap = f"{gaps.mean():+.3f} \u00b1 {gaps.std(ddof=1) / len(gaps) ** 0.5:.3f}"
+            yield (
+                f"| {name} | {system} | {len(scored)} + {len(none)} | {np.mean([r['f1'] for r in scored]):.3f} "
+                f"| {np.mean([r['exact'] for r in scored]):.3f} | {gap} | {both} of {len(none)} "
+                f"| {both} of {len(refused)} |"
+            )
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
+
+
+def main() -> None:
+    """Parse, answer, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=96, help="questions of each set")
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_grad_enabled(False)
+    docs = [one for name in _SETS for one in documents(name, options.corpus, options.count)]
+    for system in options.systems.split(","):
+        measure(system, docs, options.out)
+    print("\n".join(table(_rows(options.out))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""A checkpoint that was trained to refuse is asked how likely it refuses, and believed beside what words say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from famcli.checkpoint.model import Model
+from famcli.checkpoint.open import open_model
+from famcli.reading.engine import read_any, start_state
+from famcli.tasks.ask import answering
+from famcli.tasks.ask.answers import Answer
+from famcli.tasks.ask.ask import ask
+from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
+from famcli.tasks.prompts import NOT_SAID
+from famcli.tasks.written_text import TurnWriter
+from tests.helpers import make_random_checkpoint
+from tests.tasks.support import LARGE, write
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<s>{% endfor %}[bot]"
+TEXT = "The key of the tower is golden. It was made by a smith in Ulm."
+QUESTION = "Who made the key of the tower?"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    wording = f"Answer, or write: {NOT_SAID}\n{{text}}\n{{question}}"
+    folder = tmp_path_factory.mktemp("refusing")
+    make_random_checkpoint(folder, fam=LARGE, prompts={"ask": wording}, tasks={"ask": "write"})
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    return open_model(folder)
+
+
+def test_the_probability_of_the_refusal_is_that_of_its_tokens(model: Model) -> None:
+    ids, wanted = model.tokenizer.encode("What is it?"), model.tokenizer.encode(NOT_SAID)
+    judged = judge(model, ids)
+    total, before = 0.0, list(ids)
+    for token in wanted:
+        row, _ = read_any(model.network, before, start_state(model.network, model.default_memory_mode))
+        assert row is not None
+        with torch.inference_mode():
+            total += float(torch.log_softmax(model.network.logits(row)[0, 0].float(), -1)[token])
+        before.append(token)
+    # An unlikely one is not followed to its end.
+    assert judged.refusal == pytest.approx(math.exp(total), rel=1e-3) or max(judged.refusal, math.exp(total)) < 1e-6
+    assert judged.other != wanted[0]
+
+
+def test_words_and_the_refusal_decide_together(model: Model) -> None:
+    judged = judge(model, model.tokenizer.encode("What is it?"))
+    answered = [
+        [dataclasses.replace(judged, refusal=refusal).answers(confidence) for confidence in (0.02, 0.5, 0.98)]
+        for refusal in (0.0, 0.5, 0.9, 1.0)
+    ]
+    assert answered[0] == [True] * 3
+    assert answered[-1] == [False] * 3
+    # More confidence never turns an answer into none, and a likelier refusal never the reverse.
+    assert all(row == sorted(row) for row in answered)
+    assert all(list(column) == sorted(column, reverse=True) for column in zip(*answered, strict=True))
+
+
+@pytest.mark.parametrize("refusal", [0.0, 1.0])
+def test_it_is_asked_where_words_are_unsure_too(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: float
+) -> None:
+    assert knows_to_refuse(model)
+    monkeypatch.setattr(answering, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=refusal))
+    monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter(["A smith in Ulm."]))
+    answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
+    assert answer.found is (refusal == 0)
+    assert (answer.text == "A smith in Ulm.") is answer.found
+
+
+def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def sentences(pen: TurnWriter, ids: list[int], *rest: Any, begun: str = "") -> Any:
+        asked.append((ids, begun))
+        return iter([begun + " smith in Ulm."] if begun else [NOT_SAID])
+
+    def judged(*given: Any) -> Judged:
+        return dataclasses.replace(judge(*given), refusal=0.6, other=ord("A"))
+
+    monkeypatch.setattr(answering, "judge", judged)
+    monkeypatch.setattr(TurnWriter, "sentences", sentences)
+    monkeypatch.setattr(Judged, "answers", lambda self, confidence: True)
+    answer: Answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
+    assert asked == [([], ""), ([ord("A")], "A")]
+    assert (answer.found, answer.text) == (True, "A smith in Ulm.")
