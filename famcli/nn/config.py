@@ -132,6 +132,10 @@ class DecoderConfig:
             raise ValueError("parallel attention and feed-forward have their norms before them")
 
     @property
+    def biases_output(self) -> bool:
+        return self.attention_bias if self.output_bias is None else self.output_bias
+
+    @property
     def rotated_dim(self) -> int:
         return self.head_dim if self.rotary_dim is None else self.rotary_dim
 

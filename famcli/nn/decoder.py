@@ -23,7 +23,7 @@ from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
 from famcli.nn.layers import Backbone, Layer
 from famcli.nn.memory import initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope import layer_frequencies
 from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
@@ -45,12 +45,7 @@ class Decoder(Network):
         for name, shape in own_shapes(config, fam).items():
             if "." not in name:  # else a module's
                 self.register_parameter(name, nn.Parameter(torch.empty(shape)))
-        # Fixed once, by the largest distance at which a token can see another.
-        self._ropes = {
-            kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
-            for kind, rope in (("global", config.rope), ("local", config.local_rope))
-            if rope is not None
-        }
+        self._ropes = layer_frequencies(config, fam)
         self._initial: tuple[object, list[Tensor]] | None = None
         self.rotate = rotate_halves  # how rotations are applied: training may compile it
 
@@ -194,9 +189,6 @@ class Decoder(Network):
         """The rotation of layers of one kind (`Layer.rope`) to `positions` [b, n]; wide: of float32."""
         if kind is None:
             return lambda x: x
-        # Rows at the same positions, which is the usual case, share their angles.
-        if len(positions) > 1 and bool((positions == positions[:1]).all()):
-            positions = positions[:1]
         if wide:
             return rotation(positions, *self._ropes[kind], torch.float32, None, native.rotate)
         device = self.device

@@ -27,7 +27,7 @@ from famcli.nn.config import DecoderConfig, FamConfig
 from famcli.nn.kernels.attention import KeysValues, attend
 from famcli.nn.layers import Layer
 from famcli.nn.network import Network
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope import layer_frequencies
 from famcli.nn.rotary import cos_sin, rotate_halves
 from famcli.nn.shapes import parameter_shapes
 
@@ -83,12 +83,7 @@ class Draft(nn.Module):
         self.config, self.draft = config, draft
         self.layer_weights = nn.Parameter(torch.zeros(draft_shapes(config, fam, draft)["layer_weights"]))
         self.layers = nn.ModuleList(Layer(config, index) for index in range(first, config.num_layers))
-        # The same frequencies as in the target.
-        self._ropes = {
-            kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
-            for kind, rope in (("global", config.rope), ("local", config.local_rope))
-            if rope is not None
-        }
+        self._ropes = layer_frequencies(config, fam)
         self._angles: dict[object, tuple[Tensor, Tensor]] = {}
 
     @property

@@ -120,13 +120,7 @@ class FeedbackDecoder(Decoder):
     # ------------------------------------------------------------------------------------------------ what both share
 
     def _angles(self, state: FeedbackState, n: int) -> Angles:
-        positions = state.position[:, None] + torch.arange(n)
-        # Rows at the same positions, which is the usual case, share their angles.
-        if len(positions) > 1 and bool((positions == positions[:1]).all()):
-            positions = positions[:1]
-        rope = self._ropes["global"]
-        assert rope is not None
-        return cos_sin(positions, *rope, self.dtype, self.device)
+        return cos_sin(state.position[:, None] + torch.arange(n), *self._ropes["global"], self.dtype, self.device)
 
     def _memory_of(self, levels: Sequence[Tensor]) -> Tensor:
         """m [b, n, d] in float32 of the embedding and of what each layer made of it, [b, n, d] each."""

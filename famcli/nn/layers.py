@@ -86,11 +86,10 @@ class Attention(nn.Module):
         self.scoring: dict[str, Any] = {"scale": config.attention_scale, "softcap": config.attention_softcap}
         self.norm_of = config.query_key_norm
         queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        output_bias = config.attention_bias if config.output_bias is None else config.output_bias
         self.q_proj = Linear(config.hidden_size, queries, bias=config.attention_bias)
         self.k_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.v_proj = Linear(config.hidden_size, keys, bias=config.attention_bias)
-        self.o_proj = Linear(queries, config.hidden_size, bias=output_bias)
+        self.o_proj = Linear(queries, config.hidden_size, bias=config.biases_output)
         if self.norm_of != "none":
             self.q_norm = make_norm(config, config.head_dim if self.norm_of == "head" else queries)
             self.k_norm = make_norm(config, config.head_dim if self.norm_of == "head" else keys)
@@ -182,9 +181,8 @@ class Layer(nn.Module):
         self.self_attn = Attention(config)
         experts = config.experts if expert_layer(config, index) else None
         self.norm_options: dict[str, Any] = {"eps": config.norm_eps, "plus_one": config.norm == "rms_plus_one"}
-        output_bias = config.attention_bias if config.output_bias is None else config.output_bias
         self._is_plain = config.norm in ("rms", "rms_plus_one") and self.place == "before" and not self.parallel
-        self._is_plain &= config.gated and config.activation == "silu" and experts is None and not output_bias
+        self._is_plain &= config.gated and config.activation == "silu" and experts is None and not config.biases_output
         self._is_plain &= not config.mlp_bias and config.residual_scale == 1 and config.query_key_norm != "all"
         self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
         if self.place != "after":

@@ -8,9 +8,20 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from famcli.nn.config import RopeConfig
+from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 
 Frequencies = npt.NDArray[np.float64]
+
+
+def layer_frequencies(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[Frequencies, float]]:
+    """`inverse_frequencies` by the kinds of layers (`Layer.rope`), for the largest distance at which a token sees
+    another."""
+    ropes = {"global": config.rope, "local": config.local_rope}
+    return {
+        kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
+        for kind, rope in ropes.items()
+        if rope is not None
+    }
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencies, float]:

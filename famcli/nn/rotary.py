@@ -54,6 +54,9 @@ def cos_sin(
     positions: Tensor, frequencies: Frequencies, gain: float, dtype: torch.dtype, device: torch.device | None = None
 ) -> tuple[Tensor, Tensor]:
     """The numbers [b or 1, 1, n, e/2] that rotate to `positions` (see `rotation`)."""
+    # Rows at the same positions, which is the usual case, share their angles.
+    if len(positions) > 1 and bool((positions == positions[:1]).all()):
+        positions = positions[:1]
     # On the CPU, because some devices have no float64, and moved once.
     angles = positions[:, None, :, None].to(torch.float64) * torch.from_numpy(frequencies)
     cos, sin = ((part * gain).to(dtype).to(device) for part in (angles.cos(), angles.sin()))

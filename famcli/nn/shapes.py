@@ -99,10 +99,9 @@ def _layer_shapes(config: DecoderConfig, has_experts: bool) -> Iterator[tuple[st
     for norm in _NORMS[config.norm_place]:
         yield from _norm_shapes(config, f"{norm}_layernorm", width).items()
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    output_bias = config.attention_bias if config.output_bias is None else config.output_bias
     for part, rows in (("q", queries), ("k", keys), ("v", keys)):
         yield from _linear_shapes(f"self_attn.{part}_proj", rows, width, config.attention_bias)
-    yield from _linear_shapes("self_attn.o_proj", width, queries, output_bias)
+    yield from _linear_shapes("self_attn.o_proj", width, queries, config.biases_output)
     if config.query_key_norm != "none":
         for part, rows in (("q", queries), ("k", keys)):
             size = config.head_dim if config.query_key_norm == "head" else rows
