@@ -1,9 +1,10 @@
 """Fitting the scores by which a memory keeps tokens (famcli/nn/kept.py): least squares, in one pass over documents.
 
 The decoder is frozen and reads each document with full attention. What a token's score is to tell is how much it will
-be wanted: the largest attention that a token in a later block gives it in this layer, where what is predicted there
-counts (a target's loss weight, at most 1). In each layer the square root of that is fitted as a linear function of the
-token's keys and values, so no gradient is needed, and what is kept of a document is two sums.
+be wanted: the largest attention that a token in a later block gives it in this layer, where what is predicted there or
+soon after counts (a target's loss weight, at most 1): the question before an answer looks for it too. In each layer the
+square root of that is fitted as a linear function of the token's keys and values, so no gradient is needed, and what is
+kept of a document is two sums.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from famcli.training.recipe.recipe import Recipe
 _FORMAT = 1
 # Of each number's mean square: what keeps the solution from resting on numbers that hardly vary.
 _RIDGE = 1e-3
+# Targets ahead whose loss weight a token counts by: about the length of a question.
+_AHEAD = 16
 
 
 class Sums:
@@ -120,7 +123,7 @@ def fit_kept(
             started, plan = time.monotonic(), lanes.plan(step, progress())
             # A document of one block has no later one; only such are padded.
             groups = [group for group in plan.groups if group.inputs.shape[1] > size]
-            left = [sums.add(group.inputs, group.weights.clamp(max=1), size) for group in groups]
+            left = [sums.add(group.inputs, shares_of(group.weights), size) for group in groups]
             lanes.advance(plan, {})
             sums.solve()
             step, tokens = step + 1, tokens + plan.num_targets
@@ -142,6 +145,12 @@ def fit_kept(
     ended = runs.RunEnded(step, tokens, seconds, finished, exported)
     on_event(ended)
     return ended
+
+
+def shares_of(weights: Tensor) -> Tensor:
+    """How much each token [b, n] counts, 0 to 1: the largest loss weight of its own and the next few targets."""
+    ahead = torch.nn.functional.pad(weights.clamp(max=1), (0, _AHEAD - 1))
+    return torch.nn.functional.max_pool1d(ahead[:, None], _AHEAD, stride=1)[:, 0]
 
 
 def _chosen(recipe: Recipe) -> dict[str, Any]:

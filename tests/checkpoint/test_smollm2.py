@@ -16,6 +16,7 @@ from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.recommended import recommended
+from famcli.nn import MEMORY_MODES
 from famcli.reading.engine import read_calls, start_state
 from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
 from famcli.tasks.ask.ask import ask
@@ -38,6 +39,7 @@ saved the crew of the schooner Petrel. The harbour office in Lowick gave her a s
 The lamp was replaced by an electric one in 1936. Since 1988 nobody has lived at Kerrow Point: the light is
 controlled from Lowick by radio. The keeper's house is now a small museum, which is open from April to October.
 """
+KEYS = (39_417, 80_562, 17_948, 62_305, 94_271, 51_836)
 TALK = [Message("user", "Who built it?"), Message("assistant", "Thomas Aldous."), Message("user", "When?\n\nSay it.")]
 
 
@@ -122,3 +124,29 @@ def test_answers_are_short_grounded_and_cited(model: Model, text: Path) -> None:
         assert not re.search(r"<\||</?think>|as an AI|I'm sorry", answer.text)
         right += expected in answer.text
     assert right >= 3, [answer.text for answer in result.answers]
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_number_comes_back_by_the_tokens_that_were_kept() -> None:
+    """Six keys, each told 7 blocks before it is asked for, far beyond the window of 2: with the kept tokens the digits
+    that follow are mostly right, without them hardly any."""
+    root = Path(__file__).parents[2]
+    kept = open_model(
+        resolve("smollm2-plain", {}), adapter=root / "benchmarks" / "recipes" / "keep-smollm2", device="cpu"
+    )
+    assert not kept.warnings
+    novel = (root / "examples" / "the-man-who-was-thursday.txt").read_text(encoding="utf-8")[20_000:40_000]
+    size = 7 * kept.network.fam.block_size
+    told = [kept.tokenizer.encode(f" The pass key is {key}. Remember it. {key} is the pass key.") for key in KEYS]
+    filler = kept.tokenizer.encode(novel)
+    rows = [[*filler[:30], *words, *filler[30:]][:size] for words in told]
+    asked = [kept.tokenizer.encode(f" What is the pass key? The pass key is {key}") for key in KEYS]
+    right = {}
+    for mode in MEMORY_MODES[:2]:
+        _, state = kept.network.read(torch.tensor(rows), kept.network.start(len(KEYS), mode))
+        hidden, _ = kept.network.read(torch.tensor(asked), state)
+        best = kept.network.logits(hidden[:, -6:-1]).argmax(-1)
+        right[mode] = int((best == torch.tensor(asked)[:, -5:]).sum())
+    assert right["on"] >= 20, right
+    assert right["frozen"] <= 10, right

@@ -16,6 +16,7 @@ from famcli.checkpoint.save import merge
 from famcli.errors import RecipeError
 from famcli.nn import FamConfig
 from famcli.nn.kept import token_rows, wanted_later
+from famcli.training.keep import shares_of
 from famcli.training.loop.run_folder import FitDone, TrainEvent
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
@@ -86,6 +87,14 @@ def test_what_is_wanted_is_the_largest_attention_of_a_later_block_that_counts() 
     assert parts[0] is not None
     torch.testing.assert_close(parts[0][0], token_rows(keys, values))
     torch.testing.assert_close(parts[0][1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_question_counts_as_its_answer_does() -> None:
+    weights = torch.zeros(1, 40)
+    weights[0, :10], weights[0, 30] = 0.1, 12.0
+    expected = torch.zeros(1, 40)
+    expected[0, :10], expected[0, 15:31] = 0.1, 1.0
+    torch.testing.assert_close(shares_of(weights), expected)
 
 
 def test_the_fit_is_that_of_least_squares_and_goes_on_where_it_was_stopped(
