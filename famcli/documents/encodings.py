@@ -116,6 +116,13 @@ def refuse_known_binaries(first: bytes, name: str) -> None:
     riff = [_RIFF[first[8:12]]] if first[:4] == b"RIFF" and first[8:12] in _RIFF else []
     for what, hint in (*riff, *((what, hint) for magic, what, hint in _MAGIC if first.startswith(magic))):
         raise DocumentError(f"{name} is {what}, not text: {hint}")
+    if is_tar(first):
+        raise DocumentError(f"{name} is a tar archive: unpack it (`tar xf`), and give the folder")
+
+
+def is_tar(first: bytes) -> bool:
+    """True if `first` begins a tar archive, whose first file may be text: its mark stands behind that one's name."""
+    return first[257:262] == b"ustar"
 
 
 def begins_safetensors(first: bytes) -> bool:

@@ -355,6 +355,34 @@ def test_tables_give_records_by_row(tmp_path: Path) -> None:
     assert "name: K2; height: 8611; note: x" in converted(write(tmp_path, tabs))[0]
 
 
+def test_values_of_several_words_stay_beside_the_name_of_their_column(tmp_path: Path) -> None:
+    rows = [
+        "name,seat,founded",
+        'Ore Bank,"New York City, New York",1784',
+        "Mill,Basel,1870",
+        'Pier,"A port in the north, far away",1901',
+    ]
+    text, _, _ = converted(write(tmp_path, "\n".join(rows) + "\n"))
+    assert text.startswith("name: Ore Bank; seat: New York City, New York; founded: 1784\n\nname: Mill; seat: Basel;")
+    assert "seat: A port in the north, far away; founded: 1901" in text
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "name,current?,height (m),#,share %",
+        "Country Name,Country Code,1960,1961,1962",
+        "Name/Alias,Years since joining,1st place,Is it so?,Notes [1]",
+    ],
+)
+def test_the_first_row_gives_the_names_of_columns_whatever_signs_they_have(header: str, tmp_path: Path) -> None:
+    rows = [header] + [f"row {number},YES,{number},2.5,x" for number in range(6)]
+    names = header.split(",")
+    text, places, _ = converted(write(tmp_path, "\n".join(rows) + "\n"))
+    assert text.startswith(f"{names[0]}: row 0; {names[1]}: YES; {names[2]}: 0; ")
+    assert len(places) == 6
+
+
 def test_json_gives_records_by_path_or_line(tmp_path: Path) -> None:
     document = {
         "title": "Minutes",

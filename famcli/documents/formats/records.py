@@ -38,14 +38,17 @@ _IN_FULL = {
 }
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+_END = re.compile("[.!?\u2026\u3002\uff01\uff1f\u0964\u061f][\"'\u2019\u201d)\\]]*$")
 _MACHINE = re.compile(r"^(?:https?://\S+|[\w+/=-]{40,}|[\w.-]+@[\w.-]+|data:\S+)$")
 
 
 def is_prose(value: str) -> bool:
-    """True for a value that says something: five words, or ten characters of a script without blanks."""
+    """True for a value that says something: five words with an end mark, or ten; of a script without blanks twice as
+    many characters. "New York City, New York" is a value like any other, and stays beside its column's name."""
     if _MACHINE.match(value.strip()):
         return False
-    return len(_WORD.findall(value[:2000])) >= 5 or len(_UNSPACED.findall(value[:2000])) >= 10
+    few = 1 if _END.search(value.strip()) else 2
+    return len(_WORD.findall(value[:2000])) >= 5 * few or len(_UNSPACED.findall(value[:2000])) >= 10 * few
 
 
 def record_text(fields: Sequence[Field]) -> tuple[str, bool]:

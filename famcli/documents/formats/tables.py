@@ -17,8 +17,11 @@ from famcli.errors import DocumentError
 _DELIMITERS = "\t,;|"
 _ROWS_TO_TELL = 64
 _LARGEST_FIELD = 1 << 22  # characters; a quote that is never closed must not take all memory
-_NAME = re.compile(r"[\"']?[^\W\d][\w .()/%#*'&:-]{0,60}[\"']?$")
-_SENTENCE_END = re.compile(r"[.!?]\s*$")
+_NAME = re.compile(
+    r"[\"']?(?:[^\W\d]|#|\d+(?:st|nd|rd|th)? ?[^\W\d])[\w .,()\[\]/%#*'&:?!$\u20ac\u00a3\u00b0+=<>@-]{0,60}[\"']?$"
+)
+_YEAR = re.compile(r"(?:1[5-9]|20)\d\d$")
+_SENTENCE = re.compile(r"(?:\S+\s+){4}.*[.!?]\s*$", re.S)
 
 
 def looks_like_table(head: str) -> bool:
@@ -102,10 +105,16 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
 
 
 def _is_header(row: list[str]) -> bool:
-    """True for a first row of names: each different, short, and no sentence."""
+    """True for a first row of names: each different, short, and no sentence. Years that follow one another are names
+    beside others."""
     names = [value.strip().lstrip("\ufeff") for value in row]
     given = [name for name in names if name]
-    is_named = all(_NAME.match(name) and not _SENTENCE_END.search(name) for name in given)
+    years = [name for name in given if _YEAR.match(name)]
+    # A row of data may have a year or two.
+    if len(years) < 3 or years not in (sorted(years), sorted(years, reverse=True)):
+        years = []
+    words = [name for name in given if name not in years]
+    is_named = bool(words) and all(_NAME.match(name) and not _SENTENCE.match(name) for name in words)
     return len(given) >= max(1, len(names) - 1) and len(set(given)) == len(given) and is_named
 
 

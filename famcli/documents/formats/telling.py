@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from famcli.documents.converted import FormatReader, Part
-from famcli.documents.encodings import byte_order_mark
+from famcli.documents.encodings import byte_order_mark, is_tar
 from famcli.documents.formats.epub import is_epub, read_epub
 from famcli.documents.formats.json_values import looks_like_json, read_json
 from famcli.documents.formats.mail import looks_like_mail, read_mail
@@ -162,7 +162,7 @@ def read_packed(original: Original) -> Iterator[Part]:
         packed = cast(BinaryIO, Counted(stream, first))
         stream = cast(BinaryIO, io.BufferedReader(_Unpacked(packed, packing, original.name)))
         first = _first(stream)
-    if first[257:262] == b"ustar":
+    if is_tar(first):
         raise DocumentError(f"{original.name} is a tar archive: unpack it (`tar xf`), and give the folder")
     yield from _read_told(original, stream, first)
 
