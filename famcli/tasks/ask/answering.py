@@ -142,7 +142,7 @@ class Answerer:
             answer = yield from self._write(number, question, evidence, citations, best)
         elif is_sure:
             answer = self._quote(question, evidence, citations)
-        elif evidence and evidence[0].confidence >= NEAR_THRESHOLD:
+        elif evidence and evidence[0].comes_near(question):
             answer = _nearest(question, best, citations)
         else:
             answer = _no_answer(question, self._why_nothing(), best)
@@ -224,7 +224,7 @@ class Answerer:
     ) -> Answer | None:
         """Of a table or of records the values that are asked for, beside the one that names their row; no answer where
         the row has nothing of the kind. None where that cannot be told."""
-        if not evidence or evidence[0].confidence < NEAR_THRESHOLD:
+        if not evidence or not evidence[0].comes_near(question):
             return None
         best = evidence[0]
         passage = best.passage
@@ -237,7 +237,7 @@ class Answerer:
         if not cells:
             return None
         if len(cells) == 1:
-            return _nearest(question, best.confidence, citations)
+            return _nearest(question, min(best.confidence, NEAR_THRESHOLD), citations)
         # The rows of a table are alike, so that none leads; but its row and its column are named.
         value, confidence = cells[1], max(best.confidence, _NAMED)
         if confidence < self.config.threshold:
@@ -396,7 +396,7 @@ def _nearest(question: Question, confidence: float, citations: tuple[Citation, .
         text=NOT_SURE,
         kind="nearest",
         confidence=confidence,
-        citations=citations[:1],
+        citations=tuple(replace(one, confidence=min(one.confidence, confidence)) for one in citations[:1]),
     )
 
 

@@ -123,6 +123,12 @@ class RankedPassage:
     def score(self) -> float:
         return math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
 
+    def comes_near(self, question: Question) -> bool:
+        """True if it may be worth reading, whether it answers or not. The lines of a log are alike, so that none leads
+        and none is likely; what has two words of the question, and half of them, comes near all the same."""
+        shared = set(question.terms) & set(all_terms(self.passage.text))
+        return self.confidence >= NEAR_THRESHOLD or (len(shared) > 1 and 2 * len(shared) >= len(question.terms))
+
     @property
     def confidence(self) -> float:
         """How likely, 0 to 1, the question is answered here."""

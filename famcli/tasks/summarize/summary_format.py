@@ -110,10 +110,12 @@ def _bullets(result: SummaryResult, indented: bool) -> Iterator[tuple[str, str]]
             yield "", ""
         indent = indents[section.level]
         yield f"{indent}{section.title}", ""
+        last = ""
         for quote in (result.sentences[index] for index in section.sentences):
             place = _place(result, quote)
-            # A chapter is cited by its title, which stands above.
-            lead = "- " if place == f'"{section.title}"' else f"{place}: "
+            # A chapter is cited by its title, which stands above, or by more of it on the first line alone.
+            is_known = place == last or place == f'"{section.title}"'
+            lead, last = "- " if is_known and quote.location is not None else f"{place}: ", place
             yield f"{indent}{mark}{lead}", _one_line(quote.text)
 
 

@@ -363,6 +363,21 @@ def test_asked_with_and_without_the_question_first(tmp_path: Path) -> None:
     check_citations(first, path.read_bytes())
 
 
+def test_lines_that_are_all_alike_come_near_by_their_words(tmp_path: Path) -> None:
+    lines = [
+        f"Dec 10 {hour:02}:{minute:02}:07 host sshd[{hour * 97 + minute}]: Invalid user test{minute} from 10.0.{hour}.{minute}"
+        for hour in range(10) for minute in range(0, 60, 3)
+    ]  # fmt: skip
+    path = write(tmp_path, "\n".join(lines) + "\n", "auth.log")
+    near, far = ask(
+        byte_model(LARGE), ["Which invalid user names were tried?", "What does bread cost?"], [path]
+    ).answers
+    assert (near.found, far.found) == (False, False)
+    assert near.kind == "nearest"
+    assert "Invalid user" in near.citations[0].text
+    assert far.kind == "none"
+
+
 def test_top_and_threshold(tmp_path: Path) -> None:
     text = " ".join(f"The golden key number {number} of Queen Isolde lies somewhere." for number in range(99))
     path = write(tmp_path, text)

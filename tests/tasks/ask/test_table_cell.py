@@ -8,6 +8,7 @@ import pytest
 
 from famcli.tasks.ask.answers import NOT_SURE
 from famcli.tasks.ask.ask import ask
+from famcli.tasks.ask.ranking import THRESHOLD
 from tests.tasks.support import byte_model, write
 
 TABLE = """Name,Capital,Currency,dialCode,ISO-alpha3 Code,ISO-alpha2 Code,Region Name,Sub-region Name,Notes
@@ -51,6 +52,7 @@ def test_a_row_without_such_a_column_is_no_answer(tmp_path: Path) -> None:
     assert not found.found
     assert found.kind in ("nearest", "none")
     assert found.text == NOT_SURE or not found.citations
+    assert all(one.confidence <= found.confidence < THRESHOLD for one in found.citations)
 
 
 def test_what_a_value_tells_in_words_is_quoted_as_a_sentence(tmp_path: Path) -> None:
