@@ -359,9 +359,9 @@ def test_a_quote_is_cut_from_a_file_that_is_still_there(tmp_path: Path) -> None:
 def test_a_tar_archive_of_texts_is_refused(tmp_path: Path) -> None:
     content = b"a.txt".ljust(257, b"\0") + b"ustar\x0000" + b"The text of the first file.\n" * 20
     (tmp_path / "file").write_bytes(content)
-    for given in (lambda: open_source(tmp_path / "file"), lambda: piped(content, [512])):
-        with pytest.raises(DocumentError, match="tar archive.*tar xf"):
-            given()
+    for opening in (lambda: open_source(tmp_path / "file"), lambda: piped(content, [512])):
+        with pytest.raises(DocumentError, match=r"tar archive.*tar xf"):
+            opening()
 
 
 @pytest.mark.parametrize(

@@ -364,10 +364,8 @@ def test_asked_with_and_without_the_question_first(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_all_alike_come_near_by_their_words(tmp_path: Path) -> None:
-    lines = [
-        f"Dec 10 {hour:02}:{minute:02}:07 host sshd[{hour * 97 + minute}]: Invalid user test{minute} from 10.0.{hour}.{minute}"
-        for hour in range(10) for minute in range(0, 60, 3)
-    ]  # fmt: skip
+    told = "Dec 10 {:02}:{:02}:07 host sshd[{}]: Invalid user test{} from 10.0.0.7"
+    lines = [told.format(n // 60, n % 60, 900 + n, n) for n in range(0, 600, 3)]
     path = write(tmp_path, "\n".join(lines) + "\n", "auth.log")
     near, far = ask(
         byte_model(LARGE), ["Which invalid user names were tried?", "What does bread cost?"], [path]
