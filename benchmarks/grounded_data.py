@@ -9,6 +9,7 @@ plain instructions: what it could do before stays as it was.
 
     questions CORPUS OUT     OUT/squad.jsonl, OUT/fairytales.jsonl, ..., OUT/validation.jsonl
     notes CORPUS OUT         OUT/notes.jsonl, OUT/instructions.jsonl (--model, --count)
+    fewer IN OUT             the files of IN, with a fifth of the questions unanswered
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +47,8 @@ _MOST_ASKED = 6
 _UNANSWERED = 0.33
 # Of the sets of passages, those that come from a document which the question is not about.
 _ELSEWHERE = 0.06
+# By `fewer`, the share of unanswered questions in these files.
+_FEWER = {"squad": 0.2, "fairytales": 0.2, "onestop": 0.22}
 _VALIDATION_BELOW = 16  # first byte of sha256(group)
 _LONGEST_ANSWER = 120  # characters
 
@@ -319,17 +323,35 @@ def _stretches(path: Path, rng: np.random.Generator, by_hash: bool) -> Iterator[
                 yield text
 
 
+def fewer(given: Path, out: Path) -> None:
+    """The files of `given` with fewer questions that have no answer, drawn at random."""
+    rng = random.Random(3)
+    for path in sorted(given.glob("*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        wanted = _FEWER.get(path.stem)
+        none = sum(answer == NOT_SAID for row in rows for _, answer in row["asked"])
+        if wanted is not None and none:
+            some = sum(len(row["asked"]) for row in rows) - none
+            kept = some * wanted / (1 - wanted) / none
+            for row in rows:
+                row["asked"] = [one for one in row["asked"] if one[1] != NOT_SAID or rng.random() < kept]
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["asked"]]
+        (out / path.name).write_text("".join(lines), encoding="utf-8")
+
+
 def main() -> None:
     """Parse and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("questions", "notes"))
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("what", choices=("questions", "notes", "fewer"))
+    parser.add_argument("corpus", type=Path, help="the corpus; for fewer, the folder that questions and notes wrote")
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="smollm2-plain")
     parser.add_argument("--count", type=int, default=260)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.what == "notes":
+    if options.what == "fewer":
+        fewer(options.corpus, options.out)
+    elif options.what == "notes":
         notes(options.corpus, options.out, options.model, options.count)
     else:
         questions(options.corpus, options.out)
