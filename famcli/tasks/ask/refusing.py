@@ -1,7 +1,8 @@
 """Whether a text answers a question, as a checkpoint judges that was trained to say where it does not.
 
 Such a checkpoint brings a wording of its own for the turn `ask`, which asks it to write `NOT_SAID`. Read to the end of
-that turn, how likely it is to write just that is a sign beside what words say.
+that turn, how likely it is to write just that says more than what it would write first: the refusal is always the same
+words, while what an answer could begin with shares the rest.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from famcli.nn import State
 from famcli.reading.engine import as_batch, float_logits, read_any, start_state
 from famcli.tasks.prompts import NOT_SAID
 
-# It is an answer if A * logit(confidence of words) - logit(refusal) + C is above 0: fitted on documents of the training
-# parts that the checkpoint did not see (docs/experiments.md).
-_OF_WORDS, _LEANING = 0.5, 1.0
+# From this probability on the refusal is believed. It tells questions that a text answers from others no better than
+# chance (docs/experiments.md), so less than even odds only cost answers that are right.
+_BELIEVED = 0.5
 _NEVER = 1e-6
 
 
@@ -35,9 +36,9 @@ class Judged:
     last_hidden: Tensor
     state: State
 
-    def answers(self, confidence: float) -> bool:
-        """True if the text answers, also by the confidence of what words say of the best passage."""
-        return _OF_WORDS * _logit(confidence) - _logit(self.refusal) + _LEANING > 0
+    @property
+    def refuses(self) -> bool:
+        return self.refusal >= _BELIEVED
 
 
 def knows_to_refuse(model: Model) -> bool:
@@ -62,8 +63,3 @@ def judge(model: Model, ids: Sequence[int]) -> Judged:
         total += float(torch.log_softmax(float_logits(network, row)[0, 0], -1)[following])
     first[wanted[0]] = -math.inf
     return Judged(math.exp(total), int(first.argmax()), last_hidden, state)
-
-
-def _logit(probability: float) -> float:
-    bounded = min(max(probability, _NEVER), 1 - _NEVER)
-    return math.log(bounded / (1 - bounded))
