@@ -106,7 +106,12 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
 
 def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
-    memory, memory_rows, attention = before.memory, _memory_rows(layer, before, call), layer.self_attn
+    memory, memory_rows, attention = before.memory, before.memory_rows, layer.self_attn
+    if memory_rows is None and memory.shape[1]:
+        if not call.fam.keeps_tokens:
+            memory_rows = memory_keys_values(layer, memory, call.rotate_memory(layer, 0))
+        elif call.initial is None:  # else it holds nothing yet
+            memory_rows = kept_keys_values(layer, memory, call, 0)
     past = before.past or _past(layer, before, memory_rows, call)
     if call.wide and (weights := layer.few_rows_weights()) is not None:
         rows, sinks = _read_natively(layer, weights, x, before, past, call)
@@ -172,15 +177,6 @@ def _windowed(layer: Layer, before: LayerState, rows: OpenRows) -> list[KeysValu
     if layer.window is None or not before.segment_keys.shape[2]:
         return [(rows.keys, rows.values)]
     return [(before.segment_keys, before.segment_values), (rows.keys, rows.values)]
-
-
-def _memory_rows(layer: Layer, before: LayerState, call: Call) -> KeysValues | None:
-    """[Kf, Vf] as the open block sees them, made once for it; None if there is no memory, or none yet."""
-    if before.memory_rows is not None or not before.memory.shape[1]:
-        return before.memory_rows
-    if call.fam.keeps_tokens:
-        return kept_keys_values(layer, before.memory, call, 0) if call.initial is None else None
-    return memory_keys_values(layer, before.memory, call.rotate_memory(layer, 0))
 
 
 def _open_parts(layer: Layer, before: LayerState, rows: OpenRows, n: int) -> list[KeysValues]:
