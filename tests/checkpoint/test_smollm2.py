@@ -150,3 +150,19 @@ def test_a_number_comes_back_by_the_tokens_that_were_kept() -> None:
         right[mode] = int((best == torch.tensor(asked)[:, -5:]).sum())
     assert right["on"] >= 20, right
     assert right["frozen"] <= 10, right
+
+
+def test_the_adapter_that_ships_answers_in_a_few_words_of_the_text(text: Path) -> None:
+    model = open_model(resolve("smollm2", {}), device="cpu", dtype="bfloat16")
+    assert model.name == "smollm2 with fam-smollm2"
+    questions = [
+        "Who built the lighthouse?",
+        "How many steps did the keeper climb?",
+        "When was the electric lamp put in?",
+    ]
+    answers = ask(model, questions, [text]).answers
+    for answer, right in zip(answers, ("Thomas Aldous", "142", "1936"), strict=True):
+        assert answer.found
+        assert answer.kind == "written"
+        assert right in answer.text
+        assert len(answer.text) < 40
