@@ -26,7 +26,7 @@ from famcli.nn.layers import Layer
 from famcli.nn.rotary import Call
 
 if TYPE_CHECKING:
-    from famcli.nn.decoder import Decoder
+    from famcli.nn.network import Network
 
 
 def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:
@@ -83,13 +83,18 @@ def token_rows(keys: Tensor, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def wanted_later(
-    network: Decoder, tokens: Tensor, shares: Tensor, block_size: int
+    network: Network, tokens: Tensor, shares: Tensor, block_size: int
 ) -> Iterator[tuple[Tensor, Tensor] | None]:
     """What a memory should keep of texts [b, n] read with full attention, layer by layer; None in layers with a window.
 
     The rows [b, n, w] of the tokens, and of each token the largest weight [b, n] that a head of a later block's token
-    gives it, times that token's share: `shares` [b, n], 0 to 1, say how much what is predicted there counts.
+    gives it, times that token's share: `shares` [b, n], 0 to 1, say how much what is predicted there counts. The network
+    is a decoder: no other has such a memory.
     """
+    # Imported here: the decoder itself is made of what stands above.
+    from famcli.nn.decoder import Decoder
+
+    assert isinstance(network, Decoder)
     x, positions = network.embed(tokens), torch.arange(tokens.shape[1])[None]
     for layer in network.layers:
         attention, rotate = layer.self_attn, network.rotation_at(layer.rope, positions, False)

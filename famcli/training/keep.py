@@ -20,7 +20,7 @@ from torch import Tensor
 
 from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.errors import RecipeError
-from famcli.nn.decoder import Decoder
+from famcli.nn import Network
 from famcli.nn.kept import wanted_later
 from famcli.nn.shapes import memory_layers, memory_width
 from famcli.training.adapt import adapted_network, open_base
@@ -41,7 +41,7 @@ _AHEAD = 16
 class Sums:
     """What is known of the documents, by layer: products [l, w + 1, w + 2] of rows, a one, and what is wanted."""
 
-    def __init__(self, network: Decoder) -> None:
+    def __init__(self, network: Network) -> None:
         self._network, self._layers = network, memory_layers(network.config, network.fam)
         width = memory_width(network.config, network.fam)
         self.products = torch.zeros(len(self._layers), width + 1, width + 2, dtype=torch.float64)
@@ -96,7 +96,6 @@ def fit_kept(
     with runs.running_alone(folder):
         data = open_data(recipe, recipe.data.cache or folder.parent / "tokens", on_progress=on_event)
         network = adapted_network(recipe, recipe.network.fam)
-        assert isinstance(network, Decoder)
         lanes = Lanes(data.sources, recipe.all_objectives, schedule, size, data.tokenizer.bos_id, recipe.data.seed)
         sums, chosen = Sums(network), _chosen(recipe)
         step, tokens, before = _resume(folder, sums, lanes, chosen)
