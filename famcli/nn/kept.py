@@ -88,8 +88,8 @@ def wanted_later(
     """What a memory should keep of texts [b, n] read with full attention, layer by layer; None in layers with a window.
 
     The rows [b, n, w] of the tokens, and of each token the largest weight [b, n] that a head of a later block's token
-    gives it, times that token's share: `shares` [b, n], 0 to 1, say how much what is predicted there counts. The network
-    is a decoder: no other has such a memory.
+    gives it, times that token's share: `shares` [b, n], 0 to 1, say how much what is predicted there counts. The
+    network is a decoder: no other has such a memory.
     """
     # Imported here: the decoder itself is made of what stands above.
     from famcli.nn.decoder import Decoder
