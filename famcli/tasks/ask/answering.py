@@ -10,7 +10,6 @@ from itertools import chain, islice
 from famcli.reading.engine import read_any
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
-    NOT_SURE,
     NOTHING_FOUND,
     NOTHING_READ,
     NOTHING_WRITTEN,
@@ -20,6 +19,8 @@ from famcli.tasks.ask.answers import (
     AskConfig,
     Citation,
     answer_style,
+    nearest_passage,
+    no_answer,
 )
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import best_sentence
@@ -141,9 +142,9 @@ class Answerer:
         elif is_sure:
             answer = self._quote(question, evidence, citations)
         elif evidence and evidence[0].comes_near(question):
-            answer = _nearest(question, best, citations)
+            answer = nearest_passage(question.text, best, citations)
         else:
-            answer = _no_answer(question, self._why_nothing(), best)
+            answer = no_answer(question.text, self._why_nothing(), best)
         self._said = (question.text, answer.text) if answer.found else self._said
         yield answer
 
@@ -235,7 +236,7 @@ class Answerer:
         if not cells:
             return None
         if len(cells) == 1:
-            return _nearest(question, min(best.confidence, NEAR_THRESHOLD), citations)
+            return nearest_passage(question.text, min(best.confidence, NEAR_THRESHOLD), citations)
         # The rows of a table are alike, so that none leads; but its row and its column are named.
         value, confidence = cells[1], max(best.confidence, _NAMED)
         if confidence < self.config.threshold:
@@ -304,12 +305,12 @@ class Answerer:
         ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
         best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
         if judged is not None and judged.refuses:
-            return replace(_no_answer(question, NOTHING_FOUND, best), draft=NOT_SAID)
+            return replace(no_answer(question.text, NOTHING_FOUND, best), draft=NOT_SAID)
         said = self._said_of(pen, ids, judged)
         text = " ".join(said)
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
-            return replace(_no_answer(question, NOTHING_FOUND, best), draft=text)
+            return replace(no_answer(question.text, NOTHING_FOUND, best), draft=text)
         if denied:
             return replace(self._quote(question, evidence, citations), draft=text)
         sources = Sources(passages, question.text)
@@ -362,7 +363,7 @@ class Answerer:
                     yield AnswerText(number, new)
         text = text.strip()
         if not text or text == NOT_SAID:
-            return _no_answer(question, NOTHING_FOUND if text else NOTHING_WRITTEN, confidence)
+            return no_answer(question.text, NOTHING_FOUND if text else NOTHING_WRITTEN, confidence)
         sources = Sources((one.passage.text for one in evidence), question.text)
         missing = sources.missing(text) if evidence else ()
         return Answer(
@@ -385,21 +386,6 @@ class Answerer:
 
 def _in_order(evidence: Sequence[RankedPassage]) -> list[RankedPassage]:
     return sorted(evidence, key=lambda one: (one.passage.source, one.passage.span))
-
-
-def _nearest(question: Question, confidence: float, citations: tuple[Citation, ...]) -> Answer:
-    return Answer(
-        question=question.text,
-        found=False,
-        text=NOT_SURE,
-        kind="nearest",
-        confidence=confidence,
-        citations=tuple(replace(one, confidence=min(one.confidence, confidence)) for one in citations[:1]),
-    )
-
-
-def _no_answer(question: Question, reason: str, confidence: float) -> Answer:
-    return Answer(question=question.text, found=False, text=reason, kind="none", confidence=confidence)
 
 
 def _width(text: str, encoding: str) -> int:

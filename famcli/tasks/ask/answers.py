@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -164,6 +164,23 @@ class Answer:
         """The citation's source, place and confidence: `book.txt, page 3, line 120, confidence 0.83`."""
         cited = self.citations[number - 1]
         return f"{cited.source}, {self.place(number)}, confidence {cited.confidence:.2f}"
+
+
+def nearest_passage(question: str, confidence: float, citations: tuple[Citation, ...]) -> Answer:
+    """No answer, but the first citation may hold it; its confidence is at most that of the whole."""
+    return Answer(
+        question=question,
+        found=False,
+        text=NOT_SURE,
+        kind="nearest",
+        confidence=confidence,
+        citations=tuple(replace(one, confidence=min(one.confidence, confidence)) for one in citations[:1]),
+    )
+
+
+def no_answer(question: str, reason: str, confidence: float) -> Answer:
+    """Why there is none."""
+    return Answer(question=question, found=False, text=reason, kind="none", confidence=confidence)
 
 
 @dataclass(frozen=True)
