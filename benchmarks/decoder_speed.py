@@ -7,6 +7,9 @@ layers' weights alone multiply over the matrix rate, and the bytes of all weight
 about five minutes of two idle cores; `--lengths 32768` alone takes twice that, most of it in transformers.
 
     python -m benchmarks.real_decoder speed [--lengths 2048 32768] [--systems famcli transformers] [--repeats 3]
+    python -m benchmarks.real_decoder speed --grounded [--systems famcli famcli-plain llama.cpp]
+
+The second form writes after turns that hold a stretch of the novel, where famcli looks up what comes next in it.
 """
 
 from __future__ import annotations
@@ -28,12 +31,20 @@ import torch
 from benchmarks import peers
 from benchmarks.common import EXAMPLE, interleaved, pairwise, print_table
 from benchmarks.near_the_machine import product_candidates
+from famcli.checkpoint.chat_template import Message, open_chat_template
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.weights import check_folder
 from famcli.nn import DecoderConfig
 
 LENGTHS = (2048, 8192)
 DECODED = 32
+# What a turn asks of its stretch of `STRETCH` tokens, and how many tokens of an answer are written.
+GROUNDED = {
+    "copy": "Repeat this text word for word:\n\n",
+    "quote": "Quote the three most important sentences of this text:\n\n",
+    "sum up": "Summarize this text in a few sentences:\n\n",
+}
+STRETCH, ANSWERED = 1500, 96
 # Rows that the rate of products is measured at, and layers whose weights take turns, so that no cache holds them.
 _ROWS, _LAYERS = 1024, 6
 # An unrelated decoder's logits are about 1.4 deviations away.
@@ -58,16 +69,31 @@ class Famcli(peers.Famcli, _Watched):
         # Without an end: each system writes the same number of tokens.
         self.model = replace(open_model(path, device="cpu", dtype=dtype, quantize=quantize), end_ids=frozenset())
         self.network = self.model.network
-        self.after = (None, None)
+        self.after, self.known = (None, None), list[int]()
 
-    def write(self, n: int) -> int:
+    def read(self, tokens: Sequence[int], *, memory_mode: Any = "on") -> peers.Logits:
+        self.known = list(tokens)
+        return super().read(tokens, memory_mode=memory_mode)
+
+    def write(self, n: int, *, known: Sequence[int] = (), lookup: bool = True) -> int:
         from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
 
         hidden, state = self.after
-        for event in generate(self.model, state, [], GenerationConfig(max_tokens=n), last_hidden=hidden):
+        config = GenerationConfig(max_tokens=n, lookup=lookup)
+        for event in generate(self.model, state, [], config, last_hidden=hidden, known=known):
             if isinstance(event, GenerationEnd):
                 return len(event.tokens)
         raise AssertionError
+
+    def answer(self, n: int) -> int:
+        return self.write(n, known=self.known)
+
+
+class PlainFamcli(Famcli):
+    """The same without lookup."""
+
+    def answer(self, n: int) -> int:
+        return self.write(n, lookup=False)
 
 
 class Transformers(peers.Transformers, _Watched):
@@ -88,6 +114,8 @@ class Transformers(peers.Transformers, _Watched):
         self.decode(n)
         return n
 
+    answer = write
+
 
 class LlamaCpp(peers.LlamaCpp, _Watched):
     """llama.cpp on the GGUF file as it is."""
@@ -105,11 +133,14 @@ class LlamaCpp(peers.LlamaCpp, _Watched):
         self.decode(n)
         return n
 
+    answer = write
+
 
 def engines(context: int) -> dict[str, Any]:
     """What can be measured; llama.cpp with room for `context` tokens."""
     return {
         "famcli": Famcli,
+        "famcli-plain": PlainFamcli,
         "famcli-int8": partial(Famcli, quantize="int8"),
         "famcli-int4": partial(Famcli, quantize="int4"),
         "transformers": Transformers,
@@ -223,6 +254,34 @@ def rows(
             yield (told, name + beyond, f"{count / seconds:,.1f}", spread, share, *ratios)
 
 
+def grounded(workers: dict[str, peers.Worker], path: Path, repeats: int) -> None:
+    """Write after turns about stretches of the example novel, and print tokens a second by what is asked."""
+    checked = check_folder(path)
+    chat = open_chat_template(checked.path, checked.tokenizer)
+    assert chat is not None
+    taken: dict[tuple[str, str], list[float]] = {(what, name): [] for what in GROUNDED for name in workers}
+    novel = checked.tokenizer.encode(EXAMPLE.read_text(encoding="utf-8"))
+    for place in range(repeats):
+        stretch = novel[place * len(novel) // repeats :][:STRETCH]
+        for what, asked in GROUNDED.items():
+            before, after = chat.around([Message("user", asked)], "")
+            for name, worker in workers.items():
+                worker.call("read", [*before, *stretch, *after])
+                seconds, written = worker.call("answer", ANSWERED)
+                taken[what, name].append(seconds / written)
+                print(f"{what}: {name} {written / seconds:,.1f} tokens/s", file=sys.stderr, flush=True)
+    for name in workers:
+        taken["all", name] = [sum(each) for each in zip(*(taken[what, name] for what in GROUNDED), strict=True)]
+    others = [name for name in workers if not name.startswith("famcli")]
+    table = []
+    for what, name in taken:
+        rate = (len(GROUNDED) if what == "all" else 1) / statistics.median(taken[what, name])
+        ratios = [f"{pairwise(taken[what, other], taken[what, name]):.2f}" for other in others]
+        table.append((what, name, f"{rate:,.1f}", *ratios))
+    columns = ["asked", "system", "tokens/s", *(f"times {name}" for name in others)]
+    print_table(f"{ANSWERED} tokens after {STRETCH:,}, medians of {repeats} stretches", columns, table)
+
+
 def speed(options: argparse.Namespace) -> None:
     """Measure and print as it goes."""
     torch.set_num_threads(options.threads)
@@ -247,6 +306,9 @@ def speed(options: argparse.Namespace) -> None:
     opened = ", ".join(f"{name} {worker.opening:.2f} s" for name, worker in workers.items())
     print(f"opening, with what it imports besides torch: {opened}", flush=True)
     check_agreement(logits)
+    if options.grounded:
+        grounded(workers, path, options.repeats)
+        options.lengths = []
     others = [name for name in workers if not name.startswith("famcli")]
     columns = ["", "system", "tokens/s", "slowest to fastest", "share", *(f"times {name}" for name in others)]
     for length in options.lengths:
@@ -259,7 +321,7 @@ def speed(options: argparse.Namespace) -> None:
         print_table(title + f"{memory / 1e9:.1f} GB/s", columns, rows(taken, length, config, (matrix, memory)))
         peaks = {name: worker.call("peak_bytes", None)[1] for name, worker in workers.items()}
         print("peak memory: " + ", ".join(f"{name} {value / 1e6:,.0f} MB" for name, value in peaks.items()), flush=True)
-    if max(options.lengths) > config.rope.max_position:
+    if max(options.lengths, default=0) > config.rope.max_position:
         print(f"* the decoder was trained on {config.rope.max_position:,} tokens: the text it writes is of no use")
     for worker in workers.values():
         worker.stop()
@@ -271,6 +333,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="tokens to read")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--grounded", action="store_true", help="write about stretches of a text, with lookup")
     parser.add_argument("--same", dest="fewer", action="store_false", help="as many repeats for long texts")
     usual = ["famcli", "famcli-int4", "transformers", "llama.cpp"]
     parser.add_argument("--systems", nargs="+", choices=list(engines(0)), default=usual)

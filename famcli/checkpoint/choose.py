@@ -6,6 +6,7 @@ which nothing has trained (`sidecar_for`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from famcli.checkpoint.chat_template import has_chat_template
@@ -40,6 +41,11 @@ def sidecar_for(folder: Path, decoder: DecoderConfig, name: str | None = None) -
 def default_tasks(folder: Path) -> dict[str, str]:
     """The modes of tasks for a checkpoint that was just fetched: one with a chat template writes."""
     return {"summarize": "write", "ask": "write"} if has_chat_template(folder) else {}
+
+
+def with_chosen_sinks(fam: FamConfig, decoder: DecoderConfig) -> FamConfig:
+    """`fam` with the sinks that are chosen for a decoder without memory: it goes on seeing its first tokens."""
+    return replace(fam, sink_tokens=choose_fam(decoder, fam_length=0)[0].sink_tokens)
 
 
 def choose_fam(

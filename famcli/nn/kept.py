@@ -15,18 +15,14 @@ Before the first block has left there is no memory, and a frozen one never comes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from famcli.nn.kernels.attention import KeysValues, attend, attention_weights
+from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.layers import Layer
 from famcli.nn.rotary import Call
-
-if TYPE_CHECKING:
-    from famcli.nn.network import Network
 
 
 def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:
@@ -79,36 +75,3 @@ def keep(layer: Layer, memory: Tensor | None, leaving: KeysValues, call: Call, t
 def token_rows(keys: Tensor, values: Tensor) -> Tensor:
     """[b, n, w] in float32, of keys (not rotated) and values [b, hk, n, e]."""
     return torch.cat([part.float().transpose(1, 2).flatten(2) for part in (keys, values)], dim=-1)
-
-
-@torch.no_grad()
-def wanted_later(
-    network: Network, tokens: Tensor, shares: Tensor, block_size: int
-) -> Iterator[tuple[Tensor, Tensor] | None]:
-    """What a memory should keep of texts [b, n] read with full attention, layer by layer; None in layers with a window.
-
-    The rows [b, n, w] of the tokens, and of each token the largest weight [b, n] that a head of a later block's token
-    gives it, times that token's share: `shares` [b, n], 0 to 1, say how much what is predicted there counts. The
-    network is a decoder: no other has such a memory.
-    """
-    # Imported here: the decoder itself is made of what stands above.
-    from famcli.nn.decoder import Decoder
-
-    assert isinstance(network, Decoder)
-    x, positions = network.embed(tokens), torch.arange(tokens.shape[1])[None]
-    for layer in network.layers:
-        attention, rotate = layer.self_attn, network.rotation_at(layer.rope, positions, False)
-        queries, keys, values = attention.queries_keys_values(layer.attention_input(x))
-        queries, rotated = rotate(queries), rotate(keys)
-        if layer.window is None:
-            wanted = torch.zeros(tokens.shape, device=x.device)
-            for start in range(block_size, tokens.shape[1], block_size):
-                own = slice(start, start + block_size)
-                weights = attention_weights(queries[:, :, own], rotated[:, :, : own.stop], **attention.scoring)
-                best = (weights[..., :start] * shares[:, None, own, None].to(weights)).amax((1, 2))
-                wanted[:, :start] = torch.maximum(wanted[:, :start], best)
-            yield token_rows(keys, values), wanted
-        else:
-            yield None
-        attended = attend(queries, [(rotated, values)], causal=True, window=layer.window, **attention.scoring)
-        x = layer.attention_output_and_mlp(x, attended)

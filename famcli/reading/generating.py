@@ -38,9 +38,9 @@ class GenerationConfig:
     one's probability. seed: None draws anew each time. ends: tokens that end a text besides the checkpoint's own.
     repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
     are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
-    these texts. lookup: guess tokens from the prompt and what was written (reading/lookup.py), which changes nothing
-    but the time. The model's draft, if it has one, guesses too: the text is then the same where the likeliest tokens
-    are taken, and drawn from the same distribution where they are drawn.
+    these texts. lookup: guess tokens from what is known, the prompt and what was written (reading/lookup.py), which
+    changes nothing but the time. The model's draft, if it has one, guesses too: the text is then the same where the
+    likeliest tokens are taken, and drawn from the same distribution where they are drawn.
     """
 
     max_tokens: int = 256
@@ -114,19 +114,20 @@ def generate(
     config: GenerationConfig,
     *,
     last_hidden: Tensor | None = None,
+    known: Sequence[int] = (),
 ) -> Iterator[GeneratedText | GenerationEnd]:
     """Read `prompt` after `state` and write on. `state` itself does not change.
 
-    prompt: token ids; may be empty if `last_hidden` [1, 1, d] of what was read is given. Control tokens other than the
-    end are never drawn. A character that the budget leaves unfinished is left out. Raises UsageError if there is
-    nothing to continue from.
+    prompt: token ids; may be empty if `last_hidden` [1, 1, d] of what was read is given. known: tokens that were read
+    into `state` and may come again, for lookup. Control tokens other than the end are never drawn. A character that the
+    budget leaves unfinished is left out. Raises UsageError if there is nothing to continue from.
     """
     network, began = model.network, time.perf_counter()
     prompt = as_batch(prompt, network)
     forbidden, ends, generator = _forbidden(model, config), model.end_ids | config.ends, _generator(config)
-    known = prompt[0].tolist()
-    recent = deque(known, maxlen=_PENALIZED)
-    guessers: list[tuple[Guesser, float]] = [(Lookup(known), 0.0)] if config.lookup else []
+    given = prompt[0].tolist()
+    recent = deque(given, maxlen=_PENALIZED)
+    guessers: list[tuple[Guesser, float]] = [(Lookup([*known, *given]), 0.0)] if config.lookup else []
     draft, drafting = model.draft, None
     if draft is not None:
 

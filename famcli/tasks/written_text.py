@@ -72,13 +72,15 @@ class TurnWriter:
         state: State | None = None,
         last_hidden: Tensor | None = None,
         begun: str = "",
+        known: Sequence[int] = (),
     ) -> Iterator[str]:
         """The sentences that the checkpoint writes after `ids`, read after `state` (default: nothing), as they come.
 
-        begun: how the text begins, where its first tokens are the last of `ids`. It stops where it says a sentence
+        begun: how the text begins, where its first tokens are the last of `ids`. known: tokens of what `state` has read
+        that may come again. It stops where it says a sentence
         again. A last sentence that `max_tokens` cut off is left out unless it is the only one.
         """
-        return _sentences(chain([begun] if begun else [], self._pieces(ids, max_tokens, state, last_hidden)))
+        return _sentences(chain([begun] if begun else [], self._pieces(ids, max_tokens, state, last_hidden, known)))
 
     def sentences_together(self, ids: list[int], max_tokens: int, states: Sequence[State]) -> list[list[str]]:
         """`sentences` after each of several states of one shape, written side by side."""
@@ -86,13 +88,13 @@ class TurnWriter:
         return [list(_sentences(iter([_THOUGHTS.sub("", text)]))) for text, _, _ in written]
 
     def _pieces(
-        self, ids: list[int], max_tokens: int, state: State | None, last_hidden: Tensor | None
+        self, ids: list[int], max_tokens: int, state: State | None, last_hidden: Tensor | None, known: Sequence[int]
     ) -> Iterator[str]:
         """Generated text without thoughts."""
         mode = self.model.default_memory_mode
         state = start_state(self.model.network, mode) if state is None else state
         held, settings = "", replace(self._config, max_tokens=max_tokens)
-        for event in generate(self.model, state, ids, settings, last_hidden=last_hidden):
+        for event in generate(self.model, state, ids, settings, last_hidden=last_hidden, known=known):
             if not isinstance(event, GeneratedText):
                 continue
             held += event.text

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from famcli.checkpoint.adapter import fit, read_adapter
-from famcli.checkpoint.choose import DEFAULT_SINKS, choose_fam
+from famcli.checkpoint.choose import choose_fam, with_chosen_sinks
 from famcli.checkpoint.enable import draw_prompt
 from famcli.checkpoint.families.pretrained import PretrainedConfig, read_config
 from famcli.checkpoint.folder import check_links
@@ -174,7 +174,7 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
     fam = replace(fam, local_memory=every_layer_is_local)
     if fam.keeps_tokens:
         # The decoder is not trained to do without its first tokens.
-        fam = replace(fam, local_memory=False, sink_tokens=min(DEFAULT_SINKS, fam.block_size))
+        fam = with_chosen_sinks(replace(fam, local_memory=False), config.decoder)
     # Trained weights are float32; frozen ones can be as small as the compute type.
     dtype = torch.float32 if adapt.method == "full" else getattr(torch, recipe.hardware.dtype)
     network = _load(config, stored, fam, dtype)

@@ -21,8 +21,8 @@ from torch import Tensor
 from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.errors import RecipeError
 from famcli.nn import Network
-from famcli.nn.kept import wanted_later
 from famcli.nn.shapes import memory_layers, memory_width
+from famcli.nn.wanted import wanted_later
 from famcli.training.adapt import adapted_network, open_base
 from famcli.training.data.corpus import ignore_progress
 from famcli.training.data.lanes import Lanes

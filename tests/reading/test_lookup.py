@@ -17,7 +17,7 @@ from famcli.nn.decoder import Decoder
 from famcli.nn.draft import DraftConfig
 from famcli.nn.kernels import native
 from famcli.reading.drafting import kept_or_drawn
-from famcli.reading.engine import start_state
+from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
 from famcli.reading.lookup import MOST_GUESSED, Guess, Lookup, _Costs
 from famcli.tokens.tokenizer import ByteTokenizer
@@ -116,6 +116,24 @@ def test_guesses_change_nothing_but_the_number_of_calls(
     assert guessed.state.kind == plain.state.kind
     for name, tensor in plain.state.tensors().items():
         assert torch.equal(tensor, guessed.state.tensors()[name]), name
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+def test_what_the_state_has_read_is_looked_up(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Costs, "best", lambda _: 3)
+    monkeypatch.setattr("famcli.reading.generating.is_looping", lambda _: False)
+    prompt, config = [256, *b"to be or not to be"], GenerationConfig(max_tokens=40)
+    *_, plain = generate(model, start_state(model.network), prompt, replace(config, lookup=False))
+    assert isinstance(plain, GenerationEnd)
+    # Had all of it been read before, in the same words, each of its tokens would be known ahead.
+    hidden, state = read_any(model.network, prompt, start_state(model.network))
+    known = [*prompt, *plain.tokens]
+    *_, end = generate(model, state, [], config, last_hidden=hidden, known=known)
+    *_, without = generate(model, state, [], config, last_hidden=hidden)
+    assert isinstance(end, GenerationEnd)
+    assert isinstance(without, GenerationEnd)
+    assert end.tokens == without.tokens == plain.tokens
+    assert end.right > without.right
 
 
 def test_where_rows_are_not_exact_nothing_is_guessed() -> None:

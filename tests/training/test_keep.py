@@ -15,7 +15,8 @@ from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import merge
 from famcli.errors import RecipeError
 from famcli.nn import FamConfig
-from famcli.nn.kept import token_rows, wanted_later
+from famcli.nn.kept import token_rows
+from famcli.nn.wanted import wanted_later
 from famcli.training.keep import shares_of
 from famcli.training.loop.run_folder import FitDone, TrainEvent
 from famcli.training.loop.train import train

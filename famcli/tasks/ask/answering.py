@@ -338,11 +338,12 @@ class Answerer:
         if judged is None:
             return list(islice(pen.sentences(ids, most), _MOST_SENTENCES))
         read = (judged.state, judged.last_hidden)
-        said = list(islice(pen.sentences([], most, *read), _MOST_SENTENCES))
+        said = list(islice(pen.sentences([], most, *read, known=ids), _MOST_SENTENCES))
         if said[:1] != [NOT_SAID]:
             return said
         begun = self.text.model.tokenizer.decode([judged.other])
-        return list(islice(pen.sentences([judged.other], most, judged.state, begun=begun), _MOST_SENTENCES))
+        instead = pen.sentences([judged.other], most, judged.state, begun=begun, known=ids)
+        return list(islice(instead, _MOST_SENTENCES))
 
     def _write(
         self,

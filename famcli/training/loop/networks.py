@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from famcli.checkpoint.choose import choose_fam, default_tasks
+from famcli.checkpoint.choose import default_tasks, with_chosen_sinks
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.save import replacing, rewrite, save_adapter, save_checkpoint
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
@@ -176,7 +176,7 @@ def _export_adapted(folder: Path, network: Network, adapt: AdaptRecipe, validate
     fam = network.fam
     if not fam.fam_length:
         # Where no memory is trained the decoder goes on seeing what it saw before, its first tokens too.
-        fam = replace(fam, sink_tokens=choose_fam(config.decoder, fam_length=0)[0].sink_tokens)
+        fam = with_chosen_sinks(fam, config.decoder)
     own = read_sidecar(base) if (base / SIDECAR_FILE).exists() else None
     fallback = default_tasks(base) or {"summarize": "extract"}
     sidecar = Sidecar(

@@ -68,7 +68,8 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def sentences(pen: TurnWriter, ids: list[int], *rest: Any, begun: str = "") -> Any:
+    def sentences(pen: TurnWriter, ids: list[int], *rest: Any, begun: str = "", known: list[int]) -> Any:
+        assert known
         asked.append((ids, begun))
         return iter([begun + " smith in Ulm."] if begun else [NOT_SAID])
 
