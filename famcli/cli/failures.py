@@ -119,9 +119,13 @@ def was_interrupted() -> bool:
     return _interrupted_by is not None
 
 
-def end_interrupted(code: int) -> NoReturn:
-    """End the process with this code: the interpreter may have noted a KeyboardInterrupt in code that was executed from
-    a string, as `dataclasses` does it, and would end as if by Ctrl-C, whatever the signal was."""
+def end_at_once(code: int) -> NoReturn:
+    """End the process with this code, without what the interpreter does at its end.
+
+    It may have noted a KeyboardInterrupt in code that was executed from a string, as `dataclasses` does it, and would
+    end as if by Ctrl-C, whatever the signal was. And gloo's threads, which free tensors of Python, abort a process
+    whose interpreter ends before they do.
+    """
     from famcli.documents.locking import release_all
 
     release_all()

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from famcli.cli.failures import (
-    end_interrupted,
+    end_at_once,
     guarded,
     interrupted_code,
     interrupts_end_at_once,
@@ -230,8 +230,9 @@ def main() -> None:
             # All is done: an exception while the interpreter ends would only be shown.
             interrupts_end_at_once()
     except KeyboardInterrupt:
-        end_interrupted(interrupted_code())
+        end_at_once(interrupted_code())
     except SystemExit as ended:
-        if was_interrupted() and isinstance(ended.code, int):
-            end_interrupted(ended.code)
+        of_several = os.environ.get("WORLD_SIZE", "1") != "1"
+        if (was_interrupted() or of_several) and isinstance(ended.code, int):
+            end_at_once(ended.code)
         raise
