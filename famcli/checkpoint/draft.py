@@ -7,16 +7,15 @@ from pathlib import Path
 
 import torch
 
-from famcli.checkpoint.folder import Fields, check_links, read_json_object
+from famcli.checkpoint.folder import DRAFT_FILE, Fields, check_draft, check_links, read_json_object
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.save import save_tensors, write_json, writing
 from famcli.checkpoint.weights import check_weights, headers, opened
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import Network
 from famcli.nn.draft import Draft, DraftConfig, draft_shapes
-from famcli.plain import user_path
 
-DRAFT_FILE, DRAFT_WEIGHTS = "draft.json", "draft.safetensors"
+DRAFT_WEIGHTS = "draft.safetensors"
 _FORMAT = 1
 
 
@@ -70,9 +69,7 @@ def open_draft(path: Path, model: Model) -> Draft:
 
     Raises CheckpointError for a folder that is damaged, or whose draft is for another checkpoint.
     """
-    folder = user_path(path)
-    if not (folder / DRAFT_FILE).is_file():
-        raise CheckpointError(f"{folder} is no draft's folder: it has no {DRAFT_FILE}; famcli train-draft writes one")
+    folder = check_draft(path)
     check_links(folder)
     read = Fields(folder / DRAFT_FILE, read_json_object(folder / DRAFT_FILE))
     read.integer("format", low=_FORMAT, high=_FORMAT)

@@ -17,6 +17,7 @@ from famcli.errors import CheckpointError, UsageError
 from famcli.plain import user_path
 from famcli.tokens.gguf_file import is_gguf
 
+DRAFT_FILE = "draft.json"
 _SHOWN_CHARS = 60
 
 
@@ -36,6 +37,14 @@ def check_new_folder(target: Path) -> None:
     """Raise UsageError unless a checkpoint can be written to `target` without replacing anything."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} is there already; give a folder that is empty or does not exist yet")
+
+
+def check_draft(path: str | os.PathLike[str]) -> Path:
+    """`path` as the folder of a draft. Raises CheckpointError where it is none."""
+    folder = user_path(path)
+    if not (folder / DRAFT_FILE).is_file():
+        raise CheckpointError(f"{folder} is no draft's folder: it has no {DRAFT_FILE}; famcli train-draft writes one")
+    return folder
 
 
 def beside(folder: Path, name: str) -> Path:

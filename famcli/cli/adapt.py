@@ -90,18 +90,22 @@ def adapt(
     stopped, and its recipe is in the run's folder, to be changed and run with famcli train.
     """
     from famcli.checkpoint.folder import check_new_folder
-    from famcli.training.adapt import adapt_table
 
     options.check()
     if out is not None:
         check_new_folder(out)
     elif not options.dry_run:
         raise UsageError("--out is missing: give the folder that the adapter goes to")
+    for path in training.data or ():
+        if not user_path(path).exists():
+            raise UsageError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     environ, bars = cache_environment(cache, offline), report.progress_mode == "bar"
     located = find_model(model, environ, notes, asked_by="MODEL", bars=bars)
     name = user_path(out or model).resolve().name or "adapted"
     folder = options.run or Path("runs") / name
+    from famcli.training.adapt import adapt_table
+
     model = _unpacked(model, located.path, folder, notes)
     # The recipe names the checkpoint, so it must say too where that name is looked up, in this run and later ones.
     kept = str(user_path(cache).resolve()) if cache is not None and elsewhere else None

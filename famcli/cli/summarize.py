@@ -81,8 +81,6 @@ def summarize(
     and by whether they stand alone. Repetitions are left out, and the choice is spread over the text. The text may be
     of any length; memory use does not depend on it. Ctrl-C prints the summary of what was read so far, marked partial.
     """
-    from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
-
     # --format json and --json are two names of one thing.
     output = common.output
     if form == "json":
@@ -92,18 +90,21 @@ def summarize(
         raise UsageError(
             f"--format {form} is a look of text, which --{output.form} does not have: leave one of them out"
         )
-    config = SummarizeConfig(
-        mode=mode,
-        kind=kind,
-        length=parse_length(length),
-        focus=focus,
-        sections=sections or form == "outline",
-        memory_mode=memory_mode,
-        sampling=writing.chosen(),
-    )
     opt.check_html(html, each, files or [])
     with Work(common) as work:
         names = work.check_documents(files or [], encoding)
+        # Not before: torch comes with it, and a missing file is told at once.
+        from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
+
+        config = SummarizeConfig(
+            mode=mode,
+            kind=kind,
+            length=parse_length(length),
+            focus=focus,
+            sections=sections or form == "outline",
+            memory_mode=memory_mode,
+            sampling=writing.chosen(),
+        )
         model = work.open_model(draft=writing.draft)
         found = 0
         for group in [[name] for name in names] if each else [names]:

@@ -23,6 +23,7 @@ from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes
 from famcli.errors import DocumentError, UsageError
 from famcli.plain import plural, to_json, user_folder
+from famcli.text.markup import without_marks
 
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located
@@ -128,6 +129,8 @@ class Work:
         memory: a memory file that the model is opened for; one of another model is refused first. machine: another
         choice than the command's options. draft: the folder of a draft that it is to write with.
         """
+        from famcli.checkpoint.folder import check_draft
+
         # From cheap to dear: each mistake is told before the next seconds are spent.
         machine = machine or self.machine
         if memory is not None:
@@ -142,6 +145,8 @@ class Work:
             read_adapter(machine.adapter)
         elif memory is not None and located.adapter is None:
             check_checkpoint(memory, located.path, located.name)
+        if draft is not None:
+            check_draft(draft)
         self.progress = Progress(self._progress_mode, f"loading {located.name}")
 
         from famcli.checkpoint.device import keep_freed_memory, set_threads
@@ -304,9 +309,10 @@ def one_line(text: str) -> str:
 
 
 def paragraphs(text: str) -> list[str]:
-    """A longer quote for display: each paragraph on one line, but lines that are not wrapped prose as they are."""
+    """A longer quote for display, without marks: each paragraph on one line, but lines that are not wrapped prose as
+    they are."""
     shown: list[str] = []
-    for part in _BLANK_LINES.split(text):
+    for part in _BLANK_LINES.split(without_marks(text)):
         lines = [line.rstrip() for line in part.splitlines() if line.strip()]
         shown += [one_line(part)] * bool(lines) if _is_wrapped(lines) else lines
     return shown

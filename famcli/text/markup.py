@@ -5,17 +5,24 @@ from __future__ import annotations
 import html
 import re
 
-_LINK = re.compile(r"(?<![\w)\]])!?\[([^\[\]]{1,200})\]\([^()\s]{1,500}\)")
 # Tags by name: angle brackets in prose and code (`List<String>`) are no tags.
-_TAG = re.compile(
+_TAGS = (
     r"<!--.{0,500}?-->|</?(?:a|abbr|b|big|blockquote|br|center|cite|code|dd|del|details|dfn|div|dl|dt|em|font|h[1-6]|hr|"
     r"i|img|ins|kbd|li|mark|ol|p|picture|pre|q|s|samp|small|source|span|strike|strong|sub|summary|sup|table|tbody|td|tfoot|"
-    r"th|thead|tr|tt|u|ul|var|video|wbr)(?:\s[^<>]{0,500})?/?>",
+    r"th|thead|tr|tt|u|ul|var|video|wbr)(?:\s[^<>]{0,500})?/?>"
+)
+_ENTITIES = r"&(?:#\d{2,6}|#x[\da-f]{2,5}|[a-z]\w{1,20});"
+# Each group is what stays of its mark. Two underscores are a part of many names.
+_MARK = re.compile(
+    rf"(?P<code>`[^`\n]{{1,300}}`)|(?P<tag>{_TAGS})|(?P<entity>{_ENTITIES})"
+    r"|(?<![\w)\]])!?\[(?P<link>[^\[\]]{1,200})\](?:\([^()\s]{1,500}\)|(?<=[^\W\d]\])\[[^\[\]\n]{0,80}\])"
+    r"|(?<![\w*\\])\*\*(?=[^\s*])(?P<strong>.{1,300}?)(?<=[^\s*])\*\*(?![\w*])"
+    r"|(?<![\w*\\])\*(?=[^\s*])(?P<starred>[^*\n]{1,300}?)(?<=[^\s*\\])\*(?![\w*])"
+    r"|(?<![\w\\])_(?=[^\s_])(?P<lined>[^_\n]{1,300}?)(?<=[^\s_\\])_(?!\w)"
+    r"|\\(?P<escaped>[*_\[\]#<>~])",
     re.IGNORECASE | re.DOTALL,
 )
-_ENTITY = re.compile(r"&(?:#\d{2,6}|#x[\da-f]{2,5}|[a-z]\w{1,20});", re.IGNORECASE)
-# Not two underscores, which are a part of many names.
-_STRONG = re.compile(r"(?<![\w*])\*\*(?=[^\s*])(.{1,300}?)(?<=[^\s*])\*\*(?![\w*])", re.DOTALL)
+_MAY_BE_MARKED = re.compile(r"[<&*_\\]|\][(\[]")
 # The lines between two of three hyphens, or of three plus signs, at the very beginning of a page.
 _FRONT_MATTER = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)(?<=\n)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 _TITLE = re.compile(r"^title[ \t]*[:=][ \t]*([\"']?)(.+?)\1[ \t]*\r?$", re.MULTILINE)
@@ -23,14 +30,16 @@ _MOST_FRONT_MATTER = 1 << 14
 
 
 def without_marks(text: str) -> str:
-    """`text` without tags, the marks of strong emphasis and the addresses of links, and with entities as characters."""
-    if "<" in text:
-        text = _TAG.sub("", text)
-    if "](" in text:
-        text = _LINK.sub(r"\1", text)
-    if "&" in text:
-        text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
-    return _STRONG.sub(r"\1", text) if "**" in text else text
+    """`text` without tags, the marks of emphasis and the addresses of links, and with entities as characters; code
+    between backticks stays as it is."""
+    return _MARK.sub(_shown, text) if _MAY_BE_MARKED.search(text) else text
+
+
+def _shown(found: re.Match[str]) -> str:
+    kind = found.lastgroup or ""
+    if kind in ("code", "tag"):
+        return found[0] if kind == "code" else ""
+    return html.unescape(found[0]) if kind == "entity" else without_marks(found[kind])
 
 
 def front_matter(text: str) -> tuple[int, str | None]:

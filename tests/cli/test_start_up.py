@@ -66,6 +66,18 @@ def test_what_needs_no_network_is_refused_before_torch_is_loaded(tiny: Path, sav
         (["ask", "Who?", "--load", text, *mine], 1, "is not a memory file"),
         (["ask", "Who?", "--load", saved, "--model", other], 1, f"(--model {tiny})"),
         (["read", text, "--save", saved, "--append", "--model", other], 1, f"(--model {tiny})"),
+        *(
+            (command, 1, "nope.txt does not exist: check the path")
+            for command in (
+                ["summarize", "nope.txt", *mine],
+                ["ppl", "nope.txt", *mine],
+                ["chat", "nope.txt", *mine],
+                ["read", text, "nope.txt", *mine],
+                ["ask", "Who?", "--file", "nope.txt", *mine],
+            )
+        ),
+        (["adapt", tiny, "--out", tmp_path / "out", "--data", "nope.txt"], 2, "nope.txt does not exist"),
+        (["ask", "Who?", "--file", text, "--draft", tmp_path, *mine], 1, "is no draft's folder"),
     ):
         stdout, stderr, exit_code = run_and_list_heavy(*map(str, arguments))
         assert (stdout, exit_code) == ("", code), stderr

@@ -19,7 +19,20 @@ from famcli.text.markup import front_matter, without_marks
             "Software&mdash;so &quot;free&quot; &amp; open&#8212;is used.",
             'Software\u2014so "free" & open\u2014is used.',
         ),
+        (
+            "It is *never* free, _no exceptions_, see **[the *long* list](/a)**.",
+            "It is never free, no exceptions, see the long list.",
+        ),
+        (r"**Jerod:** \[14:46\] So?", "Jerod: [14:46] So?"),
+        (
+            "See [the list][list] and [`--hidden`](#hidden) with `**/*.py <b>`.",
+            "See the list and `--hidden` with `**/*.py <b>`.",
+        ),
         # None of these is a mark.
+        (
+            "All *.py and *.md files, a*b*c, x[0][1], snake_case_name, * an item",
+            "All *.py and *.md files, a*b*c, x[0][1], snake_case_name, * an item",
+        ),
         ("AT&T sells R&D; &nosuchentity; stays", "AT&T sells R&D; &nosuchentity; stays"),
         ("A List<String> holds a < b and c > d.", "A List<String> holds a < b and c > d."),
         ("2 ** 3 ** 4 and __init__ and snake__case__name", "2 ** 3 ** 4 and __init__ and snake__case__name"),
