@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import normalize
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
+
+from famcli.text.words import content_spans
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -47,17 +49,37 @@ def folder() -> Path | None:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
+class Likeness(NamedTuple):
+    """Of a text to a question, each -1 to 1. whole: of all of it. parts: of each of its parts. least: of the word of
+    the question that the text has least of; one that no word meets says that the text is about something else."""
+
+    whole: float
+    parts: tuple[float, ...]
+    least: float
+
+
 @torch.inference_mode()
-def likeness(question: str, texts: Sequence[str], parts: Sequence[Spans]) -> list[tuple[float, list[float]]] | None:
-    """Of each text how near it is to the question, and how near each of its parts, -1 to 1; None where the encoder is
-    not installed. What is longer than 256 tokens is read to there; a part behind that is as near as the whole."""
+def likeness(question: str, texts: Sequence[str], parts: Sequence[Spans]) -> list[Likeness] | None:
+    """How near each text is to the question; None where the encoder is not installed. What is longer than 256 tokens
+    is read to there; a part behind that is as near as the whole."""
     if (opened := _opened()) is None:
         return None
     tokenizer, network = opened
     encoded = tokenizer.encode_batch([_usual(one) for one in (question, *texts)])
     hidden = _hidden(network, [one.ids for one in encoded])
-    asked = F.normalize(hidden[0].mean(0), dim=0)
-    return [_compared(asked, one, rows, spans) for one, rows, spans in zip(encoded[1:], hidden[1:], parts, strict=True)]
+    asked, words = F.normalize(hidden[0].mean(0), dim=0), _words(question, encoded[0])
+    return [
+        _compared(asked, F.normalize(hidden[0], dim=1), words, one, rows, spans)
+        for one, rows, spans in zip(encoded[1:], hidden[1:], parts, strict=True)
+    ]
+
+
+def _words(question: str, encoded: Encoding) -> list[list[int]]:
+    """The tokens of each content word of the question; all of it as one word where it has none."""
+    tokens = [(place, start, end) for place, (start, end) in enumerate(encoded.offsets) if end > start]
+    spans = content_spans(question)
+    words = [[place for place, start, end in tokens if start < last and end > first] for first, last in spans]
+    return [word for word in words if word] or [[place for place, _, _ in tokens] or [0]]
 
 
 def _usual(text: str) -> str:
@@ -70,13 +92,17 @@ def _usual(text: str) -> str:
     return changed.encode("utf-8", "replace").decode("utf-8")
 
 
-def _compared(asked: Tensor, text: Encoding, rows: Tensor, spans: Spans) -> tuple[float, list[float]]:
+def _compared(
+    asked: Tensor, asked_rows: Tensor, words: Sequence[list[int]], text: Encoding, rows: Tensor, spans: Spans
+) -> Likeness:
     offsets, found = torch.tensor(text.offsets), list[float]()
     whole = float(F.normalize(rows.mean(0), dim=0) @ asked)
     for start, end in spans:
         held = (offsets[:, 0] < end) & (offsets[:, 1] > start)
         found.append(float(F.normalize(rows[held].mean(0), dim=0) @ asked) if held.any() else whole)
-    return whole, found
+    # Each token of the question at its nearest one of the text ("late interaction", Khattab and Zaharia 2020).
+    met = (asked_rows @ F.normalize(rows, dim=1).T).amax(1)
+    return Likeness(whole, tuple(found), min(float(met[word].mean()) for word in words))
 
 
 def _hidden(network: _Encoder, texts: Sequence[Sequence[int]]) -> list[Tensor]:

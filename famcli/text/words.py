@@ -121,6 +121,11 @@ def has_content(text: str) -> bool:
     return bool(_content_words(text))
 
 
+def content_spans(text: str) -> list[tuple[int, int]]:
+    """The characters of each word that is more than an English function word."""
+    return [match.span() for match in _WORD.finditer(text) if has_content(match[0])]
+
+
 def word_set(text: str) -> frozenset[str]:
     return frozenset(content_terms(text))
 

@@ -13,6 +13,7 @@ from famcli.documents.source import Location
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode
 from famcli.tasks.ask.asked_text import AskedText
+from famcli.tasks.ask.expecting import is_count
 from famcli.tasks.ask.ranking import THRESHOLD
 from famcli.tasks.ask.rereading import pieces_until
 from famcli.tasks.report.page import Cited, Item, Report
@@ -24,6 +25,7 @@ AnswerKind = Literal["extracted", "written", "nearest", "none"]
 
 NOTHING_FOUND = "Not found in the document."
 NOT_SURE = "Not sure; the nearest passage:"
+NOT_COUNTED = "Quotes do not count, and no passage states that number; the nearest passage:"
 NOT_FOUND_SO_FAR = "Not found in the part that was read."
 NOTHING_READ = "Nothing was read, so there is nothing to find."
 NOTHING_WRITTEN = "The model wrote nothing."
@@ -87,7 +89,7 @@ class Citation:
     cited. It is False for a pipe, which cannot be opened again: `text` is then what was read. checked_against: "source"
     or "text read" accordingly. features: what it was chosen by, see `ranking.FEATURES`. location: where it is in the
     original of a converted document (a PDF, a mail); `span` is then of its text, and `line` that of the original, where
-    it has lines.
+    it has lines. alike: passages of other sources that say the same, almost word by word, and are not cited.
     """
 
     source: str
@@ -100,6 +102,7 @@ class Citation:
     checked_against: Literal["source", "text read"]
     features: Mapping[str, float]
     location: Location | None = None
+    alike: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +164,21 @@ class Answer:
         return ("" if page is None else f"page {page:,}, ") + f"line {line:,}{around}"
 
     def described_place(self, number: int) -> str:
-        """The citation's source, place and confidence: `book.txt, page 3, line 120, confidence 0.83`."""
+        """The citation's source, place and confidence: `book.txt, page 3, line 120, confidence 0.83`; with how many
+        other sources say the same."""
         cited = self.citations[number - 1]
-        return f"{cited.source}, {self.place(number)}, confidence {cited.confidence:.2f}"
+        alike = f", and {cited.alike:,} like it" if cited.alike else ""
+        return f"{cited.source}, {self.place(number)}, confidence {cited.confidence:.2f}{alike}"
 
 
 def nearest_passage(question: str, confidence: float, citations: tuple[Citation, ...]) -> Answer:
     """No answer, but the first citation may hold it; its confidence is at most that of the whole."""
+    where = citations[0].location
+    counts = is_count(question, of_rows=where is not None and where.kind == "row")
     return Answer(
         question=question,
         found=False,
-        text=NOT_SURE,
+        text=NOT_COUNTED if counts else NOT_SURE,
         kind="nearest",
         confidence=confidence,
         citations=tuple(replace(one, confidence=min(one.confidence, confidence)) for one in citations[:1]),

@@ -16,6 +16,7 @@ from famcli.text.words import content_terms, quotes_are_balanced
 
 # Where a link leads to says what its page is about, not what the sentence says.
 _ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
+_IS_ASKED_FOR = re.compile(r"\b(?:ask|asks|asked|questions?)\b", re.I)
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 2.0, -0.6, 2.8, 5.0)
 
@@ -29,9 +30,18 @@ def best_sentence(passage: Passage, question: Question, shares: TermShares, like
     """
     rows = sentence_features(passage, question, shares, likeness)
     values = [math.fsum(w * x for w, x in zip(_WEIGHTS, row, strict=True)) for row in rows]
-    # Half a quotation is no answer: its other half may say the opposite, or who speaks.
     place = values.index(max(values))
+    if asks(passage.sentences[place]) and not _IS_ASKED_FOR.search(question.text):
+        # What follows a question answers it, in a list of questions as in speech.
+        later = (other for other in range(place, len(values)) if not asks(passage.sentences[other]))
+        place = next(later, place)
+    # Half a quotation is no answer: its other half may say the opposite, or who speaks.
     return _completed(place, passage) or _announced(place, passage, question)
+
+
+def asks(sentence: Sentence) -> bool:
+    """True for a question."""
+    return "?" in sentence.text.rstrip("*_ ")[-3:]
 
 
 def sentence_features(
@@ -47,7 +57,7 @@ def sentence_features(
         covered = coverage(shares, words[place])
         beside = coverage(shares, (word for other in words[max(0, place - 1) : place + 2] for word in other))
         flags = (
-            "?" in sentence.text[-3:],
+            asks(sentence),
             not quotes_are_balanced(sentence.text) and _completed(place, passage) is None,
             sentence.is_finished,
             kind is not None and holds(kind, sentence.text, question.text),

@@ -25,6 +25,10 @@ _SPANS_OF_TIME = r"(?:milli)?second|minute|hour|day|night|week|month|quarter|yea
 _LENGTHS = (
     r"metre|meter|kilomet(?:er|re)|km|cm|mm|feet|foot|ft|inch|mile|yard|page|chapter|line|word|character|byte|letter"
 )
+_QUANTITIES = (
+    r"number|size|length|height|width|weight|speed|population|revenue|income|turnover|profit|percentage|share|amount|"
+    r"capacity|budget|age|total|maximum|minimum"
+)
 _MONTHS = (
     r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|"
     r"dec(?:ember)?"
@@ -64,6 +68,24 @@ _THINGS: dict[str, re.Pattern[str]] = {
     ),
     "code": re.compile(r"`[^`\n]+`|(?<![\w-])--?[a-zA-Z][\w-]*|\b\w+[_./]\w+\b"),
 }
+# A question for one of these is not answered by what has none.
+_NEEDED = frozenset(("number", "duration", "money", "temperature", "frequency"))
+_ASKS_YEAR = re.compile(r"\b(?:what|which)(?: \w+)? year\b", re.I)
+_YEAR = re.compile(r"\b(?:1\d|20)\d\d\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
+# What may be done, and what was done at no time yet, has a condition as often as a time.
+_ASKS_TIME = re.compile(r"\bwhen (?:did|was|were|will)\b|\b(?:what|which)(?: \w+)? (?:date|day|month|century)\b", re.I)
+_ASKS_NAME = re.compile(r"\bname of\b|\b(?:his|her|its|their|\w+['\u2019]s)(?: \w+)? name\b", re.I)
+_ANY_NAME = re.compile(
+    r"\b(?!(?:I|The|An?|It|This|That|We|You|He|She|They|If|In|But|And|So|Or|No|Not|Yes)\b)[^\W\d_a-z]|[\"'`\u201c@]"
+)
+# Of parts and words, which no text counts itself.
+_COUNTS = re.compile(
+    r"\bhow many (?P<of>times|words|lines|rows|records|entries|pages|chapters|sections|paragraphs|sentences|characters|"
+    r"letters|messages|e?-?mails|files|documents|questions|footnotes|mentions|occurrences)\b"
+    r"|\bhow (?:often|frequently) (?:do|does|did|is|are|was|were) .{1,80}\b(?:appear|occur|come up|mentioned|named)\b",
+    re.I,
+)
+_HOW_MANY = re.compile(r"\bhow many\b", re.I)
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
 _ASKS_MEANING = re.compile(
     r"\W*(?:(?:who|what) (?:is|are|was|were)|what does)(?: an?| the)? (?P<term>[\w.-]+(?: [\w.-]+){0,2}?)"
@@ -99,7 +121,9 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
         "number",
         re.compile(
             r"\bhow (?:many|much|old|tall|fast|big|large|high|deep|wide|heavy)\b|"
-            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|sum|size|amount|version|port)\b",
+            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|sum|size|amount|version|port)\b|"
+            r"\bwhat (?:is|are|was|were) (?:the|my|our|your|his|her|its|their|\S+['\u2019]s) (?:[\w'\u2019-]+ ){0,3}"
+            rf"(?:{_QUANTITIES})\b",
             re.I,
         ),
     ),
@@ -132,6 +156,25 @@ def holds(kind: Kind, text: str, question: str) -> bool:
         return asked is not None and _explains(asked["term"], text)
     known = question.casefold()
     return any(match[0].casefold() not in known for match in _THINGS[kind].finditer(text))
+
+
+def lacks(question: str, text: str) -> bool:
+    """True if the question is for a figure, a time or a name, and `text` has none but those in the question."""
+    kind = expected(question)
+    if (counts := _COUNTS.search(question)) is not None:
+        return counts["of"] is None or re.search(rf"{_COUNT}(?: \w+)? {counts['of']}\b", text, re.I) is None
+    if _ASKS_YEAR.search(question):
+        return not any(match[0] not in question for match in _YEAR.finditer(text))
+    if _ASKS_NAME.search(question):
+        return _ANY_NAME.search(text) is None
+    needed = kind in _NEEDED or _ASKS_TIME.search(question) is not None
+    return kind is not None and needed and not holds(kind, text, question)
+
+
+def is_count(question: str, of_rows: bool = False) -> bool:
+    """True if it asks how often something stands in a text, or of how many parts the text is. of_rows: the text is a
+    table, of which any "how many" is a count."""
+    return (_HOW_MANY if of_rows else _COUNTS).search(question) is not None
 
 
 def _explains(term: str, text: str) -> bool:

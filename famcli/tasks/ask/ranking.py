@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +21,17 @@ from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
-from famcli.text.words import bm25_share, content_terms, halves, has_content, names_in, term_weights, terms
+from famcli.text.words import (
+    bm25_share,
+    content_terms,
+    halves,
+    has_content,
+    names_in,
+    similarity,
+    term_weights,
+    terms,
+    word_set,
+)
 
 NUM_CANDIDATES = 40
 """Passages per question whose words are compared closely."""
@@ -51,10 +61,11 @@ CONFIDENCE_WEIGHTS = {
 """Of features and of what sets the best passage apart (see `RankedPassage`), where no encoder read it."""
 
 CONFIDENCE_BIAS = -3.51
-ENCODED_WEIGHTS = {"lead": 0.64, "names": 0.29}
-"""The same where the encoder did."""
+ENCODED_WEIGHTS = {"lead": 0.4, "names": 2.0, "met": 7.0}
+"""The same where the encoder did: fitted on the tuning questions of `python -m benchmarks.quality files`, each once
+more without the passages that answer it (docs/decisions.md)."""
 
-ENCODED_BIAS = -3.1
+ENCODED_BIAS = -6.2
 THRESHOLD = 0.35
 """The confidence from which on a question counts as answered."""
 
@@ -70,6 +81,8 @@ _NEIGHBOUR_SHARE = 0.15  # of a neighbour's BM25 share that counts for a candida
 _MEANING_SHARE = 0.5  # of its likeness in meaning
 _NEAR = 0.3  # likeness from which on a passage that shares no word is a candidate
 _NEAREST, _LEAST_NEAR = 8, 0.1  # passages of a part that are so from less on
+_ALIKE = 0.9  # likeness of words from which on two sources say the same
+_COPIES = 4  # times as many candidates, because some may say the same
 
 TermShares = Mapping[str, float]
 """The terms of a question, each with its share of their weight in one text."""
@@ -110,7 +123,8 @@ class RankedPassage:
 
     margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there are
     fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
-    that did not read it.
+    that did not read it. met: how near it is to the word of the question that it has least of, by the encoder. alike:
+    passages of other sources that say the same, and stand behind it.
     """
 
     passage: Passage
@@ -118,6 +132,8 @@ class RankedPassage:
     margin: float = 0.0
     lead: float = 0.0
     likeness: tuple[float, ...] = ()
+    met: float = 0.0
+    alike: int = 0
 
     @property
     def score(self) -> float:
@@ -135,6 +151,7 @@ class RankedPassage:
         # Scores of different questions cannot be compared; what a passage has, and its lead over the others, can.
         known = dict(zip(FEATURES, self.features, strict=True))
         signs = {**known, "margin": self.margin, "lead": self.lead, "unexpected": float(known["expected"] == 0)}
+        signs["met"] = self.met
         weights, bias = (ENCODED_WEIGHTS, ENCODED_BIAS) if self.likeness else (CONFIDENCE_WEIGHTS, CONFIDENCE_BIAS)
         found = 1 / (1 + math.exp(-bias - math.fsum(w * signs[name] for name, w in weights.items())))
         # What has another number, or no word of the question where words alone are compared, is never sure; and what
@@ -177,16 +194,53 @@ def _shares(question: Question, weights: NDArray[np.float64]) -> TermShares:
 
 
 def rank_passages(
-    index: PassageIndex, question: Question, count: int = NUM_CANDIDATES, *, encoded: bool = True
+    index: PassageIndex,
+    question: Question,
+    count: int = NUM_CANDIDATES,
+    *,
+    encoded: bool = True,
+    without: Collection[int] = (),
 ) -> list[RankedPassage]:
     """The passages that have words in common with the question or are near it in meaning, best first, before the
-    network has read them. encoded: the sentence encoder compares the first ones, which takes most of the time."""
+    network has read them. encoded: the sentence encoder compares the first ones, which takes most of the time. without:
+    the numbers of sources that are left out."""
     if not question.terms or not index.num_passages:
         return []
     weights, meaning = _weights(question, index), meanings([question.text])
-    shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, count)
-    found = [_compared(index, number, words, question, shares, meaning) for number, words in candidates]
+    shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, _COPIES * count)
+    distinct = _distinct(index, candidates, count, without)
+    found = [
+        replace(_compared(index, number, words, question, shares, meaning), alike=alike)
+        for number, words, alike in distinct
+    ]
     return _ordered(_encoded(question, _ordered(found))) if encoded else _ordered(found)
+
+
+def _distinct(
+    index: PassageIndex, candidates: Iterable[tuple[int, float]], count: int, without: Collection[int]
+) -> list[tuple[int, float, int]]:
+    """The first `count` candidates, those that say the same in several sources once, with how often more it is said:
+    versions of a document must not outvote the others."""
+    kept = list[tuple[int, float, Passage, frozenset[str], list[int]]]()
+    for number, words in candidates:
+        passage = index.passage(number)
+        if passage.source in without:
+            continue
+        said, figures = word_set(passage.text), numbers_in(passage.text)
+        twins = (
+            alike
+            for _, _, other, known, alike in kept
+            if other.source != passage.source and similarity(said, known) >= _ALIKE
+            # What has another number says something else.
+            if numbers_in(other.text) == figures
+        )
+        if (twin := next(twins, None)) is not None:
+            twin.append(number)
+            continue
+        if len(kept) == count:
+            break
+        kept.append((number, words, passage, said, []))
+    return [(number, words, len(alike)) for number, words, _, _, alike in kept]
 
 
 def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[RankedPassage]:
@@ -209,17 +263,15 @@ def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[
     if found is None:
         return passages
     # What it did not read is as far as the farthest that it read.
-    unread = min(whole for whole, _ in found), [min(max(sentences) for _, sentences in found)]
-    found += [unread] * (len(passages) - len(found))
+    unread = min(one.whole for one in found), min(max(one.parts) for one in found)
+    near = [*((one.whole, max(one.parts)) for one in found), *[unread] * (len(passages) - len(found))]
     place = FEATURES.index("likeness")
-    return [
-        replace(
-            one,
-            features=(*one.features[:place], whole, max(sentences), *one.features[place + 2 :]),
-            likeness=tuple(sentences) if number < NUM_ENCODED else (),
-        )
-        for number, (one, (whole, sentences)) in enumerate(zip(passages, found, strict=True))
+    whole = [
+        replace(one, features=(*one.features[:place], *values, *one.features[place + 2 :]))
+        for one, values in zip(passages, near, strict=True)
     ]
+    read = [replace(one, likeness=like.parts, met=like.least) for one, like in zip(whole, found, strict=False)]
+    return [*read, *whole[len(read) :]]
 
 
 def rerank(passages: Sequence[RankedPassage], likelihoods: Sequence[float]) -> list[RankedPassage]:

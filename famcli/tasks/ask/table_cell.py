@@ -23,6 +23,7 @@ _DIGITS = dict(zip(terms("one two three four five six seven eight nine"), "12345
 _NAMELESS = frozenset(["name", "title", "label", "value"])
 _MEANING, _WORDY, _EXPECTED, _MORE = 0.6, 0.1, 0.3, 0.1
 _ENOUGH, _ABOUT, _MOST = 0.45, 0.05, 3
+_LONGEST_NAME = 5  # words
 _SHORTEST = 3  # letters by which two words are not yet one
 
 
@@ -53,14 +54,17 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
         for sentence in sentences
         for match in _FIELD.finditer(sentence.text)
     ]
-    asked, named = set(question.terms), list[tuple[int, Cell]]()
+    asked, names = set(question.terms), set(terms(" ".join(question.names)))
+    named = list[tuple[bool, int, Cell]]()
     for cell in cells:
         words = set(content_terms(cell.value))
-        if words and words <= asked and any(map(str.isalpha, cell.value)):
-            named.append((len(words), cell))
+        # "Apple" is enough for "Apple Inc.".
+        is_short = bool(names) and names <= words and len(words) <= _LONGEST_NAME
+        if words and (words <= asked or is_short) and any(map(str.isalpha, cell.value)):
+            named.append((words <= asked, len(words & asked), cell))
     if not named:
         return ()
-    row = max(named, key=lambda one: one[0])[1]
+    row = max(named, key=lambda one: one[:2])[2]
     rest = asked - set(content_terms(row.value))
     others = [one for one in cells if one.value != row.value and one.sentence.location == row.sentence.location]
     if not rest or not others:
@@ -69,7 +73,9 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
     order = sorted(range(len(others)), key=lambda place: -scores[place])
     # "Region" may be meant by several columns.
     fitting = [place for place in order[:_MOST] if scores[place] >= max(_ENOUGH, scores[order[0]] - _ABOUT)]
-    if not fitting and rest & set(terms(" ".join(one.text for one in others))):
+    # What names the row may be what is asked about: "Which company is based in Cupertino?"
+    is_inverse = _has(_words(row.name), *rest) or rest & set(terms(" ".join(one.text for one in others)))
+    if not fitting and is_inverse:
         return ()
     return (row, *(others[place] for place in fitting))
 

@@ -14,10 +14,11 @@ from famcli.plain import to_json
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText
 from famcli.tasks.ask.answering import Answerer
-from famcli.tasks.ask.answers import NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
+from famcli.tasks.ask.answers import NOT_COUNTED, NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
+from famcli.tasks.ask.quoting import evidence_prompt
 from famcli.tasks.ask.ranking import Question, rank_passages
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.prompts import NOT_SAID
@@ -64,6 +65,47 @@ def test_pages_are_those_that_a_summary_has(text: str, tmp_path: Path) -> None:
     for result in (ask(model, QUESTION, [path]), task.result()):
         answer = result.answers[0]
         assert answer.page == answer.citations[0].page == found[FACT]
+
+
+CONTRACT = "The tenant pays a deposit of 900 crowns. The landlord keeps the roof and the chimney in repair."
+
+
+def test_versions_of_a_document_are_cited_once(tmp_path: Path) -> None:
+    """What has another number is another version; licences are not looked in unless they are asked about."""
+    texts = [CONTRACT, CONTRACT.replace("keeps", "shall keep"), CONTRACT.upper(), CONTRACT.replace("900", "950")]
+    paths = [write(tmp_path, f"{text}\n\n{prose(20)}", f"{at}.txt") for at, text in enumerate(texts)]
+    paths.append(write(tmp_path, "The landlord may license the roof. " * 9, "LICENSE"))
+    deposit, licence = ask(
+        byte_model(LARGE), ["How much is the deposit of the tenant?", "What does the landlord license?"], paths
+    ).answers
+    assert sorted(one.alike for one in deposit.citations[:2]) == [0, 2]
+    assert str(paths[3]) in {one.source for one in deposit.citations[:2]}
+    assert "and 2 like it" in deposit.described_place(1) + deposit.described_place(2)
+    assert str(paths[4]) not in {one.source for one in deposit.citations}
+    assert licence.citations[0].source == str(paths[4])
+
+
+def test_what_follows_a_question_answers_it(tmp_path: Path) -> None:
+    faq = "## How much does a boat ticket cost?\n\nWe charge nothing at all for it.\n\n## Who rows the boat?\n\n"
+    faq += "That is done by Ottilie. Can she swim?\n\nYes, like a fish."
+    asked = ["How much does a boat ticket cost?", "Who rows the boat?"]
+    cost, rower = ask(byte_model(LARGE), asked, [write(tmp_path, faq, "faq.md")]).answers
+    assert "?" not in cost.text + rower.text
+    assert rower.text == "That is done by Ottilie."
+
+
+def test_a_count_over_the_document_is_said_to_be_one(tmp_path: Path) -> None:
+    path = write(tmp_path, planted())
+    (answer,) = ask(byte_model(LARGE), "How many times is Queen Isolde mentioned?", [path]).answers
+    assert (answer.kind, answer.text) == ("nearest", NOT_COUNTED)
+    assert "Isolde" in answer.citations[0].text
+
+
+def test_what_is_named_and_stands_nowhere_leaves_it_unsure(tmp_path: Path) -> None:
+    path = write(tmp_path, planted())
+    (answer,) = ask(byte_model(LARGE), "Where is the golden key of Queen Brunhild under the oak?", [path]).answers
+    assert answer.missing == ("Brunhild",)
+    assert not answer.found
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
@@ -417,7 +459,7 @@ def test_instructions_in_the_document_are_read_as_text(hostile: str, style: str,
     assert not set(model.tokenizer.encode(hostile)) & control_ids(model.tokenizer)
     assert task._answerer is not None
     asked, evidence = Question.parse(QUESTION), task._answerer.ranked([Question.parse(QUESTION)])[0][:1]
-    prompt = model.tokenizer.decode(task._answerer._prompt(asked, evidence))
+    prompt = model.tokenizer.decode(evidence_prompt(task._answerer.text, asked, evidence))
     assert prompt == f"\n\n{evidence[0].passage.text}\n\nQuestion: {QUESTION}\nAnswer:"
 
 
@@ -430,7 +472,7 @@ def test_a_frame_may_have_its_places_in_any_order() -> None:
         model = with_sidecar(byte_model(LARGE), prompts={"ask": frame})
         answerer = Answerer(text_of(model, "B {question}."))
         found = rank_passages(answerer.text.index, Question.parse("B question?"))
-        ids = answerer._prompt(Question.parse("A {passages}?"), found)
+        ids = evidence_prompt(answerer.text, Question.parse("A {passages}?"), found)
         assert model.tokenizer.decode(ids) == expected
 
 
@@ -442,7 +484,7 @@ def test_the_network_reads_the_evidence_in_the_order_of_the_text() -> None:
     found = rank_passages(answerer.text.index, question)
     assert len(found) > 1
     assert found[0].passage.span > found[1].passage.span
-    prompt = model.tokenizer.decode(answerer._prompt(question, found[:2]))
+    prompt = model.tokenizer.decode(evidence_prompt(answerer.text, question, found[:2]))
     assert 0 < prompt.index(found[1].passage.text) < prompt.index(found[0].passage.text)
 
 

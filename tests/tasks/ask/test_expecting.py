@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.tasks.ask.expecting import expected, holds, numbers_in
+from famcli.tasks.ask.expecting import expected, holds, is_count, lacks, numbers_in
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,40 @@ def test_a_text_holds_what_is_asked_for(question: str, kind: str, answer: str, o
 @pytest.mark.parametrize("question", ["Is the sea salt?", "Wo liegt der Schl\u00fcssel?", "How do I start?"])
 def test_other_questions_expect_nothing_in_particular(question: str) -> None:
     assert expected(question) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "other"),
+    [
+        ("How many boats are there?", "There are twelve boats.", "The boats are old."),
+        ("In which year did it open?", "It opened in 1887.", "It opened on a Sunday, after twelve years."),
+        ("When was it opened?", "It was opened in May 1887.", "It was opened by the mayor."),
+        ("How much does a boat cost?", "A boat is $40.", "Boats are dear."),
+        ("What is the mill's revenue?", "It takes in 3 million.", "The mill takes in wheat."),
+        ("What is the largest size allowed?", "Up to 40 feet.", "Boats may be of any size."),
+        ("What is the captain's real name?", "He was born Otto Brandt.", "I think captain is what he is called."),
+        ("How many chapters does the book have?", "It has 12 chapters.", "Chapter 3 has 12 pages."),
+    ],
+)
+def test_what_lacks_the_thing_that_is_asked_for(question: str, answer: str, other: str) -> None:
+    assert not lacks(question, answer)
+    assert lacks(question, other)
+
+
+@pytest.mark.parametrize("question", ["When may I leave?", "Who keeps the lamp?", "Is it free?", "How do I start?"])
+def test_what_may_be_said_in_many_ways_is_never_lacking(question: str) -> None:
+    assert not lacks(question, "As it is written.")
+
+
+def test_counts_over_a_document_are_told_from_figures_in_it() -> None:
+    for question in (
+        "How many times is Ahab mentioned?",
+        "How often does the whale appear?",
+        "How many chapters are there?",
+    ):
+        assert is_count(question)
+    for question in ("How many boats are there?", "How often are they counted?"):
+        assert not is_count(question)
 
 
 def test_numbers_are_whole() -> None:

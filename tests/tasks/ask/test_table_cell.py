@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from famcli.tasks.ask.answers import NOT_SURE
+from famcli.tasks.ask.answers import NOT_COUNTED, NOT_SURE, NOTHING_FOUND
 from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.ranking import THRESHOLD
 from tests.tasks.support import byte_model, write
@@ -53,6 +53,16 @@ def test_a_row_without_such_a_column_is_no_answer(tmp_path: Path) -> None:
     assert found.kind in ("nearest", "none")
     assert found.text == NOT_SURE or not found.citations
     assert all(one.confidence <= found.confidence < THRESHOLD for one in found.citations)
+
+
+def test_a_short_name_names_its_row(tmp_path: Path) -> None:
+    table = TABLE.replace("Beltane,", "Beltane Inc.,")
+    path = write(tmp_path, table, "companies.csv")
+    asked = ["What is Beltane's currency?", "What is Beltane's revenue?", "How many of them are in the north?"]
+    currency, revenue, count = ask(byte_model(), asked, [path]).answers
+    assert currency.text == "Name: Beltane Inc.; Currency: Mark"
+    assert (revenue.found, count.found) == (False, False)
+    assert count.text in (NOT_COUNTED, NOTHING_FOUND)
 
 
 def test_what_a_value_tells_in_words_is_quoted_as_a_sentence(tmp_path: Path) -> None:
