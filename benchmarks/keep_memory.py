@@ -1,73 +1,94 @@
-"""What a memory that keeps tokens holds, of a pretrained decoder whose weights stay as they are.
+"""What a memory that keeps tokens holds, of a pretrained decoder with an adapter, and what its window saves.
 
-    python -m benchmarks.smollm2_base SmolLM2-135M-Instruct.Q4_1.gguf ../shared/corpus
-    famcli train benchmarks/recipes/keep-smollm2.toml
-    python -m benchmarks.keep_memory runs/smollm2 runs/keep-smollm2/export
+    python -m benchmarks.keep_memory recall MODEL ADAPTER --filler ../shared/corpus/books_heldout.jsonl.zst
+    python -m benchmarks.keep_memory speed MODEL ADAPTER --filler ../shared/corpus/books_heldout.jsonl.zst
 
-In each stream a pass key and four named values stand in the first blocks; after 2, 4, 8 and 16 blocks of validation
-novels all five are asked for, on copies of the state. The same streams are read with the memory, with nothing but the
-window and its sinks (frozen), with tokens kept at random, and with full attention. Bits per byte of windows of eight
-blocks, all of it and the later half.
+recall: in the first 1,024 tokens of each stream stand a pass key, four named values and a story of who went where, in
+filler; after each length all are asked for, on copies of the state, in the words of `famcli eval`. The same streams are
+read with the memory, with nothing but window and sinks (frozen), with tokens kept at random, and with full attention.
+A line is printed after each batch of streams, of all streams so far. speed: tokens a second of the same text with the
+adapter's window and with that of the decoder without it, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.common import ROOT, print_table
+from benchmarks.common import print_table
+from famcli.checkpoint.device import keep_freed_memory
 from famcli.checkpoint.open import open_model
+from famcli.cli.eval import parse_lengths
 from famcli.evaluation.intervals import wilson
-from famcli.evaluation.positions import Subject, token_num_bytes
+from famcli.evaluation.positions import Subject
 from famcli.evaluation.recall import RecallAnswer, Trial, run_trials
-from famcli.evaluation.texts import TokenCorpus
-from famcli.nn import Network
-from famcli.synthetic.episodes import Episode, needles, passkey, questions_of, statements_of
-from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.data.corpus import pack
-from famcli.training.recipe.recipe import load_recipe
+from famcli.evaluation.texts import POOL_TOKENS, read_texts
+from famcli.nn import FamConfig, Network
+from famcli.reading.engine import read_calls
+from famcli.synthetic.episodes import Episode, facts, needles, passkey, questions_of, statements_of
 
 VALUES = 4
-_BATCH = 8
+# Where all is told: a share of the first length, or of this many tokens.
+_TOLD = 1024
+_PLAIN = FamConfig(block_size=1024, memory_segments=3, fam_length=0, sink_tokens=4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("what", choices=("recall", "speed"))
+    parser.add_argument("model")
     parser.add_argument("adapter", type=Path)
-    parser.add_argument("--blocks", default="2,4,8,16")
-    parser.add_argument("--streams", type=int, default=24)
-    parser.add_argument("--windows", type=int, default=16)
-    parser.add_argument("--ways", default="kept,frozen,random,full")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for its texts")
+    parser.add_argument("--filler", type=Path, required=True, help="texts that nothing was trained on")
+    parser.add_argument("--lengths", default="1k,4k,16k")
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--first", type=int, default=0, help="number of the first stream")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--ways", default="kept,frozen", help="of kept, frozen, random, full")
+    parser.add_argument("--dtype", default="bfloat16")
     arguments = parser.parse_args()
-    opened = open_model(arguments.model, adapter=arguments.adapter, dtype="bfloat16", device="cpu")
-    recipe = load_recipe(ROOT / "benchmarks" / "recipes" / "keep-smollm2.toml", arguments.set)
-    cache = recipe.data.cache or ROOT / "runs" / "tokens"
-    packed = pack(recipe.corpora[0], opened.tokenizer, cache, recipe.data.seed, validation=True)
-    texts = TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
-    stops = [int(count) * opened.network.fam.block_size for count in arguments.blocks.split(",")]
-    rows = []
+    keep_freed_memory()
+    (recall if arguments.what == "recall" else speed)(arguments)
+
+
+def recall(arguments: argparse.Namespace) -> None:
+    opened = open_model(arguments.model, adapter=arguments.adapter, dtype=arguments.dtype, device="cpu")
+    texts = read_texts([arguments.filler], opened.tokenizer, max_tokens=POOL_TOKENS)
+    stops, rows = parse_lengths(arguments.lengths), []
+    trials = [_trial(number, stops) for number in range(arguments.first, arguments.first + arguments.streams)]
     for way, subject in _ways(opened.network, arguments.ways.split(",")):
-        began = time.monotonic()
-        answers = [
-            answer
-            for group in run_trials(subject, opened.tokenizer, texts, _trials(stops, arguments.streams), batch=_BATCH)
-            for answer in group
-        ]
-        bits = _bits(subject, opened.tokenizer, texts, arguments.windows)
-        rows.append([way, *_shares(answers, stops), *(f"{part[0].sum() / part[1].sum():.4f}" for part in bits)])
-        print(f"{way}: {' | '.join(rows[-1][1:])}; {time.monotonic() - began:,.0f} s", flush=True)
-    lengths = [f"{what} after {stop:,}" for stop in stops for what in ("key", "values")]
-    columns = ["memory", *lengths, "bits per byte", "of the later half"]
-    print_table(f"{arguments.streams} streams, {arguments.windows} windows, {opened.network.fam}", columns, rows)
+        began, answers = time.monotonic(), list[RecallAnswer]()
+        for group in run_trials(subject, opened.tokenizer, texts, trials, batch=arguments.batch):
+            answers += group
+            shares = _shares(answers, stops)
+            print(f"{way}: {' | '.join(shares)}; {time.monotonic() - began:,.0f} s", flush=True)
+        rows.append([way, *shares])
+    lengths = [f"{what} after {stop:,}" for stop in stops for what in ("key", "values", "where")]
+    print_table(f"{arguments.streams} streams, {opened.network.fam}", ["memory", *lengths], rows)
+
+
+@torch.inference_mode()
+def speed(arguments: argparse.Namespace) -> None:
+    opened = open_model(arguments.model, adapter=arguments.adapter, dtype=arguments.dtype, device="cpu")
+    (length,), fam = parse_lengths(arguments.lengths), opened.network.fam
+    texts = read_texts([arguments.filler], opened.tokenizer, max_tokens=length)
+    ids = torch.from_numpy(np.asarray(texts.tokens[:length], dtype=np.int64))[None]
+    seconds: dict[FamConfig, list[float]] = {fam: [], _PLAIN: []}
+    for _ in range(arguments.streams):
+        for window, taken in seconds.items():
+            opened.network.fam = window
+            began, state = time.process_time(), opened.network.start(1, "on" if window.fam_length else "none")
+            for _, _, after in read_calls(opened.network, ids, state):
+                state = after
+            taken.append(time.process_time() - began)
+            print(f"{window.visible_tokens} tokens seen: {length / taken[-1]:,.0f} tokens/s", flush=True)
+    rows = [[str(window), f"{length / float(np.median(taken)):,.0f}"] for window, taken in seconds.items()]
+    print_table(f"{length:,} tokens, median of {arguments.streams}", ["window", "tokens per processor second"], rows)
 
 
 def _ways(network: Network, names: list[str]) -> Iterator[tuple[str, Subject]]:
@@ -82,42 +103,27 @@ def _ways(network: Network, names: list[str]) -> Iterator[tuple[str, Subject]]:
     network.fam = fam
 
 
-def _trials(stops: list[int], streams: int) -> list[Trial]:
-    """All statements stand before the first stop."""
-    trials = []
-    for number in range(streams):
-        rng = np.random.default_rng([11, number])
-        key, values = passkey(rng), needles(rng, count=VALUES, queries=VALUES)
-        episode: Episode = (*statements_of(key), *statements_of(values), *questions_of(key), *questions_of(values))
-        depths = tuple((rng.random(1 + VALUES) * 0.4 * stops[0] / stops[-1]).tolist())
-        trials.append(Trial("values", episode, tuple(stops), (12, number), depths))
-    return trials
+def _trial(number: int, stops: Sequence[int]) -> Trial:
+    """All statements stand before the first stop; those of the story in their order."""
+    rng = np.random.default_rng([11, number])
+    key, values = passkey(rng), needles(rng, count=VALUES, queries=VALUES)
+    story = facts(rng, task="qa1", questions=None)
+    told = [*statements_of(key), *statements_of(values), *statements_of(story)]
+    episode: Episode = (*told, *questions_of(key), *questions_of(values), *questions_of(story))
+    share = 0.9 * min(stops[0], _TOLD) / stops[-1]
+    others = rng.random(1 + VALUES) * share
+    depths = (*others.tolist(), *np.sort(rng.random(len(told) - 1 - VALUES) * share).tolist())
+    return Trial("values", episode, tuple(stops), (12, number), depths)
 
 
-def _shares(answers: list[RecallAnswer], stops: list[int]) -> list[str]:
-    shares = []
+def _shares(answers: list[RecallAnswer], stops: Sequence[int]) -> list[str]:
+    found = []
     for stop in stops:
-        for is_key in (True, False):
-            right = [answer.right for answer in answers if answer.stop == stop and (answer.question == 0) == is_key]
+        for first, last in ((0, 1), (1, 1 + VALUES), (1 + VALUES, 1 << 20)):
+            right = [one.right for one in answers if one.stop == stop and first <= one.question < last]
             low, high = wilson(sum(right), len(right))
-            shares.append(f"{sum(right)}/{len(right)} ({low:.0%}-{high:.0%})")
-    return shares
-
-
-@torch.no_grad()
-def _bits(subject: Subject, tokenizer: Tokenizer, texts: TokenCorpus, count: int) -> list[np.ndarray]:
-    """[2, windows] each: bits and bytes of all but the first token, and of those of the later half."""
-    network, size = subject.network, 8 * subject.network.fam.block_size
-    widths, found = token_num_bytes(tokenizer), []
-    for place in np.linspace(0, texts.num_tokens - size - 1, count).astype(int).tolist():
-        ids = torch.from_numpy(texts.tokens[place : place + size].astype(np.int64))[None]
-        hidden, _ = network.read(ids, network.start(1, subject.memory_mode))
-        log_p = network.logits(hidden[:, :-1])[0].float().log_softmax(-1)
-        bits = -log_p.gather(1, ids[0, 1:, None])[:, 0].numpy() / math.log(2)
-        num_bytes = widths[ids[0, 1:].numpy()]
-        late = slice(size // 2, None)
-        found.append([(bits.sum(), num_bytes.sum()), (bits[late].sum(), num_bytes[late].sum())])
-    return [np.array([window[half] for window in found]).T for half in (0, 1)]
+            found.append(f"{sum(right)}/{len(right)} ({low:.0%}-{high:.0%})")
+    return found
 
 
 if __name__ == "__main__":

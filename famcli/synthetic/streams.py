@@ -19,8 +19,11 @@ PIECE = 4096
 
 # A statement is moved on by at most this many tokens to reach the end of a sentence.
 _LOOK_AHEAD = 64
-_Insert = tuple[int, Ids, int]
-"""(filler tokens before it, its token ids, how many of the last ones are an answer)."""
+ANSWER, STATEMENT = 1, 2
+"""What a token of a training document is; 0 if it is neither."""
+Marks = NDArray[np.int8]
+_Insert = tuple[int, Ids, int, int]
+"""(filler tokens before it, its token ids, what the last of them are, and how many)."""
 
 
 class Filler:
@@ -86,42 +89,42 @@ def layout(
         places = sorted(rng.integers(0, num_filler + 1, len(statements)).tolist())
     else:
         places = [round(depth * num_filler) for depth in depths]
-    inserts = [(place, ids, 0) for place, ids in zip(places, statements, strict=True)]
+    inserts = [(place, ids, 0, 0) for place, ids in zip(places, statements, strict=True)]
     # The sort is stable: statements at one place keep their order.
     inserts.sort(key=lambda insert: insert[0])
-    return (ids for ids, _ in _lay(inserts, tokenizer, filler, num_filler))
+    return (ids for ids, _, _ in _lay(inserts, tokenizer, filler, num_filler))
 
 
 def embed(
     episode: Episode, tokenizer: Tokenizer, filler: Filler, num_tokens: int, rng: np.random.Generator
-) -> tuple[Ids, NDArray[np.bool_]]:
-    """A whole training document: ids [num_tokens] int32, and a mask [num_tokens] of the tokens that are answers.
+) -> tuple[Ids, Marks]:
+    """A whole training document: ids [num_tokens] int32, and marks [num_tokens] of what answers and statements are.
 
-    Each question is followed by its answer and a full stop, both in the mask. Places are uniform, in the order of the
-    episode, but questions after the last statement stand at the very end. No BOS. Raises ValueError if the episode is
-    longer than `num_tokens`.
+    Each question is followed by its answer and a full stop, both marked as an answer. Places are uniform, in the order
+    of the episode, but questions after the last statement stand at the very end. No BOS. Raises ValueError if the
+    episode is longer than `num_tokens`.
     """
     stop = _ids(".", tokenizer)
-    pieces, answer_lengths = [], []
+    pieces, marked = list[Ids](), list[tuple[int, int]]()
     for part in episode:
         if isinstance(part, RecallQuestion):
             asked, answer = question_ids(part, tokenizer)
             pieces.append(np.concatenate((asked, answer, stop)))
-            answer_lengths.append(len(answer) + len(stop))
+            marked.append((ANSWER, len(answer) + len(stop)))
         else:
             pieces.append(_ids(" " + part, tokenizer))
-            answer_lengths.append(0)
+            marked.append((STATEMENT, len(pieces[-1])))
     num_filler = _num_filler(pieces, num_tokens)
     places = np.sort(rng.integers(0, num_filler + 1, len(pieces)))
     last_statement = max((i for i, part in enumerate(episode) if isinstance(part, str)), default=-1)
     places[last_statement + 1 :] = num_filler
-    inserts = list(zip(places.tolist(), pieces, answer_lengths, strict=True))
+    inserts = [(place, ids, *how) for place, ids, how in zip(places.tolist(), pieces, marked, strict=True)]
     laid = list(_lay(inserts, tokenizer, filler, num_filler))
-    mask, end = np.zeros(num_tokens, dtype=np.bool_), 0
-    for ids, num_answer in laid:
+    marks, end = np.zeros(num_tokens, dtype=np.int8), 0
+    for ids, mark, count in laid:
         end += len(ids)
-        mask[end - num_answer : end] = True
-    return np.concatenate([ids for ids, _ in laid]), mask
+        marks[end - count : end] = mark
+    return np.concatenate([ids for ids, _, _ in laid]), marks
 
 
 def _num_filler(pieces: Sequence[Ids], num_tokens: int) -> int:
@@ -134,27 +137,26 @@ def _num_filler(pieces: Sequence[Ids], num_tokens: int) -> int:
 
 def _lay(
     inserts: Sequence[_Insert], tokenizer: Tokenizer, filler: Filler, num_filler: int
-) -> Iterator[tuple[Ids, int]]:
-    """Filler and `inserts` (places ascending) in order, as (ids, how many of the last ones are an answer)."""
+) -> Iterator[tuple[Ids, int, int]]:
+    """Filler and `inserts` (places ascending) in order, as (ids, what the last of them are, and how many)."""
     # Filler that was looked at but not yielded. It begins at the start of a sentence.
     ahead = filler.take(_LOOK_AHEAD)
     ahead = ahead[1 + _next_break(tokenizer, int(ahead[0]), ahead[1:]) :]
     done, before = 0, -1
     # The last insert is nothing, after all of the filler.
-    for place, ids, num_answer in (*inserts, (num_filler, ahead[:0], 0)):
+    for place, ids, mark, count in (*inserts, (num_filler, ahead[:0], 0, 0)):
         while done < place:
-            count = min(place - done, PIECE)
-            piece, ahead = _take(filler, ahead, count)
-            done, before = done + count, int(piece[-1])
-            yield piece, 0
+            piece, ahead = _take(filler, ahead, min(place - done, PIECE))
+            done, before = done + len(piece), int(piece[-1])
+            yield piece, 0, 0
         if 0 < done < num_filler:
             seen, ahead = _take(filler, ahead, min(_LOOK_AHEAD, num_filler - done))
             skip = _next_break(tokenizer, before, seen)
             ahead = np.concatenate((seen[skip:], ahead))
             if skip:
                 done, before = done + skip, int(seen[skip - 1])
-                yield seen[:skip], 0
-        yield ids, num_answer
+                yield seen[:skip], 0, 0
+        yield ids, mark, count
 
 
 def _take(filler: Filler, ahead: Ids, count: int) -> tuple[Ids, Ids]:

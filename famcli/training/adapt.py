@@ -23,7 +23,14 @@ from famcli.checkpoint.folder import check_links
 from famcli.checkpoint.open import assign_weights
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
-from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, checked_weights, opened
+from famcli.checkpoint.weights import (
+    PROMPT_FILE,
+    PROMPT_NAME,
+    StoredTensor,
+    checked_weights,
+    opened,
+    stored_own,
+)
 from famcli.errors import RecipeError, UsageError
 from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig
@@ -191,7 +198,18 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
             raise RecipeError(f"adapt.targets: {error}") from error
         if adapt.start is not None:
             _start_from(network, Path(adapt.start), config, stored)
+            if fam.keeps_tokens and adapt.method == "lora":
+                _take_scores(network, Path(adapt.start))
     return network
+
+
+def _take_scores(network: Network, folder: Path) -> None:
+    """Give `network` the scores of the adapter in `folder`. Raises RecipeError for one that keeps no tokens."""
+    if not read_sidecar(folder).fam.keeps_tokens:
+        raise RecipeError(f"adapt.start {folder}: has no scores by which tokens are kept; fit them, with method 'keep'")
+    shapes = own_shapes(network.config, network.fam)
+    with opened(stored_own(folder, shapes)[SCORES_NAME].file, "pt") as file, torch.no_grad():
+        network.memory_scores.copy_(file.get_tensor(SCORES_NAME))
 
 
 def _start_from(network: Network, folder: Path, config: PretrainedConfig, stored: Weights) -> None:
@@ -200,6 +218,9 @@ def _start_from(network: Network, folder: Path, config: PretrainedConfig, stored
     adapter = read_adapter(folder)
     updates = load_updates(adapter, fit(adapter, config, stored, folder))
     own = {f"{name}.weight": module for name, module in network.named_modules() if isinstance(module, LoraLinear)}
+    if not updates:
+        # Of one that only keeps tokens; those of the network are drawn.
+        return
     for name in own.keys() | updates.keys():
         module, update = own.get(name), updates.get(name)
         if module is None or update is None or module.scale != update.scale or module.lora_a.shape != update.a.shape:

@@ -2,9 +2,10 @@
 
 The decoder is frozen and reads each document with full attention. What a token's score is to tell is how much it will
 be wanted: the largest attention that a token in a later block gives it in this layer, where what is predicted there or
-soon after counts (a target's loss weight, at most 1): the question before an answer looks for it too. In each layer the
-square root of that is fitted as a linear function of the token's keys and values, so no gradient is needed, and what is
-kept of a document is two sums.
+soon after counts (a target's loss weight, at most 1): the question before an answer looks for it too. To the square
+root of that 1 is added for tokens of what a made document states: a layer that does not look for them itself keeps them
+too. In each layer the sum is fitted as a linear function of the token's keys and values, so no gradient is needed, and
+what is kept of a document is two sums. Plain text with a small loss weight says what not to keep.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from famcli.nn.shapes import memory_layers, memory_width
 from famcli.nn.wanted import wanted_later
 from famcli.training.adapt import adapted_network, open_base
 from famcli.training.data.corpus import ignore_progress
-from famcli.training.data.lanes import Lanes
 from famcli.training.data.objectives import open_data
+from famcli.training.data.turns import TextTurns, TurnsQueue
 from famcli.training.loop import networks
 from famcli.training.loop import run_folder as runs
+from famcli.training.loop.turns_step import open_queue
 from famcli.training.recipe.recipe import Recipe
 
-_FORMAT = 1
+_FORMAT = 2
 # Of each number's mean square: what keeps the solution from resting on numbers that hardly vary.
 _RIDGE = 1e-3
 # Targets ahead whose loss weight a token counts by: about the length of a question.
@@ -47,19 +49,19 @@ class Sums:
         self.products = torch.zeros(len(self._layers), width + 1, width + 2, dtype=torch.float64)
         self.scores = torch.zeros(len(self._layers), width + 1)
 
-    def add(self, inputs: Tensor, shares: Tensor, block_size: int) -> tuple[float, float]:
+    def add(self, inputs: Tensor, shares: Tensor, stated: Tensor, block_size: int) -> tuple[float, float]:
         """Add documents [b, n]: squares that the scores so far leave unexplained there, and all squares about the mean.
 
         Tokens of the first block's beginning, which stay visible as sinks, and of the last block do not count.
         """
         network = self._network
-        inputs, shares = inputs.to(network.device), shares.to(network.device)
+        inputs, shares, stated = (part.to(network.device) for part in (inputs, shares, stated))
         counted = slice(network.fam.sink_tokens, inputs.shape[1] - block_size)
         left, place, given = [0.0, 0.0], 0, wanted_later(network, inputs, shares, block_size)
         for part in given:
             if part is None:
                 continue
-            rows, wanted = part[0][:, counted].flatten(0, 1), part[1][:, counted].flatten().sqrt()
+            rows, wanted = part[0][:, counted].flatten(0, 1), (part[1].sqrt() + stated)[:, counted].flatten()
             rows = torch.cat((rows, torch.ones_like(rows[:, :1])), dim=1)
             left[0] += float((rows @ self.scores[place].to(rows) - wanted).square().sum())
             left[1] += float((wanted - wanted.mean()).square().sum())
@@ -96,9 +98,9 @@ def fit_kept(
     with runs.running_alone(folder):
         data = open_data(recipe, recipe.data.cache or folder.parent / "tokens", on_progress=on_event)
         network = adapted_network(recipe, recipe.network.fam)
-        lanes = Lanes(data.sources, recipe.all_objectives, schedule, size, data.tokenizer.bos_id, recipe.data.seed)
+        queue = open_queue(recipe, data, range(schedule.lanes))
         sums, chosen = Sums(network), _chosen(recipe)
-        step, tokens, before = _resume(folder, sums, lanes, chosen)
+        step, tokens, before = _resume(folder, sums, queue, chosen)
         on_event(
             runs.RunStarted(
                 recipe.name,
@@ -119,11 +121,9 @@ def fit_kept(
             return min(1.0, max(shares))
 
         while progress() < 1.0 and not stopped:
-            started, plan = time.monotonic(), lanes.plan(step, progress())
-            # A document of one block has no later one; only such are padded.
-            groups = [group for group in plan.groups if group.inputs.shape[1] > size]
-            left = [sums.add(group.inputs, shares_of(group.weights), size) for group in groups]
-            lanes.advance(plan, {})
+            started, plan = time.monotonic(), queue.plan(step, progress())
+            left = [_add(sums, text, size) for text in plan.texts.values()]
+            queue.advance(plan)
             sums.solve()
             step, tokens = step + 1, tokens + plan.num_targets
             now = time.monotonic()
@@ -134,7 +134,7 @@ def fit_kept(
                 log.write(json.dumps(runs.to_json(event)) + "\n")
             on_event(event)
             if stopped or progress() >= 1.0 or seconds - saved >= 60 * recipe.checks.save_minutes:
-                _save(folder, sums, lanes, {"step": step, "tokens": tokens, "seconds": seconds, "keys": chosen})
+                _save(folder, sums, queue, {"step": step, "tokens": tokens, "seconds": seconds, "keys": chosen})
                 saved = seconds
         finished = progress() >= 1.0
         exported = None
@@ -144,6 +144,13 @@ def fit_kept(
     ended = runs.RunEnded(step, tokens, seconds, finished, exported)
     on_event(ended)
     return ended
+
+
+def _add(sums: Sums, text: TextTurns, block_size: int) -> tuple[float, float]:
+    assert text.weights is not None
+    assert text.stated is not None
+    inputs, stated = torch.tensor([text.opening[:-1]]), text.stated[None, :-1]
+    return sums.add(inputs, shares_of(text.weights[None]), stated, block_size)
 
 
 def shares_of(weights: Tensor) -> Tensor:
@@ -157,14 +164,14 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
     return recipe.learning_keys() | {"base": weights_fingerprint(open_base(recipe.adapt)[2])}
 
 
-def _save(folder: Path, sums: Sums, lanes: Lanes, values: dict[str, Any]) -> None:
-    tensors, places = lanes.to_tensors()
-    sections = {"sums": {"products": sums.products, "scores": sums.scores}, "lanes": tensors}
+def _save(folder: Path, sums: Sums, queue: TurnsQueue, values: dict[str, Any]) -> None:
+    _, places = queue.to_tensors()
+    sections = {"sums": {"products": sums.products, "scores": sums.scores}}
     log = (folder / runs.LOG_NAME).stat().st_size
     runs.save_run(folder, values["step"], sections, {"format": _FORMAT, **values, "lanes": places, "log_bytes": log})
 
 
-def _resume(folder: Path, sums: Sums, lanes: Lanes, chosen: dict[str, Any]) -> tuple[int, int, float]:
+def _resume(folder: Path, sums: Sums, queue: TurnsQueue, chosen: dict[str, Any]) -> tuple[int, int, float]:
     """Steps, tokens and seconds of the run so far."""
     saved = runs.load_run(folder)
     if saved is None:
@@ -174,6 +181,6 @@ def _resume(folder: Path, sums: Sums, lanes: Lanes, chosen: dict[str, Any]) -> t
     if values.get("format") != _FORMAT or values.get("keys") != json.loads(json.dumps(chosen, default=str)):
         raise RecipeError(f"{path}: the run began with another recipe; use another run folder")
     sums.products, sums.scores = sections["sums"]["products"], sections["sums"]["scores"]
-    lanes.load_tensors({}, values["lanes"], torch.device("cpu"))
+    queue.load_tensors({}, values["lanes"], torch.device("cpu"))
     runs.truncate_log(folder / runs.LOG_NAME, values["log_bytes"])
     return values["step"], values["tokens"], values["seconds"]

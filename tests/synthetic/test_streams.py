@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from famcli.synthetic.episodes import RecallQuestion, needles, passkey, statements_of
-from famcli.synthetic.streams import PIECE, Filler, embed, layout, num_statement_tokens, question_ids
+from famcli.synthetic.streams import ANSWER, PIECE, STATEMENT, Filler, embed, layout, num_statement_tokens, question_ids
 from famcli.tokens.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -111,12 +111,14 @@ def test_ten_million_tokens_stream_in_flat_memory() -> None:
 
 def test_a_training_document_marks_its_answers_and_ends_with_one() -> None:
     episode = needles(np.random.default_rng(0), count=5, queries=3)
-    ids, mask = embed(episode, TOKENIZER, filler(), 900, np.random.default_rng(2))
-    assert (ids.shape, ids.dtype, mask.shape, mask.dtype) == ((900,), np.int32, (900,), np.bool_)
+    ids, marks = embed(episode, TOKENIZER, filler(), 900, np.random.default_rng(2))
+    assert (ids.shape, ids.dtype, marks.shape, marks.dtype) == ((900,), np.int32, (900,), np.int8)
     text = TOKENIZER.decode(ids.tolist())
     questions = [part for part in episode if isinstance(part, RecallQuestion)]
     assert text.endswith("".join(f" {part.text}{part.answer}." for part in questions))
-    assert TOKENIZER.decode(ids[mask].tolist()) == "".join(f"{part.answer}." for part in questions)
+    assert TOKENIZER.decode(ids[marks == ANSWER].tolist()) == "".join(f"{part.answer}." for part in questions)
+    stated = "".join(f" {statement}" for statement in statements_of(episode))
+    assert TOKENIZER.decode(ids[marks == STATEMENT].tolist()) == stated
     for part in episode:
         assert (part if isinstance(part, str) else part.text) in text
 
@@ -126,10 +128,10 @@ def test_questions_can_stand_anywhere_after_what_they_are_about() -> None:
     for seed in range(30):
         # Only questions after the last statement stand at the end.
         episode = (*passkey(np.random.default_rng(seed)), "Nothing more was said.")
-        ids, mask = embed(episode, TOKENIZER, filler(seed), 1000, np.random.default_rng(seed))
+        ids, marks = embed(episode, TOKENIZER, filler(seed), 1000, np.random.default_rng(seed))
         text = TOKENIZER.decode(ids.tolist())
         assert text.index(statements_of(episode)[0]) < text.index(episode[1].text)
-        ends.append(int(np.flatnonzero(mask)[-1]))
+        ends.append(int(np.flatnonzero(marks == ANSWER)[-1]))
     assert min(ends) < 700
     assert len(set(ends)) > 20
     with pytest.raises(ValueError, match="do not fit into 50"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from famcli.checkpoint.chat_template import Message, open_chat_template
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.sidecar import read_sidecar
 from famcli.errors import FamcliError, RecipeError
 from famcli.nn.lora import lora_updates
 from famcli.tasks.prompts import NOT_SAID
@@ -188,15 +190,106 @@ def test_files_get_their_shares_of_the_tokens() -> None:
     ("change", "said"),
     [
         ("objectives.notes.kind=language_modelling", "no meaning for language_modelling"),
-        ('corpora=[{name="a",path="a",weight=1}]', "no other kind"),
+        ('corpora=[{name="a",path="a",weight=1}]', "a does not exist"),
+        (
+            'network={block_size=256,memory_segments=1,fam_length=4,memory_update="kept"}',
+            "an adapter with scores as adapt.start",
+        ),
+        ("adapt.method=keep", "no objective of kind turns"),
+        ("objectives.notes.segments=0", "no meaning for turns"),
         ("checks.turns=none.jsonl", "none.jsonl"),
-        ("network.block_size=16", "shorter than 16 tokens"),
+        ("network.block_size=8", "shorter than 16 tokens"),
         ("adapt.model=fam-tiny", "no chat template"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(made: Make, tmp_path: Path, change: str, said: str) -> None:
     with pytest.raises(FamcliError, match=said):
         train(made(change, "checks.every_steps=1"), tmp_path / "run")
+
+
+WITH_DOCUMENTS = """
+[[corpora]]
+name = "tales"
+path = "tales.jsonl"
+weight = 1
+[[objectives]]
+kind = "passkey"
+digits = 2
+weight = 2
+text_weight = 0
+segments = 0
+[[objectives]]
+kind = "language_modelling"
+text_weight = 0.5
+"""
+
+
+@pytest.fixture
+def beside(made: Make, tmp_path: Path) -> Make:
+    """The recipe with documents beside turns, and a memory that keeps tokens by the scores of an adapter."""
+    tale = "The baker of the north was never late, and his bread was never warm. " * 8
+    _lines(tmp_path / "tales.jsonl", [{"id": str(number), "text": tale[number:]} for number in range(4)])
+    window = 'block_size = 64\nmemory_segments = 1\nfam_length = 20\nmemory_update = "kept"'
+    head = HEAD.replace("block_size = 256\nmemory_segments = 1\nfam_length = 0", window)
+    (tmp_path / "recipe.toml").write_text(head.replace("blocks_per_step = 1", "blocks_per_step = 3") + WITH_DOCUMENTS)
+    keep = head[: head.index("[[objectives]]")].replace("rank = 3", 'rank = 3\nmethod = "keep"')
+    keep = keep.replace("blocks_per_step = 1", "blocks_per_step = 3").replace("steps = 30", "steps = 2")
+    (tmp_path / "keep.toml").write_text(
+        keep.replace('turns = "texts.jsonl"', "") + WITH_DOCUMENTS.replace("segments = 0", "")
+    )
+    start = train(load_recipe(tmp_path / "keep.toml"), tmp_path / "keep").exported
+    return lambda *changes: load_recipe(tmp_path / "recipe.toml", (f"adapt.start={start}", *changes))
+
+
+def test_documents_beside_turns_teach_through_what_is_kept(beside: Make, tmp_path: Path) -> None:
+    """Their loss and gradient are those of the document read in one go; a pass key is seen through the memory alone."""
+    trainer = _trainer(beside("schedule.lanes=12"), tmp_path / "run")
+    plan, network = trainer.lanes.plan(0, 0.0), trainer._gradients.compute
+    texts = list(plan.texts.values())
+    documents = [text for text in texts if text.weights is not None]
+    assert {text.objective for text in texts} == {0, 1, 2, 3}
+    assert {(text.objective, text.segments) for text in documents} == {(2, 0), (3, None)}
+    assert all(len(text.opening) in (192, 193) for text in documents)
+    assert network.memory_scores.abs().sum() > 0
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("lora_b"):
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    key = next(text for text in documents if text.objective == 2)
+    assert key.weights is not None
+    assert key.answers is not None
+    assert torch.equal(key.weights > 0, key.answers)
+    assert key.answers.sum() == 4
+    sums, _, _ = trainer._gradients.read(replace(plan, texts={0: key}))
+    found = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    assert sums.tally[2][-2] == 1
+    fam = network.fam
+    network.fam, ids = replace(fam, memory_segments=0), torch.tensor([key.opening])
+    state, rows = network.start(1), []
+    for part in ids[:, :-1].split(64, dim=1):
+        hidden, state = network.read(part, state)
+        rows.append(hidden)
+    network.fam = fam
+    nats = functional.cross_entropy(network.logits(torch.cat(rows, 1))[0], ids[0, 1:], reduction="none")
+    loss = (nats * key.weights).sum()
+    assert sums.weighted == pytest.approx(loss.item(), rel=1e-4)
+    for parameter in network.parameters():
+        parameter.grad = None
+    (loss / plan.weight_sum).backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_run_with_documents_ends_in_an_adapter_with_the_scores_it_started_from(beside: Make, tmp_path: Path) -> None:
+    recipe = beside("schedule.steps=3", "schedule.lanes=8")
+    ended = train(recipe, tmp_path / "run")
+    assert ended.exported is not None
+    assert recipe.adapt is not None
+    own, given = (load_file(f"{folder}/fam.safetensors") for folder in (ended.exported, recipe.adapt.start))
+    assert torch.equal(own["memory_scores"], given["memory_scores"])
+    assert read_sidecar(Path(ended.exported)).fam == replace(recipe.network.fam, sink_tokens=4)
 
 
 def test_a_run_starts_from_an_adapter(made: Make, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from famcli.errors import RecipeError
 from famcli.nn import Network, State
+from famcli.synthetic.streams import ANSWER
 from famcli.training.data.objectives import DocumentStream, Mixture
 from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 
@@ -232,7 +233,7 @@ class Lanes:
     def _take(self, lane: Lane, num_blocks: int) -> tuple[_Rows, int, bool]:
         """What a lane reads next, padded to whole blocks: rows, number of targets, and True at a document's end."""
         source = self._sources[lane.source]
-        tokens, answer_mask = source.document(lane.number, num_blocks)
+        tokens, marks = source.document(lane.number, num_blocks)
         # Without BOS the first token is read but not predicted.
         shift = 1 if self._bos_id is None else 0
         remaining = max(len(tokens) - shift, 1) - lane.offset
@@ -251,8 +252,8 @@ class Lanes:
         targets[: len(wanted)] = torch.from_numpy(wanted.astype(np.int64))
         weights, answers = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
         weights[: len(wanted)] = objective.text_weight
-        if answer_mask is not None:
-            answers[: len(wanted)] = torch.from_numpy(answer_mask[first : first + count])
+        if marks is not None:
+            answers[: len(wanted)] = torch.from_numpy(marks[first : first + count] == ANSWER)
             weights[answers] = objective.answer_weight
         return (padded, targets, weights, answers), len(wanted), count >= remaining
 

@@ -12,23 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from famcli.documents.records import read_objects
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
-from famcli.synthetic import episodes
+from famcli.synthetic import episodes, streams
 from famcli.synthetic.episodes import Episode, questions_of, statements_of
 from famcli.synthetic.sequences import sequence
-from famcli.synthetic.streams import Filler, embed
+from famcli.synthetic.streams import Filler, Marks, embed
 from famcli.tasks.prompts import ANSWER, NOT_SAID, QUESTION, REMEMBER, REPEAT, fill
 from famcli.tokens.tokenizer import Ids, Tokenizer, without_surrogates
 from famcli.training.data import corpus as packing
 from famcli.training.data.corpus import OnProgress, ignore_progress
 from famcli.training.recipe.sections import ObjectiveRecipe
 
-Made = tuple[Ids, NDArray[np.bool_]]
-"""A made document: ids [n], and a mask [n] of the tokens that are answers."""
+Made = tuple[Ids, Marks]
+"""A made document: ids [n], and marks [n] of what answers and statements are."""
 Make = Callable[[np.random.Generator, int], Made]
 """Makes a document of the given number of tokens."""
 OpenFiller = Callable[[np.random.Generator], Filler]
@@ -63,7 +62,7 @@ def make_repeat(recipe: ObjectiveRecipe, tokenizer: Tokenizer, open_filler: Open
         start = int(rng.integers(room + 1))
         passage = text[start : start + length]
         ids = np.concatenate((text[:start], first, passage, gap, text[start + length :], last, passage))
-        return ids, np.arange(num_tokens) >= num_tokens - length
+        return ids, _from(num_tokens, num_tokens - length)
 
     return make
 
@@ -170,7 +169,7 @@ def make_questions(
                 continue
             before, after = around(rng, room, chosen)
             plain = np.concatenate((before, passage, after))
-            return _joined([(plain, np.zeros(len(plain), np.bool_)), *asked])
+            return _joined([(plain, np.zeros(len(plain), np.int8)), *asked])
         return _plain(passages.filler(rng) if open_filler is None else open_filler(rng), num_tokens)
 
     return make
@@ -184,7 +183,7 @@ def _joined(parts: Sequence[Made]) -> Made:
 
 def _plain(filler: Filler, num_tokens: int) -> Made:
     """A document without any answer."""
-    return filler.take(num_tokens), np.zeros(num_tokens, dtype=np.bool_)
+    return filler.take(num_tokens), np.zeros(num_tokens, dtype=np.int8)
 
 
 def _episode(recipe: ObjectiveRecipe, rng: np.random.Generator, count: int) -> Episode:
@@ -237,8 +236,13 @@ def _asked(pairs: list[tuple[str, str]], queries: int, tokenizer: Tokenizer, rng
         asked = tokenizer.encode(fill(QUESTION, {"question": question}))
         answered = tokenizer.encode(fill(ANSWER, {"answer": answer}))
         ids = np.array(asked + answered, dtype=np.int32)
-        made.append((ids, np.arange(len(ids)) >= len(asked)))
+        made.append((ids, _from(len(ids), len(asked))))
     return made
+
+
+def _from(num_tokens: int, first: int) -> Marks:
+    """Marks of a document whose tokens from `first` on are an answer."""
+    return np.where(np.arange(num_tokens) < first, 0, streams.ANSWER).astype(np.int8)
 
 
 def _one_line(text: Any) -> str:

@@ -18,6 +18,7 @@ from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
 from famcli.synthetic import episodes
 from famcli.synthetic.sequences import SEQUENCES
+from famcli.synthetic.streams import Marks
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data import corpus as packing
 from famcli.training.data.corpus import OnProgress, ignore_progress
@@ -31,10 +32,10 @@ from famcli.training.data.made import (
     open_questions,
 )
 from famcli.training.recipe.recipe import Recipe
-from famcli.training.recipe.sections import LANGUAGE_MODELLING, ObjectiveRecipe
+from famcli.training.recipe.sections import LANGUAGE_MODELLING, TURNS, ObjectiveRecipe
 
-TrainingDocument = tuple[NDArray[Any], NDArray[np.bool_] | None]
-"""Tokens [n] without BOS, and a mask [n] of those that are answers; None if none is."""
+TrainingDocument = tuple[NDArray[Any], Marks | None]
+"""Tokens [n] without BOS, and marks [n] of what answers and statements are; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,9 @@ def open_data(recipe: Recipe, cache: Path, on_progress: OnProgress = ignore_prog
         if corpus.validation_hash_below or corpus.validation_documents:
             validation.append(packing.pack(corpus, tokenizer, cache, seed, validation=True, on_progress=on_progress))
     sources: list[DocumentStream] = []
-    for index, objective in enumerate(() if recipe.learns_turns else recipe.all_objectives):
+    for index, objective in enumerate(recipe.all_objectives):
+        if objective.kind == TURNS:
+            continue
         names = objective.corpora or [item.name for item in recipe.corpora]
         chosen = [
             (packed, corpus.weight)

@@ -1,5 +1,7 @@
 """Texts with requests about each, in the checkpoint's chat template: what an adapter learns to answer as tasks ask it.
 
+Beside them stand documents of other kinds of objectives, cut to some blocks: what its memory learns from.
+
 A record of a file is one text: `turn` (the name of a turn in tasks/prompts.py, or a wording with `{text}`), `text` and
 `asked`, (question, answer) pairs. The text is read once, and each answer is learned after it alone: after the rest of
 the turn, with the question in it, up to the token with which the template ends what the assistant says.
@@ -7,7 +9,7 @@ the turn, with the question in it, up to the token with which the template ends 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from famcli.checkpoint.chat_template import ChatTemplate, Message
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.documents.records import read_objects
 from famcli.errors import DocumentError, RecipeError
+from famcli.synthetic.streams import ANSWER, STATEMENT
 from famcli.tasks.prompts import turn
-from famcli.training.data.objectives import Mixture
+from famcli.training.data.objectives import DocumentStream, Mixture
+from famcli.training.recipe.sections import ObjectiveRecipe, ScheduleRecipe
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,26 @@ class AskedTurn:
 
 @dataclass(frozen=True)
 class TextTurns:
-    """A text and what is asked about it. opening: ids of the turn up to the end of the text."""
+    """A text and what is asked about it. opening: ids of the turn up to the end of the text.
+
+    Of a document nothing is asked: targets [n - 1] are what its ids predict, with their loss weights and which of them
+    are answers; stated [n] which of its ids belong to statements. segments: visible while it is read; None for as many
+    as the network's.
+    """
 
     opening: list[int]
     asked: tuple[AskedTurn, ...]
     objective: int = 0
+    weights: Tensor | None = None
+    answers: Tensor | None = None
+    stated: Tensor | None = None
+    segments: int | None = None
+
+    def weight_sum(self, answer_weight: float) -> float:
+        """Of all loss weights; those of answers in a turn are alike."""
+        if self.weights is not None:
+            return float(self.weights.sum())
+        return answer_weight * sum(one.answered for one in self.asked)
 
     @property
     def num_tokens(self) -> int:
@@ -90,6 +109,31 @@ def _text_turns(
     return TextTurns(opening, tuple(turns), objective)
 
 
+def documents_of(
+    stream: DocumentStream, recipe: ObjectiveRecipe, schedule: ScheduleRecipe, block_size: int, bos_id: int | None
+) -> Callable[[int], TextTurns]:
+    """The documents of `stream` by number, each as many blocks long as `schedule` draws for it; longer ones are cut."""
+    bos = [] if bos_id is None else [bos_id]
+
+    def document(number: int) -> TextTurns:
+        blocks = schedule.blocks_of_step(stream.objective, number, 1.0)
+        ids, marks = stream.document(number, blocks)
+        if marks is None:
+            # Of a long text another stretch each time that it is drawn.
+            count = blocks * block_size + 1 - len(bos)
+            first = int(np.random.default_rng([stream.objective, number]).integers(max(1, len(ids) - count + 1)))
+            ids = ids[first : first + count]
+            marks = np.zeros(len(ids), np.int8)
+        known = torch.from_numpy(np.concatenate((np.zeros(len(bos), np.int8), marks)))
+        answers = known[1:] == ANSWER
+        weights = torch.where(answers, recipe.answer_weight, recipe.text_weight)
+        return TextTurns(
+            [*bos, *ids.tolist()], (), stream.objective, weights, answers, known == STATEMENT, recipe.segments
+        )
+
+    return document
+
+
 @dataclass(frozen=True)
 class TurnsPlan:
     """The work of one step. texts: by their place in it, those of this process. num_targets: tokens that all processes
@@ -107,7 +151,7 @@ class TurnsQueue:
 
     def __init__(
         self,
-        files: Sequence[Sequence[TextTurns]],
+        files: Sequence[Sequence[TextTurns] | Callable[[int], TextTurns]],
         weights: Sequence[float],
         answer_weights: Sequence[float],
         per_step: int,
@@ -124,7 +168,7 @@ class TurnsQueue:
     def plan(self, step: int, progress: float) -> TurnsPlan:
         """What step `step` reads. Changes nothing."""
         texts = [self._text(source, number) for source, number in self._next]
-        weights = (self.weight(text) * sum(one.answered for one in text.asked) for text in texts)
+        weights = (text.weight_sum(self.weight(text)) for text in texts)
         own = {place: text for place, text in enumerate(texts) if place in self._own}
         return TurnsPlan(own, step, sum(text.num_tokens for text in texts), sum(weights))
 
@@ -158,8 +202,10 @@ class TurnsQueue:
             self._next.append((source, number))
 
     def _text(self, source: int, number: int) -> TextTurns:
-        """The n-th text of a file; each epoch has an order of its own."""
+        """The n-th text of a file, whose epochs have orders of their own, or the n-th document."""
         texts = self._files[source]
+        if not isinstance(texts, Sequence):
+            return texts(number)
         epoch, place = divmod(number, len(texts))
         if (source, epoch) not in self._orders:
             order = np.random.default_rng([self._seed, source, epoch]).permutation(len(texts))

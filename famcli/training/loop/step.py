@@ -137,25 +137,32 @@ def tally_group(
     group: LaneGroup, loss: Loss, token_num_bytes: NDArray[np.int64], num_objectives: int
 ) -> NDArray[np.float64]:
     """What a group's loss adds to the tally [num_objectives, len(TALLY)]. token_num_bytes [v]: of each token."""
-    _, all_nats, all_right = loss
     tally = np.zeros((num_objectives, len(TALLY)))
     for row, objective in enumerate(group.objectives):
-        counted, asked = group.weights[row].numpy() > 0, group.answers[row].numpy()
-        nats, right = all_nats[row].numpy().astype(np.float64), all_right[row].numpy()
-        text, answer = counted & ~asked, counted & asked
-        # Where runs of answer tokens begin, and where they end.
-        edges = np.diff(answer.astype(np.int8), prepend=0, append=0)
-        begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-        tally[objective] += (
-            nats[text].sum(),
-            text.sum(),
-            token_num_bytes[group.targets[row].numpy()[text]].sum(),
-            nats[answer].sum(),
-            answer.sum(),
-            len(begins),
-            sum(bool(right[first:last].all()) for first, last in zip(begins, ends, strict=True)),
-        )
+        tally[objective] += tally_row(loss, group.targets, group.weights, group.answers, row, token_num_bytes)
     return tally
+
+
+def tally_row(
+    loss: Loss, targets: Tensor, weights: Tensor, answers: Tensor, row: int, token_num_bytes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What row `row` of targets, weights and answers [b, n], whose loss is `loss`, adds to a tally: [len(TALLY)]."""
+    counted, asked = weights[row].numpy() > 0, answers[row].numpy()
+    nats, right = loss[1][row].numpy().astype(np.float64), loss[2][row].numpy()
+    text, answer = counted & ~asked, counted & asked
+    # Where runs of answer tokens begin, and where they end.
+    edges = np.diff(answer.astype(np.int8), prepend=0, append=0)
+    begins, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    counts = (
+        nats[text].sum(),
+        text.sum(),
+        token_num_bytes[targets[row].numpy()[text]].sum(),
+        nats[answer].sum(),
+        answer.sum(),
+        len(begins),
+        sum(bool(right[first:last].all()) for first, last in zip(begins, ends, strict=True)),
+    )
+    return np.array(counts, dtype=np.float64)
 
 
 def objective_losses(names: Sequence[str], tally: NDArray[np.float64]) -> ObjectiveLosses:

@@ -62,7 +62,7 @@ def train(
     data or a run folder that do not fit the recipe, for a folder that another process trains in, and after more than
     `schedule.max_skipped` steps that were not finite.
     """
-    if recipe.network.keeps_tokens:
+    if recipe.adapt is not None and recipe.adapt.method == "keep":
         return fit_kept(recipe, run_folder, on_event, should_stop)
     processes = Processes.join(recipe.hardware.device)
     try:
@@ -125,7 +125,7 @@ class Trainer:
         # `Lanes` or a `TurnsQueue`, whose plans only its own kind of gradients reads.
         self.lanes: Any
         if isinstance(self._gradients, TurnsGradients):
-            self.lanes = self._gradients.queue = open_queue(recipe, self.tokenizer, own)
+            self.lanes = self._gradients.queue = open_queue(recipe, self._data, own)
             return
         reading = (schedule, recipe.network.block_size, self.tokenizer.bos_id, recipe.data.seed, own)
         self.lanes = Lanes(self._data.sources, recipe.all_objectives, *reading)
@@ -266,7 +266,7 @@ class Trainer:
         validation = self._data.validation
         with self._average.applied_to(network):
             if documents and checks.turns is not None:
-                longest = self._recipe.network.block_size
+                longest = self._recipe.network.visible_tokens
                 texts = turns_of(self._recipe, checks.turns, self.tokenizer, longest)[: checks.documents]
                 self._tell(check_turns(network, self.tokenizer, texts, step))
             elif documents:

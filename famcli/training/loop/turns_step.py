@@ -7,23 +7,28 @@ values: k questions about n tokens cost n plus their own tokens, not k times n. 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from famcli.checkpoint.chat_template import open_chat_template
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.errors import RecipeError
 from famcli.evaluation.overlap import best_f1
 from famcli.nn import Network, State
+from famcli.reading.engine import call_lengths
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.data.turns import AskedTurn, TextTurns, TurnsPlan, TurnsQueue, open_turns
+from famcli.training.data.objectives import TrainingData
+from famcli.training.data.turns import AskedTurn, TextTurns, TurnsPlan, TurnsQueue, documents_of, open_turns
 from famcli.training.loop.run_folder import TurnsChecked
-from famcli.training.loop.step import TALLY, Gradients, LaneStates, StepSums, language_model_gradient
+from famcli.training.loop.step import TALLY, Gradients, LaneStates, StepSums, language_model_gradient, tally_row
 from famcli.training.recipe.recipe import Recipe, base_folder
+from famcli.training.recipe.sections import TURNS
 
 _MOST_ANSWER_TOKENS = 24
 
@@ -48,18 +53,33 @@ class TurnsGradients(Gradients):
 
     def _read_text(self, text: TextTurns, weight: float, scale: float) -> tuple[float, np.ndarray]:
         network = self.compute
+        if text.weights is not None:
+            return self._read_document(text, text.weights, scale)
         state = _read(network, text.opening, network.start(1))[1]
         # The last token of each row is only predicted.
         ids = _padded([one.ids[:-1] for one in text.asked])
         targets, weights = _padded([one.ids[1:] for one in text.asked]), torch.zeros(ids.shape)
         for row, one in zip(weights, text.asked, strict=True):
             row[len(one.ids) - 1 - one.answered : len(one.ids) - 1] = weight
-        hidden, _ = network.read(ids.to(network.device), State.stack([state] * len(text.asked)))
+        hidden, _ = _read(network, ids, State.stack([state] * len(text.asked)))
         answers = weights > 0
         loss, nats, right = language_model_gradient(network, hidden, targets, weights, scale, answers)
         whole = (right | ~answers).all(1).sum()
         numbers = (0, 0, 0, float(nats.sum()), int(answers.sum()), len(text.asked), int(whole))
         return loss, np.array(numbers, dtype=np.float64)
+
+    def _read_document(self, text: TextTurns, weights: Tensor, scale: float) -> tuple[float, np.ndarray]:
+        network, fam = self.compute, self.compute.fam
+        segments = fam.memory_segments if text.segments is None else text.segments
+        network.fam = replace(fam, memory_segments=segments)
+        try:
+            hidden, _ = _read(network, text.opening[:-1], network.start(1))
+        finally:
+            network.fam = fam
+        targets, answers = torch.tensor([text.opening[1:]]), text.answers
+        assert answers is not None
+        loss = language_model_gradient(network, hidden, targets, weights[None], scale, answers[None])
+        return loss[0], tally_row(loss, targets, weights[None], answers[None], 0, self._token_bytes)
 
 
 @torch.inference_mode()
@@ -96,14 +116,20 @@ def turns_of(recipe: Recipe, path: Path, tokenizer: Tokenizer, longest: int, obj
     return open_turns(path, chat, sidecar, longest, objective)
 
 
-def open_queue(recipe: Recipe, tokenizer: Tokenizer, own: Collection[int]) -> TurnsQueue:
-    """The texts that a run learns from."""
-    longest, files = recipe.network.block_size, list[list[TextTurns]]()
+def open_queue(recipe: Recipe, data: TrainingData, own: Collection[int]) -> TurnsQueue:
+    """The texts and documents that a run learns from."""
+    longest, schedule = recipe.network.visible_tokens, recipe.schedule
+    files, weights = list[Sequence[TextTurns] | Callable[[int], TextTurns]](), list[float]()
     for number, objective in enumerate(recipe.objectives):
-        assert objective.path is not None
-        files.append(turns_of(recipe, objective.path, tokenizer, longest, number))
-    weights, answers = zip(*((one.weight, one.answer_weight) for one in recipe.objectives), strict=True)
-    return TurnsQueue(files, weights, answers, recipe.schedule.lanes, recipe.data.seed, own)
+        if objective.path is not None and objective.kind == TURNS:
+            files.append(turns_of(recipe, objective.path, data.tokenizer, longest, number))
+            weights.append(objective.weight)
+    for stream in data.sources:
+        size, bos_id = recipe.network.block_size, data.tokenizer.bos_id
+        files.append(documents_of(stream, recipe.all_objectives[stream.objective], schedule, size, bos_id))
+        weights.append(stream.weight)
+    answers = [one.answer_weight for one in recipe.all_objectives]
+    return TurnsQueue(files, weights, answers, schedule.lanes, recipe.data.seed, own)
 
 
 def _answer(network: Network, tokenizer: Tokenizer, state: State, asked: AskedTurn) -> str:
@@ -118,8 +144,15 @@ def _answer(network: Network, tokenizer: Tokenizer, state: State, asked: AskedTu
     return tokenizer.decode(found)
 
 
-def _read(network: Network, ids: Sequence[int], state: State) -> tuple[torch.Tensor, State]:
-    return network.read(torch.tensor([list(ids)], device=network.device), state)
+def _read(network: Network, ids: Sequence[int] | Tensor, state: State) -> tuple[Tensor, State]:
+    """Hidden rows [b, n, d] of `ids` [b, n], or [n] of one row, and the state after them."""
+    tokens = ids if isinstance(ids, Tensor) else torch.tensor([list(ids)])
+    tokens, rows, place = tokens.to(network.device), list[Tensor](), 0
+    for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size, blocks_per_call=tokens.shape[1]):
+        hidden, state = network.read(tokens[:, place : place + n], state)
+        rows.append(hidden)
+        place += n
+    return torch.cat(rows, dim=1), state
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:

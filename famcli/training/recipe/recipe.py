@@ -66,7 +66,7 @@ class Recipe:
 
     @property
     def learns_turns(self) -> bool:
-        """True if what is learned are answers in turns; such a run has no documents beside them."""
+        """True if what is learned are answers in turns, and perhaps documents beside them."""
         return any(objective.kind == sections.TURNS for objective in self.objectives)
 
     @property
@@ -232,17 +232,22 @@ def _problems(recipe: Recipe) -> dict[str, bool]:
         "schedule.segment_dropout and random_state_passing have no meaning for architecture 'feedback', which has no "
         "memory apart from what its tokens see; leave them out": feedback
         and bool(schedule.segment_dropout or schedule.random_state_passing),
-        "adapt.method 'keep' and network.memory_update 'kept' belong together; give both or neither": kept
-        != (recipe.adapt is not None and recipe.adapt.method == "keep"),
+        "network.memory_update 'kept' and adapt.method 'keep' belong together; without that, give an adapter with "
+        "scores as adapt.start": kept
+        and (recipe.adapt is None or (recipe.adapt.method != "keep" and recipe.adapt.start is None)),
+        "adapt.method 'keep' and network.memory_update 'kept' belong together, and no objective of kind turns with "
+        "them; change one": recipe.adapt is not None
+        and recipe.adapt.method == "keep"
+        and (not kept or recipe.learns_turns),
         "network.head_dim must be even": network.head_dim % 2 != 0,
         "tokenizer needs path or vocab_size; add one": tokenizer.path is None and tokenizer.vocab_size is None,
         "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,
         "schedule needs either blocks_per_step or max_blocks; give one of them": (fixed is None) == (most is None),
         "schedule.max_blocks must be at least min_blocks": most is not None and most < least,
-        "corpora need a positive weight; add one": not recipe.learns_turns
+        "corpora need a positive weight; add one": any(one.kind != sections.TURNS for one in recipe.all_objectives)
         and sum(corpus.weight for corpus in recipe.corpora) <= 0,
-        "objectives of kind turns go with no other kind, and no corpora; leave those out": recipe.learns_turns
-        and (bool(recipe.corpora) or any(objective.kind != sections.TURNS for objective in recipe.objectives)),
+        "objectives[].segments is for runs with an objective of kind turns; leave it out": not recipe.learns_turns
+        and any(objective.segments is not None for objective in recipe.objectives),
         "objectives of kind turns need [adapt] with a checkpoint that has a chat template": recipe.learns_turns
         and not adapted,
         "schedule.init and adapt.model exclude each other; leave one out": adapted and schedule.init is not None,

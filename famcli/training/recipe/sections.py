@@ -23,7 +23,7 @@ from famcli.training.recipe.checking import key, share
 LANGUAGE_MODELLING = "language_modelling"
 TURNS = "turns"
 _TEXT = ("corpora", "text_weight")
-_MADE = (*_TEXT, "answer_weight", "blocks")
+_MADE = (*_TEXT, "answer_weight", "blocks", "segments")
 _RECORDS = ("path", "license", "where", "exclude_ids", "hash_field", "hash_from", "hash_below", "max_answer_characters")
 # The keys that have a meaning for each kind; any other one that is set is an error.
 _KEYS_OF_KIND = {
@@ -233,6 +233,11 @@ class ObjectiveRecipe:
     text_weight: float = key("loss weight of a token that is not in an answer", 1.0, low=0.0)
     answer_weight: float = key("loss weight of a token in an answer", 1.0, low=0.0)
     blocks: int | None = key("length of its documents (default: that of the step they begin in)", None, low=1)
+    segments: int | None = key(
+        "in a run with turns: segments that are visible while its documents are read (default: the network's)",
+        None,
+        low=0,
+    )
     episodes_per_block: float = key("passkey, needles: this many in a row; 0: one in a document", 0.0, low=0.0)
     digits: int | None = key("passkey, needles: digits of a number (default: 5, 4)", None, low=1)
     distinct_digits: int | None = key(

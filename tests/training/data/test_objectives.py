@@ -13,6 +13,7 @@ import pytest
 
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus
+from famcli.synthetic.streams import ANSWER
 from famcli.tasks.prompts import NOT_SAID, REMEMBER, REPEAT
 from famcli.tokens.tokenizer import ByteTokenizer
 from famcli.training.data.corpus import pack
@@ -35,8 +36,9 @@ def corpus(tmp_path: Path) -> TokenCorpus:
 
 def parts(make: Make, seed: int, length: int = LENGTH) -> list[tuple[bool, str]]:
     """The document in runs: (is it an answer, its text)."""
-    ids, answers = make(np.random.default_rng(seed), length)
-    assert len(ids) == len(answers) == length
+    ids, marks = make(np.random.default_rng(seed), length)
+    assert len(ids) == len(marks) == length
+    answers = marks == ANSWER
     edges = [0, *(np.flatnonzero(np.diff(answers)) + 1), length]
     return [(bool(answers[first]), TOKENIZER.decode(ids[first:last].tolist())) for first, last in pairwise(edges)]
 
