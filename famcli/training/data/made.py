@@ -96,7 +96,7 @@ def make_sequences(recipe: ObjectiveRecipe, tokenizer: Tokenizer) -> Make:
 
     def make(rng: np.random.Generator, num_tokens: int) -> Made:
         ids, answers = sequence(recipe.kind, tokenizer, num_tokens, rng, recipe.size)
-        return ids, answers >= 0
+        return ids, (answers >= 0).astype(np.int8) * streams.ANSWER
 
     return make
 
