@@ -91,19 +91,8 @@ def attend(
     return _attend_with_gradient(queries, keys, values, scoring)
 
 
-def _masked(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
-    return _attend_masked(queries, *joined(parts), scoring)
-
-
-def _tiled(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
-    return _tiled_forward(queries, *joined(parts), scoring)
-
-
 def _compiled(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
     return native.attend_blocks(queries, parts, scoring.scale, scoring.own, scoring.window)
-
-
-_WAYS = {"compiled": _compiled, "tiles": _tiled, "torch": _masked}
 
 
 @lru_cache
@@ -254,8 +243,9 @@ def _attend_plainly(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Sco
     return torch.cat(out, dim=3).view(b, h, n, e)
 
 
-def _attend_masked(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
+def _masked(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
     """torch's fused call on a CPU, which wants a mask over the whole width."""
+    keys, values = joined(parts)
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
     seen = _seen(n, total, scoring.own, scoring.window, queries.device) if scoring.own and n > 1 else None
@@ -322,7 +312,8 @@ def _tile_weights(rows: Tensor, keys: Tensor, group: int, scoring: _Scoring, hid
     return torch.softmax(scores, dim=-1, out=scores)
 
 
-def _tiled_forward(queries: Tensor, keys: Tensor, values: Tensor, scoring: _Scoring) -> Tensor:
+def _tiled(queries: Tensor, parts: Sequence[KeysValues], scoring: _Scoring) -> Tensor:
+    keys, values = joined(parts)
     b, h, n, e = queries.shape
     hk, total = keys.shape[1:3]
     group, others = h // hk, total - scoring.own
@@ -389,3 +380,6 @@ def _attend_with_gradient(queries: Tensor, keys: Tensor, values: Tensor, scoring
     keys, values = keys.reshape(b * hk, -1, e), values.reshape(b * hk, -1, e)
     out: Tensor = _Batched.apply(rows, keys, values, n, scoring)  # type: ignore[no-untyped-call]
     return out.view(b, h, n, e)
+
+
+_WAYS = {"compiled": _compiled, "tiles": _tiled, "torch": _masked}

@@ -19,8 +19,11 @@ _ROWS = 16
 
 def fresh_start(model: Model, memory_mode: MemoryMode) -> tuple[Tensor | None, State]:
     """(last hidden row, state) of a network that has read no text, only the begin-of-stream token if there is one."""
-    bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-    return read_any(model.network, bos, start_state(model.network, memory_mode))
+    return read_any(model.network, _bos(model), start_state(model.network, memory_mode))
+
+
+def _bos(model: Model) -> list[int]:
+    return [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
 
 
 @torch.inference_mode()
@@ -31,9 +34,9 @@ def question_likelihoods(
 
     Each text is read from a fresh start; texts of about the same length are read together.
     """
-    network, (_, start) = model.network, fresh_start(model, memory_mode)
+    network, start = model.network, start_state(model.network, memory_mode)
     opening, tails = model.tokenizer.encode(QUESTION_OPENING), [_question_ids(model, one) for one in questions]
-    runs = [model.tokenizer.encode(text) + opening + tails[at] for at, text in pairs]
+    runs = [[*_bos(model), *model.tokenizer.encode(text), *opening, *tails[at]] for at, text in pairs]
     found = [0.0] * len(pairs)
     # Runs are filled up to the longest one of their batch: sorted, they waste little.
     order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
