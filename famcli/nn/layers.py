@@ -10,13 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from famcli.nn.config import Activation, DecoderConfig, ExpertConfig
+from famcli.nn.config import Activation, DecoderConfig, ExpertConfig, later_switches
 from famcli.nn.kernels import native
 from famcli.nn.kernels.linear import JointLinear, Linear, is_narrow, is_wide
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.shapes import expert_layer
 
 _Result = TypeVar("_Result")
+
+# Switches of `DecoderConfig` that `native.read_layer` knows, or that concern no layer. A new one is not among them
+# until few_rows.c computes it: the layer then goes operator by operator.
+_KNOWN_TO_KERNEL = frozenset({
+    "output_bias", "norm", "query_key_norm", "attention_scale", "attention_softcap", "rotary_dim", "sliding_window",
+    "local_layers", "local_rope", "unrotated_layers", "experts", "logits_softcap", "embedding_scale", "logits_scale",
+})  # fmt: skip
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -181,9 +188,9 @@ class Layer(nn.Module):
         self.self_attn = Attention(config)
         experts = config.experts if expert_layer(config, index) else None
         self.norm_options: dict[str, Any] = {"eps": config.norm_eps, "plus_one": config.norm == "rms_plus_one"}
-        self._is_plain = config.norm in ("rms", "rms_plus_one") and self.place == "before" and not self.parallel
-        self._is_plain &= config.gated and config.activation == "silu" and experts is None and not config.biases_output
-        self._is_plain &= not config.mlp_bias and config.residual_scale == 1 and config.query_key_norm != "all"
+        self._is_plain = later_switches(config).keys() <= _KNOWN_TO_KERNEL and experts is None
+        self._is_plain &= config.norm != "layer" and config.query_key_norm != "all"
+        self._is_plain &= not config.biases_output and not config.mlp_bias
         self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
         if self.place != "after":
             self.input_layernorm = make_norm(config, config.hidden_size)

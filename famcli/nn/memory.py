@@ -12,9 +12,11 @@ layer's own:
 F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_gate`; ours, used by the checkpoints that
 ship), a row with gate g becomes F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')).
 
-`compress` runs at every update. `next_memory` is the whole update when it runs by itself: a block that filled up token
-by token, or several blocks in one call. When one whole block is read, `read_block_and_memory` in steps.py runs the
-same update with the memory rows in the matrix products of the tokens. Shapes: see network.py.
+The output projection Wo, the residual, the MLP and the gate times both are `Layer.attention_output_and_mlp` in
+layers.py, as of tokens. `compress` runs at every update but where the rows are tokens that were kept (kept.py).
+`next_memory` is the whole update when it runs by itself: a block that filled up token by token, or several blocks in
+one call. When one whole block is read, `read_block_and_memory` in steps.py runs the same update with the memory rows in
+the matrix products of the tokens. Shapes: see network.py.
 """
 
 from __future__ import annotations
@@ -51,23 +53,24 @@ def next_memory(
     # Rotated to the last f positions of this block: the position that the memory has when the next block reads it.
     queries = call.rotate_memory(layer, t + 1)(layer.self_attn.queries(layer.attention_input(memory)))
     call.record(layer, queries, parts)
-    attended, kept, gate = compress(call.fam, layer, queries, memory, parts, initial)
-    return layer.attention_output_and_mlp(kept, attended, gate, memory)
+    attended, residual, gate = compress(call.fam, layer, queries, memory, parts, initial)
+    return layer.attention_output_and_mlp(residual, attended, gate, inputs=memory)
 
 
 def compress(
     fam: FamConfig, layer: Layer, queries: Tensor, memory: Tensor, parts: list[KeysValues], initial: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """One update up to the output projection: (attended [b, h, f, e], kept [b, f, d], gate [b, f, 1] or None).
+    """One update up to the output projection: (attended [b, h, f, e], residual [b, f, d], gate [b, f, 1] or None).
 
-    attended: A. kept: the part of F_t-1 that stays. gate: the factor on what is added; None for the additive update.
+    attended: A. residual: the part of F_t-1 that stays. gate: the factor on what is added; None for the additive
+    update.
 
     initial: [b] bool, True in batch rows at their first update, which keeps nothing (section 3.2 of the paper); with a
     gate, its gate is 1. None if no row is at its first update.
     """
     if fam.memory_update == "additive":
-        kept = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
-        return attend(queries, parts, causal=False, **layer.self_attn.scoring), kept, None
+        residual = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
+        return attend(queries, parts, causal=False, **layer.self_attn.scoring), residual, None
     attended, share = attend_with_share(queries, parts, **layer.self_attn.scoring)
     gate = memory_gate(share, fam.gate_threshold)
     gate = gate if initial is None else gate.masked_fill(initial[:, None], 1)

@@ -64,12 +64,15 @@ def cos_sin(
 
 
 class Call:
-    """One call: the state before it, the rotations of its rows, each made once, and the attention of its memory.
+    """What the layers need to know of one call of the network, beside its rows: the state before it, and rotations,
+    each made once.
 
-    Blocks are counted within the call, from t = 0. initial: [b] bool, the rows whose memory gets its first update; None
-    if none does. received: [b, c] of each layer with a memory, and within a layer of each block, where the caller asked
-    how much of the memory's attention each token receives; else None. wide: its tokens are computed in float32. scores:
-    [l, w], of a memory that keeps tokens.
+    Blocks are counted within the call, from t = 0.
+    initial: [b] bool, True in batch rows whose memory gets its first update; None if there are none.
+    received: how much of the memory's attention each token receives, [b, c] for each layer with a memory and each block
+    in it; None unless the caller asked for it.
+    wide: the tokens are computed in float32.
+    scores: [l, w], of a memory that keeps tokens.
     """
 
     def __init__(

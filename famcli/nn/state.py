@@ -79,7 +79,7 @@ class OpenRows:
             return OpenRows(torch.cat((old[0], new[0]), dim=2), torch.cat((old[1], new[1]), dim=2))
         rows = self.append(keys, values)
         rows = rows.last(min(rows.num_rows, limit))
-        # Rows that were left behind are let go of, once there are as many of them, by the next appending.
+        # Rows that were left behind are freed by the next append, once there are `limit` of them.
         return rows if rows.lead < limit else OpenRows(rows.keys, rows.values)
 
     def last(self, count: int) -> OpenRows:

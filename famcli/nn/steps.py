@@ -92,12 +92,14 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
     block_rows = (rotate(keys), values)
     memory_queries = call.rotate_memory(layer, 1)(memory_queries)
     call.record(layer, memory_queries, [memory_rows, block_rows])
-    compressed, kept, gate = compress(call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial)
+    compressed, residual, gate = compress(
+        call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial
+    )
     keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
     own = block_rows if layer.window is None else (keys, values)
     parts = [*_past(layer, before, memory_rows, call), own]
     attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
-    memory, x = layer.joint_output_and_mlp(memory, kept, x, torch.cat((compressed, attended), dim=2), gate)
+    memory, x = layer.joint_output_and_mlp(memory, residual, x, torch.cat((compressed, attended), dim=2), gate)
     return x, _closed(layer, before, memory, keys, values, sinks, call)
 
 

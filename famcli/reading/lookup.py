@@ -42,7 +42,7 @@ class Guesser(Protocol):
         """What the network made of the text's next tokens (the `levels` of `Network.read`)."""
 
     def guess(self, last: int, count: int) -> list[Guess]:
-        """At most `count` tokens that may follow `last`, the text's last token. None if nothing is known."""
+        """At most `count` tokens that may follow `last`, the text's last token; empty if nothing is known."""
         ...
 
 

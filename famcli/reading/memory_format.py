@@ -51,9 +51,9 @@ class MemoryFileInfo:
 
     weights, config, tokenizer: fingerprints of the model that read. fam: its settings; in the file its keys are among
     the others. num_bytes, num_tokens, num_blocks: read, over all sources. bytes_unread: the last of these bytes, whose
-    tokens were not read yet. seen_tokens, seen_blocks: including what only the end of the text made certain (see
-    `Progress`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill: see `Cursor`
-    and `State`.
+    tokens were not read yet. seen_tokens, seen_blocks: with the last tokens, which are only certain once the text has
+    ended (see `Progress`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill:
+    see `Cursor` and `State`.
     """
 
     kind: MemoryKind

@@ -77,8 +77,8 @@ class TurnWriter:
         """The sentences that the checkpoint writes after `ids`, read after `state` (default: nothing), as they come.
 
         begun: how the text begins, where its first tokens are the last of `ids`. known: tokens of what `state` has read
-        that may come again. It stops where it says a sentence
-        again. A last sentence that `max_tokens` cut off is left out unless it is the only one.
+        that may come again. It stops where it says a sentence again. A last sentence that `max_tokens` cut off is left
+        out unless it is the only one.
         """
         return _sentences(chain([begun] if begun else [], self._pieces(ids, max_tokens, state, last_hidden, known)))
 

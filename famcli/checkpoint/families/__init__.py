@@ -12,6 +12,9 @@ add a family that needs no new switch, edit table.py:
    `transformers` assumes for keys that are absent from `config.json`.
 4. Add a case to tests/nn/families.py: a tiny random checkpoint is then compared with `transformers`, logits and all.
 
-A family with a new feature first needs a switch in `DecoderConfig`, at rest by default, so that fingerprints of older
-checkpoints stay as they are. GGUF files of the family need an entry in gguf.py's `GGUF_FAMILIES`.
+A family with a new feature first needs a switch in `DecoderConfig`: keyword-only, with a default that means off, so
+that fingerprints of older checkpoints stay as they are. The layer in famcli/nn/layers.py gets a branch for it, and
+famcli/nn/shapes.py the shapes of parameters that no other family has. What the compiled layer for a few rows knows is
+listed there too (`_KNOWN_TO_KERNEL`): without an entry the layer is computed by torch. GGUF files of the family need an
+entry in gguf.py's `GGUF_FAMILIES`.
 """

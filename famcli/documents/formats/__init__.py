@@ -5,9 +5,14 @@ To add a format:
 1. Write a module here with a function of the kind `FormatReader` (famcli/documents/converted.py). It yields parts of
    text with their `Location` in the original, and raises DocumentError if the document is damaged. The same bytes must
    give the same text every time. What is left out of the text goes to `Original.note`. A page ends with a form feed.
-2. Let `tell_format` in telling.py recognise its first bytes, or `read_zip` there its members if it is a ZIP file.
-3. A new kind of place, beside page, time and row, goes into `LocationKind` in famcli/documents/source.py.
-4. A library that only this format needs goes into the extra `docs` of pyproject.toml; the error without it names
+2. Let telling.py find it: what is text in itself by an entry in `_TEXTS` (tried in that order, and read as it is with
+   `--encoding`), other bytes by a branch in `tell_format`, a ZIP file by its members in `read_zip`, whose readers get
+   the opened archive too. What a pipe may begin with stands in `_MAY_BEGIN`.
+3. If such files were read as something else before, raise `_CONVERSION` below, so that kept readings are made anew.
+4. Tests: an example in tests/documents, damaged and cut in tests/documents/test_hostile.py (`WHOLE`), constant memory
+   in benchmarks/formats_flat.py. A row in docs/formats.md, a word in README.md.
+5. A new kind of place, beside page, time and row, goes into `LocationKind` in famcli/documents/source.py.
+6. A library that only this format needs goes into the extra `docs` of pyproject.toml; the error without it names
    the extra.
 """
 

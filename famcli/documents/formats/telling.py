@@ -60,7 +60,7 @@ _TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
 
 
 def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False, named: str | None = None) -> Format | None:
-    """The format that these first bytes begin; None for plain text, and what is no document at all.
+    """The format of a document by its first bytes; None for plain text, and for what is no document at all.
 
     at_end: they are the whole document. as_is: formats that are text themselves are plain text. named: the encoding
     that was named, which only text has.

@@ -1,8 +1,8 @@
 """Questions about documents: one reading for any number of questions, answers with verified citations.
 
 The document is read without the questions, while its passages are indexed (`asked_text`); afterwards each question is
-answered from what the index and the network find (`answering`), and nothing is quoted that is not found again in the
-source. With a cache the reading serves later questions too (`reading_cache`).
+answered from what the index and the network find (`answering`), and of files nothing is quoted that is not found again
+in them. With a cache the reading serves later questions too (`reading_cache`).
 """
 
 from __future__ import annotations

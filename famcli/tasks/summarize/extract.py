@@ -247,7 +247,8 @@ class Extraction:
     def summary(self, budget: Budget) -> tuple[Quote, ...]:
         """The best sentences of the whole text; only ones about the focus, where there are any.
 
-        Of several documents each gives one, as far as the budget goes: what says what it is, else its best.
+        Of several documents each gives one, as far as the budget goes: the sentence that says what the document is,
+        else the one with the best score.
         """
         scores = self._final_scores()
         if self._num_sources > 1:

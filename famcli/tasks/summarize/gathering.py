@@ -1,4 +1,4 @@
-"""What a reading gathers: each document is told to be a log or a text by its beginning, and read as that."""
+"""What a reading gathers: each document is recognised as a log or a text by its beginning, and read as that."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ class LaneGroup:
 
     inputs, targets [b, k*C] int64. weights [b, k*C] float32: loss weight of each target, 0 for padding.
     answers [b, k*C] bool: targets that are answers. objectives: the objective's index of each row. starts: the state
-    that each row is read from, which may hold only a memory that is passed on; None for the start of a document without
-    one, which come first. teacher: the teacher's state, None where documents begin.
+    that each row is read from (it may hold nothing but a memory that was passed on); None for rows that begin a
+    document without one, and such rows come first. teacher: the teacher's state, None where documents begin.
     """
 
     lanes: tuple[int, ...]
