@@ -87,7 +87,12 @@ _MAGIC = (
         "a ZIP file, as EPUB and DOCX are",
         "convert it with `pandoc FILE -t plain --wrap=none` and give the text",
     ),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Microsoft Office file", "save it as plain text and give that"),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an old Microsoft Office file",
+        "save it as DOCX or PDF (`soffice --convert-to docx FILE`), and give that",
+    ),
+    (b"{\\rtf", "an RTF file", "save it as DOCX or PDF (`soffice --convert-to docx FILE`), and give that"),
     (b"\x1f\x8b\x08", "compressed with gzip", "unpack it, or pipe it in: `zcat FILE | famcli ...`"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it, or pipe it in: `zstdcat FILE | famcli ...`"),
     (b"\xfd7zXZ\x00", "compressed with xz", "unpack it, or pipe it in: `xzcat FILE | famcli ...`"),

@@ -104,6 +104,5 @@ def _why_not(name: str, encoding: str | None, as_is: bool) -> str | None:
 
 
 def _in_short(message: str, name: str) -> str:
-    """An error's first clause, without the file's name."""
-    reason = message.removeprefix(f"{name} ").removeprefix(f"{os.path.normpath(name)} ")
-    return re.split(r"[:;] ", reason, maxsplit=1)[0]
+    """What an error says, without the file's name."""
+    return message.removeprefix(f"{name} ").removeprefix(f"{os.path.normpath(name)} ")

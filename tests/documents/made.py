@@ -55,6 +55,12 @@ def docx(body: str, **parts: str) -> bytes:
     return zipped(content)
 
 
+def odt(body: str, kind: str = "text") -> bytes:
+    """A document with this body, in prefixes without namespaces."""
+    content = f'<d xmlns:text="t" xmlns:table="b" xmlns:office="o" xmlns:draw="d"><office:body>{body}</office:body></d>'
+    return zipped({"mimetype": f"application/vnd.oasis.opendocument.{kind}", "content.xml": content})
+
+
 def paragraph(text: str, properties: str = "") -> str:
     """A paragraph of a DOCX."""
     return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"

@@ -17,6 +17,8 @@ def test_the_documents_of_a_folder_in_order(tmp_path: Path) -> None:
         path.write_text("<html><p>The board met.</p></html>" if name.endswith("html") else "The board met.")
     (tmp_path / "empty.txt").touch()
     (tmp_path / "logo.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
+    (tmp_path / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...")
+    (tmp_path / "letter.rtf").write_bytes(rb"{\rtf1\ansi The board met.}")
     (tmp_path / "cut.pdf").write_bytes(b"%PDF-1.7\n...")
     (tmp_path / "gone.txt").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -28,7 +30,10 @@ def test_the_documents_of_a_folder_in_order(tmp_path: Path) -> None:
     ]
     reasons = {Path(name).name: reason for name, reason in skipped}
     assert reasons.pop("cut.pdf").startswith("is a damaged PDF")
-    assert reasons == {"empty.txt": "is empty", "logo.png": "is a PNG image, not text", "gone.txt": "is a broken link"}
+    assert "soffice --convert-to docx" in reasons.pop("old.doc")
+    assert reasons.pop("letter.rtf").startswith("is an RTF file, not text: save it as DOCX or PDF")
+    assert reasons.pop("logo.png") == "is a PNG image, not text: run text recognition on it and give the text"
+    assert reasons == {"empty.txt": "is empty", "gone.txt": "is a broken link"}
     assert len(find_documents(f"{tmp_path}/*.txt")[0]) == 2
     assert len(find_documents(f"{tmp_path}/**/*.html")[0]) == 1
     (tmp_path / "none").mkdir()

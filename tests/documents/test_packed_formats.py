@@ -11,7 +11,7 @@ import pytest
 
 from famcli.documents import open_source
 from famcli.errors import DocumentError
-from tests.documents.made import ENCRYPTED, docx, epub, paragraph, pdf, zipped
+from tests.documents.made import ENCRYPTED, docx, epub, odt, paragraph, pdf, zipped
 from tests.documents.test_converted import converted, text_of, write
 
 PAGES = [
@@ -90,6 +90,24 @@ def test_a_docx_gives_headings_lists_and_tables(tmp_path: Path) -> None:
     assert places[1].label == 'paragraph 2 ("The harbour")'
 
 
+ODT = """<office:text><text:tracked-changes><text:p>Gone.</text:p></text:tracked-changes>
+<text:h text:outline-level="2">The <text:span>har</text:span>bour</text:h>
+<text:p>The board<text:s text:c="3"/>met on<office:annotation><text:p>When?</text:p></office:annotation>
+  Tuesday<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>A note.</text:p></text:note-body></text:note
+>.</text:p><text:list><text:list-item><text:p>A beacon</text:p></text:list-item></text:list>
+<table:table><table:table-row><table:table-cell><text:p>Year</text:p></table:table-cell>
+<table:table-cell><text:p>Lamps</text:p></table:table-cell></table:table-row></table:table><text:p/>
+<text:p>The<text:line-break/>end.</text:p></office:text>"""
+
+
+def test_an_opendocument_text_gives_headings_lists_and_tables(tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, odt(ODT)))
+    assert text.strip() == (
+        "## The harbour\n\nA note.\n\nThe board met on Tuesday.\n\n- A beacon\nYear | Lamps\n\nThe\nend."
+    )
+    assert places[1].label == 'paragraph 2 ("The harbour")'
+
+
 BOMB = '<!DOCTYPE w [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 
 
@@ -105,6 +123,9 @@ BOMB = '<!DOCTYPE w [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>'
         (zipped({"META-INF/container.xml": "<container/>"}), "where its book begins"),
         (zipped({"a.txt": "One.", "b.txt": "Two."}), r"ZIP file of 2 files \(a.txt, b.txt\)"),
         (zipped({"xl/workbook.xml": "", "b": ""}), "Excel workbook"),
+        (odt("<office:spreadsheet/>", "spreadsheet"), "OpenDocument spreadsheet or presentation: save it as PDF"),
+        (odt("<office:text/>"), "holds no text"),
+        (odt(ODT)[:-60], "damaged ZIP file, or was cut short"),
         (zipped({"a.zip": zipped({"b.txt": "One."})}), "in a ZIP file"),
         (zipped({}), r"ZIP file of 0 files \(none\)"),
     ],

@@ -14,6 +14,7 @@ from famcli.documents.encodings import byte_order_mark, is_tar
 from famcli.documents.formats.epub import is_epub, read_epub
 from famcli.documents.formats.json_values import looks_like_json, read_json
 from famcli.documents.formats.mail import looks_like_mail, read_mail
+from famcli.documents.formats.opendocument import is_odt, read_odt
 from famcli.documents.formats.pdf import read_pdf
 from famcli.documents.formats.program import looks_like_program, read_program
 from famcli.documents.formats.subtitles import looks_like_subtitles, read_subtitles
@@ -103,6 +104,8 @@ def read_zip(original: Original) -> Iterator[Part]:
             yield from read_epub(original, archive)
         elif is_docx(archive):
             yield from read_docx(original, archive)
+        elif is_odt(archive):
+            yield from read_odt(original, archive)
         else:
             yield from _read_only_one(original, archive)
     finally:
@@ -132,7 +135,7 @@ def _read_only_one(original: Original, archive: Archive) -> Iterator[Part]:
 _OFFICE = {
     "xl/workbook.xml": "an Excel workbook",
     "ppt/presentation.xml": "a PowerPoint presentation",
-    "content.xml": "an OpenDocument file",
+    "content.xml": "an OpenDocument spreadsheet or presentation",
 }
 
 

@@ -18,7 +18,7 @@ _NOTES = ("word/footnotes.xml", "word/endnotes.xml")
 _SKIPPED = frozenset(("del", "delText", "instrText", "Fallback", "moveFrom", "rPr", "sectPr", "tblPr", "trPr", "tcPr"))
 _SIGNS = {"tab": " ", "br": "\n", "cr": "\n", "noBreakHyphen": "\u2011"}
 _NAMED = re.compile(r"heading (\d)$", re.I)
-_LONG_CELL = 200  # characters of a cell that stands in paragraphs of its own
+LONG_CELL = 200  # characters of a cell that stands in paragraphs of its own
 
 
 def is_docx(archive: Archive) -> bool:
@@ -106,7 +106,7 @@ class _Reader:
             yield f"- {text}\n" if paragraph.is_item else f"{text}\n\n", self._where()
 
     def _row(self, row: list[str]) -> Iterator[Part]:
-        if any(len(cell) > _LONG_CELL for cell in row):
+        if any(len(cell) > LONG_CELL for cell in row):
             yield "".join(f"{cell}\n\n" for cell in row if cell), self._where()
         elif any(row):
             yield " | ".join(" ".join(cell.split()) for cell in row) + "\n", self._where()
