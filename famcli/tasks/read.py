@@ -193,6 +193,9 @@ class Read:
                 seen, start = cursor.progress, cursor.end_byte - cursor.progress.bytes_unread
                 known = (seen.num_tokens - cursor.num_tokens, seen.num_blocks - cursor.num_blocks)
                 self._tracker.resume_source(start, *known)
+            else:
+                before = cursor.sources[-1].name
+                self._problems.append(f"{added.name} is a new source after {before}, and does not continue it")
             yield from self._reader.read([self._open(added, index == last)], continues=continues)
 
     def _open(self, document: Source | str | PathLike[str], is_last: bool) -> Source:

@@ -93,8 +93,8 @@ def test_a_docx_gives_headings_lists_and_tables(tmp_path: Path) -> None:
 ODT = """<office:text><text:tracked-changes><text:p>Gone.</text:p></text:tracked-changes>
 <text:h text:outline-level="2">The <text:span>har</text:span>bour</text:h>
 <text:p>The board<text:s text:c="3"/>met on<office:annotation><text:p>When?</text:p></office:annotation>
-  Tuesday<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>A note.</text:p></text:note-body></text:note
->.</text:p><text:list><text:list-item><text:p>A beacon</text:p></text:list-item></text:list>
+  Tuesday<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>A note.</text:p></text:note-body
+></text:note>.</text:p><text:list><text:list-item><text:p>A beacon</text:p></text:list-item></text:list>
 <table:table><table:table-row><table:table-cell><text:p>Year</text:p></table:table-cell>
 <table:table-cell><text:p>Lamps</text:p></table:table-cell></table:table-row></table:table><text:p/>
 <text:p>The<text:line-break/>end.</text:p></office:text>"""

@@ -81,6 +81,10 @@ def test_appending_another_file_adds_a_source(tmp_path: Path) -> None:
     result = read(model, others, ReadConfig(save=memory, append=True))
     assert [Path(source.name).name for source in result.counts.sources] == ["b.txt", "c.txt"]
     assert result.counts.num_bytes == 120
+    # Nobody should take an unrelated text for the rest of the first.
+    assert len(result.warnings) == 2
+    for warning, name, before in zip(result.warnings, ("b.txt", "c.txt"), ("a.txt", "b.txt"), strict=True):
+        assert warning == f"{tmp_path / name} is a new source after {tmp_path / before}, and does not continue it"
     assert result.total.num_bytes == len(TEXT) + 120
     assert len(inspect_memory_file(memory).sources) == 3
 

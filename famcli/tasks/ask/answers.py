@@ -89,7 +89,8 @@ class Citation:
     cited. It is False for a pipe, which cannot be opened again: `text` is then what was read. checked_against: "source"
     or "text read" accordingly. features: what it was chosen by, see `ranking.FEATURES`. location: where it is in the
     original of a converted document (a PDF, a mail); `span` is then of its text, and `line` that of the original, where
-    it has lines. alike: passages of other sources that say the same, almost word by word, and are not cited.
+    it has lines. location_end: where its last sentence is, if that is elsewhere. alike: passages of other sources that
+    say the same, almost word by word, and are not cited.
     """
 
     source: str
@@ -102,6 +103,7 @@ class Citation:
     checked_against: Literal["source", "text read"]
     features: Mapping[str, float]
     location: Location | None = None
+    location_end: Location | None = None
     alike: int = 0
 
 
@@ -155,7 +157,11 @@ class Answer:
         cited = self.citations[number - 1]
         location = self.location if number == 1 and self.location is not None else cited.location
         if location is not None:
-            return location.label
+            first, end = cited.location, cited.location_end
+            if first is None or end is None or first.kind != "row":
+                return location.label
+            rows = f"rows {first.value} to {end.value}"
+            return f"{location.label} of {rows}" if location is self.location else rows
         page, line, around = cited.page, cited.line, ""
         if number == 1 and self.line is not None:
             page, line = self.page, self.line

@@ -49,6 +49,7 @@ class Quoter:
             checked_against="text read" if source.path is None else "source",
             features=dict(zip(FEATURES, one.features, strict=True)),
             location=passage.location,
+            location_end=None if passage.sentences[-1].location == passage.location else passage.sentences[-1].location,
             alike=one.alike,
         )
 

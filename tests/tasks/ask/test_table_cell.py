@@ -65,6 +65,14 @@ def test_a_short_name_names_its_row(tmp_path: Path) -> None:
     assert count.text in (NOT_COUNTED, NOTHING_FOUND)
 
 
+def test_a_passage_of_several_rows_names_them_all(tmp_path: Path) -> None:
+    rows = "id,message\n" + "".join(
+        f"{n},The harbour of town {n} was closed by storm number {n}.\n" for n in range(1, 9)
+    )
+    (found,) = ask(byte_model(), "Which storm closed the harbour of town 3?", [write(tmp_path, rows, "t.csv")]).answers
+    assert found.place(1).startswith("row 4 of rows 2 to ")
+
+
 def test_what_a_value_tells_in_words_is_quoted_as_a_sentence(tmp_path: Path) -> None:
     path = write(tmp_path, TABLE, "countries.csv")
     (found,) = ask(byte_model(), "When was the railway of Beltane opened?", [path]).answers
