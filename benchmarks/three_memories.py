@@ -86,7 +86,9 @@ def main() -> None:
 def run_text(name: str, seed: int, steps: int, folder: Path, data: Path | None) -> dict[str, Any]:
     """Train on text with something to recall, judge recall in other text, and measure what a token costs."""
     settings = [*MEMORIES[name], f"schedule.seed={seed}", f"data.seed={seed + 1}", f"schedule.steps={steps}"]
-    settings += ["schedule.lanes=16", "hardware.compile=false", "hardware.dtype=float32", "checks.save_minutes=2"]
+    # Compiled where it pays: the exact loop of feedback, more than twice as fast, and not runs of five minutes.
+    compiled = "true" if name == "Feedback Transformer" else "false"
+    settings += ["schedule.lanes=16", f"hardware.compile={compiled}", "hardware.dtype=float32", "checks.save_minutes=2"]
     settings += [] if data is None else [f"data.folder={data}"]
     recipe = load_recipe(RECIPE, settings)
     ended = train(recipe, folder)

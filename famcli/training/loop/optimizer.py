@@ -22,7 +22,7 @@ class Optimizers:
     def __init__(self, network: nn.Module, schedule: ScheduleRecipe) -> None:
         matrices, rest = list[nn.Parameter](), list[nn.Parameter]()
         for name, value in trained(network).items():
-            (matrices if value.ndim == 2 and ".layers." in name else rest).append(value)
+            (matrices if value.ndim == 2 and "layers." in name else rest).append(value)
         self._optimizers: list[torch.optim.Optimizer] = []
         adam_groups: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0}]
         if schedule.muon_lr > 0 and matrices:
