@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--texts", type=int, default=4, help="read side by side in a step")
     parser.add_argument("--judged", type=int, default=16, help="held-out texts")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=2e-2, help="of the matrices; a quarter of it for the rest")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", help="how the names of the variants begin")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "draft-parts")
@@ -129,7 +129,11 @@ def main() -> None:
     model = open_model(options.model, dtype="float32", device="cpu")
     model.network.requires_grad_(False)
     schedule = ScheduleRecipe(
-        options.texts, steps=options.steps, muon_lr=options.lr, adamw_lr=options.lr, warmup_steps=options.steps // 10
+        options.texts,
+        steps=options.steps,
+        muon_lr=options.lr,
+        adamw_lr=options.lr / 4,
+        warmup_steps=options.steps // 10,
     )
     chosen = [parts for parts in VARIANTS if not options.only or parts.name.startswith(tuple(options.only))]
     learners = [Learner.of(parts, model.network, schedule, options.seed) for parts in chosen]
@@ -140,7 +144,7 @@ def main() -> None:
         rng = np.random.default_rng([options.seed, step])
         texts = np.stack([open_filler(rng).take(NUM_TOKENS) for _ in range(options.texts)])
         learn(model, torch.from_numpy(texts).long(), learners, rate_factor(step, step / options.steps, schedule))
-        if (step + 1) % max(1, options.steps // 4) == 0:
+        if (step + 1) % max(1, options.steps // 2) == 0:
             for learner in learners:
                 learner.found = {}
                 for kind, text in judged.items():

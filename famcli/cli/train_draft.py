@@ -40,7 +40,7 @@ class DraftOptions:
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the run.")] = 1000
     texts: Annotated[int, typer.Option("--texts", min=1, help="Texts read side by side.")] = 4
     text_tokens: Annotated[int, typer.Option("--text-tokens", min=1, help="Tokens read of each text.")] = 512
-    learning_rate: Annotated[float, typer.Option("--lr", min=0.0, help="Learning rate.")] = 1e-3
+    learning_rate: Annotated[float, typer.Option("--lr", min=0.0, help="Learning rate of the matrices (Muon).")] = 2e-2
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the texts.")] = 0
 
 

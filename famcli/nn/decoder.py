@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.kernels import native
 from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
-from famcli.nn.layers import Backbone, Layer
+from famcli.nn.layers import Backbone, Layer, computes_wide
 from famcli.nn.memory import initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import layer_frequencies
@@ -151,10 +151,7 @@ class Decoder(Network):
 
     def _computes_wide(self, num_rows: int) -> bool:
         """True if so few rows may be computed in float32, by weights and keys in bfloat16 (kernels/native.py)."""
-        config = self.config
-        widths = (config.hidden_size, config.head_dim, config.intermediate_size, config.num_heads * config.head_dim)
-        whole = not any(width % native.STEP for width in widths)
-        return whole and native.computes(num_rows, self.model.norm.weight)
+        return computes_wide(self.config, num_rows, self.model.norm.weight)
 
     def _scaled(self, embedded: Tensor) -> Tensor:
         """What enters the first layer."""

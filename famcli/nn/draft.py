@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.kernels.attention import KeysValues, attend
-from famcli.nn.layers import Layer
+from famcli.nn.kernels import native
+from famcli.nn.kernels.attention import KeysValues, attend, attend_few
+from famcli.nn.kernels.linear import is_wide
+from famcli.nn.layers import Layer, computes_wide
 from famcli.nn.network import Network
 from famcli.nn.rope import layer_frequencies
 from famcli.nn.rotary import cos_sin, rotate_halves
@@ -142,10 +144,14 @@ class Draft(nn.Module):
         """Keys (not rotated) and values [b, hk, n, e] of each layer, made of levels [b, n, d]."""
         weights = torch.softmax(self.layer_weights.float(), dim=1)
         memories = torch.tensordot(weights, torch.stack(tuple(levels)).float(), dims=1)
-        return tuple(
-            layer.self_attn.keys_values(layer.attention_input(memory))
-            for layer, memory in zip(self.own_layers, memories, strict=True)
+        wide = computes_wide(
+            self.config, levels[0].shape[:2].numel(), self.own_layers[0].post_attention_layernorm.weight
         )
+        made = []
+        for layer, memory in zip(self.own_layers, memories, strict=True):
+            keys, values = layer.self_attn.keys_values(layer.attention_input(memory, wide))
+            made.append((keys.to(layer.dtype), values.to(layer.dtype)))
+        return tuple(made)
 
     def rotated(self, rows: Sequence[KeysValues], place: int) -> list[KeysValues]:
         return [
@@ -154,13 +160,38 @@ class Draft(nn.Module):
         ]
 
     def levels(self, x: Tensor, seen: Sequence[Sequence[KeysValues]], place: int) -> list[Tensor]:
-        """The levels of one token from its embedding [b, 1, d]. seen: what each layer sees, in parts."""
+        """The levels of one token from its embedding [b, 1, d]. seen: what each layer sees, in parts.
+
+        An embedding in float32 with weights in bfloat16 goes through the compiled kernels: see `Decoder.read`.
+        """
         levels = [x]
         for layer, parts in zip(self.own_layers, seen, strict=True):
-            queries = layer.self_attn.queries(layer.attention_input(levels[-1]))
-            attended = attend(self._rotate(layer, queries, place), parts, causal=False, **layer.self_attn.scoring)
-            levels.append(layer.attention_output_and_mlp(levels[-1], attended))
+            x = levels[-1]
+            wide = is_wide(x, layer.post_attention_layernorm.weight)
+            if wide and (weights := layer.few_rows_weights()) is not None:
+                levels.append(self._through(layer, weights, x, parts, place))
+                continue
+            queries = self._rotate(layer, layer.self_attn.queries(layer.attention_input(x, wide)), place)
+            scoring = layer.self_attn.scoring
+            if wide:
+                attended = attend_few(queries, parts[:-1], parts[-1:], **scoring)
+            else:
+                attended = attend(queries, parts, causal=False, **scoring)
+            levels.append(layer.attention_output_and_mlp(x, attended))
         return levels
+
+    def _through(
+        self, layer: Layer, weights: native.LayerWeights, x: Tensor, seen: Sequence[KeysValues], place: int
+    ) -> Tensor:
+        """What the layer makes of x [b, 1, d], in one call."""
+        x, keys = x.clone(), seen[-1][0]
+        # Its own keys and values, which it does not see, go where nobody looks.
+        unseen = keys.new_empty(2, *keys.shape[:2], 1, keys.shape[3])
+        native.read_layer(
+            x, weights, self._angles_at(layer, x, place), (unseen[0], unseen[1]), seen, 1, None,
+            window=None, **layer.norm_options, **layer.self_attn.scoring,
+        )  # fmt: skip
+        return x
 
     def propose(
         self, target: Network, token: int, state: DraftState, choose: Callable[[Tensor], int], count: int
@@ -172,7 +203,8 @@ class Draft(nn.Module):
         seen, tokens = [[part] for part in self.seen(state)], [token]
         place = seen[0][0][0].shape[2]
         for index in range(count):
-            levels = self.levels(target.embed(torch.tensor([[tokens[-1]]], device=target.device)), seen, place + index)
+            x = target.embed(torch.tensor([[tokens[-1]]], device=target.device))
+            levels = self.levels(x.float() if target.writes_ahead else x, seen, place + index)
             tokens.append(choose(target.logits(levels[-1])[0, -1]))
             if index < count - 1:
                 for parts, own in zip(seen, self.rotated(self.keys_values(levels), place + index), strict=True):
@@ -180,14 +212,19 @@ class Draft(nn.Module):
         return tokens[1:]
 
     def _rotate(self, layer: Layer, x: Tensor, place: int) -> Tensor:
+        angles = self._angles_at(layer, x, place)
+        return x if angles is None else rotate_halves(x, *angles)
+
+    def _angles_at(self, layer: Layer, x: Tensor, place: int) -> tuple[Tensor, Tensor] | None:
+        """Cosines and sines [1, 1, n, planes] of x [..., n, e or d] from `place` on, in its type."""
         if layer.rope is None:
-            return x
+            return None
         rows = self.draft.sink_tokens + self.draft.window + self.draft.drafted_tokens
         key = (layer.rope, x.dtype, x.device)
         if key not in self._angles:
             self._angles[key] = cos_sin(torch.arange(rows)[None], *self._ropes[layer.rope], x.dtype, x.device)
-        cos, sin = (angles[:, :, place : place + x.shape[2]] for angles in self._angles[key])
-        return rotate_halves(x, cos, sin)
+        cos, sin = (angles[:, :, place : place + x.shape[-2]] for angles in self._angles[key])
+        return cos, sin
 
 
 def _joined(first: Sequence[KeysValues], second: Sequence[KeysValues]) -> tuple[KeysValues, ...]:

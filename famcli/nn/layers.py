@@ -280,6 +280,13 @@ class Layer(nn.Module):
         return self.post_attention_layernorm.weight.dtype
 
 
+def computes_wide(config: DecoderConfig, num_rows: int, like: Tensor) -> bool:
+    """True if so few rows may go in float32 through layers of this shape, whose weights are of the type of `like`
+    (kernels/native.py)."""
+    widths = (config.hidden_size, config.head_dim, config.intermediate_size, config.num_heads * config.head_dim)
+    return not any(width % native.STEP for width in widths) and native.computes(num_rows, like)
+
+
 def _gated(x: Tensor, gate: Tensor | None) -> Tensor:
     return x if gate is None else x * gate
 

@@ -31,18 +31,19 @@ from famcli.training.loop import run_folder as runs
 from famcli.training.loop.optimizer import Optimizers, rate_factor
 from famcli.training.recipe.sections import ScheduleRecipe
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class DraftTraining:
-    """How a draft is trained. texts: read side by side in a step. text_tokens: of each."""
+    """How a draft is trained. texts: read side by side in a step. text_tokens: of each. learning_rate: Muon's, for the
+    matrices; AdamW has a quarter of it for the rest."""
 
     draft: DraftConfig
     steps: int
     texts: int = 4
     text_tokens: int = 512
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-2
     seed: int = 0
     save_minutes: float = 3.0
 
@@ -88,7 +89,7 @@ def train_draft(
     network, began = model.network.requires_grad_(False), time.monotonic()
     draft = make_draft(network, training.draft).train()
     schedule = ScheduleRecipe(lanes=training.texts, blocks_per_step=1, steps=training.steps)
-    schedule = replace(schedule, muon_lr=training.learning_rate, adamw_lr=training.learning_rate, decay_share=0.8)
+    schedule = replace(schedule, muon_lr=training.learning_rate, adamw_lr=training.learning_rate / 4)
     optimizers = Optimizers(draft, schedule)
     chosen = {"target": model.fingerprints.weights, **asdict(training), "steps": None, "save_minutes": None}
     with runs.running_alone(folder):

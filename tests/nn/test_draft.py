@@ -11,9 +11,12 @@ from torch.nn import functional
 
 from famcli.nn import FamConfig, Network, make_network
 from famcli.nn.draft import Draft, DraftConfig, draft_shapes
+from famcli.nn.kernels import native
 from famcli.nn.rope import inverse_frequencies
 from famcli.training.draft import draft_logits, draft_loss, read_levels
 from tests.nn.test_decoder import CONFIG, tokens_of
+from tests.nn.test_write import CONFIGS, made
+from tests.nn.test_write import FAM as WRITING
 
 FAM = FamConfig(block_size=8, memory_segments=1, fam_length=2)
 SHAPE = DraftConfig(num_layers=2, window=6, sink_tokens=1, drafted_tokens=3)
@@ -123,6 +126,35 @@ def test_few_tokens_read_are_all_seen_once(read: int) -> None:
     expected = target.logits(torch.stack(loop_oracle(target, draft, tokens, own, read))[None])[0]
     with torch.no_grad():
         torch.testing.assert_close(drafted(target, draft, tokens, own, read), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_compiled_kernels_draft_what_float32_does(name: str) -> None:
+    config, logits = CONFIGS[name], list[Tensor]()
+    for target in made(config):
+        draft = Draft(config, WRITING, SHAPE)
+        draft.begin(target)
+        with torch.no_grad():
+            draft.layer_weights.copy_(torch.linspace(-1, 1, draft.layer_weights.numel()).view_as(draft.layer_weights))
+        draft.layers.to(target.dtype)
+        tokens, rows, levels = tokens_of(1, 12) % config.vocab_size, list[Tensor](), list[Tensor]()
+        with torch.inference_mode():
+            assert target.writes_ahead is (target.dtype == torch.bfloat16)
+            target.read(tokens, target.start(), levels=levels)
+            state = draft.start()
+            for part in (slice(0, 9), slice(9, 12)):
+                state = draft.read([level[:, part].float() for level in levels[-draft.num_levels :]], state)
+
+            def choose(row: Tensor, rows: list[Tensor] = rows) -> int:
+                rows.append(row)
+                return 5
+
+            draft.propose(target, 7, state, choose, 3)
+        logits.append(torch.stack(rows).float())
+    narrow, wide = logits
+    # Levels and what is kept of them are rounded.
+    assert float((narrow - wide).norm() / wide.norm()) < 0.02
 
 
 def test_the_loss_is_half_of_each_and_its_gradient_stays_in_the_draft() -> None:
