@@ -1,9 +1,10 @@
 """How good a draft is, and what it costs beside its target.
 
 `python -m benchmarks.draft MODEL DRAFT FILE [--texts 16] [--prompt 256] [--write 128]`: the target reads the beginning
-of held-out texts and writes on; the draft guesses along. Accepted length: tokens that one reading of the target
-settles, its own one included, so 1 without a draft. With one token at a time as the measure, the expected speed follows
-from the cost of a drafted token and of a reading of k + 1 tokens, which are printed beside it.
+of held-out texts and writes on; the draft guesses along. Accepted length, as SPIRe counts it: tokens that one reading
+of the target settles, its own one included, so 1 without a draft and k + 1 at most. With one token at a time as the
+measure, the expected speed follows from the cost of drafting k tokens, of reading k + 1 by the target and of what the
+draft then takes over from it, which are printed beside it.
 """
 
 from __future__ import annotations
@@ -59,11 +60,11 @@ def main() -> None:
     rows = []
     for name, found in lengths.items():
         mean = statistics.mean(found)
-        cost = (times["draft"] * k + times[f"{k + 1} tokens"]) / times["1 token"]
-        rows.append([name, len(found), f"{mean:.2f}", f"{cost:.2f}", f"{mean / cost:.2f}"])
+        cost = (times["a drafted token"] * k + times[f"{k + 1} tokens"] + times["taken over"]) / times["1 token"]
+        rows.append([name, len(found), f"{mean:.2f}", f"{mean - 1:.2f}", f"{cost:.2f}", f"{mean / cost:.2f}"])
     print_table(
         f"{model.name}, {k} drafted tokens, {draft.draft.num_layers} of {model.network.config.num_layers} layers",
-        ["written", "readings", "accepted length", "cost of one, in tokens", "times as fast"],
+        ["written", "readings", "accepted length", "drafted ones of it", "cost of one, in tokens", "times as fast"],
         rows,
     )
     print(", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in times.items()))
@@ -98,9 +99,9 @@ def _write(model: Model, prompt: list[int], count: int, choose: Callable[[Tensor
     for _ in range(count):
         tokens.append(choose(network.logits(levels[-1][-1][:, -1:])[0, -1]))
         levels.append([])
-        _, state = network.read(torch.tensor([[tokens[-1]]]), state, levels=levels[-1])
-    joined = [torch.cat(parts, dim=1) for parts in zip(*levels, strict=True)]
-    return Written(tokens, joined, network.logits(joined[-1])[0])
+        _, state = network.write(torch.tensor([[tokens[-1]]]), state, levels[-1])
+    joined = [torch.cat([part.float() for part in parts], dim=1) for parts in zip(*levels, strict=True)]
+    return Written(tokens, joined, network.logits(joined[-1].to(network.dtype))[0])
 
 
 def _lengths(model: Model, draft: Draft, text: Written, first: int, drawn: bool) -> list[float]:
@@ -138,17 +139,20 @@ def _expected_length(model: Model, draft: Draft, text: Written, state: DraftStat
 
 
 def seconds(model: Model, draft: Draft, prompt: list[int], repeats: int = 40) -> dict[str, float]:
-    """The median time of a drafted token, and of readings of 1 and of k + 1 tokens after the prompt."""
+    """Median times: of a drafted token, of readings of 1 and of k + 1 tokens after the prompt, and of taking over what
+    the target made of k + 1."""
     network, k = model.network, draft.draft.drafted_tokens
     n = min(len(prompt), 2 * network.fam.block_size) // network.fam.block_size * network.fam.block_size
     levels: list[Tensor] = []
     _, state = network.read(torch.tensor(prompt[:n])[None], start_state(network), levels=levels)
     _, state = network.read(torch.tensor(prompt[:8])[None], state)
-    own = draft.read(levels[-draft.num_levels :], draft.start())
+    read = levels[-draft.num_levels :]
+    own = draft.read(read, draft.start())
     calls: dict[str, tuple[Callable[[], object], int]] = {
-        "1 token": (lambda: network.logits(network.read(torch.tensor([prompt[:1]]), state)[0]), 1),
-        f"{k + 1} tokens": (lambda: network.logits(network.read(torch.tensor([prompt[: k + 1]]), state)[0]), 1),
-        "draft": (lambda: draft.propose(network, prompt[0], own, _likeliest, k), k),
+        "1 token": (lambda: network.logits(network.write(torch.tensor([prompt[:1]]), state)[0]), 1),
+        f"{k + 1} tokens": (lambda: network.logits(network.write(torch.tensor([prompt[: k + 1]]), state)[0]), 1),
+        "a drafted token": (lambda: draft.propose(network, prompt[0], own, _likeliest, k), k),
+        "taken over": (lambda: draft.read([level[:, : k + 1].float() for level in read], own), 1),
     }
     found = {}
     for name, (call, per) in calls.items():
