@@ -181,16 +181,19 @@ def learn(model: Model, tokens: Tensor, learners: list[Learner], factor: float) 
 @torch.no_grad()
 def judge(model: Model, learner: Learner, texts: Tensor) -> tuple[float, float]:
     """Accepted length of the likeliest tokens, and expected of drawn ones, in texts [b, n]."""
-    agreed, chances = list[Tensor](), list[Tensor]()
+    drafted, wanted = list[Tensor](), list[Tensor]()
     for part in texts.chunk(-(-len(texts) // 4)):
-        levels, wanted = read_levels(
-            model.network, part, learner.draft.num_levels, WIDEST + K, model.default_memory_mode
-        )
-        drafted = learner.guesses(model.network, part, levels).softmax(-1)
-        wanted = wanted[:, : drafted.shape[1]]
-        agreed.append((drafted.argmax(-1) == wanted.argmax(-1)).float())
-        chances.append(torch.minimum(drafted, wanted).sum(-1))
-    likeliest, drawn = (1 + torch.cat(x).view(-1, K).cumprod(-1).sum(-1).mean() for x in (agreed, chances))
+        levels, made = read_levels(model.network, part, learner.draft.num_levels, WIDEST + K, model.default_memory_mode)
+        drafted.append(learner.guesses(model.network, part, levels).softmax(-1))
+        wanted.append(made)
+    return accepted(torch.cat(drafted), torch.cat(wanted))
+
+
+def accepted(drafted: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """Accepted length of the likeliest tokens, and expected of drawn ones, from distributions [b, places * k, v]."""
+    wanted = wanted[:, : drafted.shape[1]]
+    agreed, chances = (drafted.argmax(-1) == wanted.argmax(-1)).float(), torch.minimum(drafted, wanted).sum(-1)
+    likeliest, drawn = (1 + x.reshape(-1, K).cumprod(-1).sum(-1).mean() for x in (agreed, chances))
     return float(likeliest), float(drawn)
 
 
