@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from famcli.tasks.grounding import claims
+
 Kind = Literal[
     "number", "duration", "money", "temperature", "frequency", "time", "name", "place", "reason", "code", "meaning"
 ]
@@ -75,9 +77,7 @@ _YEAR = re.compile(r"\b(?:1\d|20)\d\d\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I
 # What may be done, and what was done at no time yet, has a condition as often as a time.
 _ASKS_TIME = re.compile(r"\bwhen (?:did|was|were|will)\b|\b(?:what|which)(?: \w+)? (?:date|day|month|century)\b", re.I)
 _ASKS_NAME = re.compile(r"\bname of\b|\b(?:his|her|its|their|\w+['\u2019]s)(?: \w+)? name\b", re.I)
-_ANY_NAME = re.compile(
-    r"\b(?!(?:I|The|An?|It|This|That|We|You|He|She|They|If|In|But|And|So|Or|No|Not|Yes)\b)[^\W\d_a-z]|[\"'`\u201c@]"
-)
+_TITLED = re.compile("[\"\u201c`'\u2018][^\"\u201c\u201d`'\u2019\n]{1,40}[\"\u201d`'\u2019]|@\\w")
 # Of parts and words, which no text counts itself.
 _COUNTS = re.compile(
     r"\bhow many (?P<of>times|words|lines|rows|records|entries|pages|chapters|sections|paragraphs|sentences|characters|"
@@ -166,7 +166,9 @@ def lacks(question: str, text: str) -> bool:
     if _ASKS_YEAR.search(question):
         return not any(match[0] not in question for match in _YEAR.finditer(text))
     if _ASKS_NAME.search(question):
-        return _ANY_NAME.search(text) is None
+        known = question.casefold()
+        named = any(claim.kind == "name" and claim.text.casefold() not in known for claim in claims(text))
+        return not named and _TITLED.search(text) is None
     needed = kind in _NEEDED or _ASKS_TIME.search(question) is not None
     return kind is not None and needed and not holds(kind, text, question)
 

@@ -54,6 +54,11 @@ def test_other_questions_expect_nothing_in_particular(question: str) -> None:
         ("What is the mill's revenue?", "It takes in 3 million.", "The mill takes in wheat."),
         ("What is the largest size allowed?", "Up to 40 feet.", "Boats may be of any size."),
         ("What is the captain's real name?", "He was born Otto Brandt.", "I think captain is what he is called."),
+        (
+            "What is the name of the judge?",
+            "He is called `otto`.",
+            'When I had ended I said, "This is the judge whom I accuse, and I call upon him."',
+        ),
         ("How many chapters does the book have?", "It has 12 chapters.", "Chapter 3 has 12 pages."),
     ],
 )
