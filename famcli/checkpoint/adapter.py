@@ -7,6 +7,7 @@ made for, `fam.safetensors` holds its memory prompt. (The `peft` package is no d
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +112,17 @@ def read_adapter(path: Path) -> Adapter:
         updates=_updates(folder, fields, rank, alpha),
         sidecar=read_sidecar(folder) if has_sidecar else None,
     )
+
+
+def adapted_fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) -> str:
+    """The fingerprint of the weights and of the adapter that is added to them."""
+    weights = weights_fingerprint(stored)
+    if adapter is None:
+        return weights
+    with (adapter.folder / ADAPTER_WEIGHTS).open("rb") as file:
+        added = hashlib.file_digest(file, "sha256").hexdigest()
+    scales = sorted((module, update.scale) for module, update in adapter.updates.items())
+    return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
 
 
 def fit(adapter: Adapter, config: PretrainedConfig, stored: Mapping[str, StoredTensor], name: object) -> Fitted:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint, weights_fingerprint
+from famcli.checkpoint.adapter import adapted_fingerprint, read_adapter
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint
 from famcli.checkpoint.folder import beside
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.quantize import GROUP_COLUMNS, QUANTIZATIONS, bits_of
@@ -24,6 +25,7 @@ class CheckpointInfo:
     """A checkpoint's facts.
 
     sidecar: None for a plain decoder that was not enabled. num_parameters: without the memory prompt, tied ones once.
+    adapter: folder of the one that ships for it, whose sidecar replaces the checkpoint's.
     storage: float, or int8 or int4 for matrices that are dequantized to bfloat16 on loading. dtypes: parameters stored
     in each type. files: name and bytes of each file. weights_bytes: of all stored weights and their scales.
     state_bytes: of the largest state of one stream (all segments, one token short of a full block, keys and values in
@@ -46,17 +48,21 @@ class CheckpointInfo:
     weights_bytes: int
     state_bytes: int | None
     memory_bytes: Mapping[str, int]
+    adapter: Path | None
     fingerprints: Fingerprints
 
 
 def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> CheckpointInfo:
     """The facts of the checkpoint that `name` means. Raises CheckpointError and TokenizerError as opening it would."""
     located = name if isinstance(name, Located) else resolve(name)
-    checked = check_folder(located.path)
+    adapter = None if located.adapter is None else read_adapter(located.adapter)
+    checked = check_folder(located.path, ignore_adapter=adapter is not None)
     folder, config = checked.path, checked.config
-    sidecar = read_sidecar(folder) if beside(folder, SIDECAR_FILE).exists() else None
+    # As it is opened: what the adapter says of reading replaces what the checkpoint says.
+    home = folder if adapter is None or adapter.sidecar is None else adapter.folder
+    sidecar = read_sidecar(home) if beside(home, SIDECAR_FILE).exists() else None
     fam = sidecar.fam if sidecar else FamConfig().without_memory
-    stored = checked.all_weights(fam)
+    stored = checked.all_weights(fam, home)
     paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
     weights, own = list(checked.weights.values()), own_shapes(config.decoder, fam)
     shapes = parameter_shapes(config.decoder, fam)
@@ -79,8 +85,9 @@ def inspect_checkpoint(name: str | os.PathLike[str] | Located | None = None) -> 
         weights_bytes=sum(tensor.num_bytes + (tensor.scale.num_bytes if tensor.scale else 0) for tensor in weights),
         state_bytes=state_bytes(config.decoder, fam, main_dtype(stored)) if sidecar else None,
         memory_bytes=memory_bytes(config.decoder, fam),
+        adapter=located.adapter,
         fingerprints=Fingerprints(
-            weights_fingerprint(stored), config_fingerprint(config.decoder, fam), checked.tokenizer.fingerprint
+            adapted_fingerprint(stored, adapter), config_fingerprint(config.decoder, fam), checked.tokenizer.fingerprint
         ),
     )
 

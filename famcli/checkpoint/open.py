@@ -10,7 +10,6 @@ would stay in memory beside the converted tensor for as long as any other tensor
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import threading
@@ -24,10 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from famcli.checkpoint.adapter import ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
+from famcli.checkpoint.adapter import Fitted, adapted_fingerprint, base_warnings, fit, read_adapter
 from famcli.checkpoint.choose import sidecar_for
 from famcli.checkpoint.device import DTYPES, select_device, select_dtype
-from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint, weights_fingerprint
+from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_end_ids, read_sampling
@@ -92,7 +91,7 @@ def open_model(
     compute = select_dtype(dtype, chosen, DTYPES[main_dtype(stored)])
     # First, because the pages that hashing reads are given back before those that stay are taken.
     fingerprints = Fingerprints(
-        weights=_fingerprint(stored, added),
+        weights=adapted_fingerprint(stored, added),
         config=config_fingerprint(decoder, sidecar.fam),
         tokenizer=checked.tokenizer.fingerprint,
     )
@@ -135,17 +134,6 @@ def load_network(
         dtypes = {name: torch.float32 if name in own else dtype for name in names}
         assign_weights(network, stored, device, dtypes, quantize, updates)
     return network.eval()
-
-
-def _fingerprint(stored: Mapping[str, StoredTensor], adapter: Adapter | None) -> str:
-    """The fingerprint of the weights and of the adapter that is added to them."""
-    weights = weights_fingerprint(stored)
-    if adapter is None:
-        return weights
-    with (adapter.folder / ADAPTER_WEIGHTS).open("rb") as file:
-        added = hashlib.file_digest(file, "sha256").hexdigest()
-    scales = sorted((module, update.scale) for module, update in adapter.updates.items())
-    return hashlib.sha256(f"{weights} {added} {scales}".encode()).hexdigest()
 
 
 def assign_weights(

@@ -94,6 +94,12 @@ def _checkpoint_facts(info: CheckpointInfo) -> Facts:
         *_kinds_of_layers(decoder),
         ("pretrained on", plural(info.max_positions, "token")),
     ]
+    if info.adapter is not None:
+        from famcli.checkpoint.adapter import read_adapter
+
+        # The name of its folder, and how large it is; what it says of reading stands below as the checkpoint's own.
+        facts = _adapter_facts(read_adapter(info.adapter))[2]
+        lines += [(name, text) for name, text in facts if name in ("adapter", "updates")]
     if sidecar is None:
         lines.append(("memory", f"none: give it one with famcli enable {shlex.quote(info.name)}"))
     else:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from famcli.checkpoint.chat_template import Message, open_chat_template
+from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
@@ -150,6 +151,16 @@ def test_a_number_comes_back_by_the_tokens_that_were_kept() -> None:
         right[mode] = int((best == torch.tensor(asked)[:, -5:]).sum())
     assert right["on"] >= 20, right
     assert right["frozen"] <= 10, right
+
+
+def test_inspect_shows_the_checkpoint_as_it_is_opened() -> None:
+    info, model = inspect_checkpoint(resolve("smollm2", {})), open_model(resolve("smollm2", {}), device="cpu")
+    assert model.adapter is not None
+    assert (info.adapter, info.fingerprints) == (model.adapter.folder, model.fingerprints)
+    assert info.sidecar == model.sidecar
+    plain = inspect_checkpoint(resolve("smollm2-plain", {}))
+    assert plain.adapter is None
+    assert plain.fingerprints.weights != info.fingerprints.weights
 
 
 def test_the_adapter_that_ships_answers_in_a_few_words_of_the_text(text: Path) -> None:

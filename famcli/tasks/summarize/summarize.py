@@ -90,9 +90,10 @@ class Summarizer:
 
     @property
     def shows_attention(self) -> bool:
-        """True if a report shows the memory's attention to words; without a trained memory it shows their surprise."""
+        """True if a report shows the memory's attention to words; without rows that attend it shows their surprise."""
         sidecar = self.model.sidecar
-        return self.memory_mode == "on" and sidecar.memory_trained and sidecar.fam.fam_length > 0
+        rows = sidecar.fam.fam_length > 0 and not sidecar.fam.keeps_tokens
+        return self.memory_mode == "on" and sidecar.memory_trained and rows
 
     def events(self, documents: Documents) -> Iterator[SummaryEvent]:
         """Read the documents, with notes on the way in mode "write", where the summary is then written."""

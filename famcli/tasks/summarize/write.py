@@ -84,7 +84,8 @@ class Writer:
         self._waiting: list[tuple[State, list[Quote]]] = []
         fam = model.sidecar.fam
         self._window = (fam.memory_segments + 1) * fam.block_size
-        remembers = model.sidecar.memory_trained and fam.fam_length > 0
+        # Tokens that are kept are what the text states, not what a turn asked for at its beginning.
+        remembers = model.sidecar.memory_trained and fam.fam_length > 0 and not fam.keeps_tokens
         self._begins_anew = self._pen.chat is not None and not remembers
         in_sight = max(1, fam.memory_segments) if self._pen.chat is not None else fam.memory_segments + 1
         self._stretch = max(1, min(in_sight, _STRETCH // fam.block_size))
