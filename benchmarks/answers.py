@@ -5,8 +5,8 @@ stories of FairytaleQA (validation and test) from which a quarter of the passage
 have no answer. Systems: `adapter` and `plain` write with SmolLM2 with and without its adapter through `famcli ask`;
 `usual` is the same file through transformers with BM25's three passages and a prompt that says what to write where they
 do not answer; `quotes` is fam-tiny through `famcli ask`. Each answer is a line of OUT as soon as it is there: the same
-command goes on where it stopped, and `--systems` may name one at a time. The table pairs the questions that all have
-answered.
+command goes on where it stopped, and `--systems` may name one at a time; `candidate` is the adapter in `--candidate`,
+to be judged before it ships. The table pairs the questions that all have answered.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from famcli.tasks.ask.answers import Answer, AskConfig
 from famcli.tasks.ask.ask import Ask
 
 SYSTEMS = ("usual", "quotes", "plain", "adapter")
+_ALL = (*SYSTEMS, "candidate")
 _MODELS = {"plain": "smollm2-plain", "adapter": "smollm2", "quotes": "fam-tiny"}
 _ABSENT = 0.25
 _DENIED = re.compile(
@@ -71,10 +72,12 @@ def documents(name: str, corpus: Path, count: int) -> Iterator[Document]:
 class Asked:
     """A system: what it answers, "" where it says that the text does not answer."""
 
-    def __init__(self, system: str) -> None:
+    def __init__(self, system: str, candidate: Path | None = None) -> None:
         self.system = system
         if system == "usual":
             self._usual = UsualWay(resolve("smollm2-plain").path)
+        elif system == "candidate":
+            self._model = open_model("smollm2-plain", adapter=candidate, dtype="bfloat16")
         else:
             self._model = open_model(_MODELS[system], dtype="bfloat16")
 
@@ -97,13 +100,13 @@ class Asked:
             task.close()
 
 
-def measure(system: str, docs: Sequence[Document], out: Path) -> None:
+def measure(system: str, docs: Sequence[Document], out: Path, candidate: Path | None = None) -> None:
     """Answer what `out` does not have yet, a line for each answer."""
     done = {(row["system"], row["id"]) for row in _rows(out)}
     left = [one for one in docs if any((system, id_) not in done for id_, _, _ in one.asked)]
     if not left:
         return
-    asked = Asked(system)
+    asked = Asked(system, candidate)
     for number, document in enumerate(left, 1):
         began = time.monotonic()
         for (id_, question, right), given in zip(document.asked, asked.answers(document), strict=True):
@@ -129,7 +132,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "| set | system | questions | F1 | exact | adapter's F1 minus it | refused of unanswerable | refusals right |"
     yield "|---|---|---|---|---|---|---|---|"
     for name in dict.fromkeys(row["set"] for row in rows):
-        by_system = {s: {r["id"]: r for r in rows if r["set"] == name and r["system"] == s} for s in SYSTEMS}
+        by_system = {s: {r["id"]: r for r in rows if r["set"] == name and r["system"] == s} for s in _ALL}
         present = {system: found for system, found in by_system.items() if found}
         shared = sorted(set.intersection(*(set(found) for found in present.values())))
         for system, found in present.items():
@@ -159,12 +162,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--count", type=int, default=96, help="questions of each set")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--candidate", type=Path, help="folder of an adapter; the system is `candidate`")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_grad_enabled(False)
     docs = [one for name in _SETS for one in documents(name, options.corpus, options.count)]
     for system in options.systems.split(","):
-        measure(system, docs, options.out)
+        measure(system, docs, options.out, options.candidate)
     print("\n".join(table(_rows(options.out))))
 
 
