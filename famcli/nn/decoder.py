@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from famcli.nn.call import Call
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.kernels import native
 from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
@@ -24,7 +25,7 @@ from famcli.nn.layers import Backbone, Layer, computes_wide
 from famcli.nn.memory import initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import layer_frequencies
-from famcli.nn.rotary import Call, Rotation, rotate_halves, rotation
+from famcli.nn.rotary import Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
 from famcli.nn.steps import read_block_and_memory, read_blocks, read_open

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from famcli.nn.call import Call
 from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.layers import Layer
-from famcli.nn.rotary import Call
 
 
 def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:

@@ -23,10 +23,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from famcli.nn.call import Call
 from famcli.nn.config import FamConfig
 from famcli.nn.kernels.attention import KeysValues, attend, attend_with_share
 from famcli.nn.layers import Layer
-from famcli.nn.rotary import Call, Rotation
+from famcli.nn.rotary import Rotation
 
 
 def initial_memory(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from famcli.nn.call import Call
 from famcli.nn.config import FamConfig
 from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
 from famcli.nn.layers import Layer
 from famcli.nn.memory import compress, memory_keys_values, next_memory
-from famcli.nn.rotary import Call
 from famcli.nn.state import LayerState, OpenRows
 
 # ----------------------------------------------------------------------------------------------------- whole blocks
