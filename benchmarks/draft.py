@@ -139,14 +139,18 @@ def _expected_length(model: Model, draft: Draft, text: Written, state: DraftStat
 
 
 def seconds(model: Model, draft: Draft, prompt: list[int], repeats: int = 40) -> dict[str, float]:
-    """Median times: of a drafted token, of readings of 1 and of k + 1 tokens after the prompt, and of taking over what
-    the target made of k + 1."""
+    """Median seconds of the processor: of a drafted token, of readings of 1 and of k + 1 tokens after the prompt, and
+    of taking over what the target made of k + 1."""
     network, k = model.network, draft.draft.drafted_tokens
-    n = min(len(prompt), 2 * network.fam.block_size) // network.fam.block_size * network.fam.block_size
-    levels: list[Tensor] = []
-    _, state = network.read(torch.tensor(prompt[:n])[None], start_state(network), levels=levels)
-    _, state = network.read(torch.tensor(prompt[:8])[None], state)
-    read = levels[-draft.num_levels :]
+    state, first, calls_read = start_state(network), 0, list[list[Tensor]]()
+    for n in call_lengths(len(prompt), 0, network.fam.block_size):
+        calls_read.append([])
+        _, state = network.read(torch.tensor(prompt[first : first + n])[None], state, levels=calls_read[-1])
+        first += n
+    if not state.fill:
+        # At the beginning of a block what is seen of the memory would be made again by each call.
+        _, state = network.read(torch.tensor([prompt[:1]]), state)
+    read = [torch.cat(parts, dim=1) for parts in zip(*calls_read, strict=True)][-draft.num_levels :]
     own = draft.read(read, draft.start())
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "1 token": (lambda: network.logits(network.write(torch.tensor([prompt[:1]]), state)[0]), 1),
@@ -158,9 +162,9 @@ def seconds(model: Model, draft: Draft, prompt: list[int], repeats: int = 40) ->
     for name, (call, per) in calls.items():
         times = []
         for _ in range(repeats):
-            began = time.perf_counter()
+            began = time.process_time()
             call()
-            times.append((time.perf_counter() - began) / per)
+            times.append((time.process_time() - began) / per)
         found[name] = statistics.median(times)
     return found
 

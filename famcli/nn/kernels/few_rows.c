@@ -92,6 +92,8 @@ INLINE void products(const Matrix *w, const float *x, long m, long row, long las
     case 2: PAIRS(2); break;
     case 3: PAIRS(3); break;
     case 4: PAIRS(4); break;
+    case 5: PAIRS(5); break;
+    case 6: PAIRS(6); break;
     default: PAIRS(8);
   }
   for (; row < last; row++)
