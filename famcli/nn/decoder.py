@@ -97,7 +97,7 @@ class Decoder(Network):
         x, layers = self.embed(tokens), list[LayerState]()
         x = x.float() if wide else x
         if levels is not None:
-            levels.append(x)
+            levels.append(x.clone() if wide else x)
         for layer, before in zip(self.layers, state.layers, strict=True):
             if not whole:
                 step = read_open
@@ -114,7 +114,8 @@ class Decoder(Network):
                 x, after = step(layer, x, before, call)
             layers.append(after)
             if levels is not None:
-                levels.append(x)
+                # A layer may replace wide rows in place.
+                levels.append(x.clone() if wide else x)
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and call.received:
             received.append(call.mean_received(closed))

@@ -69,6 +69,19 @@ def written(network: Decoder, tokens: Tensor, state: State, sizes: list[int]) ->
 
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
+def test_what_each_layer_makes_of_written_tokens_is_what_it_makes_of_read_ones(name: str) -> None:
+    narrow, wide = made(CONFIGS[name])
+    tokens = tokens_of(1, 3)
+    written_levels, read_levels = list[Tensor](), list[Tensor]()
+    narrow.write(tokens, narrow.start(), written_levels)
+    wide.read(tokens, wide.start(), levels=read_levels)
+    assert len(written_levels) == len(read_levels) == len(wide.layers) + 1
+    for one, other in zip(written_levels, read_levels, strict=True):
+        assert float((one - other).norm() / other.norm()) < 0.02
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.inference_mode()
 def test_written_rows_are_those_of_reading_however_many_at_once(name: str) -> None:
     narrow, wide = made(CONFIGS[name])
     assert narrow.writes_ahead
