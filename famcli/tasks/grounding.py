@@ -4,7 +4,7 @@ What is written is compared in the spelling of `text.words`, so that case, line 
 count. A number must stand where the sources tell of the same thing: in a sentence that shares with what is written
 nearly as many words as any other does. A name is a capitalised word; the first word of a sentence counts as one unless
 it is an ordinary word: one that the sources have in small letters, or one that often begins sentences. Dates are names
-and numbers.
+and numbers. A sentence that denies what the sources assert, or the other way round, is not borne out either.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from famcli.tasks.turned import Said, turned_around
 from famcli.text.sentences import SentenceSplitter
 from famcli.text.words import compounds, content_terms, has_content, plain_spelling, terms, variants
 
@@ -74,21 +75,25 @@ class Sources:
     def __init__(self, texts: Iterable[str], asked: str = "") -> None:
         plain = [plain_spelling(text) for text in texts]
         self._asked = frozenset(content_terms(asked))
-        self._sentences = [(frozenset(terms(one)), _numbers(one)) for text in plain for one in _sentences(text)]
+        self._sentences = [(frozenset(terms(one)), _numbers(one)) for text in plain for one in sentences_of(text)]
         joined = "\n".join((*plain, plain_spelling(asked)))
         # An article may be written onto its name ("l'Op\u00e9ra").
         self._terms = frozenset(terms(joined)) | frozenset(terms(re.sub("['\u2019]", " ", joined)))
         self._small = frozenset(word for word in re.findall(r"[^\W\d_]+", joined) if word.islower())
         self._numbers = _numbers(joined)
         self._words = " ".join(compounds(joined))
+        self._said = [Said.of(one) for text in plain for one in sentences_of(text)]
 
     def missing(self, sentence: str) -> tuple[str, ...]:
-        """What the sources lack of a written sentence: its claims, or most of its words; () if they bear it out."""
+        """What the sources lack of a written sentence: its claims, or most of its words, or what they say the other way
+        round (`tasks.turned`); () if they bear it out."""
         found = claims(sentence, self._small)
         if absent := tuple(claim.text for claim in found if not self._has(claim)):
             return absent
         if elsewhere := tuple(claim.text for claim in found if not self._is_near(claim, sentence)):
             return elsewhere
+        if turned := turned_around(plain_spelling(sentence), self._said):
+            return turned
         words = [word for word in compounds(sentence) if has_content(word)]
         absent = tuple(word for word in words if not set(terms(word)) <= self._terms)
         return absent if len(absent) > _MOST_ABSENT * len(words) else ()
@@ -121,7 +126,8 @@ def _numbers(text: str) -> frozenset[str]:
     return frozenset(number.replace(",", "") for number in _NUMBER.findall(text)) | frozenset(re.findall(r"\d+", text))
 
 
-def _sentences(text: str) -> list[str]:
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text."""
     splitter = SentenceSplitter()
     found = splitter.feed(text, np.arange(len(text) + 1)) + splitter.flush()
     return [one.text for one in found]

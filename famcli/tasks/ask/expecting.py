@@ -85,7 +85,13 @@ _COUNTS = re.compile(
     r"|\bhow (?:often|frequently) (?:do|does|did|is|are|was|were) .{1,80}\b(?:appear|occur|come up|mentioned|named)\b",
     re.I,
 )
-_HOW_MANY = re.compile(r"\bhow many\b", re.I)
+_HOW_MANY = re.compile(r"\bhow many (\w+?)s?\b", re.I)
+_ASKS_FIGURES = re.compile(
+    r"\b(?:what|which)\b.{0,30}\b(?:version|port|(?:phone|telephone|fax|account|room) number)\b", re.I
+)
+_FIGURES = re.compile(r"\d[\d.-]*")
+# The number of an item in a list is not what it says.
+_ITEM = re.compile(r"^\s*(?:[-*+\u2022]\s+)?\(?\d{1,3}[.)]\s", re.M)
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
 _ASKS_MEANING = re.compile(
     r"\W*(?:(?:who|what) (?:is|are|was|were)|what does)(?: an?| the)? (?P<term>[\w.-]+(?: [\w.-]+){0,2}?)"
@@ -160,9 +166,15 @@ def holds(kind: Kind, text: str, question: str) -> bool:
 
 def lacks(question: str, text: str) -> bool:
     """True if the question is for a figure, a time or a name, and `text` has none but those in the question."""
-    kind = expected(question)
+    kind, text = expected(question), _ITEM.sub("", text)
     if (counts := _COUNTS.search(question)) is not None:
         return counts["of"] is None or re.search(rf"{_COUNT}(?: \w+)? {counts['of']}\b", text, re.I) is None
+    if _ASKS_FIGURES.search(question):
+        return not any(match[0] not in question for match in _FIGURES.finditer(text))
+    if kind == "number" and (many := _HOW_MANY.search(question)) is not None:
+        # "90 days" says nothing of how many letters there are.
+        things = "|".join(_THINGS[one].pattern for one in ("duration", "money"))
+        text = re.sub(things, lambda one: one[0] if many[1].casefold() in one[0].casefold() else "", text, flags=re.I)
     if _ASKS_YEAR.search(question):
         return not any(match[0] not in question for match in _YEAR.finditer(text))
     if _ASKS_NAME.search(question):

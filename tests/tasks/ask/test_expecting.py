@@ -59,6 +59,8 @@ def test_other_questions_expect_nothing_in_particular(question: str) -> None:
             "He is called `otto`.",
             'When I had ended I said, "This is the judge whom I accuse, and I call upon him."',
         ),
+        ("How many boxes were sent?", "He sent 40 in two weeks.", "2. Boxes take 90 days."),
+        ("Which version is needed?", "It needs 3.2 or later.", "One version is as good as another."),
         ("How many chapters does the book have?", "It has 12 chapters.", "Chapter 3 has 12 pages."),
     ],
 )
