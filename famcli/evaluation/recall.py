@@ -26,7 +26,7 @@ from famcli.reading.engine import call_lengths, check_finite, read_side_by_side
 from famcli.synthetic import episodes
 from famcli.synthetic.episodes import TASKS, Episode, RecallQuestion, questions_of, statements_of
 from famcli.synthetic.streams import layout, num_statement_tokens, question_ids
-from famcli.tokens.tokenizer import Ids, Tokenizer
+from famcli.tokens.tokenizer import Ids, Tokenizer, begin_ids
 
 CALL_TOKENS = 4096
 """Tokens, over all streams, that one call to the network reads; at least one block of each stream."""
@@ -109,7 +109,7 @@ class _Stream:
     def __init__(self, number: int, trial: Trial, tokenizer: Tokenizer, texts: TokenCorpus) -> None:
         # Filler and places are drawn from one generator: a stream depends on its seed and the files alone.
         rng = np.random.default_rng(trial.seed)
-        bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        bos = begin_ids(tokenizer)
         shortest = num_statement_tokens(trial.episode, tokenizer)
         self.number, self.trial = number, trial
         # A stop of 0 asks for the statements alone.

@@ -12,7 +12,7 @@ from famcli.evaluation.positions import Subject
 from famcli.evaluation.recall import CellScore, RecallAnswer, judge_answer, score_cell
 from famcli.reading.engine import read_side_by_side
 from famcli.synthetic.sequences import SEQUENCES, sequence
-from famcli.tokens.tokenizer import Tokenizer
+from famcli.tokens.tokenizer import Tokenizer, begin_ids
 
 SEQUENCE_DEFINITION = (
     "Each sequence is read from a fresh start, with the right answers in it; right: each token of an answer is the "
@@ -42,7 +42,7 @@ def score_sequences(
         raise UsageError(f"unknown task: {task}; use one of {', '.join(SEQUENCES)}")
     if size < 1 or (task.startswith("algorithmic") and size > 10):
         raise UsageError(f"a size of {size} does not exist for {task}: give 1 or more, and at most 10 variables")
-    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    bos = begin_ids(tokenizer)
     answers: list[RecallAnswer] = []
     for first in range(0, streams, batch):
         numbers = range(first, min(first + batch, streams))

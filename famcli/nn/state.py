@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.network import State
-
-KeysValues = tuple[Tensor, Tensor]
 
 # Rows of the first storage that tokens are appended to; every further one has twice the room of what it holds.
 _FIRST_CAPACITY = 64

@@ -35,7 +35,7 @@ from famcli.reading.events import (
 )
 from famcli.reading.scoring import score_call
 from famcli.tokens.stream import StreamEncoder, TokenRun
-from famcli.tokens.tokenizer import unknown_ids
+from famcli.tokens.tokenizer import begin_ids, unknown_ids
 
 ReadingMode = Literal["on", "frozen", "none", "compare"]
 READING_MODES: tuple[ReadingMode, ...] = get_args(ReadingMode)
@@ -69,8 +69,7 @@ class Reader:
         self._score, self._attention, self._eager = score, attention, eager
         self._cut_after = "\n" if cut_lines else None
         self._block_size = model.network.fam.block_size
-        bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
-        self._opening = np.array(bos if opening is None else opening, dtype=np.int32)
+        self._opening = np.array(begin_ids(model.tokenizer) if opening is None else opening, dtype=np.int32)
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
         self._window, self._replaced_before = TextWindow(), 0

@@ -23,6 +23,7 @@ from famcli.reading.generating import GeneratedText, GenerationConfig, generate,
 from famcli.tasks.prompts import Exchange, prompt, turn
 from famcli.text.sentences import SentenceSplitter
 from famcli.text.words import compounds, has_content
+from famcli.tokens.tokenizer import begin_ids
 
 # A repeated word of up to this length may be correct English ("had had", "that that").
 _SHORT = 4
@@ -55,9 +56,8 @@ class TurnWriter:
         template, what begins any text, and the prompt of that name. said: what was asked and answered before."""
         model = self.model
         if self.chat is None:
-            bos = [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
             asked = prompt(model.sidecar, name, dict(values))
-            return bos, model.tokenizer.encode(f"\n\n{asked.lstrip()}\n\n")
+            return begin_ids(model.tokenizer), model.tokenizer.encode(f"\n\n{asked.lstrip()}\n\n")
         asked_for = turn(model.sidecar, self.chat.source, name, values)
         messages = [Message("system", asked_for.system)] if asked_for.system else []
         if said is not None:

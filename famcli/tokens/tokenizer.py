@@ -116,6 +116,11 @@ class Tokenizer(Protocol):
                 shutil.copyfile(content, target)
 
 
+def begin_ids(tokenizer: Tokenizer) -> list[int]:
+    """The control token that begins a text, if there is one."""
+    return [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+
+
 def control_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset(token.id for token in tokenizer.control_tokens.values())
 

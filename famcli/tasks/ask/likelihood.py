@@ -12,6 +12,7 @@ from famcli.nn import MemoryMode, State
 from famcli.reading.engine import as_batch, copies, read_any, read_side_by_side, start_state
 from famcli.reading.scoring import cross_entropy
 from famcli.tasks.prompts import QUESTION_OPENING
+from famcli.tokens.tokenizer import begin_ids
 
 # Passages read together: each costs a copy of a state that has read nothing.
 _ROWS = 16
@@ -19,11 +20,7 @@ _ROWS = 16
 
 def fresh_start(model: Model, memory_mode: MemoryMode) -> tuple[Tensor | None, State]:
     """(last hidden row, state) of a network that has read no text, only the begin-of-stream token if there is one."""
-    return read_any(model.network, _bos(model), start_state(model.network, memory_mode))
-
-
-def _bos(model: Model) -> list[int]:
-    return [] if model.tokenizer.bos_id is None else [model.tokenizer.bos_id]
+    return read_any(model.network, begin_ids(model.tokenizer), start_state(model.network, memory_mode))
 
 
 @torch.inference_mode()
@@ -36,7 +33,8 @@ def question_likelihoods(
     """
     network, start = model.network, start_state(model.network, memory_mode)
     opening, tails = model.tokenizer.encode(QUESTION_OPENING), [_question_ids(model, one) for one in questions]
-    runs = [[*_bos(model), *model.tokenizer.encode(text), *opening, *tails[at]] for at, text in pairs]
+    beginning = begin_ids(model.tokenizer)
+    runs = [[*beginning, *model.tokenizer.encode(text), *opening, *tails[at]] for at, text in pairs]
     found = [0.0] * len(pairs)
     # Runs are filled up to the longest one of their batch: sorted, they waste little.
     order = sorted(range(len(pairs)), key=lambda index: len(runs[index]))
