@@ -15,6 +15,7 @@ import json
 import re
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ from famcli.text.passages import PassageBuilder
 from famcli.text.words import num_words
 
 CHUNK_TOKENS, PASSAGES = 1500, 3
+_LENGTH = 0.25
 _NAMES = re.compile(r"(?<=[a-z,;] )[A-Z][\w'\u2019-]+|(?<![\w.,])\d[\d,.]*\d|(?<![\w.,])\d(?!\w)")
 
 
@@ -123,8 +125,10 @@ def book(model: Model, path: Path) -> dict[str, Any]:
 
 
 def summaries(model: Model, usual: UsualWay, path: Path, count: int) -> dict[str, Any]:
-    """ROUGE of both on one set, to the length of the references, and how many of their names the texts have."""
+    """ROUGE of both on one set, to the length of the references, how many of their names the texts have, and how many
+    summaries are within a quarter of the length that was asked for."""
     score, rows, pairs = rouge(), list[tuple[Any, Any]](), list[tuple[tuple[str, str], tuple[str, str]]]()
+    lengths = list[tuple[float, float]]()
     with TemporaryDirectory() as folder:
         for item in drawn(read_items(path, "heldout"), count, seed=0):
             words = round(statistics.median(map(num_words, item.references)))
@@ -139,14 +143,21 @@ def summaries(model: Model, usual: UsualWay, path: Path, count: int) -> dict[str
             lined = ["\n".join(one.text for one in split(re.sub(r" \[\d+\]", "", text))) for text in (ours, theirs)]
             rows.append((score(item.references, lined[0]), score(item.references, lined[1])))
             pairs.append(((ours, item.text), (theirs, item.text)))
+            ours_plain = re.sub(r" \[\d+\]", "", ours)
+            lengths.append((num_words(ours_plain) / words, num_words(theirs) / words))
+            so_far = {"asked": words, "written": [round(words * share) for share in lengths[-1]]}
+            how = "quoted" if result.written is None else f"{len(result.written.struck)} struck"
+            print(item.id, so_far, how, *(precision([pair]) for pair in pairs[-1]), file=sys.stderr, flush=True)
     table = np.array(rows)  # [texts, systems, measures]
     gaps = table[:, 0] - table[:, 1]
+    kept = [sum(abs(share - 1) <= _LENGTH for share in shares) for shares in zip(*lengths, strict=True)]
     return {
         "texts": len(rows),
         "famcli": dict(zip(MEASURES, table[:, 0].mean(0).tolist(), strict=True)),
         "usual": dict(zip(MEASURES, table[:, 1].mean(0).tolist(), strict=True)),
         "gap in standard errors": (gaps.mean(0) / (gaps.std(0) / len(rows) ** 0.5 + 1e-9)).tolist(),
         "names in the text": {"famcli": precision([a for a, _ in pairs]), "usual": precision([b for _, b in pairs])},
+        "within a quarter of the length": dict(zip(("famcli", "usual"), kept, strict=True)),
     }
 
 
