@@ -16,6 +16,8 @@ from famcli.text.words import content_terms, quotes_are_balanced
 
 # Where a link leads to says what its page is about, not what the sentence says.
 _ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
+# What is said after it is the answer.
+_BARE = re.compile(r"\W*(?:A: )?(?:yes|no|never|always|sure|of course|not really|it depends|well|right)\W*", re.I)
 _IS_ASKED_FOR = re.compile(r"\b(?:ask|asks|asked|questions?)\b", re.I)
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 2.0, -0.6, 2.8, 5.0)
@@ -88,6 +90,7 @@ def _announces(sentence: Sentence, question: Question) -> bool:
     return (
         heading(sentence) is not None
         or text.rstrip("*_ ").endswith(":")
+        or _BARE.fullmatch(text) is not None
         or set(content_terms(text)) <= {*question.terms}
     )
 

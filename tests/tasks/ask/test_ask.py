@@ -87,11 +87,12 @@ def test_versions_of_a_document_are_cited_once(tmp_path: Path) -> None:
 
 def test_what_follows_a_question_answers_it(tmp_path: Path) -> None:
     faq = "## How much does a boat ticket cost?\n\nWe charge nothing at all for it.\n\n## Who rows the boat?\n\n"
-    faq += "That is done by Ottilie. Can she swim?\n\nYes, like a fish."
-    asked = ["How much does a boat ticket cost?", "Who rows the boat?"]
-    cost, rower = ask(byte_model(LARGE), asked, [write(tmp_path, faq, "faq.md")]).answers
+    faq += "That is done by Ottilie. Can she swim?\n\nYes. She swims like a fish."
+    asked = ["How much does a boat ticket cost?", "Who rows the boat?", "Can she swim?"]
+    cost, rower, swimmer = ask(byte_model(LARGE), asked, [write(tmp_path, faq, "faq.md")]).answers
     assert "?" not in cost.text + rower.text
     assert rower.text == "That is done by Ottilie."
+    assert swimmer.text == "Yes. She swims like a fish."
 
 
 def test_a_count_over_the_document_is_said_to_be_one(tmp_path: Path) -> None:
