@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from famcli.nn.config import DecoderConfig, FamConfig
-from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import KeysValues, attend, attend_few
 from famcli.nn.kernels.linear import is_wide
 from famcli.nn.layers import Layer, computes_wide
@@ -169,7 +168,7 @@ class Draft(nn.Module):
             x = levels[-1]
             wide = is_wide(x, layer.post_attention_layernorm.weight)
             if wide and (weights := layer.few_rows_weights()) is not None:
-                levels.append(self._through(layer, weights, x, parts, place))
+                levels.append(layer.read_others(weights, x, parts, self._angles_at(layer, x, place)))
                 continue
             queries = self._rotate(layer, layer.self_attn.queries(layer.attention_input(x, wide)), place)
             scoring = layer.self_attn.scoring
@@ -179,19 +178,6 @@ class Draft(nn.Module):
                 attended = attend(queries, parts, causal=False, **scoring)
             levels.append(layer.attention_output_and_mlp(x, attended))
         return levels
-
-    def _through(
-        self, layer: Layer, weights: native.LayerWeights, x: Tensor, seen: Sequence[KeysValues], place: int
-    ) -> Tensor:
-        """What the layer makes of x [b, 1, d], in one call."""
-        x, keys = x.clone(), seen[-1][0]
-        # Its own keys and values, which it does not see, go where nobody looks.
-        unseen = keys.new_empty(2, *keys.shape[:2], 1, keys.shape[3])
-        native.read_layer(
-            x, weights, self._angles_at(layer, x, place), (unseen[0], unseen[1]), seen, 1, None,
-            window=None, **layer.norm_options, **layer.self_attn.scoring,
-        )  # fmt: skip
-        return x
 
     def propose(
         self, target: Network, token: int, state: DraftState, choose: Callable[[Tensor], int], count: int

@@ -28,8 +28,9 @@ from torch.utils.checkpoint import checkpoint
 
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.decoder import Decoder
+from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import KeysValues, attend, joined
-from famcli.nn.layers import Layer, make_norm
+from famcli.nn.layers import Layer, computes_wide, make_norm
 from famcli.nn.network import State, holds_whole_blocks
 from famcli.nn.rotary import cos_sin
 from famcli.nn.shapes import own_shapes
@@ -84,15 +85,21 @@ class FeedbackDecoder(Decoder):
         wide: bool = False,
     ) -> tuple[Tensor, FeedbackState]:
         """As the contract says; nothing is appended to `received`, because no memory takes in blocks, nor to `levels`,
-        because drafts are made for decoders with a memory of their own."""
+        because drafts are made for decoders with a memory of their own. wide: few rows may come in float32."""
         assert isinstance(state, FeedbackState)
         block_size, n = self.fam.block_size, tokens.shape[1]
         holds_whole_blocks(tokens, state, block_size)
         x = self.embed(tokens)
         # What is measured while a network is trained is measured exactly.
         in_passes = self.fam.feedback_passes and n > 1 and (torch.is_grad_enabled() or not self.training)
-        read = self._read_in_passes if in_passes else self._read_exactly
-        hidden, windows = read(x, state.windows, self._angles(state, n))
+        weights = None if in_passes else self._few_rows_weights(len(x))
+        angles = self._angles(state, n, self.dtype if weights is None else torch.float32)
+        if in_passes:
+            hidden, windows = self._read_in_passes(x, state.windows, angles)
+        else:
+            hidden, windows = self._read_exactly(x, state.windows, angles, weights)
+        if weights is not None and not wide:
+            hidden = hidden.to(self.dtype)
         closed, fill = divmod(state.fill + n, block_size)
         return hidden, replace(
             state,
@@ -102,7 +109,8 @@ class FeedbackDecoder(Decoder):
             num_closed=min(state.num_closed + closed, self.fam.memory_segments + 1),
         )
 
-    def _computes_wide(self, num_rows: int) -> bool:
+    @property
+    def writes_ahead(self) -> bool:
         # Tokens are read one by one anyway, and a window that has moved on cannot go back.
         return False
 
@@ -119,8 +127,8 @@ class FeedbackDecoder(Decoder):
 
     # ------------------------------------------------------------------------------------------------ what both share
 
-    def _angles(self, state: FeedbackState, n: int) -> Angles:
-        return cos_sin(state.position[:, None] + torch.arange(n), *self._ropes["global"], self.dtype, self.device)
+    def _angles(self, state: FeedbackState, n: int, dtype: torch.dtype) -> Angles:
+        return cos_sin(state.position[:, None] + torch.arange(n), *self._ropes["global"], dtype, self.device)
 
     def _memory_of(self, levels: Sequence[Tensor]) -> Tensor:
         """m [b, n, d] in float32 of the embedding and of what each layer made of it, [b, n, d] each."""
@@ -131,6 +139,11 @@ class FeedbackDecoder(Decoder):
     def _projected(self, layer: Layer, memory: Tensor, angles: Angles) -> KeysValues:
         """The layer's keys (rotated) and values [b, hk, n, e] of memories [b, n, d]."""
         shared = self.fam.shares_projections
+        if angles[0].dtype != self.dtype:
+            # Few rows in float32, rounded last.
+            normed = self.memory_norm(memory) if shared else layer.attention_input(memory, True)
+            keys, values = layer.self_attn.keys_values(normed)
+            return _rotated(self, layer, keys, angles).to(self.dtype), values.to(self.dtype)
         # The norm that is shared is float32, as all that a pretrained decoder does not have.
         normed = self.memory_norm(memory).to(self.dtype) if shared else layer.attention_input(memory)
         keys, values = layer.self_attn.keys_values(normed)
@@ -146,11 +159,12 @@ class FeedbackDecoder(Decoder):
     # ------------------------------------------------------------------------------------------------ token by token
 
     def _read_exactly(
-        self, x: Tensor, windows: tuple[OpenRows, ...], angles: Angles
+        self, x: Tensor, windows: tuple[OpenRows, ...], angles: Angles, weights: list[native.LayerWeights] | None
     ) -> tuple[Tensor, tuple[OpenRows, ...]]:
-        """Hidden rows of tokens [b, n, d], and the windows after them."""
+        """Hidden rows of tokens [b, n, d], and the windows after them. weights: for the compiled kernels."""
         in_training, limit = torch.is_grad_enabled(), self.fam.visible_tokens
         hidden, own = list[Tensor](), [list[KeysValues]() for _ in windows]
+        x = x if weights is None else x.float()
         # By chunk, whose gradient is put together once.
         for t, row in enumerate(x.chunk(x.shape[1], dim=1)):
             at = (angles[0][:, :, t : t + 1], angles[1][:, :, t : t + 1])
@@ -165,7 +179,8 @@ class FeedbackDecoder(Decoder):
                 for rows, pair in zip(own, made, strict=True):
                     rows.append(pair)
             else:
-                levels = self._levels(row, [window.keys_values for window in windows], at)
+                seen = [window.keys_values for window in windows]
+                levels = self._levels(row, seen, at) if weights is None else self._natively(row, weights, seen, at)
                 last, windows = levels[-1], self._appended(windows, self._memory_of(levels), at)
             hidden.append(last)
         if in_training:
@@ -185,6 +200,26 @@ class FeedbackDecoder(Decoder):
         levels = [x]
         for index, layer in enumerate(self.layers):
             levels.append(self._through(layer, levels[-1], seen[index if len(seen) > 1 else 0], angles))
+        return levels
+
+    def _few_rows_weights(self, num_rows: int) -> list[native.LayerWeights] | None:
+        """The layers' weights for the compiled kernels, if these compute so many rows here."""
+        if not computes_wide(self.config, num_rows, self.model.norm.weight):
+            return None
+        weights = [layer.few_rows_weights() for layer in self.layers]
+        return [each for each in weights if each is not None] if None not in weights else None
+
+    def _natively(
+        self, x: Tensor, weights: Sequence[native.LayerWeights], seen: Sequence[KeysValues], angles: Angles
+    ) -> list[Tensor]:
+        """`_levels` of a token x [b, 1, d] in float32, a layer in one call. angles: in float32."""
+        if not seen[0][0].shape[2]:
+            # Attention to one value, which is 0, is what attention to nothing is to be.
+            seen = [(each.new_zeros(*each.shape[:2], 1, each.shape[3]),) * 2 for each, _ in seen]
+        levels, wide = [x], (angles[0].contiguous(), angles[1].contiguous())
+        for index, (layer, own) in enumerate(zip(self.layers, weights, strict=True)):
+            part = seen[index if len(seen) > 1 else 0]
+            levels.append(layer.read_others(own, levels[-1], [part], None if layer.rope is None else wide))
         return levels
 
     def _through(self, layer: Layer, x: Tensor, seen: KeysValues, angles: Angles) -> Tensor:

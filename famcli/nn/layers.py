@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -216,6 +216,24 @@ class Layer(nn.Module):
             attention.q_norm.weight if head else None, attention.k_norm.weight if head else None,
             *(each.bias for each in maps[:3]),
         )  # fmt: skip
+
+    def read_others(
+        self,
+        weights: native.LayerWeights,
+        x: Tensor,
+        seen: Sequence[tuple[Tensor, Tensor]],
+        angles: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """What the layer makes of single tokens x [b, 1, d] in float32 that do not see themselves, in one call of the
+        compiled kernel. seen: keys and values, in parts. angles: [b or 1, 1, 1, planes] in float32."""
+        x, keys = x.clone(), seen[0][0]
+        # Their own keys and values go where nobody looks.
+        unseen = keys.new_empty(2, *keys.shape[:2], 1, keys.shape[3])
+        native.read_layer(
+            x, weights, angles, (unseen[0], unseen[1]), seen, 1, None,
+            window=None, **self.norm_options, **self.self_attn.scoring,
+        )  # fmt: skip
+        return x
 
     def attention_input(self, x: Tensor, wide: bool = False) -> Tensor:
         """What attention reads of the layer's input [b, n, d], normed, in the type of the weights; wide: in float32."""

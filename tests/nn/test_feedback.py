@@ -15,9 +15,11 @@ from torch.nn import functional
 from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.decoder import Decoder
 from famcli.nn.feedback import FeedbackDecoder
+from famcli.nn.kernels import native
 from famcli.nn.rope import inverse_frequencies
 from famcli.nn.shapes import parameter_shapes, state_shapes
 from tests.nn.test_decoder import CONFIG, assert_same_state, read, tokens_of
+from tests.nn.test_write import CONFIGS as WRITING
 
 FAM = FamConfig(block_size=4, memory_segments=1, fam_length=0, architecture="feedback")
 SHARED = replace(FAM, feedback_projections="shared")
@@ -181,6 +183,39 @@ def test_a_stream_is_the_same_however_it_is_cut(fam: str) -> None:
         assert_same_state(end, state, 1e-5)
         tensors, meta = end.to_tensors()
         assert {name: tuple(t.shape) for name, t in tensors.items()} == state_shapes(CONFIG, FAMS[fam], meta, 2)
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("fam", FAMS)
+@pytest.mark.parametrize("name", ["plain", "as one call", "windows", "after"])
+@torch.inference_mode()
+def test_compiled_kernels_read_what_float32_does(name: str, fam: str) -> None:
+    """As far as kernels know the layers; what is written and read at once is the same to rounding."""
+    with torch.inference_mode(False):
+        config = replace(WRITING[name], sliding_window=None, local_layers=(), unrotated_layers=(), local_rope=None)
+        wide, narrow = make(FAMS[fam], config), FeedbackDecoder(config, FAMS[fam])
+        with torch.no_grad():
+            for parameter in wide.model.parameters():
+                parameter.copy_(parameter.bfloat16())
+        narrow.load_state_dict(wide.state_dict())
+        narrow.model.bfloat16()
+        narrow.lm_head.bfloat16()
+    tokens = tokens_of(2, LENGTH) % config.vocab_size
+    # Rows at places of their own, and the first token, which sees nothing.
+    start = replace(narrow.start(2), position=torch.tensor([0, 5]))
+    expected, end = read(wide, tokens, replace(wide.start(2), position=start.position), [])
+    for cuts in ([], [1] * LENGTH):
+        hidden, after = read(narrow, tokens, start, cuts)
+        pairs = [
+            (after.to_tensors()[0][key], value)
+            for key, value in end.to_tensors()[0].items()
+            if key.startswith("windows")
+        ]
+        for one, other in [(hidden, expected), *pairs]:
+            assert float((one.float() - other).norm() / other.norm()) < (0.05 if name == "after" else 0.02)
+    assert narrow.read(tokens[:, :1], start)[0].dtype is torch.bfloat16
+    assert narrow.write(tokens[:, :1], start)[0].dtype is (torch.bfloat16 if name == "after" else torch.float32)
+    assert not narrow.writes_ahead
 
 
 @pytest.mark.parametrize("fam", FAMS)
