@@ -346,9 +346,19 @@ def packed_seeds() -> dict[str, dict[str, bytes]]:
         'href="a.xhtml" media-type="application/xhtml+xml"/></manifest><spine><itemref idref="a"/></spine></package>',
         "a.xhtml": '<html xmlns="http://www.w3.org/1999/xhtml"><body><h1>One</h1><p>It was dark.</p></body></html>',
     }
+    names = "".join(f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("text", "table"))
+    lines = "".join(f"<text:p>Paragraph {n}<text:s text:c='2'/>of the document.</text:p>" for n in range(9))
+    row = (
+        "<table:table><table:table-row><table:table-cell><text:p>A cell.</text:p></table:table-cell></table:table-row>"
+    )
+    odt = {
+        "mimetype": "application/vnd.oasis.opendocument.text",
+        "content.xml": f'<?xml version="1.0"?><body{names}><text:h text:outline-level="2">One</text:h>{lines}'
+        f"<table:table><table:table-row>{cell}{cell}</table:table-row></table:table></body>",
+    }
     return {
         name: {part: content.encode() for part, content in parts.items()}
-        for name, parts in (("docx", docx), ("epub", epub))
+        for name, parts in (("docx", docx), ("epub", epub), ("odt", odt))
     }
 
 

@@ -99,6 +99,12 @@ def read_all(path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- documents
 
 
+def _odt(body: str) -> bytes:
+    seeds = packed_seeds()["odt"]
+    start = seeds["content.xml"].decode().partition("<text:h")[0]
+    return pack(seeds | {"content.xml": f"{start}{body}</body>".encode()})
+
+
 def _docx(body: str, **parts: str) -> bytes:
     seeds = packed_seeds()["docx"]
     document = seeds["word/document.xml"].partition(b"<w:body>")[0] + f"<w:body>{body}</w:body></w:document>".encode()
@@ -211,6 +217,9 @@ DOCUMENTS: dict[str, Callable[[], bytes]] = {
     "entities in a Word document": lambda: pack(packed_seeds()["docx"] | {"word/document.xml": (_LAUGHS + "<x>&l9;</x>").encode()}),
     "entities in a book": lambda: _epub(_LAUGHS + "<html><body><p>&l9;</p></body></html>"),
     "an entity of a file": lambda: _epub('<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><html><body>&e;</body></html>'),
+    "depth of an OpenDocument text": lambda: _odt("<text:p><text:list>" * 200_000),
+    "cells in an OpenDocument text": lambda: _odt("<table:table-row>" + "<table:table-cell/>" * 300_000 + "</table:table-row>"),
+    "entities in an OpenDocument text": lambda: pack(packed_seeds()["odt"] | {"content.xml": (_LAUGHS + "<x>&l9;</x>").encode()}),
     "depth of a Word document": lambda: _docx("<w:p><w:r>" * 200_000),
     "runs of a Word document": lambda: _docx("<w:p>" + "<w:r><w:t>a</w:t></w:r>" * 300_000 + "</w:p>"),
     "tables in a Word document": lambda: _docx("<w:tbl><w:tr>" + "<w:tc><w:p/></w:tc>" * 200_000 + "</w:tr></w:tbl>"),
