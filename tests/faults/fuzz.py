@@ -348,9 +348,7 @@ def packed_seeds() -> dict[str, dict[str, bytes]]:
     }
     names = "".join(f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("text", "table"))
     lines = "".join(f"<text:p>Paragraph {n}<text:s text:c='2'/>of the document.</text:p>" for n in range(9))
-    row = (
-        "<table:table><table:table-row><table:table-cell><text:p>A cell.</text:p></table:table-cell></table:table-row>"
-    )
+    cell = "<table:table-cell><text:p>A cell.</text:p></table:table-cell>"
     odt = {
         "mimetype": "application/vnd.oasis.opendocument.text",
         "content.xml": f'<?xml version="1.0"?><body{names}><text:h text:outline-level="2">One</text:h>{lines}'
