@@ -53,16 +53,20 @@ _LEVEL_ALONE = re.compile(rf"\W?(?:{_LEVEL_WORDS}|(?i:{_LEVEL_WORDS})(?=[:\])>])
 _LEVEL_FIELD = re.compile(rf"\b(?:level|lvl|severity)\W{{1,4}}(?P<own>{_LEVEL_WORDS})\b", re.IGNORECASE)
 _LETTER_LEVEL = re.compile(r"\s*(?:\d+\s+){1,2}(?P<own>[VDIWEFA])\s")  # Android's
 _OF_LETTER = {"V": MINOR, "D": MINOR, "I": PLAIN, "W": WORRYING, "E": GRAVE, "F": GRAVE, "A": GRAVE}
+# Not as a part of a longer name, as of a package or of a file.
+_BEGINS, _ENDS = r"(?<![\w/])(?<!\w-)(?:", r")(?!\w|[-./]\w)"
 _GRAVE_WORDS = re.compile(
-    r"\b(?:error|fatal|panic|critical|exception|traceback|segfault|segmentation fault|core dumped|out of memory|oom|"
-    r"corrupt\w*|killed|crash\w*|break-in)\b",
+    rf"{_BEGINS}error|fatal|panic|critical|exception|traceback|segfault|segmentation fault|core dumped|out of memory|"
+    rf"oom|corrupt\w*|killed|crash\w*|break-in{_ENDS}",
     re.IGNORECASE,
 )
 _WORRYING_WORDS = re.compile(
-    r"\b(?:warn\w*|fail\w*|denied|refused|reject\w*|time[sd]?[ -]?out|unreachable|unable|cannot|could not|lost|"
-    r"abort\w*|invalid|illegal|missing|not found|retry\w*|expired)\b",
+    rf"{_BEGINS}warn\w*|fail\w*|denied|refused|reject\w*|time[sd]?[ -]?out|unreachable|unable|cannot|could not|lost|"
+    rf"abort\w*|invalid|illegal|missing|not found|retry\w*|expired{_ENDS}",
     re.IGNORECASE,
 )
+# What a server answered to a request: 5.. is an error of its own, 4.. one of the request.
+_ANSWERED = re.compile(r"\"[A-Z]{3,10} [^\"]*\" (?P<status>[1-5])\d\d(?: |$)")
 # What comes between time and message: a host and a process, threads and requests in brackets, numbers, a class.
 _HOST = re.compile(r"\s*[\w.@/-]+\s+[^\s:\[]+(?:\[[\w.-]*\])?:\s+(?=\S)")
 _HEADER = re.compile(
@@ -156,6 +160,8 @@ def _value(level: re.Match[str]) -> int:
 
 
 def _severity(level: int | None, text: str) -> int:
+    if level is None and (answered := _ANSWERED.search(text)) is not None:
+        return {"5": GRAVE, "4": WORRYING}.get(answered["status"], PLAIN)
     by_words = GRAVE if _GRAVE_WORDS.search(text) else WORRYING if _WORRYING_WORDS.search(text) else PLAIN
     if level is None:
         return by_words

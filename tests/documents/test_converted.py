@@ -231,6 +231,23 @@ def _article(word: str) -> str:
     )
 
 
+def test_what_only_its_class_calls_a_menu_is_read_where_it_is_the_page(tmp_path: Path) -> None:
+    chapter = "".join(f"<h2>Part {n}</h2><p>What part {n} says of its matter, at some length.</p>" for n in range(40))
+    menu = "".join(f'<li><a href="#{n}">Part {n}</a></li>' for n in range(10))
+    page = f"<html><body><div class='navbar'><ul>{menu}</ul></div>"
+    parts = f"<h1>A</h1><p>Short.</p><div class='toctree-wrapper'>{chapter}</div>"
+    main = page + f"<div role='main'>{parts}</div></body></html>"
+    assert "What part 39 says" in converted(write(tmp_path, main))[0]
+    # A part that is called the main one, and is next to nothing of the page.
+    teaser = page + f"<main><p>Subscribe now.</p></main><div>{chapter}</div></body></html>"
+    assert "What part 39 says" in converted(write(tmp_path, teaser))[0]
+    # Where there is a text beside it, a menu is a menu.
+    usual = page + f"<main>{chapter}</main></body></html>"
+    text = converted(write(tmp_path, usual))[0]
+    assert "## Part 3\n" in text
+    assert "- Part 3" not in text
+
+
 def test_html_leaves_out_what_stands_around_the_main_text(tmp_path: Path) -> None:
     text, places, _ = converted(write(tmp_path, _article("harbour")))
     assert text.startswith("# Pier\n\n")

@@ -46,6 +46,9 @@ _SKIPPED_CLASSES = _words(
     toctree-wrapper share social comments-link sr-only visually-hidden screen-reader-text
     """
 )
+# What is left out by the names of classes, or because it is not in the main part, is read after all where there is so
+# many times as much of it as of the rest.
+_MOST_BY_CLASS, _MOST_OUTSIDE = 3, 8
 _HEADING = re.compile(r"h([1-6])$")
 _MAIN = re.compile(rb"<main[\s>]|role\s*=\s*[\"']?main\b", re.I)
 _ARTICLE = re.compile(rb"<article[\s>]", re.I)
@@ -88,7 +91,7 @@ def parts_of_page(page: str) -> Iterator[Part]:
 
 
 def read_html(original: Original) -> Iterator[Part]:
-    """The main text; all of it where the main part has none."""
+    """The main text; all of it where the main part has none, or next to nothing of what the page says."""
     file = original.file()
     first = file.read(1 << 22)
     size, main = max(1, file.seek(0, 2)), None
@@ -98,38 +101,56 @@ def read_html(original: Original) -> Iterator[Part]:
         main = "article"
     declared = _CHARSET.search(first[:4096])
     encoding = _known(next(filter(None, declared.groups())).decode("ascii", "replace")) if declared else None
-    held, is_small = list[Part](), size <= LARGEST_PAGE
-    for element in dict.fromkeys((main, None)):
+
+    def read(reader: _Reader) -> Iterator[tuple[str, list[Part]]]:
         file.seek(0)
-        held, reader, page = [], _Reader(element), list[str]()
         for piece in original.through(file).pieces(encoding):
             original.reached(piece.end / size)
-            held += reader.feed(piece)
+            yield piece.text, reader.feed(piece)
+        yield "", reader.finish()
+
+    is_small, by_class = size <= LARGEST_PAGE, True
+    held, page = list[Part](), list[str]()
+    while True:
+        reader = _Reader(main, by_class=by_class)
+        held, page = [], []
+        for text, parts in read(reader):
             if is_small:
-                page.append(piece.text)
-            elif reader.has_body:
-                yield from held
-                held = []
-        held += reader.finish()
-        if reader.has_body:
-            yield from without_surroundings(held, "".join(page)) if is_small else held
-            return
-    yield from held  # a title alone
-    original.note(f"{original.name} holds no text outside of scripts, menus and other parts that are left out")
+                page.append(text)
+                held += parts
+        # Names of classes are customs, and "main" may be said of a teaser.
+        if by_class and reader.left_by_class > _MOST_BY_CLASS * reader.kept:
+            by_class = False
+        elif main is not None and (not reader.has_body or reader.left_outside > _MOST_OUTSIDE * reader.kept):
+            main, by_class = None, True
+        else:
+            break
+    if is_small:
+        yield from without_surroundings(held, "".join(page)) if reader.has_body else held
+    else:
+        for _, parts in read(_Reader(main, by_class=by_class)):
+            yield from parts
+    if not reader.has_body:  # a title alone
+        original.note(f"{original.name} holds no text outside of scripts, menus and other parts that are left out")
 
 
 class _Reader(HTMLParser):
-    """Text of a page as parts. main: the element whose text alone counts ("main", "article"), or None for all."""
+    """Text of a page as parts. main: the element whose text alone counts ("main", "article"), or None for all.
+    by_class: leave out what is called a menu or the like by its class.
 
-    def __init__(self, main: str | None, titled: bool = True) -> None:
+    kept, left_by_class, left_outside: characters of the text, of what its class left out, and of what is not in `main`.
+    """
+
+    def __init__(self, main: str | None, titled: bool = True, by_class: bool = True) -> None:
         super().__init__(convert_charrefs=True)
-        self._titled = titled
+        self._titled, self._by_class = titled, by_class
+        self.kept = self.left_by_class = self.left_outside = 0
         self._main, self._main_depth = main, 0
         self._positions = Positions()
         self._parsed = 0  # characters before what is being parsed
         self._waiting, self._num_waiting = list[str](), 0
         self._data, self._data_place = list[str](), 0
-        self._skip, self._skip_depth = "", 0
+        self._skip, self._skip_depth, self._is_by_class = "", 0, False
         self._block: list[Part] = []  # of the open paragraph
         self._prefix = ""
         self._break: str | None = ""  # None: what follows stands directly behind
@@ -194,10 +215,10 @@ class _Reader(HTMLParser):
                 return
             self._skip = ""
         values = dict(attrs)
-        if self._is_skipped(tag, values):
+        if (is_skipped := self._is_skipped(tag, values)) or self._is_called_so(tag, values):
             self._flush()
             if tag not in _VOID:
-                self._skip, self._skip_depth = tag, 1
+                self._skip, self._skip_depth, self._is_by_class = tag, 1, not is_skipped
             return
         if self._main is not None and (tag == self._main or (self._main == "main" and values.get("role") == "main")):
             self._flush()
@@ -257,7 +278,12 @@ class _Reader(HTMLParser):
             return
         if self._title is not None:
             self._title.append(data[:1000])
-        elif not self._skip and (self._main is None or self._main_depth):
+        elif self._skip:
+            self.left_by_class += len(data.strip()) * self._is_by_class
+        elif self._main is not None and not self._main_depth:
+            self.left_outside += len(data.strip())
+        else:
+            self.kept += len(data.strip())
             place = self._data_place
             line, start = self._positions.line(place), self._positions.byte(place)
             for text in data.splitlines(keepends=True) if "\n" in data else [data]:
@@ -280,8 +306,11 @@ class _Reader(HTMLParser):
             return False
         if "hidden" in values or values.get("aria-hidden") == "true":
             return True
-        if re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", values.get("style") or "", re.I):
-            return True
+        return bool(re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", values.get("style") or "", re.I))
+
+    def _is_called_so(self, tag: str, values: dict[str, str | None]) -> bool:
+        if not self._by_class or tag in ("html", "body", "main", "article"):
+            return False
         return not _SKIPPED_CLASSES.isdisjoint((values.get("class") or "").lower().split())
 
     def _begin(self, tag: str, values: dict[str, str | None]) -> None:

@@ -27,7 +27,7 @@ _SHARE_OF_COMMON = 3  # one of so many shown kinds is a common one
 # Compared by identity: two kinds may have equal fields.
 @dataclass(eq=False)
 class _Kind:
-    """Lines of one template: how many, the first as a quote, and where and when the last is."""
+    """Lines of one template and severity: how many, the first as a quote, and where and when the last is."""
 
     template: Template
     severity: int
@@ -36,10 +36,31 @@ class _Kind:
     last_line: int = 0
     last_time: str | None = None
     count: int = 0
+    before: tuple[int, str | None] = (0, None)  # last line and time, before the last line was counted
 
 
-_Kinds = dict[int, _Kind]
-"""Kinds of lines by their templates."""
+_Kinds = dict[tuple[int, int], _Kind]
+"""Kinds of lines by their templates and severities."""
+
+
+class _Counted:
+    """A line that was counted among some kinds."""
+
+    def __init__(self, kinds: _Kinds, template: Template, found: LogLine, quote: Quote) -> None:
+        self.kinds, self.template, self.found, self.quote = kinds, template, found, quote
+        kind = kinds.setdefault((id(template), found.severity), _Kind(template, found.severity, quote, found.time))
+        kind.before = kind.last_line, kind.last_time
+        kind.count, kind.last_line, kind.last_time = kind.count + 1, quote.line, found.time
+
+    def made_grave(self) -> _Counted:
+        """The same line, as what followed shows it: an error."""
+        if self.found.severity == GRAVE:
+            return self
+        kind = self.kinds[id(self.template), self.found.severity]
+        kind.count, (kind.last_line, kind.last_time) = kind.count - 1, kind.before
+        if not kind.count:
+            del self.kinds[id(self.template), self.found.severity]
+        return _Counted(self.kinds, self.template, replace(self.found, severity=GRAVE), self.quote)
 
 
 class LogDigest:
@@ -56,7 +77,8 @@ class LogDigest:
         self._source, self._line, self._rest, self._start = "", 1, "", 0
         self._first_time: str | None = None
         self._last_time: str | None = None
-        self._last: list[_Kind] = []  # of the record that lines may go on with
+        # How the record that lines may go on with was counted.
+        self._last: list[_Counted] = []
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -91,8 +113,7 @@ class LogDigest:
         found = log_line(text)
         if found is None and continues(text) and self._last:
             if _RAISED.match(bare):
-                for kind in self._last:
-                    kind.severity = GRAVE
+                self._last = [each.made_grave() for each in self._last]
         elif found is None:
             found = LogLine(None, PLAIN, bare)
         # A line is quoted without the white space around it, so that its span is that of its text.
@@ -103,10 +124,10 @@ class LogDigest:
                 self._first_time = _earlier(self._first_time, found.time)
                 self._last_time = found.time if self._last_time is None else _later(self._last_time, found.time)
             template = self._templates.add(found.message)
-            self._last = [_count(self._all, template, found, quote)]
+            self._last = [_Counted(self._all, template, found, quote)]
         else:
             template = self._last[0].template
-            found = LogLine(self._last[0].last_time, self._last[0].severity, bare)
+            found = replace(self._last[0].found, message=bare)
         self._look(bare, template, found, quote)
 
     def _look(self, text: str, template: Template, found: LogLine, quote: Quote) -> None:
@@ -115,9 +136,9 @@ class LogDigest:
             return
         folded = text.casefold()
         if self._focus in folded:
-            self._last.append(_count(self._phrase, template, found, quote))
+            self._last.append(_Counted(self._phrase, template, found, quote))
         elif all(word in folded for word in self._focus.split()):
-            self._last.append(_count(self._words, template, found, quote))
+            self._last.append(_Counted(self._words, template, found, quote))
 
     # ------------------------------------------------------------------------------------------------ choosing
 
@@ -155,7 +176,7 @@ class LogDigest:
             num_lines=self.num_lines,
             first_time=self._first_time,
             last_time=self._last_time,
-            num_kinds=len(self._templates.all),
+            num_kinds=len(self._all),
             num_errors=severities[GRAVE],
             num_warnings=severities[WORRYING],
             num_focus_lines=focused,
@@ -189,15 +210,6 @@ def _earlier(first: str | None, time: str) -> str:
 
 def _later(last: str, time: str) -> str:
     return last if _SORTS.match(last) and _SORTS.match(time) and last > time else time
-
-
-def _count(kinds: _Kinds, template: Template, found: LogLine, quote: Quote) -> _Kind:
-    kind = kinds.get(id(template))
-    if kind is None:
-        kind = kinds[id(template)] = _Kind(template, found.severity, quote, found.time)
-    kind.severity = max(kind.severity, found.severity)
-    kind.count, kind.last_line, kind.last_time = kind.count + 1, quote.line, found.time
-    return kind
 
 
 def _result(kind: _Kind, is_common: bool, sentence: int) -> LogKind:

@@ -178,9 +178,9 @@ class WrittenSummary:
 
 @dataclass(frozen=True)
 class LogKind:
-    """Lines of a log that share a template, of which `*` stands for what differs.
+    """Lines of a log that share a template and a severity; of the template `*` stands for what differs.
 
-    severity: the gravest of its lines, by their level or else their words. last_line: of its source, from 1.
+    severity: of its lines, by their level or else their words. last_line: of its source, from 1.
     first_time, last_time: as they are written. is_common: shown for how often it comes, not for being rare or grave.
     sentence: the number, from 0, of the result's quote that is its first line.
     """

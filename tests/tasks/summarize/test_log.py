@@ -108,6 +108,21 @@ def test_a_stack_trace_belongs_to_its_line(tmp_path: Path) -> None:
     assert found.sentences[0].text == "java.io.IOException: disk is gone"
 
 
+def test_lines_of_one_form_count_by_their_own_severity(tmp_path: Path) -> None:
+    # The same words but one: what one line says makes no error of the others.
+    names = ("anna", "ben", "cleo")
+    lines = [f"2024-01-02 03:04:{at:02} worker finished job of {names[at % 3]}" for at in range(40)]
+    lines[17] = "2024-01-02 03:04:17 worker finished job of error"
+    lines[30:31] = [lines[30], "Traceback (most recent call last):", "ValueError: no"]
+    result = summarize(byte_model(LARGE), [write(tmp_path, "\n".join(lines) + "\n")])
+    assert result.log is not None
+    assert (result.log.num_errors, result.log.num_warnings) == (2, 0)
+    grave = [result.sentences[kind.sentence].text for kind in result.log.kinds if kind.severity == "error"]
+    assert lines[17] in grave
+    counts = [kind.num_lines for kind in result.log.kinds]
+    assert sum(counts) == result.log.num_lines - 2
+
+
 def test_a_log_beside_a_text(tmp_path: Path) -> None:
     paths = [write(tmp_path, prose(30), "a.txt"), write(tmp_path, sshd(100, 50), "b.log")]
     for order in (paths, paths[::-1]):
