@@ -257,7 +257,7 @@ class ListedModel:
 
     @property
     def enabled(self) -> bool:
-        """True if it has a `fam.json` of its own."""
+        """True if it has a `fam.json`, of its own or in an adapter that ships for it."""
         return self.memory is not None
 
 
@@ -266,14 +266,15 @@ def list_models(environ: Mapping[str, str] | None = None) -> list[ListedModel]:
     environ = os.environ if environ is None else environ
     found = [listed(name, path, "ships with famcli") for name, path in sorted(shipped_models().items())]
     found += [
-        listed(one.name, path, f"package {one.carried.module}")
+        listed(one.name, path, f"package {one.carried.module}", shipped_models(ADAPTER_CONFIG).get(one.adapter or ""))
         for one in RECOMMENDED
         if one.name and one.carried and (path := one.carried.path()) is not None
     ]
     return found + [listed(name, path, "hub cache") for name, path in cached_models(environ)]
 
 
-def listed(name: str, path: Path, where: str) -> ListedModel:
+def listed(name: str, path: Path, where: str, adapter: Path | None = None) -> ListedModel:
+    """adapter: of the one that ships for it, which says how it is read."""
     family = _family(path)
     known = family in (GGUF_FAMILIES if is_gguf(path) else FAMILIES)
     files = (
@@ -282,7 +283,7 @@ def listed(name: str, path: Path, where: str) -> ListedModel:
         else [each for each in path.rglob("*") if each.is_file()]
     )
     size = sum(each.stat().st_size for each in files)
-    return ListedModel(name, path, where, size, family, known, memory_status(path), is_complete(path))
+    return ListedModel(name, path, where, size, family, known, memory_status(adapter or path), is_complete(path))
 
 
 def _family(path: Path) -> str | None:

@@ -13,7 +13,7 @@ import torch
 
 from famcli.checkpoint.chat_template import Message, open_chat_template
 from famcli.checkpoint.inspect import inspect_checkpoint
-from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.locate import list_models, resolve
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.recommended import recommended
@@ -130,14 +130,12 @@ def test_answers_are_short_grounded_and_cited(model: Model, text: Path) -> None:
 @pytest.mark.slow
 @torch.no_grad()
 def test_a_number_comes_back_by_the_tokens_that_were_kept() -> None:
-    """Six keys, each told 7 blocks before it is asked for, far beyond the window of 2: with the kept tokens the digits
-    that follow are mostly right, without them hardly any."""
-    root = Path(__file__).parents[2]
-    kept = open_model(
-        resolve("smollm2-plain", {}), adapter=root / "benchmarks" / "recipes" / "keep-smollm2", device="cpu"
-    )
-    assert not kept.warnings
-    novel = (root / "examples" / "the-man-who-was-thursday.txt").read_text(encoding="utf-8")[20_000:40_000]
+    """Six keys, each told 7 blocks before it is asked for, beyond the window of 4: with the kept tokens the digits that
+    follow are right, without them hardly any."""
+    kept = open_model(resolve("smollm2", {}), device="cpu")
+    novel = (Path(__file__).parents[2] / "examples" / "the-man-who-was-thursday.txt").read_text(encoding="utf-8")[
+        20_000:40_000
+    ]
     size = 7 * kept.network.fam.block_size
     told = [kept.tokenizer.encode(f" The pass key is {key}. Remember it. {key} is the pass key.") for key in KEYS]
     filler = kept.tokenizer.encode(novel)
@@ -149,7 +147,7 @@ def test_a_number_comes_back_by_the_tokens_that_were_kept() -> None:
         hidden, _ = kept.network.read(torch.tensor(asked), state)
         best = kept.network.logits(hidden[:, -6:-1]).argmax(-1)
         right[mode] = int((best == torch.tensor(asked)[:, -5:]).sum())
-    assert right["on"] >= 20, right
+    assert right["on"] >= 28, right
     assert right["frozen"] <= 10, right
 
 
@@ -158,6 +156,7 @@ def test_inspect_shows_the_checkpoint_as_it_is_opened() -> None:
     assert model.adapter is not None
     assert (info.adapter, info.fingerprints) == (model.adapter.folder, model.fingerprints)
     assert info.sidecar == model.sidecar
+    assert {one.name: one.memory for one in list_models({})}["smollm2"] == "trained"
     plain = inspect_checkpoint(resolve("smollm2-plain", {}))
     assert plain.adapter is None
     assert plain.fingerprints.weights != info.fingerprints.weights
