@@ -25,14 +25,18 @@ PLAIN_TEXT = "text"
 """The format of a source whose offsets are the bytes of its file."""
 
 
+RECORD = "record"
+"""The detail of a location that is a line with a whole value of JSON."""
+
+
 @dataclass(frozen=True)
 class Location:
     """Where text of a converted document is found in the original.
 
     kind, value: the place in the format's own terms: page "3", time "0:01:12", row "5", path ".messages[2]", a message
-    by its number, a section by its title. detail: more to know it by (a message's sender, date and subject). line: of
-    the original, from 1; None where it has no lines. span: bytes of the original, unpacked if it was compressed, that
-    the text was made from; None where there are none that could be read.
+    by its number, a section by its title. detail: more to know it by (a message's sender, date and subject; `RECORD`
+    for a line that is one). line: of the original, from 1; None where it has no lines. span: bytes of the original,
+    unpacked if it was compressed, that the text was made from; None where there are none that could be read.
     """
 
     kind: LocationKind
@@ -40,6 +44,11 @@ class Location:
     detail: str = ""
     line: int | None = None
     span: tuple[int, int] | None = None
+
+    @property
+    def is_of_record(self) -> bool:
+        """True for values of a table or of JSON."""
+        return self.kind in ("row", "path") or self.detail == RECORD
 
     @property
     def label(self) -> str:

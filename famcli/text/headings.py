@@ -50,6 +50,8 @@ def heading(sentence: Sentence) -> Heading | None:
         not text
         or not own_line
         or sentence.is_code
+        # A value of a table or of JSON is no heading, whatever it looks like ("#### 18").
+        or (sentence.location is not None and sentence.location.is_of_record)
         or not sentence.whole
         or len(text) > _MAX_LENGTH
         or LEADER.search(text)

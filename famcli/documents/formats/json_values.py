@@ -15,7 +15,7 @@ import numpy as np
 from famcli.documents.converted import Part
 from famcli.documents.formats.records import Field, checked_records, is_prose
 from famcli.documents.original import Original
-from famcli.documents.source import Location, Offsets, Piece
+from famcli.documents.source import RECORD, Location, Offsets, Piece
 from famcli.errors import DocumentError
 
 MAX_DEPTH = 500
@@ -68,7 +68,7 @@ def _records(original: Original) -> Iterator[tuple[list[Field], Location]]:
 def _location(path: str, line: int, span: tuple[int, int], is_one_of_many: bool) -> Location:
     """A file of several values has a line for each, by which it is known; a single value has paths."""
     if path in ("", "."):
-        return Location("line", f"{line}", line=line, span=span)
+        return Location("line", f"{line}", RECORD, line=line, span=span)
     return Location("path", path, f"line {line:,}" if is_one_of_many else "", line=line, span=span)
 
 
