@@ -53,6 +53,8 @@ _NOT_SAID = re.compile(
 # A question without a name that has one of these is about what was said before.
 _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there|that|this|those|these|then)\b", re.I)
 _MOST_SENTENCES = 2
+# Passages that are tried for a quote at least, however few are shown.
+_LEAST_TRIED = 3
 # From this confidence on a small checkpoint's "not in the text" is not believed: the passage is quoted.
 _SURE = 0.5
 # What comes with a project says little about it, in words that many questions have.
@@ -131,21 +133,23 @@ class Answerer:
     def answer(self, question: Question, ranked: Sequence[RankedPassage], number: int = 0) -> Iterator[AnsweringEvent]:
         """The answer to one question from its passages, best first. number: its index, for events."""
         best, missing = ranked[0].confidence if ranked else 0.0, self._missing(question)
-        evidence, citations = yield from self._evidence(ranked)
+        tried = yield from self._evidence(ranked)
+        evidence, citations = [one for one, _ in tried[: self.config.top]], tuple(cited for _, cited in tried)
+        shown = citations[: self.config.top]
         # What is named and stands nowhere may be there in another word.
         is_sure = bool(evidence) and best >= self.config.threshold and (not missing or evidence[0].met >= _SAME_THING)
-        from_table = self._quoter.cells(question, evidence, citations) if self._pen is None else None
+        from_table = self._quoter.cells(question, evidence, shown) if self._pen is None else None
         if from_table is not None and not missing:
             answer = from_table
         elif self._pen is not None and self._pen.chat is not None and is_sure and not _lacking(question, evidence):
-            answer = self._write_in_turn(self._pen, question, evidence, citations)
+            answer = self._write_in_turn(self._pen, question, evidence, shown)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
-            answer = yield from self._write(number, question, evidence, citations, best)
+            answer = yield from self._write(number, question, evidence, shown, best)
         elif is_sure:
-            answer = self._quote(question, evidence, citations)
+            answer = self._quote(question, [one for one, _ in tried], citations)
         elif evidence and (evidence[0].comes_near(question) or is_count(question.text)):
-            answer = self._unsure(question, best, citations)
+            answer = self._unsure(question, best, shown)
         else:
             answer = no_answer(question.text, self._why_nothing(), best)
         self._said = (question.text, answer.text) if answer.found else self._said
@@ -153,21 +157,22 @@ class Answerer:
 
     def _evidence(
         self, ranked: Sequence[RankedPassage]
-    ) -> Generator[AnsweringEvent, None, tuple[list[RankedPassage], tuple[Citation, ...]]]:
-        """The first passages that are still in their source, with citations."""
+    ) -> Generator[AnsweringEvent, None, list[tuple[RankedPassage, Citation]]]:
+        """The first passages that are still in their source, with citations: what is quoted may be of a later one than
+        those that are shown."""
         found = list[tuple[RankedPassage, Citation]]()
         for one in self._quoter.evidence(ranked):
             if one is None:
                 yield from self._warn(CHANGED)
                 continue
             found.append(one)
-            if len(found) == self.config.top:
+            if len(found) == max(self.config.top, _LEAST_TRIED):
                 break
-        return [one for one, _ in found], tuple(citation for _, citation in found)
+        return found
 
     def _quote(self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]) -> Answer:
         quoted = self._quoter.quote(question, evidence, citations)
-        return quoted or self._unsure(question, evidence[0].confidence, citations)
+        return quoted or self._unsure(question, evidence[0].confidence, citations[: self.config.top])
 
     def _unsure(self, question: Question, confidence: float, citations: tuple[Citation, ...]) -> Answer:
         if confidence >= self.config.threshold:
