@@ -267,6 +267,7 @@ def grounded(workers: dict[str, peers.Worker], path: Path, repeats: int) -> None
             before, after = chat.around([Message("user", asked)], "")
             for name, worker in workers.items():
                 worker.call("read", [*before, *stretch, *after])
+                worker.call("write", 2)
                 seconds, written = worker.call("answer", ANSWERED)
                 taken[what, name].append(seconds / written)
                 print(f"{what}: {name} {written / seconds:,.1f} tokens/s", file=sys.stderr, flush=True)
