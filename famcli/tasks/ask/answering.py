@@ -218,12 +218,12 @@ class Answerer:
         ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
         best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
         if judged is not None and judged.refuses:
-            return replace(no_answer(question.text, NOTHING_FOUND, best), draft=NOT_SAID)
+            return replace(self._unsure(question, best, citations), draft=NOT_SAID)
         said = self._said_of(pen, ids, judged)
         text = " ".join(said)
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
-            return replace(no_answer(question.text, NOTHING_FOUND, best), draft=text)
+            return replace(self._unsure(question, best, citations), draft=text)
         if denied:
             return replace(self._quote(question, evidence, citations), draft=text)
         sources = Sources(passages, question.text)
