@@ -98,7 +98,7 @@ def adapt(
         raise UsageError("--out is missing: give the folder that the adapter goes to")
     for path in training.data or ():
         if not user_path(path).exists():
-            raise UsageError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
+            raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
     notes, elsewhere = Notes(report.quiet), cache_options(cache)
     environ, bars = cache_environment(cache, offline), report.progress_mode == "bar"
     located = find_model(model, environ, notes, asked_by="MODEL", bars=bars)

@@ -27,6 +27,7 @@ from famcli.text.words import (
     halves,
     has_content,
     names_in,
+    plain_spelling,
     similarity,
     term_weights,
     terms,
@@ -254,8 +255,9 @@ def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[
         text, spans = "".join(f"{title} " for title in one.passage.headings), list[tuple[int, int]]()
         for sentence in one.passage.sentences:
             text += (sentence.gap or "") if spans else ""
-            spans.append((len(text), len(text) + len(sentence.text)))
-            text += sentence.text
+            said = plain_spelling(sentence.text)
+            spans.append((len(text), len(text) + len(said)))
+            text += said
         texts.append(text)
         parts.append(spans)
     # Function words alone are near to anything that is said.
