@@ -76,7 +76,7 @@ def test_what_needs_no_network_is_refused_before_torch_is_loaded(tiny: Path, sav
                 ["ask", "Who?", "--file", "nope.txt", *mine],
             )
         ),
-        (["adapt", tiny, "--out", tmp_path / "out", "--data", "nope.txt"], 2, "nope.txt does not exist"),
+        (["adapt", tiny, "--out", tmp_path / "out", "--data", "nope.txt"], 1, "nope.txt does not exist"),
         (["ask", "Who?", "--file", text, "--draft", tmp_path, *mine], 1, "is no draft's folder"),
     ):
         stdout, stderr, exit_code = run_and_list_heavy(*map(str, arguments))
