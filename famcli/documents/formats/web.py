@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 from famcli.documents.converted import Part
 from famcli.documents.encodings import declared_encoding
+from famcli.documents.formats import web_elements as elements
 from famcli.documents.formats.main_text import LARGEST_PAGE, without_surroundings
 from famcli.documents.original import Original, Positions
 from famcli.documents.source import Location, Piece
@@ -21,37 +22,9 @@ _CHUNK = 1 << 16
 _LONGEST_TAG = 1 << 22  # characters of a tag, comment or script that are held while its end is looked for
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_INLINE = _words(
-    """
-    a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark q rb rp rt ruby s samp small
-    span strike strong sub sup time tt u var wbr
-    """
-)
-_SKIPPED = _words(
-    """
-    script style noscript template svg math canvas iframe object embed applet audio video map select button textarea
-    datalist nav menu aside footer dialog rp
-    """
-)
-_VOID = _words("area base br col embed hr img input link meta param source track wbr")
-_SKIPPED_ROLES = _words("navigation banner contentinfo complementary search menu menubar toolbar dialog alert")
-_SKIPPED_CLASSES = _words(
-    """
-    nav navbar navigation navbox menu sidebar breadcrumb breadcrumbs footer site-footer site-header cookie cookies
-    cookie-banner pagination skip-link skip-to-content headerlink mw-editsection noprint sphinxsidebar related
-    toctree-wrapper share social comments-link sr-only visually-hidden screen-reader-text
-    """
-)
 # What is left out by the names of classes, or because it is not in the main part, is read after all where there is so
 # many times as much of it as of the rest.
 _MOST_BY_CLASS, _MOST_OUTSIDE = 3, 8
-_HEADING = re.compile(r"h([1-6])$")
-_MAIN = re.compile(rb"<main[\s>]|role\s*=\s*[\"']?main\b", re.I)
-_ARTICLE = re.compile(rb"<article[\s>]", re.I)
 _CHARSET = re.compile(
     rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}encoding\s*=\s*[\"']([\w.:-]+)", re.I
 )
@@ -95,9 +68,9 @@ def read_html(original: Original) -> Iterator[Part]:
     file = original.file()
     first = file.read(1 << 22)
     size, main = max(1, file.seek(0, 2)), None
-    if _MAIN.search(first):
+    if elements.MAIN.search(first):
         main = "main"
-    elif len(_ARTICLE.findall(first)) == 1:
+    elif len(elements.ARTICLE.findall(first)) == 1:
         main = "article"
     declared = _CHARSET.search(first[:4096])
     encoding = _known(next(filter(None, declared.groups())).decode("ascii", "replace")) if declared else None
@@ -208,7 +181,7 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._end_data()
         if self._skip:
-            if tag == self._skip and tag not in _VOID:
+            if tag == self._skip and tag not in elements.VOID:
                 self._skip_depth += 1
             # A menu that is never closed must not hide the page.
             if not (tag in ("main", "article", "h1") and self._skip in ("nav", "aside", "menu", "footer")):
@@ -217,7 +190,7 @@ class _Reader(HTMLParser):
         values = dict(attrs)
         if (is_skipped := self._is_skipped(tag, values)) or self._is_called_so(tag, values):
             self._flush()
-            if tag not in _VOID:
+            if tag not in elements.VOID:
                 self._skip, self._skip_depth, self._is_by_class = tag, 1, not is_skipped
             return
         if self._main is not None and (tag == self._main or (self._main == "main" and values.get("role") == "main")):
@@ -229,7 +202,7 @@ class _Reader(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._end_data()
-        if not self._skip and tag not in _INLINE:
+        if not self._skip and tag not in elements.INLINE:
             self._begin(tag, dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
@@ -251,7 +224,7 @@ class _Reader(HTMLParser):
             self._lists = max(0, self._lists - 1)
         if tag in ("td", "th"):
             self._end_cell()
-        elif tag not in _INLINE:
+        elif tag not in elements.INLINE:
             self._flush()
             if tag not in ("li", "tr", "dt"):
                 self._break = "\n\n"
@@ -300,7 +273,7 @@ class _Reader(HTMLParser):
             self._end_data()
 
     def _is_skipped(self, tag: str, values: dict[str, str | None]) -> bool:
-        if tag in _SKIPPED or (values.get("role") or "").lower() in _SKIPPED_ROLES:
+        if tag in elements.SKIPPED or (values.get("role") or "").lower() in elements.SKIPPED_ROLES:
             return True
         if tag in ("html", "body", "main", "article"):
             return False
@@ -311,10 +284,10 @@ class _Reader(HTMLParser):
     def _is_called_so(self, tag: str, values: dict[str, str | None]) -> bool:
         if not self._by_class or tag in ("html", "body", "main", "article"):
             return False
-        return not _SKIPPED_CLASSES.isdisjoint((values.get("class") or "").lower().split())
+        return not elements.SKIPPED_CLASSES.isdisjoint((values.get("class") or "").lower().split())
 
     def _begin(self, tag: str, values: dict[str, str | None]) -> None:
-        if tag in _INLINE:
+        if tag in elements.INLINE:
             if tag == "code" and self._pre and not self._block:
                 self._open_code()
             return
@@ -330,7 +303,7 @@ class _Reader(HTMLParser):
             self._end_cell()  # where the page does not say that it ended
             return
         self._flush()
-        if (found := _HEADING.match(tag)) is not None:
+        if (found := elements.HEADING.match(tag)) is not None:
             self._break, self._prefix = "\n\n", "#" * int(found[1]) + " "
         elif tag in ("ul", "ol"):
             self._lists += 1
