@@ -1,7 +1,8 @@
 """Render a chat template: a stranger's program, run in jinja2's sandbox and in a process of its own.
 
 The sandbox keeps it from reaching anything else; the limits that this process sets on itself keep it from running for
-ever and from filling memory or disk. The parent (chat.py) writes one JSON object to stdin and reads one from stdout.
+ever and from filling memory or disk. The parent (chat_template.py) writes one JSON object to stdin and
+reads one from stdout.
 Nothing of famcli is imported here.
 """
 

@@ -62,7 +62,7 @@ class Call:
         return self._rotation(layer, "memory", t, first, self.fam.fam_length)
 
     def rotate_back(self, layer: Layer, t: int) -> Rotation:
-        """From the positions of block t to none, in float32."""
+        """Undo the rotation of the tokens of block t, in float32."""
         made = self._rotation(layer, "block", t, 0, self.fam.block_size)
         if layer.rope is None:
             return made

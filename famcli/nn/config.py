@@ -230,6 +230,12 @@ class FamConfig:
             for name in ("fam_length", "sink_tokens"):
                 if getattr(self, name):
                     raise ValueError(f"'{name}' must be 0 for architecture 'feedback', whose memory is one of tokens")
+        if self.keeps_tokens and self.fam_length > self.block_size - self.sink_tokens:
+            # The memory begins with the first block, and would have to take in its sinks, which are seen anyway.
+            most = self.block_size - self.sink_tokens
+            raise ValueError(
+                f"'fam_length' must be at most {most} ('block_size' less 'sink_tokens') where tokens are kept"
+            )
 
     def _problem(self, each: Field[Any]) -> str | None:
         """What a field must be and is not."""

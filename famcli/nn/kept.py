@@ -8,9 +8,10 @@ memories it is updated by blocks, but by the one that leaves the window, so that
 
     rows                [F_t-1 ; K_t-m, V_t-m]              w = 2 hk e numbers each
     F_t                 the f rows with the largest rows . scores, in the order of the text
-    a token sees        [sinks ; F ; segments ; its block]  F at the last f positions before the segments
+    positions           [sinks ; F ; segments ; its block]  F at the last f positions before the segments
 
-Before the first block has left there is no memory, and a frozen one never comes to be.
+Before the first block has left there is no memory, and a frozen one never comes to be. Sinks are seen anyway and never
+kept: the first block has f other tokens (`FamConfig` sees to that).
 """
 
 from __future__ import annotations

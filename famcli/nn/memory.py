@@ -9,14 +9,18 @@ layer's own:
     F'     = F_t-1 + Wo A                             the first update keeps nothing: F' = Wo A
     F_t    = F' + MLP(norm(F'))                       `next_memory`
 
+Left out here: rotary positions of queries and keys (call.py), the scale 1/sqrt(e), and what a family's layer does
+otherwise (norms after or around, parallel feed-forward, scaled residuals: layers.py, as for tokens).
+
 F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_gate`; ours, used by the checkpoints that
 ship), a row with gate g becomes F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')).
 
 The output projection Wo, the residual, the MLP and the gate times both are `Layer.attention_output_and_mlp` in
 layers.py, as of tokens. `compress` runs at every update but where the rows are tokens that were kept (kept.py).
 `next_memory` is the whole update when it runs by itself: a block that filled up token by token, or several blocks in
-one call. When one whole block is read, `read_block_and_memory` in steps.py runs the same update with the memory rows in
-the matrix products of the tokens. Shapes: see network.py.
+one call. **In the usual case, one whole block, it does not run**: `read_block_and_memory` in steps.py computes the same
+with the memory rows in the matrix products of the tokens (`compress`, then `Layer.joint_output_and_mlp`). Shapes: see
+network.py.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 A `Network` reads tokens after a `State` and returns the next `State`; logits are computed only where they are asked
 for. Nothing outside `famcli.nn` knows the class behind either: `FamConfig.architecture` chooses it (`make_network`).
 
-Shapes in this package: b batch, n tokens, c block size, f memory rows, m segments, l layers, h query heads, hk key
-heads, e width of a head, d width of the network, v vocabulary.
+Shapes in this package: b batch, n tokens, c block size (C in `FamConfig`), f memory rows, m segments, l layers (of a
+memory: those that have one), h query heads, hk key heads, e width of a head, d width of the network, w width of a
+memory row (d; where tokens are kept, their keys and values, 2 hk e), v vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class State(ABC):
     """Everything a network knows of what it read, as a value: reading returns another one and never changes it.
 
     Keeping a state is a fork: two states may share storage, and its size depends on the network alone, not on how much
-    was read. The rows of a batch share all but `position` and `memory_is_initial`.
+    was read. The rows of a batch share `fill`, `num_closed` and `memory_mode`: they are read in the same calls.
 
     position: [b] int64 on the CPU, of the next token. fill: tokens in the open block, 0 to c - 1. num_closed: blocks
     closed so far, counted no further than memory_segments + 1. memory_is_initial: [b] bool on the CPU, True in rows
@@ -46,7 +47,8 @@ class State(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors but `position`, by name, each [b, ...]. What can be derived from weights is left out."""
+        """All but `position` and `memory_is_initial`, by name, each [b, ...]. What can be derived from weights is left
+        out."""
 
     @classmethod
     @abstractmethod
@@ -61,7 +63,7 @@ class State(ABC):
     @property
     @abstractmethod
     def memories(self) -> tuple[Tensor, ...]:
-        """The memories [b, f, d] in float32 of the layers that have one, first layer first."""
+        """The memories [b, f, w] in float32 of the layers that have one, first layer first."""
 
     @abstractmethod
     def memory_squares(self) -> Tensor:

@@ -14,8 +14,8 @@ Frequencies = npt.NDArray[np.float64]
 
 
 def layer_frequencies(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[Frequencies, float]]:
-    """`inverse_frequencies` by the kinds of layers (`Layer.rope`), for the largest distance at which a token sees
-    another."""
+    """`inverse_frequencies` by the kinds of layers (`Layer.rope`), for the tokens that are seen at once. Sinks and
+    memory rows stand a little farther away; the scaling that was trained with must not depend on them."""
     ropes = {"global": config.rope, "local": config.local_rope}
     return {
         kind: inverse_frequencies(rope, config.rotated_dim, fam.visible_tokens)
@@ -27,8 +27,8 @@ def layer_frequencies(config: DecoderConfig, fam: FamConfig) -> dict[str, tuple[
 def inverse_frequencies(config: RopeConfig, head_dim: int, visible: int) -> tuple[Frequencies, float]:
     """Frequencies [e/2] in float64, and the factor by which scaled rotations are multiplied.
 
-    `head_dim` is e, the dimensions of a head that are rotated. `visible` is the largest distance between a query and a
-    key that can occur. Raises ValueError for a scaling that is not known or lacks a number.
+    `head_dim` is e, the dimensions of a head that are rotated. `visible`: how many tokens are seen at once, as if a
+    text had that length. Raises ValueError for a scaling that is not known or lacks a number.
     """
     # Scalings that depend on a text's length are fixed once by the visible distance: a stream has no length.
     # Numbers that overflow come out as inf or nan, which the caller refuses.

@@ -114,7 +114,7 @@ def _with_room(old: Tensor, num_rows: int, dtype: torch.dtype) -> Tensor:
 class LayerState:
     """One layer's share of a state.
 
-    memory: F [b, f, d], float32 always. segment_keys (rotated), segment_values: [b, hk, s*C, e], the closed blocks
+    memory: F [b, f, w], float32 always. segment_keys (rotated), segment_values: [b, hk, <= m*c, e], the closed blocks
     still visible. open: the open block's rows; behind a copy of `past` while single tokens are read. sink_keys (not
     rotated), sink_values: [b, hk, <= sink_tokens, e].
     memory_rows: keys (rotated) and values [b, hk, f, e] made from the memory. past: keys and values of all that tokens

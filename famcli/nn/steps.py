@@ -1,7 +1,8 @@
 """What a layer makes of the tokens of a call, and its state after them: `read_blocks` for whole blocks,
 `read_block_and_memory` for one of them together with its memory, `read_open` for tokens of the open block.
 
-All three agree to rounding. A token sees [sinks ; segments ; memory ; its own block up to itself]; in a layer with a
+All three agree to rounding. A token sees, in this order of keys, [sinks ; segments ; memory ; its own block up to
+itself] (positions: `Call`); in a layer with a
 sliding window no sinks, and only its window of segments and block together.
 """
 

@@ -18,6 +18,8 @@ class Drafting:
     choose: one of the draft's guesses from its logits [v] float32, after the guesses before it.
     """
 
+    follows = True
+
     def __init__(self, draft: Draft, target: Network, choose: Callable[[Tensor, Sequence[int]], Guess]) -> None:
         self._draft, self._target, self._choose = draft, target, choose
         self._state = draft.start()

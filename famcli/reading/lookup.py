@@ -35,6 +35,10 @@ class Guess(NamedTuple):
 
 
 class Guesser(Protocol):
+    """follows: whether `read` is to be called; what the network makes of tokens is kept for it only then."""
+
+    follows: bool
+
     def append(self, token: int) -> None:
         """The next token of the text, before the network has read it."""
 
@@ -48,6 +52,9 @@ class Guesser(Protocol):
 
 class Lookup:
     """Where runs of tokens stood last, and what followed."""
+
+    # It goes by the tokens alone.
+    follows = False
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         self._tokens, self._after = list[int](), dict[tuple[int, ...], int]()
@@ -70,7 +77,7 @@ class Lookup:
         return []
 
     def read(self, levels: Sequence[Tensor]) -> None:
-        """Lookup goes by the tokens alone."""
+        """Never called."""
 
 
 class _Costs:
@@ -136,6 +143,7 @@ class Ahead:
         self._guessers = [
             (guesser, _Costs(share, timed)) for guesser, share in (guessers if network.writes_ahead else ())
         ]
+        self._followers = [guesser for guesser, _ in self._guessers if guesser.follows]
         self._guesses, self._place = list[Guess](), 0
         # Whose guesses these are; and what the network made of the last call's tokens.
         self._costs, self._levels = _Costs(), list[Tensor]()
@@ -184,7 +192,7 @@ class Ahead:
     def _settle(self) -> None:
         """Forget the guesses that did not come, and tell of the tokens that did."""
         if self._levels:
-            for guesser, _ in self._guessers:
+            for guesser in self._followers:
                 guesser.read([level[:, : self._place + 1] for level in self._levels])
             self._levels = []
         if self._guesses:
@@ -192,7 +200,7 @@ class Ahead:
             self._guesses = []
 
     def _read(self, token: int, guesses: list[Guess]) -> None:
-        began, levels = time.perf_counter(), None if not self._guessers else list[Tensor]()
+        began, levels = time.perf_counter(), list[Tensor]() if self._followers else None
         ids = torch.tensor([[token, *(guess.token for guess in guesses)]])
         self._hidden, self._state = write(self._network, ids, self._state, levels)
         self._rows, self._place = float_logits(self._network, self._hidden)[0], 0

@@ -1,7 +1,8 @@
 """What was read, kept in one safetensors file, so that reading once serves questions for days.
 
 Kind "full" holds the whole state; kind "memory" the memory at the last closed block and the tokens after it, a few
-per cent of the size and lossy: the closed blocks can no longer be seen.
+per cent of the size and lossy: the closed blocks can no longer be seen. Where the memory keeps tokens (nn/kept.py), the
+blocks of the window, which it has not taken in, are lost with them.
 """
 
 from __future__ import annotations

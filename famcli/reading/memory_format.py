@@ -3,7 +3,7 @@
 Apart from `memory_file`, so that `famcli inspect`, and the refusal of a wrong file, need not load torch.
 
 One safetensors file. Its metadata holds `format`, `info` (a JSON object, see `MemoryFileInfo`) and `sha256` (over the
-info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, d] of the
+info and every tensor's name, type, shape and bytes). Tensors: the state's (kind "full") or `memory` [l, f, w] of the
 layers that have one (kind "memory"); `last_hidden` [1, 1, d]; `open_tokens`, `unread_ids` int32, `unread_starts`,
 `unread_ends` int64 and `tail` uint8 as in `Cursor`.
 """

@@ -181,7 +181,10 @@ def adapted_network(recipe: Recipe, fam: FamConfig) -> Network:
     fam = replace(fam, local_memory=every_layer_is_local)
     if fam.keeps_tokens:
         # The decoder is not trained to do without its first tokens.
-        fam = with_chosen_sinks(replace(fam, local_memory=False), config.decoder)
+        try:
+            fam = with_chosen_sinks(replace(fam, local_memory=False), config.decoder)
+        except ValueError as error:
+            raise RecipeError(f"network: {error}") from error
     # Trained weights are float32; frozen ones can be as small as the compute type.
     dtype = torch.float32 if adapt.method == "full" else getattr(torch, recipe.hardware.dtype)
     network = _load(config, stored, fam, dtype)

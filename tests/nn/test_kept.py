@@ -43,6 +43,21 @@ def test_a_layer_keeps_the_tokens_that_score_highest_in_the_order_of_the_text(
     assert {name: tuple(tensor.shape) for name, tensor in state.to_tensors()[0].items()} == shapes
 
 
+@torch.no_grad()
+def test_sinks_are_never_kept() -> None:
+    """Nor where the first block has just as many tokens as there are rows, and sinks that score highest."""
+    with pytest.raises(ValueError, match="'fam_length' must be at most 6"):
+        replace(KEPT, fam_length=7)
+    network, tokens = make(replace(KEPT, fam_length=6)), torch.arange(48)[None]
+    _, first = network.read(tokens[:, :16], network.start())
+    rows = _rows(network, tokens)[0]
+    torch.testing.assert_close(first.memories[0][0], rows[2:8], rtol=1e-4, atol=1e-5)
+    network.memory_scores[0] = rows[0] / rows[0].norm()
+    _, later = network.read(tokens, network.start())
+    distances = (later.memories[0][0][:, None] - rows[None, :2]).abs().amax(-1)
+    assert float(distances.min()) > 1e-3
+
+
 @pytest.mark.parametrize("cuts", [[32], [8] * 4, [3, 5, 16, 1, 7]])
 @pytest.mark.parametrize("segments", [0, 2])
 @torch.no_grad()

@@ -139,6 +139,13 @@ def test_the_adapter_reads_with_the_base_s_own_weights(recipe: Callable[..., Rec
     assert float((hidden[0] - _read(model.network, tokens, "frozen")).abs().max()) > 1e-3
 
 
+def test_the_first_block_must_hold_the_rows_beside_its_sinks(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"network: 'fam_length' must be at most 4 \('block_size' less 'sink_tokens'\)"
+    ):
+        train(recipe("network.fam_length=5"), tmp_path / "run")
+
+
 @pytest.mark.parametrize("change", ["network.memory_update=gated", "adapt.method=lora"])
 def test_method_and_memory_belong_together(recipe: Callable[..., Recipe], change: str) -> None:
     with pytest.raises(RecipeError, match="belong together"):

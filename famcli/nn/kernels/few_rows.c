@@ -242,7 +242,7 @@ INLINE void attend_piece(Run run, long first, long count, const float *queries, 
    one after the other in the text and end with the queries' own keys: of them a query sees the last `window` keys up to
    its own. It sees all of the others.
 
-   queries: float32, `query_steps` numbers from one batch row, head and query to the next; already scaled.
+   queries: float32, `query_steps` numbers from one batch row, head and query to the next; not scaled yet.
    runs: for each the addresses of its keys and values, its length, and the numbers from one batch row and one head of
    them to the next. out: float32 [b, n, hk * g, e]. */
 void attend(const float *queries, const long *query_steps, const long *runs, long num_runs, long num_windowed, float *out, long b, long hk,

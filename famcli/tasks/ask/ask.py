@@ -139,7 +139,7 @@ class Ask:
         partial = self._text is None or bool(missing)
         if missing:
             # After Ctrl-C nobody wants to wait until an answer is written.
-            config = AskConfig(style="sentence", top=self.config.top, threshold=self.config.threshold)
+            config = replace(self.config, style="sentence")
             answerer = Answerer(text, config)
             self._answers += [_of_a_part(one) for one in answerer.answers(missing) if isinstance(one, Answer)]
             self._tracker.warnings += answerer.warnings

@@ -89,16 +89,16 @@ class Gathering:
         found = self._table.summary()
         return found if self._num_sources == 1 and found.columns else None
 
-    def choose(self) -> tuple[DocumentKind, tuple[Quote, ...], tuple[Section, ...]]:
-        """The kind of what was text, its summary and the sections of that."""
+    def choose(self) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+        """The summary of what was text, after its kind, and the sections of that."""
         kind, text, length = self.kind, self.text, self._length
         if kind == "outline" and text.num_quotable:
-            return kind, *text.outline(outline_budget(length, len(text.parts.all())))
+            return text.outline(outline_budget(length, len(text.parts.all())))
         if kind == "table" and not text.num_quotable:
-            return kind, (), ()
+            return (), ()
         if kind == "minutes":
-            return kind, *text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
-        return kind, text.summary(sentence_budget(length, text.num_bytes, text.num_seen, self._num_sources)), ()
+            return text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
+        return text.summary(sentence_budget(length, text.num_bytes, text.num_seen, self._num_sources)), ()
 
     @property
     def _taker(self) -> Extraction | LogDigest:

@@ -185,7 +185,7 @@ class Summarizer:
         if self.config.sections and extraction.num_quotable:
             quotes, sections = extraction.sections(length)
         else:
-            _, quotes, sections = self._gathering.choose()
+            quotes, sections = self._gathering.choose()
         if not self._gathering.has_log:
             return None, quotes, sections
         log, of_log = self._gathering.log.summary(num_log_kinds(length), len(quotes))

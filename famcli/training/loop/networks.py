@@ -110,14 +110,15 @@ def flops_per_token(config: DecoderConfig, fam: FamConfig, blocks_per_step: int,
     queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     layer = config.hidden_size * (2 * queries + 2 * keys + 3 * config.intermediate_size)
     c, f = fam.block_size, fam.fam_length
-    # Memory rows take part in every product of a token.
-    rows = 1 + f / c
+    # FAM's rows take part in every product of a token; those that are tokens of before are only seen.
+    made = 0 if fam.keeps_tokens else f / c
+    rows = 1 + made
     # Keys that a token attends to, on average; a memory row sees the memory and the block.
     seen = fam.memory_segments * c + f + (c + 1) / 2 if fam.architecture == "fam" else fam.visible_tokens
-    attention = 2 * queries * (seen + f / c * (f + c))
+    attention = 2 * queries * (seen + made * (f + c))
     products = config.num_layers * (rows * layer + attention) + config.hidden_size * config.vocab_size
     # The memory prompt goes up the layers at most once a step for each lane.
-    prompt = config.num_layers * f * layer / (c * blocks_per_step)
+    prompt = config.num_layers * made * layer / blocks_per_step
     return (4.0 if frozen else 6.0) * (products + prompt)
 
 

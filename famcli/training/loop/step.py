@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -268,9 +268,7 @@ class Gradients:
         weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         tally = np.zeros((self._num_objectives, len(TALLY)))
         states, teacher_states = LaneStates(), LaneStates()
-        fam = self.compute.fam
-        self.compute.fam = replace(fam, memory_segments=0) if plan.without_segments else fam
-        try:
+        with seeing(self.compute, 0 if plan.without_segments else None):
             for part in self._parts(plan):
                 hidden, state = self.compute.read(part.inputs.to(self.compute.device), self._start(part))
                 taught = None
@@ -293,8 +291,6 @@ class Gradients:
                 tally += tally_group(part, loss, self._token_bytes, self._num_objectives)
                 # A process that has no lane left runs rows of padding, which belong to no lane.
                 states.update(zip(part.lanes, state.detach().split(), strict=False))
-        finally:
-            self.compute.fam = fam
         # By layer, the mean square of the carried memory, summed over lanes.
         squares = torch.stack([state.memory_squares().sum(1) for state in states.values()]).sum(0)
         sums = StepSums(weighted, tally, squares.double().cpu().numpy(), len(states))
@@ -336,6 +332,17 @@ class Gradients:
                 assert parameter.grad is not None
                 parameter.grad.add_(computed.grad)
                 computed.grad = None
+
+
+@contextmanager
+def seeing(network: Network, segments: int | None) -> Iterator[None]:
+    """Within it the network sees so many closed blocks (`memory_segments`); None is as many as it is set to."""
+    fam = network.fam
+    network.fam = fam if segments is None else replace(fam, memory_segments=segments)
+    try:
+        yield
+    finally:
+        network.fam = fam
 
 
 @torch.no_grad()

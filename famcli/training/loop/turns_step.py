@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.objectives import TrainingData
 from famcli.training.data.turns import AskedTurn, TextTurns, TurnsPlan, TurnsQueue, documents_of, open_turns
 from famcli.training.loop.run_folder import TurnsChecked
-from famcli.training.loop.step import TALLY, Gradients, LaneStates, StepSums, language_model_gradient, tally_row
+from famcli.training.loop.step import TALLY, Gradients, LaneStates, StepSums, language_model_gradient, seeing, tally_row
 from famcli.training.recipe.recipe import Recipe, base_folder
 from famcli.training.recipe.sections import TURNS
 
@@ -69,13 +68,9 @@ class TurnsGradients(Gradients):
         return loss, np.array(numbers, dtype=np.float64)
 
     def _read_document(self, text: TextTurns, weights: Tensor, scale: float) -> tuple[float, np.ndarray]:
-        network, fam = self.compute, self.compute.fam
-        segments = fam.memory_segments if text.segments is None else text.segments
-        network.fam = replace(fam, memory_segments=segments)
-        try:
+        network = self.compute
+        with seeing(network, text.segments):
             hidden, _ = _read(network, text.opening[:-1], network.start(1))
-        finally:
-            network.fam = fam
         targets, answers = torch.tensor([text.opening[1:]]), text.answers
         assert answers is not None
         loss = language_model_gradient(network, hidden, targets, weights[None], scale, answers[None])
