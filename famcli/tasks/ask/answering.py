@@ -50,6 +50,8 @@ _NOT_SAID = re.compile(
     r"|not (?:mentioned|stated|specified|provided|given|explicitly)|no information|cannot be determined",
     re.IGNORECASE,
 )
+# Nothing of it can be looked up in the passages, and small checkpoints guess: a quote lets the reader see.
+_YES_OR_NO = re.compile(r"\W*(?:yes|no)\W*", re.IGNORECASE)
 # A question without a name that has one of these is about what was said before.
 _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there|that|this|those|these|then)\b", re.I)
 _MOST_SENTENCES = 2
@@ -138,7 +140,9 @@ class Answerer:
         shown = citations[: self.config.top]
         # What is named and stands nowhere may be there in another word.
         is_sure = bool(evidence) and best >= self.config.threshold and (not missing or evidence[0].met >= _SAME_THING)
-        from_table = self._quoter.cells(question, evidence, shown) if self._pen is None else None
+        in_turn = self._pen is not None and self._pen.chat is not None
+        # Which cell of a row is meant is a matter of its column's name, not of writing.
+        from_table = self._quoter.cells(question, evidence, shown) if self._pen is None or in_turn else None
         if from_table is not None and not missing:
             answer = from_table
         elif self._pen is not None and self._pen.chat is not None and is_sure and not _lacking(question, evidence):
@@ -224,7 +228,7 @@ class Answerer:
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
             return replace(self._unsure(question, best, citations), draft=text)
-        if denied:
+        if denied or _YES_OR_NO.fullmatch(text):
             return replace(self._quote(question, evidence, citations), draft=text)
         sources = Sources(passages, question.text)
         missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))

@@ -20,6 +20,7 @@ from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.written_text import TurnWriter
 from tests.helpers import make_random_checkpoint
+from tests.tasks.ask.test_table_cell import TABLE
 from tests.tasks.support import LARGE, write
 
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<s>{% endfor %}[bot]"
@@ -81,3 +82,22 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
     answer: Answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
     assert asked == [([], ""), ([ord("A")], "A")]
     assert (answer.found, answer.text) == (True, "A smith in Ulm.")
+
+
+@pytest.mark.parametrize("written", ["No", "Yes."])
+def test_a_bare_yes_or_no_gives_way_to_a_quote(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """Nothing of it can be looked up."""
+    monkeypatch.setattr(answering, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=0.0))
+    monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter([written]))
+    answer = ask(model, "Is the key of the tower golden?", [write(tmp_path, TEXT)]).answers[0]
+    assert (answer.kind, answer.draft) == ("extracted", written)
+    assert answer.text.startswith("The key of the tower is golden.")
+
+
+def test_the_values_of_a_table_are_not_written(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter(["Osterby"]))
+    table = write(tmp_path, TABLE, "countries.csv")
+    answer = ask(model, "What is the capital of Arvonia?", [table]).answers[0]
+    assert (answer.kind, answer.text) == ("extracted", "Name: Arvonia; Capital: Lindholm")
