@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -176,7 +177,9 @@ class Decoder(Network):
         rotations = {kind: self.rotation_at(kind, positions, False) for kind in {layer.rope for layer in self.layers}}
         rows, made = self._scaled(self.memory_prompt.float())[None], []  # the first layer gets it as it gets tokens
         for layer in self.layers:
-            rows = layer(initial_memory, rows, rotations[layer.rope])
+            # As in `read`: through the layer where something hooks into it.
+            make = partial(layer, initial_memory) if layer._forward_pre_hooks else partial(initial_memory, layer)
+            rows = make(rows, rotations[layer.rope])
             made.append(rows)
         if key is not None:
             self._initial = (key, made)
