@@ -32,6 +32,7 @@ class Output:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self.is_terminal = self.stream.isatty()
+        self._in_line = False  # what was printed last has not ended its line
         self._styled = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str = "", style: Style = "") -> None:
@@ -45,6 +46,11 @@ class Output:
         if self._styled and style:
             text = _styled(text, style)
         self._print(text)
+
+    def end_line(self) -> None:
+        """End the line that stands open on a terminal, where something else is about to be printed there."""
+        if self.is_terminal and self._in_line:
+            self._print("\n")
 
     def shaded(self, cells: Iterable[tuple[str, float | None]]) -> None:
         """Print one line of cells, each with a background from red (share 0) to green (1); None has none."""
@@ -89,6 +95,7 @@ class Output:
         try:
             self.stream.write(text)
             self.stream.flush()
+            self._in_line = not text.endswith("\n") if text else self._in_line
         except OSError as error:
             # An OSError of a stream names no file, and the message should.
             error.filename = STANDARD_OUTPUT
@@ -108,13 +115,16 @@ def say(text: str, stream: TextIO | None = None) -> None:
 class Notes:
     """stderr: one-line notes and warnings, or nothing when quiet."""
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None, output: Output | None = None) -> None:
+        """output: what may print on the same terminal, in the middle of a line."""
         self.quiet = quiet
-        self._stream = stream
+        self._stream, self._output = stream, output
 
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
+            if self._output is not None and (self._stream or sys.stderr).isatty():
+                self._output.end_line()
             say(text, self._stream)
 
     def warn(self, text: str) -> None:

@@ -63,7 +63,11 @@ class AnswersShown:
             self._work.emit("answer", answer)
             return
         if self._writing == index:
-            output.line()
+            if output.is_terminal:
+                # A warning may have ended it.
+                output.end_line()
+            else:
+                output.line()
         else:
             self._head(index, answer.question)
         # A written answer stands there already, as it came.
@@ -83,6 +87,8 @@ class AnswersShown:
             least = min(self._threshold, NEAR_THRESHOLD)
             hint = f"The best passage has a confidence of {confidence:.2f}, below {least:g}"
             output.paragraph(f"{hint}; --threshold 0 shows it.", "dim", "  ")
+        if answer.because:
+            output.paragraph(answer.because, "dim", "  ")
         if answer.doubt:
             output.paragraph(answer.doubt, "yellow", "  ")
         for number, citation in enumerate(answer.citations, 1):

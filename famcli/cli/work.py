@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from famcli.cli.failures import interrupted_code, interrupts_raise
+from famcli.cli.failures import interrupted_code, interrupts_raise, with_flags
 from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes
@@ -45,7 +45,7 @@ class Work:
         self.machine, report = common.machine, common.report
         self.form = common.output.form
         self.output = Output()
-        self.notes = Notes(report.quiet)
+        self.notes = Notes(report.quiet, output=self.output)
         # No progress bar until all inputs are known to exist: a mistake is then one line, and nothing else.
         self.progress = Progress("none")
         self._progress_mode, self._verbose = report.progress_mode, report.verbose
@@ -186,7 +186,7 @@ class Work:
                 elif isinstance(event, Stage):
                     self.progress.stage(event.name, event.total_bytes)
                 elif isinstance(event, Notice):
-                    self.notes.warn(event.text)
+                    self.notes.warn(with_flags(event.text, event.remedy))
                 else:
                     on_event(event)
         except KeyboardInterrupt:

@@ -101,6 +101,9 @@ _MAGIC = (
     (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     *((magic, f"a {name} image", _RECOGNIZE) for magic, name in _IMAGES),
     *((magic, what, _TRANSCRIBE) for magic, what in _RECORDINGS),
+    (b"AT&TFORM", "a DjVu document", "convert it with `djvutxt FILE` and give the text"),
+    (b"ITSF", "a CHM help file", "unpack it (`7z x FILE`), and give the folder of pages"),
+    (b"%!PS", "a PostScript file", "convert it with `ps2pdf FILE`, and give the PDF"),
     (b"SQLite format 3\0", "an SQLite database", "export its tables as CSV (`sqlite3 -csv`), and give that"),
     (b"PAR1\x15", "a Parquet file", "export it as CSV, and give that"),
     *(
@@ -121,6 +124,12 @@ def refuse_known_binaries(first: bytes, name: str) -> None:
     riff = [_RIFF[first[8:12]]] if first[:4] == b"RIFF" and first[8:12] in _RIFF else []
     for what, hint in (*riff, *((what, hint) for magic, what, hint in _MAGIC if first.startswith(magic))):
         raise DocumentError(f"{name} is {what}, not text: {hint}")
+    # A Palm database has its title first, and says what it is behind that.
+    if first[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
+        raise DocumentError(
+            f"{name} is a book for Kindle (Mobipocket), not text: convert it with Calibre (`ebook-convert FILE "
+            "book.epub`), and give the EPUB"
+        )
     if is_tar(first):
         raise DocumentError(f"{name} is a tar archive: unpack it (`tar xf`), and give the folder")
 

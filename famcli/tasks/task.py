@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Protocol, TypeVar
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.documents.source import PLAIN_TEXT, Source
-from famcli.errors import UsageError
+from famcli.errors import Remedy, UsageError
 from famcli.nn import MEMORY_MODES, MemoryMode
 from famcli.reading.events import BlockEvent, Event, ReadingWarning, SourceEnd, SourceStart, TextEvent
 
@@ -77,9 +77,10 @@ class Advance:
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning for the user, as soon as it is known; results repeat it in `warnings`."""
+    """A warning for the user, as soon as it is known; results repeat it in `warnings`. remedy: as of a FamcliError."""
 
     text: str
+    remedy: Remedy = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,11 @@ class ReadingTracker:
             assert isinstance(event, ReadingWarning)
             yield from self.warn(event.message)
 
-    def warn(self, text: str) -> Iterator[Notice]:
+    def warn(self, text: str, remedy: Remedy | None = None) -> Iterator[Notice]:
         """Give a warning, unless it was given before."""
         if text not in self.warnings:
             self.warnings.append(text)
-            yield Notice(text)
+            yield Notice(text, remedy or {})
 
     def warn_untrained(self, model: Model, mode: str | None) -> Iterator[Notice]:
         """Warn that an untrained memory is left out, or, if a `mode` was chosen, that it means nothing yet."""

@@ -26,16 +26,20 @@ _NEXT_WORD, _NEXT_LINE = 24, 48
 _EAST_ASIAN = "\u3002\uff01\uff1f\uff61"
 _OWN = "\u0964\u0965\u061f\u06d4\u0589\u1362\u104b\u17d4"  # danda, Arabic, Armenian, Ethiopic, Burmese, Khmer
 _CLOSING = "\"'\u201d\u2019\u00bb)\\]*_"
+_CLOSING_ELSEWHERE = "\u201c\u2018\u00ab"  # in German and Danish, where English and French open with them
 # An end mark with what belongs to it: closing quotes, the space before a French quote, and footnote marks such as [12].
 # The Greek question mark looks like a semicolon, and is one only after Greek letters.
 CANDIDATE = re.compile(
-    rf"""[.!?\u2026{_OWN}]++(?:[{_CLOSING}]|[ \u00a0\u202f]\u00bb){{0,4}}+(?:\[\d{{1,3}}\]){{0,4}}+
+    rf"""[.!?\u2026{_OWN}]++(?:[{_CLOSING}]|[ \u00a0\u202f]\u00bb(?!\w)|[{_CLOSING_ELSEWHERE}](?!\w)){{0,4}}+
+        (?:\[\d{{1,3}}\]){{0,4}}+
       | (?<=[\u0370-\u03ff\u1f00-\u1fff]);
       | [{_EAST_ASIAN}]++[\u201d\u2019\u300d\u300f\uff09\u300b"]{{0,4}}+
       | \n""",
     re.VERBOSE,
 )
-END = re.compile(rf"[.!?\u2026{_OWN}{_EAST_ASIAN}][{_CLOSING}\u300d\u300f\uff09\u300b ]*(?:\[\d{{1,3}}\])*$")
+END = re.compile(
+    rf"[.!?\u2026{_OWN}{_EAST_ASIAN}][{_CLOSING}{_CLOSING_ELSEWHERE}\u300d\u300f\uff09\u300b ]*(?:\[\d{{1,3}}\])*$"
+)
 
 _SPACE = re.compile(r"[\s\ufeff]*")
 _INLINE_SPACE = re.compile(rf"[ \t\r\f\v\ufeff]{{0,{LOOKAHEAD}}}")

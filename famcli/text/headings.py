@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from famcli.text.boundaries import LEADER
 from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
+from famcli.text.words import terms
 
 PLAIN = 9
 """The level of a short line that stands alone. It counts as a heading only if a document has no others."""
@@ -31,6 +33,21 @@ _COUNTED = re.compile(
 )
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?\s+[^\W\d]")
 _ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
+
+# An entry of a table of contents: with dots before a number, or with a number before and behind it. Several may stand
+# on one line.
+_DOTTED = re.compile(r"\w(?:\s?\.){4,}\s*[\divxlc]{1,6}\b")
+_PAGED = re.compile(
+    r"(?:\d{1,2}(?:\.\d{1,3}){0,3}\.?|(?:chapter|part|section|appendix) \w{1,5}[.:]?)\s+[^\W\d_][^\n.;!?]{2,90}?\s"
+    r"\d{1,4}$",
+    re.I | re.M,
+)
+_PAGE_NUMBER = re.compile(r"(?:[\s.]*\s\d{1,4}|\s*\(#[^)\s]*\))$")
+_ITEM_SIGN = re.compile(r"^(?:[-*+\u2022]|\(?\d{1,3}(?:\.\d{1,3}){0,3}[.)]?)\s+")
+_LINK_WITHIN = re.compile(r"^\W{0,6}(?:\d[\d.]*\s+)?\[[^\]\n]+\]\(#[^)\s]*\)\W*$")
+_ROW_OF_PAGES = re.compile(r"^\W{0,3}[^|\n]{3,}\|.*?\|?\s*\d{1,4}(?:\s?[-\u2013]\s?\d{1,4})?\W{0,3}$", re.M)
+_SAYS_CONTENTS = re.compile(r"\b(?:contents|pages?|inhalt|seite|table des mati\u00e8res|\u00edndice|indice)\b", re.I)
+_FEWEST_ENTRIES = 3
 
 
 @dataclass(frozen=True)
@@ -89,3 +106,29 @@ def _unmarked(text: str, is_finished: bool) -> Heading | None:
     words = text.split()
     is_plain = len(words) <= 8 and len(text) <= 60 and words[0][:1].isupper() and text[-1:] not in ",;:-\u2014"
     return Heading(text, PLAIN) if is_plain else None
+
+
+def title_key(text: str) -> tuple[str, ...]:
+    """The same for a heading and for the entry of a table of contents that names it."""
+    return tuple(terms(_PAGE_NUMBER.sub("", _ITEM_SIGN.sub("", without_marks(text).strip()))))
+
+
+def is_contents(
+    sentences: Sequence[Sentence], above: Sequence[str] = (), titles: Collection[tuple[str, ...]] = ()
+) -> bool:
+    """True for a part of a table of contents: all of it are entries with the numbers of pages, links within the page,
+    or headings that stand elsewhere. above: the headings that it is under. titles: those of the document, as
+    `title_key` has them."""
+    num_entries = num_lines = 0
+    said = " ".join((*above, *(sentence.text for sentence in sentences[:3])))
+    row = _ROW_OF_PAGES if _SAYS_CONTENTS.search(said) else _DOTTED
+    for sentence in sentences:
+        if sentence.location is not None and sentence.location.is_of_record:
+            return False
+        text = sentence.text.strip()
+        found = max(int(LEADER.search(text) is not None), *(len(one.findall(text)) for one in (_DOTTED, _PAGED, row)))
+        is_title = not sentence.is_finished and (_LINK_WITHIN.match(text) or title_key(text) in titles)
+        num_entries += max(found, int(bool(is_title)))
+        num_lines += max(found, 1)
+    # Its own heading may stand above it, and the names of its columns.
+    return num_entries >= _FEWEST_ENTRIES and num_lines - num_entries <= 1 + (row is _ROW_OF_PAGES)

@@ -7,6 +7,7 @@ groups as well as drain3 does, without that library's dependencies (docs/decisio
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -46,7 +47,7 @@ _SEVERITIES = (
 )
 _LEVEL_WORDS = "|".join(words for _, words in _SEVERITIES)
 _LEVEL = re.compile(
-    rf"(?<![\w.])(?:(?P<own>{_LEVEL_WORDS})(?![\w.=-])|[\[<(](?:\w+:)?(?P<boxed>(?i:{_LEVEL_WORDS}))[\]>)]"
+    rf"(?<![\w.-])(?:(?P<own>{_LEVEL_WORDS})(?![\w.=-])|[\[<(](?:\w+:)?(?P<boxed>(?i:{_LEVEL_WORDS}))[\]>)]"
     rf"|(?:level=)?(?P<apart>(?i:{_LEVEL_WORDS}))(?=:|,|[ ]{{2}}|\t|[ ][-|]))"
 )
 _LEVEL_ALONE = re.compile(rf"\W?(?:{_LEVEL_WORDS}|(?i:{_LEVEL_WORDS})(?=[:\])>]))(?!\w)")
@@ -79,8 +80,15 @@ _CHAT = re.compile(
     r"[\s\]),-]*(?:<[^>\s]{1,30}>|\+?\d[\d ()-]{6,}:|[A-Z][\w.'\u2019-]*(?: [A-Z\d][\w.'\u2019-]*){0,2}:) "
 )
 _CONTINUES = re.compile(r"\s|at \S+\(|Caused by:|Traceback |\.\.\. \d+ more|[\w.]+(?:Error|Exception)\b|[{}\])]")
-_WORD = re.compile(r"[^\s=|,:;()\[\]{}\"'<>]+")
-_DIGIT = re.compile(r"\d")
+# A name with what it belongs to, as of a package and its architecture or of a host and its port, is one word, which
+# changes from line to line as figures do: `libc-bin:amd64`, `example.org:443`.
+_COMPOUND = (
+    r"(?:(?=[\w+~]*[.+~-])[\w.+~-]*\w:(?=\w)[\w.+~:-]+|\w+:(?=[^\W\d]+\d)\w+|[\w+~]*\d\w*:\w[\w.+~:-]*)(?=[\s,;)\]]|$)"
+)
+_WORD = re.compile(rf"{_COMPOUND}|[^\s=|,:;()\[\]{{}}\"'<>]+")
+_IS_WILD = re.compile(r"\d|.:")
+_BEGUN = re.compile(r"\(?[^\W\d_][\w-]*(?=[:\s])")
+_JOURNAL, _OFTEN = 16, 3  # lines, and times that one of them begins alike, at least
 _HAS_WORD = re.compile(r"[^\W\d_]{3}")  # a table of figures has none
 
 
@@ -123,7 +131,7 @@ def is_log(lines: Sequence[str]) -> bool:
     parsed = [(line, found) for line in own if (found := log_line(line)) is not None]
     worded = [found for _, found in parsed if _HAS_WORD.search(found.message)]
     if len(worded) < 5 or 2 * len(worded) < len(own) or 8 * len(worded) < len(full):
-        return False
+        return _is_journal(full)
     doubtful = sum(found.is_weak or _is_chat(line) for line, found in parsed)
     if 2 * doubtful < len(parsed):
         return True
@@ -131,6 +139,18 @@ def is_log(lines: Sequence[str]) -> bool:
     for found in worded:
         templates.add(found.message)
     return 3 * len(templates.all) < len(worded)
+
+
+def _is_journal(lines: Sequence[str]) -> bool:
+    """True for what a program wrote of what it did, with the time above or below several lines as apt does it: most
+    lines begin with one of few words, and some that begin alike have a date."""
+    first = [begun[0] for line in lines if (begun := _BEGUN.match(line)) is not None]
+    dated = Counter(begun[0] for line in lines if _DATED.search(line[:_HEAD]) and (begun := _BEGUN.match(line)))
+    often = Counter(first)
+    repeated = sum(count for count in often.values() if count >= _OFTEN)
+    if len(lines) < _JOURNAL or 4 * repeated < 3 * len(lines) or len(often) * _OFTEN > len(lines):
+        return False
+    return max(dated.values(), default=0) >= _OFTEN
 
 
 def continues(line: str) -> bool:
@@ -203,7 +223,7 @@ class Templates:
 
     def add(self, message: str) -> Template:
         """Count a message with the template it is most like, which may become more general, or with a new one."""
-        words = [WILD if _DIGIT.search(word) else word for word in _WORD.findall(message)[:_MAX_WORDS]]
+        words = [WILD if _IS_WILD.search(word) else word for word in _WORD.findall(message)[:_MAX_WORDS]]
         # Lists of different lengths are one kind.
         words = [word for word, _ in groupby(word for word in words if len(word) > 1 or word.isalnum() or word == WILD)]
         best = self._most_alike(words)

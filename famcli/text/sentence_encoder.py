@@ -51,11 +51,13 @@ def folder() -> Path | None:
 
 class Likeness(NamedTuple):
     """Of a text to a question, each -1 to 1. whole: of all of it. parts: of each of its parts. least: of the word of
-    the question that the text has least of; one that no word meets says that the text is about something else."""
+    the question that the text has least of; one that no word meets says that the text is about something else. met:
+    how near each part comes to the words of the question, on average, and to the one that it has least of."""
 
     whole: float
     parts: tuple[float, ...]
     least: float
+    met: tuple[tuple[float, float], ...]
 
 
 @torch.inference_mode()
@@ -95,14 +97,22 @@ def _usual(text: str) -> str:
 def _compared(
     asked: Tensor, asked_rows: Tensor, words: Sequence[list[int]], text: Encoding, rows: Tensor, spans: Spans
 ) -> Likeness:
-    offsets, found = torch.tensor(text.offsets), list[float]()
+    offsets, found, met = torch.tensor(text.offsets), list[float](), list[tuple[float, float]]()
     whole = float(F.normalize(rows.mean(0), dim=0) @ asked)
+    # Each token of the question at its nearest one of the text ("late interaction", Khattab and Zaharia 2020).
+    near = asked_rows @ F.normalize(rows, dim=1).T
+    nearest = near.amax(1)
+    least = min(float(nearest[word].mean()) for word in words)
     for start, end in spans:
         held = (offsets[:, 0] < end) & (offsets[:, 1] > start)
-        found.append(float(F.normalize(rows[held].mean(0), dim=0) @ asked) if held.any() else whole)
-    # Each token of the question at its nearest one of the text ("late interaction", Khattab and Zaharia 2020).
-    met = (asked_rows @ F.normalize(rows, dim=1).T).amax(1)
-    return Likeness(whole, tuple(found), min(float(met[word].mean()) for word in words))
+        if held.any():
+            found.append(float(F.normalize(rows[held].mean(0), dim=0) @ asked))
+            part = near[:, held].amax(1)
+            met.append((float(part.mean()), min(float(part[word].mean()) for word in words)))
+        else:
+            found.append(whole)
+            met.append((float(nearest.mean()), least))
+    return Likeness(whole, tuple(found), least, tuple(met))
 
 
 def _hidden(network: _Encoder, texts: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -26,6 +26,9 @@ MAX_GAP = 64
 MAX_FENCED = 400
 """Lines after which a code fence counts as closed: one that was never closed must not hide the rest of a document."""
 
+# The line of a record's values (`documents.formats.records`), which end with no stop: "Adj. Close: 3; Seat: St. Paul".
+_VALUES = re.compile(r"[^:;\n]{1,80}: ")
+_LONGEST_NAME = 82
 # Joined files have byte-order marks in the middle.
 _SPACE = re.compile(r"[\s\ufeff]*")
 _ITEM_MARK = re.compile(r"(?:[*+\u2022\u2043\u2013-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])[ \t]+\S")
@@ -145,6 +148,12 @@ class SentenceSplitter:
             self._locations.popleft()
         return self._locations[0][1] if self._locations and self._locations[0][0] <= start else None
 
+    def _begins_record(self) -> bool:
+        """True if the open sentence is the first of a record."""
+        start = int(self._offsets[self._at])
+        location = self._location(start)
+        return location is not None and location.is_of_record and self._locations[0][0] == start
+
     def _mind_fences(self, text: str) -> None:
         if self._indent is not None and FENCE.match(text):
             self._fenced = 0 if self._fenced else MAX_FENCED
@@ -173,6 +182,12 @@ class SentenceSplitter:
             return is_line_break
         if is_line_break:
             return line_break_ends(self._text, self._at, match.start(), self._indent, final)
+        if self._begins_record():
+            known = self._text[self._at : self._at + _LONGEST_NAME]
+            if len(known) < _LONGEST_NAME and "\n" not in known and not final:
+                return None
+            if _VALUES.match(known):
+                return False
         return end_mark_ends(self._text, self._at, match, self._indent, final, self._is_spaced)
 
     @property

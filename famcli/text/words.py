@@ -47,7 +47,7 @@ _LONG_WORDS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 _SHORT_WORDS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _PAIRED = re.compile(rf"[{_LONG_WORDS}{_SHORT_WORDS}\uac00-\ud7af]")
 _UNSPACED = re.compile(rf"[{_LONG_WORDS}{_SHORT_WORDS}]")
-_QUOTATION_MARK = re.compile("[\u201c\u201d]")
+_QUOTATION_MARK = re.compile("[\u201c\u201d\u201e]")
 _ENDINGS = ("ings", "ing", "edly", "ed", "ies", "es", "s", "ly", "y", "e")
 _FUNCTION_WORDS = """
 a about after all an and any are as at be because been before being but by can could did do does doing for from had has
@@ -161,9 +161,12 @@ def variants(name: str) -> list[list[str]]:
 
 def quotes_are_balanced(text: str) -> bool:
     """True if every quotation mark that opens is closed, and none closes that was not opened."""
-    depth = 0
+    depth, low = 0, 0
     for mark in _QUOTATION_MARK.findall(text):
-        depth += 1 if mark == "\u201c" else -1
+        # What a low mark opens, as in German, is closed by the mark that opens in English, or by that which closes.
+        opens = mark == "\u201e" or (mark == "\u201c" and not low)
+        depth += 1 if opens else -1
+        low = max(0, low + (1 if mark == "\u201e" else -1 if not opens else 0))
         if depth < 0:
             return False
     return depth == 0 and text.count('"') % 2 == 0

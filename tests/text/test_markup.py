@@ -23,6 +23,8 @@ from famcli.text.markup import front_matter, without_marks
             "It is *never* free, _no exceptions_, see **[the *long* list](/a)**.",
             "It is never free, no exceptions, see the long list.",
         ),
+        ("__Note:__ it is __very important__, __Always__.", "Note: it is very important, Always."),
+        ("`__Code__` and __FILE__ stay, a__b__c too", "`__Code__` and __FILE__ stay, a__b__c too"),
         (r"**Jerod:** \[14:46\] So?", "Jerod: [14:46] So?"),
         (
             "See [the list][list] and [`--hidden`](#hidden) with `**/*.py <b>`.",

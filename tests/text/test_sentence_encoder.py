@@ -31,7 +31,7 @@ def test_passages_and_their_sentences_are_as_near_as_the_original_says() -> None
     found = likeness(QUESTION, TEXTS, [[(0, first), (first + 1, len(TEXTS[0]))], [], [(700, 800)]])
     assert found is not None
     asked = rows(QUESTION)
-    assert [whole for whole, _, _ in found] == pytest.approx([near(asked, rows(text)) for text in TEXTS], abs=1e-4)
+    assert [one.whole for one in found] == pytest.approx([near(asked, rows(text)) for text in TEXTS], abs=1e-4)
     offsets = tokenizer(TEXTS[0], return_offsets_mapping=True)["offset_mapping"]
     within = torch.tensor([start < first and end > 0 for start, end in offsets])
     assert found[0][1][0] == pytest.approx(near(asked, rows(TEXTS[0])[within]), abs=1e-4)

@@ -58,6 +58,16 @@ def _parts(archive: Archive) -> Iterator[Part]:
             number += 1
             title = " ".join(text.split()) if level else title
             yield _marked(text, level, depth), _where(number, title)
+        elif name == "g":
+            # A drawing: the words in its shapes are one paragraph.
+            if not element.is_end:
+                cells.append([])
+            elif cells and (text := "; ".join(" ".join(one.split()) for one in cells.pop())):
+                if cells:
+                    cells[-1].append(text)
+                else:
+                    number += 1
+                    yield f"{text}\n\n", _where(number, title)
         elif paragraphs and not element.is_end:
             paragraphs[-1][1].append(_said(element))
         elif name == "list":

@@ -15,7 +15,7 @@ Field = tuple[str, str]
 """The name and the value of a column or key."""
 
 SMALL = 1 << 20
-"""Bytes in which there must be prose, or the document is refused: nobody waits for a million rows of figures."""
+"""Bytes in which there must be prose or names, or a document is refused: nobody waits for a million rows of figures."""
 
 _MANY_FIELDS = 64  # of a row; what has more is a matrix
 _MARKUP = re.compile(
@@ -37,6 +37,7 @@ _IN_FULL = {
     "loc": "location",
 }
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_NAME = re.compile(r"[^\W\d_]{3}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 _END = re.compile("[.!?\u2026\u3002\uff01\uff1f\u0964\u061f][\"'\u2019\u201d)\\]]*$")
 _MACHINE = re.compile(r"^(?:https?://\S+|[\w+/=-]{40,}|[\w.-]+@[\w.-]+|data:\S+)$")
@@ -52,49 +53,54 @@ def is_prose(value: str) -> bool:
 
 
 def record_text(fields: Sequence[Field]) -> tuple[str, bool]:
-    """A record as paragraphs, and whether it has prose: `id: 3; author: Ann; message:`, then what is prose."""
-    short, prose, named = list[str](), list[str](), list[str]()
+    """A record as paragraphs, and whether it has prose: `id: 3; author: Ann; message:`, then what is prose, each
+    further one below its own name."""
+    short, prose = list[str](), list[Field]()
     for name, value in fields:
         plain = text_of_html(value) if _MARKUP.search(value) else value.strip()
         if not plain:
             continue
         name = _IN_FULL.get(name.lower(), name)
         if is_prose(plain):
-            prose.append(plain)
-            named += [name] * bool(name)
+            prose.append((name, plain))
         elif len(short) < _MANY_FIELDS:
             value = " ".join(plain.split())
             short.append(f"{name}: {value}" if name else value)
     # What is asked about is often called by the name of its column: "message 3", "the description of the lamp".
     # The colon tells what looks for sentences that this line is none by itself.
-    short += [f"{', '.join(named)}:"] * bool(named)
-    paragraphs = ["; ".join(short)] * bool(short) + prose
+    paragraphs = list[str]()
+    for number, (name, plain) in enumerate(prose):
+        label = ["; ".join([*(short if number == 0 else []), *([f"{name}:"] * bool(name))])]
+        paragraphs += [*filter(None, label), plain]
+    paragraphs = paragraphs or ["; ".join(short)] * bool(short)
     return "".join(f"{paragraph}\n\n" for paragraph in paragraphs), bool(prose)
 
 
 def checked_records(
     original: Original, records: Iterator[tuple[Sequence[Field], Location]], what: str
 ) -> Iterator[Part]:
-    """The records as text. Raises DocumentError for a long document whose first mebibyte holds no prose."""
-    held, has_prose, size, names = list[Part](), False, 0, dict[str, None]()
+    """The records as text. Raises DocumentError for a long document whose first mebibyte holds neither prose nor, in
+    half of its records, names by which they can be found."""
+    held, has_prose, size, names, num_named = list[Part](), False, 0, dict[str, None](), 0
     for fields, location in records:
         text, found = record_text(fields)
         has_prose = has_prose or found
-        if has_prose:
+        if has_prose or size > SMALL:
             yield from held
             held = []
             yield text, location
             continue
         held.append((text, location))
+        num_named += any(_NAME.search(value) for _, value in fields)
         size = location.span[1] if location.span is not None else size
         names |= dict.fromkeys(name for name, _ in fields[:8] if name and len(names) < 8)
-        if size > SMALL:
+        if size > SMALL and 2 * num_named < len(held):
             raise DocumentError(
-                f"{original.name} holds no prose, only {what} of short values and figures "
+                f"{original.name} holds no prose, only {what} of figures "
                 f"({', '.join(list(names)[:8]) or 'without names'}), so there is nothing to quote from it; as plain "
                 "text it is read all the same",
                 remedy={"encoding": "as-is"},
             )
-    if held:
+    if not has_prose and (held or size):
         original.note(f"{original.name} holds no prose: each of its {what} is read as a line of its values")
-        yield from held
+    yield from held

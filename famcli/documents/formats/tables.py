@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
 from famcli.documents.converted import Part
@@ -22,6 +22,23 @@ _NAME = re.compile(
 )
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d$")
 _SENTENCE = re.compile(r"(?:\S+\s+){4}.*[.!?]\s*$", re.S)
+# What the values of a column may all be, which its name is not.
+_SHAPES = tuple(
+    re.compile(shape)
+    for shape in (
+        r"[-+(]?[$\u20ac\u00a3\u00a5]?\s?[-+]?(?:\d[\d.,']*|\.\d+)(?:[eE][-+]?\d+)?\s?%?\)?",
+        r"\d{1,4}[-/.](?:\d{1,2}|[A-Za-z]{3})[-/.]\d{1,4}(?:[ T]\d.*)?|\d{1,2}:\d\d(?::\d\d)?[\d.,]*(?: [AaPp][Mm])?",
+        r"https?://\S+",
+        r"\S+@\S+\.\w+",
+        r"[A-Z][a-z]+(?: [a-z]+){2,}",
+    )
+)
+_CODE = re.compile(r"[A-Z\d_-]+")
+_USUAL_NAMES = frozenset(
+    ("id", "name", "code", "title", "type", "date", "year", "value", "label", "description", "text", "url", "email")
+)
+_MOST = 0.9  # the share of a column's values that are alike
+_FEW, _ENOUGH = 3, 8  # rows that say something of a column, and that are a table without a name for any column
 
 
 def looks_like_table(head: str) -> bool:
@@ -37,11 +54,15 @@ def read_table(original: Original) -> Iterator[Part]:
     """The rows, each with its values by the names of its columns."""
     lines = original.lines()
     first = list(islice(lines, _ROWS_TO_TELL))
-    delimiter = _delimiter([line.text for line in first]) or ("\t" if any("\t" in one.text for one in first) else ",")
-    yield from checked_records(original, _rows(original, chain(first, lines), delimiter), "rows")
+    texts = [line.text for line in first]
+    delimiter = _delimiter(texts) or ("\t" if any("\t" in text for text in texts) else ",")
+    has_header = _has_header(_parsed(texts, delimiter) or [])
+    yield from checked_records(original, _rows(original, chain(first, lines), delimiter, has_header), "rows")
 
 
-def _rows(original: Original, lines: Iterator[Line], delimiter: str) -> Iterator[tuple[list[Field], Location]]:
+def _rows(
+    original: Original, lines: Iterator[Line], delimiter: str, has_header: bool
+) -> Iterator[tuple[list[Field], Location]]:
     csv.field_size_limit(_LARGEST_FIELD)
     taken = list[Line]()
 
@@ -65,7 +86,7 @@ def _rows(original: Original, lines: Iterator[Line], delimiter: str) -> Iterator
         number += 1
         if not any(value.strip() for value in row):
             continue
-        if number == 1 and _is_header(row):
+        if number == 1 and has_header:
             names = [" ".join(name.split()) for name in row]
             continue
         fields = [
@@ -83,19 +104,18 @@ def _delimiter(lines: list[str]) -> str | None:
 
 
 def _is_table(lines: list[str], delimiter: str) -> bool:
-    try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter, strict=False) if row]
-    except csv.Error:
-        return False
-    rows = rows[:_ROWS_TO_TELL]
+    rows = (_parsed(lines, delimiter) or [])[:_ROWS_TO_TELL]
     if len(rows) < 2:
         return False
     (num_columns, num_usual), *_ = Counter(map(len, rows)).most_common(1)
     # Damaged rows are few; prose that has two commas in most lines is rare, and has blanks after them.
     if num_columns < 2 or num_usual < 0.9 * len(rows) or len(rows[0]) != num_columns:
         return False
-    has_header = _is_header(rows[0])
-    if len(rows) < (3 if num_columns < 4 or not has_header else 2) or (not has_header and num_columns < 4):
+    has_header = _has_header(rows)
+    if len(rows) < (3 if num_columns < 4 or not has_header else 2):
+        return False
+    is_sure = has_header or num_columns > 3 or (len(rows) >= _ENOUGH and any(map(_is_alike, zip(*rows, strict=False))))
+    if not is_sure:
         return False
     if delimiter == "|" and all(line.lstrip().startswith("|") for line in lines):
         return False  # a table of Markdown, whose text is read as it is
@@ -104,18 +124,75 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
     return delimiter == "\t" or 5 * spaced <= num_separators or (has_header and _has_figures(rows[1:]))
 
 
-def _is_header(row: list[str]) -> bool:
-    """True for a first row of names: each different, short, and no sentence. Years that follow one another are names
-    beside others."""
+def _parsed(lines: list[str], delimiter: str) -> list[list[str]] | None:
+    """The rows that are not empty; None where they cannot be read."""
+    try:
+        return [row for row in csv.reader(lines, delimiter=delimiter, strict=False) if row]
+    except csv.Error:
+        return None
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    """True if the first row names the columns: its values are names, and not such as stand in the columns below."""
+    return bool(rows) and _are_names(rows[0]) and _differs(rows[0], rows[1:])
+
+
+def _are_names(row: list[str]) -> bool:
+    """True for values that may be names of columns: each different, short, and no sentence. Years that follow one
+    another are names beside others."""
     names = [value.strip().lstrip("\ufeff") for value in row]
     given = [name for name in names if name]
-    years = [name for name in given if _YEAR.match(name)]
-    # A row of data may have a year or two.
-    if len(years) < 3 or years not in (sorted(years), sorted(years, reverse=True)):
-        years = []
+    years = _years(given)
     words = [name for name in given if name not in years]
     is_named = bool(words) and all(_NAME.match(name) and not _SENTENCE.match(name) for name in words)
     return len(given) >= max(1, len(names) - 1) and len(set(given)) == len(given) and is_named
+
+
+def _years(names: list[str]) -> list[str]:
+    """Three years or more in their order. A row of data may have a year or two."""
+    years = [name for name in names if _YEAR.match(name)]
+    return years if len(years) > 2 and years in (sorted(years), sorted(years, reverse=True)) else []
+
+
+def _differs(first: list[str], rows: list[list[str]]) -> bool:
+    """True if the values of the first row are of other kinds than those below them, or that cannot be told: a figure
+    over figures, a code over codes, and what stands in its column once more are values."""
+    names = [value.strip().lstrip("\ufeff") for value in first]
+    years, votes = _years(names), 0.0
+    for place, name in enumerate(names):
+        values = [row[place].strip() for row in rows if len(row) == len(first) and row[place].strip()]
+        if not name or name in years or len(values) < _FEW:
+            continue
+        if name.lower() in _USUAL_NAMES:
+            votes += 1
+        elif name in values:
+            votes -= 1
+        else:
+            votes += _vote(name, values)
+    return votes >= 0
+
+
+def _vote(name: str, values: list[str]) -> float:
+    """1 if a column's values are of one kind and its name is not, -1 if it is too; a half for codes of one length."""
+    for shape in _SHAPES:
+        if sum(shape.fullmatch(value) is not None for value in values) >= _MOST * len(values):
+            return -1 if shape.fullmatch(name) else 1
+    length = _code_length(values)
+    if not length:
+        return 0
+    return -0.5 if _CODE.fullmatch(name) and len(name) == length else 0.5
+
+
+def _code_length(values: Sequence[str]) -> int:
+    """The characters of each of a column's values where they are codes of one length; else 0."""
+    lengths = Counter(len(value) for value in values if _CODE.fullmatch(value))
+    length, count = lengths.most_common(1)[0] if lengths else (0, 0)
+    return length if count >= _MOST * len(values) else 0
+
+
+def _is_alike(values: Sequence[str]) -> bool:
+    """True for a column whose values are of one kind that can be told."""
+    return _code_length(values) > 0 or _vote("", [*values]) > 0
 
 
 def _has_figures(rows: list[list[str]]) -> bool:

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
     NOTHING_FOUND,
+    NOTHING_FOUND_IN_SEVERAL,
     NOTHING_READ,
     NOTHING_WRITTEN,
     SOURCE_GONE,
@@ -22,7 +23,7 @@ from famcli.tasks.ask.answers import (
     no_answer,
 )
 from famcli.tasks.ask.asked_text import AskedText
-from famcli.tasks.ask.expecting import is_count, lacks
+from famcli.tasks.ask.expecting import expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
 from famcli.tasks.ask.ranking import (
@@ -35,11 +36,12 @@ from famcli.tasks.ask.ranking import (
     rerank,
 )
 from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
+from famcli.tasks.ask.rereading import has_in_code
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID, Exchange
 from famcli.tasks.task import Notice
 from famcli.tasks.written_text import TurnWriter
-from famcli.text.words import plain_spelling, variants
+from famcli.text.words import plain_spelling, terms, variants
 
 CHANGED = (
     "a source was changed since it was read, or cannot be opened: passages that are no longer found in it are left out"
@@ -54,6 +56,10 @@ _NOT_SAID = re.compile(
 _YES_OR_NO = re.compile(r"\W*(?:yes|no)\W*", re.IGNORECASE)
 # A question without a name that has one of these is about what was said before.
 _REFERS_BACK = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them|there|that|this|those|these|then)\b", re.I)
+_IDENTIFIER = re.compile(r"\b(?:[A-Za-z]\w*_\w+|[a-z]+[A-Z]\w*|[A-Za-z_]\w*(?=\(\)))")
+# Why a passage whose confidence is enough is no answer.
+_NOWHERE = "The question names what stands nowhere: {}."
+_REFUSED = "The model finds no answer in it."
 _MOST_SENTENCES = 2
 # Passages that are tried for a quote at least, however few are shown.
 _LEAST_TRIED = 3
@@ -153,11 +159,12 @@ class Answerer:
         elif is_sure:
             answer = self._quote(question, [one for one, _ in tried], citations)
         elif evidence and (evidence[0].comes_near(question) or is_count(question.text)):
-            answer = self._unsure(question, best, shown)
+            answer = self._unsure(question, best, shown, _NOWHERE.format(", ".join(missing)) if missing else None)
         else:
             answer = no_answer(question.text, self._why_nothing(), best)
         self._said = (question.text, answer.text) if answer.found else self._said
-        yield replace(answer, missing=missing)
+        unread = self._unread(question, missing)
+        yield replace(answer, missing=tuple(name for name in missing if name not in unread), unread=unread)
 
     def _evidence(
         self, ranked: Sequence[RankedPassage]
@@ -176,12 +183,16 @@ class Answerer:
 
     def _quote(self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]) -> Answer:
         quoted = self._quoter.quote(question, evidence, citations)
-        return quoted or self._unsure(question, evidence[0].confidence, citations[: self.config.top])
+        because = f"No passage that comes near has what the question asks for{_thing(question)}."
+        return quoted or self._unsure(question, evidence[0].confidence, citations[: self.config.top], because)
 
-    def _unsure(self, question: Question, confidence: float, citations: tuple[Citation, ...]) -> Answer:
-        if confidence >= self.config.threshold:
-            confidence = min(confidence, NEAR_THRESHOLD)
-        return nearest_passage(question.text, confidence, citations)
+    def _unsure(
+        self, question: Question, confidence: float, citations: tuple[Citation, ...], because: str | None = None
+    ) -> Answer:
+        """The nearest passage. because: what speaks against it where its confidence does not."""
+        if confidence < self.config.threshold:
+            return nearest_passage(question.text, confidence, citations)
+        return nearest_passage(question.text, min(confidence, NEAR_THRESHOLD), citations, because)
 
     def _missing(self, question: Question) -> tuple[str, ...]:
         """Its names and numbers that stand in no passage; none where a source that was read is not in the index."""
@@ -189,10 +200,18 @@ class Answerer:
         wanted = question.names if self.text.searched and index.num_passages else []
         return tuple(name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
 
+    def _unread(self, question: Question, missing: Sequence[str]) -> tuple[str, ...]:
+        """The names in the question that stand nowhere but in the code of a program."""
+        index, named = self.text.index, dict.fromkeys((*missing, *_IDENTIFIER.findall(question.text)))
+        absent = (name for name in named if name in missing or not index.frequencies(terms(name)).all())
+        return tuple(name for name in absent if any(has_in_code(source, name) for source in self.text.sources))
+
     def _why_nothing(self) -> str:
         if not self.text.readable:
             return SOURCE_GONE
-        return NOTHING_FOUND if self.text.index.num_passages else NOTHING_READ
+        if not self.text.index.num_passages:
+            return NOTHING_READ
+        return NOTHING_FOUND if len(self.text.sources) < 2 else NOTHING_FOUND_IN_SEVERAL
 
     def _warn(self, text: str) -> Iterator[Notice]:
         if text not in self.warnings:
@@ -222,12 +241,12 @@ class Answerer:
         ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
         best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
         if judged is not None and judged.refuses:
-            return replace(self._unsure(question, best, citations), draft=NOT_SAID)
+            return replace(self._unsure(question, best, citations, _REFUSED), draft=NOT_SAID)
         said = self._said_of(pen, ids, judged)
         text = " ".join(said)
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
-            return replace(self._unsure(question, best, citations), draft=text)
+            return replace(self._unsure(question, best, citations, _REFUSED), draft=text)
         if denied or _YES_OR_NO.fullmatch(text):
             return replace(self._quote(question, evidence, citations), draft=text)
         sources = Sources(passages, question.text)
@@ -293,6 +312,12 @@ class Answerer:
             citations=citations,
             unsupported=missing,
         )
+
+
+def _thing(question: Question) -> str:
+    """The kind of thing that a question asks for, in brackets."""
+    kind = expected(question.text)
+    return "" if kind is None or kind == "meaning" else f" (a {kind})"
 
 
 def _lacking(question: Question, evidence: Sequence[RankedPassage]) -> bool:

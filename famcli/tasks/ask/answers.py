@@ -24,6 +24,7 @@ AnswerStyle = Literal["extract", "sentence", "span", "write"]
 AnswerKind = Literal["extracted", "written", "nearest", "none"]
 
 NOTHING_FOUND = "Not found in the document."
+NOTHING_FOUND_IN_SEVERAL = "Not found in the documents."
 NOT_SURE = "Not sure; the nearest passage:"
 NOT_COUNTED = "Quotes do not count, and no passage states that number; the nearest passage:"
 NOT_FOUND_SO_FAR = "Not found in the part that was read."
@@ -119,7 +120,9 @@ class Answer:
     word. The citations of a written one hold its words. unsupported: names, numbers and quotations that the model wrote
     and no passage that it read has, or has of something else; where it writes within a turn, a quote stands in for such
     an answer, which is kept as `draft`. missing: names and numbers of the question that are nowhere in what was read,
-    in this form; they may be there inflected, in languages other than English.
+    in this form; they may be there inflected, in languages other than English. unread: those that stand in a program's
+    code, of which comments and documentation strings alone are read. because: why a passage that comes near enough is
+    no answer all the same.
     """
 
     question: str
@@ -133,6 +136,8 @@ class Answer:
     location: Location | None = None
     confidence: float
     missing: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    because: str | None = None
     unsupported: tuple[str, ...] = ()
     draft: str | None = None
     citations: tuple[Citation, ...] = ()
@@ -144,6 +149,11 @@ class Answer:
         doubts = []
         if self.missing:
             doubts.append(f"Nowhere in what was read, in this form: {', '.join(self.missing)}.")
+        if self.unread:
+            doubts.append(
+                f"In code that is not read (of programs only comments and documentation strings are): "
+                f"{', '.join(self.unread)}."
+            )
         if self.unsupported:
             instead = "; a quote is shown instead" if self.draft else ""
             doubts.append(f"The passages do not say what the model wrote: {', '.join(self.unsupported)}{instead}.")
@@ -174,11 +184,16 @@ class Answer:
         other sources say the same."""
         cited = self.citations[number - 1]
         alike = f", and {cited.alike:,} like it" if cited.alike else ""
-        return f"{cited.source}, {self.place(number)}, confidence {cited.confidence:.2f}{alike}"
+        # Where a rule decided, its reason is said instead.
+        confidence = "" if self.because is not None else f", confidence {cited.confidence:.2f}"
+        return f"{cited.source}, {self.place(number)}{confidence}{alike}"
 
 
-def nearest_passage(question: str, confidence: float, citations: tuple[Citation, ...]) -> Answer:
-    """No answer, but the first citation may hold it; its confidence is at most that of the whole."""
+def nearest_passage(
+    question: str, confidence: float, citations: tuple[Citation, ...], because: str | None = None
+) -> Answer:
+    """No answer, but the first citation may hold it; its confidence is at most that of the whole. because: see
+    `Answer`."""
     where = citations[0].location
     counts = is_count(question, of_rows=where is not None and where.kind == "row")
     return Answer(
@@ -187,6 +202,7 @@ def nearest_passage(question: str, confidence: float, citations: tuple[Citation,
         text=NOT_COUNTED if counts else NOT_SURE,
         kind="nearest",
         confidence=confidence,
+        because=because,
         citations=tuple(replace(one, confidence=min(one.confidence, confidence)) for one in citations[:1]),
     )
 

@@ -20,6 +20,7 @@ from famcli.tasks.ask.answering import Answerer, AnswerText
 from famcli.tasks.ask.answers import (
     NOT_FOUND_SO_FAR,
     NOTHING_FOUND,
+    NOTHING_FOUND_IN_SEVERAL,
     Answer,
     AskConfig,
     AskResult,
@@ -235,7 +236,8 @@ def ask(
 
 def _of_a_part(answer: Answer) -> Answer:
     """An answer from a text that was not read to its end: what was not found may still stand in the rest."""
-    return replace(answer, text=NOT_FOUND_SO_FAR) if answer.text == NOTHING_FOUND else answer
+    is_absent = answer.text in (NOTHING_FOUND, NOTHING_FOUND_IN_SEVERAL)
+    return replace(answer, text=NOT_FOUND_SO_FAR) if is_absent else answer
 
 
 def _regular_files(documents: Sequence[Source | str | PathLike[str]]) -> list[Path]:

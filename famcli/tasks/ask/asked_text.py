@@ -24,7 +24,7 @@ from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, Tex
 from famcli.reading.memory_file import load_memory
 from famcli.reading.reader import Reader
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.rereading import why_not_readable
+from famcli.tasks.ask.rereading import where_it_is, why_not_readable
 from famcli.tasks.prompts import QUESTION_FIRST, fill
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (
@@ -228,11 +228,12 @@ def index_sources(
     folders, sources = (Path(memory_file).absolute().parent, Path(), *folders), list(text.sources)
     for number, record in enumerate(text.sources):
         yield Stage(f"searching {record.name}", record.num_bytes)
-        if (reason := why_not_readable(record, folders)) is not None:
-            searched = False
+        record = sources[number] = where_it_is(record, folders)
+        if (why_not := why_not_readable(record, folders)) is not None:
+            searched, (reason, remedy) = False, why_not
             # Nothing else may open it either.
             sources[number] = replace(record, path=None)
-            yield from tracker.warn(f"{reason}: nothing of it can be quoted")
+            yield from tracker.warn(f"{reason}: nothing of it can be quoted", remedy)
             continue
         readable = True
         more = yield from _index_again(record, number, text.index)

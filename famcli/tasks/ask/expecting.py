@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from famcli.tasks.grounding import claims
+from famcli.text.words import has_content
 
 Kind = Literal[
     "number", "duration", "money", "temperature", "frequency", "time", "name", "place", "reason", "code", "meaning"
@@ -35,6 +36,13 @@ _MONTHS = (
     r"jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|"
     r"dec(?:ember)?"
 )
+# Words that have a capital in titles and lists, where others begin a sentence.
+_NO_NAMES = (
+    r"I|It|Its|He|She|We|You|They|My|Your|Our|Their|His|Her|This|That|These|Those|The|A|An|And|Or|But|If|In|On|At|For|To|Of|"
+    r"As|By|No|Not|Yes|When|Where|What|Who|How|Why|All|Any|Each|Some|There|Here|With|From|Is|Are|Was|Do|Does|Did|Can|Will|"
+    r"May|Must|Please|See|Note"
+)
+_NTH = r"\d(?:\.|st|nd|rd|th)?(?: of)?"
 _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|noon|midnight|christmas|easter|morning|evening|night|century"
 # Of a date the year alone is a number that something else may have too.
 _NUMBER = re.compile(r"(?<!\d)[12]\d{3}(?=-\d\d-\d\d)|(?<=\d{4})-\d\d-\d\d(?!\d)|\d+(?:[.,:]\d+)*")
@@ -53,15 +61,18 @@ _THINGS: dict[str, re.Pattern[str]] = {
         re.I,
     ),
     "time": re.compile(
-        rf"\b(?:1\d|20)\d\d\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|\d\.? (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
+        rf"\b(?:1\d|20)\d\d\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|{_NTH} (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
         r"(?:second|minute|hour|day|week|month|year)s?\b|\b(?:yesterday|today|tomorrow|ago|until|once|after|before|during)\b",
         re.I,
     ),
     # A capital elsewhere than at the start of a sentence, or an account's name.
-    "name": re.compile(r"(?<![.!?:*#>\n] )(?<!^)(?<![\w.])(?:[^\W\d_a-z]\w+(?:['\u2019-]\w+)*|@\w[\w-]*)"),
+    "name": re.compile(
+        rf"(?<![.!?:*#>\n] )(?<!^)(?<![\w.])(?!(?:{_NO_NAMES})\b)(?:[^\W\d_a-z]\w+(?:['\u2019-]\w+)*|@\w[\w-]*)"
+    ),
     "place": re.compile(
         r"https?://\S+|\S+@\S+\.\w|(?<![\w:])/?\w[\w.-]*/[\w./-]+|(?i:\b(?:in|at|on|from|to|near|of|within|inside|"
         r"between|behind|below|above|into|under)\b)(?: (?i:the|its|an?))? (?:[^\W\d_a-z]\w+|`)"
+        r"|\b[^\W\d_a-z][\w'\u2019-]+, (?:[A-Z]{2}\b|[^\W\d_a-z][^\W\d_]+)"
     ),
     "reason": re.compile(
         r"\b(?:because|since|due to|so that|in order to|therefore|reasons?|thus|as a result|owing to|thanks to|"
@@ -75,7 +86,12 @@ _NEEDED = frozenset(("number", "duration", "money", "temperature", "frequency"))
 _ASKS_YEAR = re.compile(r"\b(?:what|which)(?: \w+)? year\b", re.I)
 _YEAR = re.compile(r"\b(?:1\d|20)\d\d\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
 # What may be done, and what was done at no time yet, has a condition as often as a time.
-_ASKS_TIME = re.compile(r"\bwhen (?:did|was|were|will)\b|\b(?:what|which)(?: \w+)? (?:date|day|month|century)\b", re.I)
+_ASKS_TIME = re.compile(
+    r"\bwhen (?:did|was|were|will)\b|\b(?:what|which)(?: \w+)? (?:date|day|month|century)\b"
+    # "When is the next meeting?"; "When is a key needed?" has a condition.
+    r"|\bwhen (?:is|are) (?!.*\w(?:ed|en)\b)(?:the|my|our|your|their|his|her|its|\S+['\u2019]s) [\w'\u2019 -]{1,40}\?",
+    re.I,
+)
 _ASKS_NAME = re.compile(r"\bname of\b|\b(?:his|her|its|their|\w+['\u2019]s)(?: \w+)? name\b", re.I)
 _TITLED = re.compile("[\"\u201c`'\u2018][^\"\u201c\u201d`'\u2019\n]{1,40}[\"\u201d`'\u2019]|@\\w")
 # Of parts and words, which no text counts itself.
@@ -92,6 +108,29 @@ _ASKS_FIGURES = re.compile(
 _FIGURES = re.compile(r"\d[\d.-]*")
 # The number of an item in a list is not what it says.
 _ITEM = re.compile(r"^\s*(?:[-*+\u2022]\s+)?\(?\d{1,3}[.)]\s", re.M)
+_ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
+_ONE = r"(?:an?|the|one of|my|his|her|our|your|their|its|[\w.-]+['\u2019]s?)"
+# After a term, what says what it is; not "Syme was walking", "Syme is in the park", "it is read by the network".
+_NO_NOUNS = (
+    r"not|being|\w+ing|\w+ed|in|on|at|by|to|of|for|from|with|very|too|so|as|still|now|there|here|also|always|never|quite|"
+    r"all|only|just|about|going|it|he|she|we|they|you|I|that|this"
+)
+_IS_SAID = (
+    r"(?: \([^)]*\))?,?(?: (?:is|are|was|were|am)(?: \w+ly| now| then| also| still| not (?:merely|only|just))? "
+    rf"(?:{_ONE}\b|(?!(?:{_NO_NOUNS})\b)[\w-]+(?: [\w-]+){{0,3}} (?:of|that|which|who|where|for|in|to|with)\b)"
+    r"| (?:means?|refers?|stands?|represents?|denotes?|became|becomes|served as|serves as|works as|worked as)\b"
+    rf"|, (?:{_ONE} [\w-]+|who|whose|aged|(?:\w+ )?[\w-]+ (?:of|to|at|in) )| \(|: )"
+)
+_NAMED = (
+    r"\b(?:called(?: (?:him|her|it|my|your)self)?|named|termed|known as|name(?: was| is|'s)|I am|I'm|this is)"
+    r"(?: an?| the)? "
+)
+_BESIDE = r"\b(?:[Tt]he|[Aa]n?|[Mm]y|[Hh]is|[Hh]er|[Oo]ur|[Yy]our|[Tt]heir|\w+['\u2019]s)(?: [a-z-]+){0,2}"
+_TITLES = (
+    r"(?:Dr|Prof|Professor|Captain|Colonel|General|Major|Sergeant|Inspector|Detective|President|Senator|Judge|Justice|"
+    r"Count|Countess|Baron|Baroness|Duke|Duchess|Prince|Princess|King|Queen|Emperor|Pope|Bishop|Father|Sister|Brother|"
+    r"Uncle|Aunt|Saint|Chaplain|Chairman|Director|Minister|Secretary|Mayor)\.?"
+)
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
 _ASKS_MEANING = re.compile(
     r"\W*(?:(?:who|what) (?:is|are|was|were)|what does)(?: an?| the)? (?P<term>[\w.-]+(?: [\w.-]+){0,2}?)"
@@ -133,6 +172,7 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             re.I,
         ),
     ),
+    ("name", re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its)\b", re.I)),
     ("meaning", _ASKS_MEANING),
     ("name", re.compile(r"\b(?:who|whose|whom)\b|\bname of\b", re.I)),
     (
@@ -158,15 +198,18 @@ def expected(question: str) -> Kind | None:
 def holds(kind: Kind, text: str, question: str) -> bool:
     """True if `text` has a thing of this kind that is not in the question."""
     if kind == "meaning":
-        asked = _ASKS_MEANING.fullmatch(question)
-        return asked is not None and _explains(asked["term"], text)
+        term = asked_about(question)
+        # "Gabriel Syme" is mostly called "Syme".
+        names = [] if term is None else [term, *re.findall(r"(?<= )[^\W\d_a-z]\w+$", term)]
+        return any(_explains(name, text) for name in names)
     known = question.casefold()
     return any(match[0].casefold() not in known for match in _THINGS[kind].finditer(text))
 
 
 def lacks(question: str, text: str) -> bool:
     """True if the question is for a figure, a time or a name, and `text` has none but those in the question."""
-    kind, text = expected(question), _ITEM.sub("", text)
+    # Figures and names in an address are not what is said.
+    kind, text = expected(question), _ADDRESS.sub("", _ITEM.sub("", text))
     if (counts := _COUNTS.search(question)) is not None:
         return counts["of"] is None or re.search(rf"{_COUNT}(?: \w+)? {counts['of']}\b", text, re.I) is None
     if _ASKS_FIGURES.search(question):
@@ -192,13 +235,22 @@ def is_count(question: str, of_rows: bool = False) -> bool:
 
 
 def _explains(term: str, text: str) -> bool:
-    """True if `text` says what the term is: it is followed by "is" and the like, or called so."""
+    """True if `text` says what or who the term is: it is followed by "is" and a noun or what stands beside it, named
+    after its kind ("the poet Syme", "Captain Syme"), or called so."""
     name = rf"\b{re.escape(term)}\b[\"'\u201d\u2019`*_)\]]*"
-    said = r"(?: \([^)]*\))?(?:,)? (?:is|are|was|were|means?|refers?|stands?|represents?|denotes?|an?|the)\b"
-    return (
-        re.search(rf"{name}{said}|\b(?:called|named|termed)(?: an?| the)? [\"'\u201c\u2018`*_]*{name}", text, re.I)
-        is not None
-    )
+    if re.search(rf"{name}{_IS_SAID}", text, re.I) or re.search(rf"{_NAMED}[\"'\u201c\u2018`*_(\[]*{name}", text, re.I):
+        return True
+    # Of a name alone: lower-case words before it, or a title.
+    if not term[:1].isupper():
+        return False
+    before = re.search(rf"{_BESIDE} (?P<last>[a-z-]+),? [\"\u201c]?{re.escape(term)}\b", text)
+    return (before is not None and has_content(before["last"])) or re.search(rf"\b{_TITLES} {name}", text) is not None
+
+
+def asked_about(question: str) -> str | None:
+    """What a question is about that asks who or what it is; None for others."""
+    asked = _ASKS_MEANING.fullmatch(question)
+    return None if asked is None else asked["term"]
 
 
 def numbers_in(text: str) -> frozenset[str]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from famcli.documents.source import Location
 from famcli.errors import DocumentError
 from famcli.interrupts import undivided
+from famcli.text.headings import title_key
 from famcli.text.meaning import WIDTH, Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
@@ -65,6 +66,7 @@ class PassageIndex:
         """
         self._lengths: list[int] = []  # of the part in the making
         self._texts: list[str] = []
+        self._titles: tuple[int, frozenset[tuple[str, ...]]] | None = None  # of how many passages, and which
         self._postings: dict[str, list[tuple[int, int]]] = {}
         try:
             if path is not None:
@@ -145,6 +147,13 @@ class PassageIndex:
                     counts[row, places] = times
             yield first, lengths, counts
 
+    def first(self, wanted: Sequence[str]) -> int | None:
+        """The number of the first passage that has all of these terms; None where none has."""
+        for first, _, counts in self.parts(wanted):
+            if len(found := np.flatnonzero(counts.all(0))):
+                return first + int(found[0])
+        return None
+
     def meanings(self, first: int) -> Meanings:
         """Of the part whose first passage has this number: a row of `text.meaning` for each passage; none
         where there were no vectors."""
@@ -155,6 +164,14 @@ class PassageIndex:
         query = "SELECT source, sentences, headings FROM passages WHERE id = ?"
         ((source, sentences, headings),) = self._rows(query, number)
         return Passage(source, tuple(map(_sentence, json.loads(sentences))), tuple(json.loads(headings)))
+
+    def titles(self) -> frozenset[tuple[str, ...]]:
+        """The headings of all sources, as `title_key` has them."""
+        if self._titles is None or self._titles[0] != self.num_passages:
+            rows = self._rows("SELECT DISTINCT headings FROM passages")
+            found = frozenset(title_key(title) for (text,) in rows for title in json.loads(text))
+            self._titles = self.num_passages, found - {()}
+        return self._titles[1]
 
     def has_pages(self, source: int) -> bool:
         ((last,),) = self._rows("SELECT max(num_pages) FROM passages WHERE source = ?", source)

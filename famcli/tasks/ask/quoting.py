@@ -94,14 +94,14 @@ class Quoter:
         question."""
         shares = term_shares(question, self.text.index)
         span = self._span(question, evidence) if self.style == "span" and one is evidence[0] else None
-        quoted = span or best_sentence(one.passage, question, shares, one.likeness)
+        quoted = span or best_sentence(one.passage, question, shares, one.likeness, one.met_by)
         if not asks(quoted.sentences[-1]) or quoted.sentences[-1] != one.passage.sentences[-1]:
             return one, quoted
         near = self.text.index.beside(one.passage.source, one.passage.span[0])
         after = next((other for other in near if other.span[0] >= one.passage.span[1]), None)
         if after is None or asks(after.sentences[0]):
             return one, quoted
-        return replace(one, passage=after, likeness=()), Passage(after.source, after.sentences[:1])
+        return replace(one, passage=after, likeness=(), met_by=()), Passage(after.source, after.sentences[:1])
 
     def cells(
         self, question: Question, evidence: Sequence[RankedPassage], citations: tuple[Citation, ...]
@@ -121,7 +121,8 @@ class Quoter:
         if not cells:
             return None
         if len(cells) == 1:
-            return nearest_passage(question.text, min(best.confidence, NEAR_THRESHOLD), citations)
+            because = "Its row is there, but has no value of the kind that the question asks for."
+            return nearest_passage(question.text, min(best.confidence, NEAR_THRESHOLD), citations, because)
         # The rows of a table are alike, so that none leads; but its row and its column are named.
         value, confidence = cells[1], max(best.confidence, _NAMED)
         if confidence < self.config.threshold:

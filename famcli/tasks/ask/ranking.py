@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.errors import UsageError
-from famcli.tasks.ask.expecting import expected, holds, numbers_in
+from famcli.tasks.ask.expecting import asked_about, expected, holds, numbers_in
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
+from famcli.text.headings import is_contents
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.words import (
@@ -74,6 +76,7 @@ NEAR_THRESHOLD = 0.14
 """The confidence below which nothing comes near an answer."""
 
 _DOUBTFUL, _FAR = 0.15, 0.1
+_UNEXPLAINED = 0.5  # where a question asks who somebody is and the passage only names them
 _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
 # Where there are no vectors: what they say of the usual right passage, so that confidences mean the same.
@@ -84,6 +87,8 @@ _NEAR = 0.3  # likeness from which on a passage that shares no word is a candida
 _NEAREST, _LEAST_NEAR = 8, 0.1  # passages of a part that are so from less on
 _ALIKE = 0.9  # likeness of words from which on two sources say the same
 _COPIES = 4  # times as many candidates, because some may say the same
+
+_ABOUT_CONTENTS = re.compile(r"\b(?:contents|chapters?|sections?|parts?|appendix|appendices|headings?|pages?)\b", re.I)
 
 TermShares = Mapping[str, float]
 """The terms of a question, each with its share of their weight in one text."""
@@ -125,7 +130,8 @@ class RankedPassage:
     margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there are
     fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
     that did not read it. met: how near it is to the word of the question that it has least of, by the encoder. alike:
-    passages of other sources that say the same, and stand behind it.
+    passages of other sources that say the same, and stand behind it. only_names: the question asks who or what a name
+    is, and no sentence says that. met_by: of each sentence, as `text.sentence_encoder` has it.
     """
 
     passage: Passage
@@ -134,7 +140,9 @@ class RankedPassage:
     lead: float = 0.0
     likeness: tuple[float, ...] = ()
     met: float = 0.0
+    met_by: tuple[tuple[float, float], ...] = ()
     alike: int = 0
+    only_names: bool = False
 
     @property
     def score(self) -> float:
@@ -160,7 +168,7 @@ class RankedPassage:
         if not known["coverage"] and not known["names"]:
             return min(found, _FAR)
         is_near = (known["coverage"] or self.likeness) and known["numbers"] == 1
-        return found if is_near else min(found, _DOUBTFUL)
+        return min(found, _DOUBTFUL if not is_near else _UNEXPLAINED if self.only_names else 1.0)
 
 
 # ------------------------------------------------------------------------------------------------------- query terms
@@ -208,24 +216,36 @@ def rank_passages(
     if not question.terms or not index.num_passages:
         return []
     weights, meaning = _weights(question, index), meanings([question.text])
+    # A table of contents has the words of every question, and answers none but one about itself.
+    titles = None if _ABOUT_CONTENTS.search(question.text) else index.titles()
     shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, _COPIES * count)
-    distinct = _distinct(index, candidates, count, without)
+    # Who or what something is, a text says where it names it first.
+    term = asked_about(question.text)
+    first = None if term is None else index.first(all_terms(term))
+    if first is not None and first not in dict(candidates):
+        candidates.insert(0, (first, 0.0))
+    distinct = _distinct(index, candidates, count, without, titles)
     found = [
-        replace(_compared(index, number, words, question, shares, meaning), alike=alike)
+        replace(_compared(index, number, words, question, shares, meaning, number == first), alike=alike)
         for number, words, alike in distinct
     ]
     return _ordered(_encoded(question, _ordered(found))) if encoded else _ordered(found)
 
 
 def _distinct(
-    index: PassageIndex, candidates: Iterable[tuple[int, float]], count: int, without: Collection[int]
+    index: PassageIndex,
+    candidates: Iterable[tuple[int, float]],
+    count: int,
+    without: Collection[int],
+    titles: Collection[tuple[str, ...]] | None,
 ) -> list[tuple[int, float, int]]:
     """The first `count` candidates, those that say the same in several sources once, with how often more it is said:
-    versions of a document must not outvote the others."""
+    versions of a document must not outvote the others. titles: see `is_contents`; None keeps tables of contents."""
     kept = list[tuple[int, float, Passage, frozenset[str], list[int]]]()
     for number, words in candidates:
         passage = index.passage(number)
-        if passage.source in without:
+        is_list = titles is not None and is_contents(passage.sentences, passage.headings, titles)
+        if passage.source in without or is_list:
             continue
         said, figures = word_set(passage.text), numbers_in(passage.text)
         twins = (
@@ -272,7 +292,10 @@ def _encoded(question: Question, passages: Sequence[RankedPassage]) -> Sequence[
         replace(one, features=(*one.features[:place], *values, *one.features[place + 2 :]))
         for one, values in zip(passages, near, strict=True)
     ]
-    read = [replace(one, likeness=like.parts, met=like.least) for one, like in zip(whole, found, strict=False)]
+    read = [
+        replace(one, likeness=like.parts, met=like.least, met_by=like.met)
+        for one, like in zip(whole, found, strict=False)
+    ]
     return [*read, *whole[len(read) :]]
 
 
@@ -332,6 +355,7 @@ def _compared(
     question: Question,
     shares: TermShares,
     meaning: Meanings | None,
+    is_first: bool,
 ) -> RankedPassage:
     passage = index.passage(number)
     beside = [index.passage(other) for other in (number - 1, number + 1) if 0 <= other < index.num_passages]
@@ -340,14 +364,15 @@ def _compared(
     sentences = [coverage(shares, all_terms(sentence.text)) for sentence in passage.sentences]
     alike = meanings([passage.with_headings, *(sentence.text for sentence in passage.sentences)])
     near_it = [] if meaning is None or alike is None else (alike @ meaning[0]).tolist()
-    covered, kind = coverage(shares, own), expected(question.text)
+    covered, kind, term = coverage(shares, own), expected(question.text), asked_about(question.text)
     numbers, names = numbers_in(question.text), set(all_terms(" ".join(question.names)))
+    is_held = kind is not None and any(holds(kind, one.text, question.text) for one in passage.sentences)
     features = (
         words,
         covered,
         coverage(shares, around) - covered,
         max(sentences),
-        0.5 if kind is None else float(any(holds(kind, one.text, question.text) for one in passage.sentences)),
+        0.5 if kind is None or (is_first and not is_held) else float(is_held),
         len(numbers & numbers_in(passage.with_headings)) / len(numbers) if numbers else 1.0,
         len(names & set(around)) / len(names) if names else 1.0,
         near_it[0] if near_it else _UNKNOWN_MEANING,
@@ -356,4 +381,5 @@ def _compared(
         0.0,
         0.0,
     )
-    return RankedPassage(passage, features)
+    only_names = kind == "meaning" and term is not None and term[:1].isupper() and not is_held
+    return RankedPassage(passage, features, only_names=only_names)

@@ -19,9 +19,30 @@ from famcli.text.words import content_terms, terms
 _FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^:;\n]{1,80}:(?: |\Z)|\Z)", re.DOTALL)
 _PARTS_OF_NAMES = re.compile(r"[^\W\d_]+|\d+")
 _DIGITS = dict(zip(terms("one two three four five six seven eight nine"), "123456789", strict=True))
+# How the columns may be called that a question is for without naming them: "Where is Kenya Airways based?"
+_CALLED: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
+    (re.compile(rf"\b(?:{asks})\b", re.I), frozenset(terms(names)))
+    for asks, names in (
+        (
+            r"where|come from|based in|which (?:country|city|town|place)",
+            "origin location place country city town address headquarters seat region state birthplace venue site",
+        ),
+        ("who|whose|by whom", "author owner person contact manager director president artist creator holder winner"),
+        ("when|how long ago|since", "date time year day month founded created opened born established released start"),
+        (r"how much (?:does|do|did|is|are|was|were)|does .* cost", "price cost fee amount salary total value fare"),
+        ("how many", "number count quantity total"),
+        ("how old", "age"),
+        ("how (?:tall|high)", "height elevation altitude"),
+        ("how (?:long|far)", "length duration distance"),
+        ("how heavy", "weight mass"),
+        ("how (?:big|large)", "size area population"),
+        ("how fast", "speed velocity"),
+    )
+)
 # A column's name may say more than the question.
 _NAMELESS = frozenset(["name", "title", "label", "value"])
 _MEANING, _WORDY, _EXPECTED, _MORE = 0.6, 0.1, 0.3, 0.1
+_USUALLY_CALLED = 0.5
 _ENOUGH, _ABOUT, _MOST = 0.45, 0.05, 3
 _LONGEST_NAME = 5  # words
 _SHORTEST = 3  # letters by which two words are not yet one
@@ -86,6 +107,7 @@ def _scores(cells: Sequence[Cell], rest: set[str], row: Cell, question: Question
     near, kind, scores = meanings([plain, *(cell.name for cell in cells)]), expected(question.text), list[float]()
     words = [_words(cell.name) for cell in cells]
     held = {one: [_has(parts, one) for parts in words] for one in {_DIGITS.get(word, word) for word in rest}}
+    called = frozenset[str]().union(*(names for asks, names in _CALLED if asks.search(plain)))
     # "Code" says less than "dialling" where half of the columns are codes.
     weights = {one: 1 / max(1, sum(places)) for one, places in held.items()}
     for place, cell in enumerate(cells):
@@ -94,6 +116,7 @@ def _scores(cells: Sequence[Cell], rest: set[str], row: Cell, question: Question
         score -= _MORE * len(more) / max(1, len(words[place]))
         if near is not None:
             score += _MEANING * float(near[0] @ near[place + 1])
+        score += _USUALLY_CALLED * bool(called & set(words[place]))
         if kind is not None and kind != "meaning":
             score += _EXPECTED * holds(kind, f"x {cell.value}", question.text)
         scores.append(score + _WORDY * any(map(str.isalpha, cell.value)))

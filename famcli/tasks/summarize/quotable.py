@@ -102,6 +102,11 @@ def context_dependence(text: str) -> float:
     )
 
 
+def points_back(text: str) -> bool:
+    """True if a sentence begins with a pronoun whose noun is elsewhere: "This can be done with ..."."""
+    return _NOUN_LEFT_OUT.match(text) is not None or _POINTS_BACK.match(text) is not None
+
+
 def is_spoken(text: str) -> bool:
     """True if somebody in the text says this, or part of it."""
     return _SPOKEN.search(text) is not None
