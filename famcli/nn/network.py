@@ -209,7 +209,8 @@ class Network(nn.Module, ABC):
         received: a list that gets, if the memory takes in blocks in this call, how much of its attention each token of
         those blocks received: [b, k] float32, a mean over layers, heads and memory rows.
 
-        levels: a list that gets what enters the first layer, and what each layer makes of it, [b, n, d] each.
+        levels: a list that gets what enters the first layer, and what each layer makes of it, [b, n, d] each; nothing
+        from a network that never `writes_ahead`, which has no use for drafts.
         """
 
     def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
