@@ -82,8 +82,8 @@ class Reader:
             at = Snapshot((start_state(model.network, "on"), start_state(model.network, "frozen")), (None, None))
         else:
             at = Snapshot((start_state(model.network, self.memory_mode),), (None,))
-        # The snapshot, and a second one taken as if the source ended here, whose last tokens may change if it grows.
-        # They are changed together, so that an interruption never leaves one without the other.
+        # (certain, provisional). The second is as if the source ended here: its last tokens change if the text goes on,
+        # and then it is dropped. Both are set at once, so that an interruption never leaves one without the other.
         self._at: tuple[Snapshot, Snapshot | None] = (at, None)
         self._before_source = at
 

@@ -1,6 +1,6 @@
 """Whether a written sentence turns around what it was written from: a "not" that is gone or new, a dropped condition.
 
-English only. It is compared with the sentences that share most of its words, of which it may follow any. A sentence
+English only. It is compared with the sentences that share most of its words; to agree with one is enough. A sentence
 denies the word that comes first after its "not" or the like. It is turned around where it asserts what they all deny,
 denies what they all assert, or lacks the "unless", "except" or "only" that they all have.
 """

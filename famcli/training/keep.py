@@ -1,11 +1,14 @@
 """Fitting the scores by which a memory keeps tokens (famcli/nn/kept.py): least squares, in one pass over documents.
 
-The decoder is frozen and reads each document with full attention. What a token's score is to tell is how much it will
-be wanted: the largest attention that a token in a later block gives it in this layer, where what is predicted there or
-soon after counts (a target's loss weight, at most 1): the question before an answer looks for it too. To the square
-root of that 1 is added for tokens of what a made document states: a layer that does not look for them itself keeps them
-too. In each layer the sum is fitted as a linear function of the token's keys and values, so no gradient is needed, and
-what is kept of a document is two sums. Plain text with a small loss weight says what not to keep.
+The decoder is frozen and reads each document with full attention. For each token and layer, the target of the fit is
+
+    sqrt(largest attention that a token of a later block gives it, times how much that token counts)
+    + 1, if the token belongs to a fact that a made document states
+
+A token counts by the loss weight (at most 1) of what is predicted there or soon after, so that the question before an
+answer counts too. The 1 makes layers keep facts that they do not look for themselves. The target is fitted as a linear
+function of the token's keys and values: no gradient is needed, and of a document only two sums remain. Plain text with
+a small loss weight shows what not to keep.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def tell_format(sample: bytes, at_end: bool, *, as_is: bool = False, named: str 
     """The format of a document by its first bytes; None for plain text, and for what is no document at all.
 
     at_end: they are the whole document. as_is: formats that are text themselves are plain text. named: the encoding
-    that was named, which only text has.
+    that the user gave; then PDF and ZIP are not looked for, as only text has one.
     """
     if (packing := _packing(sample)) is not None:
         return Format(packing, read_packed)

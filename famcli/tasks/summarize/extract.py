@@ -50,7 +50,7 @@ class Extraction:
         self.parts = DocumentParts()
         self.num_seen = self.num_quotable = 0
         self.recent: list[Quote] | None = None
-        """Sentences as they are taken in, for who empties it; None gathers none."""
+        """If a list: each sentence is appended as it is read, and the caller empties it."""
         self._scorer = Scorer(focus)
         self._candidates = Candidates()
         self._lines = Candidates()  # quoted where nothing is a sentence

@@ -29,7 +29,7 @@ _FEW_LINES, _FEW_CHARACTERS = 40, 1 << 12
 class Gathering:
     """Documents read one after the other.
 
-    tells: detect the kind of each; if False, what `config` does not say otherwise is prose.
+    tells: detect the kind of each document; if False, it is what `config.kind` says, else prose.
     """
 
     def __init__(self, config: SummarizeConfig, tells: bool = True) -> None:
