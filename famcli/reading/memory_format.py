@@ -50,10 +50,10 @@ class MemoryFileInfo:
     """The description in a memory file.
 
     weights, config, tokenizer: fingerprints of the model that read. fam: its settings; in the file its keys are among
-    the others. num_bytes, num_tokens, num_blocks: read, over all sources. bytes_unread: bytes at
-    the end of `num_bytes` that the network has not read yet. seen_tokens, seen_blocks: `num_tokens` and `num_blocks`
-    with the provisional last tokens, which change if the text goes on (see `Progress`). position: of the next token. next_byte, begun, line, num_closed, memory_is_initial, fill:
-    see `Cursor` and `State`.
+    the others. num_bytes, num_tokens, num_blocks: read, over all sources. bytes_unread: bytes at the end of `num_bytes`
+    that the network has not read yet. seen_tokens, seen_blocks: `num_tokens` and `num_blocks` with the provisional last
+    tokens, which change if the text goes on (see `Progress`). position: of the next token. next_byte, begun, line,
+    num_closed, memory_is_initial, fill: see `Cursor` and `State`.
     """
 
     kind: MemoryKind
