@@ -9,16 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from famcli.checkpoint.folder import shown
+from famcli.checkpoint.gguf_bits import grouped, is_grouped
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import GgufFile, GgufTensor, read_gguf
+
+if TYPE_CHECKING:
+    from famcli.nn.kernels.few_bits import Grouped
 
 # ggml's number of each storage type that is read, its name here, and the bytes of a group of so many numbers. Kept here
 # so that a file can be inspected without the `gguf` package.
@@ -292,10 +297,22 @@ class GgufTensors:
             values = values - 1
         # llama.cpp rotates neighbouring dimensions of a head, the family's own code its two halves.
         heads = self._interleaved_heads(name)
-        if heads:
-            rows, *rest = values.shape
-            values = values.view(heads, rows // heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
-        return values
+        return _in_halves(heads, values) if heads else values
+
+    def few_bits(self, name: str) -> Callable[[], Grouped] | None:
+        """What makes a matrix in the bits that it is stored in; None for what gguf_bits.py does not take."""
+        tensor, heads = self._by_name[name], self._interleaved_heads(name)
+        kind, _ = tensor_bytes(tensor)
+        if len(tensor.shape) != 2 or not is_grouped(kind):
+            return None
+        # Mapped now: a file that takes this one's place later is another one.
+        rows = _stored_rows(self._file, tensor)
+
+        def made() -> Grouped:
+            whole = grouped(rows, kind, GGUF_TYPES[tensor.type][1])
+            return whole.changed(partial(_in_halves, heads)) if heads else whole
+
+        return made
 
     def get_rows(self, name: str, rows: slice) -> Any:
         """Rows of a matrix that is stored as the family has it (the embedding); only they are dequantized."""
@@ -311,6 +328,12 @@ class GgufTensors:
         if ".q_proj." in name:
             return int(heads)
         return int(_number(self._file, "attention.head_count_kv", heads)) if ".k_proj." in name else 0
+
+
+def _in_halves(heads: int, values: Any) -> Any:
+    """A tensor [rows, ...] whose rows of each head lie in pairs, with the first ones of these before the second ones."""
+    rows, *rest = values.shape
+    return values.view(heads, rows // heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
 
 
 def declared_tensors(path: Path) -> Iterator[tuple[str, str, int, GgufTensor]]:
@@ -346,11 +369,16 @@ def values_of(file: GgufFile, tensor: GgufTensor, part: slice | None = None) -> 
         from gguf.quants import dequantize
     except ImportError as error:
         raise CheckpointError(f"{file.path} needs the `gguf` package: install famcli[hf]") from error
+    rows = _stored_rows(file, tensor)
+    rows = rows if part is None else rows[part]
+    values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)
+    return values.reshape(tensor.shape if part is None else (len(rows), *tensor.shape[1:]))
+
+
+def _stored_rows(file: GgufFile, tensor: GgufTensor) -> npt.NDArray[np.uint8]:
+    """The mapped bytes of a tensor's rows. Raises CheckpointError."""
     _, size = tensor_bytes(tensor)
     if tensor.start + size > tensor.file.stat().st_size:
         raise CheckpointError(f"{tensor.file} is cut short: '{shown(tensor.name)}' is beyond its end; fetch it again")
     raw = np.memmap(tensor.file, mode="r", dtype=np.uint8, offset=tensor.start, shape=(size,))
-    rows = raw.reshape(-1, size // prod(tensor.shape[:-1]))
-    rows = rows if part is None else rows[part]
-    values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)
-    return values.reshape(tensor.shape if part is None else (len(rows), *tensor.shape[1:]))
+    return raw.reshape(-1, size // prod(tensor.shape[:-1]))

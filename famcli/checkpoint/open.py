@@ -13,9 +13,10 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import StoredTensor, check_folder, main_dtype, opened
 from famcli.errors import CheckpointError, UsageError
 from famcli.nn import DecoderConfig, FamConfig, Network, make_network
+from famcli.nn.kernels.few_bits import FewBits, Grouped, attach
 from famcli.nn.kernels.quantized import QuantizedMatrix
 from famcli.nn.lora import LowRank
 from famcli.nn.shapes import own_shapes
@@ -42,6 +44,8 @@ from famcli.tokens.gguf_file import is_gguf
 
 # Linux takes no more of a larger request than the disk's read-ahead.
 _ASKED_AT_ONCE = 128 << 10
+# An update's rank times so much is at most a side of the matrix that it goes beside.
+_WORTH = 4
 _FEW_BITS = {"int8": torch.int8, "int4": torch.uint8}
 
 
@@ -177,9 +181,21 @@ def assign_weights(
                     if update is not None:
                         tensor = update.added_to(tensor, dtype)
                     if bits is None:
-                        _place(network, parameter, nn.Parameter(tensor.to(device=device, dtype=dtype)))
+                        value = nn.Parameter(tensor.to(device=device, dtype=dtype))
+                        _place(network, parameter, value)
+                        if is_gguf(path) and dtype == torch.bfloat16 and device.type == "cpu":
+                            _attach_few_bits(value, file.few_bits(declared.name), declared, update)
                     else:
                         _place(network, parameter, quantized_matrix(tensor.to(device), parameter, bits, dtype))
+
+
+def _attach_few_bits(
+    weight: Tensor, make: Callable[[], Grouped] | None, declared: StoredTensor, update: LowRank | None
+) -> None:
+    """Let the network write from the file's own bits, with an update beside them if that is of low rank indeed."""
+    pair = None if update is None else (update.b * update.scale, update.a)
+    if make is not None and (update is None or _WORTH * len(update.a) <= min(weight.shape)):
+        attach(weight, lambda: FewBits(make().changed(partial(_rows, declared)), pair))
 
 
 def _rows(declared: StoredTensor, whole: Tensor) -> Tensor:

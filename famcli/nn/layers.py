@@ -191,6 +191,7 @@ class Layer(nn.Module):
         self._is_plain = later_switches(config).keys() <= _KNOWN_TO_KERNEL and experts is None
         self._is_plain &= config.norm != "layer" and config.query_key_norm != "all"
         self._is_plain &= not config.biases_output and not config.mlp_bias
+        self._few_rows: native.LayerWeights | None = None
         self.mlp = FeedForward(config, config.intermediate_size) if experts is None else Experts(config, experts)
         if self.place != "after":
             self.input_layernorm = make_norm(config, config.hidden_size)
@@ -204,18 +205,27 @@ class Layer(nn.Module):
         """The weights for `native.read_layer`; None if the layer has something that it does not know."""
         if not self._is_plain:
             return None
+        if self._few_rows is None or not self._few_rows.are_current():
+            self._few_rows = self._found_weights()
+        return self._few_rows
+
+    def _found_weights(self) -> native.LayerWeights | None:
         attention, mlp = self.self_attn, cast(FeedForward, self.mlp)
-        maps: tuple[Any, ...] = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-        maps += (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        modules: list[tuple[nn.Module, str]] = [(attention, f"{name}_proj") for name in "qkvo"]
+        modules += [(mlp, f"{name}_proj") for name in ("gate", "up", "down")]
+        maps: list[Any] = [getattr(*each) for each in modules]
         if not all(each.plain and is_narrow(each.weight) for each in maps):
             return None
-        q, k, v, o, gate, up, down = (each.weight for each in maps)
-        head = attention.norm_of == "head"
+        norms = [self.input_layernorm, self.post_attention_layernorm]
+        norms += [attention.q_norm, attention.k_norm] if attention.norm_of == "head" else [None, None]
         return native.LayerWeights(
-            self.input_layernorm.weight, q, k, v, o, self.post_attention_layernorm.weight, gate, up, down,
-            attention.q_norm.weight if head else None, attention.k_norm.weight if head else None,
-            *(each.bias for each in maps[:3]),
-        )  # fmt: skip
+            [(each._parameters, "weight") for each in maps],
+            [
+                *(None if each is None else (each._parameters, "weight") for each in norms),
+                *(None if each.bias is None else (each._parameters, "bias") for each in maps[:3]),
+            ],
+            [(owner._modules, name) for owner, name in modules],
+        )
 
     def read_others(
         self,

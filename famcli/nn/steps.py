@@ -163,7 +163,8 @@ def _read_natively(
     (b, n, _), attention = x.shape, layer.self_attn
     rows, room = before.open.extended(n, before.open.keys.dtype)
     windowed = _windowed(layer, before, rows)
-    projected = x.new_empty(b, n, sum(map(len, weights[1:4]))) if _gathers_sinks(layer, before, call) else None
+    width = weights.num_queries + 2 * weights.num_keys
+    projected = x.new_empty(b, n, width) if _gathers_sinks(layer, before, call) else None
     native.read_layer(
         x, weights, call.angles(layer), room, [*past, *windowed], len(windowed), projected,
         window=layer.window, **layer.norm_options, **attention.scoring,
@@ -171,7 +172,7 @@ def _read_natively(
     if projected is None:
         return rows, (before.sink_keys, before.sink_values)
     heads = projected.view(b, n, -1, attention.head_dim).transpose(1, 2)
-    keys, values = heads[:, len(weights.q) // attention.head_dim :].chunk(2, dim=1)
+    keys, values = heads[:, weights.num_queries // attention.head_dim :].chunk(2, dim=1)
     return rows, _sinks(layer, before, call, keys, values)
 
 

@@ -1,128 +1,19 @@
-/* Products, attention, norm and rotation for a few rows: what decoding is made of.
+/* Attention, norm, rotation and a whole layer for a few rows: what decoding is made of.
 
-   Weights and keys are read once, in the order in which they lie in memory, and everything is computed in float32. A row
-   comes out the same, bit by bit, however many rows are computed with it and by however many threads. native.py compiles
-   this file and calls it; it says what the arguments are.
+   Keys are read once, in the order in which they lie in memory, and everything is computed in float32. A row comes out
+   the same, bit by bit, however many rows are computed with it and by however many threads. native.py compiles this
+   file and calls it; it says what the arguments are.
 
    Plain C with the vector types of GCC and Clang; on processors with narrower registers these are split. */
 
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 
-/* 16 numbers. Loads need not be aligned. */
-typedef float floats __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint32_t pairs __attribute__((vector_size(64), aligned(2), may_alias));
-typedef float floats8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float floats4 __attribute__((vector_size(16), aligned(4), may_alias));
+#include "products.h"
 
-#define INLINE static inline __attribute__((always_inline))
-/* Most rows that share one pass over the weights, and most queries that share one over the keys. */
-#define ROWS 8
+/* Most queries that share one pass over the keys, and keys whose attention is summed up as one piece. */
 #define QUERIES 4
-/* Numbers that are loaded as one step, and keys whose attention is summed up as one piece. */
-#define STEP 32
 #define PIECE 256
-
-INLINE float sum(floats x) {
-  floats8 a = ((floats8 *)&x)[0] + ((floats8 *)&x)[1];
-  floats4 b = ((floats4 *)&a)[0] + ((floats4 *)&a)[1];
-  return (b[0] + b[2]) + (b[1] + b[3]);
-}
-
-INLINE float widened(uint16_t x) {
-  union { uint32_t bits; float value; } both = {(uint32_t)x << 16};
-  return both.value;
-}
-
-/* 32 numbers of bfloat16: those at even places, and those at odd ones. */
-INLINE void load_bf16(const uint16_t *from, floats *even, floats *odd) {
-  pairs both = *(const pairs *)from;
-  *even = (floats)(both << 16);
-  *odd = (floats)(both & 0xffff0000u);
-}
-
-/* `count` rows of k numbers, each 32 of them as the even places and then the odd ones. */
-static void part_even_and_odd(const float *x, float *parted, long count) {
-  for (long j = 0; j < count; j += STEP)
-    for (int i = 0; i < 16; i++) {
-      parted[j + i] = x[j + 2 * i];
-      parted[j + 16 + i] = x[j + 2 * i + 1];
-    }
-}
-
-/* ------------------------------------------------------------------------------------------------------- products */
-
-typedef struct {
-  const uint16_t *weights;            /* [n, k], bfloat16 */
-  long n, k;
-  float *y;                           /* where its product goes, rows of `width` numbers */
-  long width;
-} Matrix;
-
-/* Rows `row` to `row + R` of the matrix times M rows of x, of which the first `count` are wanted. The next R rows are
-   fetched meanwhile, one after the other: memory is slow for several streams at once. */
-INLINE void product(const Matrix *w, const float *x, long row, long count, int M, int R) {
-  floats sums[ROWS][2] = {{{0}}};
-  long k = w->k;
-  const uint16_t *next = w->weights + (row + R) * k;
-  for (long i = 0; i < k; i += STEP) {
-    floats first[2], second[2];
-    for (int r = 0; r < R; r++) {
-      if (R > 1) __builtin_prefetch(next + i * R + r * STEP);
-      load_bf16(w->weights + (row + r) * k + i, first + r, second + r);
-    }
-    for (int m = 0; m < M; m++) {
-      floats p = *(const floats *)(x + m * k + i), q = *(const floats *)(x + m * k + i + 16);
-      for (int r = 0; r < R; r++) sums[m][r] += first[r] * p;
-      for (int r = 0; r < R; r++) sums[m][r] += second[r] * q;
-    }
-  }
-  for (int m = 0; m < count; m++)
-    for (int r = 0; r < R; r++) w->y[m * w->width + row + r] = sum(sums[m][r]);
-}
-
-/* Rows `row` to `last` of the matrix times m rows of x; behind them lie rows up to the next case. */
-INLINE void products(const Matrix *w, const float *x, long m, long row, long last) {
-  Matrix single = *w;
-#define PAIRS(M) for (; row + 2 <= last; row += 2) product(w, x, row, m, M, 2)
-  switch (m) {
-    case 1: break;
-    case 2: PAIRS(2); break;
-    case 3: PAIRS(3); break;
-    case 4: PAIRS(4); break;
-    case 5: PAIRS(5); break;
-    case 6: PAIRS(6); break;
-    default: PAIRS(8);
-  }
-  for (; row < last; row++)
-    for (long i = 0; i < m; i++) {
-      single.y = w->y + i * w->width;
-      product(&single, x + i * w->k, row, 1, 1, 1);
-    }
-}
-
-/* y [m, width] = x [m, k] times matrices [n_i, k] transposed, side by side; k is a multiple of 32, m at most 8.
-
-   matrices: for each the address of its weights, and n_i. */
-void multiply(const float *x, const long *matrices, long count, float *y, long m, long k, long width, int threads) {
-  float *rows = calloc(ROWS * k, sizeof(float));
-  part_even_and_odd(x, rows, m * k);
-  long pieces = 0;
-  for (long i = 0; i < count; i++) pieces += (matrices[2 * i + 1] + 31) / 32;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (long piece = 0; piece < pieces; piece++) {
-    const long *at = matrices;
-    long row = piece * 32;
-    float *to = y;
-    for (; row >= (at[1] + 31) / 32 * 32; at += 2) row -= (at[1] + 31) / 32 * 32, to += at[1];
-    Matrix w = {(const uint16_t *)at[0], at[1], k, to, width};
-    long last = row + 32 < w.n ? row + 32 : w.n;
-    products(&w, rows, m, row, last);
-  }
-  free(rows);
-}
 
 /* ------------------------------------------------------------------------------------------------------ attention */
 
@@ -332,7 +223,8 @@ void rotate(const float *x, const long *steps, const float *cos, const float *si
 
 /* What a layer is made of; addresses are 0 where it has none. native.py hands it over as numbers in this order. */
 typedef struct {
-  const uint16_t *input_norm, *q, *k, *v, *o, *mlp_norm, *gate, *up, *down, *q_norm, *k_norm, *q_bias, *k_bias, *v_bias;
+  const Matrix *q, *k, *v, *o, *gate, *up, *down;
+  const uint16_t *input_norm, *mlp_norm, *q_norm, *k_norm, *q_bias, *k_bias, *v_bias;
   const float *cos, *sin;
   uint16_t *keys, *values;            /* where those of these rows go, [b, hk, n, e] with the steps below */
   float *projected;                   /* room for queries, keys and values, not rotated; 0: they are not asked for */
@@ -389,8 +281,7 @@ void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long 
   float *gated = rotated_keys + m * keys, *inner = gated + 2 * m * l->inner;
   float *projected = l->projected ? l->projected : made;
   rms_norm(x, l->input_norm, normed, m, l->d, eps, added);
-  long projections[] = {(long)l->q, queries, (long)l->k, keys, (long)l->v, keys};
-  multiply(normed, projections, 3, projected, m, l->d, width, threads);
+  multiply(normed, &l->q, 3, projected, m, l->d, width, threads);
   heads_of(projected, l, heads, width, l->q_bias, l->q_norm, eps, added, rotated);
   heads_of(projected + queries, l, l->hk, width, l->k_bias, l->k_norm, eps, added, rotated_keys);
   float *values = projected + queries + keys;
@@ -401,14 +292,12 @@ void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long 
   long steps[3] = {heads * l->n * l->e, l->n * l->e, l->e};
   attend(rotated, steps, runs, num_runs, num_windowed, normed, l->b, l->hk, l->g, l->n, l->e, scale, window, softcap,
          threads);
-  long output[] = {(long)l->o, l->d};
-  multiply(normed, output, 1, made, m, queries, l->d, threads);
+  multiply(normed, &l->o, 1, made, m, queries, l->d, threads);
   for (long i = 0; i < m * l->d; i++) x[i] += made[i];
   rms_norm(x, l->mlp_norm, normed, m, l->d, eps, added);
-  long gates[] = {(long)l->gate, l->inner, (long)l->up, l->inner}, down[] = {(long)l->down, l->d};
-  multiply(normed, gates, 2, gated, m, l->d, 2 * l->inner, threads);
+  multiply(normed, &l->gate, 2, gated, m, l->d, 2 * l->inner, threads);
   activate(gated, m, l->inner, inner);
-  multiply(inner, down, 1, made, m, l->inner, l->d, threads);
+  multiply(inner, &l->down, 1, made, m, l->inner, l->d, threads);
   for (long i = 0; i < m * l->d; i++) x[i] += made[i];
   free(room);
 }

@@ -1,74 +1,32 @@
-"""few_rows.c and blocks.c, compiled for this processor at their first use, and kept in the cache of the user.
+"""What the C files beside this one compute, called with tensors (compiled.py).
 
 torch has no product of a few rows that reads bfloat16 as fast as memory gives it, and its attention is slow on
-processors without matrix tiles (docs/decisions.md has the measurements). Without a C compiler, and with an empty
-variable CC, everything is computed by torch as before.
+processors without matrix tiles (docs/decisions.md has the measurements).
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from famcli.nn.kernels import measured
+from famcli.nn.kernels import few_bits
+from famcli.nn.kernels.compiled import library, longs, pointers
 
 MOST_ROWS = 8
 """Rows that `multiply` takes at once."""
 STEP = 32
 """Columns are computed in steps of so many."""
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("few_rows.c", "blocks.c")]
 # The widest head of blocks.c.
 _MOST_WIDE = 256
-_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fwrapv", "-w")
-_WIDE_REGISTERS = "-mprefer-vector-width=512"
-_SECONDS = 60
 # Numbers from which on blocks.c computes what torch would.
 _LARGE = 1 << 15
-
-
-@lru_cache(maxsize=1)
-def library() -> Any:
-    """The compiled kernels; None where there is no compiler or it fails."""
-    compiler = os.environ.get("CC", "cc")
-    # Addresses are handed over as `long`, which holds none on Windows.
-    if os.name == "nt" or not compiler or shutil.which(compiler) is None:
-        return None
-    try:
-        path = measured.folder() / f"kernels-{_key(compiler)}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        measured.check_owner(path)
-        loaded = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
-    p, n, f = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
-    loaded.multiply.argtypes = (p, p, n, p, n, n, n, n)
-    loaded.attend.argtypes = (p, p, p, n, n, p, n, n, n, n, n, f, n, f, n)
-    loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
-    loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
-    loaded.attend_blocks.argtypes = (p, p, p, n, p, n, n, n, n, n, n, n, f, n)
-    loaded.read_layer.argtypes = (p, p, p, n, n, f, f, f, n, f, n)
-    loaded.norm_blocks.argtypes = (p, p, p, n, n, f, f, n)
-    loaded.gate_blocks.argtypes = (p, p, n, p, n, n, n)
-    loaded.rotate_blocks.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
-    nothing = ("multiply", "attend", "rms_norm", "rotate", "read_layer", "norm_blocks", "gate_blocks", "rotate_blocks")
-    for name in nothing:
-        getattr(loaded, name).restype = None
-    return loaded if _computes_right(loaded) else None
 
 
 def computes(num_rows: int, like: Tensor) -> bool:
@@ -78,35 +36,6 @@ def computes(num_rows: int, like: Tensor) -> bool:
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return False
     return library() is not None
-
-
-def _key(compiler: str) -> str:
-    """What the compiled file depends on."""
-    parts = (*(source.read_text(encoding="utf-8") for source in _SOURCES), compiler, *_FLAGS, *measured.processor())
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Compile to `path`, which is there whole or not at all. Raises SubprocessError or OSError."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        common = [compiler, *_FLAGS, "-shared", "-fPIC", *map(str, _SOURCES), "-lm", "-o", str(made)]
-        # The first that the compiler knows; Apple's has no OpenMP, and then one thread computes.
-        for more in ([_WIDE_REGISTERS, "-fopenmp"], ["-fopenmp"], []):
-            ran = subprocess.run([*common, *more], capture_output=True, timeout=_SECONDS, check=False)
-            if ran.returncode == 0:
-                break
-        ran.check_returncode()
-        made.chmod(0o700)
-        made.replace(path)
-
-
-def _computes_right(loaded: Any) -> bool:
-    x, weight = torch.linspace(-1, 1, 192).view(3, 64), torch.linspace(-2, 3, 320).view(5, 64).bfloat16()
-    y = torch.empty(3, 5)
-    matrix = _longs((weight.data_ptr(), 5))
-    loaded.multiply(x.data_ptr(), matrix, 1, y.data_ptr(), 3, 64, 5, 1)
-    return torch.allclose(y, x @ weight.float().t(), atol=1e-4)
 
 
 class _Threads:
@@ -145,12 +74,12 @@ def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     Weights are contiguous and in bfloat16; k is a multiple of STEP.
     """
     k, width = x.shape[-1], sum(len(weight) for weight in weights)
-    matrices = _longs([number for weight in weights for number in (weight.data_ptr(), len(weight))])
+    described = [few_bits.described(weight) for weight in weights]
     x = x.contiguous()
     y = x.new_empty(*x.shape[:-1], width)
     rows = x.numel() // k
     _threads[rows, k, width].run(
-        partial(library().multiply, x.data_ptr(), matrices, len(weights), y.data_ptr(), rows, k, width)
+        partial(library().multiply, x.data_ptr(), pointers(*described), len(weights), y.data_ptr(), rows, k, width)
     )
     return y
 
@@ -175,7 +104,7 @@ def attend(
     out = queries.new_empty(b, n, h, e)
     steps = queries.stride()
     library().attend(
-        queries.data_ptr(), _longs(steps[:3]), _longs(runs), len(runs) // 5, num_windowed, out.data_ptr(),
+        queries.data_ptr(), longs(steps[:3]), longs(runs), len(runs) // 5, num_windowed, out.data_ptr(),
         b, hk, h // hk, n, e, scale, window or 1 << 40, softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     return out.transpose(1, 2)
@@ -218,7 +147,7 @@ def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     b, h, n, e = x.shape
     y, planes = x.new_empty(b, h, n, e), e // 2
     library().rotate_blocks(
-        x.data_ptr(), _longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, planes,
+        x.data_ptr(), longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, planes,
         n * planes if len(cos) > 1 else 0, torch.get_num_threads(),
     )  # fmt: skip
     return y
@@ -246,7 +175,7 @@ def attend_blocks(
         runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], *keys.stride()[:3], *values.stride()[:3])
     out = queries.new_empty(b, n, h, e)
     made = library().attend_blocks(
-        queries.data_ptr(), _longs(queries.stride()[:3]), _longs(runs), len(parts), out.data_ptr(),
+        queries.data_ptr(), longs(queries.stride()[:3]), longs(runs), len(parts), out.data_ptr(),
         b, hk, h // hk, n, e, own, window or 1 << 40, scale, torch.get_num_threads(),
     )  # fmt: skip
     if not made:
@@ -269,23 +198,45 @@ def _runs(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[int], list[Tenso
     return runs, kept
 
 
-class LayerWeights(NamedTuple):
-    """What `read_layer` multiplies by, in bfloat16; None for what a layer does not have."""
+class LayerWeights:
+    """What `read_layer` multiplies by, in bfloat16 or in what is attached to it (few_bits.py), with all addresses.
 
-    input_norm: Tensor
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    o: Tensor
-    mlp_norm: Tensor
-    gate: Tensor
-    up: Tensor
-    down: Tensor
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    q_bias: Tensor | None
-    k_bias: Tensor | None
-    v_bias: Tensor | None
+    matrices: of queries, keys, values, output, gate, up and down. others: the two norms, the norms of queries and keys,
+    and the biases of queries, keys and values. Each is a module's dictionary and a name in it, None for what the layer
+    does not have. modules: where the modules of these stand in their owners.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[tuple[Mapping[str, Any], str]],
+        others: Sequence[tuple[Mapping[str, Any], str] | None],
+        modules: Sequence[tuple[Mapping[str, Any], str]],
+    ) -> None:
+        weights = [place[name] for place, name in matrices]
+        self._described = [few_bits.described(weight) for weight in weights]
+        tensors = [None if each is None else each[0][each[1]] for each in others]
+        self.addresses = (*pointers(*self._described), *(0 if each is None else each.data_ptr() for each in tensors))
+        self.num_queries, self.num_keys, _, _, self.inner, _, _ = map(len, weights)
+        self._tensors = [
+            (*each, each[0][each[1]], each[0][each[1]].data_ptr()) for each in (*matrices, *others) if each is not None
+        ]
+        self._versions = [(weight, weight._version) for weight in weights if few_bits.is_attached(weight)]
+        self._modules = [(*each, each[0][each[1]]) for each in modules]
+
+    def are_current(self) -> bool:
+        """False if a module or a tensor was replaced, or a tensor changed that something is attached to."""
+        # Asked for each layer of each token.
+        for place, name, module in self._modules:
+            if place.get(name) is not module:
+                return False
+        for place, name, tensor, address in self._tensors:
+            if place.get(name) is not tensor or tensor.data_ptr() != address:
+                return False
+        return all(weight._version == version for weight, version in self._versions)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy of a layer makes its own.
+        return type(None), ()
 
 
 def read_layer(
@@ -310,19 +261,19 @@ def read_layer(
     queries, keys and values side by side, none rotated.
     """
     (b, n, d), (keys, values), e = x.shape, room, room[0].shape[3]
-    hk, heads = keys.shape[1], len(weights.q) // e
+    hk, heads = keys.shape[1], weights.num_queries // e
     cos, sin = (None, None) if angles is None else angles
     planes = 0 if cos is None else cos.shape[-1]
     runs, _kept = _runs(parts)
-    numbers = [0 if each is None else each.data_ptr() for each in (*weights, cos, sin, keys, values, projected)]
-    numbers += (*keys.stride()[:2], b, n, d, hk, heads // hk, e, len(weights.gate), planes)
+    own = [0 if each is None else each.data_ptr() for each in (cos, sin, keys, values, projected)]
+    numbers = [*weights.addresses, *own, *keys.stride()[:2], b, n, d, hk, heads // hk, e, weights.inner, planes]
     numbers.append(0 if cos is None or len(cos) == 1 else n * planes)
     compute = partial(
         library().read_layer,
-        x.data_ptr(), _longs(numbers), _longs(runs), len(runs) // 5, num_windowed, eps, float(plus_one),
+        x.data_ptr(), longs(numbers), longs(runs), len(runs) // 5, num_windowed, eps, float(plus_one),
         e**-0.5 if scale is None else scale, window or 1 << 40, softcap or 0.0,
     )  # fmt: skip
-    _threads[b * n, d, len(weights.gate)].run(compute)
+    _threads[b * n, d, weights.inner].run(compute)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
@@ -339,10 +290,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     y, planes = x.new_empty(b, h, n, e), cos.shape[-1]
     step = n * planes if len(cos) > 1 else 0
     library().rotate(
-        x.data_ptr(), _longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, e, planes, step
+        x.data_ptr(), longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, e, planes, step
     )
     return y
 
-
-def _longs(numbers: Sequence[int]) -> Any:
-    return (ctypes.c_long * len(numbers))(*numbers)

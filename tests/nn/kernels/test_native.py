@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from famcli.nn.kernels import native
+from famcli.nn.kernels import compiled, native
 from famcli.nn.rotary import rotate_halves
 from tests.nn.reference import attend_reference
 
@@ -178,7 +178,7 @@ def test_without_a_compiler_there_is_no_library(compiler: str, monkeypatch: pyte
 @pytest.mark.usefixtures("unknown_library")
 def test_a_damaged_library_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(native, "_compile", lambda _, path: path.write_bytes(b"no program"))
+    monkeypatch.setattr(compiled, "_compile", lambda _, path: path.write_bytes(b"no program"))
     assert native.library() is None
 
 
