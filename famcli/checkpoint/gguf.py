@@ -331,7 +331,7 @@ class GgufTensors:
 
 
 def _in_halves(heads: int, values: Any) -> Any:
-    """A tensor [rows, ...] whose rows of each head lie in pairs, with the first ones of these before the second ones."""
+    """A tensor [rows, ...] whose rows of each head lie in pairs, with the first ones before the second ones."""
     rows, *rest = values.shape
     return values.view(heads, rows // heads // 2, 2, *rest).transpose(1, 2).reshape(rows, *rest)
 

@@ -7,13 +7,17 @@ groups apart. Types that are not here go by their dequantized values alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from famcli.nn.kernels.few_bits import Grouped
+
+# Of uint8, and of float32.
+Bytes = npt.NDArray[Any]
+Floats = npt.NDArray[Any]
 # Blocks [o, b, bytes] to numbers [o, b, k], and scales and smallest numbers [o, b, groups] (see few_bits.Grouped).
 _Parts = tuple[Bytes, Floats, Floats | None]
 
@@ -95,13 +99,14 @@ def is_grouped(kind: str) -> bool:
     return kind in _FORMS
 
 
-def grouped(rows: Bytes, kind: str, block_bytes: int) -> Any:
-    """A matrix as few_bits.Grouped, from its rows [o, bytes] in a file."""
+def grouped(rows: Bytes, kind: str, block_bytes: int) -> Grouped:
+    """A matrix from its rows [o, bytes] in a file."""
     import torch
 
     from famcli.nn.kernels.few_bits import Grouped
 
     bits, parts = _FORMS[kind]
-    made = parts(rows.reshape(len(rows), -1, block_bytes))
-    numbers, scale, smallest = (None if x is None else torch.from_numpy(x.reshape(len(rows), -1)) for x in made)
-    return Grouped(numbers, scale, smallest, bits)
+    numbers, scale, smallest = parts(rows.reshape(len(rows), -1, block_bytes))
+    least = None if smallest is None else torch.from_numpy(smallest.reshape(len(rows), -1))
+    scales = torch.from_numpy(scale.reshape(len(rows), -1))
+    return Grouped(torch.from_numpy(numbers.reshape(len(rows), -1)), scales, least, bits)

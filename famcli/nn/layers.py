@@ -216,7 +216,7 @@ class Layer(nn.Module):
         maps: list[Any] = [getattr(*each) for each in modules]
         if not all(each.plain and is_narrow(each.weight) for each in maps):
             return None
-        norms = [self.input_layernorm, self.post_attention_layernorm]
+        norms: list[Any] = [self.input_layernorm, self.post_attention_layernorm]
         norms += [attention.q_norm, attention.k_norm] if attention.norm_of == "head" else [None, None]
         return native.LayerWeights(
             [(each._parameters, "weight") for each in maps],

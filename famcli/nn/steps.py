@@ -115,7 +115,9 @@ def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[
             memory_rows = memory_keys_values(layer, memory, call.rotate_memory(layer, 0))
         elif call.initial is None:  # else it holds nothing yet
             memory_rows = kept_keys_values(layer, memory, call, 0)
-    past = before.past or _past(layer, before, memory_rows, call)
+    # Copied once here, where they lie with gaps, and not token by token.
+    seen_before = before.past or _past(layer, before, memory_rows, call)
+    past = tuple((keys.contiguous(), values.contiguous()) for keys, values in seen_before)
     if call.wide and (weights := layer.few_rows_weights()) is not None:
         rows, sinks = _read_natively(layer, weights, x, before, past, call)
     else:

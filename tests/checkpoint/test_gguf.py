@@ -10,6 +10,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,6 +19,8 @@ from famcli.checkpoint.gguf import GGUF_TYPES, GgufTensors, config_values
 from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.errors import CheckpointError, FamcliError
+from famcli.nn.kernels import native
+from famcli.nn.kernels.few_bits import Grouped
 from famcli.tokens import encode_text, open_tokenizer
 from famcli.tokens.gguf_file import read_gguf
 from tests.checkpoint.gguf_files import KINDS, byte_tokenizer, scalar_q4_k, scalar_q6_k, split_gguf, write_gguf
@@ -187,6 +190,46 @@ def test_every_kind_of_block_is_read_as_the_package_does(number: int, tmp_path: 
         expected = gguf.dequantize(rows, kind)
         np.testing.assert_array_equal(tensors.get_tensor("model.embed_tokens.weight"), expected)
         np.testing.assert_array_equal(tensors.get_rows("model.embed_tokens.weight", slice(1, 3)), expected[1:3])
+        make = tensors.few_bits("model.embed_tokens.weight")
+        assert (make is not None) == (name in ("Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_1", "Q5_K", "Q6_K", "Q8_0"))
+        if make is not None:
+            np.testing.assert_array_equal(value_of(make())[np.isfinite(expected)], expected[np.isfinite(expected)])
+
+
+def value_of(matrix: Grouped) -> npt.NDArray[np.float32]:
+    groups = matrix.numbers.view(*matrix.scale.shape, -1).float()
+    if matrix.smallest is None:
+        values = (groups - 128) * matrix.scale[..., None]
+    else:
+        values = groups * matrix.scale[..., None] + matrix.smallest[..., None]
+    return values.flatten(1).numpy()
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize(("kind", "architecture"), [(KINDS.Q4_0, "llama"), (KINDS.Q5_1, "qwen2"), (KINDS.Q8_0, "phi3")])
+def test_a_file_writes_by_its_own_bits(kind: gguf.GGMLQuantizationType, architecture: str, tmp_path: Path) -> None:
+    """In bfloat16 a network reads by rounded weights, and writes by those of the file."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "head_dim": 32}
+    folder = random_family(tmp_path / "folder", architecture, **sizes)
+    path = write_gguf(folder, tmp_path / "file.gguf", architecture, matrices=kind)
+    exact, network, wide = logits(path), open_model(path, dtype="bfloat16").network, open_model(path, dtype="float32")
+    numbers = dict(wide.network.named_parameters())
+    with torch.inference_mode():
+        for name, weight in network.named_parameters():
+            if weight.dim() == 2:
+                x = torch.randn(2, weight.shape[1])
+                expected = x @ numbers[name].t()
+                assert (native.multiply(x, [weight]) - expected).abs().max() < 1e-5 * expected.abs().max()
+        written, state = list[torch.Tensor](), network.start(memory_mode="none")
+        for token in TOKENS[0]:
+            hidden, state = network.write(token.view(1, 1), state)
+            written.append(network.logits(hidden))
+        hidden, _ = network.read(TOKENS, network.start(memory_mode="none"))
+        read = network.logits(hidden).float()
+    # What is left are keys, values and the embedding's rows.
+    error = [float((made - exact).norm() / exact.norm()) for made in (torch.cat(written, dim=1), read)]
+    assert error[0] < 0.006
+    assert error[0] < error[1]
 
 
 def test_inspect_tells_what_a_file_holds(llama: Path, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ class FewBits:
         b, a = (None, None) if update is None else (each.bfloat16().contiguous() for each in update)
         numbers_bytes = group * matrix.bits // 8 + (4 if smallest is None else 8)
         # Padded with rows of 0.
-        self._tiles = torch.zeros(-(-num_rows // ROWS), ROWS * (num_groups * numbers_bytes + 2 * rank), dtype=torch.uint8)
+        self._tiles = torch.zeros(
+            -(-num_rows // ROWS), ROWS * (num_groups * numbers_bytes + 2 * rank), dtype=torch.uint8
+        )
         library().pack(
             numbers.data_ptr(), scale.data_ptr(), _address(smallest), _address(b), self._tiles.data_ptr(), num_rows,
             width, matrix.bits, group, rank,
@@ -101,9 +103,8 @@ def is_attached(weight: Tensor) -> bool:
 def described(weight: Tensor) -> Any:
     """What the kernels are told of a matrix in bfloat16, or of what is attached to it. To be kept with the weight."""
     own = _attached.get(weight)
-    if own is not None and own.belongs_to(weight) and _are_faster():
-        if own.few is not None:
-            return own.few.numbers
+    if own is not None and own.belongs_to(weight) and _are_faster() and own.few is not None:
+        return own.few.numbers
     return longs((weight.data_ptr(), len(weight), 16, 0, 0, 0, 0))
 
 
@@ -117,9 +118,7 @@ def _are_faster() -> bool:
     x, y = torch.ones(width), torch.empty(num_rows)
 
     def compute(matrix: Any) -> None:
-        library().multiply(
-            x.data_ptr(), pointers(matrix), 1, y.data_ptr(), 1, width, num_rows, torch.get_num_threads()
-        )
+        library().multiply(x.data_ptr(), pointers(matrix), 1, y.data_ptr(), 1, width, num_rows, torch.get_num_threads())
 
     plain = longs((wide.data_ptr(), num_rows, 16, 0, 0, 0, 0))
     ways = {"4 bits": lambda: compute(few.numbers), "bfloat16": lambda: compute(plain)}

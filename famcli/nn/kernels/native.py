@@ -213,13 +213,12 @@ class LayerWeights:
         modules: Sequence[tuple[Mapping[str, Any], str]],
     ) -> None:
         weights = [place[name] for place, name in matrices]
+        tensors: list[Tensor | None] = [None if each is None else each[0][each[1]] for each in others]
         self._described = [few_bits.described(weight) for weight in weights]
-        tensors = [None if each is None else each[0][each[1]] for each in others]
         self.addresses = (*pointers(*self._described), *(0 if each is None else each.data_ptr() for each in tensors))
         self.num_queries, self.num_keys, _, _, self.inner, _, _ = map(len, weights)
-        self._tensors = [
-            (*each, each[0][each[1]], each[0][each[1]].data_ptr()) for each in (*matrices, *others) if each is not None
-        ]
+        places = [each for each in (*matrices, *others) if each is not None]
+        self._tensors = [(place, name, place[name], place[name].data_ptr()) for place, name in places]
         self._versions = [(weight, weight._version) for weight in weights if few_bits.is_attached(weight)]
         self._modules = [(*each, each[0][each[1]]) for each in modules]
 
@@ -293,4 +292,3 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x.data_ptr(), longs(x.stride()[:3]), cos.data_ptr(), sin.data_ptr(), y.data_ptr(), b, h, n, e, planes, step
     )
     return y
-
