@@ -18,6 +18,7 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.recommended import recommended
 from famcli.nn import MEMORY_MODES
+from famcli.nn.kernels import native
 from famcli.reading.engine import read_calls, start_state
 from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
 from famcli.tasks.ask.ask import ask
@@ -80,6 +81,35 @@ def test_it_gives_the_numbers_that_transformers_gives(model: Model) -> None:
     *_, end = generate(model, start_state(model.network, "none"), prompt, GenerationConfig(max_tokens=16))
     assert isinstance(end, GenerationEnd)
     assert [*end.tokens, *sorted(model.end_ids)][: len(continued)] == continued or list(end.tokens) == continued
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("name", ["smollm2-plain", "smollm2"])
+def test_it_writes_by_the_bits_of_its_file(name: str, model: Model) -> None:
+    """In bfloat16 single tokens are computed by the file's own numbers, an adapter beside them, and not by rounded
+    ones: what it writes is what float32 writes."""
+    exact = model if name == "smollm2-plain" else open_model(resolve(name, {}), device="cpu", dtype="float32")
+    narrow = open_model(resolve(name, {}), device="cpu", dtype="bfloat16")
+    chat = open_chat_template(model.path, model.tokenizer)
+    assert chat is not None
+    ids, config = torch.tensor([chat.encode(TALK)]), GenerationConfig(max_tokens=16)
+    written, texts = list[torch.Tensor](), list[tuple[int, ...]]()
+    with torch.inference_mode():
+        [(_, hidden, _)] = read_calls(exact.network, ids, start_state(exact.network, "none"))
+        expected = exact.network.logits(hidden).log_softmax(-1)
+        [(_, hidden, _)] = read_calls(narrow.network, ids, start_state(narrow.network, "none"))
+        read = narrow.network.logits(hidden).float().log_softmax(-1)
+        state = start_state(narrow.network, "none")
+        for token in ids[0]:
+            hidden, state = narrow.network.write(token.view(1, 1), state)
+            written.append(narrow.network.logits(hidden).log_softmax(-1))
+    errors = [float((each - expected).abs().mean()) for each in (torch.cat(written, dim=1), read)]
+    assert errors[0] < errors[1] / 2, errors
+    for one in (exact, narrow):
+        *_, end = generate(one, start_state(one.network, "none"), ids[0].tolist(), config)
+        assert isinstance(end, GenerationEnd)
+        texts.append(tuple(end.tokens))
+    assert texts[0] == texts[1]
 
 
 def _names(written: str) -> set[str]:

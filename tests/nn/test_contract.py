@@ -18,7 +18,8 @@ PACKAGE = Path(__file__).parents[2] / "famcli"
 CONTRACT = {"famcli.nn", "famcli.nn.config", "famcli.nn.network", "famcli.nn.shapes"}
 # Adapters and quantized matrices replace a network's weights, whatever network it is; frequencies know no network.
 # A draft is no network: it guesses for one. What a memory should keep of a text is asked of one.
-WEIGHTS = {"famcli.nn.lora", "famcli.nn.kernels.quantized", "famcli.nn.rope", "famcli.nn.draft", "famcli.nn.wanted"}
+MATRICES = {"famcli.nn.kernels.quantized", "famcli.nn.kernels.few_bits"}
+WEIGHTS = {"famcli.nn.lora", "famcli.nn.rope", "famcli.nn.draft", "famcli.nn.wanted"} | MATRICES
 OUTSIDE = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "nn")
 
 

@@ -11,9 +11,17 @@ from torch import Tensor
 from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.config import ExpertConfig, RopeConfig
 from famcli.nn.decoder import Decoder
-from famcli.nn.kernels import native
+from famcli.nn.kernels import few_bits, native
+from famcli.nn.kernels.few_bits import FewBits, Grouped
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+
+
+@pytest.fixture(autouse=True)
+def few_bits_are_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_bits, "_are_faster", lambda: True)
+
+
 PLAIN = DecoderConfig(
     vocab_size=61, hidden_size=64, intermediate_size=96, num_layers=3, num_heads=4, num_key_value_heads=2, head_dim=32
 )
@@ -32,25 +40,48 @@ CONFIGS = {
     ),
     "after": replace(PLAIN, norm_place="after", query_key_norm="all", unrotated_layers=(1,)),
     "parallel": replace(PLAIN, parallel=True, norm="layer", gated=False, rotary_dim=16),
+    "in few bits": PLAIN,
     "experts": replace(PLAIN, experts=ExpertConfig(num_experts=3, per_token=2, size=64), residual_scale=0.5),
 }  # fmt: skip
 
 
 @torch.inference_mode(False)
-def made(config: DecoderConfig) -> tuple[Decoder, Decoder]:
-    """A network in bfloat16, and the same weights in float32."""
+def made(name: str) -> tuple[Decoder, Decoder]:
+    """A network in bfloat16, and the same weights in float32; "in few bits": the former are rounded, and the latter
+    are attached."""
+    config = CONFIGS[name]
     wide = Decoder(config, FAM)
     wide.reset_parameters(seed=3)
     with torch.no_grad():
-        for name, parameter in wide.named_parameters():
-            if name != "memory_prompt":
+        for key, parameter in wide.named_parameters():
+            if key != "memory_prompt":
                 parameter.mul_(3 if parameter.ndim > 1 else 1).copy_(parameter.bfloat16())
     narrow = Decoder(config, FAM)
     narrow.load_state_dict(wide.state_dict())
     narrow.model.bfloat16()
     if not config.tie_embeddings:
         narrow.lm_head.bfloat16()
+    if name == "in few bits":
+        for key, weight in narrow.named_parameters():
+            if "_proj" in key or "lm_head" in key:
+                attach(weight, wide.get_parameter(key), updated="mlp" in key)
     return narrow, wide
+
+
+@torch.no_grad()
+def attach(weight: Tensor, exact: Tensor, *, updated: bool) -> None:
+    """Attach 4 bits for each number of `exact`, and perhaps an update beside them, which `exact` then becomes."""
+    groups = exact.view(len(exact), -1, 32)
+    smallest, largest = groups.aminmax(dim=2)
+    scale = (largest - smallest) / 15
+    numbers = ((groups - smallest[..., None]) / scale[..., None]).round()
+    exact.copy_((numbers * scale[..., None] + smallest[..., None]).view_as(exact))
+    grouped, update = Grouped(numbers.to(torch.uint8).view_as(exact), scale, smallest, 4), None
+    if updated:
+        update = (torch.full((len(exact), 2), 0.01).bfloat16(), torch.full((2, exact.shape[1]), 0.5).bfloat16())
+        exact += update[0].float() @ update[1].float()
+    weight.copy_(exact)
+    few_bits.attach(weight, lambda: FewBits(grouped, update))
 
 
 def tokens_of(*shape: int) -> Tensor:
@@ -70,7 +101,7 @@ def written(network: Decoder, tokens: Tensor, state: State, sizes: list[int]) ->
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
 def test_what_each_layer_makes_of_written_tokens_is_what_it_makes_of_read_ones(name: str) -> None:
-    narrow, wide = made(CONFIGS[name])
+    narrow, wide = made(name)
     tokens = tokens_of(1, 3)
     written_levels, read_levels = list[Tensor](), list[Tensor]()
     narrow.write(tokens, narrow.start(), written_levels)
@@ -83,7 +114,7 @@ def test_what_each_layer_makes_of_written_tokens_is_what_it_makes_of_read_ones(n
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
 def test_written_rows_are_those_of_reading_however_many_at_once(name: str) -> None:
-    narrow, wide = made(CONFIGS[name])
+    narrow, wide = made(name)
     assert narrow.writes_ahead
     assert not wide.writes_ahead
     tokens = tokens_of(2, 40)
@@ -101,11 +132,11 @@ def test_written_rows_are_those_of_reading_however_many_at_once(name: str) -> No
     assert narrow_error < 0.02
 
 
-@pytest.mark.parametrize("name", ["plain", "windows"])
+@pytest.mark.parametrize("name", ["plain", "in few bits", "windows"])
 @pytest.mark.parametrize("read_before", [0, 1, 5, 30])
 @torch.inference_mode()
 def test_what_is_taken_back_leaves_no_trace(name: str, read_before: int) -> None:
-    network, _ = made(CONFIGS[name])
+    network, _ = made(name)
     tokens, other = tokens_of(1, 46), torch.full((1, 4), 7)
     begun = network.start()
     for at in range(read_before):

@@ -218,7 +218,9 @@ class LayerWeights:
         self.addresses = (*pointers(*self._described), *(0 if each is None else each.data_ptr() for each in tensors))
         self.num_queries, self.num_keys, _, _, self.inner, _, _ = map(len, weights)
         places = [each for each in (*matrices, *others) if each is not None]
-        self._tensors = [(place, name, place[name], place[name].data_ptr()) for place, name in places]
+        self._tensors: list[tuple[Mapping[str, Any], str, Tensor, int]] = [
+            (place, name, place[name], place[name].data_ptr()) for place, name in places
+        ]
         self._versions = [(weight, weight._version) for weight in weights if few_bits.is_attached(weight)]
         self._modules = [(*each, each[0][each[1]]) for each in modules]
 
