@@ -21,15 +21,15 @@ from torch.utils.checkpoint import checkpoint
 from famcli.nn.call import Call
 from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.kernels import native
-from famcli.nn.kernels.linear import Linear, PackedWeight, is_wide, linear
-from famcli.nn.layers import Backbone, Layer, computes_wide
+from famcli.nn.kernels.linear import Linear, PackedWeight, linear
+from famcli.nn.layers import Backbone, Layer, computes_wide, few_rows_weights
 from famcli.nn.memory import initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import layer_frequencies
 from famcli.nn.rotary import Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
-from famcli.nn.steps import read_block_and_memory, read_blocks, read_open
+from famcli.nn.steps import read_block_and_memory, read_blocks, read_open, read_open_at_once
 
 
 class Decoder(Network):
@@ -95,28 +95,15 @@ class Decoder(Network):
         wide = wide and not whole
         scores = self.memory_scores if self.fam.keeps_tokens else None
         call = Call(self.rotation_at, self.fam, state, n, None if received is None else [], wide, scores)
-        x, layers = self.embed(tokens), list[LayerState]()
+        x = self.embed(tokens)
         x = x.float() if wide else x
         if levels is not None:
             levels.append(x.clone() if wide else x)
-        for layer, before in zip(self.layers, state.layers, strict=True):
-            if not whole:
-                step = read_open
-            elif n == block_size and before.memory.shape[1] and state.memory_mode == "on" and scores is None:
-                step = read_block_and_memory
-            else:
-                step = read_blocks
-            if self.checkpoint_gradients and torch.is_grad_enabled():
-                x, after = checkpoint(layer, step, x, before, call, use_reentrant=False)
-            elif layer._forward_pre_hooks:
-                x, after = layer(step, x, before, call)
-            else:
-                # Called directly where nothing hooks into the layer: decoding waits for each Python frame.
-                x, after = step(layer, x, before, call)
-            layers.append(after)
-            if levels is not None:
-                # A layer may replace wide rows in place.
-                levels.append(x.clone() if wide else x)
+        weights = few_rows_weights(self.layers) if wide else None
+        if weights is not None:
+            layers = read_open_at_once(self.layers, weights, x, call, levels)
+        else:
+            x, layers = self._through_layers(x, state, call, whole, levels)
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and call.received:
             received.append(call.mean_received(closed))
@@ -130,6 +117,36 @@ class Decoder(Network):
             memory_is_initial=state.memory_is_initial & (not updated),
         )
 
+    def _through_layers(
+        self, x: Tensor, state: DecoderState, call: Call, whole: bool, levels: list[Tensor] | None
+    ) -> tuple[Tensor, list[LayerState]]:
+        """Rows [b, n, d] layer by layer, and the layers' states after them."""
+        layers, joint = list[LayerState](), x.shape[1] == self.fam.block_size and not self.fam.keeps_tokens
+        joint = joint and state.memory_mode == "on"
+        for layer, before in zip(self.layers, state.layers, strict=True):
+            if not whole:
+                step = read_open
+            elif (
+                x.shape[1] == self.fam.block_size
+                and before.memory.shape[1]
+                and state.memory_mode == "on"
+                and call.scores is None
+            ):
+                step = read_block_and_memory
+            else:
+                step = read_blocks
+            if self.checkpoint_gradients and torch.is_grad_enabled():
+                x, after = checkpoint(layer, step, x, before, call, use_reentrant=False)
+            elif layer._forward_pre_hooks:
+                x, after = layer(step, x, before, call)
+            else:
+                # Called directly where nothing hooks into the layer: decoding waits for each Python frame.
+                x, after = step(layer, x, before, call)
+            layers.append(after)
+            if levels is not None:
+                levels.append(x)
+        return x, layers
+
     def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
         return self.read(tokens, state, None, levels, wide=self._computes_wide(tokens.numel()))
 
@@ -138,8 +155,9 @@ class Decoder(Network):
         return self._computes_wide(1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        wide = is_wide(hidden, self.model.norm.weight) and self._computes_wide(hidden.numel() // hidden.shape[-1])
-        normed = self.model.norm(hidden, wide)
+        # A few rows of a reading too: in bfloat16 the head would be rearranged first, which takes long and is a copy.
+        wide = self._computes_wide(hidden.numel() // hidden.shape[-1])
+        normed = self.model.norm(hidden.float() if wide else hidden, wide)
         if self.config.tie_embeddings:
             logits = linear(normed, self.model.embed_tokens.weight, packed=self._tied_head)
         else:

@@ -30,7 +30,7 @@ from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
 from famcli.nn.decoder import Decoder
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import KeysValues, attend, joined
-from famcli.nn.layers import Layer, computes_wide, make_norm
+from famcli.nn.layers import Layer, computes_wide, few_rows_weights, make_norm
 from famcli.nn.network import State, holds_whole_blocks
 from famcli.nn.rotary import cos_sin
 from famcli.nn.shapes import own_shapes
@@ -206,8 +206,7 @@ class FeedbackDecoder(Decoder):
         """The layers' weights for the compiled kernels, if these compute so many rows here."""
         if not computes_wide(self.config, num_rows, self.model.norm.weight):
             return None
-        weights = [layer.few_rows_weights() for layer in self.layers]
-        return [each for each in weights if each is not None] if None not in weights else None
+        return few_rows_weights(self.layers)
 
     def _natively(
         self, x: Tensor, weights: Sequence[native.LayerWeights], seen: Sequence[KeysValues], angles: Angles

@@ -202,8 +202,8 @@ class Layer(nn.Module):
             self.post_feedforward_layernorm = make_norm(config, config.hidden_size)
 
     def few_rows_weights(self) -> native.LayerWeights | None:
-        """The weights for `native.read_layer`; None if the layer has something that it does not know."""
-        if not self._is_plain:
+        """The weights for `native.LayersCall`; None if the layer has something that it does not know, or a hook."""
+        if not self._is_plain or self._forward_pre_hooks:
             return None
         if self._few_rows is None or not self._few_rows.are_current():
             self._few_rows = self._found_weights()
@@ -239,10 +239,10 @@ class Layer(nn.Module):
         x, keys = x.clone(), seen[0][0]
         # Their own keys and values go where nobody looks.
         unseen = keys.new_empty(2, *keys.shape[:2], 1, keys.shape[3])
-        native.read_layer(
-            x, weights, angles, (unseen[0], unseen[1]), seen, 1, None,
-            window=None, **self.norm_options, **self.self_attn.scoring,
-        )  # fmt: skip
+        parts, call = native.Seen.of(seen), native.LayersCall(x, (keys.shape[1], keys.shape[3]))
+        room = native.run_of((unseen[0], unseen[1]))
+        call.add(weights, native.angle_numbers(angles), parts.runs[:-1], parts.runs[-1], room=room)
+        call.run(**self.norm_options, **self.self_attn.scoring)
         return x
 
     def attention_input(self, x: Tensor, wide: bool = False) -> Tensor:
@@ -306,6 +306,17 @@ class Layer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.post_attention_layernorm.weight.dtype
+
+
+def few_rows_weights(layers: Sequence[Layer]) -> list[native.LayerWeights] | None:
+    """Those of all `layers`, or None."""
+    found = list[native.LayerWeights]()
+    for layer in layers:
+        weights = layer.few_rows_weights()
+        if weights is None:
+            return None
+        found.append(weights)
+    return found
 
 
 def computes_wide(config: DecoderConfig, num_rows: int, like: Tensor) -> bool:

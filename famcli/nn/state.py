@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from famcli.nn.kernels.attention import KeysValues
+from famcli.nn.kernels.native import Run
 from famcli.nn.network import State
 
 # Rows of the first storage that tokens are appended to; every further one has twice the room of what it holds.
@@ -30,6 +31,8 @@ class OpenRows:
         self, keys: Tensor, values: Tensor, num_rows: int | None = None, written: list[int] | None = None, lead: int = 0
     ) -> None:
         self._keys, self._values, self.lead = keys, values, lead
+        # Of keys and values: their addresses, and the steps from one batch row and one head to the next.
+        self._place: tuple[int, int, int, int] | None = None
         self.num_rows = keys.shape[2] - lead if num_rows is None else num_rows
         self._written = [keys.shape[2]] if written is None else written
 
@@ -40,6 +43,10 @@ class OpenRows:
     @property
     def values(self) -> Tensor:
         return self._values.narrow(2, self.lead, self.num_rows)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._keys.dtype
 
     @property
     def keys_values(self) -> KeysValues:
@@ -65,9 +72,10 @@ class OpenRows:
         """These rows followed by `keys` and `values` [b, hk, k, e]. With gradients, a concatenation."""
         if torch.is_grad_enabled():
             return OpenRows(torch.cat((self.keys, keys), 2), torch.cat((self.values, values), 2))
-        rows, room = self.extended(keys.shape[2], keys.dtype)
-        room[0].copy_(keys)
-        room[1].copy_(values)
+        rows = self.extended(keys.shape[2], keys.dtype)
+        room = rows.last(keys.shape[2])
+        room.keys.copy_(keys)
+        room.values.copy_(values)
         return rows
 
     def append_within(self, keys: Tensor, values: Tensor, limit: int) -> OpenRows:
@@ -85,18 +93,30 @@ class OpenRows:
         """The last `count` rows alone."""
         return OpenRows(self._keys, self._values, count, self._written, self.lead + self.num_rows - count)
 
-    def extended(self, count: int, dtype: torch.dtype) -> tuple[OpenRows, KeysValues]:
-        """These rows followed by `count` more in `dtype`, and the place of those, which is to be filled."""
+    def extended(self, count: int, dtype: torch.dtype) -> OpenRows:
+        """These rows followed by `count` more in `dtype`, which are to be filled."""
         first = self.lead + self.num_rows
         total = first + count
-        storage, written = (self._keys, self._values), self._written
+        storage, written, place = (self._keys, self._values), self._written, self._place
         if written[0] != first or storage[0].shape[2] < total or storage[0].dtype != dtype:
             num_rows = self.lead + max(_FIRST_CAPACITY, 2 * (total - self.lead))
-            old, written = self.with_lead, [total]
+            old, written, place = self.with_lead, [total], None
             storage = (_with_room(old[0], num_rows, dtype), _with_room(old[1], num_rows, dtype))
         written[0] = total
-        room = (storage[0].narrow(2, first, count), storage[1].narrow(2, first, count))
-        return OpenRows(*storage, total - self.lead, written, self.lead), room
+        rows = OpenRows(*storage, total - self.lead, written, self.lead)
+        rows._place = place
+        return rows
+
+    @property
+    def run(self) -> Run:
+        """The rows of a value that `extended` made, for native.py."""
+        if self._place is None:
+            assert self._keys.stride() == self._values.stride()
+            of_batch, of_head, *_ = self._keys.stride()
+            self._place = (self._keys.data_ptr(), self._values.data_ptr(), of_batch, of_head)
+        keys, values, of_batch, of_head = self._place
+        offset = self.lead * self._keys.shape[3] * self._keys.itemsize if self.lead else 0
+        return keys + offset, values + offset, self.num_rows, of_batch, of_head
 
     def rewound(self, count: int) -> OpenRows:
         """Without the last `count` rows, whose place is free for others: this value is not to be used any more."""

@@ -8,6 +8,9 @@ sliding window no sinks, and only its window of segments and block together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -109,73 +112,103 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
 
 def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
-    memory, memory_rows, attention = before.memory, before.memory_rows, layer.self_attn
+    attention, (memory_rows, past) = layer.self_attn, _seen_by_open(layer, before, call)
+    queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
+    sinks = _sinks(layer, before, call, keys, values)
+    rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
+    if single and past and not rows.lead:
+        # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined
+        # by itself, once for all tokens of the block.
+        if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
+            rows = rows.behind(past)
+        else:
+            past = (joined(past),)
+    rotate = call.rotate_tokens(layer)
+    queries, keys = rotate(queries), rotate(keys)
+    how = {"window": layer.window, **attention.scoring}
+    if call.wide:
+        rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
+        attended = attend_few(queries, past, _windowed(layer, before, rows), **how)
+    else:
+        rows = rows.append(keys, values)
+        seen = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
+        attended = attend(queries, seen, causal=True, **how)
+    x = layer.attention_output_and_mlp(x, attended)
+    return x, _after_open(layer, before, rows, sinks, memory_rows, past, call)
+
+
+def read_open_at_once(
+    layers: Sequence[Layer],
+    weights: Sequence[native.LayerWeights],
+    x: Tensor,
+    call: Call,
+    levels: list[Tensor] | None = None,
+) -> list[LayerState]:
+    """`read_open` of all layers for a few rows x [b, n, d] in float32, which become what the last layer makes, in one
+    call of the compiled kernels. levels: a list that gets what each layer makes."""
+    (b, n, _), states, first = x.shape, call.state.layers, layers[0]
+    shape = (weights[0].num_keys // first.self_attn.head_dim, first.self_attn.head_dim)
+    made, begun, angles = native.LayersCall(x, shape), list[Any](), dict[str | None, tuple[int, int, int, int]]()
+    for layer, own, before in zip(layers, weights, states, strict=True):
+        memory_rows, past = _seen_by_open(layer, before, call)
+        if not isinstance(past, native.Seen):
+            # Once for all tokens of the block.
+            past = native.Seen.of(past)
+        rows, projected, seen, num_windowed = before.open.extended(n, before.open.dtype), None, past.runs, 1
+        if _gathers_sinks(layer, before, call):
+            projected = x.new_empty(b, n, own.num_queries + 2 * own.num_keys)
+        if layer.window is not None and before.segment_keys.shape[2]:
+            seen, num_windowed = [*seen, native.run_of((before.segment_keys, before.segment_values))], 2
+        if layer.rope not in angles:
+            angles[layer.rope] = native.angle_numbers(call.angles(layer))
+        made.add(
+            own, angles[layer.rope], seen, rows.run, window=layer.window, num_windowed=num_windowed, projected=projected
+        )
+        begun.append((rows, projected, memory_rows, past))
+    each = None if levels is None else x.new_empty(len(layers), *x.shape)
+    made.run(**first.norm_options, **first.self_attn.scoring, levels=each)
+    if each is not None and levels is not None:
+        levels += each.unbind(0)
+    after = []
+    for layer, before, (rows, projected, memory_rows, past) in zip(layers, states, begun, strict=True):
+        sinks = (before.sink_keys, before.sink_values)
+        if projected is not None:
+            heads = projected.view(b, n, -1, shape[1]).transpose(1, 2)
+            sinks = _sinks(layer, before, call, *heads[:, -2 * shape[0] :].chunk(2, dim=1))
+        after.append(_after_open(layer, before, rows, sinks, memory_rows, past, call))
+    return after
+
+
+def _seen_by_open(layer: Layer, before: LayerState, call: Call) -> tuple[KeysValues | None, tuple[KeysValues, ...]]:
+    """The memory's keys and values, and all that tokens of the open block see before it."""
+    memory, memory_rows = before.memory, before.memory_rows
     if memory_rows is None and memory.shape[1]:
         if not call.fam.keeps_tokens:
             memory_rows = memory_keys_values(layer, memory, call.rotate_memory(layer, 0))
         elif call.initial is None:  # else it holds nothing yet
             memory_rows = kept_keys_values(layer, memory, call, 0)
-    # Copied once here, where they lie with gaps, and not token by token.
-    seen_before = before.past or _past(layer, before, memory_rows, call)
-    past = tuple((keys.contiguous(), values.contiguous()) for keys, values in seen_before)
-    if call.wide and (weights := layer.few_rows_weights()) is not None:
-        rows, sinks = _read_natively(layer, weights, x, before, past, call)
-    else:
-        queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
-        sinks = _sinks(layer, before, call, keys, values)
-        rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
-        if single and past and not rows.lead:
-            # Decoding: what is seen before the open block is put in one tensor with it if that stays small, else joined
-            # by itself, once for all tokens of the block.
-            if layer.window is None and sum(keys.shape[2] for keys, _ in past) + call.fam.block_size <= FEW_KEYS:
-                rows = rows.behind(past)
-            else:
-                past = (joined(past),)
-        rotate = call.rotate_tokens(layer)
-        queries, keys = rotate(queries), rotate(keys)
-        how = {"window": layer.window, **attention.scoring}
-        if call.wide:
-            rows = rows.append(keys.to(rows.keys.dtype), values.to(rows.keys.dtype))
-            attended = attend_few(queries, past, _windowed(layer, before, rows), **how)
-        else:
-            rows = rows.append(keys, values)
-            seen = [rows.with_lead] if single and rows.lead else [*past, *_open_parts(layer, before, rows, x.shape[1])]
-            attended = attend(queries, seen, causal=True, **how)
-        x = layer.attention_output_and_mlp(x, attended)
+    return memory_rows, before.past or _past(layer, before, memory_rows, call)
+
+
+def _after_open(
+    layer: Layer,
+    before: LayerState,
+    rows: OpenRows,
+    sinks: KeysValues,
+    memory_rows: KeysValues | None,
+    past: tuple[KeysValues, ...],
+    call: Call,
+) -> LayerState:
+    """The layer's state once the open block holds `rows`, which may close it."""
+    memory = before.memory
     if rows.num_rows < call.fam.block_size:
-        return x, LayerState(memory, before.segment_keys, before.segment_values, rows, *sinks, memory_rows, past)
+        return LayerState(memory, before.segment_keys, before.segment_values, rows, *sinks, memory_rows, past)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     if memory.shape[1] and call.fam.keeps_tokens:
         memory = keep_closed(layer, memory, keys, values, call)
     elif memory_rows and call.state.memory_mode == "on":
         memory = next_memory(layer, memory, call.initial, [memory_rows, rows.keys_values], call, 0)
-    return x, _closed(layer, before, memory, keys, values, sinks, call)
-
-
-def _read_natively(
-    layer: Layer,
-    weights: native.LayerWeights,
-    x: Tensor,
-    before: LayerState,
-    past: tuple[KeysValues, ...],
-    call: Call,
-) -> tuple[OpenRows, KeysValues]:
-    """A few rows x in float32, which are replaced, through the layer in one call of the compiled kernel: the open block
-    with them in it, and the sinks."""
-    (b, n, _), attention = x.shape, layer.self_attn
-    rows, room = before.open.extended(n, before.open.keys.dtype)
-    windowed = _windowed(layer, before, rows)
-    width = weights.num_queries + 2 * weights.num_keys
-    projected = x.new_empty(b, n, width) if _gathers_sinks(layer, before, call) else None
-    native.read_layer(
-        x, weights, call.angles(layer), room, [*past, *windowed], len(windowed), projected,
-        window=layer.window, **layer.norm_options, **attention.scoring,
-    )  # fmt: skip
-    if projected is None:
-        return rows, (before.sink_keys, before.sink_values)
-    heads = projected.view(b, n, -1, attention.head_dim).transpose(1, 2)
-    keys, values = heads[:, weights.num_queries // attention.head_dim :].chunk(2, dim=1)
-    return rows, _sinks(layer, before, call, keys, values)
+    return _closed(layer, before, memory, keys, values, sinks, call)
 
 
 def _windowed(layer: Layer, before: LayerState, rows: OpenRows) -> list[KeysValues]:

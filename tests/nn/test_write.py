@@ -46,10 +46,9 @@ CONFIGS = {
 
 
 @torch.inference_mode(False)
-def made(name: str) -> tuple[Decoder, Decoder]:
-    """A network in bfloat16, and the same weights in float32; "in few bits": the former are rounded, and the latter
-    are attached."""
-    config = CONFIGS[name]
+def made(config: DecoderConfig, in_few_bits: bool = False) -> tuple[Decoder, Decoder]:
+    """A network in bfloat16, and the same weights in float32; in few bits: the former are rounded, and the latter are
+    attached."""
     wide = Decoder(config, FAM)
     wide.reset_parameters(seed=3)
     with torch.no_grad():
@@ -61,7 +60,7 @@ def made(name: str) -> tuple[Decoder, Decoder]:
     narrow.model.bfloat16()
     if not config.tie_embeddings:
         narrow.lm_head.bfloat16()
-    if name == "in few bits":
+    if in_few_bits:
         for key, weight in narrow.named_parameters():
             if "_proj" in key or "lm_head" in key:
                 attach(weight, wide.get_parameter(key), updated="mlp" in key)
@@ -101,7 +100,7 @@ def written(network: Decoder, tokens: Tensor, state: State, sizes: list[int]) ->
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
 def test_what_each_layer_makes_of_written_tokens_is_what_it_makes_of_read_ones(name: str) -> None:
-    narrow, wide = made(name)
+    narrow, wide = made(CONFIGS[name], name == "in few bits")
     tokens = tokens_of(1, 3)
     written_levels, read_levels = list[Tensor](), list[Tensor]()
     narrow.write(tokens, narrow.start(), written_levels)
@@ -114,7 +113,7 @@ def test_what_each_layer_makes_of_written_tokens_is_what_it_makes_of_read_ones(n
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
 def test_written_rows_are_those_of_reading_however_many_at_once(name: str) -> None:
-    narrow, wide = made(name)
+    narrow, wide = made(CONFIGS[name], name == "in few bits")
     assert narrow.writes_ahead
     assert not wide.writes_ahead
     tokens = tokens_of(2, 40)
@@ -136,7 +135,7 @@ def test_written_rows_are_those_of_reading_however_many_at_once(name: str) -> No
 @pytest.mark.parametrize("read_before", [0, 1, 5, 30])
 @torch.inference_mode()
 def test_what_is_taken_back_leaves_no_trace(name: str, read_before: int) -> None:
-    network, _ = made(name)
+    network, _ = made(CONFIGS[name], name == "in few bits")
     tokens, other = tokens_of(1, 46), torch.full((1, 4), 7)
     begun = network.start()
     for at in range(read_before):

@@ -50,11 +50,11 @@ def library() -> Any:
     loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
     loaded.attend_blocks.argtypes = (p, p, p, n, p, n, n, n, n, n, n, n, f, n)
-    loaded.read_layer.argtypes = (p, p, p, n, n, f, f, f, n, f, n)
+    loaded.read_layers.argtypes = (p, p, n, p, f, f, f, f, p, n)
     loaded.norm_blocks.argtypes = (p, p, p, n, n, f, f, n)
     loaded.gate_blocks.argtypes = (p, p, n, p, n, n, n)
     loaded.rotate_blocks.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
-    for name in ("multiply", "pack", "attend", "rms_norm", "rotate", "read_layer", *_OF_BLOCKS):
+    for name in ("multiply", "pack", "attend", "rms_norm", "rotate", "read_layers", *_OF_BLOCKS):
         getattr(loaded, name).restype = None
     return loaded if _computes_right(loaded) else None
 

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "products.h"
 
@@ -230,6 +231,7 @@ typedef struct {
   float *projected;                   /* room for queries, keys and values, not rotated; 0: they are not asked for */
   long batch_step, head_step;
   long b, n, d, hk, g, e, inner, planes, angle_step;
+  long first_run, num_runs, num_windowed, window;
 } Layer;
 
 static uint16_t rounded(float x) {
@@ -272,8 +274,8 @@ static void activate(const float *x, long m, long inner, float *y) {
 }
 
 /* x [b, n, d] becomes what the layer makes of it. `runs` as in `attend`, the last of which has room for the keys of x. */
-void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long num_windowed, float eps, float added,
-                float scale, long window, float softcap, int threads) {
+static void read_layer(float *x, const Layer *l, const long *runs, float eps, float added, float scale, float softcap,
+                       int threads) {
   long m = l->b * l->n, heads = l->hk * l->g, queries = heads * l->e, keys = l->hk * l->e, width = queries + 2 * keys;
   long wide = l->d > queries ? l->d : queries;
   float *room = malloc(m * (wide + width + queries + keys + 3 * l->inner) * sizeof(float));
@@ -290,8 +292,8 @@ void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long 
   keep(rotated_keys, l, keys * l->n, l->n * l->e, l->e, l->keys);
   keep(values, l, l->n * width, l->e, width, l->values);
   long steps[3] = {heads * l->n * l->e, l->n * l->e, l->e};
-  attend(rotated, steps, runs, num_runs, num_windowed, normed, l->b, l->hk, l->g, l->n, l->e, scale, window, softcap,
-         threads);
+  attend(rotated, steps, runs + 5 * l->first_run, l->num_runs, l->num_windowed, normed, l->b, l->hk, l->g, l->n, l->e,
+         scale, l->window, softcap, threads);
   multiply(normed, &l->o, 1, made, m, queries, l->d, threads);
   for (long i = 0; i < m * l->d; i++) x[i] += made[i];
   rms_norm(x, l->mlp_norm, normed, m, l->d, eps, added);
@@ -300,4 +302,14 @@ void read_layer(float *x, const Layer *l, const long *runs, long num_runs, long 
   multiply(inner, &l->down, 1, made, m, l->inner, l->d, threads);
   for (long i = 0; i < m * l->d; i++) x[i] += made[i];
   free(room);
+}
+
+/* One layer after the other. levels: gets what each makes of x; 0: nobody asks. */
+void read_layers(float *x, const Layer *layers, long count, const long *runs, float eps, float added, float scale,
+                 float softcap, float *levels, int threads) {
+  for (long i = 0; i < count; i++) {
+    long size = layers[i].b * layers[i].n * layers[i].d;
+    read_layer(x, layers + i, runs, eps, added, scale, softcap, threads);
+    if (levels) memcpy(levels + i * size, x, size * sizeof(float));
+  }
 }

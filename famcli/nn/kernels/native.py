@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -84,6 +84,37 @@ def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     return y
 
 
+Run = tuple[int, int, int, int, int]
+"""Keys and values [b, hk, k, e]: their addresses, k, and the numbers from one batch row and one head to the next."""
+
+
+class Seen(tuple[tuple[Tensor, Tensor], ...]):
+    """Keys and values in parts, each dense but for the steps from head to head, with the numbers of their runs."""
+
+    runs: list[Run]
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[Tensor, Tensor]]) -> Self:
+        made = cls(dense(*part) for part in parts)
+        made.runs = [run_of(part) for part in made if part[0].shape[2]]
+        return made
+
+
+def dense(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values [b, hk, k, e] whose rows of a head lie one after the other, in both alike."""
+    steps = keys.stride()
+    if steps[2:] == (keys.shape[3], 1) and values.stride() == steps:
+        return keys, values
+    return keys.contiguous(), values.contiguous()
+
+
+def run_of(part: tuple[Tensor, Tensor]) -> Run:
+    """The run of dense keys and values."""
+    keys, values = part
+    steps = keys.stride()
+    return keys.data_ptr(), values.data_ptr(), keys.shape[2], steps[0], steps[1]
+
+
 def attend(
     queries: Tensor,
     parts: Sequence[tuple[Tensor, Tensor]],
@@ -100,7 +131,8 @@ def attend(
     so many keys up to its own.
     """
     b, h, n, e = queries.shape
-    hk, (runs, _kept) = parts[0][0].shape[1], _runs(parts)
+    hk, seen = parts[0][0].shape[1], Seen.of(parts)
+    runs = [number for run in seen.runs for number in run]
     out = queries.new_empty(b, n, h, e)
     steps = queries.stride()
     library().attend(
@@ -183,23 +215,8 @@ def attend_blocks(
     return out.transpose(1, 2)
 
 
-def _runs(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[int], list[Tensor]]:
-    """Keys and values as few_rows.c takes them, and the copies among them, to be kept until it returns."""
-    runs, kept = list[int](), list[Tensor]()
-    for keys, values in parts:
-        if not keys.shape[2]:
-            continue
-        steps = keys.stride()
-        if steps[2:] != (keys.shape[3], 1) or values.stride() != steps:
-            keys, values = keys.contiguous(), values.contiguous()
-            kept += (keys, values)
-            steps = keys.stride()
-        runs += (keys.data_ptr(), values.data_ptr(), keys.shape[2], steps[0], steps[1])
-    return runs, kept
-
-
 class LayerWeights:
-    """What `read_layer` multiplies by, in bfloat16 or in what is attached to it (few_bits.py), with all addresses.
+    """What a layer multiplies by, in bfloat16 or in what is attached to it (few_bits.py), with all addresses.
 
     matrices: of queries, keys, values, output, gate, up and down. others: the two norms, the norms of queries and keys,
     and the biases of queries, keys and values. Each is a module's dictionary and a name in it, None for what the layer
@@ -240,41 +257,66 @@ class LayerWeights:
         return type(None), ()
 
 
-def read_layer(
-    x: Tensor,
-    weights: LayerWeights,
-    angles: tuple[Tensor, Tensor] | None,
-    room: tuple[Tensor, Tensor],
-    parts: Sequence[tuple[Tensor, Tensor]],
-    num_windowed: int,
-    projected: Tensor | None,
-    *,
-    eps: float,
-    plus_one: bool,
-    scale: float | None,
-    window: int | None,
-    softcap: float | None,
-) -> None:
-    """Replace float32 rows x [b, n, d], at most MOST_ROWS, by what a layer makes of them.
+class LayersCall:
+    """A call of layers for rows x [b, n, d] in float32, at most MOST_ROWS, which become what the last one makes.
 
-    angles: cos and sin [b or 1, 1, n, planes]; None rotates nothing. room: where keys and values of the rows go,
-    [b, hk, n, e]; it is the end of the last of `parts`, which are seen as in `attend`. projected: [b, n, o], gets the
-    queries, keys and values side by side, none rotated.
+    shape: (hk, e). Each layer is added in its turn. All numbers are addresses or counts: a token waits for Python.
     """
-    (b, n, d), (keys, values), e = x.shape, room, room[0].shape[3]
-    hk, heads = keys.shape[1], weights.num_queries // e
-    cos, sin = (None, None) if angles is None else angles
-    planes = 0 if cos is None else cos.shape[-1]
-    runs, _kept = _runs(parts)
-    own = [0 if each is None else each.data_ptr() for each in (cos, sin, keys, values, projected)]
-    numbers = [*weights.addresses, *own, *keys.stride()[:2], b, n, d, hk, heads // hk, e, weights.inner, planes]
-    numbers.append(0 if cos is None or len(cos) == 1 else n * planes)
-    compute = partial(
-        library().read_layer,
-        x.data_ptr(), longs(numbers), longs(runs), len(runs) // 5, num_windowed, eps, float(plus_one),
-        e**-0.5 if scale is None else scale, window or 1 << 40, softcap or 0.0,
-    )  # fmt: skip
-    _threads[b * n, d, weights.inner].run(compute)
+
+    def __init__(self, x: Tensor, shape: tuple[int, int]) -> None:
+        self._x, self._shape = x, shape
+        self._layers, self._runs, self._kept, self._inner = list[int](), list[int](), list[Any](), 0
+
+    def add(
+        self,
+        weights: LayerWeights,
+        angles: tuple[int, int, int, int],
+        seen: Sequence[Run],
+        own: Run,
+        *,
+        window: int | None = None,
+        num_windowed: int = 1,
+        projected: Tensor | None = None,
+        room: Run | None = None,
+    ) -> None:
+        """angles: of `angle_numbers`. seen: runs that are seen before the run `own`, as the parts of `attend`. The
+        rows' keys and values go to the end of `room`, which is `own` if not given. projected: [b, n, o], gets the
+        queries, keys and values side by side, none rotated."""
+        (b, n, d), (hk, e) = self._x.shape, self._shape
+        keys, values, num_rows, of_batch, of_head = own if room is None else room
+        first, offset = len(self._runs) // 5, 2 * e * (num_rows - n)
+        for run in (*seen, own):
+            self._runs += run
+        self._kept.append(weights)
+        cos, sin, planes, step = angles
+        self._layers += (
+            *weights.addresses, cos, sin, keys + offset, values + offset,
+            0 if projected is None else projected.data_ptr(), of_batch, of_head,
+            b, n, d, hk, weights.num_queries // e // hk, e, weights.inner, planes, step,
+            first, len(seen) + 1, num_windowed, window or 1 << 40,
+        )  # fmt: skip
+        self._inner = weights.inner
+
+    def run(
+        self, *, eps: float, plus_one: bool, scale: float | None, softcap: float | None, levels: Tensor | None = None
+    ) -> None:
+        """levels: [l, b, n, d], gets what each layer makes."""
+        x, num_layers = self._x, len(self._kept)
+        compute = partial(
+            library().read_layers,
+            x.data_ptr(), longs(self._layers), num_layers, longs(self._runs), eps, float(plus_one),
+            self._shape[1] ** -0.5 if scale is None else scale, softcap or 0.0,
+            None if levels is None else levels.data_ptr(),
+        )  # fmt: skip
+        _threads[x.numel(), self._inner, num_layers].run(compute)
+
+
+def angle_numbers(angles: tuple[Tensor, Tensor] | None) -> tuple[int, int, int, int]:
+    """cos and sin [b or 1, 1, n, planes] for `LayersCall.add`; None rotates nothing."""
+    if angles is None:
+        return 0, 0, 0, 0
+    cos, sin = angles
+    return cos.data_ptr(), sin.data_ptr(), cos.shape[-1], 0 if len(cos) == 1 else cos.shape[2] * cos.shape[3]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, plus_one: bool) -> Tensor:
