@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -23,7 +24,8 @@ class Call:
     received: how much of the memory's attention each token receives, [b, c] for each layer with a memory and each block
     in it; None unless the caller asked for it.
     wide: the tokens are computed in float32.
-    scores: [l, w], of a memory that keeps tokens.
+    own: the memory's parameter with an entry for each layer: scores of tokens to keep, or the maps of associations.
+    initial_rows: F_0 [1, f, d] of each layer, from which a memory of associations makes its rows.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class Call:
         n: int,
         received: list[Tensor] | None,
         wide: bool = False,
-        scores: Tensor | None = None,
+        own: Tensor | None = None,
+        initial_rows: Sequence[Tensor] = (),
     ) -> None:
-        self._rotation_at, self._n, self.scores = rotation_at, n, scores
+        self._rotation_at, self._n, self._own, self.initial_rows = rotation_at, n, own, initial_rows
         self.fam, self.state, self.received, self.wide = fam, state, received, wide
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
@@ -44,6 +47,28 @@ class Call:
             raise ValueError("texts that keep tokens already and texts that keep none yet cannot be read together")
         self._start = (state.position - state.fill)[:, None]
         self._made: dict[tuple[str | None, str, int], Rotation] = {}
+        self._blocks: dict[int, Call] = {}
+
+    def of_block(self, t: int) -> Call:
+        """The call as it would be of block t alone, after those before it."""
+        if t not in self._blocks:
+            size, closed = self.fam.block_size, min(self.state.num_closed + t, self.fam.memory_segments + 1)
+            state = replace(self.state, position=self.state.position + t * size, num_closed=closed)
+            self._blocks[t] = Call(
+                self._rotation_at, self.fam, state, size, self.received, False, self._own, self.initial_rows
+            )
+        return self._blocks[t]
+
+    def scores(self, layer: Layer) -> Tensor:
+        """By which the layer chooses the tokens that it keeps: [w]."""
+        assert self._own is not None
+        return self._own[layer.index]
+
+    def maps(self, layer: Layer) -> Sequence[Tensor]:
+        """Wq, Wk [e, d], Wb [1, d] and Wv [d, d] of the layer's memory of associations, in float32."""
+        assert self._own is not None
+        sizes = [layer.self_attn.head_dim] * 2 + [1, self._own.shape[2]]
+        return self._own[layer.index].float().split_with_sizes(sizes)
 
     def rotate_tokens(self, layer: Layer) -> Rotation:
         return self._rotation(layer, "tokens", 0, self.state.fill, self._n)

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-MemoryUpdate = Literal["additive", "gated", "kept"]
-"""How a memory takes in a block: added to it, as in the paper; in exchange for as much of itself (`memory_gate`); or as
-the tokens themselves that score highest (`keep`), for a decoder whose weights stay as they are."""
+MemoryUpdate = Literal["additive", "gated", "kept", "delta"]
+"""How a memory takes in a block: added to it, as in the paper; in exchange for as much of itself (`memory_gate`); as
+the tokens themselves that score highest (`keep`), for a decoder whose weights stay as they are; or as associations in
+a matrix (`associate`)."""
 
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
@@ -189,7 +190,8 @@ class FamConfig:
     )
     memory_update: MemoryUpdate = _setting(
         "additive",
-        "how a memory takes in a block: additive (the paper's form), gated, or kept (the tokens that score highest)",
+        "how a memory takes in a block: additive (the paper's form), gated, kept (the tokens that score highest), or "
+        "delta (a matrix of associations)",
         choices=get_args(MemoryUpdate),
     )
     _: KW_ONLY
@@ -270,6 +272,11 @@ class FamConfig:
     def keeps_tokens(self) -> bool:
         """True if the memory rows are tokens that were read: their keys, not rotated, and their values."""
         return self.fam_length > 0 and self.memory_update == "kept"
+
+    @property
+    def associates(self) -> bool:
+        """True if the memory is a matrix of associations, which rows of a block are written into."""
+        return self.fam_length > 0 and self.memory_update == "delta"
 
     @property
     def blocks_not_taken_in(self) -> int:

@@ -93,13 +93,14 @@ class Decoder(Network):
         n, block_size = tokens.shape[1], self.fam.block_size
         whole = holds_whole_blocks(tokens, state, block_size)
         wide = wide and not whole
-        scores = self.memory_scores if self.fam.keeps_tokens else None
-        call = Call(self.rotation_at, self.fam, state, n, None if received is None else [], wide, scores)
+        fam, rows = self.fam, self._initial_rows() if self.fam.associates else ()
+        own = self.memory_scores if fam.keeps_tokens else self.memory_maps if fam.associates else None
+        call = Call(self.rotation_at, fam, state, n, None if received is None else [], wide, own, rows)
         x = self.embed(tokens)
         x = x.float() if wide else x
         if levels is not None:
             levels.append(x.clone() if wide else x)
-        weights = few_rows_weights(self.layers) if wide else None
+        weights = few_rows_weights(self.layers) if wide and not fam.associates else None
         if weights is not None:
             layers = read_open_at_once(self.layers, weights, x, call, levels)
         else:
@@ -121,17 +122,12 @@ class Decoder(Network):
         self, x: Tensor, state: DecoderState, call: Call, whole: bool, levels: list[Tensor] | None
     ) -> tuple[Tensor, list[LayerState]]:
         """Rows [b, n, d] layer by layer, and the layers' states after them."""
-        layers, joint = list[LayerState](), x.shape[1] == self.fam.block_size and not self.fam.keeps_tokens
-        joint = joint and state.memory_mode == "on"
+        layers, rows = list[LayerState](), not (self.fam.keeps_tokens or self.fam.associates)
+        joint = rows and x.shape[1] == self.fam.block_size and state.memory_mode == "on"
         for layer, before in zip(self.layers, state.layers, strict=True):
             if not whole:
                 step = read_open
-            elif (
-                x.shape[1] == self.fam.block_size
-                and before.memory.shape[1]
-                and state.memory_mode == "on"
-                and call.scores is None
-            ):
+            elif joint and before.memory.shape[1]:
                 step = read_block_and_memory
             else:
                 step = read_blocks
@@ -183,9 +179,13 @@ class Decoder(Network):
     # ------------------------------------------------------------------------------------------------ memory prompt
 
     def _initial_memories(self) -> list[Tensor]:
-        """F_0 of each layer [1, f, w]; without gradient made once for unchanged weights: every text begins with it."""
-        if self.fam.keeps_tokens:
+        """The memory of each layer before the first block: [1, rows, w]."""
+        if self.fam.keeps_tokens or self.fam.associates:
             return [torch.zeros(1, *memory_shape(self.config, self.fam)[1:], device=self.device)] * len(self.layers)
+        return self._initial_rows()
+
+    def _initial_rows(self) -> list[Tensor]:
+        """F_0 of each layer [1, f, d]; without gradient made once for unchanged weights: every text begins with it."""
         key: object = None
         if not torch.is_grad_enabled():
             key = (tuple(parameter._version for parameter in self.parameters()), self.device, self.dtype)

@@ -61,14 +61,13 @@ def keep(layer: Layer, memory: Tensor | None, leaving: KeysValues, call: Call, t
     leaving: keys (rotated) and values [b, hk, c, e] of the block that leaves the window by that.
     """
     made = token_rows(call.rotate_back(layer, t - call.fam.memory_segments)(leaving[0]), leaving[1])
-    assert call.scores is not None
-    scores = made @ call.scores[layer.index].to(made)
+    scores = made @ call.scores(layer).to(made)
     if call.state.num_closed + t == call.fam.memory_segments:
         # The first tokens of a stream stay as sinks.
         scores[:, : call.fam.sink_tokens] = -torch.inf
     if memory is not None:
         made = torch.cat((memory, made), dim=1)
-        scores = torch.cat((memory @ call.scores[layer.index].to(memory), scores), dim=1)
+        scores = torch.cat((memory @ call.scores(layer).to(memory), scores), dim=1)
     chosen = scores.topk(call.fam.fam_length, dim=1).indices.sort(dim=1).values
     return made.gather(1, chosen[..., None].expand(-1, -1, made.shape[2]))
 

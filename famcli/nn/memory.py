@@ -16,7 +16,8 @@ F_0 is the memory prompt, run up the layers (`initial_memory`). Gated (`memory_g
 ship), a row with gate g becomes F' = (1 - g) F_t-1 + g Wo A, and F_t = F' + g MLP(norm(F')).
 
 The output projection Wo, the residual, the MLP and the gate times both are `Layer.attention_output_and_mlp` in
-layers.py, as of tokens. `compress` runs at every update but where the rows are tokens that were kept (kept.py).
+layers.py, as of tokens. `compress` runs at every update but where the rows are tokens that were kept (kept.py);
+of a memory of associations (delta.py) all updates are first ones.
 `next_memory` is the whole update when it runs by itself: a block that filled up token by token, or several blocks in
 one call. **In the usual case, one whole block, it does not run**: `read_block_and_memory` in steps.py computes the same
 with the memory rows in the matrix products of the tokens (`compress`, then `Layer.joint_output_and_mlp`). Shapes: see
@@ -73,7 +74,7 @@ def compress(
     initial: [b] bool, True in batch rows at their first update, which keeps nothing (section 3.2 of the paper); with a
     gate, its gate is 1. None if no row is at its first update.
     """
-    if fam.memory_update == "additive":
+    if fam.memory_update != "gated":
         residual = memory if initial is None else memory.masked_fill(initial[:, None, None], 0)
         return attend(queries, parts, causal=False, **layer.self_attn.scoring), residual, None
     attended, share = attend_with_share(queries, parts, **layer.self_attn.scoring)

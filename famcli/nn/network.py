@@ -178,7 +178,7 @@ class Network(nn.Module, ABC):
 
     config, fam: the pretrained decoder's shape (`vocab_size`, `hidden_size`, `num_layers`) and how it streams
     (`block_size`). memory_prompt: [f, d] float32, a parameter that is there if `fam.fam_length` is not 0;
-    memory_scores: [l, w] in its place if `fam.keeps_tokens`.
+    memory_scores: [l, w] in its place if `fam.keeps_tokens`; memory_maps: beside it if `fam.associates` (delta.py).
     checkpoint_gradients: in training, keep only the layers' inputs and compute the rest again in the backward pass.
     """
 
@@ -186,6 +186,7 @@ class Network(nn.Module, ABC):
     fam: FamConfig
     memory_prompt: nn.Parameter
     memory_scores: nn.Parameter
+    memory_maps: nn.Parameter
     checkpoint_gradients: bool = False
     state_class: ClassVar[type[State]]
 

@@ -42,11 +42,18 @@ def memory_layers(config: DecoderConfig, fam: FamConfig) -> tuple[int, ...]:
 
 def memory_shape(config: DecoderConfig, fam: FamConfig) -> Shape:
     """[l, f, w] of the memories of a state of batch one, stacked: `State.memories`."""
-    return (len(memory_layers(config, fam)), fam.fam_length, memory_width(config, fam))
+    return (len(memory_layers(config, fam)), memory_rows(config, fam), memory_width(config, fam))
+
+
+def memory_rows(config: DecoderConfig, fam: FamConfig) -> int:
+    """Rows of a layer's memory in a state: f, or of a matrix of associations as many as a key has features."""
+    return 6 * config.head_dim if fam.associates else fam.fam_length
 
 
 def memory_width(config: DecoderConfig, fam: FamConfig) -> int:
     """Numbers of a memory row: the network's width, or the keys and values of a token that is kept."""
+    if fam.associates:
+        return config.hidden_size + 1
     return 2 * config.num_key_value_heads * config.head_dim if fam.keeps_tokens else config.hidden_size
 
 
@@ -84,7 +91,10 @@ def own_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
     if fam.keeps_tokens:
         return {SCORES_NAME: (config.num_layers, memory_width(config, fam))}
     if fam.architecture != "feedback":
-        return {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
+        prompt: dict[str, Shape] = {"memory_prompt": (fam.fam_length, config.hidden_size)} if fam.fam_length else {}
+        # Of each layer, one above the other: the maps to queries, keys, the weight of what is written, and values.
+        maps = (config.num_layers, 2 * config.head_dim + 1 + config.hidden_size, config.hidden_size)
+        return prompt | ({"memory_maps": maps} if fam.associates else {})
     shared = fam.shares_projections
     if config.local_layers:
         raise ValueError("layers with a sliding window of their own have no meaning in a Feedback Transformer")
@@ -158,8 +168,8 @@ def state_shapes(
         sinks = fam.sink_tokens if num_closed else min(fill, fam.sink_tokens)
         counts = {"segment": segment_rows(config, fam, index, num_closed), "open": fill}
         counts["sink"] = sinks if config.window(index) is None else 0
-        memory_rows = fam.fam_length if index in remembering else 0
-        shapes[f"layers.{index}.memory"] = (batch, memory_rows, memory_width(config, fam))
+        rows = memory_rows(config, fam) if index in remembering else 0
+        shapes[f"layers.{index}.memory"] = (batch, rows, memory_width(config, fam))
         for part, count in counts.items():
             for what in ("keys", "values"):
                 shapes[f"layers.{index}.{part}_{what}"] = (batch, heads, count, width)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from famcli.nn.call import Call
 from famcli.nn.config import FamConfig
+from famcli.nn.delta import associate, recall
 from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
@@ -30,6 +31,10 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     """The layer's output for whole blocks [b, t * C, d], and its state after them."""
     fam, block_size = call.fam, call.fam.block_size
     num_blocks = x.shape[1] // block_size
+    if fam.associates and before.memory.shape[1]:
+        if num_blocks > 1:
+            return _read_in_turn(layer, x, before, call)
+        x = recall(layer, x, before.memory, call)
     rotate = call.rotate_tokens(layer)
     queries, keys, values = layer.self_attn.queries_keys_values(layer.attention_input(x))
     sinks = _sinks(layer, before, call, keys, values)
@@ -45,6 +50,14 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
         attended.append(attend(own, parts, causal=True, window=layer.window, **layer.self_attn.scoring))
     x = layer.attention_output_and_mlp(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
     return x, _closed(layer, before, memory, keys, values, sinks, call)
+
+
+def _read_in_turn(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
+    made = []
+    for t, block in enumerate(torch.split(x, call.fam.block_size, dim=1)):
+        out, before = read_blocks(layer, block, before, call.of_block(t))
+        made.append(out)
+    return torch.cat(made, dim=1), before
 
 
 def _pieces(keys: Tensor, values: Tensor, block_size: int) -> list[KeysValues]:
@@ -74,6 +87,8 @@ def _memories(
     if call.fam.keeps_tokens:
         return keep_blocks(layer, memory, pieces, num_blocks, call)
     blocks = pieces[-num_blocks:]
+    if call.fam.associates:
+        return associate(layer, memory, blocks[0], call) if call.state.memory_mode == "on" else memory, []
     if call.state.memory_mode == "frozen":
         keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
         return memory, [(call.rotate_memory(layer, t)(keys), values) for t in range(len(blocks))]
@@ -113,6 +128,8 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
 def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
     attention, (memory_rows, past) = layer.self_attn, _seen_by_open(layer, before, call)
+    if call.fam.associates and before.memory.shape[1]:
+        x = recall(layer, x, before.memory, call)
     queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
     sinks = _sinks(layer, before, call, keys, values)
     rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
@@ -182,7 +199,7 @@ def read_open_at_once(
 def _seen_by_open(layer: Layer, before: LayerState, call: Call) -> tuple[KeysValues | None, tuple[KeysValues, ...]]:
     """The memory's keys and values, and all that tokens of the open block see before it."""
     memory, memory_rows = before.memory, before.memory_rows
-    if memory_rows is None and memory.shape[1]:
+    if memory_rows is None and memory.shape[1] and not call.fam.associates:
         if not call.fam.keeps_tokens:
             memory_rows = memory_keys_values(layer, memory, call.rotate_memory(layer, 0))
         elif call.initial is None:  # else it holds nothing yet
@@ -206,6 +223,8 @@ def _after_open(
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     if memory.shape[1] and call.fam.keeps_tokens:
         memory = keep_closed(layer, memory, keys, values, call)
+    elif memory.shape[1] and call.fam.associates:
+        memory = associate(layer, memory, rows.keys_values, call) if call.state.memory_mode == "on" else memory
     elif memory_rows and call.state.memory_mode == "on":
         memory = next_memory(layer, memory, call.initial, [memory_rows, rows.keys_values], call, 0)
     return _closed(layer, before, memory, keys, values, sinks, call)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 from math import prod
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from famcli.nn import FamConfig, Network, State, make_network
-from famcli.nn.config import ARCHITECTURES
+from famcli.nn.config import ARCHITECTURES, MemoryUpdate
 from famcli.nn.shapes import memory_shape, state_shapes
 from tests.nn.test_decoder import CONFIG, tokens_of
 
@@ -34,11 +35,14 @@ def test_nothing_outside_knows_a_network_behind_its_contract(file: Path) -> None
         assert not isinstance(node, ast.Name) or node.id not in ("LayerState", "OpenRows", "DecoderState")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "update"),
+    [*(("fam", update) for update in get_args(MemoryUpdate)), *((each, "additive") for each in ARCHITECTURES)],
+)
 @torch.no_grad()
-def test_every_architecture_keeps_the_contract(architecture: str) -> None:
+def test_every_architecture_keeps_the_contract(architecture: str, update: MemoryUpdate) -> None:
     fam_length = 3 if architecture == "fam" else 0
-    fam = FamConfig(block_size=8, memory_segments=2, fam_length=fam_length, architecture=architecture)
+    fam = FamConfig(8, 2, fam_length, memory_update=update, architecture=architecture)
     network = make_network(CONFIG, fam)
     network.reset_parameters(seed=0)
     assert isinstance(network, Network)

@@ -19,6 +19,7 @@ FAMS = {
         block_size=8, memory_segments=1, fam_length=3, memory_update="gated", local_memory=True
     ),
     "kept": FamConfig(block_size=8, memory_segments=1, fam_length=5, sink_tokens=2, memory_update="kept"),
+    "delta": FamConfig(block_size=8, memory_segments=1, fam_length=3, sink_tokens=2, memory_update="delta"),
 }
 STREAMED = [
     "llama-all",

@@ -299,3 +299,8 @@ def test_bases_that_are_refused(adapt: Make, tmp_path: Path) -> None:
     (tmp_path / "base" / "adapter_config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="LoRA adapter"):
         adapt()
+
+
+def test_a_memory_of_associations_is_trained_with_the_whole_decoder(adapt: Make) -> None:
+    with pytest.raises(RecipeError, match="adapt knows no"):
+        adapt("network.memory_update=delta")

@@ -239,6 +239,8 @@ def _problems(recipe: Recipe) -> dict[str, bool]:
         "them; change one": recipe.adapt is not None
         and recipe.adapt.method == "keep"
         and (not kept or recipe.learns_turns),
+        "adapt knows no network.memory_update 'delta', whose maps are trained with the whole decoder; leave [adapt] "
+        "out and name the checkpoint in schedule.init": network.associates and adapted,
         "network.head_dim must be even": network.head_dim % 2 != 0,
         "tokenizer needs path or vocab_size; add one": tokenizer.path is None and tokenizer.vocab_size is None,
         "schedule needs steps or max_minutes; add one": schedule.steps is None and schedule.max_minutes is None,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from famcli.checkpoint.open import open_model
 from famcli.errors import RecipeError
 from famcli.training.loop import step as gradient_step
+from famcli.training.loop.networks import start_network
 from famcli.training.loop.optimizer import Optimizers
 from famcli.training.loop.run_folder import (
     CheckDone,
@@ -355,3 +356,14 @@ def test_compiling_changes_nothing(recipe: Make, settings: tuple[str, ...], tmp_
     plain = weights_of(tmp_path / "plain")
     for name, weight in weights_of(tmp_path / "compiled").items():
         torch.testing.assert_close(weight, plain[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_memory_of_associations_begins_with_maps_of_its_own(recipe: Make, tmp_path: Path) -> None:
+    train(recipe("schedule.steps=2"), tmp_path / "first")
+    settings = ("schedule.steps=3", "network.memory_update=delta", f"schedule.init={tmp_path / 'first' / 'export'}")
+    ended = train(recipe(*settings), tmp_path / "second")
+    assert ended.exported is not None
+    network = open_model(ended.exported, device="cpu", dtype="float32").network
+    drawn = start_network(recipe(*settings), open_model(ended.exported, device="cpu").tokenizer)
+    assert network.fam.memory_update == "delta"
+    assert not torch.equal(network.memory_maps, drawn.memory_maps)
