@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ class Famcli(peers.Famcli, _Watched):
 class PlainFamcli(Famcli):
     """The same without lookup."""
 
-    def answer(self, n: int) -> int:
-        return self.write(n, lookup=False)
+    def write(self, n: int, *, known: Sequence[int] = (), lookup: bool = False) -> int:
+        return super().write(n, known=known, lookup=lookup)
 
 
 class Transformers(peers.Transformers, _Watched):
@@ -233,9 +234,16 @@ def turns(workers: dict[str, peers.Worker], tokens: list[int], repeats: int) -> 
 
 
 def rows(
-    taken: dict[tuple[str, str], list[float]], length: int, config: DecoderConfig, rates: tuple[float, float]
+    taken: dict[tuple[str, str], list[float]],
+    length: int,
+    config: DecoderConfig,
+    rates: tuple[float, float],
+    stored: float,
 ) -> Iterator[tuple[object, ...]]:
-    """Lines of the table: tokens a second, shares of the machine, and ratios to the peers."""
+    """Lines of the table: tokens a second, shares of the machine, and ratios to the peers.
+
+    stored: bytes of a number in the file, by which it is written.
+    """
     systems = [name for what, name in taken if what == "read"]
     layers, all_weights = weights(config)
     others = [name for name in systems if not name.startswith("famcli")]
@@ -245,7 +253,7 @@ def rows(
             if what == "read":
                 share = f"{2 * layers * count / seconds / rates[0]:.0%} of products"
             else:
-                size = {"famcli-int8": 1.0, "famcli-int4": 0.625}.get(name, 0.625 if "llama" in name else 2.0)
+                size = {"famcli-int8": 1.0, "famcli-int4": 0.625, "transformers": 2.0}.get(name, stored)
                 share = f"{size * all_weights / seconds / rates[1]:.0%} of memory"
             ratios = [f"{pairwise(taken[what, other], taken[what, name]):.2f}" for other in others]
             beyond = " *" if not name.startswith("famcli") and length > config.rope.max_position else ""
@@ -293,6 +301,8 @@ def speed(options: argparse.Namespace) -> None:
     tokens = checked.tokenizer.encode(text)
     dtype = getattr(torch, options.dtype)
     print(f"{processor()}; {options.threads} threads; {path.name}, {options.dtype}", flush=True)
+    numbers = sum(prod(each.shape) for each in checked.weights.values())
+    stored = sum(each.num_bytes for each in checked.weights.values()) / numbers
     measured = [(matrix_rate(config, dtype, 5), memory_rate(5))]
     known = engines(max(options.lengths) + 4 * DECODED)
     workers, logits = dict[str, peers.Worker](), dict[str, peers.Logits]()
@@ -319,7 +329,7 @@ def speed(options: argparse.Namespace) -> None:
         measured.append((matrix_rate(config, dtype, 3), memory_rate(3)))
         matrix, memory = (statistics.median(pair) for pair in zip(*measured[-2:], strict=True))
         title = f"{length:,} tokens, medians of {repeats}; products {matrix / 1e9:,.0f} GFLOP/s, memory "
-        print_table(title + f"{memory / 1e9:.1f} GB/s", columns, rows(taken, length, config, (matrix, memory)))
+        print_table(title + f"{memory / 1e9:.1f} GB/s", columns, rows(taken, length, config, (matrix, memory), stored))
         peaks = {name: worker.call("peak_bytes", None)[1] for name, worker in workers.items()}
         print("peak memory: " + ", ".join(f"{name} {value / 1e6:,.0f} MB" for name, value in peaks.items()), flush=True)
     if max(options.lengths, default=0) > config.rope.max_position:
