@@ -47,7 +47,7 @@ def quantized_matrix(matrix: Tensor, parameter: str, bits: int, dtype: torch.dty
     try:
         if bits == 4:
             return Int4Matrix(*to_int4(matrix), dtype)
-        return Int8Matrix(*to_int8(matrix), dtype, looked_up=parameter == EMBEDDING)
+        return Int8Matrix(*to_int8(matrix), dtype)
     except ValueError as error:
         raise CheckpointError(f"'{parameter}' cannot be quantized: {error}; fetch the weights again") from error
 

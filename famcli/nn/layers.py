@@ -219,7 +219,10 @@ class Layer(nn.Module):
         norms: list[Any] = [self.input_layernorm, self.post_attention_layernorm]
         norms += [attention.q_norm, attention.k_norm] if attention.norm_of == "head" else [None, None]
         return native.LayerWeights(
-            [(each._parameters, "weight") for each in maps],
+            [
+                (each._modules if isinstance(each.weight, QuantizedMatrix) else each._parameters, "weight")
+                for each in maps
+            ],
             [
                 *(None if each is None else (each._parameters, "weight") for each in norms),
                 *(None if each.bias is None else (each._parameters, "bias") for each in maps[:3]),

@@ -15,6 +15,7 @@ from famcli.checkpoint.inspect import inspect_checkpoint
 from famcli.checkpoint.open import open_model
 from famcli.checkpoint.quantize import to_int4, to_int8
 from famcli.errors import CheckpointError, UsageError
+from famcli.nn.kernels import native
 from famcli.nn.kernels import quantized as quantized_module
 from famcli.nn.kernels.linear import linear
 from famcli.nn.kernels.quantized import Int4Matrix, Int8Matrix, QuantizedMatrix, unpack
@@ -83,39 +84,32 @@ def test_broken_int4_folders_are_refused(folder: Path, tmp_path: Path, change: A
         open_model(made)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8, 9, 40])
-def test_products_are_those_of_the_whole_matrix(rows: int) -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("rows", [1, 3, 4, 9, 40])
+def test_products_are_those_of_the_whole_matrix(rows: int, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(quantized_module, "library", lambda: None)
     generator = torch.Generator().manual_seed(rows)
     matrix, x = torch.randn(64, 96, generator=generator), torch.randn(2, rows, 96, generator=generator)
-    made: list[tuple[QuantizedMatrix, float]] = [
-        (Int8Matrix(*to_int8(matrix), torch.float32), 0.02),
-        (Int4Matrix(*to_int4(matrix), torch.float32), 0.01),
+    (values, row_scale), (nibbles, scale, zero) = to_int8(matrix), to_int4(matrix)
+    numbers = (unpack(nibbles).float().view(64, -1, 32) - 8) * scale.float()[..., None] + zero.float()[..., None]
+    made: list[tuple[QuantizedMatrix, torch.Tensor]] = [
+        (Int8Matrix(values, row_scale, torch.float32), values * row_scale[:, None]),
+        (Int4Matrix(nibbles, scale, zero, torch.float32), numbers.view(64, 96)),
     ]
-    for quantized, error in made:
+    for quantized, expected_whole in made:
+        assert (quantized.few is not None) == (compiled and native.library() is not None)
         whole = quantized.whole(torch.float32)
+        torch.testing.assert_close(whole, expected_whole)
         with torch.inference_mode():
             expected = x @ whole.T
             found = linear(x, quantized)
             assert found.shape == (2, rows, 64)
-            assert (found - expected).norm() < error * expected.norm()
+            assert (found - expected).norm() < 1e-5 * expected.norm()
             assert torch.isnan(linear(x * torch.nan, quantized)).all()
             assert bool((linear(torch.zeros_like(x), quantized) == 0).all())
         indices = torch.tensor([[3, 0], [63, 3]])
         torch.testing.assert_close(quantized.rows(indices), whole[indices])
-
-
-@pytest.mark.parametrize("fbgemm", [True, False])
-def test_int8_keeps_its_numbers_when_its_layout_changes(fbgemm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantized_module, "_FBGEMM", fbgemm and quantized_module._FBGEMM)
-    values = torch.randint(-127, 128, (40, 33), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
-    scale = torch.rand(40, generator=torch.Generator().manual_seed(1)) + 0.1
-    matrix, x = Int8Matrix(values, scale, torch.float32), torch.randn(1, 33)
-    expected = x @ (values * scale[:, None]).T
-    with torch.inference_mode():
-        for _ in range(2):
-            assert (linear(x, matrix) - expected).norm() < 0.02 * expected.norm()
-            torch.testing.assert_close(linear(x.expand(20, -1), matrix), expected.expand(20, -1), rtol=1e-4, atol=1e-3)
-            assert torch.equal(matrix.values, values)
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
@@ -140,16 +134,6 @@ def test_int4_is_within_half_a_step() -> None:
     constant = torch.full((2, 32), 0.25)
     nibbles, scale, zero = to_int4(constant)
     assert bool((((unpack(nibbles).float() - 8) * scale.float() + zero.float()) == 0.25).all())
-
-
-@pytest.mark.parametrize("shape", [(32, 32), (64, 32), (96, 64), (40, 32)])
-def test_every_shape_keeps_its_numbers_in_torchs_layout(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    nibbles, scale, zero = to_int4(matrix)
-    expected = (unpack(nibbles).float().view(shape[0], -1, 32) - 8) * scale.float()[..., None] + zero.float()[..., None]
-    torch.testing.assert_close(
-        Int4Matrix(nibbles, scale, zero, torch.float32).whole(torch.float32), expected.view(shape)
-    )
 
 
 def test_inspect_tells_what_memory_each_choice_needs(folder: Path) -> None:

@@ -45,7 +45,8 @@ def library() -> Any:
         return None
     p, n, f = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
     loaded.multiply.argtypes = (p, p, n, p, n, n, n, n)
-    loaded.pack.argtypes = (p, p, p, p, p, n, n, n, n, n)
+    loaded.pack.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
+    loaded.unpack.argtypes = (p, p, n, p, n, n)
     loaded.attend.argtypes = (p, p, p, n, n, p, n, n, n, n, n, f, n, f, n)
     loaded.rms_norm.argtypes = (p, p, p, n, n, f, f)
     loaded.rotate.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
@@ -54,7 +55,7 @@ def library() -> Any:
     loaded.norm_blocks.argtypes = (p, p, p, n, n, f, f, n)
     loaded.gate_blocks.argtypes = (p, p, n, p, n, n, n)
     loaded.rotate_blocks.argtypes = (p, p, p, p, p, n, n, n, n, n, n)
-    for name in ("multiply", "pack", "attend", "rms_norm", "rotate", "read_layers", *_OF_BLOCKS):
+    for name in ("multiply", "pack", "unpack", "attend", "rms_norm", "rotate", "read_layers", *_OF_BLOCKS):
         getattr(loaded, name).restype = None
     return loaded if _computes_right(loaded) else None
 

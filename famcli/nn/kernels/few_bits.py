@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -25,20 +25,22 @@ _TIMED = (16_384, 1024)
 
 class Grouped(NamedTuple):
     """A matrix [o, i] of uint8 `numbers`, 0 to 2^bits - 1, whose columns share a float32 scale [o, i / g] group by
-    group: each stands for number * scale + smallest, or without `smallest` for (number - 128) * scale.
+    group: each stands for number * scale + smallest, or without `smallest` for (number - 128) * scale, or with `zero`
+    for (number - 8) * scale + zero, where both are numbers of bfloat16.
 
-    bits: 8, or 4 with groups of 32 and smallest ones. g is 32 or 16.
+    bits: 8, or 4 with groups of 32 and smallest ones or zeros. g is 32 or 16; without either it may be i.
     """
 
     numbers: Tensor
     scale: Tensor
     smallest: Tensor | None
     bits: int
+    zero: Tensor | None = None
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Grouped:
         """With other rows: what `change` makes of numbers, scales and smallest numbers [o, ...]."""
-        smallest = None if self.smallest is None else change(self.smallest)
-        return Grouped(change(self.numbers), change(self.scale), smallest, self.bits)
+        smallest, zero = (None if each is None else change(each) for each in (self.smallest, self.zero))
+        return Grouped(change(self.numbers), change(self.scale), smallest, self.bits, zero)
 
 
 class FewBits:
@@ -46,24 +48,37 @@ class FewBits:
 
     def __init__(self, matrix: Grouped, update: tuple[Tensor, Tensor] | None = None) -> None:
         """update: B [o, r] and A [r, i], whose product is added; they are rounded to bfloat16."""
-        numbers, scale = matrix.numbers.contiguous(), matrix.scale.contiguous()
-        (num_rows, width), num_groups = numbers.shape, scale.shape[1]
-        group, rank = width // num_groups, 0 if update is None else update[1].shape[0]
-        smallest = None if matrix.smallest is None else matrix.smallest.contiguous()
+        numbers, scale = matrix.numbers.contiguous(), matrix.scale.float().contiguous()
+        (num_rows, self._width), num_groups = numbers.shape, scale.shape[1]
+        group, rank = self._width // num_groups, 0 if update is None else update[1].shape[0]
+        other = matrix.smallest if matrix.zero is None else matrix.zero
+        other = None if other is None else other.float().contiguous()
+        form = 2 if matrix.zero is not None else int(other is not None)
         b, a = (None, None) if update is None else (each.bfloat16().contiguous() for each in update)
-        numbers_bytes = group * matrix.bits // 8 + (4 if smallest is None else 8)
+        group_bytes = group * matrix.bits // 8 + (8 if form == 1 else 4)
         # Padded with rows of 0.
-        self._tiles = torch.zeros(
-            -(-num_rows // ROWS), ROWS * (num_groups * numbers_bytes + 2 * rank), dtype=torch.uint8
-        )
+        self._tiles = torch.zeros(-(-num_rows // ROWS), ROWS * (num_groups * group_bytes + 2 * rank), dtype=torch.uint8)
         library().pack(
-            numbers.data_ptr(), scale.data_ptr(), _address(smallest), _address(b), self._tiles.data_ptr(), num_rows,
-            width, matrix.bits, group, rank,
+            numbers.data_ptr(), scale.data_ptr(), _address(other), _address(b), self._tiles.data_ptr(), num_rows,
+            self._width, matrix.bits, group, form, rank,
         )  # fmt: skip
         self._a = a
-        self.numbers = longs(
-            (self._tiles.data_ptr(), num_rows, matrix.bits, group, int(smallest is not None), rank, _address(a))
-        )
+        self.numbers = longs((self._tiles.data_ptr(), num_rows, matrix.bits, group, form, rank, _address(a)))
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Its rows [..., i] at `indices` [...], in float32 and without the update."""
+        flat = indices.flatten().long().contiguous()
+        out = torch.empty(*indices.shape, self._width)
+        threads = torch.get_num_threads()
+        library().unpack(self.numbers, flat.data_ptr(), len(flat), out.data_ptr(), self._width, threads)
+        return out
+
+    def __deepcopy__(self, _: Any) -> Self:
+        # It never changes, and a copy's addresses would be wrong.
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("it holds addresses: save what it was made of")
 
 
 class _Attached:
@@ -96,12 +111,15 @@ def attach(weight: Tensor, make: Callable[[], FewBits | None]) -> None:
     _attached[weight] = _Attached(weight, make)
 
 
-def is_attached(weight: Tensor) -> bool:
-    return weight in _attached
+def is_attached(weight: Any) -> bool:
+    return isinstance(weight, Tensor) and weight in _attached
 
 
-def described(weight: Tensor) -> Any:
-    """What the kernels are told of a matrix in bfloat16, or of what is attached to it. To be kept with the weight."""
+def described(weight: Any) -> Any:
+    """What the kernels are told of a matrix in bfloat16, or of what is attached to it, or of a quantized one
+    (quantized.py). To be kept with the weight."""
+    if not isinstance(weight, Tensor):
+        return weight.few.numbers
     own = _attached.get(weight)
     if own is not None and own.belongs_to(weight) and _are_faster() and own.few is not None:
         return own.few.numbers

@@ -9,8 +9,7 @@ A few rows in float32 against weights in bfloat16, which is how a decoder comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from famcli.nn.kernels import native
-from famcli.nn.kernels.quantized import MatrixPart, QuantizedMatrix
+from famcli.nn.kernels.quantized import QuantizedMatrix
 
 # Types whose products go to oneDNN by name.
 ONEDNN_TYPES = set[torch.dtype]()
@@ -57,10 +56,7 @@ def linear(
     """`x` [..., i] times `weight` [o, i] transposed, plus `bias` [o]: what torch's `linear` gives, to rounding."""
     if isinstance(weight, QuantizedMatrix):
         made = weight.of_few(x)
-        if made is None:
-            matrix, scale = weight.unscaled(x.dtype)
-            made = linear(x, matrix)
-            made = made if scale is None else made.mul_(scale)
+        made = linear(x, weight.whole(x.dtype)) if made is None else made
         return made if bias is None else made + bias
     if is_wide(x, weight):
         made = native.multiply(x, [weight])
@@ -77,8 +73,8 @@ def is_wide(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
 
 
 def is_narrow(weight: Tensor | QuantizedMatrix) -> bool:
-    """True for plain weights in bfloat16."""
-    return weight.dtype == torch.bfloat16 and not isinstance(weight, QuantizedMatrix)
+    """True for weights used in bfloat16 that native.py multiplies by."""
+    return weight.dtype == torch.bfloat16 and (not isinstance(weight, QuantizedMatrix) or weight.few is not None)
 
 
 def _by_onednn(x: Tensor, weight: Tensor | QuantizedMatrix) -> bool:
@@ -123,19 +119,10 @@ class JointLinear:
 
     def __init__(self) -> None:
         self._packed = PackedWeight()
-        # Joined, the rows of each part, and whether one has a bias.
-        self._quantized: tuple[QuantizedMatrix, list[int], bool] | None = None
 
     def __call__(self, x: Tensor, *maps: Linear) -> list[Tensor]:
         """What each of `maps` makes of x [..., i]: a list of [..., o_i], views of one tensor in inference on a CPU."""
         plain = all(each.plain for each in maps)
-        if plain and (self._quantized or self._join(maps)):
-            assert self._quantized is not None
-            joint, sizes, biased = self._quantized
-            made = list(linear(x, joint).split_with_sizes(sizes, dim=-1))
-            if not biased:
-                return made
-            return [part if each.bias is None else part + each.bias for part, each in zip(made, maps, strict=True)]
         weights = [each.weight for each in maps]
         if plain and is_wide(x, weights[0]):
             product = native.multiply(x, weights)
@@ -145,17 +132,3 @@ class JointLinear:
             return [each(x) for each in maps]
         out = torch.ops.mkldnn._linear_pointwise(x, self._packed.of(*weights), None, "none", [], "")
         return list(out.split_with_sizes([weight.shape[0] for weight in weights], dim=-1))
-
-    def _join(self, maps: Sequence[Linear]) -> bool:
-        """Make the matrices of `maps` parts of one if they are quantized alike, and say whether they are."""
-        matrices: list[Any] = [each.weight for each in maps]
-        kind = type(matrices[0])
-        if not hasattr(kind, "joined") or any(type(matrix) is not kind for matrix in matrices):
-            return False
-        joint, sizes = kind.joined(matrices), [matrix.shape[0] for matrix in matrices]
-        for each, stop in zip(maps, accumulate(sizes), strict=True):
-            size = each.weight.shape[0]
-            del each.weight
-            each.weight = MatrixPart(joint, stop - size, stop)  # type: ignore[assignment]
-        self._quantized = joint, sizes, any(each.bias is not None for each in maps)
-        return True

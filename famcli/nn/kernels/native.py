@@ -68,7 +68,7 @@ class _Threads:
 _threads: defaultdict[tuple[int, ...], _Threads] = defaultdict(_Threads)
 
 
-def multiply(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def multiply(x: Tensor, weights: Sequence[Any]) -> Tensor:
     """x float32 [..., k] of at most MOST_ROWS rows times `weights` [o_i, k] transposed: float32 [..., sum of o_i].
 
     Weights are contiguous and in bfloat16; k is a multiple of STEP.
@@ -234,12 +234,14 @@ class LayerWeights:
         self._described = [few_bits.described(weight) for weight in weights]
         self.addresses = (*pointers(*self._described), *(0 if each is None else each.data_ptr() for each in tensors))
         self.num_queries, self.num_keys, _, _, self.inner, _, _ = map(len, weights)
-        places = [each for each in (*matrices, *others) if each is not None]
+        places = [each for each in (*matrices, *others) if each is not None and isinstance(each[0][each[1]], Tensor)]
         self._tensors: list[tuple[Mapping[str, Any], str, Tensor, int]] = [
             (place, name, place[name], place[name].data_ptr()) for place, name in places
         ]
         self._versions = [(weight, weight._version) for weight in weights if few_bits.is_attached(weight)]
-        self._modules = [(*each, each[0][each[1]]) for each in modules]
+        # Quantized matrices are modules too.
+        replaced = [each for each in (*modules, *matrices) if not isinstance(each[0][each[1]], Tensor)]
+        self._modules = [(*each, each[0][each[1]]) for each in replaced]
 
     def are_current(self) -> bool:
         """False if a module or a tensor was replaced, or a tensor changed that something is attached to."""

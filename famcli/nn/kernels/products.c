@@ -58,26 +58,37 @@ static void products(const uint16_t *weights, long k, const float *x, long m, lo
 
 /* ---------------------------------------------------------------------------------------------------- 8 and 4 bits */
 
+/* What a number stands for: (number - 128) * scale; number * scale + smallest; (number - 8) * scale + zero. */
+enum { SCALED, WITH_SMALLEST, WITH_ZERO };
+
 /* A tile holds 32 rows of a matrix: group by group of its columns their numbers, 32 scales and, where there are any, 32
-   smallest numbers in float32; then column by column of B their 32 numbers in bfloat16, those of the first and of the
-   second 16 rows by turns. A word holds 8 or 4 columns of a row, and two vectors of words the 32 rows. */
-static long group_bytes(long bits, long group, long minimum) {
-  return PIECE * (group * bits / 8 + 4 + 4 * minimum);
+   smallest numbers in float32, or scales and zeros in bfloat16; then column by column of B their 32 numbers in bfloat16.
+   In bfloat16 those of the first and of the second 16 rows lie by turns. A word holds 8 or 4 columns of a row, and two
+   vectors of words the 32 rows. */
+static long group_bytes(long bits, long group, long form) {
+  return PIECE * (group * bits / 8 + (form == WITH_SMALLEST ? 8 : 4));
 }
 
-static long tile_bytes(long k, long bits, long group, long minimum, long rank) {
-  return k / group * group_bytes(bits, group, minimum) + rank * PIECE * 2;
+static long tile_bytes(long k, long bits, long group, long form, long rank) {
+  return k / group * group_bytes(bits, group, form) + rank * PIECE * 2;
 }
 
-/* Tiles of a matrix [n, k] whose numbers, 0 to 2^bits - 1, stand for number * scale + smallest, or in 8 bits without
-   smallest ones (number - 128) * scale. scale, smallest: [n, k / group]. b: [n, rank]. tiles: filled with 0 before. */
-void pack(const uint8_t *numbers, const float *scale, const float *smallest, const uint16_t *b, uint8_t *tiles, long n,
-          long k, long bits, long group, long rank) {
-  long minimum = smallest != 0, columns = 32 / bits, groups = k / group;
+static uint16_t *by_turns(void *from, long lane) { return (uint16_t *)from + 2 * (lane % 16) + lane / 16; }
+
+static uint16_t upper_half(float x) {
+  union { float value; uint32_t bits; } both = {x};
+  return both.bits >> 16;
+}
+
+/* Tiles of a matrix [n, k] of numbers from 0 to 2^bits - 1. scale, other: [n, k / group], what else its form has; with
+   zeros both are numbers of bfloat16. b: [n, rank]. tiles: filled with 0 before. */
+void pack(const uint8_t *numbers, const float *scale, const float *other, const uint16_t *b, uint8_t *tiles, long n,
+          long k, long bits, long group, long form, long rank) {
+  long columns = 32 / bits, groups = k / group;
   for (long row = 0; row < n; row++) {
-    uint8_t *tile = tiles + row / PIECE * tile_bytes(k, bits, group, minimum, rank);
+    uint8_t *tile = tiles + row / PIECE * tile_bytes(k, bits, group, form, rank);
     long lane = row % PIECE;
-    for (long g = 0; g < groups; g++) {
+    for (long g = 0; g < groups; g++, scale++) {
       uint32_t *at = (uint32_t *)tile;
       for (long i = 0; i < group; i += columns) {
         const uint8_t *from = numbers + row * k + g * group + i;
@@ -86,19 +97,44 @@ void pack(const uint8_t *numbers, const float *scale, const float *smallest, con
         at[i / columns * PIECE + lane] = word;
       }
       float *scales = (float *)(at + group / columns * PIECE);
-      scales[lane] = scale[row * groups + g];
-      if (minimum) scales[PIECE + lane] = smallest[row * groups + g];
-      tile += group_bytes(bits, group, minimum);
+      if (form == WITH_ZERO) {
+        *by_turns(scales, lane) = upper_half(*scale);
+        *by_turns((uint16_t *)scales + PIECE, lane) = upper_half(*other++);
+      } else scales[lane] = *scale;
+      if (form == WITH_SMALLEST) scales[PIECE + lane] = *other++;
+      tile += group_bytes(bits, group, form);
     }
-    uint16_t *low = (uint16_t *)tile;
-    for (long r = 0; r < rank; r++) low[r * PIECE + 2 * (lane % 16) + lane / 16] = b[row * rank + r];
+    for (long r = 0; r < rank; r++) *by_turns((uint16_t *)tile + r * PIECE, lane) = b[row * rank + r];
+  }
+}
+
+/* The numbers of `count` rows of a matrix in tiles, without what is added to it: out [count, k]. */
+void unpack(const Matrix *w, const long *rows, long count, float *out, long k, int threads) {
+  long columns = 32 / w->bits, bytes = group_bytes(w->bits, w->group, w->form);
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long i = 0; i < count; i++) {
+    long lane = rows[i] % PIECE;
+    uint8_t *at = (uint8_t *)w->weights + rows[i] / PIECE * tile_bytes(k, w->bits, w->group, w->form, w->rank);
+    float *to = out + i * k;
+    for (long g = 0; g < k / w->group; g++, at += bytes) {
+      const uint32_t *words = (const uint32_t *)at + lane;
+      float *scales = (float *)(at + w->group * w->bits / 8 * PIECE), scale = scales[lane], first = 128, rest = 0;
+      if (w->form == WITH_SMALLEST) first = 0, rest = scales[PIECE + lane];
+      if (w->form == WITH_ZERO) {
+        first = 8, scale = widened(*by_turns(scales, lane));
+        rest = widened(*by_turns((uint16_t *)scales + PIECE, lane));
+      }
+      for (long c = 0; c < w->group; c += columns, words += PIECE)
+        for (long j = 0; j < columns; j++)
+          *to++ = ((float)(*words >> (w->bits * j) & ((1u << w->bits) - 1)) - first) * scale + rest;
+    }
   }
 }
 
 /* The 32 rows of a tile times M rows of x. sums: [M, k / group], those of x. low: [M, ...], A times x, its rows `step`
    numbers apart. A column's number becomes 1 + number / 2^bits, which takes two operations; the scale makes up for it. */
 INLINE void tile_product(const uint8_t *at, const float *x, const float *sums, const float *low, long step, long k,
-                         long rank, int M, int B, int G, int minimum, float *y) {
+                         long rank, int M, int B, int G, int form, float *y) {
   const int columns = 32 / B, top = 23 - B;
   floats total[FEW][2] = {{{0}}};
   for (long g = 0; g < k / G; g++) {
@@ -116,17 +152,22 @@ INLINE void tile_product(const uint8_t *at, const float *x, const float *sums, c
           for (int m = 0; m < M; m++) parts[m][h][j & 1] += number * from[m * k + j];
         }
     }
+    floats scales[2], others[2] = {{0}};
+    if (form == WITH_ZERO) {
+      load_bf16((const uint16_t *)at, scales, scales + 1);
+      load_bf16((const uint16_t *)at + PIECE, others, others + 1);
+    } else scales[0] = ((const floats *)at)[0], scales[1] = ((const floats *)at)[1];
+    if (form == WITH_SMALLEST) others[0] = ((const floats *)at)[2], others[1] = ((const floats *)at)[3];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-      floats scale = ((const floats *)at)[h] * (float)(1 << B);
-      floats rest = minimum ? ((const floats *)at)[2 + h] - scale : scale * -1.5f;
+      floats scale = scales[h] * (float)(1 << B), rest = others[h] - scale * (form == WITH_SMALLEST ? 1.0f : 1.5f);
 #pragma GCC unroll 4
       for (int m = 0; m < M; m++) {
         total[m][h] += scale * (parts[m][h][0] + parts[m][h][1]);
         total[m][h] += rest * sums[m * (k / G) + g];
       }
     }
-    at += (1 + minimum) * 2 * sizeof(floats);
+    at += (form == WITH_SMALLEST ? 4 : 2) * sizeof(floats);
   }
   for (long r = 0; r < rank; r++, at += sizeof(pairs)) {
     floats first, second;
@@ -139,30 +180,30 @@ INLINE void tile_product(const uint8_t *at, const float *x, const float *sums, c
 /* One tile of `w` times m rows of x: y [m, 32]. */
 static void tile_products(const Matrix *w, long tile, const float *x, const float *sums, const float *low, long step,
                           long m, long k, float *y) {
-  const uint8_t *at = (const uint8_t *)w->weights + tile * tile_bytes(k, w->bits, w->group, w->minimum, w->rank);
-#define OF_ROWS(M, B, G, MINIMUM) \
-  tile_product(at, x, sums, low, step, k, w->rank, M, B, G, MINIMUM, y); break
-#define OF(B, G, MINIMUM) \
+  const uint8_t *at = (const uint8_t *)w->weights + tile * tile_bytes(k, w->bits, w->group, w->form, w->rank);
+#define OF_ROWS(M, B, G, FORM) \
+  tile_product(at, x, sums, low, step, k, w->rank, M, B, G, FORM, y); break
+#define OF(B, G, FORM) \
   switch (m < FEW ? m : FEW) { \
-    case 1: OF_ROWS(1, B, G, MINIMUM); \
-    case 2: OF_ROWS(2, B, G, MINIMUM); \
-    case 3: OF_ROWS(3, B, G, MINIMUM); \
-    default: OF_ROWS(4, B, G, MINIMUM); \
+    case 1: OF_ROWS(1, B, G, FORM); \
+    case 2: OF_ROWS(2, B, G, FORM); \
+    case 3: OF_ROWS(3, B, G, FORM); \
+    default: OF_ROWS(4, B, G, FORM); \
   }
   for (; m > 0; m -= FEW, x += FEW * k, sums += FEW * (k / w->group), low += FEW * step, y += FEW * PIECE) {
-    if (w->bits == 4) { OF(4, 32, 1) }
-    else if (w->minimum && w->group == 32) { OF(8, 32, 1) }
-    else if (w->group == 32) { OF(8, 32, 0) }
-    else if (w->minimum) { OF(8, 16, 1) }
-    else { OF(8, 16, 0) }
+    if (w->form == WITH_ZERO) { OF(4, 32, WITH_ZERO) }
+    else if (w->bits == 4) { OF(4, 32, WITH_SMALLEST) }
+    else if (w->form == WITH_SMALLEST) { OF(8, w->group, WITH_SMALLEST) }
+    else { OF(8, w->group, SCALED) }
   }
 }
 
+/* Sums of each `group` of `count` numbers, a multiple of 16. */
 static void group_sums(const float *x, float *sums, long count, long group) {
-  for (long i = 0; i < count; i += group, sums++) {
+  for (long i = 0; i < count; i += group) {
     floats all = *(const floats *)(x + i);
-    if (group > 16) all += *(const floats *)(x + i + 16);
-    *sums = sum(all);
+    for (long j = 16; j < group; j += 16) all += *(const floats *)(x + i + j);
+    *sums++ = sum(all);
   }
 }
 
@@ -173,10 +214,11 @@ void multiply(const float *x, const Matrix *const *matrices, long count, float *
               int threads) {
   long pieces = 0, ranks = 0;
   for (long i = 0; i < count; i++) pieces += (matrices[i]->n + PIECE - 1) / PIECE, ranks += matrices[i]->rank;
-  float *room = calloc(ROWS * k + m * (k / 32 + k / 16 + ranks) + 1, sizeof(float));
-  float *parted = room, *by_32 = parted + ROWS * k, *by_16 = by_32 + m * (k / 32), *low = by_16 + m * (k / 16);
+  float *room = calloc(ROWS * k + m * (1 + k / 32 + k / 16 + ranks), sizeof(float));
+  float *parted = room, *by_32 = parted + ROWS * k, *by_16 = by_32 + m * (k / 32), *by_row = by_16 + m * (k / 16);
+  float *low = by_row + m;
   part_even_and_odd(x, parted, m * k);
-  group_sums(x, by_32, m * k, 32), group_sums(x, by_16, m * k, 16);
+  group_sums(x, by_32, m * k, 32), group_sums(x, by_16, m * k, 16), group_sums(x, by_row, m * k, k);
 #pragma omp parallel num_threads(threads)
   {
     if (ranks) {
@@ -197,7 +239,8 @@ void multiply(const float *x, const Matrix *const *matrices, long count, float *
       long first = at * PIECE, last = first + PIECE < w->n ? first + PIECE : w->n;
       if (w->bits == 16) products(w->weights, k, parted, m, first, last, to, width);
       else {
-        tile_products(w, at, x, w->group == 16 ? by_16 : by_32, own, ranks, m, k, made);
+        const float *sums = w->group == k ? by_row : w->group == 16 ? by_16 : by_32;
+        tile_products(w, at, x, sums, own, ranks, m, k, made);
         for (long j = 0; j < m; j++)
           memcpy(to + j * width + first, made + j * PIECE, (last - first) * sizeof(float));
       }

@@ -44,11 +44,11 @@ static inline void part_even_and_odd(const float *x, float *parted, long count) 
 /* A matrix [n, k]: native.py hands it over as numbers in this order.
 
    bits 16: rows of bfloat16. bits 8 and 4: tiles, as `pack` makes them, whose columns share a scale `group` by group;
-   minimum: whether they share a smallest number too. rank: of what is added to it, B [n, rank] A [rank, k]; `a` is A in
+   form: what else they share. rank: of what is added to it, B [n, rank] A [rank, k]; `a` is A in
    bfloat16, B lies with the tiles. */
 typedef struct {
   const void *weights;
-  long n, bits, group, minimum, rank;
+  long n, bits, group, form, rank;
   const uint16_t *a;
 } Matrix;
 

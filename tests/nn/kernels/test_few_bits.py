@@ -16,8 +16,11 @@ from famcli.nn.kernels.few_bits import FewBits, Grouped
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
 GENERATOR = torch.Generator().manual_seed(8)
-# (bits, columns that share a scale, whether they share a smallest number)
-FORMS = [(4, 32, True), (8, 32, True), (8, 32, False), (8, 16, True), (8, 16, False)]
+# (bits, columns that share a scale, 0 for all; what else they share)
+Form = tuple[int, int, str]
+FORMS: list[Form] = [
+    (4, 32, "smallest"), (4, 32, "zero"), (8, 32, "smallest"), (8, 16, "smallest"), (8, 32, ""), (8, 16, ""), (8, 0, "")
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -25,23 +28,35 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_bits, "_are_faster", lambda: True)
 
 
-def drawn(num_rows: int, width: int, form: tuple[int, int, bool]) -> tuple[Grouped, Tensor]:
+def drawn(num_rows: int, width: int, form: Form) -> tuple[Grouped, Tensor]:
     """A random matrix, and its numbers in double precision."""
-    bits, group, has_smallest = form
+    bits, group, shared = form
+    group = group or width
     numbers = torch.randint(0, 1 << bits, (num_rows, width), generator=GENERATOR, dtype=torch.uint8)
-    scale, smallest = torch.randn(2, num_rows, width // group, generator=GENERATOR)
-    made = Grouped(numbers, scale, smallest if has_smallest else None, bits)
+    scale, other = torch.randn(2, num_rows, width // group, generator=GENERATOR)
     groups = numbers.double().view(num_rows, -1, group)
-    if has_smallest:
-        return made, (groups * scale[..., None] + smallest[..., None]).view(num_rows, width)
-    return made, ((groups - 128) * scale[..., None]).view(num_rows, width)
+    if shared == "zero":
+        scale, other = scale.bfloat16(), other.bfloat16()
+        exact = (groups - 8) * scale.double()[..., None] + other.double()[..., None]
+        return Grouped(numbers, scale, None, bits, other), exact.view(num_rows, width)
+    if shared == "smallest":
+        exact = groups * scale[..., None] + other[..., None]
+        return Grouped(numbers, scale, other, bits), exact.view(num_rows, width)
+    return Grouped(numbers, scale, None, bits), ((groups - 128) * scale[..., None]).view(num_rows, width)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_come_back(form: Form) -> None:
+    matrix, exact = drawn(70, 96, form)
+    indices = torch.tensor([[69, 0, 33], [1, 31, 32]])
+    torch.testing.assert_close(FewBits(matrix).rows(indices), exact[indices].float())
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("width", [32, 96, 576])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_products_are_right_and_each_row_is_the_same_whatever_is_beside_it(
-    form: tuple[int, int, bool], width: int, threads: int
+    form: Form, width: int, threads: int
 ) -> None:
     # One in bfloat16 among them, and updates of different ranks, one of which has none.
     weights, exact = list[Tensor](), list[Tensor]()
@@ -69,7 +84,7 @@ def test_products_are_right_and_each_row_is_the_same_whatever_is_beside_it(
         torch.set_num_threads(before)
 
 
-def attached(form: tuple[int, int, bool] = FORMS[0]) -> tuple[nn.Parameter, Tensor]:
+def attached(form: Form = FORMS[0]) -> tuple[nn.Parameter, Tensor]:
     """A weight of ones, which something else is attached to, and that."""
     weight = nn.Parameter(torch.ones(64, 32, dtype=torch.bfloat16))
     grouped, exact = drawn(64, 32, form)
