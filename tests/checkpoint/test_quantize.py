@@ -123,6 +123,28 @@ def test_joined_matrices_keep_their_biases(quantize: str, tmp_path: Path) -> Non
     assert (found - expected).norm() < 0.05 * expected.norm()
 
 
+@pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+@torch.inference_mode()
+def test_a_few_rows_are_written_by_the_bits(quantize: str, tmp_path: Path) -> None:
+    """All layers in one call of the kernels: the numbers of float32, a row the same whatever is beside it."""
+    shape = replace(SHAPE, num_heads=2, num_key_value_heads=1, head_dim=32, tie_embeddings=True)
+    folder = make_random_checkpoint(tmp_path / "plain", config=shape, fam=None)
+    wide, narrow = (open_model(folder, dtype=dtype, quantize=quantize).network for dtype in ("float32", "bfloat16"))
+    assert narrow.writes_ahead
+    tokens = torch.randint(0, 256, (1, 12), generator=torch.Generator().manual_seed(2))
+    hidden, _ = wide.read(tokens, wide.start())
+    expected, found = wide.logits(hidden), list[torch.Tensor]()
+    for size in (1, 3):
+        state, made = narrow.start(), list[torch.Tensor]()
+        for part in tokens.split(size, dim=1):
+            hidden, state = narrow.write(part, state)
+            made.append(narrow.logits(hidden))
+        found.append(torch.cat(made, dim=1))
+    assert torch.equal(*found)
+    assert (found[0] - expected).norm() < 0.02 * expected.norm()
+
+
 def test_int4_is_within_half_a_step() -> None:
     matrix = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
     nibbles, scale, zero = to_int4(matrix)
