@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter, is_
 from typing import Any, Self
 
 import torch
@@ -23,6 +24,7 @@ MOST_ROWS = 8
 STEP = 32
 """Columns are computed in steps of so many."""
 
+_VERSION = attrgetter("_version")
 # The widest head of blocks.c.
 _MOST_WIDE = 256
 # Numbers from which on blocks.c computes what torch would.
@@ -225,34 +227,31 @@ class LayerWeights:
 
     def __init__(
         self,
-        matrices: Sequence[tuple[Mapping[str, Any], str]],
-        others: Sequence[tuple[Mapping[str, Any], str] | None],
-        modules: Sequence[tuple[Mapping[str, Any], str]],
+        matrices: Sequence[tuple[dict[str, Any], str]],
+        others: Sequence[tuple[dict[str, Any], str] | None],
+        modules: Sequence[tuple[dict[str, Any], str]],
     ) -> None:
         weights = [place[name] for place, name in matrices]
         tensors: list[Tensor | None] = [None if each is None else each[0][each[1]] for each in others]
         self._described = [few_bits.described(weight) for weight in weights]
         self.addresses = (*pointers(*self._described), *(0 if each is None else each.data_ptr() for each in tensors))
         self.num_queries, self.num_keys, _, _, self.inner, _, _ = map(len, weights)
-        places = [each for each in (*matrices, *others) if each is not None and isinstance(each[0][each[1]], Tensor)]
-        self._tensors: list[tuple[Mapping[str, Any], str, Tensor, int]] = [
-            (place, name, place[name], place[name].data_ptr()) for place, name in places
-        ]
-        self._versions = [(weight, weight._version) for weight in weights if few_bits.is_attached(weight)]
-        # Quantized matrices are modules too.
-        replaced = [each for each in (*modules, *matrices) if not isinstance(each[0][each[1]], Tensor)]
-        self._modules = [(*each, each[0][each[1]]) for each in replaced]
+        places = [*modules, *matrices, *(each for each in others if each is not None)]
+        self._dicts, self._names = [place for place, _ in places], [name for _, name in places]
+        self._values = [place[name] for place, name in places]
+        self._tensors = [each for each in self._values if isinstance(each, Tensor)]
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._changing = [weight for weight in weights if few_bits.is_attached(weight)]
+        self._versions = [weight._version for weight in self._changing]
 
     def are_current(self) -> bool:
         """False if a module or a tensor was replaced, or a tensor changed that something is attached to."""
-        # Asked for each layer of each token.
-        for place, name, module in self._modules:
-            if place.get(name) is not module:
-                return False
-        for place, name, tensor, address in self._tensors:
-            if place.get(name) is not tensor or tensor.data_ptr() != address:
-                return False
-        return all(weight._version == version for weight, version in self._versions)
+        # Asked for each layer of each token, so without loops in Python.
+        return (
+            all(map(is_, map(dict.get, self._dicts, self._names), self._values))
+            and list(map(Tensor.data_ptr, self._tensors)) == self._addresses
+            and list(map(_VERSION, self._changing)) == self._versions
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy of a layer makes its own.
