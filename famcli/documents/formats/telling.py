@@ -14,6 +14,7 @@ from famcli.documents.encodings import byte_order_mark, is_tar
 from famcli.documents.formats.epub import is_epub, read_epub
 from famcli.documents.formats.json_values import looks_like_json, read_json
 from famcli.documents.formats.mail import looks_like_mail, read_mail
+from famcli.documents.formats.manual import looks_like_manual, read_manual
 from famcli.documents.formats.opendocument import is_odt, read_odt
 from famcli.documents.formats.pdf import read_pdf
 from famcli.documents.formats.program import looks_like_program, read_program
@@ -53,6 +54,7 @@ class Format:
 _TEXTS: tuple[tuple[Format, Callable[[str, bool], bool]], ...] = (
     (Format("html", read_html), lambda head, at_end: looks_like_html(head)),
     (Format("subtitles", read_subtitles), lambda head, at_end: looks_like_subtitles(head)),
+    (Format("manual", read_manual), lambda head, at_end: looks_like_manual(head)),
     (Format("mail", read_mail), lambda head, at_end: looks_like_mail(head)),
     (Format("json", read_json), looks_like_json),
     (Format("table", read_table), lambda head, at_end: looks_like_table(head)),

@@ -30,6 +30,7 @@ _IS_ASKED_FOR = re.compile(r"\b(?:ask|asks|asked|questions?)\b", re.I)
 _HOW = re.compile(
     r"\W*(?:how|what happens|what should|what must)\b(?! (?:many|much|long|old|often|far|big|large))", re.I
 )
+_HEADING_REACH = 4  # sentences looked through for the heading of a list
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _MUCH_NEW = 3  # content words that the question has not
 # By hand without the encoder; with it a softmax regression over 1,850 questions of SQuAD, FairytaleQA and SelQA (parts
@@ -110,6 +111,10 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
     while end < len(sentences) and _announces(sentences[end - 1], question):
         end += 1
     kind = expected(question.text)
+    if kind == "version" and sentences[place].is_item:
+        # In a list of changes the heading tells the version.
+        above = range(max(0, place - _HEADING_REACH), place)
+        first = next((one for one in above if heading(sentences[one]) and holds(kind, sentences[one].text, "")), first)
     if kind is not None and not any(holds(kind, one.text, question.text) for one in sentences[first:end]):
         if end < len(sentences) and holds(kind, sentences[end].text, question.text):
             end += 1

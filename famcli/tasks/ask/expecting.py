@@ -12,7 +12,18 @@ from famcli.tasks.grounding import claims
 from famcli.text.words import has_content
 
 Kind = Literal[
-    "number", "duration", "money", "temperature", "frequency", "time", "name", "place", "reason", "code", "meaning"
+    "number",
+    "version",
+    "duration",
+    "money",
+    "temperature",
+    "frequency",
+    "time",
+    "name",
+    "place",
+    "reason",
+    "code",
+    "meaning",
 ]
 
 _NUMBERS = (
@@ -48,6 +59,7 @@ _DAYS = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?|noon|midnight|christmas|e
 _NUMBER = re.compile(r"(?<!\d)[12]\d{3}(?=-\d\d-\d\d)|(?<=\d{4})-\d\d-\d\d(?!\d)|\d+(?:[.,:]\d+)*")
 _THINGS: dict[str, re.Pattern[str]] = {
     "number": re.compile(rf"\d[\d.,:/-]*|\b(?:{_NUMBERS})\b", re.I),
+    "version": re.compile(r"(?<![\w.])v?\d+(?:\.\d+)+(?!\s?%)|\b(?:version|release|v) ?\d+", re.I),
     "duration": re.compile(rf"{_COUNT}(?:\W{{1,3}}\w+)?[\W_]{{1,3}}(?:{_SPANS_OF_TIME}|{_LENGTHS})(?:e?s)?\b", re.I),
     "money": re.compile(
         r"[$\u20ac\u00a3\u00a5\u20b9]\s?\d[\d.,]*|\d[\d.,]*\s?(?:%|(?:percent|per cent|dollars?|euros?|pounds?|cents?|"
@@ -82,7 +94,7 @@ _THINGS: dict[str, re.Pattern[str]] = {
     "code": re.compile(r"`[^`\n]+`|(?<![\w-])--?[a-zA-Z][\w-]*|\b\w+[_./]\w+\b"),
 }
 # A question for one of these is not answered by what has none.
-_NEEDED = frozenset(("number", "duration", "money", "temperature", "frequency"))
+_NEEDED = frozenset(("number", "version", "duration", "money", "temperature", "frequency"))
 _ASKS_YEAR = re.compile(r"\b(?:what|which)(?: \w+)? year\b", re.I)
 _YEAR = re.compile(r"\b(?:1\d|20)\d\d\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
 # What may be done, and what was done at no time yet, has a condition as often as a time.
@@ -102,9 +114,7 @@ _COUNTS = re.compile(
     re.I,
 )
 _HOW_MANY = re.compile(r"\bhow many (\w+?)s?\b", re.I)
-_ASKS_FIGURES = re.compile(
-    r"\b(?:what|which)\b.{0,30}\b(?:version|port|(?:phone|telephone|fax|account|room) number)\b", re.I
-)
+_ASKS_FIGURES = re.compile(r"\b(?:what|which)\b.{0,30}\b(?:port|(?:phone|telephone|fax|account|room) number)\b", re.I)
 _FIGURES = re.compile(r"\d[\d.-]*")
 # The number of an item in a list is not what it says.
 _ITEM = re.compile(r"^\s*(?:[-*+\u2022]\s+)?\(?\d{1,3}[.)]\s", re.M)
@@ -137,6 +147,7 @@ _ASKS_MEANING = re.compile(
     r"(?: mean| stand for)?\W*",
     re.I,
 )
+_ENDS_WITH_PREPOSITION = re.compile(r" (?:for|of|in|on|at|by|to|from|with|about)$", re.I)
 _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "money",
@@ -162,11 +173,12 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             r"\bwhen\b|\b(?:what|which)(?: \w+)? (?:year|date|day|month|time|century|deadline)\b|\bhow long ago\b", re.I
         ),
     ),
+    ("version", re.compile(r"\b(?:what|which)(?: [\w.+-]+){0,2} (?:versions?|releases?)\b", re.I)),
     (
         "number",
         re.compile(
             r"\bhow (?:many|much|old|tall|fast|big|large|high|deep|wide|heavy)\b|"
-            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|sum|size|amount|version|port)\b|"
+            r"\b(?:what|which)(?: \w+)? (?:number|share|percentage|age|sum|size|amount|port)\b|"
             r"\bwhat (?:is|are|was|were) (?:the|my|our|your|his|her|its|their|\S+['\u2019]s) (?:[\w'\u2019-]+ ){0,3}"
             rf"(?:{_QUANTITIES})\b",
             re.I,
@@ -191,7 +203,12 @@ def expected(question: str) -> Kind | None:
     """What the question asks for; None where that cannot be told."""
     # A meaning is all that such a question asks for; other kinds are told by some of its words.
     return next(
-        (kind for kind, asks in _ASKS if (asks.fullmatch if kind == "meaning" else asks.search)(question)), None
+        (
+            kind
+            for kind, asks in _ASKS
+            if (asked_about(question) is not None if kind == "meaning" else asks.search(question))
+        ),
+        None,
     )
 
 
@@ -250,7 +267,7 @@ def _explains(term: str, text: str) -> bool:
 def asked_about(question: str) -> str | None:
     """What a question is about that asks who or what it is; None for others."""
     asked = _ASKS_MEANING.fullmatch(question)
-    return None if asked is None else asked["term"]
+    return None if asked is None or _ENDS_WITH_PREPOSITION.search(asked["term"]) else asked["term"]
 
 
 def numbers_in(text: str) -> frozenset[str]:
