@@ -38,7 +38,8 @@ def summarize(
             "-n",
             metavar="LENGTH",
             help="short, medium, long, a number of sentences (7) or of words (150w). medium: 5 to 12 sentences, by the "
-            "text's length; with --sections, 2 of each.",
+            "text's length; with --sections, 2 of each. Written, a sentence counts as 25 words, and all of them as at "
+            "most half of the text's.",
         ),
     ] = "medium",
     form: Annotated[

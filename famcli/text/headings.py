@@ -128,6 +128,8 @@ def is_contents(
         text = sentence.text.strip()
         found = max(int(LEADER.search(text) is not None), *(len(one.findall(text)) for one in (_DOTTED, _PAGED, row)))
         is_title = not sentence.is_finished and (_LINK_WITHIN.match(text) or title_key(text) in titles)
+        if sentence.is_finished and not found:
+            return False  # what it announces is no table of contents
         num_entries += max(found, int(bool(is_title)))
         num_lines += max(found, 1)
     # Its own heading may stand above it, and the names of its columns.

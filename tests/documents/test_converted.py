@@ -525,3 +525,95 @@ def test_a_program_is_read_as_its_comments(tmp_path: Path, content: str, expecte
     assert (
         "without comments" in converted(write(tmp_path, "import os\n\n\ndef f():\n    return os\n\n\nf()\nf()\n"))[2][0]
     )
+
+
+# ------------------------------------------------------------------------------------- tables and records as they come
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        # Codes over codes, figures over figures, a value that comes again: no names.
+        ([f'"Plane {n}","{chr(65 + n)}N{n}","N26{n}"' for n in range(9)], "column 1: Plane 0; column 2: AN0;"),
+        (["00501,+40.9,HOLT,NY", *(f"0{n},+4{n}.9,TOWN{n},NY" for n in range(544, 552))], "column 1: 00501;"),
+        (["Ann,tall,Basel", *(f"P{n},{'tall' if n % 2 else 'short'},Basel" for n in range(9))], "column 1: Ann"),
+        # Names over figures, over dates and over codes.
+        (["when,sold", *(f"2020-01-0{n},{n}" for n in range(1, 9))], "when: 2020-01-01; sold: 1"),
+        (["State,ID", *(f"State {n},{chr(65 + n)}A" for n in range(8))], "State: State 0; ID: AA"),
+        (["name,city", "Ann,Basel", "Bob,Genf", "Cy,Bern"], "name: Ann; city: Basel"),
+    ],
+)
+def test_the_kinds_of_values_tell_whether_the_first_row_names_them(rows: list[str], first: str, tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, "\n".join(rows) + "\n"))
+    assert text.startswith(first) or text.split("\n")[0].startswith(first)
+    assert len(places) == len(rows) - (not first.startswith("column 1"))
+
+
+def test_a_table_of_any_size_is_read_where_its_rows_have_names(tmp_path: Path) -> None:
+    rows = "".join(f"Person {n},Town {n % 97},{n}\n" for n in range(60_000))
+    text, places, notes = converted(write(tmp_path, "name,town,number\n" + rows))
+    assert len(places) == 60_000
+    assert "name: Person 59999; town: Town 53; number: 59999\n" in text
+    assert "holds no prose" in notes[0]
+
+
+def test_long_values_stand_each_below_its_own_name(tmp_path: Path) -> None:
+    record = {"id": 3, "question": "How many lamps did she sell in all?", "answer": "She sold 48 and then 24 more."}
+    text, _, _ = converted(write(tmp_path, json.dumps(record) + "\n" + json.dumps(record) + "\n"))
+    assert text.startswith(
+        "id: 3; question:\n\nHow many lamps did she sell in all?\n\nanswer:\n\nShe sold 48 and then 24 more.\n\n"
+    )
+
+
+PAGES = {
+    "man": r"""\
+.\" A note
+.TH LAMP 1 2020
+.SH NAME
+lamp \- light a lamp
+.SH OPTIONS
+.TP
+\fB\-q\fR, \fB\-\-quiet\fR
+Say nothing\&. See
+.BR lamp (5).
+.IP "\(bu" 4
+A point
+.PP
+It\(aqs
+.B bright
+here.
+.nf
+lamp \-q
+.fi
+""".removeprefix("\\\n"),
+    "mdoc": ".Dd May 1, 2020\n.Dt LAMP 1\n.Sh NAME\n.Nm lamp\n.Nd light a lamp\n.Sh DESCRIPTION\n.Nm\nlights it.\n"
+    ".Bl -tag\n.It Fl q\nSay nothing.\n.El\n",
+}  # fmt: skip
+
+
+def test_manual_pages_are_read_without_their_marks(tmp_path: Path) -> None:
+    text, places, _ = converted(write(tmp_path, PAGES["man"]))
+    assert text.split("\n\n\n")[0] == "# LAMP(1)\n"[:-1]
+    assert "## Name\n\nlamp - light a lamp" in text
+    assert "- -q, --quiet: Say nothing. See lamp(5)." in text
+    assert "- A point" in text
+    assert "It's bright here." in text
+    assert "    lamp -q\n" in text
+    assert places[0].line == 2
+    of_mdoc, _, _ = converted(write(tmp_path, PAGES["mdoc"]))
+    assert "lamp lights it." in of_mdoc
+    assert "- -q: Say nothing." in of_mdoc
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"A_Book".ljust(60, b"\0") + b"BOOKMOBI\0\0", "ebook-convert"),
+        (b"AT&TFORM\0\0\0\1DJVM", "djvutxt"),
+        (b"ITSF\3\0\0\0", "7z x"),
+        (b"%!PS-Adobe-3.0\n%%Title: x\n", "ps2pdf"),
+    ],
+)
+def test_other_books_and_pages_are_refused_with_what_converts_them(data: bytes, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match=told):
+        converted(write(tmp_path, data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from famcli.text.headings import PLAIN, heading
+from famcli.text.headings import PLAIN, heading, is_contents, title_key
 from famcli.text.sentences import SentenceSplitter
 
 
@@ -45,3 +45,24 @@ def headings(text: str) -> list[tuple[str, int]]:
 )
 def test_headings(text: str, expected: list[tuple[str, int]]) -> None:
     assert headings(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1 Boats .......... 3\n2 Hulls .......... 9\n2.1 Wood .......... 12\n", True),
+        ("Contents\n\n1. Boats . . . . . . 3 2. Hulls . . . . . . 9 3. Sails . . . . . . . 12\n", True),
+        ("## Contents\n\n* [Boats](#boats)\n* [Hulls](#hulls)\n  * [Wood](#wood)\n", True),
+        ("Contents\n\nBoats | What floats | 1\nHulls | What they are of | 2-9\nSails | Cloth | 10-15\n", True),
+        ("- Boats and ships\n- Hulls\n- The sails\n", True),
+        ("There are three kinds.\n\n* [Boats](#boats)\n* [Hulls](#hulls)\n* [Wood](#wood)\n", False),
+        ("Boats | What floats | 1\nHulls | What they are of | 2\nSails | Cloth | 10\n", False),
+        ("Take 3 eggs.\n\nBeat them for 5 minutes.\n\nServe at 7.\n", False),
+        ("- Boats\n- Lamps\n- Keys\n", False),
+    ],
+)
+def test_tables_of_contents_are_told(text: str, expected: bool) -> None:
+    splitter = SentenceSplitter()
+    sentences = splitter.feed(text, np.arange(len(text) + 1, dtype=np.int64)) + splitter.flush()
+    titles = {title_key(one) for one in ("Boats and ships", "2. Hulls", "The Sails", "Masts")}
+    assert is_contents(sentences, (), titles) is expected

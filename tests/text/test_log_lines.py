@@ -89,3 +89,30 @@ def test_templates_tell_kinds_apart_and_are_bounded() -> None:
         templates.add(f"{word} {word} {word}x")
     assert len(templates.all) == MAX_TEMPLATES + 1
     assert sum(one.count for one in templates.all) == 60 + 2 * MAX_TEMPLATES
+
+
+def test_names_with_what_belongs_to_them_do_not_tell_lines_apart() -> None:
+    templates = Templates()
+    for name in ("dbus:amd64", "libc-bin:all", "example.org:443", "zlib1g:amd64", "g++-12:amd64"):
+        for verb in ("unpacked", "installed", "removed"):
+            templates.add(f"status {verb} {name} 1.2-3")
+    assert sorted(one.count for one in templates.all) == [5, 5, 5]
+    assert log_line("2025-06-24 14:37:44 install mime-info:amd64 1.2-1").message == "install mime-info:amd64 1.2-1"  # type: ignore[union-attr]
+
+
+def test_what_a_program_did_is_a_log_where_only_some_lines_have_times() -> None:
+    history = [
+        f"{key} {value}"
+        for day in range(10, 16)
+        for key, value in (
+            ("Start-Date:", f"2025-06-{day}  14:36:25"),
+            ("Commandline:", "apt-get upgrade"),
+            ("Install:", f"lamp{day}:amd64 (1.{day})"),
+            ("End-Date:", f"2025-06-{day}  14:36:29"),
+        )
+    ]
+    assert is_log(history)
+    letters = ["Dear Ann,", "We met on 2025-06-10 14:00:00 again.", "Then it rained.", "Yours, Bob"] * 2
+    poem = [f"{word} the lamp was lit at the pier" for word in ("When", "Then", "So", "Now", "And", "But", "Yet")] * 3
+    assert not is_log(letters)
+    assert not is_log(poem)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.sentence_splitters import CASES, boundaries, read_cases
+from famcli.documents.source import Location
 from famcli.text import sentences
 from famcli.text.sentences import MAX_CHARACTERS, Sentence, SentenceSplitter
 
@@ -190,3 +191,14 @@ def test_a_fence_that_is_never_closed_does_not_swallow_the_text() -> None:
 
 def test_pages_end_with_form_feeds() -> None:
     assert [s.page for s in split("One is here. Two.\fThree is there.\n\n\f\fFour.")] == [1, 1, 2, 4]
+
+
+def test_values_of_a_record_end_no_sentence() -> None:
+    splitter = SentenceSplitter()
+    text = "Date: 3; Adj. Close: 4. Vol. Five: 6\n\nIt rose. It fell.\n\nNo. Two: 5; St. Paul: 6\n\n"
+    starts = [0, text.index("No. Two")]
+    places = [(start, Location("row", str(number))) for number, start in enumerate(starts, 2)]
+    found = splitter.feed(text, np.arange(len(text) + 1), places) + splitter.flush()
+    assert [one.text for one in found] == [
+        "Date: 3; Adj. Close: 4. Vol. Five: 6", "It rose.", "It fell.", "No. Two: 5; St. Paul: 6"
+    ]  # fmt: skip

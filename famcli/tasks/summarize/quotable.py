@@ -32,6 +32,8 @@ _POINTS_BACK = re.compile(
     r"do|should|also|means|meant|makes|made)\b",
     re.I,
 )
+# "This causes ...", not "This class ...".
+_ACTS_BACK = re.compile(_LEAD + r"(?:this|that)\s+\w+[^\Ws]s\b", re.I)
 _GOES_ON = re.compile(
     r"^\W*(?:and|but|so|then|yet|or|nor|for|now|well|however|therefore|thus|hence|moreover|furthermore|also|besides|"
     r"still|instead|otherwise|similarly|likewise|consequently|accordingly|nevertheless|nonetheless|meanwhile|finally|"
@@ -104,7 +106,7 @@ def context_dependence(text: str) -> float:
 
 def points_back(text: str) -> bool:
     """True if a sentence begins with a pronoun whose noun is elsewhere: "This can be done with ..."."""
-    return _NOUN_LEFT_OUT.match(text) is not None or _POINTS_BACK.match(text) is not None
+    return any(one.match(text) is not None for one in (_NOUN_LEFT_OUT, _POINTS_BACK, _ACTS_BACK))
 
 
 def is_spoken(text: str) -> bool:

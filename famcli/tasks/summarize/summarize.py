@@ -25,6 +25,7 @@ from famcli.tasks.summarize.summary_result import (
     num_log_kinds,
     num_written_words,
     sentence_budget,
+    written_length,
 )
 from famcli.tasks.summarize.write import Note, Writer
 from famcli.tasks.task import (
@@ -211,7 +212,8 @@ class Summarizer:
             )
         elif abs(num_words(self._written.text) - wanted) > wanted / 4:
             found = num_words(self._written.text)
-            yield from self._tracker.warn(f"about {wanted} words were wanted; what the text bears out has {found}")
+            said = written_length(length, wanted)
+            yield from self._tracker.warn(f"{said} were asked for; what the text bears out has {found:,} words")
 
     def _warn_of_focus(self) -> Iterator[Notice]:
         """Say so where nothing is about the focus."""

@@ -33,6 +33,8 @@ _BYTES_FOR_MIN = 28_000
 _SCALES: dict[LengthName, float] = {"short": 0.5, "medium": 1.0, "long": 2.0}
 _SENTENCES_A_SECTION: dict[LengthName, int] = {"short": 1, "medium": 2, "long": 4}
 _WORDS_A_SENTENCE = 25
+_BYTES_A_WORD = 6
+_MANY_SENTENCES = 20  # from which on words may have been meant
 _WORDS_A_LOG_LINE = 12
 _LENGTH = re.compile(r"(\d{1,6})\s*(w|words?|s|sentences?)?", re.IGNORECASE)
 
@@ -80,9 +82,20 @@ def num_log_kinds(length: Length) -> int:
 
 def num_written_words(length: Length, num_bytes: int) -> int:
     """About how many words a written summary of a document of so many bytes of UTF-8 should have."""
-    # A written summary is not limited to a third of the text's sentences.
+    # A written summary is not limited to a third of the text's sentences, but to half of the text.
     budget = sentence_budget(length, num_bytes, 3 * 2 * MAX_SENTENCES)
-    return budget.count * (1 if budget.unit == "words" else _WORDS_A_SENTENCE)
+    if budget.unit == "words":
+        return budget.count
+    return min(budget.count * _WORDS_A_SENTENCE, max(_WORDS_A_SENTENCE, num_bytes // (2 * _BYTES_A_WORD)))
+
+
+def written_length(length: Length, num_words: int) -> str:
+    """What was asked for of a written summary: `60 sentences, about 500 words (60w asks for words),`."""
+    if not isinstance(length, Budget) or length.unit == "words":
+        return f"about {num_words:,} words"
+    hint = f" ({length.count}w asks for words)" if length.count >= _MANY_SENTENCES else ""
+    what = "sentences" if length.count > 1 else "sentence"
+    return f"{length.count:,} {what}, here about {num_words:,} words{hint},"
 
 
 def section_budget(length: Length, share: float) -> Budget:

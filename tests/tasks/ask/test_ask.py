@@ -14,7 +14,13 @@ from famcli.plain import to_json
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GeneratedText
 from famcli.tasks.ask.answering import Answerer
-from famcli.tasks.ask.answers import NOT_COUNTED, NOT_FOUND_SO_FAR, NOT_SURE, NOTHING_FOUND, SOURCE_GONE
+from famcli.tasks.ask.answers import (
+    NOT_COUNTED,
+    NOT_FOUND_SO_FAR,
+    NOT_SURE,
+    NOTHING_FOUND,
+    SOURCE_GONE,
+)
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
@@ -107,6 +113,74 @@ def test_what_is_named_and_stands_nowhere_leaves_it_unsure(tmp_path: Path) -> No
     (answer,) = ask(byte_model(LARGE), "Where is the golden key of Queen Brunhild under the oak?", [path]).answers
     assert answer.missing == ("Brunhild",)
     assert not answer.found
+
+
+def test_who_somebody_is_says_the_sentence_that_explains(tmp_path: Path) -> None:
+    told = "Syme went home. Syme laughed at Syme. Gabriel Syme was a poet with red hair. Syme ate. Then Syme slept."
+    (answer,) = ask(byte_model(LARGE), "Who is Syme?", [write(tmp_path, told)]).answers
+    assert answer.text == "Gabriel Syme was a poet with red hair."
+    named = "Syme went home. Then Syme laughed at what Syme had seen. Then Syme slept."
+    (unsure,) = ask(byte_model(LARGE), "Who is Syme?", [write(tmp_path, named)]).answers
+    assert unsure.confidence <= 0.5
+
+
+def test_a_table_of_contents_answers_nothing(tmp_path: Path) -> None:
+    listed = "\n".join(f"{n} The golden key of queen {n} ........ {n}" for n in range(1, 9))
+    path = write(tmp_path, f"Contents\n\n{listed}\n\n{prose(9)}\n\n{FACT}\n\n{prose(9)}")
+    (answer,) = ask(byte_model(LARGE), QUESTION, [path]).answers
+    assert answer.text == FACT
+    about_it = ask(byte_model(LARGE), "Which section has the golden key of queen 3?", [path]).answers[0]
+    assert "queen 3 ...." in about_it.citations[0].text
+
+
+def test_a_sentence_is_quoted_with_the_one_that_its_first_word_stands_for(tmp_path: Path) -> None:
+    told = "Adding listeners before mounting is common. This causes leaks if the first render is interrupted."
+    how = "Often files of one kind are searched for. This can be done with the lamp option. It is new."
+    path = write(tmp_path, f"{told}\n\n{how}\n")
+    asked = ["What leaks if the first render is interrupted?", "How do I search for files of one kind?"]
+    leaks, search = ask(byte_model(LARGE), asked, [path], AskConfig(threshold=0)).answers
+    assert leaks.text == told
+    assert search.text.endswith("This can be done with the lamp option.")
+
+
+def test_of_a_list_of_changes_the_heading_says_the_version(tmp_path: Path) -> None:
+    changes = "# Changes\n\n## 8.1.0\n\n- Lamps glow.\n\n## 8.0.0\n\n- Drop support for Python 2.\n- Oars float.\n"
+    (answer,) = ask(byte_model(LARGE), "Which release dropped Python 2?", [write(tmp_path, changes, "c.md")]).answers
+    assert answer.text.startswith("## 8.0.0")
+
+
+def test_what_stands_in_code_is_not_said_to_be_nowhere(tmp_path: Path) -> None:
+    program = "import os\n\n\ndef lightLamp(oil):\n    # Every lamp burns oil.\n    return os.path.join(oil)\n\n\n"
+    program += "lightLamp(3)\n"
+    (answer,) = ask(byte_model(LARGE), "Does lightLamp burn oil?", [write(tmp_path, program, "a.py")]).answers
+    assert (answer.missing, answer.unread) == ((), ("lightLamp",))
+    assert "code that is not read" in (answer.doubt or "")
+
+
+def test_why_a_passage_is_no_answer_is_said_instead_of_its_confidence(tmp_path: Path) -> None:
+    path = write(tmp_path, planted())
+    (answer,) = ask(
+        byte_model(LARGE), "When was the golden key of Queen Isolde beneath the third oak tree?", [path]
+    ).answers
+    assert (answer.kind, answer.because) == (
+        "nearest",
+        "No passage that comes near has what the question asks for (a time).",
+    )
+    assert "confidence" not in answer.described_place(1)
+
+
+def test_a_source_that_was_moved_is_found_in_the_folders_that_may_be_read(tmp_path: Path) -> None:
+    path, saved, folder = write(tmp_path, planted()), tmp_path / "text.fam", tmp_path / "moved"
+    model = byte_model(LARGE)
+    read(model, [path], ReadConfig(save=saved))
+    folder.mkdir()
+    path.rename(folder / path.name)
+    task = Ask(model, [QUESTION])
+    notices = [event for event in task.events_from_memory(saved) if isinstance(event, Notice)]
+    assert [one.remedy for one in notices if "not there any more" in one.text] == [{"sources": "DIR"}]
+    moved = Ask(model, [QUESTION])
+    assert not [event for event in moved.events_from_memory(saved, [folder]) if isinstance(event, Notice)]
+    assert moved.result().answers[0].text == FACT
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
