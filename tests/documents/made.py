@@ -9,6 +9,32 @@ from collections.abc import Mapping, Sequence
 _CONTAINER = '<container><rootfiles><rootfile full-path="OPS/book.opf"/></rootfiles></container>'
 _W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
+MANUALS = {
+    "man": r"""\
+.\" A note
+.TH LAMP 1 2020
+.SH NAME
+lamp \- light a lamp
+.SH OPTIONS
+.TP
+\fB\-q\fR, \fB\-\-quiet\fR
+Say nothing\&. See
+.BR lamp (5).
+.IP "\(bu" 4
+A point
+.PP
+It\(aqs
+.B bright
+here.
+.nf
+lamp \-q
+.fi
+""".removeprefix("\\\n"),
+    "mdoc": ".Dd May 1, 2020\n.Dt LAMP 1\n.Sh NAME\n.Nm lamp\n.Nd light a lamp\n.Sh DESCRIPTION\n.Nm\nlights it.\n"
+    ".Bl -tag\n.It Fl q\nSay nothing.\n.El\n",
+}  # fmt: skip
+"""Manual pages in both sets of macros."""
+
 
 def zipped(parts: Mapping[str, str | bytes]) -> bytes:
     """A ZIP file of these parts."""

@@ -18,6 +18,7 @@ import zstandard
 
 from famcli.documents import Location, Source, open_source, text_digest
 from famcli.errors import DocumentError, UsageError
+from tests.documents.made import MANUALS
 
 PAGE = b"""<!DOCTYPE html><html><head><title>Harbour</title><style>p { color: red; }</style></head><body>
 <nav><ul><li><a href="/">Home</a></li></ul></nav>
@@ -565,34 +566,8 @@ def test_long_values_stand_each_below_its_own_name(tmp_path: Path) -> None:
     )
 
 
-PAGES = {
-    "man": r"""\
-.\" A note
-.TH LAMP 1 2020
-.SH NAME
-lamp \- light a lamp
-.SH OPTIONS
-.TP
-\fB\-q\fR, \fB\-\-quiet\fR
-Say nothing\&. See
-.BR lamp (5).
-.IP "\(bu" 4
-A point
-.PP
-It\(aqs
-.B bright
-here.
-.nf
-lamp \-q
-.fi
-""".removeprefix("\\\n"),
-    "mdoc": ".Dd May 1, 2020\n.Dt LAMP 1\n.Sh NAME\n.Nm lamp\n.Nd light a lamp\n.Sh DESCRIPTION\n.Nm\nlights it.\n"
-    ".Bl -tag\n.It Fl q\nSay nothing.\n.El\n",
-}  # fmt: skip
-
-
 def test_manual_pages_are_read_without_their_marks(tmp_path: Path) -> None:
-    text, places, _ = converted(write(tmp_path, PAGES["man"]))
+    text, places, _ = converted(write(tmp_path, MANUALS["man"]))
     assert text.split("\n\n\n")[0] == "# LAMP(1)\n"[:-1]
     assert "## Name\n\nlamp - light a lamp" in text
     assert "- -q, --quiet: Say nothing. See lamp(5)." in text
@@ -600,7 +575,7 @@ def test_manual_pages_are_read_without_their_marks(tmp_path: Path) -> None:
     assert "It's bright here." in text
     assert "    lamp -q\n" in text
     assert places[0].line == 2
-    of_mdoc, _, _ = converted(write(tmp_path, PAGES["mdoc"]))
+    of_mdoc, _, _ = converted(write(tmp_path, MANUALS["mdoc"]))
     assert "lamp lights it." in of_mdoc
     assert "- -q: Say nothing." in of_mdoc
 

@@ -11,7 +11,7 @@ import pytest
 
 from famcli.documents import open_source
 from famcli.errors import DocumentError
-from tests.documents.made import docx, epub, paragraph, pdf
+from tests.documents.made import MANUALS, docx, epub, paragraph, pdf
 from tests.documents.test_converted import LINES, MAILBOX, PAGE, PYTHON, SRT, TABLE, VTT, C, write
 from tests.documents.test_packed_formats import BODY, PAGES
 
@@ -27,6 +27,7 @@ WHOLE = {
     "pdf": pdf(PAGES),
     "epub": epub([("One", "<p>It was long.</p>"), ("Two", "<h1>Two</h1><p>It blew.</p>")]),
     "docx": docx(BODY),
+    "manual": MANUALS["man"].encode(),
     "gzip": gzip.compress(PAGE),
 }
 

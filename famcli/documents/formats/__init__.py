@@ -23,7 +23,7 @@ from contextlib import suppress
 from importlib import metadata
 
 # Rises when a format gives another text for the same file.
-_CONVERSION = 2
+_CONVERSION = 3
 # They choose the text; what famcli has without an extra changes with famcli.
 _LIBRARIES = ("trafilatura", "pypdfium2")
 

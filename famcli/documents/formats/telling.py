@@ -34,10 +34,12 @@ SAMPLE = 1 << 16
 
 _FEW = 32
 _ENOUGH = 512  # bytes of a pipe that are waited for where the first ones may begin a format
-# Tags; the number of a cue, and its times; the header of a mail; a row of names without blanks between them.
+# Tags; the number of a cue, and its times; the header of a mail; the macros of a manual page; a row of names without
+# blanks between them.
 _MAY_BEGIN = re.compile(
     r"""(?:$|<|W(?:E(?:B|$)|$)|\d+\s*(?:$|[\d:.,\s>-]*$)|From[ ]
       |(?:From|To|Date|Subject|Received|Message-ID|MIME-Version|Return-Path|Delivered-To|Reply-To|X-[\w-]+):
+      |[.'](?:\\"|TH[ ]|Dd[ ])
       |["'\w][^\n.!?]*[,;\t](?:$|\S))""",
     re.X,
 )
