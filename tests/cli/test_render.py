@@ -92,3 +92,14 @@ def test_words_wrap_at_the_width_of_a_terminal_only(monkeypatch: pytest.MonkeyPa
     assert all(line.startswith("    ") and (len(line) < 40 or address in line) for line in lines)
     Output(pipe := io.StringIO()).paragraph(text, indent="    ")
     assert pipe.getvalue() == f"    {text}\n"
+
+
+def test_a_warning_begins_a_line_of_its_own_on_the_terminal_of_the_result() -> None:
+    terminal = Terminal()
+    output = Output(terminal)
+    notes = Notes(stream=terminal, output=output)
+    output.write("The keeper is")
+    notes.warn("a source was changed")
+    output.line("Nobody.")
+    notes.note("done")
+    assert terminal.getvalue() == "The keeper is\nfamcli: warning: a source was changed\nNobody.\nfamcli: done\n"

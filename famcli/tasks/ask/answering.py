@@ -23,7 +23,7 @@ from famcli.tasks.ask.answers import (
     no_answer,
 )
 from famcli.tasks.ask.asked_text import AskedText
-from famcli.tasks.ask.expecting import expected, is_count, lacks
+from famcli.tasks.ask.expecting import asked_noun, expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
 from famcli.tasks.ask.ranking import (
@@ -145,7 +145,8 @@ class Answerer:
         evidence, citations = [one for one, _ in tried[: self.config.top]], tuple(cited for _, cited in tried)
         shown = citations[: self.config.top]
         # What is named and stands nowhere may be there in another word.
-        is_sure = bool(evidence) and best >= self.config.threshold and (not missing or evidence[0].met >= _SAME_THING)
+        is_there = not missing and self._has_asked_noun(question)
+        is_sure = bool(evidence) and best >= self.config.threshold and (is_there or evidence[0].met >= _SAME_THING)
         in_turn = self._pen is not None and self._pen.chat is not None
         # Which cell of a row is meant is a matter of its column's name, not of writing.
         from_table = self._quoter.cells(question, evidence, shown) if self._pen is None or in_turn else None
@@ -159,7 +160,8 @@ class Answerer:
         elif is_sure:
             answer = self._quote(question, [one for one, _ in tried], citations)
         elif evidence and (evidence[0].comes_near(question) or is_count(question.text)):
-            answer = self._unsure(question, best, shown, _NOWHERE.format(", ".join(missing)) if missing else None)
+            nowhere = ", ".join(missing) or asked_noun(question.text)
+            answer = self._unsure(question, best, shown, None if is_there else _NOWHERE.format(nowhere))
         else:
             answer = no_answer(question.text, self._why_nothing(), best)
         self._said = (question.text, answer.text) if answer.found else self._said
@@ -199,6 +201,11 @@ class Answerer:
         index = self.text.index
         wanted = question.names if self.text.searched and index.num_passages else []
         return tuple(name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
+
+    def _has_asked_noun(self, question: Question) -> bool:
+        """False where what is counted, or the role of whom is asked for, stands in no passage."""
+        noun = asked_noun(question.text)
+        return noun is None or not self.text.searched or bool(self.text.index.frequencies(terms(noun)).all())
 
     def _unread(self, question: Question, missing: Sequence[str]) -> tuple[str, ...]:
         """The names in the question that stand nowhere but in the code of a program."""

@@ -29,7 +29,7 @@ Kind = Literal[
 _NUMBERS = (
     r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
     r"nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundreds?|thousands?|millions?|billions?|dozens?|half|"
-    r"once|twice|thrice|every|each|daily|weekly|monthly|yearly|annual(?:ly)?|none|several|no limit"
+    r"once|twice|thrice|none|several|no limit"
 )
 _COUNT = (
     r"(?:\d[\d.,/-]*|\b(?:an?|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|"
@@ -119,6 +119,7 @@ _FIGURES = re.compile(r"\d[\d.-]*")
 # The number of an item in a list is not what it says.
 _ITEM = re.compile(r"^\s*(?:[-*+\u2022]\s+)?\(?\d{1,3}[.)]\s", re.M)
 _ADDRESS = re.compile(r"(?<=\])\([^)\s]*\)|\bhttps?://\S+")
+_OTHER_FLAGS = r"(?:[ /,|]+-{1,2}[\w-]+)*"  # the tag of an option may name it twice
 _ONE = r"(?:an?|the|one of|my|his|her|our|your|their|its|[\w.-]+['\u2019]s?)"
 # After a term, what says what it is; not "Syme was walking", "Syme is in the park", "it is read by the network".
 _NO_NOUNS = (
@@ -128,8 +129,8 @@ _NO_NOUNS = (
 _IS_SAID = (
     r"(?: \([^)]*\))?,?(?: (?:is|are|was|were|am)(?: \w+ly| now| then| also| still| not (?:merely|only|just))? "
     rf"(?:{_ONE}\b|(?!(?:{_NO_NOUNS})\b)[\w-]+(?: [\w-]+){{0,3}} (?:of|that|which|who|where|for|in|to|with)\b)"
-    r"| (?:means?|refers?|stands?|represents?|denotes?|became|becomes|served as|serves as|works as|worked as)\b"
-    rf"|, (?:{_ONE} [\w-]+|who|whose|aged|(?:\w+ )?[\w-]+ (?:of|to|at|in) )| \(|: )"
+    r"| (?:means?|refers?|stands?|represents?|denotes?|(?:became|becomes) an?|served as|serves as|works as|worked as)\b"
+    rf"|, (?:{_ONE} [\w-]+|whose|who (?:is|was|had been) (?:an?|the)\b|aged|(?:\w+ )?[\w-]+ (?:of|to|at|in) )| \(|: )"
 )
 _NAMED = (
     r"\b(?:called(?: (?:him|her|it|my|your)self)?|named|termed|known as|name(?: was| is|'s)|I am|I'm|this is)"
@@ -144,7 +145,14 @@ _TITLES = (
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
 _ASKS_MEANING = re.compile(
     r"\W*(?:(?:who|what) (?:is|are|was|were)|what does)(?: an?| the)? (?P<term>[\w.-]+(?: [\w.-]+){0,2}?)"
-    r"(?: mean| stand for)?\W*",
+    r"(?: mean| stand for| do)?\W*",
+    re.I,
+)
+_ASKS_ROLE = re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its)\b", re.I)
+# What is counted, or who is asked for by a role: "How many calories ...?", "Who is the mayor?"
+_ASKED_NOUN = re.compile(
+    r"\bhow many (?!(?:people|persons|things|ways|times|kinds|types|parts)\b)([\w-]{4,})"
+    r"|\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its) ([\w-]{4,})(?=\W*$| of\b)",
     re.I,
 )
 _ENDS_WITH_PREPOSITION = re.compile(r" (?:for|of|in|on|at|by|to|from|with|about)$", re.I)
@@ -184,7 +192,6 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             re.I,
         ),
     ),
-    ("name", re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its)\b", re.I)),
     ("meaning", _ASKS_MEANING),
     ("name", re.compile(r"\b(?:who|whose|whom)\b|\bname of\b", re.I)),
     (
@@ -202,20 +209,17 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 def expected(question: str) -> Kind | None:
     """What the question asks for; None where that cannot be told."""
     # A meaning is all that such a question asks for; other kinds are told by some of its words.
-    return next(
-        (
-            kind
-            for kind, asks in _ASKS
-            if (asked_about(question) is not None if kind == "meaning" else asks.search(question))
-        ),
-        None,
-    )
+    found = [(match.start(), kind) for kind, asks in _ASKS if (match := asks.search(question)) is not None]
+    if asked_about(question) is None or _ASKS_ROLE.search(question):
+        found = [one for one in found if one[1] != "meaning"]
+    # "Which function is called when it ends?" asks for a function; of two that begin together, the first in the list.
+    return min(found, key=lambda one: one[0])[1] if found else None
 
 
 def holds(kind: Kind, text: str, question: str) -> bool:
     """True if `text` has a thing of this kind that is not in the question."""
     if kind == "meaning":
-        term = asked_about(question)
+        term, text = asked_about(question), " ".join(text.split())
         # "Gabriel Syme" is mostly called "Syme".
         names = [] if term is None else [term, *re.findall(r"(?<= )[^\W\d_a-z]\w+$", term)]
         return any(_explains(name, text) for name in names)
@@ -245,6 +249,12 @@ def lacks(question: str, text: str) -> bool:
     return kind is not None and needed and not holds(kind, text, question)
 
 
+def asked_noun(question: str) -> str | None:
+    """What a question counts, or the role of whom it asks for; None for others."""
+    found = _ASKED_NOUN.search(question)
+    return None if found is None else found[1] or found[2]
+
+
 def is_count(question: str, of_rows: bool = False) -> bool:
     """True if it asks how often something stands in a text, or of how many parts the text is. of_rows: the text is a
     table, of which any "how many" is a count."""
@@ -254,7 +264,7 @@ def is_count(question: str, of_rows: bool = False) -> bool:
 def _explains(term: str, text: str) -> bool:
     """True if `text` says what or who the term is: it is followed by "is" and a noun or what stands beside it, named
     after its kind ("the poet Syme", "Captain Syme"), or called so."""
-    name = rf"\b{re.escape(term)}\b[\"'\u201d\u2019`*_)\]]*"
+    name = rf"\b{re.escape(term)}\b[\"'\u201d\u2019`*_)\]]*{_OTHER_FLAGS}"
     if re.search(rf"{name}{_IS_SAID}", text, re.I) or re.search(rf"{_NAMED}[\"'\u201c\u2018`*_(\[]*{name}", text, re.I):
         return True
     # Of a name alone: lower-case words before it, or a title.

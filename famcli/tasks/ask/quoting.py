@@ -17,6 +17,7 @@ from famcli.tasks.ask.table_cell import asked_cells
 from famcli.tasks.prompts import prompt
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
+from famcli.text.words import terms
 
 # How likely an answer is right of which a question names row and column. In benchmarks.quality files 9 of 9 were, and 4
 # of 4 of those that their words put lower: so few only say that it is above a half (Wilson).
@@ -108,10 +109,13 @@ class Quoter:
     ) -> Answer | None:
         """Of a table or of records the values that are asked for, beside the one that names their row; no answer where
         the row has nothing of the kind. None where that cannot be told."""
-        if not evidence or not evidence[0].comes_near(question):
+        if not evidence:
             return None
-        best = evidence[0]
-        passage = best.passage
+        best, passage = evidence[0], evidence[0].passage
+        # A row that is named is near, although its table says nothing else of the question.
+        named = set(terms(" ".join(question.names)))
+        if not best.comes_near(question) and not (named and named <= set(terms(passage.text))):
+            return None
         if passage.location is None or passage.location.kind not in ("row", "path"):
             return None
         # A long row is several passages.

@@ -76,6 +76,7 @@ NEAR_THRESHOLD = 0.14
 """The confidence below which nothing comes near an answer."""
 
 _DOUBTFUL, _FAR = 0.15, 0.1
+_COST_OF_NAMES = 3.0
 _UNEXPLAINED = 0.5  # where a question asks who somebody is and the passage only names them
 _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
@@ -146,7 +147,8 @@ class RankedPassage:
 
     @property
     def score(self) -> float:
-        return math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
+        score = math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
+        return score - _COST_OF_NAMES * self.only_names
 
     def comes_near(self, question: Question) -> bool:
         """True if it may be worth reading, whether it answers or not. The lines of a log are alike, so that none leads

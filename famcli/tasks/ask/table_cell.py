@@ -17,6 +17,11 @@ from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, terms
 
 _FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^:;\n]{1,80}:(?: |\Z)|\Z)", re.DOTALL)
+_SHAPES = (
+    (re.compile(r"\b(?:code|abbreviation|symbol|id|identifier)s?\b", re.I), re.compile(r"[A-Z\d][A-Z\d_-]{0,11}")),
+    (re.compile(r"\b(?:how (?:many|much)|number|figure|value|price)s?\b", re.I), re.compile(r"[-+$]?\d[\d.,]*%?")),
+)
+_UNNAMED = re.compile(r"column \d+")
 _PARTS_OF_NAMES = re.compile(r"[^\W\d_]+|\d+")
 _DIGITS = dict(zip(terms("one two three four five six seven eight nine"), "123456789", strict=True))
 # How the columns may be called that a question is for without naming them: "Where is Kenya Airways based?"
@@ -91,6 +96,10 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
     if not rest or not others:
         return (row,)
     scores = _scores(others, rest, row, question)
+    if all(map(_UNNAMED.fullmatch, (cell.name for cell in others))):
+        # Without names of columns only codes and figures can be told.
+        shape = next((shape for asks, shape in _SHAPES if asks.search(question.text)), None)
+        return (row, *(one for one in others if shape is not None and shape.fullmatch(one.value)))
     order = sorted(range(len(others)), key=lambda place: -scores[place])
     # "Region" may be meant by several columns.
     fitting = [place for place in order[:_MOST] if scores[place] >= max(_ENOUGH, scores[order[0]] - _ABOUT)]

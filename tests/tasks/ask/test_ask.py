@@ -124,6 +124,12 @@ def test_who_somebody_is_says_the_sentence_that_explains(tmp_path: Path) -> None
     assert unsure.confidence <= 0.5
 
 
+def test_what_is_counted_and_stands_nowhere_leaves_it_unsure(tmp_path: Path) -> None:
+    path = write(tmp_path, planted().replace("third oak", "3 oaks and the old"))
+    (answer,) = ask(byte_model(LARGE), "How many zebras guard the golden key of Queen Isolde?", [path]).answers
+    assert not answer.found
+
+
 def test_a_table_of_contents_answers_nothing(tmp_path: Path) -> None:
     listed = "\n".join(f"{n} The golden key of queen {n} ........ {n}" for n in range(1, 9))
     path = write(tmp_path, f"Contents\n\n{listed}\n\n{prose(9)}\n\n{FACT}\n\n{prose(9)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.tasks.ask.expecting import expected, holds, is_count, lacks, numbers_in
+from famcli.tasks.ask.expecting import asked_noun, expected, holds, is_count, lacks, numbers_in
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ from famcli.tasks.ask.expecting import expected, holds, is_count, lacks, numbers
         ("Who is Syme?", "meaning", "Syme, an angry man, rose.", "Syme was walking home."),
         ("Who is Gabriel Syme?", "meaning", "Inspector Syme laughed.", "Syme is in the park."),
         ("What is Khechari?", "meaning", "Khechari is a thing where you cut it.", "Khechari is read by all."),
+        ("Which function is called when it ends?", "code", "It is called `drop`.", "It is called at the end."),
+        ("What does slurp do?", "meaning", "--slurp / -s: Instead of running it.", "With --slurp it is passed."),
+        ("Who is Weena?", "meaning", "found that her name was\nWeena, which", "But Weena became pensive."),
         ("Who is the judge?", "name", "The judge is Otto Brandt.", "The judge is asleep."),
         ("Which version is needed?", "version", "It needs tmux 3.3 or later.", "It takes 70% of the screen."),
         ("When was Atlanta taken?", "time", "The 1st of September saw it fall.", "It fell as all the others had."),
@@ -94,6 +97,13 @@ def test_counts_over_a_document_are_told_from_figures_in_it() -> None:
         assert is_count(question)
     for question in ("How many boats are there?", "How often are they counted?"):
         assert not is_count(question)
+
+
+def test_what_is_counted_and_whose_role_is_asked_for_are_told() -> None:
+    assert asked_noun("How many calories does it have?") == "calories"
+    assert asked_noun("Who is the mayor of the town?") == "mayor"
+    for question in ("How many people does it serve?", "Who is Syme?", "Who is the man that came?"):
+        assert asked_noun(question) is None
 
 
 def test_numbers_are_whole() -> None:

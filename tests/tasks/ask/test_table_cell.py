@@ -77,3 +77,30 @@ def test_what_a_value_tells_in_words_is_quoted_as_a_sentence(tmp_path: Path) -> 
     path = write(tmp_path, TABLE, "countries.csv")
     (found,) = ask(byte_model(), "When was the railway of Beltane opened?", [path]).answers
     assert "1861" in found.text or found.kind == "nearest"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Where is Mill Ltd based?", "company: Mill Ltd; headquarters: Osterby"),
+        ("How old is Mill Ltd?", "company: Mill Ltd; age: 30"),
+        ("When was Ore Bank founded?", "company: Ore Bank; established: 1784"),
+    ],
+)
+def test_columns_are_found_by_what_they_are_usually_called(question: str, answer: str, tmp_path: Path) -> None:
+    table = (
+        "company,headquarters,age,established,trade\nMill Ltd,Osterby,30,1995,flour\nOre Bank,Lindholm,241,1784,loans\n"
+    )
+    (found,) = ask(byte_model(), question, [write(tmp_path, table, "companies.csv")]).answers
+    assert found.text == answer
+
+
+def test_of_columns_without_names_only_codes_and_figures_are_told(tmp_path: Path) -> None:
+    names = ("Arvonia", "Beltane", "Caldera", "Dorland", "Estmark", "Fenland", "Gotland", "Halland", "Istria")
+    table = "".join(f'"{name}","{name[:2].upper()}","{name[:3].upper()}"\n' for name in names)
+    path = write(tmp_path, table, "codes.dat")
+    code, capital = ask(
+        byte_model(), ["What is the code of Dorland?", "What is the capital of Dorland?"], [path]
+    ).answers
+    assert code.text == "column 1: Dorland; column 2: DO; column 3: DOR"
+    assert not capital.found
