@@ -489,7 +489,8 @@ C = """/* The harbour's lamp.
 // The reef lies to the north.
 static int lamp = 0; // off at first
 
-int main(void) {
+// Tells whether the lamp is lit.
+int is_lit(int number) {
     char *text = "// not a comment";
     return lamp;
 }
@@ -506,14 +507,16 @@ exit 0 # at the end
     [
         (
             PYTHON,
-            "The harbour's lamp.\n\nIt is switched here.\n\nfor the environment\n\nSwitch the lamp.\n\n"
+            "The harbour's lamp.\n\nIt is switched here.\n\nfor the environment\n\n"
+            "def switch(on: bool) -> None:\nSwitch the lamp.\n\n"
             "The reef lies\nto the north.\n\n",
-            [2, 4, 7, 13, 14, 15],
+            [2, 4, 7, 12, 13, 14, 15],
         ),
         (
             C,
-            "The harbour's lamp.\nIt is switched here.\n\nThe reef lies to the north.\noff at first\n\n",
-            [1, 2, 7, 8],
+            "The harbour's lamp.\nIt is switched here.\n\nThe reef lies to the north.\noff at first\n\n"
+            "Tells whether the lamp is lit.\nint is_lit(int number)\n\n",
+            [1, 2, 7, 8, 10, 11],
         ),
         (SHELL, "The lamp is switched on.\n\nat the end\n\n", [2, 4]),
     ],

@@ -1,4 +1,5 @@
-"""Programs: their comments and documentation strings, by line; all other strings, and the code itself, stay out.
+"""Programs: their comments and documentation strings, by line, and the declarations that these are of; all other
+strings, and the rest of the code, stay out.
 
 What a program is, its lines say, not its name: declarations, and lines that end as statements do.
 """
@@ -49,6 +50,10 @@ _DECLARES: dict[Family, re.Pattern[str]] = {
         re.I,
     ),
 }
+# What has a name of its own, of these: a function, a class.
+_NAMES_SOMETHING = re.compile(
+    r"\s*(?!(?:import|using|use|package|require|my|return|from)\b|[#@])(?=.*\w\s*\(|.*\b(?:class|interface|struct|enum|trait)\s)"
+)
 _STATEMENT = re.compile(
     r".*[;{}]\s*(?://.*)?$|\s*(?:[)\]}]+[,;]?|else:?|try:|return\b.*|pass|break|continue)\s*$|\s*[\w.\[\]\"'$]+\s*(?:[-+*/|&]?=|:=)\s"
     r"|\s*[\w.]+\(.*|\s*(?:if|elif|for|while|with|except|switch|case|foreach)\b.*[:{(]\s*$|\s*[\w.\"']+:?\s.*,\s*$"
@@ -139,12 +144,16 @@ _Comment = tuple[int, str, Location]
 def _comments(lines: Iterable[Line], family: Family) -> Iterator[_Comment]:
     """Comments line by line; a comment that goes on over lines keeps its state between them."""
     pattern = _SLASHES if family == "slashes" else _HASHES if family == "hashes" else _DASHES
-    is_open = False
+    is_open, last = False, 0
     for line in lines:
         text, place = line.text, 0
+        if not is_open and last == line.number - 1 and _NAMES_SOMETHING.match(text) and _DECLARES[family].match(text):
+            # What is said stands above what it is said of.
+            yield line.number, text.partition("{")[0].strip(), line.location
         if line.number == 1 and text.startswith("#!"):
             continue
         if is_open:
+            last = line.number
             inside, end, _ = text.partition("*/")
             yield line.number, inside, line.location
             is_open, place = not end, len(inside) + 2
@@ -154,6 +163,7 @@ def _comments(lines: Iterable[Line], family: Family) -> Iterator[_Comment]:
             parts = found.groupdict()
             said = parts.get("line") if parts.get("line") is not None else parts.get("block")
             if said is not None:
+                last = line.number
                 yield line.number, said, line.location
             is_open = parts.get("block") is not None and not parts.get("end")
 
@@ -171,13 +181,20 @@ def _python_comments(lines: Iterable[Line]) -> Iterator[_Comment]:
         known.pop(line.number - 20_000, None)
         return line.text + "\n"
 
-    before, number = tokenize.NEWLINE, 1
+    before, number, declared = tokenize.NEWLINE, 1, 0
     try:
         for token in tokenize.generate_tokens(read):
             number = token.start[0]
             if token.type == tokenize.COMMENT and not (number == 1 and token.string.startswith("#!")):
                 yield number, token.string[1:], known[number].location
+            elif token.string in ("def", "class") and token.line.lstrip().startswith(("def ", "class ", "async ")):
+                declared = number
             elif token.type == tokenize.STRING and before in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+                if before == tokenize.INDENT and declared in known:
+                    # Of what it is said: the whole head, on the line before it.
+                    head = " ".join(known[at].text.strip() for at in range(declared, number) if at in known)
+                    yield number - 1, head, known[declared].location
+                    declared = 0
                 for at, text in enumerate(_docstring(token.string), number):
                     yield at, text, known[min(at, token.end[0])].location
                 # A comment below belongs to what follows it.

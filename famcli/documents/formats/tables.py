@@ -34,6 +34,8 @@ _SHAPES = tuple(
     )
 )
 _CODE = re.compile(r"[A-Z\d_-]+")
+# What each line of a log begins with; the kinds of its lines say more than columns without names.
+_WRITTEN_AT = re.compile(r"\W?(?:\d[\d/.-]*[\sT:_-]+)?\d{1,2}:\d{1,2}:\d{1,2}(?:[.,:]\d+)?\W?")
 _USUAL_NAMES = frozenset(
     ("id", "name", "code", "title", "type", "date", "year", "value", "label", "description", "text", "url", "email")
 )
@@ -114,6 +116,8 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
     has_header = _has_header(rows)
     if len(rows) < (3 if num_columns < 4 or not has_header else 2):
         return False
+    if not has_header and _is_of_log(rows):
+        return False
     is_sure = has_header or num_columns > 3 or (len(rows) >= _ENOUGH and any(map(_is_alike, zip(*rows, strict=False))))
     if not is_sure:
         return False
@@ -122,6 +126,11 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
     spaced = sum(value.startswith(" ") for row in rows for value in row[1:])
     num_separators = sum(len(row) - 1 for row in rows)
     return delimiter == "\t" or 5 * spaced <= num_separators or (has_header and _has_figures(rows[1:]))
+
+
+def _is_of_log(rows: list[list[str]]) -> bool:
+    """True for rows that begin with a time and end with words."""
+    return all(_WRITTEN_AT.fullmatch(row[0]) and re.search(r"[^\W\d]{2}", row[-1]) is not None for row in rows)
 
 
 def _parsed(lines: list[str], delimiter: str) -> list[list[str]] | None:

@@ -8,7 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from famcli.documents.source import Piece
+import numpy as np
+
+from famcli.documents.source import Location, Piece
 from famcli.tasks.summarize.summary_result import LogKind, LogSummary, Quote, SeverityName
 from famcli.text.log_lines import GRAVE, MINOR, PLAIN, WILD, WORRYING, LogLine, Template, Templates, continues, log_line
 
@@ -64,7 +66,7 @@ class _Counted:
 
 
 class LogDigest:
-    """Reads logs line by line.
+    """Reads logs line by line; records of a converted document (a table, JSON lines) one by one, as a line each.
 
     focus: a phrase; then only lines with it count, in any case, as `grep -i` finds them, or where no line has the
     phrase, those that have all of its words.
@@ -75,6 +77,7 @@ class LogDigest:
         self._focus = None if focus is None else " ".join(focus.casefold().split())
         self._templates, self._all, self._phrase, self._words = Templates(), _Kinds(), _Kinds(), _Kinds()
         self._source, self._line, self._rest, self._start = "", 1, "", 0
+        self._place: Location | None = None  # of the record that `_rest` is of
         self._first_time: str | None = None
         self._last_time: str | None = None
         # How the record that lines may go on with was counted.
@@ -84,8 +87,12 @@ class LogDigest:
 
     def begin_source(self, name: str) -> None:
         self._source, self._line, self._rest, self._start, self._last = name, 1, "", 0, []
+        self._place = None
 
     def feed(self, piece: Piece) -> None:
+        if self._place is not None or (piece.locations and piece.locations[0][1].is_of_record):
+            self._feed_records(piece)
+            return
         offsets = piece.char_offsets()
         text, at = piece.text, 0
         while (end := text.find("\n", at)) >= 0:
@@ -99,18 +106,29 @@ class LogDigest:
                 self._rest, self._line = "", self._line - 1
             self._end = piece.end
 
+    def _feed_records(self, piece: Piece) -> None:
+        offsets = piece.char_offsets()
+        starts = np.searchsorted(offsets, [start for start, _ in piece.locations]).tolist()
+        self._rest += piece.text[: starts[0] if starts else None]
+        for at, end, (start, place) in zip(starts, [*starts[1:], None], piece.locations, strict=True):
+            self.end_source()
+            self._rest, self._start, self._place = piece.text[at:end], start, place
+        self._end = piece.end
+
     def end_source(self) -> None:
         if self._rest:
-            self._take(self._rest, self._start, self._end)
+            self._take(self._rest, self._start, self._start + len(self._rest.encode()) if self._place else self._end)
             self._rest = ""
 
     def _take(self, text: str, start: int, end: int) -> None:
         line, self._line = self._line, self._line + 1
+        if self._place is not None and self._place.line is not None:
+            line = self._place.line
         bare = text.strip().lstrip("\ufeff")
         if not bare:
             return
         self.num_lines += 1
-        found = log_line(text)
+        found = log_line(text if self._place is None else " ".join(text.split()))
         if found is None and continues(text) and self._last:
             if _RAISED.match(bare):
                 self._last = [each.made_grave() for each in self._last]
@@ -118,7 +136,8 @@ class LogDigest:
             found = LogLine(None, PLAIN, bare)
         # A line is quoted without the white space around it, so that its span is that of its text.
         shift = len(text) - len(text.lstrip())
-        quote = Quote(self._source, line, None, (start + shift, end - (len(text) - shift - len(bare))), bare, 0.0)
+        span = (start + shift, end - (len(text) - shift - len(bare)))
+        quote = Quote(self._source, line, None, span, bare, 0.0, location=self._place)
         if found is not None:
             if found.time is not None:
                 self._first_time = _earlier(self._first_time, found.time)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,31 @@ def test_a_line_without_end_is_cut() -> None:
     summary, quotes = digest.summary(5)
     assert summary.num_lines > 1
     assert {quote.line for quote in quotes} == {1}
+
+
+def test_a_record_of_a_log_is_one_line_at_its_own_place(tmp_path: Path) -> None:
+    """JSON lines are converted to several lines each; what is counted and cited is the original's."""
+    said = ["request served" if number != 33 else "the disk is full" for number in range(400)]
+    lines = [
+        json.dumps(
+            {"time": f"2026-11-29T10:{n // 60:02}:{n % 60:02}Z", "level": "error" if n == 33 else "info", "m": m}
+        )
+        for n, m in enumerate(one * 9 for one in said)
+    ]
+    result = summarize(byte_model(LARGE), [write(tmp_path, "\n".join(lines) + "\n", "app.jsonl")])
+    assert result.log is not None
+    assert (result.log.num_lines, result.log.num_errors) == (400, 1)
+    (error,) = (quote for quote in result.sentences if "disk" in quote.text)
+    assert error.line == 34
+    assert error.location is not None
+    assert error.location.line == 34
+    assert max(kind.last_line for kind in result.log.kinds) == 400
+
+
+def test_lines_that_begin_with_a_time_are_no_table_whatever_parts_them(tmp_path: Path) -> None:
+    lines = [f"20171223-22:15:{n % 60}:{n}|Step_LSC|300023|onExtend:{n} 14 0 4" for n in range(300)]
+    result = summarize(byte_model(LARGE), [write(tmp_path, "\n".join(lines) + "\n", "health.log")])
+    assert (result.kind, result.log is not None and result.log.num_lines) == ("log", 300)
+    assert result.sentences[0].text in lines
+    figures = "\n".join(f"12:{n % 60:02}:00|{n}|{n * 7}|{n * 3.5}" for n in range(300))
+    assert summarize(byte_model(LARGE), [write(tmp_path, figures, "figures.csv")]).kind == "table"
