@@ -65,13 +65,13 @@ class Famcli:
         return self.read(tokens, memory_mode="none")
 
     def decode(self, n: int) -> None:
-        from famcli.reading.engine import read_any
+        from famcli.reading.engine import float_logits, write
 
         hidden, state = self.after
         for _ in range(n):
-            with torch.inference_mode():
-                token = int(self.network.logits(hidden)[0, -1].float().argmax())  # as famcli.reading.generating
-            hidden, state = read_any(self.network, torch.tensor([token]), state)
+            # As famcli.reading.generating does.
+            token = int(float_logits(self.network, hidden)[0, -1].argmax())
+            hidden, state = write(self.network, torch.tensor([[token]]), state)
 
 
 class Transformers:
