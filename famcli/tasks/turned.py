@@ -2,7 +2,7 @@
 
 English only. It is compared with the sentences that share most of its words; to agree with one is enough. A sentence
 denies the word that comes first after its "not" or the like. It is turned around where it asserts what they all deny,
-denies what they all assert, or lacks the "unless", "except" or "only" that they all have.
+denies what they all assert or what nothing is near to, or lacks the "unless", "except" or "only" that they all have.
 """
 
 from __future__ import annotations
@@ -64,11 +64,12 @@ class Said:
 
 def turned_around(sentence: str, sources: Iterable[Said]) -> tuple[str, ...]:
     """What of a written sentence is said otherwise in the source sentences it is nearest to: words that are denied in
-    one and not in the other, or the condition that it lacks; () if nothing, or none is near."""
+    one and not in the other, or the condition that it lacks; () if nothing. Where none is near, what it denies."""
     said = Said.of(sentence)
     near = _nearest(said, sources)
     if not near:
-        return ()
+        # What is denied must be told of; it is what small checkpoints make up most easily.
+        return tuple(f"not {word}" for word in sorted(said.denied))
     denied = frozenset.intersection(*(one.denied for one in near))
     if not said.denies and (words := denied & said.words):
         return tuple(f"{word} (denied there)" for word in sorted(words))
