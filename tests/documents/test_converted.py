@@ -461,6 +461,19 @@ def test_what_is_packed_is_read(tmp_path: Path, pack: object) -> None:
             converted(write(tmp_path, damaged))
 
 
+def test_a_page_below_front_matter_is_a_page_and_markdown_below_it_is_none(tmp_path: Path) -> None:
+    front = "---\ntitle: The caf\u00e9 by the pier\nslug: pier\n---\n"
+    body = "<h1>The pier</h1>\n<p>It was built of oak\nin 1873.</p>\n<h2>The lamp</h2>\n<p>It burns oil.</p>\n"
+    page = f"{front}\n{body}"
+    text, places, _ = converted(write(tmp_path, page))
+    assert text.split("\n\n") == ["# The pier", "It was built of oak in 1873.", "## The lamp", "It burns oil."]
+    assert {place.line for place in places} == {6, 7, 9, 10}
+    assert b"The pier" in [page.encode()[slice(*place.span)] for place in places if place.span is not None]
+    body = "# The pier\n\n<div>\n\nIt was built of oak.\n\n</div>\n\nIt is long.\n\n<br>\n<hr>\n\nIt creaks.\n"
+    markdown = f"{front}\n{body}"
+    assert converted(write(tmp_path, markdown, "page.md"))[0] == markdown
+
+
 # ----------------------------------------------------------------------------------------------------------- programs
 
 PYTHON = '''#!/usr/bin/env python

@@ -20,7 +20,8 @@ from famcli.documents.formats.pdf import read_pdf
 from famcli.documents.formats.program import looks_like_program, read_program
 from famcli.documents.formats.subtitles import looks_like_subtitles, read_subtitles
 from famcli.documents.formats.tables import looks_like_table, read_table
-from famcli.documents.formats.web import looks_like_html, read_html
+from famcli.documents.formats.web import read_html
+from famcli.documents.formats.web_elements import looks_like_html
 from famcli.documents.formats.word import is_docx, read_docx
 from famcli.documents.formats.zipped import Archive
 from famcli.documents.original import Counted, Original

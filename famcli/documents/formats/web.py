@@ -28,25 +28,7 @@ _MOST_BY_CLASS, _MOST_OUTSIDE = 3, 8
 _CHARSET = re.compile(
     rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}encoding\s*=\s*[\"']([\w.:-]+)", re.I
 )
-_PAGE = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype\s+html|<html[\s>]|<head[\s>]|<body[\s>]|<\?xml[\s]"
-    r"|<!doctype\s+\w+|<(?:div|p|h[1-6]|article|section|main|table|ul|ol|title|meta|center|rss|feed)(?:\s[^<>]*)?>)",
-    re.I | re.S,
-)
-_ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _BLANKS = re.compile(r"[^\S\xa0]+")
-
-
-def looks_like_html(head: str) -> bool:
-    """True for a page or a part of one, and for XML."""
-    found = _PAGE.match(head)
-    if found is None:
-        return False
-    # A lone tag at the beginning of a text is not yet a page.
-    return (
-        found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?"))
-        or len(_ANY_TAG.findall(head[:20000])) >= 4
-    )
 
 
 def text_of_html(page: str) -> str:
@@ -79,7 +61,8 @@ def read_html(original: Original) -> Iterator[Part]:
         file.seek(0)
         for piece in original.through(file).pieces(encoding):
             original.reached(piece.end / size)
-            yield piece.text, reader.feed(piece)
+            page = elements.without_front_matter(piece) if piece.start == 0 else piece
+            yield page.text, reader.feed(page)
         yield "", reader.finish()
 
     is_small, by_class = size <= LARGEST_PAGE, True

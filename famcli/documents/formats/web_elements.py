@@ -1,8 +1,14 @@
-"""Elements of HTML: in the line, headings, the main part, and those that are left out by name, role or class."""
+"""What a page of HTML is known by, and its elements: in the line, headings, the main part, and those that are left out
+by name, role or class."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+
+import numpy as np
+
+from famcli.documents.source import Piece
 
 
 def _words(text: str) -> frozenset[str]:
@@ -33,3 +39,38 @@ SKIPPED_CLASSES = _words(
 HEADING = re.compile(r"h([1-6])$")
 MAIN = re.compile(rb"<main[\s>]|role\s*=\s*[\"']?main\b", re.I)
 ARTICLE = re.compile(rb"<article[\s>]", re.I)
+
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype\s+html|<html[\s>]|<head[\s>]|<body[\s>]|<\?xml[\s]"
+    r"|<!doctype\s+\w+|<(?:div|p|h[1-6]|article|section|main|table|ul|ol|title|meta|center|rss|feed)(?:\s[^<>]*)?>)",
+    re.I | re.S,
+)
+_ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+# Of site generators: settings of the page, which the page itself does not show.
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:[^\n]*\n){1,60}?---[ \t]*\n")
+
+
+def looks_like_html(head: str) -> bool:
+    """True for a page or a part of one, and for XML."""
+    front = _FRONT_MATTER.match(head)
+    if front is not None:
+        # Below it may be Markdown, some lines of which are tags.
+        lines = [line for line in head[front.end() : 20000].splitlines() if line.strip()]
+        return len(lines) > 3 and 2 * sum(line.lstrip().startswith("<") for line in lines) >= len(lines)
+    found = _PAGE.match(head)
+    if found is None:
+        return False
+    # A lone tag at the beginning of a text is not yet a page.
+    return (
+        found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?"))
+        or len(_ANY_TAG.findall(head[:20000])) >= 4
+    )
+
+
+def without_front_matter(piece: Piece) -> Piece:
+    """The beginning of a page with blanks in place of its front matter, at the same offsets."""
+    front = _FRONT_MATTER.match(piece.text)
+    if front is None:
+        return piece
+    blank = re.sub(r"[^\n]", " ", front[0])
+    return replace(piece, text=blank + piece.text[front.end() :], widths=np.diff(piece.char_offsets()))
