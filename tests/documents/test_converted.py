@@ -469,7 +469,7 @@ def test_a_page_below_front_matter_is_a_page_and_markdown_below_it_is_none(tmp_p
     assert text.split("\n\n") == ["# The pier", "It was built of oak in 1873.", "## The lamp", "It burns oil."]
     assert {place.line for place in places} == set(range(6, 11))
     assert b"The pier" in [page.encode()[slice(*place.span)] for place in places if place.span is not None]
-    body = "# The pier\n\n<div>\n\nIt was built of oak.\n\n</div>\n\nIt is long.\n\n<br>\n<hr>\n\nIt creaks.\n"
+    body = "<div>\n\n# The pier\n\nIt was built of oak.\n\n</div>\n\nIt is long.\n\n<br>\n<hr>\n\nIt creaks.\n"
     markdown = f"{front}\n{body}"
     assert converted(write(tmp_path, markdown, "page.md"))[0] == markdown
 

@@ -46,6 +46,7 @@ _PAGE = re.compile(
     re.I | re.S,
 )
 _ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+_MARKDOWN = re.compile(r"^(?:#{1,6}|[-*+]|\d{1,3}\.) \S|^```|^[=-]{3,}$", re.M)
 # Of site generators: settings of the page, which the page itself does not show.
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:[^\n]*\n){1,60}?---[ \t]*\n")
 
@@ -54,9 +55,9 @@ def looks_like_html(head: str) -> bool:
     """True for a page or a part of one, and for XML."""
     front = _FRONT_MATTER.match(head)
     if front is not None:
-        # Below it may be Markdown, some lines of which are tags.
-        lines = [line for line in head[front.end() : 20000].splitlines() if line.strip()]
-        return len(lines) > 3 and 2 * sum(line.lstrip().startswith("<") for line in lines) >= len(lines)
+        # Below it is mostly Markdown, some lines of which may be tags.
+        body = head[front.end() : 20000].lstrip()
+        return body.startswith("<") and _MARKDOWN.search(body) is None and len(_ANY_TAG.findall(body)) >= 4
     found = _PAGE.match(head)
     if found is None:
         return False
