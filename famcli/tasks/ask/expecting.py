@@ -123,20 +123,26 @@ _OTHER_FLAGS = r"(?:[ /,|]+-{1,2}[\w-]+)*"  # the tag of an option may name it t
 _ONE = r"(?:an?|the|one of|my|his|her|our|your|their|its|[\w.-]+['\u2019]s?)"
 # After a term, what says what it is; not "Syme was walking", "Syme is in the park", "it is read by the network".
 _NO_NOUNS = (
-    r"not|being|\w+ing|\w+ed|in|on|at|by|to|of|for|from|with|very|too|so|as|still|now|there|here|also|always|never|quite|"
-    r"all|only|just|about|going|it|he|she|we|they|you|I|that|this"
+    r"not|being|\w+ing|\w+ed|\w+ly|in|on|at|by|to|of|for|from|with|very|too|so|as|still|now|there|here|also|always|never|quite|"
+    r"all|only|just|about|going|able|unable|glad|sure|aware|afraid|certain|it|he|she|we|they|you|I|that|this"
 )
 _IS_SAID = (
     r"(?: \([^)]*\))?,?(?: (?:is|are|was|were|am)(?: \w+ly| now| then| also| still| not (?:merely|only|just))? "
-    rf"(?:{_ONE}\b|(?!(?:{_NO_NOUNS})\b)[\w-]+(?: [\w-]+){{0,3}} (?:of|that|which|who|where|for|in|to|with)\b)"
+    rf"(?:{_ONE}\b|(?!(?:{_NO_NOUNS})\b)[\w-]+(?: [\w-]+){{0,3}} (?:of|that|which|who)\b)"
     r"| (?:means?|refers?|stands?|represents?|denotes?|(?:became|becomes) an?|served as|serves as|works as|worked as)\b"
-    rf"|, (?:{_ONE} [\w-]+|whose|who (?:is|was|had been) (?:an?|the)\b|aged|(?:\w+ )?[\w-]+ (?:of|to|at|in) )| \(|: )"
+    rf"|, (?:{_ONE} [\w-]+|whose|who (?:is|was|had been) (?:an?|the)\b|aged|"
+    rf"(?!(?:{_NO_NOUNS}|and|or|but|then)\b)(?:\w+ )?[\w-]+ (?:of|to) )| \(|: )"
 )
 _NAMED = (
     r"\b(?:called(?: (?:him|her|it|my|your)self)?|named|termed|known as|name(?: was| is|'s)|I am|I'm|this is)"
     r"(?: an?| the)? "
 )
-_BESIDE = r"\b(?:[Tt]he|[Aa]n?|[Mm]y|[Hh]is|[Hh]er|[Oo]ur|[Yy]our|[Tt]heir|\w+['\u2019]s)(?: [a-z-]+){0,2}"
+_BESIDE = r"\b(?:[Tt]he|[Aa]n?|[Mm]y|[Hh]is|[Hh]er|[Oo]ur|[Yy]our|[Tt]heir|\w+['\u2019]s)(?: [a-z-]+)?"
+# Before a name these say not what it is: prepositions, and most adjectives.
+_NO_KIND = re.compile(
+    r"towards?|upon|against|beside|near|behind|like|past|across|through|around|without|within|beyond|along|poor|old|young|"
+    r"little|great|good|dear|same|late|big|tall|other|\w+(?:less|ful|ous|ed|ing|ible|ish|ly)"
+)
 _TITLES = (
     r"(?:Dr|Prof|Professor|Captain|Colonel|General|Major|Sergeant|Inspector|Detective|President|Senator|Judge|Justice|"
     r"Count|Countess|Baron|Baroness|Duke|Duchess|Prince|Princess|King|Queen|Emperor|Pope|Bishop|Father|Sister|Brother|"
@@ -271,7 +277,8 @@ def _explains(term: str, text: str) -> bool:
     if not term[:1].isupper():
         return False
     before = re.search(rf"{_BESIDE} (?P<last>[a-z-]+),? [\"\u201c]?{re.escape(term)}\b", text)
-    return (before is not None and has_content(before["last"])) or re.search(rf"\b{_TITLES} {name}", text) is not None
+    is_kind = before is not None and has_content(before["last"]) and not _NO_KIND.fullmatch(before["last"])
+    return is_kind or re.search(rf"\b{_TITLES} {name}", text) is not None
 
 
 def asked_about(question: str) -> str | None:
