@@ -30,9 +30,9 @@ INLINE floats exponential(floats x) {
   return (floats)(((ints)y + power) & keep);
 }
 
-/* The sums of 16 vectors, in their order. */
+/* The sums of LANES vectors, in their order. */
 INLINE floats sums_of(const floats *x) {
-#if defined(__clang__) || __GNUC__ >= 12
+#if LANES == 16 && (defined(__clang__) || __GNUC__ >= 12)
 #define HALVES(a, b, ...) \
   (__builtin_shufflevector(a, b, __VA_ARGS__))
   floats by8[8], by4[4], by2[2];
@@ -49,7 +49,7 @@ INLINE floats sums_of(const floats *x) {
          HALVES(by2[0], by2[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #else
   floats y;
-  for (int i = 0; i < 16; i++) y[i] = sum(x[i]);
+  for (int i = 0; i < LANES; i++) y[i] = sum(x[i]);
   return y;
 #endif
 }
@@ -62,7 +62,7 @@ typedef struct {
   long shift;                         /* place of its first key, counted from that of the last run */
 } Run;
 
-/* Columns of the values [count, e], `steps` times 32 of them, weighted and summed for R queries. */
+/* Columns of the values [count, e], `steps` times STEP of them, weighted and summed for R queries. */
 INLINE void weigh(const uint16_t *values, long count, long e, float weights[QUERIES][PIECE], int R, int steps,
                   float *out) {
   floats even[QUERIES][2] = {{{0}}}, odd[QUERIES][2] = {{{0}}};
@@ -74,7 +74,7 @@ INLINE void weigh(const uint16_t *values, long count, long e, float weights[QUER
     }
   for (int r = 0; r < R; r++, out += e + 2)
     for (int s = 0; s < steps; s++)
-      for (int j = 0; j < 16; j++)
+      for (int j = 0; j < LANES; j++)
         out[s * STEP + 2 * j] = even[r][s][j], out[s * STEP + 2 * j + 1] = odd[r][s][j];
 }
 
@@ -82,11 +82,11 @@ INLINE void weigh(const uint16_t *values, long count, long e, float weights[QUER
 INLINE void attend_piece(Run run, long first, long count, const float *queries, const long *own, int R, long e,
                          long window, float softcap, float *out) {
   float scores[QUERIES][PIECE] __attribute__((aligned(64)));
-  for (long j = 0; j < count; j += 16) {
-    floats products[QUERIES][16];
-    long last = count - j < 16 ? count - j : 16;
-    for (int r = 0; last < 16 && r < R; r++)
-      for (long l = last; l < 16; l++) products[r][l] = (floats){0};
+  for (long j = 0; j < count; j += LANES) {
+    floats products[QUERIES][LANES];
+    long last = count - j < LANES ? count - j : LANES;
+    for (int r = 0; last < LANES && r < R; r++)
+      for (long l = last; l < LANES; l++) products[r][l] = (floats){0};
     for (long l = 0; l < last; l++) {
       floats sums[QUERIES] = {{0}};
       const uint16_t *key = run.keys + (first + j + l) * e;
@@ -94,7 +94,7 @@ INLINE void attend_piece(Run run, long first, long count, const float *queries, 
         floats even, odd;
         load_bf16(key + i, &even, &odd);
         for (int r = 0; r < R; r++) sums[r] += even * *(const floats *)(queries + r * e + i);
-        for (int r = 0; r < R; r++) sums[r] += odd * *(const floats *)(queries + r * e + i + 16);
+        for (int r = 0; r < R; r++) sums[r] += odd * *(const floats *)(queries + r * e + i + LANES);
       }
       for (int r = 0; r < R; r++) products[r][l] = sums[r];
     }
@@ -109,16 +109,16 @@ INLINE void attend_piece(Run run, long first, long count, const float *queries, 
       for (long j = 0; j < count && j < begin; j++) row[j] = -INFINITY;
       for (long j = end > 0 ? end : 0; j < count; j++) row[j] = -INFINITY;
     }
-    for (long j = count; j % 16; j++) row[j] = -INFINITY;
+    for (long j = count; j % LANES; j++) row[j] = -INFINITY;
     floats total = {0}, base = {0}, most = *(floats *)row;
-    for (long j = 16; j < count; j += 16) {
+    for (long j = LANES; j < count; j += LANES) {
       floats more = *(floats *)(row + j);
       ints larger = more > most;
       most = (floats)(((ints)more & larger) | ((ints)most & ~larger));
     }
-    for (int l = 0; l < 16; l++) largest = most[l] > largest ? most[l] : largest;
+    for (int l = 0; l < LANES; l++) largest = most[l] > largest ? most[l] : largest;
     base += largest == -INFINITY ? 0 : largest;
-    for (long j = 0; j < count; j += 16) {
+    for (long j = 0; j < count; j += LANES) {
       floats weight = exponential(*(floats *)(row + j) - base);
       *(floats *)(row + j) = weight;
       total += weight;
@@ -198,7 +198,7 @@ void rms_norm(const float *x, const uint16_t *weight, float *y, long m, long d, 
     floats squares = {0};
     float rest = 0;
     long i = 0;
-    for (; i + 16 <= d; i += 16) squares += *(const floats *)(x + i) * *(const floats *)(x + i);
+    for (; i + LANES <= d; i += LANES) squares += *(const floats *)(x + i) * *(const floats *)(x + i);
     for (; i < d; i++) rest += x[i] * x[i];
     float factor = 1 / sqrtf((sum(squares) + rest) / d + eps);
     for (i = 0; i < d; i++) y[i] = x[i] * factor * (widened(weight[i]) + added);
@@ -264,7 +264,7 @@ static void keep(const float *from, const Layer *l, long batch_step, long head_s
 /* gate [m, inner] becomes silu(gate) * up, in rows of 2 * inner and of inner numbers. */
 static void activate(const float *x, long m, long inner, float *y) {
   for (long row = 0; row < m; row++)
-    for (long i = 0; i < inner; i += 16) {
+    for (long i = 0; i < inner; i += LANES) {
       floats gate = *(const floats *)(x + 2 * row * inner + i), up = *(const floats *)(x + (2 * row + 1) * inner + i);
       ints negative = gate < 0;
       floats size = (floats)((ints)gate & 0x7fffffff), z = exponential(-size), one = (floats){0} + 1;

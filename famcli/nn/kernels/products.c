@@ -14,6 +14,7 @@
 #define FEW 4
 /* Rows of a matrix that are one piece of work, and one tile. */
 #define PIECE 32
+#define VECTORS (PIECE / LANES)
 
 /* ------------------------------------------------------------------------------------------------------- bfloat16 */
 
@@ -30,7 +31,7 @@ INLINE void product(const uint16_t *weights, long k, const float *x, long row, l
       load_bf16(weights + (row + r) * k + i, first + r, second + r);
     }
     for (int m = 0; m < M; m++) {
-      floats p = *(const floats *)(x + m * k + i), q = *(const floats *)(x + m * k + i + 16);
+      floats p = *(const floats *)(x + m * k + i), q = *(const floats *)(x + m * k + i + LANES);
       for (int r = 0; r < R; r++) sums[m][r] += first[r] * p;
       for (int r = 0; r < R; r++) sums[m][r] += second[r] * q;
     }
@@ -63,8 +64,8 @@ enum { SCALED, WITH_SMALLEST, WITH_ZERO };
 
 /* A tile holds 32 rows of a matrix: group by group of its columns their numbers, 32 scales and, where there are any, 32
    smallest numbers in float32, or scales and zeros in bfloat16; then column by column of B their 32 numbers in bfloat16.
-   In bfloat16 those of the first and of the second 16 rows lie by turns. A word holds 8 or 4 columns of a row, and two
-   vectors of words the 32 rows. */
+   In bfloat16 those of the rows of one vector and of the next lie by turns. A word holds 8 or 4 columns of a row, and
+   VECTORS vectors of words the 32 rows. */
 static long group_bytes(long bits, long group, long form) {
   return PIECE * (group * bits / 8 + (form == WITH_SMALLEST ? 8 : 4));
 }
@@ -73,7 +74,9 @@ static long tile_bytes(long k, long bits, long group, long form, long rank) {
   return k / group * group_bytes(bits, group, form) + rank * PIECE * 2;
 }
 
-static uint16_t *by_turns(void *from, long lane) { return (uint16_t *)from + 2 * (lane % 16) + lane / 16; }
+static uint16_t *by_turns(void *from, long lane) {
+  return (uint16_t *)from + lane / STEP * STEP + 2 * (lane % LANES) + lane / LANES % 2;
+}
 
 static uint16_t upper_half(float x) {
   union { float value; uint32_t bits; } both = {x};
@@ -136,30 +139,34 @@ void unpack(const Matrix *w, const long *rows, long count, float *out, long k, i
 INLINE void tile_product(const uint8_t *at, const float *x, const float *sums, const float *low, long step, long k,
                          long rank, int M, int B, int G, int form, float *y) {
   const int columns = 32 / B, top = 23 - B;
-  floats total[FEW][2] = {{{0}}};
+  floats total[FEW][VECTORS] = {{{0}}};
   for (long g = 0; g < k / G; g++) {
-    floats parts[FEW][2][2] = {{{{0}}}};
-    for (int i = 0; i < G; i += columns, at += 2 * sizeof(words)) {
-      words both[2] = {((const words *)at)[0], ((const words *)at)[1]};
+    floats parts[FEW][VECTORS][2] = {{{{0}}}};
+    for (int i = 0; i < G; i += columns, at += VECTORS * sizeof(words)) {
+      words all[VECTORS];
+      for (int h = 0; h < VECTORS; h++) all[h] = ((const words *)at)[h];
       const float *from = x + g * G + i;
 #pragma GCC unroll 8
       for (int j = 0; j < columns; j++)
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++) {
-          words moved = top >= B * j ? both[h] << (top - B * j) : both[h] >> (B * j - top);
+#pragma GCC unroll 8
+        for (int h = 0; h < VECTORS; h++) {
+          words moved = top >= B * j ? all[h] << (top - B * j) : all[h] >> (B * j - top);
           floats number = (floats)((moved & ((1u << B) - 1) << top) | 0x3f800000u);
 #pragma GCC unroll 4
           for (int m = 0; m < M; m++) parts[m][h][j & 1] += number * from[m * k + j];
         }
     }
-    floats scales[2], others[2] = {{0}};
-    if (form == WITH_ZERO) {
-      load_bf16((const uint16_t *)at, scales, scales + 1);
-      load_bf16((const uint16_t *)at + PIECE, others, others + 1);
-    } else scales[0] = ((const floats *)at)[0], scales[1] = ((const floats *)at)[1];
-    if (form == WITH_SMALLEST) others[0] = ((const floats *)at)[2], others[1] = ((const floats *)at)[3];
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++) {
+    floats scales[VECTORS], others[VECTORS] = {{0}};
+    for (int h = 0; h < VECTORS; h++)
+      if (form == WITH_ZERO && h % 2 == 0) {
+        load_bf16((const uint16_t *)at + h * LANES, scales + h, scales + h + 1);
+        load_bf16((const uint16_t *)at + PIECE + h * LANES, others + h, others + h + 1);
+      } else if (form != WITH_ZERO) {
+        scales[h] = ((const floats *)at)[h];
+        if (form == WITH_SMALLEST) others[h] = ((const floats *)at)[VECTORS + h];
+      }
+#pragma GCC unroll 8
+    for (int h = 0; h < VECTORS; h++) {
       floats scale = scales[h] * (float)(1 << B), rest = others[h] - scale * (form == WITH_SMALLEST ? 1.0f : 1.5f);
 #pragma GCC unroll 4
       for (int m = 0; m < M; m++) {
@@ -167,14 +174,19 @@ INLINE void tile_product(const uint8_t *at, const float *x, const float *sums, c
         total[m][h] += rest * sums[m * (k / G) + g];
       }
     }
-    at += (form == WITH_SMALLEST ? 4 : 2) * sizeof(floats);
+    at += PIECE * (form == WITH_SMALLEST ? 8 : 4);
   }
-  for (long r = 0; r < rank; r++, at += sizeof(pairs)) {
-    floats first, second;
-    load_bf16((const uint16_t *)at, &first, &second);
-    for (int m = 0; m < M; m++) total[m][0] += first * low[m * step + r], total[m][1] += second * low[m * step + r];
-  }
-  for (int m = 0; m < M; m++) ((floats *)(y + m * PIECE))[0] = total[m][0], ((floats *)(y + m * PIECE))[1] = total[m][1];
+  for (long r = 0; r < rank; r++, at += PIECE * 2)
+    for (int h = 0; h < VECTORS; h += 2) {
+      floats first, second;
+      load_bf16((const uint16_t *)at + h * LANES, &first, &second);
+      for (int m = 0; m < M; m++) {
+        total[m][h] += first * low[m * step + r];
+        total[m][h + 1] += second * low[m * step + r];
+      }
+    }
+  for (int m = 0; m < M; m++)
+    for (int h = 0; h < VECTORS; h++) ((floats *)(y + m * PIECE))[h] = total[m][h];
 }
 
 /* One tile of `w` times m rows of x: y [m, 32]. */
@@ -202,7 +214,7 @@ static void tile_products(const Matrix *w, long tile, const float *x, const floa
 static void group_sums(const float *x, float *sums, long count, long group) {
   for (long i = 0; i < count; i += group) {
     floats all = *(const floats *)(x + i);
-    for (long j = 16; j < group; j += 16) all += *(const floats *)(x + i + j);
+    for (long j = LANES; j < group; j += LANES) all += *(const floats *)(x + i + j);
     *sums++ = sum(all);
   }
 }
