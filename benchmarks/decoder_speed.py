@@ -9,7 +9,8 @@ about five minutes of two idle cores; `--lengths 32768` alone takes twice that, 
     python -m benchmarks.real_decoder speed [--lengths 2048 32768] [--systems famcli transformers] [--repeats 3]
     python -m benchmarks.real_decoder speed --grounded [--systems famcli famcli-plain llama.cpp]
 
-The second form writes after turns that hold a stretch of the novel, where famcli looks up what comes next in it.
+`famcli-smollm2` reads with the adapter that ships for SmolLM2, its small window and its memory. The second form writes
+after turns that hold a stretch of the novel, where famcli looks up what comes next in it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ import torch
 from benchmarks import peers
 from benchmarks.common import EXAMPLE, interleaved, pairwise, print_table
 from benchmarks.near_the_machine import product_candidates
+from famcli.checkpoint.adapter import ADAPTER_CONFIG
 from famcli.checkpoint.chat_template import Message, open_chat_template
-from famcli.checkpoint.locate import resolve
+from famcli.checkpoint.locate import resolve, shipped_models
 from famcli.checkpoint.weights import check_folder
 from famcli.nn import DecoderConfig
 
@@ -62,13 +64,14 @@ class _Watched:
 class Famcli(peers.Famcli, _Watched):
     """As its commands run: blocks, and `generate`."""
 
-    def __init__(self, path: Path, dtype: str, *, quantize: str = "none") -> None:
+    def __init__(self, path: Path, dtype: str, *, quantize: str = "none", adapter: Path | None = None) -> None:
         from famcli.checkpoint.device import keep_freed_memory
         from famcli.checkpoint.open import open_model
 
         keep_freed_memory()
         # Without an end: each system writes the same number of tokens.
-        self.model = replace(open_model(path, device="cpu", dtype=dtype, quantize=quantize), end_ids=frozenset())
+        opened = open_model(path, device="cpu", dtype=dtype, quantize=quantize, adapter=adapter)
+        self.model = replace(opened, end_ids=frozenset())
         self.network = self.model.network
         self.after, self.known = (None, None), list[int]()
 
@@ -142,6 +145,7 @@ def engines(context: int) -> dict[str, Any]:
     return {
         "famcli": Famcli,
         "famcli-plain": PlainFamcli,
+        "famcli-smollm2": partial(Famcli, adapter=shipped_models(ADAPTER_CONFIG).get("fam-smollm2")),
         "famcli-int8": partial(Famcli, quantize="int8"),
         "famcli-int4": partial(Famcli, quantize="int4"),
         "transformers": Transformers,
