@@ -10,6 +10,7 @@ plain instructions: what it could do before stays as it was.
     questions CORPUS OUT     OUT/squad.jsonl, OUT/fairytales.jsonl, ..., OUT/validation.jsonl
     notes CORPUS OUT         OUT/notes.jsonl, OUT/instructions.jsonl (--model, --count)
     fewer IN OUT             the files of IN, with a fifth of the questions unanswered
+    denser CORPUS OUT        of the texts in --given IN, those with many questions, with all that they answer
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import hashlib
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,6 +52,9 @@ _UNANSWERED = 0.33
 _ELSEWHERE = 0.06
 # By `fewer`, the share of unanswered questions in these files.
 _FEWER = {"squad": 0.2, "fairytales": 0.2, "onestop": 0.22}
+# By `denser`: of how many texts a question is asked, and how many of them a text must answer.
+_DENSE = {"squad": (1, 6), "fairytales": (2, 4)}
+_MOST_DENSE = 24
 _VALIDATION_BELOW = 16  # first byte of sha256(group)
 _LONGEST_ANSWER = 120  # characters
 
@@ -339,17 +345,69 @@ def fewer(given: Path, out: Path) -> None:
         (out / path.name).write_text("".join(lines), encoding="utf-8")
 
 
+def denser(corpus: Path, given: Path, out: Path) -> None:
+    """The texts of `given` with every question of their document that they answer, each question asked of few texts.
+
+    Reading a text costs ten questions' tokens: what is learned of a set in a given time is how many are asked of it.
+    """
+    for of in SETS:
+        if of.name not in _DENSE:
+            continue
+        most, fewest = _DENSE[of.name]
+        groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
+        rows = [json.loads(line) for line in (given / f"{of.name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        times = Counter[str]()
+        made = asked = refused = 0
+        with (out / f"{of.name}.jsonl").open("w", encoding="utf-8") as file:
+            for place in np.random.default_rng(23).permutation(len(rows)).tolist():
+                row, rng = rows[place], np.random.default_rng([23, place])
+                found = [SimpleNamespace(text=one) for one in row["text"].split("\n\n")]
+                left = [item for item in groups[row["group"]] if times[item.id] < most]
+                right, wrong = _told_apart(of, [left[n] for n in rng.permutation(len(left))], found)
+                if len(right) < fewest:
+                    continue
+                share = _FEWER[of.name]
+                both = {**dict(wrong[: round(len(right) * share / (1 - share) + rng.random() - 0.5)]), **dict(right)}
+                times.update(item.id for item in left if item.question in both)
+                row["asked"] = [list(both.items())[n] for n in rng.permutation(len(both)).tolist()]
+                made, asked = made + 1, asked + len(both)
+                refused += sum(answer == NOT_SAID for answer in both.values())
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print(f"{of.name}: {made} texts, {asked} questions, {refused} unanswered", flush=True)
+
+
+def _told_apart(
+    of: Set, items: Sequence[Item], found: Sequence[Passage]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Questions that passages answer, at most `_MOST_DENSE`, and such that they do not, the likeliest-looking first."""
+    right, wrong = list[tuple[str, str]](), list[tuple[float, str]]()
+    words = set(terms(" ".join(one.text for one in found)))
+    for item in items:
+        answer = _answer(of, item, found)
+        if answer is not None:
+            right.append((item.question, answer))
+        elif _is_missing(of, item, found):
+            asked = set(content_terms(item.question))
+            bonus = 1.0 if item.unanswerable and _has_context(item, found) else 0.0
+            wrong.append((bonus + len(asked & words) / max(1, len(asked)), item.question))
+    likely = sorted(wrong, key=lambda one: -one[0])
+    return right[:_MOST_DENSE], [(question, NOT_SAID) for score, question in likely if score >= 0.25]
+
+
 def main() -> None:
     """Parse and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("questions", "notes", "fewer"))
+    parser.add_argument("what", choices=("questions", "notes", "fewer", "denser"))
     parser.add_argument("corpus", type=Path, help="the corpus; for fewer, the folder that questions and notes wrote")
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="smollm2-plain")
     parser.add_argument("--count", type=int, default=260)
+    parser.add_argument("--given", type=Path, help="for denser, the folder whose texts it takes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.what == "fewer":
+    if options.what == "denser":
+        denser(options.corpus, options.given, options.out)
+    elif options.what == "fewer":
         fewer(options.corpus, options.out)
     elif options.what == "notes":
         notes(options.corpus, options.out, options.model, options.count)
