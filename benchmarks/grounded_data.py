@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -137,7 +136,7 @@ def _about(
     found = _evidence(index, item.question, rng)
     if not found:
         return None
-    text = "\n\n".join(one.text for one in found)
+    text = "\n\n".join(found)
     right, wrong = list[tuple[str, str]](), list[tuple[float, str]]()
     words = set(terms(text))
     for other in [item, *(members[n] for n in rng.permutation(len(members)).tolist())]:
@@ -166,12 +165,12 @@ def _from_elsewhere(
     """Questions about another document: what is found for them here does not answer them."""
     item = others[int(rng.integers(len(others)))]
     found = _evidence(index, item.question, rng)
-    if not found or any(_says(answer, " ".join(one.text for one in found)) for answer in item.answers):
+    if not found or any(_says(answer, " ".join(found)) for answer in item.answers):
         return None
-    return {"text": "\n\n".join(one.text for one in found), "asked": [(item.question, NOT_SAID)]}
+    return {"text": "\n\n".join(found), "asked": [(item.question, NOT_SAID)]}
 
 
-def _evidence(index: PassageIndex, question: str, rng: np.random.Generator) -> list[Passage]:
+def _evidence(index: PassageIndex, question: str, rng: np.random.Generator) -> list[str]:
     """The passages that `ask` would give, in the order of the text."""
     ranked = rank_passages(index, Question.parse(question), encoded=False)
     wanted = int(rng.choice(_NUM_PASSAGES, p=_SHARES))
@@ -181,18 +180,19 @@ def _evidence(index: PassageIndex, question: str, rng: np.random.Generator) -> l
         if found and length > _MOST_CHARACTERS:
             break
         found.append(one.passage)
-    return sorted(found, key=lambda one: one.span) if length <= 2 * _MOST_CHARACTERS else []
+    in_order = sorted(found, key=lambda one: one.span) if length <= 2 * _MOST_CHARACTERS else []
+    return [one.text for one in in_order]
 
 
-def _answer(of: Set, item: Item, found: Sequence[Passage]) -> str | None:
+def _answer(of: Set, item: Item, found: Sequence[str]) -> str | None:
     """The answer to a question if the passages have it."""
     if item.unanswerable:
         return None
-    own = " ".join(one.text for one in found if one.text[:80] in item.contexts[0] or item.contexts[0][:80] in one.text)
+    own = " ".join(one for one in found if one[:80] in item.contexts[0] or item.contexts[0][:80] in one)
     if of.copied:
         there = [answer for answer in item.answers if _says(answer, own)]
         return _plain(min(there, key=len)) if there else None
-    whole = sum(len(one.text) for one in found) and len(own) >= 0.6 * len(item.contexts[0])
+    whole = sum(len(one) for one in found) and len(own) >= 0.6 * len(item.contexts[0])
     if of.name == "boolq":
         return _plain(item.answers[0]).capitalize() if whole else None
     answer = item.answers[0]
@@ -201,9 +201,9 @@ def _answer(of: Set, item: Item, found: Sequence[Passage]) -> str | None:
     return None
 
 
-def _is_missing(of: Set, item: Item, found: Sequence[Passage]) -> bool:
+def _is_missing(of: Set, item: Item, found: Sequence[str]) -> bool:
     """True if the passages do not answer a question as far as that can be told."""
-    text = " ".join(one.text for one in found)
+    text = " ".join(found)
     if item.unanswerable:
         return True
     if of.name == "boolq":
@@ -213,8 +213,8 @@ def _is_missing(of: Set, item: Item, found: Sequence[Passage]) -> bool:
     )
 
 
-def _has_context(item: Item, found: Sequence[Passage]) -> bool:
-    return any(one.text[:80] in context or context[:80] in one.text for one in found for context in item.contexts)
+def _has_context(item: Item, found: Sequence[str]) -> bool:
+    return any(one[:80] in context or context[:80] in one for one in found for context in item.contexts)
 
 
 def _says(answer: str, text: str) -> bool:
@@ -361,7 +361,7 @@ def denser(corpus: Path, given: Path, out: Path) -> None:
         with (out / f"{of.name}.jsonl").open("w", encoding="utf-8") as file:
             for place in np.random.default_rng(23).permutation(len(rows)).tolist():
                 row, rng = rows[place], np.random.default_rng([23, place])
-                found = [SimpleNamespace(text=one) for one in row["text"].split("\n\n")]
+                found = row["text"].split("\n\n")
                 left = [item for item in groups[row["group"]] if times[item.id] < most]
                 right, wrong = _told_apart(of, [left[n] for n in rng.permutation(len(left))], found)
                 if len(right) < fewest:
@@ -377,11 +377,11 @@ def denser(corpus: Path, given: Path, out: Path) -> None:
 
 
 def _told_apart(
-    of: Set, items: Sequence[Item], found: Sequence[Passage]
+    of: Set, items: Sequence[Item], found: Sequence[str]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Questions that passages answer, at most `_MOST_DENSE`, and such that they do not, the likeliest-looking first."""
     right, wrong = list[tuple[str, str]](), list[tuple[float, str]]()
-    words = set(terms(" ".join(one.text for one in found)))
+    words = set(terms(" ".join(found)))
     for item in items:
         answer = _answer(of, item, found)
         if answer is not None:
