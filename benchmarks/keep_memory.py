@@ -6,16 +6,18 @@
 recall: in the first 1,024 tokens of each stream stand a pass key, four named values and a story of who went where, in
 filler; after each length all are asked for, on copies of the state, in the words of `famcli eval`. The same streams are
 read with the memory, with nothing but window and sinks (frozen), with tokens kept at random, and with full attention.
-A line is printed after each batch of streams, of all streams so far. speed: tokens a second of the same text with the
+A line is printed after each batch of streams, of all streams so far; --answers FILE keeps what each stream gave, and
+another run with it goes on from there. speed: tokens a second of the same text with the
 adapter's window and with that of the decoder without it, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--lengths", default="1k,4k,16k")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--first", type=int, default=0, help="number of the first stream")
+    parser.add_argument("--answers", type=Path, help="a file that keeps what each stream gave, for another run")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--ways", default="kept,frozen", help="of kept, frozen, random, full")
     parser.add_argument("--dtype", default="bfloat16")
@@ -60,11 +63,18 @@ def recall(arguments: argparse.Namespace) -> None:
     opened = open_model(arguments.model, adapter=arguments.adapter, dtype=arguments.dtype, device="cpu")
     texts = read_texts([arguments.filler], opened.tokenizer, max_tokens=POOL_TOKENS)
     stops, rows = parse_lengths(arguments.lengths), []
-    trials = [_trial(number, stops) for number in range(arguments.first, arguments.first + arguments.streams)]
+    numbers = range(arguments.first, arguments.first + arguments.streams)
     for way, subject in _ways(opened.network, arguments.ways.split(",")):
-        began, answers = time.monotonic(), list[RecallAnswer]()
+        began, answers = time.monotonic(), _known(arguments.answers, way, numbers, stops)
+        left = sorted(set(numbers) - {one.trial for one in answers})
+        shares = _shares(answers, stops)
+        trials = [_trial(number, stops) for number in left]
         for group in run_trials(subject, opened.tokenizer, texts, trials, batch=arguments.batch):
-            answers += group
+            found = [replace(one, trial=left[one.trial]) for one in group]
+            if arguments.answers is not None:
+                with arguments.answers.open("a", encoding="utf-8") as file:
+                    file.writelines(json.dumps({"way": way, **asdict(one)}) + "\n" for one in found)
+            answers += found
             shares = _shares(answers, stops)
             print(f"{way}: {' | '.join(shares)}; {time.monotonic() - began:,.0f} s", flush=True)
         rows.append([way, *shares])
@@ -114,6 +124,15 @@ def _trial(number: int, stops: Sequence[int]) -> Trial:
     others = rng.random(1 + VALUES) * share
     depths = (*others.tolist(), *np.sort(rng.random(len(told) - 1 - VALUES) * share).tolist())
     return Trial("values", episode, tuple(stops), (12, number), depths)
+
+
+def _known(path: Path | None, way: str, numbers: range, stops: Sequence[int]) -> list[RecallAnswer]:
+    """What earlier runs with the same lengths found of these streams."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    answers = [RecallAnswer(**row) for row in rows if row.pop("way") == way]
+    return [one for one in answers if one.trial in numbers and one.stop in stops]
 
 
 def _shares(answers: list[RecallAnswer], stops: Sequence[int]) -> list[str]:
