@@ -259,9 +259,7 @@ def questions(corpus: Path, out: Path) -> None:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         seconds = time.monotonic() - began
         print(f"{of.name}: {kept} texts, {asked} questions, {refused} unanswered, {seconds:.0f} s", flush=True)
-    with (out / "validation.jsonl").open("w", encoding="utf-8") as file:
-        for place in np.random.default_rng(17).permutation(len(validation)).tolist():
-            file.write(json.dumps(validation[place], ensure_ascii=False) + "\n")
+    _write(out / "validation.jsonl", [validation[n] for n in np.random.default_rng(17).permutation(len(validation))])
     print(f"validation: {len(validation)} texts", flush=True)
 
 
@@ -333,7 +331,7 @@ def fewer(given: Path, out: Path) -> None:
     """The files of `given` with fewer questions that have no answer, drawn at random."""
     rng = random.Random(3)
     for path in sorted(given.glob("*.jsonl")):
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = _rows(path)
         wanted = _FEWER.get(path.stem)
         none = sum(answer == NOT_SAID for row in rows for _, answer in row["asked"])
         if wanted is not None and none:
@@ -341,8 +339,7 @@ def fewer(given: Path, out: Path) -> None:
             kept = some * wanted / (1 - wanted) / none
             for row in rows:
                 row["asked"] = [one for one in row["asked"] if one[1] != NOT_SAID or rng.random() < kept]
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["asked"]]
-        (out / path.name).write_text("".join(lines), encoding="utf-8")
+        _write(out / path.name, [row for row in rows if row["asked"]])
 
 
 def denser(corpus: Path, given: Path, out: Path) -> None:
@@ -350,30 +347,34 @@ def denser(corpus: Path, given: Path, out: Path) -> None:
 
     Reading a text costs ten questions' tokens: what is learned of a set in a given time is how many are asked of it.
     """
+    validation = list[dict[str, Any]]()
     for of in SETS:
-        if of.name not in _DENSE:
-            continue
-        most, fewest = _DENSE[of.name]
-        groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
-        rows = [json.loads(line) for line in (given / f"{of.name}.jsonl").read_text(encoding="utf-8").splitlines()]
-        times = Counter[str]()
-        made = asked = refused = 0
-        with (out / f"{of.name}.jsonl").open("w", encoding="utf-8") as file:
-            for place in np.random.default_rng(23).permutation(len(rows)).tolist():
-                row, rng = rows[place], np.random.default_rng([23, place])
-                found = row["text"].split("\n\n")
-                left = [item for item in groups[row["group"]] if times[item.id] < most]
-                right, wrong = _told_apart(of, [left[n] for n in rng.permutation(len(left))], found)
-                if len(right) < fewest:
-                    continue
-                share = _FEWER[of.name]
-                both = {**dict(wrong[: round(len(right) * share / (1 - share) + rng.random() - 0.5)]), **dict(right)}
-                times.update(item.id for item in left if item.question in both)
-                row["asked"] = [list(both.items())[n] for n in rng.permutation(len(both)).tolist()]
-                made, asked = made + 1, asked + len(both)
-                refused += sum(answer == NOT_SAID for answer in both.values())
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        print(f"{of.name}: {made} texts, {asked} questions, {refused} unanswered", flush=True)
+        if of.name in _DENSE:
+            groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
+            most, fewest = _DENSE[of.name]
+            made = list(_denser(of, groups, _rows(given / f"{of.name}.jsonl"), most, fewest))
+            held = [row for row in _rows(given / "validation.jsonl") if row["id"].startswith(of.name)]
+            validation += _denser(of, groups, held, 1, 1)
+            _write(out / f"{of.name}.jsonl", made)
+            answers = [answer for row in made for _, answer in row["asked"]]
+            print(f"{of.name}: {len(made)} texts, {len(answers)} questions, {answers.count(NOT_SAID)} unanswered")
+    _write(out / "validation.jsonl", validation)
+    print(f"validation: {len(validation)} texts, {sum(len(row['asked']) for row in validation)} questions")
+
+
+def _denser(
+    of: Set, groups: dict[str, list[Item]], rows: Sequence[dict[str, Any]], most: int, fewest: int
+) -> Iterator[dict[str, Any]]:
+    """Those of `rows` that answer at least `fewest` questions which were not asked `most` times before."""
+    times, share = Counter[str](), _FEWER[of.name]
+    for place in np.random.default_rng(23).permutation(len(rows)).tolist():
+        row, rng = rows[place], np.random.default_rng([23, place])
+        left = [item for item in groups[row["group"]] if times[item.id] < most]
+        right, wrong = _told_apart(of, [left[n] for n in rng.permutation(len(left))], row["text"].split("\n\n"))
+        if len(right) >= fewest:
+            both = {**dict(wrong[: round(len(right) * share / (1 - share) + rng.random() - 0.5)]), **dict(right)}
+            times.update(item.id for item in left if item.question in both)
+            yield {**row, "asked": [list(both.items())[n] for n in rng.permutation(len(both)).tolist()]}
 
 
 def _told_apart(
@@ -392,6 +393,14 @@ def _told_apart(
             wrong.append((bonus + len(asked & words) / max(1, len(asked)), item.question))
     likely = sorted(wrong, key=lambda one: -one[0])
     return right[:_MOST_DENSE], [(question, NOT_SAID) for score, question in likely if score >= 0.25]
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def main() -> None:
