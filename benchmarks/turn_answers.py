@@ -2,8 +2,10 @@
 
 FILE has texts with what is asked about them, as `benchmarks.grounded_data` writes them: its validation.jsonl holds
 documents that nothing was trained on. The passages are not searched for, so that an answer costs a tenth of what it
-costs in `benchmarks.answers`, and adapters are chosen by this. F1 and exact match are of questions with an answer; a
-refusal counts 0. Differences from the first adapter are paired by question, with their standard error.
+costs in `benchmarks.answers`, and adapters are chosen by this. As in `ask`, a refusal is believed from even odds on. F1
+and exact match are of questions with an answer; a refusal counts 0. Differences from the first adapter are paired by
+question, with their standard error. The last column says how well the likelihood of a refusal tells questions without
+an answer from the others: how often it is the higher one in a pair of them (0.5 is chance).
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.common import print_table
 from famcli.checkpoint.chat_template import open_chat_template
 from famcli.checkpoint.device import keep_freed_memory
+from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.documents.records import read_objects
 from famcli.evaluation.overlap import best_f1, exact_match
+from famcli.nn import State
 from famcli.reading.engine import read_any
+from famcli.reading.generating import GeneratedText, GenerationConfig, generate
+from famcli.tasks.ask.refusing import judge
 from famcli.tasks.prompts import NOT_SAID
 from famcli.training.data.turns import open_turns
-from famcli.training.loop.turns_step import greedy_answer
+
+_MOST_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class Given:
     set: str
     right: str
     said: str
+    refusal: float
 
     @property
     def f1(self) -> float:
@@ -42,7 +51,7 @@ class Given:
 
     @property
     def refused(self) -> bool:
-        return self.said.strip() == NOT_SAID
+        return self.said == NOT_SAID
 
 
 def answers(model_name: str, adapter: Path, texts: Path, dtype: str) -> Iterator[Given]:
@@ -57,7 +66,16 @@ def answers(model_name: str, adapter: Path, texts: Path, dtype: str) -> Iterator
     for name, text in zip(names, turns, strict=True):
         state = read_any(model.network, text.opening, model.network.start(1))[1]
         for asked in text.asked:
-            yield Given(name, asked.answer, greedy_answer(model.network, model.tokenizer, state, asked))
+            judged = judge(model, asked.ids[: -asked.answered], state)
+            said = NOT_SAID if judged.refuses else _written(model, judged.state, [], judged.last_hidden)
+            if said == NOT_SAID and not judged.refuses:
+                said = model.tokenizer.decode([judged.other]) + _written(model, judged.state, [judged.other])
+            yield Given(name, asked.answer, said.strip(), judged.refusal)
+
+
+def _written(model: Model, state: State, ids: list[int], last_hidden: Tensor | None = None) -> str:
+    events = generate(model, state, ids, GenerationConfig(max_tokens=_MOST_TOKENS), last_hidden=last_hidden)
+    return "".join(one.text for one in events if isinstance(one, GeneratedText))
 
 
 def rows_of(found: Mapping[str, Sequence[Given]]) -> Iterator[list[str]]:
@@ -80,7 +98,14 @@ def rows_of(found: Mapping[str, Sequence[Given]]) -> Iterator[list[str]]:
                 gap,
                 f"{sum(one.refused for one in none)} of {len(none)}",
                 f"{sum(one.refused for one in none)} of {sum(one.refused for one in some)}",
+                f"{_above([one.refusal for one in none], [one.refusal for one in scored]):.2f}",
             ]
+
+
+def _above(ones: Sequence[float], others: Sequence[float]) -> float:
+    """The share of pairs in which the first is the higher one, ties counting half: the area under the ROC curve."""
+    first, second = np.array(ones)[:, None], np.array(others)[None]
+    return float(((first > second) + 0.5 * (first == second)).mean()) if ones and others else 0.5
 
 
 def main() -> None:
@@ -94,7 +119,7 @@ def main() -> None:
     torch.set_grad_enabled(False)
     found = {str(one): list(answers(options.model, one, options.texts, options.dtype)) for one in options.adapter}
     columns = ["set", "adapter", "questions", "F1", "exact", "minus the first", "refused of unanswerable"]
-    print_table(str(options.texts), [*columns, "refusals right"], list(rows_of(found)))
+    print_table(str(options.texts), [*columns, "refusals right", "told apart"], list(rows_of(found)))
 
 
 if __name__ == "__main__":

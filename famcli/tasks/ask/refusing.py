@@ -47,10 +47,11 @@ def knows_to_refuse(model: Model) -> bool:
 
 
 @torch.inference_mode()
-def judge(model: Model, ids: Sequence[int]) -> Judged:
-    """Read the turn `ids` after nothing."""
+def judge(model: Model, ids: Sequence[int], state: State | None = None) -> Judged:
+    """Read the turn `ids` after nothing, or the rest of one after `state`."""
     network = model.network
-    last_hidden, state = read_any(network, ids, start_state(network, model.default_memory_mode))
+    before = start_state(network, model.default_memory_mode) if state is None else state
+    last_hidden, state = read_any(network, ids, before)
     assert last_hidden is not None, "a turn has tokens"
     wanted = model.tokenizer.encode(NOT_SAID)
     first = torch.log_softmax(float_logits(network, last_hidden)[0, 0], -1)

@@ -84,7 +84,7 @@ def check_turns(network: Network, tokenizer: Tokenizer, texts: Sequence[TextTurn
     for text in texts:
         state = _read(network, text.opening, network.start(1))[1]
         for asked in text.asked:
-            answer = greedy_answer(network, tokenizer, state, asked)
+            answer = _answer(network, tokenizer, state, asked)
             refused = answer.strip() == NOT_SAID
             given.append((asked.answer == NOT_SAID, refused))
             if asked.answer != NOT_SAID:
@@ -127,8 +127,7 @@ def open_queue(recipe: Recipe, data: TrainingData, own: Collection[int]) -> Turn
     return TurnsQueue(files, weights, answers, schedule.lanes, recipe.data.seed, own)
 
 
-def greedy_answer(network: Network, tokenizer: Tokenizer, state: State, asked: AskedTurn) -> str:
-    """The likeliest tokens after a question about the text that `state` has read, up to the end of the turn."""
+def _answer(network: Network, tokenizer: Tokenizer, state: State, asked: AskedTurn) -> str:
     hidden, state = _read(network, asked.ids[: -asked.answered], state)
     found, end = list[int](), asked.ids[-1]
     while len(found) < _MOST_ANSWER_TOKENS:
