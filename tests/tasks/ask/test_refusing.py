@@ -50,6 +50,9 @@ def test_the_probability_of_the_refusal_is_that_of_its_tokens(model: Model) -> N
     # An unlikely one is not followed to its end.
     assert judged.refusal == pytest.approx(math.exp(total), rel=1e-3) or max(judged.refusal, math.exp(total)) < 1e-6
     assert judged.other != wanted[0]
+    _, state = read_any(model.network, ids[:4], start_state(model.network, model.default_memory_mode))
+    split = judge(model, ids[4:], state)
+    assert (split.refusal, split.other) == (pytest.approx(judged.refusal, rel=1e-3), judged.other)
 
 
 @pytest.mark.parametrize("refusal", [0.0, 1.0])
