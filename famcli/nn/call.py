@@ -1,10 +1,13 @@
-"""What the layers of a decoder need to know of one call of `Decoder.read`, beside its rows."""
+"""What the layers of a decoder need to know of one call of `Decoder.read`, beside its rows; and the contract of the
+memory that they carry through it."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +19,42 @@ from famcli.nn.rotary import Rotation, rotate_halves
 from famcli.nn.state import DecoderState
 
 
+class Memory(ABC):
+    """How a layer's memory [b, rows, w] takes in blocks, and what tokens see of it. It holds nothing itself.
+
+    One subclass for each `memory_update`, named in decoder.py; shapes.py has the shapes.
+    """
+
+    # The decoder's parameter with an entry for each layer that the memory needs (`Call.own`).
+    parameter: ClassVar[str | None] = None
+    # Before the first block it is what the memory prompt becomes, not zeros.
+    begins_with_prompt: ClassVar[bool] = False
+    # Its rows are made anew from the memory prompt at each block (`Call.initial_rows`).
+    returns_to_prompt: ClassVar[bool] = False
+    # One whole block may be read with the rows in the same products (`read_block_and_memory`).
+    joins_tokens: ClassVar[bool] = False
+    # What a layer reads depends on it (`changed_input`), so that blocks of one call are read in turn.
+    changes_input: ClassVar[bool] = False
+    # Its rows lie before the segments, not between them and the block.
+    is_before_segments: ClassVar[bool] = False
+
+    def changed_input(self, layer: Layer, x: Tensor, memory: Tensor, call: Call) -> Tensor:
+        """What the layer reads [b, n, d] in the place of its input x."""
+        return x
+
+    @abstractmethod
+    def seen(self, layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues | None:
+        """Keys (rotated) and values [b, hk, rows, e] that tokens of block t of the call see; None if they see none."""
+
+    @abstractmethod
+    def take_in(
+        self, layer: Layer, memory: Tensor, pieces: Sequence[KeysValues], num_blocks: int, call: Call
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """The memory after the last `num_blocks` of `pieces`, and what each of them sees of it (nothing: an empty
+        list). pieces: keys (rotated) and values of the segments and of the call's blocks, block by block; of a layer
+        with a window the first may be less than a block."""
+
+
 class Call:
     """The state before the call, its rotations, each made once, and the attention of its memory.
 
@@ -24,14 +63,15 @@ class Call:
     received: how much of the memory's attention each token receives, [b, c] for each layer with a memory and each block
     in it; None unless the caller asked for it.
     wide: the tokens are computed in float32.
-    own: the memory's parameter with an entry for each layer: scores of tokens to keep, or the maps of associations.
-    initial_rows: F_0 [1, f, d] of each layer, from which a memory of associations makes its rows.
+    own: the parameter that the memory names, with an entry for each layer.
+    initial_rows: F_0 [1, f, d] of each layer, for a memory that returns to it.
     """
 
     def __init__(
         self,
         rotation_at: Callable[[str | None, Tensor, bool], Rotation],
         fam: FamConfig,
+        memory: Memory,
         state: DecoderState,
         n: int,
         received: list[Tensor] | None,
@@ -40,11 +80,9 @@ class Call:
         initial_rows: Sequence[Tensor] = (),
     ) -> None:
         self._rotation_at, self._n, self._own, self.initial_rows = rotation_at, n, own, initial_rows
-        self.fam, self.state, self.received, self.wide = fam, state, received, wide
+        self.fam, self.memory, self.state, self.received, self.wide = fam, memory, state, received, wide
         initial = state.memory_is_initial
         self.initial = initial.to(state.layers[0].memory.device) if bool(initial.any()) else None
-        if fam.keeps_tokens and bool(initial.any()) and not bool(initial.all()):
-            raise ValueError("texts that keep tokens already and texts that keep none yet cannot be read together")
         self._start = (state.position - state.fill)[:, None]
         self._made: dict[tuple[str | None, str, int], Rotation] = {}
         self._blocks: dict[int, Call] = {}
@@ -54,21 +92,14 @@ class Call:
         if t not in self._blocks:
             size, closed = self.fam.block_size, min(self.state.num_closed + t, self.fam.memory_segments + 1)
             state = replace(self.state, position=self.state.position + t * size, num_closed=closed)
-            self._blocks[t] = Call(
-                self._rotation_at, self.fam, state, size, self.received, False, self._own, self.initial_rows
-            )
+            more = (self.received, False, self._own, self.initial_rows)
+            self._blocks[t] = Call(self._rotation_at, self.fam, self.memory, state, size, *more)
         return self._blocks[t]
 
-    def scores(self, layer: Layer) -> Tensor:
-        """By which the layer chooses the tokens that it keeps: [w]."""
+    def own(self, layer: Layer) -> Tensor:
+        """The layer's entry in the memory's parameter."""
         assert self._own is not None
         return self._own[layer.index]
-
-    def maps(self, layer: Layer) -> Sequence[Tensor]:
-        """Wq, Wk [e, d], Wb [1, d] and Wv [d, d] of the layer's memory of associations, in float32."""
-        assert self._own is not None
-        sizes = [layer.self_attn.head_dim] * 2 + [1, self._own.shape[2]]
-        return self._own[layer.index].float().split_with_sizes(sizes)
 
     def rotate_tokens(self, layer: Layer) -> Rotation:
         return self._rotation(layer, "tokens", 0, self.state.fill, self._n)
@@ -81,9 +112,8 @@ class Call:
         return rotate.keywords["cos"], rotate.keywords["sin"]
 
     def rotate_memory(self, layer: Layer, t: int) -> Rotation:
-        """Memory rows as block t sees them: at the last f positions before the block; tokens that were kept, before its
-        segments."""
-        first = -self.fam.fam_length - (self._segments if self.fam.keeps_tokens else 0)
+        """Memory rows as block t sees them: at the last f positions before the block, or before its segments."""
+        first = -self.fam.fam_length - (self._segments if self.memory.is_before_segments else 0)
         return self._rotation(layer, "memory", t, first, self.fam.fam_length)
 
     def rotate_back(self, layer: Layer, t: int) -> Rotation:
@@ -98,8 +128,9 @@ class Call:
         return lambda x: rotate_halves(x.float(), cos / square, -sin / square)
 
     def rotate_sinks(self, layer: Layer, t: int) -> Rotation:
-        """Sinks as block t sees them: directly before its oldest visible segment, or before what was kept."""
-        first = -self._segments - self.fam.sink_tokens - (self.fam.fam_length if self.fam.keeps_tokens else 0)
+        """Sinks as block t sees them: directly before its oldest visible segment, or a memory before that."""
+        rows = self.fam.fam_length if self.memory.is_before_segments else 0
+        first = -self._segments - self.fam.sink_tokens - rows
         return self._rotation(layer, "sinks", t, first, self.fam.sink_tokens)
 
     @property

@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 
 MemoryUpdate = Literal["additive", "gated", "kept", "delta"]
 """How a memory takes in a block: added to it, as in the paper; in exchange for as much of itself (`memory_gate`); as
-the tokens themselves that score highest (`keep`), for a decoder whose weights stay as they are; or as associations in
-a matrix (`associate`)."""
+the tokens themselves that score highest (kept.py), for a decoder whose weights stay as they are; or as associations in
+a matrix (delta.py)."""
 
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
@@ -277,11 +277,6 @@ class FamConfig:
     def associates(self) -> bool:
         """True if the memory is a matrix of associations, which rows of a block are written into."""
         return self.fam_length > 0 and self.memory_update == "delta"
-
-    @property
-    def blocks_not_taken_in(self) -> int:
-        """Closed blocks that the memory has not taken in yet: where it keeps tokens, those that are still seen."""
-        return self.memory_segments if self.keeps_tokens else 0
 
     @property
     def shares_projections(self) -> bool:

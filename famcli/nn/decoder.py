@@ -9,7 +9,7 @@ A layer reads whole blocks at once, one block together with its memory, or token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -18,18 +18,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from famcli.nn.call import Call
-from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode
+from famcli.nn.call import Call, Memory
+from famcli.nn.config import DecoderConfig, FamConfig, MemoryMode, MemoryUpdate
+from famcli.nn.delta import AssociativeMemory
+from famcli.nn.kept import KeptTokens
 from famcli.nn.kernels import native
 from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer, computes_wide, few_rows_weights
-from famcli.nn.memory import initial_memory
+from famcli.nn.memory import FeedbackMemory, initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
 from famcli.nn.rope import layer_frequencies
 from famcli.nn.rotary import Rotation, rotate_halves, rotation
 from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
 from famcli.nn.steps import read_block_and_memory, read_blocks, read_open, read_open_at_once
+
+_Step = Callable[[Tensor, LayerState, Call], tuple[Tensor, LayerState]]
+_MEMORIES: dict[MemoryUpdate, type[Memory]] = {
+    "additive": FeedbackMemory,
+    "gated": FeedbackMemory,
+    "kept": KeptTokens,
+    "delta": AssociativeMemory,
+}
 
 
 class Decoder(Network):
@@ -40,6 +50,7 @@ class Decoder(Network):
     def __init__(self, config: DecoderConfig, fam: FamConfig) -> None:
         super().__init__()
         self.config, self.fam = config, fam
+        self._memory = _MEMORIES[fam.memory_update]() if fam.fam_length else FeedbackMemory()
         self.model = Backbone(config)
         if not config.tie_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -68,9 +79,10 @@ class Decoder(Network):
     def start(self, batch: int = 1, memory_mode: MemoryMode = "on") -> State:
         config, device, dtype = self.config, self.device, self.dtype
         remembering = () if memory_mode == "none" else memory_layers(config, self.fam)
-        made = self._initial_memories() if remembering else []
+        made = self._initial_rows() if remembering and self._memory.begins_with_prompt else None
+        zeros = torch.zeros(1, *memory_shape(config, self.fam)[1:], device=device)
         none = torch.zeros(1, 0, memory_width(config, self.fam), device=device)
-        memories = [made[i] if i in remembering else none for i in range(config.num_layers)]
+        memories = [(made[i] if made else zeros) if i in remembering else none for i in range(config.num_layers)]
         rows = torch.empty(batch, config.num_key_value_heads, 0, config.head_dim, device=device, dtype=dtype)
         layers = tuple(
             LayerState(memory.expand(batch, -1, -1), rows, rows, OpenRows(rows, rows), rows, rows)
@@ -92,23 +104,31 @@ class Decoder(Network):
         assert isinstance(state, DecoderState)
         n, block_size = tokens.shape[1], self.fam.block_size
         whole = holds_whole_blocks(tokens, state, block_size)
-        wide = wide and not whole
-        fam, rows = self.fam, self._initial_rows() if self.fam.associates else ()
-        own = self.memory_scores if fam.keeps_tokens else self.memory_maps if fam.associates else None
-        call = Call(self.rotation_at, fam, state, n, None if received is None else [], wide, own, rows)
+        wide, memory = wide and not whole, self._memory
+        own = None if memory.parameter is None else getattr(self, memory.parameter)
+        rows = self._initial_rows() if memory.returns_to_prompt else ()
+        record = None if received is None else list[Tensor]()
+        call = Call(self.rotation_at, self.fam, memory, state, n, record, wide, own, rows)
         x = self.embed(tokens)
         x = x.float() if wide else x
         if levels is not None:
             levels.append(x.clone() if wide else x)
-        weights = few_rows_weights(self.layers) if wide and not fam.associates else None
+        weights = few_rows_weights(self.layers) if wide and not memory.changes_input else None
+        layers = list[LayerState]()
         if weights is not None:
             layers = read_open_at_once(self.layers, weights, x, call, levels)
         else:
-            x, layers = self._through_layers(x, state, call, whole, levels)
+            for step, before in zip(self._steps(state, n, whole), state.layers, strict=True):
+                x, after = step(x, before, call)
+                layers.append(after)
+                if levels is not None:
+                    levels.append(x)
         closed = n // block_size if whole else (state.fill + n) // block_size
-        if received is not None and call.received:
+        if received is not None and record:
             received.append(call.mean_received(closed))
-        updated = state.num_closed + closed > self.fam.blocks_not_taken_in and closed > 0 and state.memory_mode == "on"
+        # A memory that lies before the segments takes in a block when it leaves them.
+        waiting = self.fam.memory_segments if memory.is_before_segments else 0
+        updated = state.num_closed + closed > waiting and closed > 0 and state.memory_mode == "on"
         return x, replace(
             state,
             layers=tuple(layers),
@@ -118,12 +138,9 @@ class Decoder(Network):
             memory_is_initial=state.memory_is_initial & (not updated),
         )
 
-    def _through_layers(
-        self, x: Tensor, state: DecoderState, call: Call, whole: bool, levels: list[Tensor] | None
-    ) -> tuple[Tensor, list[LayerState]]:
-        """Rows [b, n, d] layer by layer, and the layers' states after them."""
-        layers, rows = list[LayerState](), not (self.fam.keeps_tokens or self.fam.associates)
-        joint = rows and x.shape[1] == self.fam.block_size and state.memory_mode == "on"
+    def _steps(self, state: DecoderState, n: int, whole: bool) -> Iterator[_Step]:
+        """What reads n tokens in each layer."""
+        joint = self._memory.joins_tokens and n == self.fam.block_size and state.memory_mode == "on"
         for layer, before in zip(self.layers, state.layers, strict=True):
             if not whole:
                 step = read_open
@@ -132,16 +149,12 @@ class Decoder(Network):
             else:
                 step = read_blocks
             if self.checkpoint_gradients and torch.is_grad_enabled():
-                x, after = checkpoint(layer, step, x, before, call, use_reentrant=False)
+                yield partial(checkpoint, layer, step, use_reentrant=False)
             elif layer._forward_pre_hooks:
-                x, after = layer(step, x, before, call)
+                yield partial(layer, step)
             else:
                 # Called directly where nothing hooks into the layer: decoding waits for each Python frame.
-                x, after = step(layer, x, before, call)
-            layers.append(after)
-            if levels is not None:
-                levels.append(x)
-        return x, layers
+                yield partial(step, layer)
 
     def write(self, tokens: Tensor, state: State, levels: list[Tensor] | None = None) -> tuple[Tensor, State]:
         return self.read(tokens, state, None, levels, wide=self._computes_wide(tokens.numel()))
@@ -177,12 +190,6 @@ class Decoder(Network):
         return embedded if scale == 1 else embedded * torch.tensor(scale).to(self.dtype).item()
 
     # ------------------------------------------------------------------------------------------------ memory prompt
-
-    def _initial_memories(self) -> list[Tensor]:
-        """The memory of each layer before the first block: [1, rows, w]."""
-        if self.fam.keeps_tokens or self.fam.associates:
-            return [torch.zeros(1, *memory_shape(self.config, self.fam)[1:], device=self.device)] * len(self.layers)
-        return self._initial_rows()
 
     def _initial_rows(self) -> list[Tensor]:
         """F_0 of each layer [1, f, d]; without gradient made once for unchanged weights: every text begins with it."""

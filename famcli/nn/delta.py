@@ -5,9 +5,9 @@ Each layer carries A [p, d] and z [p], zero at the start, as one tensor [b, p, d
 layer's norm before attention, and Wq, Wk [e, d], Wb [1, d], Wv [d, d] of `memory_maps` [l, 2e + 1 + d, d]:
 
     phi(u) = DPFP-3 of u, to unit length              p = 6e numbers, none negative: `features`
-    x     += A^T phi(Wq n(x)) / max(1, z . phi)       each token, before the layer reads it: `recall`
+    x     += A^T phi(Wq n(x)) / max(1, z . phi)       each token, before the layer reads it: `changed_input`
     F_t                                               FAM's first update of F_0 by block t (memory.py)
-    k, b, v = phi(Wk n(F)), sigmoid(Wb n(F)), Wv n(F)      of each row of F_t in turn: `associate`
+    k, b, v = phi(Wk n(F)), sigmoid(Wb n(F)), Wv n(F)      of each row of F_t in turn: `take_in`
     z     += max(0, 1 - z . k) k                      the part of k that is new, so that z . k >= 1
     A     += b k (v - A^T k / (z . k))^T              what was under k is replaced; the rest stays
 
@@ -21,32 +21,56 @@ and with z first, A shrinks in the direction of k by b / (z . k) <= 1 and stays 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from famcli.nn.call import Call
+from famcli.nn.call import Call, Memory
 from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.layers import Layer
-from famcli.nn.memory import memory_keys_values, next_memory
+from famcli.nn.memory import FeedbackMemory, compressed
 
 
-def recall(layer: Layer, x: Tensor, memory: Tensor, call: Call) -> Tensor:
-    """The layer's input [b, n, d] with what the memory [b, p, d + 1] has for each token."""
-    with torch.autocast(x.device.type, enabled=False):
-        found = features(layer.attention_input(x).float() @ call.maps(layer)[0].T) @ memory
-        return x + (found[..., :-1] / found[..., -1:].clamp_min(1)).to(x.dtype)
+class AssociativeMemory(Memory):
+    """A matrix [b, p, d + 1] that tokens read before each layer: `memory_update` "delta"."""
+
+    parameter: ClassVar[str | None] = "memory_maps"
+    returns_to_prompt: ClassVar[bool] = True
+    changes_input: ClassVar[bool] = True
+    _rows = FeedbackMemory()
+
+    def changed_input(self, layer: Layer, x: Tensor, memory: Tensor, call: Call) -> Tensor:
+        """x [b, n, d] with what the memory has for each token."""
+        with torch.autocast(x.device.type, enabled=False):
+            found = features(layer.attention_input(x).float() @ _maps(layer, call)[0].T) @ memory
+            return x + (found[..., :-1] / found[..., -1:].clamp_min(1)).to(x.dtype)
+
+    def seen(self, layer: Layer, memory: Tensor, call: Call, t: int) -> None:
+        """Nothing: what a token reads of it comes before the layer."""
+
+    def take_in(
+        self, layer: Layer, memory: Tensor, pieces: Sequence[KeysValues], num_blocks: int, call: Call
+    ) -> tuple[Tensor, list[KeysValues]]:
+        if call.state.memory_mode != "on":
+            return memory, []
+        # Only the last block counts, for blocks are read in turn.
+        rows = call.initial_rows[layer.index].expand(len(memory), -1, -1)
+        parts = [self._rows.seen(layer, rows, call, 0), pieces[-1]]
+        first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        made = layer.attention_output_and_mlp(*compressed(layer, rows, first, parts, call, 0), inputs=rows)
+        with torch.autocast(made.device.type, enabled=False):
+            normed = layer.attention_input(made).float()
+            keys, weights, values = (normed @ part.T for part in _maps(layer, call)[1:])
+            return write(memory, features(keys), torch.sigmoid(weights), values), []
 
 
-def associate(layer: Layer, memory: Tensor, block: KeysValues, call: Call) -> Tensor:
-    """The memory [b, p, d + 1] once the block with these keys (rotated) and values, the call's only one, is closed."""
-    rows = call.initial_rows[layer.index].expand(len(memory), -1, -1)
-    parts = [memory_keys_values(layer, rows, call.rotate_memory(layer, 0)), block]
-    made = next_memory(layer, rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device), parts, call, 0)
-    with torch.autocast(made.device.type, enabled=False):
-        normed = layer.attention_input(made).float()
-        keys, weights, values = (normed @ part.T for part in call.maps(layer)[1:])
-        return write(memory, features(keys), torch.sigmoid(weights), values)
+def _maps(layer: Layer, call: Call) -> Sequence[Tensor]:
+    """Wq, Wk [e, d], Wb [1, d] and Wv [d, d] of the layer, in float32."""
+    own = call.own(layer).float()
+    return own.split_with_sizes([layer.self_attn.head_dim] * 2 + [1, own.shape[1]])
 
 
 def write(memory: Tensor, keys: Tensor, weights: Tensor, values: Tensor) -> Tensor:

@@ -17,57 +17,66 @@ kept: the first block has f other tokens (`FamConfig` sees to that).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from famcli.nn.call import Call
+from famcli.nn.call import Call, Memory
 from famcli.nn.kernels.attention import KeysValues
 from famcli.nn.layers import Layer
 
 
-def kept_keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:
+class KeptTokens(Memory):
+    """Rows that are tokens which were read: `memory_update` "kept"."""
+
+    parameter: ClassVar[str | None] = "memory_scores"
+    is_before_segments: ClassVar[bool] = True
+
+    def seen(self, layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues | None:
+        return _keys_values(layer, memory, call, t) if _holds(call) else None
+
+    def take_in(
+        self, layer: Layer, memory: Tensor, pieces: Sequence[KeysValues], num_blocks: int, call: Call
+    ) -> tuple[Tensor, list[KeysValues]]:
+        held, first, rows = _holds(call), len(pieces) - num_blocks, []
+        for t in range(num_blocks):
+            keys, values = pieces[0]
+            rows.append(_keys_values(layer, memory, call, t) if held else (keys[:, :, :0], values[:, :, :0]))
+            leaving = first + t - call.fam.memory_segments
+            if leaving >= 0 and call.state.memory_mode == "on":
+                memory, held = _keep(layer, memory if held else None, pieces[leaving], call, t), True
+        return memory, rows
+
+
+def _holds(call: Call) -> bool:
+    """True if a block has left the window before the call."""
+    if call.initial is None:
+        return True
+    if not bool(call.initial.all()):
+        raise ValueError("texts that keep tokens already and texts that keep none yet cannot be read together")
+    return False
+
+
+def _keys_values(layer: Layer, memory: Tensor, call: Call, t: int) -> KeysValues:
     """Keys (rotated) and values [b, hk, f, e] of the rows, as block t of a call sees them."""
     keys, values = (layer.self_attn.heads(part.to(layer.dtype)) for part in memory.chunk(2, dim=-1))
     return call.rotate_memory(layer, t)(keys), values
 
 
-def keep_blocks(
-    layer: Layer, memory: Tensor, pieces: Sequence[KeysValues], num_blocks: int, call: Call
-) -> tuple[Tensor, list[KeysValues]]:
-    """The memory after the last `num_blocks` of `pieces` (segments and blocks), and what each of them sees of it."""
-    held, first, rows = call.initial is None, len(pieces) - num_blocks, []
-    for t in range(num_blocks):
-        keys, values = pieces[0]
-        rows.append(kept_keys_values(layer, memory, call, t) if held else (keys[:, :, :0], values[:, :, :0]))
-        leaving = first + t - call.fam.memory_segments
-        if leaving >= 0 and call.state.memory_mode == "on":
-            memory, held = keep(layer, memory if held else None, pieces[leaving], call, t), True
-    return memory, rows
-
-
-def keep_closed(layer: Layer, memory: Tensor, keys: Tensor, values: Tensor, call: Call) -> Tensor:
-    """The memory once the open block is closed. keys, values [b, hk, k, e]: of the segments and of that block."""
-    block = slice(None, call.fam.block_size)
-    if keys.shape[2] < call.fam.visible_tokens or call.state.memory_mode != "on":
-        return memory
-    leaving = (keys[:, :, block], values[:, :, block])
-    return keep(layer, memory if call.initial is None else None, leaving, call, 0)
-
-
-def keep(layer: Layer, memory: Tensor | None, leaving: KeysValues, call: Call, t: int) -> Tensor:
+def _keep(layer: Layer, memory: Tensor | None, leaving: KeysValues, call: Call, t: int) -> Tensor:
     """F_t [b, f, w] once block t of a call is closed. memory: F_t-1, None before the first block has left.
 
     leaving: keys (rotated) and values [b, hk, c, e] of the block that leaves the window by that.
     """
     made = token_rows(call.rotate_back(layer, t - call.fam.memory_segments)(leaving[0]), leaving[1])
-    scores = made @ call.scores(layer).to(made)
+    scores = made @ call.own(layer).to(made)
     if call.state.num_closed + t == call.fam.memory_segments:
         # The first tokens of a stream stay as sinks.
         scores[:, : call.fam.sink_tokens] = -torch.inf
     if memory is not None:
         made = torch.cat((memory, made), dim=1)
-        scores = torch.cat((memory @ call.scores(layer).to(memory), scores), dim=1)
+        scores = torch.cat((memory @ call.own(layer).to(memory), scores), dim=1)
     chosen = scores.topk(call.fam.fam_length, dim=1).indices.sort(dim=1).values
     return made.gather(1, chosen[..., None].expand(-1, -1, made.shape[2]))
 

@@ -16,12 +16,10 @@ from torch import Tensor
 
 from famcli.nn.call import Call
 from famcli.nn.config import FamConfig
-from famcli.nn.delta import associate, recall
-from famcli.nn.kept import keep_blocks, keep_closed, kept_keys_values
 from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import FEW_KEYS, KeysValues, attend, attend_few, joined
 from famcli.nn.layers import Layer
-from famcli.nn.memory import compress, memory_keys_values, next_memory
+from famcli.nn.memory import compress
 from famcli.nn.state import LayerState, OpenRows
 
 # ----------------------------------------------------------------------------------------------------- whole blocks
@@ -31,10 +29,10 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     """The layer's output for whole blocks [b, t * C, d], and its state after them."""
     fam, block_size = call.fam, call.fam.block_size
     num_blocks = x.shape[1] // block_size
-    if fam.associates and before.memory.shape[1]:
+    if call.memory.changes_input and before.memory.shape[1]:
         if num_blocks > 1:
             return _read_in_turn(layer, x, before, call)
-        x = recall(layer, x, before.memory, call)
+        x = call.memory.changed_input(layer, x, before.memory, call)
     rotate = call.rotate_tokens(layer)
     queries, keys, values = layer.self_attn.queries_keys_values(layer.attention_input(x))
     sinks = _sinks(layer, before, call, keys, values)
@@ -42,7 +40,9 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
     keys, values = _join(before.segment_keys, keys), _join(before.segment_values, values)
     pieces = _pieces(keys, values, block_size)
     first = len(pieces) - num_blocks
-    memory, memory_rows = _memories(layer, before, pieces, num_blocks, call)
+    memory, memory_rows = before.memory, list[KeysValues]()
+    if memory.shape[1]:
+        memory, memory_rows = call.memory.take_in(layer, memory, pieces, num_blocks, call)
     attended = []
     for t, own in enumerate(torch.split(queries, block_size, dim=2)):
         seen = _segments_and_block(layer, pieces[: first + t + 1], fam)
@@ -77,28 +77,6 @@ def _segments_and_block(layer: Layer, pieces: list[KeysValues], fam: FamConfig) 
     return seen if layer.window is None else [joined(seen)]
 
 
-def _memories(
-    layer: Layer, before: LayerState, pieces: list[KeysValues], num_blocks: int, call: Call
-) -> tuple[Tensor, list[KeysValues]]:
-    """The recurrence over the blocks of a call: the memory after the last, and [Kf, Vf] as each block sees them."""
-    memory = before.memory
-    if not memory.shape[1]:
-        return memory, []
-    if call.fam.keeps_tokens:
-        return keep_blocks(layer, memory, pieces, num_blocks, call)
-    blocks = pieces[-num_blocks:]
-    if call.fam.associates:
-        return associate(layer, memory, blocks[0], call) if call.state.memory_mode == "on" else memory, []
-    if call.state.memory_mode == "frozen":
-        keys, values = layer.self_attn.keys_values(layer.attention_input(memory))
-        return memory, [(call.rotate_memory(layer, t)(keys), values) for t in range(len(blocks))]
-    rows = []
-    for t, block in enumerate(blocks):
-        rows.append(memory_keys_values(layer, memory, call.rotate_memory(layer, t)))
-        memory = next_memory(layer, memory, call.initial if t == 0 else None, [rows[t], block], call, t)
-    return memory, rows
-
-
 def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """One whole block, with the memory rows in the same matrix products as the tokens: see memory.py."""
     memory, f = before.memory, before.memory.shape[1]
@@ -111,7 +89,7 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
     block_rows = (rotate(keys), values)
     memory_queries = call.rotate_memory(layer, 1)(memory_queries)
     call.record(layer, memory_queries, [memory_rows, block_rows])
-    compressed, residual, gate = compress(
+    residual, compressed, gate = compress(
         call.fam, layer, memory_queries, memory, [memory_rows, block_rows], call.initial
     )
     keys, values = _join(before.segment_keys, block_rows[0]), _join(before.segment_values, block_rows[1])
@@ -127,9 +105,13 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
 
 def read_open(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
     """The layer's output for tokens [b, n, d] of the open block, which they may close, and its state after them."""
-    attention, (memory_rows, past) = layer.self_attn, _seen_by_open(layer, before, call)
-    if call.fam.associates and before.memory.shape[1]:
-        x = recall(layer, x, before.memory, call)
+    attention, memory_rows = layer.self_attn, before.memory_rows
+    # Not a function, here and below: what lies between a command and its products is kept short.
+    if memory_rows is None and before.memory.shape[1]:
+        memory_rows = call.memory.seen(layer, before.memory, call, 0)
+    past = before.past or _past(layer, before, memory_rows, call)
+    if call.memory.changes_input and before.memory.shape[1]:
+        x = call.memory.changed_input(layer, x, before.memory, call)
     queries, keys, values = attention.queries_keys_values(layer.attention_input(x, call.wide))
     sinks = _sinks(layer, before, call, keys, values)
     rows, single = before.open, x.shape[1] == 1 and not call.wide and not torch.is_grad_enabled()
@@ -167,7 +149,10 @@ def read_open_at_once(
     shape = (weights[0].num_keys // first.self_attn.head_dim, first.self_attn.head_dim)
     made, begun, angles = native.LayersCall(x, shape), list[Any](), dict[str | None, tuple[int, int, int, int]]()
     for layer, own, before in zip(layers, weights, states, strict=True):
-        memory_rows, past = _seen_by_open(layer, before, call)
+        memory_rows = before.memory_rows
+        if memory_rows is None and before.memory.shape[1]:
+            memory_rows = call.memory.seen(layer, before.memory, call, 0)
+        past = before.past or _past(layer, before, memory_rows, call)
         if not isinstance(past, native.Seen):
             # Once for all tokens of the block.
             past = native.Seen.of(past)
@@ -196,17 +181,6 @@ def read_open_at_once(
     return after
 
 
-def _seen_by_open(layer: Layer, before: LayerState, call: Call) -> tuple[KeysValues | None, tuple[KeysValues, ...]]:
-    """The memory's keys and values, and all that tokens of the open block see before it."""
-    memory, memory_rows = before.memory, before.memory_rows
-    if memory_rows is None and memory.shape[1] and not call.fam.associates:
-        if not call.fam.keeps_tokens:
-            memory_rows = memory_keys_values(layer, memory, call.rotate_memory(layer, 0))
-        elif call.initial is None:  # else it holds nothing yet
-            memory_rows = kept_keys_values(layer, memory, call, 0)
-    return memory_rows, before.past or _past(layer, before, memory_rows, call)
-
-
 def _after_open(
     layer: Layer,
     before: LayerState,
@@ -221,12 +195,8 @@ def _after_open(
     if rows.num_rows < call.fam.block_size:
         return LayerState(memory, before.segment_keys, before.segment_values, rows, *sinks, memory_rows, past)
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
-    if memory.shape[1] and call.fam.keeps_tokens:
-        memory = keep_closed(layer, memory, keys, values, call)
-    elif memory.shape[1] and call.fam.associates:
-        memory = associate(layer, memory, rows.keys_values, call) if call.state.memory_mode == "on" else memory
-    elif memory_rows and call.state.memory_mode == "on":
-        memory = next_memory(layer, memory, call.initial, [memory_rows, rows.keys_values], call, 0)
+    if memory.shape[1] and call.state.memory_mode == "on":
+        memory, _ = call.memory.take_in(layer, memory, _pieces(keys, values, call.fam.block_size), 1, call)
     return _closed(layer, before, memory, keys, values, sinks, call)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain, count, islice
 
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
@@ -107,16 +107,18 @@ class Answerer:
         """
         check_questions(questions)
         parsed = [self._parsed(question) for question in questions]
+        batches = [parsed[place : place + _TOGETHER] for place in range(0, len(parsed), _TOGETHER)]
+        ranked = chain.from_iterable(map(self.ranked, batches))
+        # Not a generator: that would be one more frame below every product of the network.
+        return chain(self._doubts(), chain.from_iterable(map(self.answer, parsed, ranked, count(first))))
+
+    def _doubts(self) -> Iterator[Notice]:
         follows = self._pen is None or self._pen.chat is not None
         if not follows and self.text.model.sidecar.tasks.get("ask") != "write":
             yield from self._warn(
                 f"{self.text.model.name} is not known to follow instructions (its fam.json does not say that it writes "
                 "answers): what it writes may be nonsense; extractive answers are quotes"
             )
-        for place in range(0, len(parsed), _TOGETHER):
-            some = parsed[place : place + _TOGETHER]
-            for number, (question, ranked) in enumerate(zip(some, self.ranked(some), strict=True), first + place):
-                yield from self.answer(question, ranked, number)
 
     def ranked(self, questions: Sequence[Question]) -> list[list[RankedPassage]]:
         """The passages for each question, best first; the network has read the first `NUM_RERANKED` of each."""
