@@ -93,6 +93,8 @@ class Quoter:
     ) -> tuple[RankedPassage, Passage | None]:
         """The sentences of a passage that answer, with that passage: the next one where this one ends with a
         question."""
+        if one.told is not None:
+            return one, one.told
         shares = term_shares(question, self.text.index)
         span = self._span(question, evidence) if self.style == "span" and one is evidence[0] else None
         quoted = span or best_sentence(one.passage, question, shares, one.likeness, one.met_by)
@@ -109,7 +111,7 @@ class Quoter:
     ) -> Answer | None:
         """Of a table or of records the values that are asked for, beside the one that names their row; no answer where
         the row has nothing of the kind. None where that cannot be told."""
-        if not evidence:
+        if not evidence or evidence[0].told is not None:
             return None
         best, passage = evidence[0], evidence[0].passage
         # A row that is named is near, although its table says nothing else of the question.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from famcli.errors import UsageError
 from famcli.tasks.ask.expecting import asked_about, expected, holds, numbers_in
+from famcli.tasks.ask.labels import told
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
 from famcli.text.headings import is_contents
@@ -77,6 +78,7 @@ NEAR_THRESHOLD = 0.14
 
 _DOUBTFUL, _FAR = 0.15, 0.1
 _COST_OF_NAMES = 3.0
+_GAIN_OF_NAMED, _NAMED = 30.0, 0.9  # where the value that is asked for stands under its name
 _UNEXPLAINED = 0.5  # where a question asks who somebody is and the passage only names them
 _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
@@ -132,7 +134,8 @@ class RankedPassage:
     fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
     that did not read it. met: how near it is to the word of the question that it has least of, by the encoder. alike:
     passages of other sources that say the same, and stand behind it. only_names: the question asks who or what a name
-    is, and no sentence says that. met_by: of each sentence, as `text.sentence_encoder` has it.
+    is, and no sentence says that. met_by: of each sentence, as `text.sentence_encoder` has it. told: the part of it that
+    has the value that is asked for, under its name (`labels`).
     """
 
     passage: Passage
@@ -144,11 +147,12 @@ class RankedPassage:
     met_by: tuple[tuple[float, float], ...] = ()
     alike: int = 0
     only_names: bool = False
+    told: Passage | None = None
 
     @property
     def score(self) -> float:
         score = math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
-        return score - _COST_OF_NAMES * self.only_names
+        return score - _COST_OF_NAMES * self.only_names + _GAIN_OF_NAMED * (self.told is not None)
 
     def comes_near(self, question: Question) -> bool:
         """True if it may be worth reading, whether it answers or not. The lines of a log are alike, so that none leads
@@ -159,6 +163,8 @@ class RankedPassage:
     @property
     def confidence(self) -> float:
         """How likely, 0 to 1, the question is answered here."""
+        if self.told is not None:
+            return _NAMED
         # Scores of different questions cannot be compared; what a passage has, and its lead over the others, can.
         known = dict(zip(FEATURES, self.features, strict=True))
         signs = {**known, "margin": self.margin, "lead": self.lead, "unexpected": float(known["expected"] == 0)}
@@ -226,11 +232,16 @@ def rank_passages(
     first = None if term is None else index.first(all_terms(term))
     if first is not None and first not in dict(candidates):
         candidates.insert(0, (first, 0.0))
+    named = told(index, question.text)
+    if named is not None and named.passage.source not in without:
+        candidates = [(named.number, 0.0), *(one for one in candidates if one[0] != named.number)]
     distinct = _distinct(index, candidates, count, without, titles)
     found = [
         replace(_compared(index, number, words, question, shares, meaning, number == first), alike=alike)
         for number, words, alike in distinct
     ]
+    if named is not None and distinct and distinct[0][0] == named.number:
+        found[0] = replace(found[0], passage=named.passage, told=named.quoted)
     return _ordered(_encoded(question, _ordered(found))) if encoded else _ordered(found)
 
 

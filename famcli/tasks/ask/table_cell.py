@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from famcli.tasks.ask.expecting import expected, holds
+from famcli.tasks.ask.labels import FIELD
 from famcli.tasks.ask.ranking import Question
 from famcli.text.meaning import meanings
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, terms
 
-_FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^:;\n]{1,80}:(?: |\Z)|\Z)", re.DOTALL)
 _SHAPES = (
     (re.compile(r"\b(?:code|abbreviation|symbol|id|identifier)s?\b", re.I), re.compile(r"[A-Z\d][A-Z\d_-]{0,11}")),
     (re.compile(r"\b(?:how (?:many|much)|number|figure|value|price)s?\b", re.I), re.compile(r"[-+$]?\d[\d.,]*%?")),
@@ -78,7 +78,7 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
     cells = [
         Cell(match["name"], match["value"], sentence, match.start(), match.end())
         for sentence in sentences
-        for match in _FIELD.finditer(sentence.text)
+        for match in FIELD.finditer(sentence.text)
     ]
     asked, names = set(question.terms), set(terms(" ".join(question.names)))
     named = list[tuple[bool, int, Cell]]()
