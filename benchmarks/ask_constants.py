@@ -109,7 +109,7 @@ def rows_of(
             sentences = None
             if kind == "answerable" and right.any():
                 best = some[int(np.flatnonzero(right)[0])]
-                values = np.array(sentence_features(best.passage, question, term_shares(question, index)))
+                values = np.array(sentence_features(best, question, term_shares(question, index)))
                 overlap = [max(token_f1(a, s.text, recall=True) for a in item.answers) for s in best.passage.sentences]
                 sentences = values, (np.array(overlap) >= max(0.6, max(overlap))).astype(float)
             yield Row(number, subject, kind, place < weighed, x, right, sentences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ MAX_CHARACTERS = 600
 # Characters from which a blank line ends a passage: before that, short paragraphs (dialogue, lists) stay together.
 _ENOUGH = 300
 _PARTS = ("message", "section", "path")
+_KEY = re.compile(r"\.([^\W\d]\w*)|\[\"((?:[^\"\\]|\\.)+)\"\]")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Passage:
     """Consecutive sentences of a source.
 
     text: with the white space between the sentences. with_headings: what it is about. line, page: of its start, from 1.
-    headings: of the parts of the text that it belongs to, the highest first, without those that it begins with.
+    headings: of the parts of the text that it belongs to, the highest first, without those that it begins with; the
+    keys that lead to a record.
     num_pages: pages of the source that had begun when the passage was cut, for the index.
     """
 
@@ -60,9 +63,20 @@ class Passage:
 
 
 def _part(sentence: Sentence) -> tuple[str, str] | None:
-    """The message, chapter or record that a sentence is in: what is quoted from two of them has no place to cite."""
+    """The message, chapter or record that a sentence is in: what is quoted from two of them has no place to cite. Rows
+    of a table are one part, and the comments above them another."""
     location = sentence.location
-    return (location.kind, location.value) if location is not None and location.kind in _PARTS else None
+    if location is None:
+        return None
+    return location.kind, location.value if location.kind in _PARTS else ""
+
+
+def _keys(sentence: Sentence) -> list[str]:
+    """The keys that lead to a record: `.votes.ann` says whose votes they are, and the record itself does not."""
+    location = sentence.location
+    if location is None or location.kind != "path":
+        return []
+    return [plain or quoted for plain, quoted in _KEY.findall(location.value)]
 
 
 class PassageBuilder:
@@ -102,7 +116,7 @@ class PassageBuilder:
             if found is not None:
                 self._headings = [one for one in self._headings if one.level < found.level]
             if not self._open:
-                self._above = tuple(one.title for one in self._headings)
+                self._above = (*(one.title for one in self._headings), *_keys(sentence))
             if found is not None:
                 self._headings.append(found)
             self._has_text |= found is None

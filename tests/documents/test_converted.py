@@ -373,6 +373,20 @@ def test_tables_give_records_by_row(tmp_path: Path) -> None:
     assert "name: K2; height: 8611; note: x" in converted(write(tmp_path, tabs))[0]
 
 
+def test_comments_above_a_table_are_read_and_name_no_column(tmp_path: Path) -> None:
+    rows = "rowid,method,year\n1,Transit,2006\n2,Imaging,2008\n3,Transit,2011\n"
+    text, places, _ = converted(write(tmp_path, "# Found by the archive\n#\n# COLUMN year: Year of discovery\n" + rows))
+    assert text.startswith(
+        "Found by the archive\n\nCOLUMN year: Year of discovery\n\nrowid: 1; method: Transit; year: 2006\n\n"
+    )
+    assert [(place.label, place.line) for place in places][:3] == [("line 1", 1), ("line 3", 3), ("row 5", 5)]
+    # A comment may be the names of the columns.
+    named = converted(write(tmp_path, "# Made by hand\n#" + rows))[0]
+    assert named.startswith("Made by hand\n\nrowid: 1; method: Transit; year: 2006\n\n")
+    # One line is no table, however many comments are above it.
+    assert "method: " not in converted(write(tmp_path, "# a\n# b\n1,2\n"))[0]
+
+
 def test_values_of_several_words_stay_beside_the_name_of_their_column(tmp_path: Path) -> None:
     rows = [
         "name,seat,founded",

@@ -49,21 +49,45 @@ def looks_like_table(head: str) -> bool:
     # The last line of a sample is cut.
     if len(head) > 2000 and len(lines) > 2:
         lines.pop()
-    return _delimiter(lines) is not None
+    return _delimiter(lines[_num_comments(lines) :]) is not None
 
 
 def read_table(original: Original) -> Iterator[Part]:
-    """The rows, each with its values by the names of its columns."""
+    """The rows, each with its values by the names of its columns; before them the lines of comments above."""
     lines = original.lines()
     first = list(islice(lines, _ROWS_TO_TELL))
+    num_above = 0
+    while (number := _num_comments([line.text for line in first])) == len(first) and number:
+        yield from _comments(first)
+        num_above, first = num_above + number, list(islice(lines, _ROWS_TO_TELL))
+    yield from _comments(first[:number])
+    num_above, first = num_above + number, [*first[number:], *islice(lines, number)]
     texts = [line.text for line in first]
     delimiter = _delimiter(texts) or ("\t" if any("\t" in text for text in texts) else ",")
     has_header = _has_header(_parsed(texts, delimiter) or [])
-    yield from checked_records(original, _rows(original, chain(first, lines), delimiter, has_header), "rows")
+    rows = _rows(original, chain(first, lines), delimiter, has_header, num_above)
+    yield from checked_records(original, rows, "rows")
+
+
+def _num_comments(lines: Sequence[str]) -> int:
+    """How many of the first lines are comments. One right above a row may name the columns."""
+    number = next((at for at, line in enumerate(lines) if not line.lstrip("\ufeff").startswith("#")), len(lines))
+    if not number or number == len(lines):
+        return number
+    named, row = lines[number - 1], lines[number]
+    same = any(one in row and named.count(one) == row.count(one) for one in _DELIMITERS)
+    return number - same
+
+
+def _comments(lines: Sequence[Line]) -> Iterator[Part]:
+    """What comments say of the table, a paragraph for each line."""
+    for line in lines:
+        if text := " ".join(line.text.strip("\ufeff# \t").split()):
+            yield f"{text}\n\n", Location("line", f"{line.number}", line=line.number, span=(line.start, line.end))
 
 
 def _rows(
-    original: Original, lines: Iterator[Line], delimiter: str, has_header: bool
+    original: Original, lines: Iterator[Line], delimiter: str, has_header: bool, num_above: int
 ) -> Iterator[tuple[list[Field], Location]]:
     csv.field_size_limit(_LARGEST_FIELD)
     taken = list[Line]()
@@ -89,14 +113,14 @@ def _rows(
         if not any(value.strip() for value in row):
             continue
         if number == 1 and has_header:
-            names = [" ".join(name.split()) for name in row]
+            names = [" ".join(name.split()).lstrip("#").strip() or name for name in row]
             continue
         fields = [
             (names[place] if place < len(names) else "" if len(row) == 1 else f"column {place + 1}", value)
             for place, value in enumerate(row)
         ]
         span = taken[0].start, taken[-1].end
-        yield fields, Location("row", f"{number}", line=taken[0].number, span=span)
+        yield fields, Location("row", f"{num_above + number}", line=taken[0].number, span=span)
 
 
 def _delimiter(lines: list[str]) -> str | None:

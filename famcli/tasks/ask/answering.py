@@ -41,6 +41,7 @@ from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID, Exchange
 from famcli.tasks.task import Notice
 from famcli.tasks.written_text import TurnWriter
+from famcli.text.language import language_of
 from famcli.text.words import plain_spelling, terms, variants
 
 CHANGED = (
@@ -76,6 +77,7 @@ _SAME_THING = 0.45
 _MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
 _TOGETHER = 8
+_SAMPLED = 30  # passages by which a text's language is told
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Answerer:
         self._pen = TurnWriter(text.model, self.config.sampling) if self.style == "write" else None
         self._quoter = Quoter(text, self.config, self.style)
         self._said: Exchange | None = None
+        self._language: str | None = None
 
     def answers(self, questions: Sequence[str], first: int = 0) -> Iterator[AnsweringEvent]:
         """The answers in order; passages for a few questions at a time are read together by the network.
@@ -110,7 +113,8 @@ class Answerer:
         batches = [parsed[place : place + _TOGETHER] for place in range(0, len(parsed), _TOGETHER)]
         ranked = chain.from_iterable(map(self.ranked, batches))
         # Not a generator: that would be one more frame below every product of the network.
-        return chain(self._doubts(), chain.from_iterable(map(self.answer, parsed, ranked, count(first))))
+        said = chain(self._doubts(), self._tell_language(questions))
+        return chain(said, chain.from_iterable(map(self.answer, parsed, ranked, count(first))))
 
     def _doubts(self) -> Iterator[Notice]:
         follows = self._pen is None or self._pen.chat is not None
@@ -221,6 +225,20 @@ class Answerer:
         if not self.text.index.num_passages:
             return NOTHING_READ
         return NOTHING_FOUND if len(self.text.sources) < 2 else NOTHING_FOUND_IN_SEVERAL
+
+    def _tell_language(self, questions: Sequence[str]) -> Iterator[Notice]:
+        """Say once that a text is in a language in which answers are found by their words alone."""
+        index = self.text.index
+        numbers = range(0, index.num_passages, max(1, index.num_passages // _SAMPLED))
+        language = language_of("\n".join(index.passage(number).text for number in numbers))
+        # Nothing else is told of a question in a language of its own: it does what can be done.
+        if language not in (None, "English") and self._language is None:
+            self._language = language
+            asked = language_of(" ".join([*questions] * _SAMPLED))
+            yield from self._warn(
+                f"the text seems to be in {language}: answers are found by the words that it shares with a question"
+                f"{'' if asked == language else ', so ask in its words'}; dates and names are told in English only"
+            )
 
     def _warn(self, text: str) -> Iterator[Notice]:
         if text not in self.warnings:

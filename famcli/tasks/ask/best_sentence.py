@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from famcli.tasks.ask.expecting import expected, holds
-from famcli.tasks.ask.ranking import Question, TermShares, all_terms, coverage
+from famcli.tasks.ask.labels import indent
+from famcli.tasks.ask.ranking import Question, RankedPassage, TermShares, all_terms, coverage
 from famcli.tasks.summarize.quotable import points_back
 from famcli.text.headings import heading
 from famcli.text.meaning import meanings
@@ -31,6 +32,7 @@ _HOW = re.compile(
     r"\W*(?:how|what happens|what should|what must)\b(?! (?:many|much|long|old|often|far|big|large))", re.I
 )
 _HEADING_REACH = 4  # sentences looked through for the heading of a list
+_LONGEST_ITEM = 400  # bytes of an item with those below it
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _MUCH_NEW = 3  # content words that the question has not
 # By hand without the encoder; with it a softmax regression over 1,850 questions of SQuAD, FairytaleQA and SelQA (parts
@@ -39,22 +41,16 @@ _WEIGHTS = (1.8, 1.6, -0.8, -0.1, 1.1, 2.0, -0.6, 2.8, 0.0, 0.0, 0.0, 0.0)
 _ENCODED_WEIGHTS = (2.8, 2.1, -0.8, -0.2, 0.6, 1.5, -0.6, 0.8, 1.3, 1.8, 2.8, 1.3)
 
 
-def best_sentence(
-    passage: Passage,
-    question: Question,
-    shares: TermShares,
-    likeness: Sequence[float] = (),
-    met: Sequence[tuple[float, float]] = (),
-) -> Passage:
+def best_sentence(one: RankedPassage, question: Question, shares: TermShares) -> Passage:
     """The sentence of a passage that answers best, with those that it cannot stand without.
 
-    likeness: of each sentence with the question, by the encoder, if it read the passage. met: the same for the words of
-    the question.
     Where it opens a quotation and another sentence closes it, all up to there is the answer. What only announces the
-    next sentence (a heading, a line that ends with a colon, words of the question alone) is shown with it.
+    next sentence (a heading, a line that ends with a colon, words of the question alone) is shown with it, and below
+    an item of a list what is listed under it.
     """
-    rows = sentence_features(passage, question, shares, likeness, met)
-    weights = _ENCODED_WEIGHTS if likeness else _WEIGHTS
+    passage = one.passage
+    rows = sentence_features(one, question, shares)
+    weights = _ENCODED_WEIGHTS if one.likeness else _WEIGHTS
     values = [math.fsum(w * x for w, x in zip(weights, row, strict=True)) for row in rows]
     place = values.index(max(values))
     if asks(passage.sentences[place]) and not _IS_ASKED_FOR.search(question.text):
@@ -71,17 +67,12 @@ def asks(sentence: Sentence) -> bool:
     return "?" in text[-3:] and not _ADDED_QUESTION.search(text)
 
 
-def sentence_features(
-    passage: Passage,
-    question: Question,
-    shares: TermShares,
-    likeness: Sequence[float] = (),
-    met: Sequence[tuple[float, float]] = (),
-) -> list[tuple[float, ...]]:
+def sentence_features(one: RankedPassage, question: Question, shares: TermShares) -> list[tuple[float, ...]]:
     """Of each sentence: its coverage, that of those beside it, whether it asks, whether it opens
     a quotation that nothing closes, whether it is finished, whether it holds what the question asks for, whether it is
     a heading, how near it is by word vectors and by the encoder, as a whole and to the words of the question on average
     and least, and whether it says anything that the question does not."""
+    passage, likeness = one.passage, one.likeness
     words = [all_terms(_ADDRESS.sub("", sentence.text)) for sentence in passage.sentences]
     near = meanings([question.text, *(sentence.text for sentence in passage.sentences)])
     kind, rows = expected(question.text), list[tuple[float, ...]]()
@@ -96,7 +87,7 @@ def sentence_features(
             heading(sentence) is not None,
         )
         by_words = 0.0 if near is None else float(near[0] @ near[place + 1])
-        encoded = (likeness[place], *met[place]) if likeness else (0.0, 0.0, 0.0)
+        encoded = (likeness[place], *one.met_by[place]) if likeness else (0.0, 0.0, 0.0)
         new = set(content_terms(_ADDRESS.sub("", sentence.text))).difference(question.terms)
         rows.append((covered, beside, *map(float, flags), by_words, *encoded, min(1.0, len(new) / _MUCH_NEW)))
     return rows
@@ -110,6 +101,8 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
         first -= 1
     while end < len(sentences) and _announces(sentences[end - 1], question):
         end += 1
+    if end == place + 1 and sentences[place].is_item:
+        end = _end_of_item(place, sentences)
     kind = expected(question.text)
     if kind == "version" and sentences[place].is_item:
         # In a list of changes the heading tells the version.
@@ -124,6 +117,16 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
         # "Often files of one kind are wanted. This can be done with ..."
         end += _follows(sentences, end)
     return Passage(passage.source, sentences[first:end])
+
+
+def _end_of_item(place: int, sentences: Sequence[Sentence]) -> int:
+    """Behind the items that are listed below this one, as many as are not too long."""
+    depth, end = indent(sentences[place]), place + 1
+    while end < len(sentences) and sentences[end].is_item and indent(sentences[end]) > depth:
+        if end > place + 1 and sentences[end].end - sentences[place].start > _LONGEST_ITEM:
+            break
+        end += 1
+    return end
 
 
 def _follows(sentences: Sequence[Sentence], place: int) -> bool:

@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from famcli.tasks.grounding import claims
-from famcli.text.words import has_content
+from famcli.text.words import has_content, terms
 
 Kind = Literal[
     "number",
@@ -161,6 +161,8 @@ _ASKED_NOUN = re.compile(
     r"|\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its) ([\w-]{4,})(?=\W*$| of\b)",
     re.I,
 )
+_NEXT, _PREVIOUS = "next|upcoming|following|future", "previous|prior|last|earlier|preceding|former"
+_ASKS_ANOTHER = re.compile(r"\b(next|upcoming|following|previous|prior|preceding) ([^\W\d_]{3,})", re.I)
 _ENDS_WITH_PREPOSITION = re.compile(r" (?:for|of|in|on|at|by|to|from|with|about)$", re.I)
 _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
@@ -285,6 +287,15 @@ def asked_about(question: str) -> str | None:
     """What a question is about that asks who or what it is; None for others."""
     asked = _ASKS_MEANING.fullmatch(question)
     return None if asked is None or _ENDS_WITH_PREPOSITION.search(asked["term"]) else asked["term"]
+
+
+def another_of(question: str) -> re.Pattern[str] | None:
+    """What a text must say that answers a question for the next or the previous of its kind; None for others."""
+    asked = _ASKS_ANOTHER.search(question)
+    if asked is None:
+        return None
+    words = _NEXT if re.match(_NEXT, asked[1], re.I) else _PREVIOUS
+    return re.compile(rf"\b(?:{words})\W+(?:\w+\W+){{0,2}}{re.escape(terms(asked[2])[0])}", re.I)
 
 
 def numbers_in(text: str) -> frozenset[str]:

@@ -24,10 +24,12 @@ from famcli.text.words import content_terms, terms
 # Words for the text itself and what is said of any: they do not tell which value is asked for.
 _ITSELF = frozenset(
     terms(
-        "document paper article essay post page web website file text book novel story report message mail email e-mail "
-        "letter meeting call session minutes entry record item terms policy agreement contract dataset data package "
-        "project list thing latest update current here it this that full complete exact exactly held take took place "
-        "happen give given name named called say says did publish published find found see use used get please"
+        "document paper article essay post page web website file text book novel story report message mail email "
+        "e-mail letter meeting call session minutes entry record item terms policy agreement contract dataset "
+        "data package project list thing latest update current here it this that full complete exact exactly held "
+        "take took place happen give given name named called say says did publish published find found see use "
+        "used get please send sent write written wrote group team company product organization mean means stand "
+        "stands column rule act law bill regulation plan version notice announcement"
     )
 )
 _ANOTHER = frozenset(terms("next previous last following upcoming earlier former original forwarded first second"))
@@ -36,37 +38,45 @@ _ANOTHER = frozenset(terms("next previous last following upcoming earlier former
 @dataclass(frozen=True)
 class _Labels:
     """What a question in these words asks for: the names that its value may have, each as terms. is_list: it may be a
-    list below such a name. prose: how a sentence says the same."""
+    list below such a name. opening: what the first lines of a text say it by, where no name stands before it."""
 
     asks: re.Pattern[str]
     names: tuple[frozenset[str], ...]
     is_list: bool = False
-    prose: re.Pattern[str] | None = None
+    opening: re.Pattern[str] | None = None
 
 
-def _labels(asks: str, names: str, is_list: bool = False, prose: str | None = None) -> _Labels:
+def _labels(asks: str, names: str, is_list: bool = False, opening: str | None = None) -> _Labels:
     found = tuple(frozenset(terms(name)) for name in names.split(", "))
-    return _Labels(re.compile(asks, re.I), found, is_list, None if prose is None else re.compile(prose))
+    return _Labels(re.compile(asks, re.I), found, is_list, None if opening is None else re.compile(opening))
 
 
 _NAMES = r"(?:[^\W\d_a-z]\w+ ?){2}"
+_DATED = (
+    r"\b\d{4}-\d\d?-\d\d?\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|(?i:\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+    r"\w*\.? \d{1,2}\b|\b\d{1,2}\.? (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
+)
+_A_TITLE = r"\w"
+_BYLINE = r"\b[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){2}|\S@\S+\.\w"
 # The first that fits counts. What a question says beside these words must be about the text itself.
 _ALIASES = (
     _labels(
-        r"\bwho(?: all| else)? (?:\w+ )??(?:attend(?:ed|s)?|participated|took part|came|was there|were there)\b"
-        r"|\bwho (?:was|were|is|are) (?:present|in attendance|(?:the )?(?:attendees|participants))\b"
-        r"|\bwho joined\b",
+        r"\bwho(?: all| else)? (?:\w+ )??(?:attend(?:ed|s)?|participated|joined|took part|came|was there|were there)\b"
+        r"|\bwho (?:was|were|is|are) (?:present|in attendance|(?:the )?(?:attendees|participants))\b",
         "attendees, attendance, present, participants, in attendance, attending, members present, roll call",
         is_list=True,
-        prose=rf"(?i:\b(?:present|in attendance|attend(?:ed|ing|ees))\b).*{_NAMES}.*{_NAMES}",
+        opening=rf"(?i:\b(?:present|in attendance|attend(?:ed|ing|ees))\b).*{_NAMES}.*{_NAMES}",
     ),
     _labels(r"\bwho (?:was|were|is) (?:absent|missing|excused)\b", "absent, excused, regrets, apologies", is_list=True),
     _labels(
         r"\bwho (?:\w+ )??(?:sent|wrote|writes|authored|published|posted)\b|\bby whom\b|\bwho\b.* \bfrom\b"
         r"|\bwho (?:is|was|are|were) the (?:sender|author|writer)s?\b",
         "from, author, authors, sender, by, written by, posted by",
+        opening=_BYLINE,
     ),
-    _labels(r"\bto whom\b|\bwho\b.* to\W*$|\bwho (?:is|was) the recipient|\bwho received|\baddressed to", "to, recipient"),
+    _labels(
+        r"\bto whom\b|\bwho\b.* to\W*$|\bwho (?:is|was) the recipient|\bwho received|\baddressed to", "to, recipient"
+    ),
     _labels(
         r"\b(?:when|date|day|time|how long ago)\b.*\b(?:updated|modified|changed|revised|edited|reviewed)\b",
         "last updated, updated, last modified, modified, last changed, revised, last reviewed, date modified",
@@ -75,26 +85,31 @@ _ALIASES = (
         r"\b(?:when|date|day|time|how long ago)\b.*\bcreated\b", "created, date created, creation date, created at"
     ),
     _labels(r"\bwhen\b.*\b(?:effective|in effect|into force|take effect)\b", "effective, effective date"),
-    _labels(r"\b(?:when|(?:what|which) (?:date|day|time))\b", "date, when, sent, published, time, day, date and time"),
-    _labels(r"\bsubject\b|\btopic\b", "subject, topic"),
-    _labels(r"\btitle\b", "title"),
+    _labels(
+        r"\b(?:when|(?:what|which|on what|on which) (?:date|day|time))\b",
+        "date, when, sent, published, time, day, date and time",
+        opening=_DATED,
+    ),
+    _labels(r"\bsubject\b|\btopic\b|\btitle\b", "subject, title, topic", opening=_A_TITLE),
     _labels(r"\bwhere\b", "where, location, place, venue"),
     _labels(r"\b(?:other|alternative) names?\b|\balso (?:known|called)\b|\balias", "aliases, alias, also known as"),
-    _labels(r"\bwhom? (?:do|can|should|must|to) .*\bcontact\b|\bwho is the contact\b", "contact, contact person"),
+    _labels(
+        r"\bwhom? (?:do|can|should|must|to) .*\bcontact\b|\bwho is the contact\b",
+        "contact, contact person",
+        is_list=True,
+    ),
 )
-_ASKS_ONE = re.compile(r"\W*(?:what|which|who|whose|whom|when|where|under (?:what|which)|since when|tell|by whom|to)\b", re.I)
-_MANY = re.compile(r"\W*(?:what|which|who) (?:\w+ )?(?:are|were|was)\b|\W*what\b.*s\W*$", re.I)
+_ASKS_ONE = re.compile(r"\W*(?:(?:to|by|on|under|since|until|from) )?(?:what|which|who|whose|whom|when|where)\b", re.I)
+_MANY = re.compile(r"\W*(?:what|which|who) (?:\w+ )?(?:is|are|were|was)\b", re.I)
 _LINE = re.compile(
-    r"^[ \t>*+\u2022-]*(?P<name>[^\W\d_][\w ./()'-]{0,40}?)[*_]{0,2}[ \t]*:[*_]{0,2}(?:[ \t]+(?P<value>\S.*?))?[*_ \t]*$", re.M
+    r"^[ \t>*+\u2022-]*(?P<name>[^\W\d_][\w ./()'-]{0,40}?)[*_]{0,2}[ \t]*:[*_]{0,2}"
+    r"(?:[ \t]+(?P<value>\S.*?))?[*_ \t]*$",
+    re.M,
 )
-_DATED = re.compile(
-    r"\b\d{4}-\d\d?-\d\d?\b|\b\d{1,2}[./]\d{1,2}[./]\d{2,4}\b|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\w*\.? "
-    r"\d{1,2}\b|\b\d{1,2}\.? (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
-    re.I,
-)
-_BYLINE = re.compile(r"\b[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){2}|\S@\S+\.\w")
 _OPENING = 3  # passages in which a text says what it is
 _LOOKED_AT = 64  # passages that have a name's words
+_ENDS_WITH_NAME = re.compile(r"(?:^|; )([^:;\n]{1,80}):$")  # what is prose stands below its name
+_MOST_SENTENCES = 3  # of such prose
 _LONGEST = 100  # characters of a line of a title
 _MOST_ITEMS, _LARGEST = 60, 4000  # items and characters of a list
 
@@ -131,14 +146,14 @@ def told(index: PassageIndex, question: str) -> Told | None:
     found = list(_found(index, names, question, is_list))
     if found and (len({one.quoted.text for one in found}) == 1 or _is_first(index, found[0])):
         return found[0]
-    return None if found or alias is None else _opening(index, question, alias)
+    return None if found or alias is None else _opening(index, alias)
 
 
 def _is_first(index: PassageIndex, one: Told) -> bool:
     """True if it is in the opening of the only source, and no record of many."""
     location = one.passage.location
-    is_record = location is not None and location.kind in ("row", "path", "message", "line")
-    return one.number < _OPENING and not is_record and index.passage(index.num_passages - 1).source == 0
+    is_record = location is not None and location.is_of_record
+    return one.number < _OPENING and not is_record and not _has_parts(index)
 
 
 def _found(index: PassageIndex, names: Sequence[frozenset[str]], question: str, is_list: bool) -> Iterator[Told]:
@@ -170,8 +185,14 @@ def _values(
         if is_list and _is_name(sentence, names) and (items := _items(index, number, place)) is not None:
             yield Told(number, *items)
             return
-        for name, start, end, value in _named(sentence, is_record):
-            if _is(name, names) and _fits(value, question):
+        if is_record and _ENDS_WITH_NAME.search(sentence.text) is not None:
+            name = _ENDS_WITH_NAME.search(sentence.text)
+            after = passage.sentences[place + 1 : place + 1 + _MOST_SENTENCES]
+            if name is not None and after and _is(name[1], names) and _fits(after[0].text, question):
+                yield Told(number, passage, Passage(passage.source, after))
+                continue
+        for label, start, end, value in _named(sentence, is_record):
+            if _is(label, names) and _fits(value, question):
                 yield Told(number, passage, Passage(passage.source, (_part(sentence, start, end),)))
                 break
 
@@ -201,7 +222,7 @@ def _fits(value: str, question: str) -> bool:
     """True if the value has what the question asks for."""
     kind = expected(question)
     if kind == "time":
-        return holds(kind, value, question) or _DATED.search(value) is not None
+        return holds(kind, value, question) or re.search(_DATED, value) is not None
     if kind == "name":
         return "@" in value or holds(kind, f"x {value}", question)
     return any(map(str.isalnum, value))
@@ -249,6 +270,8 @@ def _items(index: PassageIndex, number: int, place: int) -> tuple[Passage, Passa
         if not _is_listed([*sentences, after.sentences[0]], place, len(sentences)):
             break
         sentences += after.sentences
+    while end > place + 1 and heading(sentences[end - 1]) is not None:
+        end -= 1
     if end == place + 1:
         return None
     first = passage.sentences[: max(0, place)]
@@ -257,33 +280,46 @@ def _items(index: PassageIndex, number: int, place: int) -> tuple[Passage, Passa
 
 
 def _is_listed(sentences: Sequence[Sentence], place: int, number: int) -> bool:
-    """True for an item, for lines of a list without signs, and for what goes on in an item."""
-    one = sentences[number]
-    if heading(one) is not None or one.gap is None:
-        return False
+    """True for an item, for lines of a list without signs, for what goes on in an item, and for a heading of a part of
+    the list."""
+    name, one = sentences[place], sentences[number]
+    above, found = heading(name), heading(one)
+    if one.gap is None or (found is not None and not one.is_item):
+        return found is not None and above is not None and above.is_marked and found.level > above.level
     if one.is_item:
-        return True
+        return not name.is_item or indent(one) > indent(name)
     if number == place + 1:
         # Names line by line, or in one line.
         return not one.is_finished
     return one.gap.count("\n") < 2 and (not one.is_finished or sentences[place + 1].is_item)
 
 
+def indent(sentence: Sentence) -> int:
+    """The columns before an item, which tell whose item it is."""
+    return len((sentence.gap or "").rpartition("\n")[2].expandtabs(4))
+
+
 # ------------------------------------------------------------------------------------------------- the first lines
 
 
-def _opening(index: PassageIndex, question: str, alias: _Labels) -> Told | None:
-    """What the title of a text says of it, or its first sentences."""
-    if index.passage(index.num_passages - 1).source:
+def _opening(index: PassageIndex, alias: _Labels) -> Told | None:
+    """What the title of the only text says of it, or its first lines."""
+    if _has_parts(index):
         return None
-    kind = expected(question)
     for number in range(min(_OPENING, index.num_passages)):
         passage = index.passage(number)
         for sentence in passage.sentences:
             text = without_marks(sentence.text)
             is_title = len(text) <= _LONGEST * (1 + text.count("\n")) and not sentence.is_finished
-            is_dated = kind == "time" and is_title and _DATED.search(text) is not None and "date" in alias.names[0]
-            is_by = kind == "name" and is_title and _BYLINE.search(text) is not None and "from" in alias.names[0]
-            if is_dated or is_by or (alias.prose is not None and alias.prose.search(text) is not None):
+            if alias.opening is None or not (is_title or alias.is_list) or alias.opening.search(text) is None:
+                continue
+            if alias.opening.pattern != _A_TITLE or heading(sentence) is not None:
                 return Told(number, passage, Passage(passage.source, (sentence,)))
     return None
+
+
+def _has_parts(index: PassageIndex) -> bool:
+    """True for several texts, and for a mailbox, whose messages are texts of their own."""
+    first, last = index.passage(0), index.passage(index.num_passages - 1)
+    is_mailbox = first.location is not None and first.location.kind == "message" and first.location != last.location
+    return last.source > 0 or is_mailbox

@@ -97,7 +97,7 @@ class Quoter:
             return one, one.told
         shares = term_shares(question, self.text.index)
         span = self._span(question, evidence) if self.style == "span" and one is evidence[0] else None
-        quoted = span or best_sentence(one.passage, question, shares, one.likeness, one.met_by)
+        quoted = span or best_sentence(one, question, shares)
         if not asks(quoted.sentences[-1]) or quoted.sentences[-1] != one.passage.sentences[-1]:
             return one, quoted
         near = self.text.index.beside(one.passage.source, one.passage.span[0])

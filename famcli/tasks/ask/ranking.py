@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.errors import UsageError
-from famcli.tasks.ask.expecting import asked_about, expected, holds, numbers_in
+from famcli.tasks.ask.expecting import another_of, asked_about, expected, holds, numbers_in
 from famcli.tasks.ask.labels import told
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.prompts import Exchange
@@ -53,7 +53,8 @@ FEATURES = (
 """Of a passage with its headings, each 0 to 1 but for the last five. words: BM25 as a share. coverage: of the
 question's terms, by weight. around: what the passages before and after add to it. sentence: the coverage of its best
 sentence. expected: one of its sentences holds what the question asks for (`expecting`); 1/2 where that is not known.
-numbers, names: the share of those in the question that it has; of names those around it count. meaning, nearest: how
+numbers, names: the share of those in the question that it has; "the next meeting" is like a number; of names those
+around it count. meaning, nearest: how
 near it and its nearest sentence are by word vectors (`text.meaning`), likeness, likest: the same by the encoder
 (`text.sentence_encoder`), -1 to 1. gain: nats per token by which the network finds the question more likely after it
 than after the other passages that it read for this question, -1 to 1."""
@@ -134,8 +135,8 @@ class RankedPassage:
     fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
     that did not read it. met: how near it is to the word of the question that it has least of, by the encoder. alike:
     passages of other sources that say the same, and stand behind it. only_names: the question asks who or what a name
-    is, and no sentence says that. met_by: of each sentence, as `text.sentence_encoder` has it. told: the part of it that
-    has the value that is asked for, under its name (`labels`).
+    is, and no sentence says that. met_by: of each sentence, as `text.sentence_encoder` has it. told: the part of it
+    that has the value that is asked for, under its name (`labels`).
     """
 
     passage: Passage
@@ -378,7 +379,11 @@ def _compared(
     alike = meanings([passage.with_headings, *(sentence.text for sentence in passage.sentences)])
     near_it = [] if meaning is None or alike is None else (alike @ meaning[0]).tolist()
     covered, kind, term = coverage(shares, own), expected(question.text), asked_about(question.text)
-    numbers, names = numbers_in(question.text), set(all_terms(" ".join(question.names)))
+    numbers, another, names = (
+        numbers_in(question.text),
+        another_of(question.text),
+        set(all_terms(" ".join(question.names))),
+    )
     is_held = kind is not None and any(holds(kind, one.text, question.text) for one in passage.sentences)
     features = (
         words,
@@ -386,7 +391,7 @@ def _compared(
         coverage(shares, around) - covered,
         max(sentences),
         0.5 if kind is None or (is_first and not is_held) else float(is_held),
-        len(numbers & numbers_in(passage.with_headings)) / len(numbers) if numbers else 1.0,
+        _share_of_numbers(numbers, another, passage.with_headings),
         len(names & set(around)) / len(names) if names else 1.0,
         near_it[0] if near_it else _UNKNOWN_MEANING,
         max(near_it[1:]) if near_it else _UNKNOWN_NEAREST,
@@ -396,3 +401,11 @@ def _compared(
     )
     only_names = kind == "meaning" and term is not None and term[:1].isupper() and not is_held
     return RankedPassage(passage, features, only_names=only_names)
+
+
+def _share_of_numbers(numbers: frozenset[str], another: re.Pattern[str] | None, text: str) -> float:
+    found = numbers_in(text)
+    wanted = [number in found for number in numbers]
+    if another is not None:
+        wanted.append(another.search(text) is not None)
+    return sum(wanted) / len(wanted) if wanted else 1.0

@@ -43,7 +43,7 @@ DEFAULT_LIMIT = 1_000_000_000
 """Bytes that all entries may take together."""
 
 # Part of the key: entries of another format are never found, and go with the next one that is kept.
-_FORMAT = 7
+_FORMAT = 8
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY, _LOCK = ".making-", "entries"
 _KEY_LENGTH = 64

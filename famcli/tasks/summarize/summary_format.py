@@ -21,6 +21,7 @@ from famcli.tasks.summarize.summary_result import (
 from famcli.text.markup import without_marks
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
+_FIRST_YEAR, _LAST_YEAR = 1000, 2100
 NOTHING = "The input has no sentence to quote."
 # A list item's own mark would stand in the middle of a line here; the quote's text in the result keeps it.
 _ITEM_MARK = re.compile(r"(?:>[> ]*|[*+\u2022\u2043-] |\(?\d{1,3}[.)] )(?=\S)")
@@ -194,7 +195,10 @@ def _column(column: TableColumn, num_rows: int) -> str:
     if column.num_different is not None and column.num_different <= len(column.values):
         return _frequencies(column, len(column.values)) + filled
     if column.lowest is not None and column.highest is not None and column.mean is not None:
-        return f"{column.lowest:,.10g} to {column.highest:,.10g}, mean {column.mean:,.6g}{filled}"
+        low, high = column.lowest, column.highest
+        # Years are written without a comma.
+        comma = "" if _FIRST_YEAR <= low <= high <= _LAST_YEAR and low == int(low) and high == int(high) else ","
+        return f"{low:{comma}.10g} to {high:{comma}.10g}, mean {column.mean:{comma}.6g}{filled}"
     if column.num_different is None:
         return f"very many different values, such as {', '.join(column.values[:3])}{filled}"
     if column.num_different == column.num_filled:

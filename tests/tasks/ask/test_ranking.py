@@ -180,7 +180,7 @@ def test_a_question_is_one_line_of_words() -> None:
 
 def answer_in(text: str, question: str = "Where is the golden key?") -> str:
     index, asked = index_of(text, *(f"Nothing at all {number} here." for number in range(9))), Question.parse(question)
-    return best_sentence(rank_passages(index, asked)[0].passage, asked, term_shares(asked, index)).text
+    return best_sentence(rank_passages(index, asked)[0], asked, term_shares(asked, index)).text
 
 
 def test_the_sentence_that_shares_most_answers() -> None:

@@ -55,6 +55,14 @@ def test_columns_are_told_by_what_they_hold(tmp_path: Path) -> None:
     jsonschema.validate(json.loads(json.dumps(to_json(result))), SCHEMA)
 
 
+def test_years_have_no_comma(tmp_path: Path) -> None:
+    rows = [[f"Town {number}", str(1900 + number), str(1900 + 99 * number)] for number in range(30)]
+    assert lines(table(tmp_path, rows, ["Town", "Founded", "People"]))[2:] == [
+        "Founded: 1900 to 1929, mean 1914.5.",
+        "People: 1,900 to 4,771, mean 3,335.5.",
+    ]
+
+
 def test_a_table_with_prose_is_quoted_too(tmp_path: Path) -> None:
     said = "The keeper of the lamp number {} was asleep for the whole night."
     rows = [[str(number), ("Ann", "Bo")[number % 2], said.format(number)] for number in range(40)]
