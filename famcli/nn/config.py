@@ -279,6 +279,11 @@ class FamConfig:
         return self.fam_length > 0 and self.memory_update == "delta"
 
     @property
+    def blocks_not_taken_in(self) -> int:
+        """Closed blocks that the memory has not taken in yet: where it keeps tokens, those that are still seen."""
+        return self.memory_segments if self.keeps_tokens else 0
+
+    @property
     def shares_projections(self) -> bool:
         """True if all layers make the same keys and values of the memory."""
         return self.architecture == "feedback" and self.feedback_projections == "shared"

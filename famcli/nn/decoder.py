@@ -126,9 +126,7 @@ class Decoder(Network):
         closed = n // block_size if whole else (state.fill + n) // block_size
         if received is not None and record:
             received.append(call.mean_received(closed))
-        # A memory that lies before the segments takes in a block when it leaves them.
-        waiting = self.fam.memory_segments if memory.is_before_segments else 0
-        updated = state.num_closed + closed > waiting and closed > 0 and state.memory_mode == "on"
+        updated = state.num_closed + closed > self.fam.blocks_not_taken_in and closed > 0 and state.memory_mode == "on"
         return x, replace(
             state,
             layers=tuple(layers),

@@ -17,7 +17,7 @@ from famcli.tokens.stream import StreamEncoder, TokenRun
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from famcli.nn import State
+    from famcli.nn import FamConfig, State
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class Progress:
 class Cursor:
     """A point between two tokens of a stream, from which reading continues with the same tokens and numbers.
 
-    state, last_hidden: after the last token read; the hidden row is [1, 1, d]. open_tokens: ids of the open block, as
-    many as the state's fill. unread: tokens that are certain but not read yet, with spans in the last source.
-    next_byte: the byte of the last source from which on no token is certain yet. begun: True if any text of the last
-    source became tokens before `next_byte`. tail: the raw bytes of the last source from `tail_start` on. line: of byte
-    `tail_start`, from 1. num_tokens, num_blocks: read so far, over all sources. progress: the totals that users see,
-    which also count tokens that are not certain yet.
+    state, last_hidden: after the last token read; the hidden row is [1, 1, d]. open_tokens: of the open block, after
+    those of the closed blocks that the memory has not taken in (`FamConfig.blocks_not_taken_in`). unread: tokens that
+    are certain but not read yet, with spans in the last source. next_byte: the byte of the last source from which on no
+    token is certain yet. begun: True if any text of the last source became tokens before `next_byte`. tail: the raw
+    bytes of the last source from `tail_start` on. line: of byte `tail_start`, from 1. num_tokens, num_blocks: read so
+    far, over all sources. progress: the totals that users see, which also count tokens that are not certain yet.
     """
 
     state: State
@@ -157,15 +157,16 @@ class Snapshot:
         """The source byte of the first text that is not tokens yet."""
         return self.fed if self.encoder is None else self.encoder.pending_start
 
-    def after(self, ids: NDArray[np.int32], read: list[tuple[Tensor, State]], block_size: int) -> Snapshot:
+    def after(self, ids: NDArray[np.int32], read: list[tuple[Tensor, State]], fam: FamConfig) -> Snapshot:
         """The snapshot after `ids`. read: for each state, the last hidden row and the state after them."""
-        opened = np.concatenate((self.open_tokens, ids))
-        closed, fill = divmod(len(opened), block_size)
+        opened, size = np.concatenate((self.open_tokens, ids)), fam.block_size
+        closed, fill = divmod(len(self.open_tokens) % size + len(ids), size)
+        kept = min(len(opened), fam.blocks_not_taken_in * size + fill)
         return replace(
             self,
             states=tuple(state for _, state in read),
             last_hidden=tuple(hidden for hidden, _ in read),
-            open_tokens=opened[len(opened) - fill :].copy(),
+            open_tokens=opened[len(opened) - kept :].copy(),
             num_blocks=self.num_blocks + closed,
         )
 

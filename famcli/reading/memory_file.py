@@ -1,8 +1,8 @@
 """What was read, kept in one safetensors file, so that reading once serves questions for days.
 
 Kind "full" holds the whole state; kind "memory" the memory at the last closed block and the tokens after it, a few
-per cent of the size and lossy: the closed blocks can no longer be seen. Where the memory keeps tokens (nn/kept.py), the
-blocks of the window, which it has not taken in, are lost with them.
+per cent of the size and lossy: the closed blocks can no longer be seen. Where the memory keeps tokens (nn/kept.py),
+it takes in a block when that leaves the window; the tokens of the window come with it and are read again.
 """
 
 from __future__ import annotations
@@ -132,13 +132,17 @@ def _write(path: Path, info: str, tensors: dict[str, Tensor]) -> None:
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
-def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Cursor:
+def _checked_cursor(file: OpenedMemoryFile, tensors: dict[str, Tensor], model: Model) -> Cursor:
     """The cursor in a file of kind "full"; of kind "memory", with a state that is still to be made."""
-    info, network = opened.info, model.network
+    info, network = file.info, model.network
     ids, starts, ends = (tensors[f"unread_{part}"].numpy() for part in ("ids", "starts", "ends"))
-    for tokens in (ids, tensors["open_tokens"].numpy()):
+    opened, size = tensors["open_tokens"].numpy(), info.fam.block_size
+    # Files of older versions have those of the open block alone.
+    if len(opened) % size != info.fill or len(opened) > info.fam.blocks_not_taken_in * size + info.fill:
+        raise file.damaged("the tokens of its open block are not as many as it says")
+    for tokens in (ids, opened):
         if len(tokens) and not (tokens.min() >= 0 and tokens.max() < network.config.vocab_size):
-            raise opened.damaged("it holds tokens that the model does not have")
+            raise file.damaged("it holds tokens that the model does not have")
     if info.kind == "full":
         named = {name.removeprefix("state."): tensor for name, tensor in tensors.items() if name.startswith("state.")}
         state = State.from_tensors(named, info.state_meta).to(network.device, network.dtype)
@@ -148,7 +152,7 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
     cursor = Cursor(
         state=state,
         last_hidden=None if hidden is None else hidden.to(network.device, network.dtype),
-        open_tokens=tensors["open_tokens"].numpy(),
+        open_tokens=opened,
         unread=TokenRun(ids, starts, ends),
         tail=tensors["tail"].numpy().tobytes(),
         progress=info.progress,
@@ -157,22 +161,22 @@ def _checked_cursor(opened: OpenedMemoryFile, tensors: dict[str, Tensor], model:
     # The checksum guards against damage; these checks against a file that was made to fit its checksum.
     position = tensors["state.position"][0] if info.kind == "full" else info.position
     if not len(ids) == len(starts) == len(ends) or int(position) != info.position or info.position < info.fill:
-        raise opened.damaged("its tokens and positions do not fit together")
+        raise file.damaged("its tokens and positions do not fit together")
     spans = np.concatenate(([0], starts, ends[-1:], [info.next_byte]))
     if (np.diff(spans) < 0).any() or (np.diff(ends) < 0).any() or (starts > ends).any():
-        raise opened.damaged("the spans of its tokens do not follow one another")
+        raise file.damaged("the spans of its tokens do not follow one another")
     if not cursor.tail_start <= info.next_byte <= cursor.end_byte == info.sources[-1].num_bytes:
-        raise opened.damaged("what it says of its last source does not fit together")
+        raise file.damaged("what it says of its last source does not fit together")
     return cursor
 
 
 def _read_again(cursor: Cursor, info: MemoryFileInfo, memory: Tensor, model: Model) -> Cursor:
-    """A cursor of kind "memory" with its state: the open block is read again behind the memory, without segments."""
-    # Nothing of the closed blocks is in the file: a token sees the memory and the open block alone.
+    """A cursor of kind "memory" with its state: what the memory has not taken in is read again behind it."""
+    # Nothing of other blocks is in the file: no token sees any.
     start = cursor.state
     state = replace(
         start.with_memories(torch.split(memory.to(model.device), 1)),
-        position=torch.tensor([info.position - info.fill]),
+        position=torch.tensor([info.position - len(cursor.open_tokens)]),
         memory_is_initial=torch.tensor([info.memory_is_initial]),
     )
     last_hidden, state = read_any(model.network, cursor.open_tokens, state)

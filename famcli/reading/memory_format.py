@@ -231,7 +231,7 @@ def _wanted(info: MemoryFileInfo, config: DecoderConfig) -> dict[str, tuple[Iter
     """The allowed types and the shape of every tensor; -1 is any size (the size of the file bounds it)."""
     shapes = state_shapes(config, info.fam, info.state_meta)
     wanted: dict[str, tuple[Iterable[str], tuple[int, ...]]] = {
-        "open_tokens": (("I32",), (info.fill,)),
+        "open_tokens": (("I32",), (-1,)),
         "unread_ids": (("I32",), (-1,)),
         "unread_starts": (("I64",), (-1,)),
         "unread_ends": (("I64",), (-1,)),

@@ -305,7 +305,7 @@ class Reader:
                     scores += (row[0] for row in score_call(network, last_hidden, hidden, ids))
                 # A view would keep the hidden rows of the whole call alive.
                 read.append((hidden[:, -1:].clone(), after_call))
-        after = before.after(run.ids, read, self._block_size)
+        after = before.after(run.ids, read, network.fam)
         after = replace(after, unread=before.unread[n:], num_tokens=before.num_tokens + n)
         self._at = (certain, after) if at_end else (after, None)
         span = (int(run.starts[0]), int(run.ends[-1]))
@@ -333,7 +333,7 @@ class Reader:
             for state in at.states:
                 *_, (_, hidden, after) = read_calls(network, as_batch(ids, network), state)
                 read.append((hidden[:, -1:].clone(), after))
-        return at.after(ids, read, self._block_size)
+        return at.after(ids, read, network.fam)
 
     # ------------------------------------------------------------------------------------------------ reports
 

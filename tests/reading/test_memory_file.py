@@ -230,6 +230,28 @@ def test_kind_memory_keeps_the_memory_and_the_open_block(tmp_path: Path) -> None
     assert again.num_bytes == 605
 
 
+def test_kind_memory_of_kept_tokens_has_the_window_that_they_do_not_have_yet(tmp_path: Path) -> None:
+    """What it kept is of blocks that left the window, so the window's tokens are read again."""
+    fam = FamConfig(block_size=8, memory_segments=2, fam_length=4, memory_update="kept")
+    model = tiny_model(ByteTokenizer(), fam=fam)
+    for num_bytes in (5, 16, 21, 100):
+        reader = Reader(model)
+        list(reader.read([pipe((bytes(range(97, 107)) * 10)[:num_bytes])]))
+        save_memory(tmp_path / "x.fam", reader, "memory")
+        mark = load_memory(tmp_path / "x.fam", model)
+        assert torch.equal(mark.state.position, reader.state.position)
+        assert (mark.state.fill, mark.state.memory_is_initial) == (reader.state.fill, reader.state.memory_is_initial)
+        for number, (one, other) in enumerate(zip(mark.state.layers, reader.state.layers, strict=True)):
+            torch.testing.assert_close(one.memory, other.memory)
+            assert one.segment_keys.shape == other.segment_keys.shape
+            if not number:  # higher layers had seen more
+                torch.testing.assert_close(one.segment_keys, other.segment_keys)
+        # Saved once more it is as long, and not longer.
+        again = Reader(model, resume=mark)
+        save_memory(tmp_path / "y.fam", again, "memory")
+        assert len(load_memory(tmp_path / "y.fam", model).open_tokens) == len(mark.open_tokens)
+
+
 def test_kind_memory_without_a_closed_block_is_exact(tmp_path: Path) -> None:
     reader = Reader(BYTES)
     list(reader.read([pipe(b"short")]))
