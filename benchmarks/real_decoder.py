@@ -5,7 +5,8 @@
     summaries SET...          ROUGE, and names and numbers that the text has, beside map-reduce over chunks
 
 The usual way runs through transformers: chunks of 1,500 tokens are summarized one by one and their summaries once more.
-Sets are those of `benchmarks.quality`. Answers have a script of their own, `benchmarks.answers`.
+With `--rows FILE` each text's summaries are kept as soon
+as they are there. Sets are those of `benchmarks.quality`. Answers have a script of their own, `benchmarks.answers`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 
 from benchmarks import decoder_speed
 from benchmarks.quality.summaries import MEASURES, rouge, split
-from benchmarks.quality.summary_sets import drawn, read_items
+from benchmarks.quality.summary_sets import SummaryItem, drawn, read_items
 from famcli.checkpoint.device import keep_freed_memory
 from famcli.checkpoint.locate import resolve
 from famcli.checkpoint.model import Model
@@ -37,13 +38,14 @@ from famcli.tasks.ask.answers import AskConfig
 from famcli.tasks.ask.ask import Ask
 from famcli.tasks.ask.reading_cache import ReadingCache
 from famcli.tasks.summarize.candidates import Budget
-from famcli.tasks.summarize.summarize import Summarizer
+from famcli.tasks.summarize.summarize import Summarizer, summarize
 from famcli.tasks.summarize.summary_result import SummarizeConfig
 from famcli.tasks.summarize.write import Note
 from famcli.text.passages import PassageBuilder
 from famcli.text.words import num_words
 
 CHUNK_TOKENS, PASSAGES = 1500, 3
+WAYS = ("famcli", "usual")
 _LENGTH = 0.25
 _NAMES = re.compile(r"(?<=[a-z,;] )[A-Z][\w'\u2019-]+|(?<![\w.,])\d[\d,.]*\d|(?<![\w.,])\d(?!\w)")
 
@@ -124,41 +126,66 @@ def book(model: Model, path: Path) -> dict[str, Any]:
     return figures
 
 
-def summaries(model: Model, usual: UsualWay, path: Path, count: int) -> dict[str, Any]:
+def summaries(model: Model, usual: UsualWay, path: Path, options: argparse.Namespace) -> dict[str, Any]:
     """ROUGE of both on one set, to the length of the references, how many of their names the texts have, and how many
     summaries are within a quarter of the length that was asked for."""
-    score, rows, pairs = rouge(), list[tuple[Any, Any]](), list[tuple[tuple[str, str], tuple[str, str]]]()
-    lengths = list[tuple[float, float]]()
-    with TemporaryDirectory() as folder:
-        for item in drawn(read_items(path, "heldout"), count, seed=0):
-            words = round(statistics.median(map(num_words, item.references)))
-            file = Path(folder) / "text.txt"
-            file.write_text(item.text, encoding="utf-8")
-            task = Summarizer(model, SummarizeConfig(mode="write", length=Budget(words, "words")))
-            for _ in task.events([file]):
-                pass
-            result = task.result()
-            ours = " ".join(one.text for one in result.sentences) if result.written is None else result.written.text
-            theirs = usual.summarizes(item.text, words)
-            lined = ["\n".join(one.text for one in split(re.sub(r" \[\d+\]", "", text))) for text in (ours, theirs)]
-            rows.append((score(item.references, lined[0]), score(item.references, lined[1])))
-            pairs.append(((ours, item.text), (theirs, item.text)))
-            ours_plain = re.sub(r" \[\d+\]", "", ours)
-            lengths.append((num_words(ours_plain) / words, num_words(theirs) / words))
-            so_far = {"asked": words, "written": [round(words * share) for share in lengths[-1]]}
-            how = "quoted" if result.written is None else f"{len(result.written.struck)} struck"
-            print(item.id, so_far, how, *(precision([pair]) for pair in pairs[-1]), file=sys.stderr, flush=True)
-    table = np.array(rows)  # [texts, systems, measures]
+    chosen = drawn(read_items(path, "heldout"), options.count, seed=0)
+    texts = [_written(model, usual, path.stem, item, options.rows) for item in chosen]
+    score = rouge()
+    pairs = [[_plain(one[way]) for way in WAYS] for one in texts]
+    table = np.array(
+        [
+            [score(item.references, "\n".join(one.text for one in split(text))) for text in pair]
+            for item, pair in zip(chosen, pairs, strict=True)
+        ]
+    )  # [texts, systems, measures]
     gaps = table[:, 0] - table[:, 1]
-    kept = [sum(abs(share - 1) <= _LENGTH for share in shares) for shares in zip(*lengths, strict=True)]
+    named_ = [precision([(pair[way], item.text) for item, pair in zip(chosen, pairs, strict=True)]) for way in (0, 1)]
+    kept = [
+        sum(abs(num_words(pair[way]) / one["asked"] - 1) <= _LENGTH for one, pair in zip(texts, pairs, strict=True))
+        for way in (0, 1)
+    ]
+    means = table.mean(0).tolist()
     return {
-        "texts": len(rows),
-        "famcli": dict(zip(MEASURES, table[:, 0].mean(0).tolist(), strict=True)),
-        "usual": dict(zip(MEASURES, table[:, 1].mean(0).tolist(), strict=True)),
-        "gap in standard errors": (gaps.mean(0) / (gaps.std(0) / len(rows) ** 0.5 + 1e-9)).tolist(),
-        "names in the text": {"famcli": precision([a for a, _ in pairs]), "usual": precision([b for _, b in pairs])},
-        "within a quarter of the length": dict(zip(("famcli", "usual"), kept, strict=True)),
+        "texts": len(texts),
+        **{way: dict(zip(MEASURES, mean, strict=True)) for way, mean in zip(WAYS, means, strict=True)},
+        "gap in standard errors": (gaps.mean(0) / (gaps.std(0) / len(texts) ** 0.5 + 1e-9)).tolist(),
+        "names in the text": dict(zip(WAYS, named_, strict=True)),
+        "within a quarter of the length": dict(zip(WAYS, kept, strict=True)),
+        "minutes": {way: sum(one["seconds"][way] for one in texts) / 60 for way in WAYS},
     }
+
+
+def _written(model: Model, usual: UsualWay, name: str, item: SummaryItem, rows: Path | None) -> dict[str, Any]:
+    """Both summaries of one text; taken from the file `rows` where they stand there, else added to it."""
+    if rows is not None and rows.is_file():
+        for line in rows.read_text(encoding="utf-8").splitlines():
+            row: dict[str, Any] = json.loads(line)
+            if (row["set"], row["id"]) == (name, item.id):
+                return row
+    words = round(statistics.median(map(num_words, item.references)))
+    began = time.monotonic()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "text.txt"
+        file.write_text(item.text, encoding="utf-8")
+        result = summarize(model, [file], SummarizeConfig(mode="write", length=Budget(words, "words")))
+    ours = " ".join(one.text for one in result.sentences) if result.written is None else result.written.text
+    between = time.monotonic()
+    theirs = usual.summarizes(item.text, words)
+    seconds = dict(zip(WAYS, (between - began, time.monotonic() - between), strict=True))
+    row = {"set": name, "id": item.id, "asked": words, "famcli": ours, "usual": theirs, "seconds": seconds}
+    row["struck"] = None if result.written is None else len(result.written.struck)
+    lengths = {way: num_words(_plain(row[way])) for way in WAYS}
+    print(item.id, f"asked {words}", lengths, "struck", row["struck"], seconds, file=sys.stderr, flush=True)
+    if rows is not None:
+        with rows.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return row
+
+
+def _plain(written: str) -> str:
+    """Without the numbers of its quotes."""
+    return re.sub(r" \[\d+\]", "", written)
 
 
 def bm25_passages(text: str, questions: Sequence[str]) -> list[list[str]]:
@@ -186,7 +213,7 @@ def results(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]
         return
     usual = UsualWay(resolve(options.model).path)
     for path in options.files:
-        yield path.stem, summaries(model, usual, path, options.count)
+        yield path.stem, summaries(model, usual, path, options)
 
 
 def main() -> None:
@@ -200,6 +227,9 @@ def main() -> None:
         command.add_argument("--model", default="smollm2")
         command.add_argument("--dtype", default="auto")
         command.add_argument("--count", type=int, default=40, help="texts of each set")
+        command.add_argument(
+            "--rows", type=Path, help="file of what was written, text by text; a later run goes on with it"
+        )
         command.set_defaults(run=_print_results)
     options = parser.parse_args()
     options.run(options)

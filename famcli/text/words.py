@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +27,7 @@ _LETTERS = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
 # Soft hyphens, zero-width and directional characters, variation selectors: nothing that a reader sees.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 _LINE_END = r"(?P<hyphen>[-\u00ad\u2010])[ \t\f]*(?:\r\n?|\n)[ \t\f]*(?=(?P<after>[^\W\d_]))"
+_HYPHEN_AT_LINE_END = re.compile(r"[-\u00ad\u2010][ \t\f]*[\r\n]")
 _LINE_END_HYPHEN = re.compile(rf"(?P<before>[^\W\d_][{MARKS}]*){_LINE_END}")
 _DIVIDED = re.compile(rf"(?<![^\W_])(?P<first>{_LETTERS}){_LINE_END}(?P<second>{_LETTERS})")
 # Vowel points and the like, which Hebrew and Arabic are mostly written without.
@@ -60,7 +62,9 @@ _STOPWORDS = frozenset(_FUNCTION_WORDS.split())
 
 def plain_spelling(text: str) -> str:
     """`text` as NFC, without invisible characters, and with the words that a line's end divides in one piece."""
-    text = _LINE_END_HYPHEN.sub(_joined, text)
+    # A search for what is rare is much faster than one that tries every letter.
+    if _HYPHEN_AT_LINE_END.search(text):
+        text = _LINE_END_HYPHEN.sub(_joined, text)
     return text if text.isascii() else unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
@@ -89,14 +93,15 @@ def compounds(text: str) -> list[str]:
 
 def terms(text: str) -> list[str]:
     """The words of `text` without case and English endings; words of scripts without spaces as pairs of characters."""
-    found = []
-    for match in _WORD.finditer(_folded(text)):
-        word = match[0]
-        if _PAIRED.search(word):
-            found += [word[i : i + 2] for i in range(max(1, len(word) - 1))]
-        else:
-            found.append(_stem(word))
-    return found + _codes(text)
+    return [term for match in _WORD.finditer(_folded(text)) for term in _word_terms(match[0])] + _codes(text)
+
+
+# Texts repeat their words: without it a megabyte takes three times as long.
+@lru_cache(maxsize=1 << 16)
+def _word_terms(word: str) -> tuple[str, ...]:
+    if _PAIRED.search(word):
+        return tuple(word[i : i + 2] for i in range(max(1, len(word) - 1)))
+    return (_stem(word),)
 
 
 def _codes(text: str) -> list[str]:
@@ -111,9 +116,15 @@ def halves(text: str) -> list[str]:
 
 def content_terms(text: str) -> list[str]:
     """`terms` without English function words; all terms if there are only function words."""
+    return list(_content_terms(text))
+
+
+# Each sentence is asked for its terms several times in a row.
+@lru_cache(maxsize=512)
+def _content_terms(text: str) -> tuple[str, ...]:
     if not (words := _content_words(text)):
-        return terms(text)
-    return [term for word in words for term in terms(word)] + _codes(text)
+        return tuple(terms(text))
+    return (*(term for word in words for term in _word_terms(word)), *_codes(text))
 
 
 def has_content(text: str) -> bool:
