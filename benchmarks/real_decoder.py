@@ -72,7 +72,7 @@ class UsualWay:
         if path.is_file():
             place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
         self.tokenizer = AutoTokenizer.from_pretrained(**place)
-        self.network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16).eval()
+        self.network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32).eval()
 
     def says(self, request: str, max_tokens: int) -> str:
         """The greedy answer to one message."""

@@ -47,6 +47,7 @@ _PAGE = re.compile(
 )
 _ANY_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _MARKDOWN = re.compile(r"^(?:#{1,6}|[-*+]|\d{1,3}\.) \S|^```|^[=-]{3,}$", re.M)
+_MARKED_DOWN, _FEWEST_MARKED = re.compile(r"^#{1,6} \S|^```", re.M), 2
 # Of site generators: settings of the page, which the page itself does not show.
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:[^\n]*\n){1,60}?---[ \t]*\n")
 
@@ -61,11 +62,10 @@ def looks_like_html(head: str) -> bool:
     found = _PAGE.match(head)
     if found is None:
         return False
-    # A lone tag at the beginning of a text is not yet a page.
-    return (
-        found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?"))
-        or len(_ANY_TAG.findall(head[:20000])) >= 4
-    )
+    # A lone tag at the beginning of a text is not yet a page, and many a README begins with a few.
+    if found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?")):
+        return True
+    return len(_ANY_TAG.findall(head[:20000])) >= 4 and len(_MARKED_DOWN.findall(head[:20000])) < _FEWEST_MARKED
 
 
 def without_front_matter(piece: Piece) -> Piece:

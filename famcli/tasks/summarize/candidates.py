@@ -125,6 +125,23 @@ class Budget:
         return 1 if self.unit == "sentences" else max(1, num_words(text))
 
 
+class Allowance:
+    """What is left of a budget while sentences are chosen, one after the other."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.left = budget.count
+        self._budget, self._is_begun = budget, False
+
+    def take(self, text: str) -> bool:
+        """Spend what a sentence costs. False where the choice ends: nothing is left, or the choice is further from the
+        budget with the sentence than without it."""
+        cost = self._budget.cost(text)
+        if self.left <= 0 or (self._is_begun and cost - self.left > self.left):
+            return False
+        self.left, self._is_begun = self.left - cost, True
+        return True
+
+
 def choose(
     candidates: Iterable[Candidate],
     scores: Mapping[Candidate, float],
@@ -147,21 +164,19 @@ def choose(
         budget = Budget(max(1, budget.count // _USUAL_WORDS))
     penalty = _REDUNDANCY * (np.std([scores[one] for one in waiting]) or 1.0) if waiting else 0.0
     redundancy = dict.fromkeys(waiting, 0.0)  # similarity to the most similar one of those chosen
-    chosen, left = list[Candidate](), budget.count
+    chosen, allowance = list[Candidate](), Allowance(budget)
     for pool in chain(first, _equal_parts(waiting, scores, budget), repeat(waiting)):
         taken = pool is not waiting and not set(pool).isdisjoint(chosen)
         new = [one for one in pool if redundancy[one] <= _MAX_SIMILARITY and not taken]
-        if left <= 0 or (pool is waiting and not new):
+        if allowance.left <= 0 or (pool is waiting and not new):
             break
         if not new:
             continue
         best = max(new, key=lambda one: scores[one] - penalty * redundancy[one])
-        cost = budget.cost(best.sentence.text)
-        if chosen and cost - left > left:  # further from the budget with it than without
+        if not allowance.take(best.sentence.text):
             break
         chosen.append(best)
         waiting.remove(best)
-        left -= cost
         for other in waiting:
             redundancy[other] = max(redundancy[other], best.similarity(other))
     return sorted(chosen, key=_place)

@@ -25,6 +25,11 @@ _SAYS_WHAT = re.compile(
     rf"|(?:in|with) this {_NOUNS}\b|the (?:purpose|aim|goal|objective) of this\b|we (?:present|propose|introduce)\b)",
     re.IGNORECASE,
 )
+_WELCOMES = re.compile(
+    r"(?:[\w. ]{1,40}: ?)?\W*(?:(?:\w+ ){0,6}welcome (?:back )?to|today,? (?:on|we|i)\b|(?:\w+ ){0,4}"
+    r"(?:joined|joining \w+) (?:today )?by\b|(?:our|my) guests?\b)",
+    re.IGNORECASE,
+)
 _IS_SOMETHING = re.compile(
     r"\W*(?:the )?([\w.+#-]+)(?: \([^)]*\))?,? (?:is|are|aims|provides|lets|helps) ", re.IGNORECASE
 )
@@ -37,8 +42,13 @@ _SIDE_PARTS = re.compile(
     r"\b(?:licen[cs]e|contribut\w+|table of contents|contents|changelog|history|references|acknowledg\w+|thanks|"
     r"credits|authors?|sponsors?|backers|support|install\w*|build\w*|compil\w+|tests?|testing|translations?|security|"
     r"vulnerab\w+|related|see also|links?|resources|further reading|appendix|faq|examples?|notation|unresolved|"
-    r"comments?|citation|more information|about|playground|future|"
+    r"comments?|citation|registration|logistics|signatures?|"
+    r"signature page|exhibit \w|more information|about|playground|future|"
     r"trademarks?|badges?|disclaimers?|attendees|present|miscellaneous|general provisions|notes?)\b",
+    re.IGNORECASE,
+)
+_NUMBERED_PART = re.compile(
+    r"(?:chapter|part|section|article|book|volume|kapitel|chapitre)\s+[\divxlc]+\b|\d{1,2}(?:\.\d{1,2})*[.)]?\s|[IVXLC]+\.",
     re.IGNORECASE,
 )
 _MINUTES_TITLE = re.compile(
@@ -75,7 +85,7 @@ def is_structured(parts: Sequence[DocumentPart]) -> bool:
 
 def says_what_it_is(text: str, title: str | None) -> bool:
     """True if a sentence at the beginning of a document says what the document is, or what its title names."""
-    if _SAYS_WHAT.match(text):
+    if _SAYS_WHAT.match(text) or _WELCOMES.match(text):
         return True
     found = _IS_SOMETHING.match(text)
     return title is not None and found is not None and bool(set(terms(found[1])) & set(terms(title)))
@@ -109,3 +119,11 @@ def is_minutes_part(text: str) -> bool:
 def decision_weight(text: str) -> float:
     """How much a line of minutes says what was decided, or who is to do what; 0 for none."""
     return 3.0 * bool(_DECIDED.search(text)) + 2.5 * bool(_ACTION.search(text)) + 0.5 * bool(_PLANNED.search(text))
+
+
+def names_a_document(title: str) -> bool:
+    """True if a title is a document's own, not that of a first part: "Summary", "1. Definitions", "Chapter I"."""
+    own = _NUMBERED_PART.sub("", title).strip(" .:")
+    is_part = _NUMBERED_PART.match(title) is not None
+    generic = _MAIN_PARTS.sub("", _SIDE_PARTS.sub("", own)).strip(" .:&/-")
+    return bool(generic) and not is_part

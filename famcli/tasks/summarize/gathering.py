@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from famcli.documents.source import Piece
+from famcli.tasks.summarize import choosing
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.facts import facts_of
 from famcli.tasks.summarize.log_digest import LogDigest
 from famcli.tasks.summarize.summary_result import (
+    MAX_OUTLINE,
     DocumentKind,
-    Quote,
-    Section,
+    Fact,
     SummarizeConfig,
     TableSummary,
     is_too_short,
@@ -82,23 +84,35 @@ class Gathering:
         if self.table() is not None:
             return "table"
         told = self.text.kind
-        return "prose" if told == "outline" and is_too_short(self._length) else told
+        return "prose" if told in ("outline", "story") and is_too_short(self._length) else told
 
     def table(self) -> TableSummary | None:
         """What the table holds, if a single one was read."""
         found = self._table.summary()
         return found if self._num_sources == 1 and found.columns else None
 
-    def choose(self) -> tuple[tuple[Quote, ...], tuple[Section, ...]]:
+    def facts(self) -> tuple[Fact, ...]:
+        """What a single text is, as far as that was found, whatever is quoted or written of it."""
+        if self._num_sources != 1 or self.has_log or self.kind == "table":
+            return ()
+        return facts_of(self.text, self._kind or self.text.kind)
+
+    def choose(self) -> choosing.Chosen:
         """The summary of what was text, after its kind, and the sections of that."""
         kind, text, length = self.kind, self.text, self._length
+        by_parts = outline_budget(length, len(text.parts.all()))
         if kind == "outline" and text.num_quotable:
-            return text.outline(outline_budget(length, len(text.parts.all())))
+            return choosing.outline(text, by_parts)
         if kind == "table" and not text.num_quotable:
             return (), ()
         if kind == "minutes":
-            return text.decisions(length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
-        return text.summary(sentence_budget(length, text.num_bytes, text.num_seen, self._num_sources)), ()
+            return choosing.decisions(text, length if isinstance(length, Budget) else Budget(num_log_kinds(length)))
+        if kind == "changes":
+            return choosing.changes(text, outline_budget(length, MAX_OUTLINE))
+        budget = sentence_budget(length, text.num_bytes, text.num_seen, self._num_sources)
+        if kind == "story" and text.num_quotable:
+            return choosing.story(text, budget)
+        return choosing.prose(text, budget), ()
 
     @property
     def _taker(self) -> Extraction | LogDigest:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from famcli.tasks.summarize.candidates import Budget, Candidate
+from famcli.tasks.summarize.candidates import Allowance, Budget, Candidate
 from famcli.tasks.summarize.document_kind import normative_weight, part_weight
 from famcli.tasks.summarize.document_parts import DocumentPart
 
@@ -23,14 +23,14 @@ def choose_outline(
     opening: what says what the document is; it comes first whatever it costs. Then each time the part that matters most
     gives its best sentence, and matters less from then on.
     """
-    chosen, left = list[tuple[DocumentPart, Candidate]](), budget.count
+    chosen, allowance = list[tuple[DocumentPart, Candidate]](), Allowance(budget)
     top = min(part.level for part in parts)
     waiting = [(_value(part, top), part, _ranked(part, scores)) for part in parts]
     if opening is not None:
         part = next((part for part in parts if opening in part.candidates), parts[0])
         chosen.append((part, opening))
-        left -= budget.cost(opening.sentence.text)
-    while left > 0 and waiting:
+        allowance.take(opening.sentence.text)
+    while waiting:
         taken = Counter(id(part) for part, _ in chosen)
         entry = max(waiting, key=lambda entry: entry[0] - _AGAIN * taken[id(entry[1])])
         _, part, ranked = entry
@@ -38,11 +38,9 @@ def choose_outline(
         if best is None:
             waiting.remove(entry)
             continue
-        cost = budget.cost(best.sentence.text)
-        if chosen and cost - left > left:  # further from the budget with it than without
+        if not allowance.take(best.sentence.text):
             break
         chosen.append((part, best))
-        left -= cost
     return sorted(chosen, key=lambda pair: pair[1].place)
 
 

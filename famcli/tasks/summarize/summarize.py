@@ -10,6 +10,7 @@ from famcli.reading.events import BlockEvent, Event, SourceEnd, SourceStart, Tex
 from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.report.record import Recorder
+from famcli.tasks.summarize import choosing
 from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.summarize.gathering import Gathering
 from famcli.tasks.summarize.quotable import MAX_WORDS
@@ -144,6 +145,7 @@ class Summarizer:
             kind=self.kind,
             memory_mode=self.memory_mode if self._needs_network else None,
             focus=self.config.focus,
+            facts=self._gathering.facts(),
             written=self._written,
             log=log,
             table=self._gathering.table() if self.kind == "table" else None,
@@ -184,7 +186,7 @@ class Summarizer:
         self._gathering.settle()
         extraction, length = self._extraction, self.config.length
         if self.config.sections and extraction.num_quotable:
-            quotes, sections = extraction.sections(length)
+            quotes, sections = choosing.sections(extraction, length)
         else:
             quotes, sections = self._gathering.choose()
         if not self._gathering.has_log:
@@ -198,7 +200,7 @@ class Summarizer:
 
     def _write(self, writer: Writer, reader: Reader) -> Iterator[SummaryEvent]:
         num_bytes, length = self._extraction.num_bytes, self.config.length
-        quotes = self._extraction.summary(sentence_budget(length, num_bytes, self._extraction.num_seen))
+        quotes = choosing.prose(self._extraction, sentence_budget(length, num_bytes, self._extraction.num_seen))
         wanted = num_written_words(length, num_bytes)
         for piece in writer.write(reader, self._recent(), quotes, wanted):
             if not isinstance(piece, WrittenSummary):

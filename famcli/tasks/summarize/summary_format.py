@@ -35,6 +35,7 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     bullets: `line 12: A sentence.` paragraph: all sentences in a row, numbered, then their places. outline: headings
     with their sentences below them. markdown: the same in Markdown, with places behind the sentences.
     """
+    yield from _facts(result, form)
     if result.log is not None:
         yield from _log(result, result.log, form)
         num_text = len(result.sentences) - len(result.log.kinds)
@@ -56,7 +57,7 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     elif form == "markdown":
         yield from _markdown(result)
     else:
-        yield from _bullets(result, indented=form == "outline" or result.kind in ("outline", "minutes"))
+        yield from _bullets(result, indented=form == "outline" or result.kind not in ("prose", "log", "table"))
 
 
 def report_of(result: SummaryResult, title: str, facts: tuple[str, ...], heat: str) -> Report:
@@ -155,6 +156,22 @@ def _markdown(result: SummaryResult) -> Iterator[tuple[str, str]]:
         yield f"{'#' * min(6, section.level + 1)} ", section.title.translate(_MARKDOWN)
         yield "", ""
         yield from bullets(result.sentences[index] for index in section.sentences)
+
+
+def _facts(result: SummaryResult, form: TextFormat) -> Iterator[tuple[str, str]]:
+    """What the document is, a line each; a title that is the first heading below is left out."""
+    shown = [fact for fact in result.facts if not (fact.label == "Title" and _is_first_heading(result, fact.text))]
+    for fact in shown:
+        if form == "markdown":
+            yield f"**{fact.label}:** ", fact.text.translate(_MARKDOWN)
+        else:
+            yield f"{fact.label}: ", fact.text
+        if form == "markdown" or fact is shown[-1]:
+            yield "", ""
+
+
+def _is_first_heading(result: SummaryResult, title: str) -> bool:
+    return bool(result.sections) and title in result.sections[0].title
 
 
 def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[tuple[str, str]]:

@@ -15,9 +15,10 @@ from famcli.tasks.summarize.candidates import Budget
 from famcli.tasks.task import ReadCounts
 
 SummaryMode = Literal["extract", "write"]
-DocumentKind = Literal["prose", "outline", "minutes", "log", "table"]
-"""How a document is summarized: sentences from all over it, one for each of its parts, what was decided, its kinds of
-lines, or what its columns hold."""
+DocumentKind = Literal["prose", "outline", "story", "talk", "changes", "minutes", "log", "table"]
+"""How a document is summarized: sentences from all over it, one for each of its parts, how a story begins and ends and
+who appears, what speakers say, what the newest releases changed, what was decided, its kinds of lines, or what its
+columns hold."""
 SeverityName = Literal["error", "warning", "info", "debug"]
 LengthName = Literal["short", "medium", "long"]
 Length = LengthName | Budget
@@ -152,6 +153,14 @@ class Quote:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """What was counted or found of a whole document, by a label: `Title`, `Who appears`, `Present`."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of a summary.
 
@@ -255,10 +264,11 @@ class TableSummary:
 class SummaryResult:
     """A summary.
 
-    written: None in mode "extract". log: of what was read as a log. table: of a single table. sentences: quotes in the
-    order of the document, then those of `log`; of a written summary, the quotes that it cites, by their numbers.
-    num_sentences_seen: in the whole text; of a log, lines. num_quotable: sentences that can stand alone
-    (`is_quotable`). memory_mode: None where no network read, because quotes need none.
+    facts: what the document is, as far as that was found. written: None in mode "extract". log: of what was read as a
+    log. table: of a single table. sentences: quotes in the order of the document, then those of `log`; of a written
+    summary, the quotes that it cites, by their numbers. num_sentences_seen: in the whole text; of a log, lines.
+    num_quotable: sentences that can stand alone (`is_quotable`). memory_mode: None where no network read, because
+    quotes need none.
     """
 
     model: str
@@ -266,6 +276,7 @@ class SummaryResult:
     kind: DocumentKind
     memory_mode: MemoryMode | None
     focus: str | None
+    facts: tuple[Fact, ...]
     written: WrittenSummary | None
     log: LogSummary | None
     table: TableSummary | None

@@ -1,0 +1,82 @@
+"""What a document is, in a few lines before its summary: its title, and who or what is in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from famcli.tasks.summarize.document_kind import names_a_document, part_weight
+from famcli.tasks.summarize.document_parts import BETWEEN_TITLES
+from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.releases import release_in
+from famcli.tasks.summarize.summary_result import DocumentKind, Fact
+from famcli.text.markup import without_marks
+
+_MOST_NAMES, _MOST_CHARACTERS = 8, 600
+_MOST_PRESENT = 20
+_FEWEST_PARTS = 3
+_CHAPTER = re.compile(r"chapter\s+(?=\w+\W+\w)", re.IGNORECASE)
+
+
+def facts_of(text: Extraction, kind: DocumentKind) -> tuple[Fact, ...]:
+    """What was found of a single document that is summarized as this kind."""
+    return tuple(Fact(label, said) for label, said in _facts(text, kind) if said)
+
+
+def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
+    title = (text.title_above or "").strip(" .:")
+    if names_a_document(title) and release_in(title) is None:
+        yield "Title", f"{title}, by {text.author}" if text.author else title
+    if kind == "changes":
+        yield "Changes", text.releases.span()
+    elif kind == "talk":
+        turns = text.speakers.most_frequent(_MOST_NAMES)
+        counted = [f"{name} ({count:,} turns)" for name, count in turns]
+        yield "Speakers", _listed(counted, text.speakers.count)
+    elif kind == "story":
+        counted = [f"{person.name} ({person.count:,} times)" for person in text.cast.people(_MOST_NAMES)]
+        yield "Who appears", _listed(counted, len(counted))
+        yield "Chapters", _titles(text)
+    elif kind == "minutes":
+        present, sentence = text.minutes.present, text.minutes.were_present
+        if present:
+            yield "Present", f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present))
+        elif sentence is not None:
+            yield "Present", " ".join(without_marks(sentence.sentence.text).split())
+        yield "Topics", _titles(text)
+    elif kind == "outline":
+        yield "Parts", _titles(text)
+
+
+def _titles(text: Extraction) -> str:
+    """The headings of the parts, without those of side matters; nothing where there are few."""
+    found, last = list[str](), None
+    for part in text.parts.all():
+        title = None if part.title is None else _CHAPTER.sub("", part.title.rpartition(BETWEEN_TITLES)[2]).strip(" .:#")
+        if title is not None and title != last and title != text.title and part_weight(part.title) >= 0:
+            found.append(title)
+        last = title
+    if len(found) < _FEWEST_PARTS:
+        return ""
+    # Where there is no room for all, some from all over.
+    most = len(found)
+    while most > 1 and sum(len(one) + 2 for one in _some(found, most)) > _MOST_CHARACTERS:
+        most -= 1
+    among = f"{len(found)}, among them " if most < len(found) else ""
+    return among + "; ".join(_some(found, most))
+
+
+def _some(titles: Sequence[str], count: int) -> list[str]:
+    return [titles[number * len(titles) // count] for number in range(count)]
+
+
+def _listed(names: Sequence[str], count: int, between: str = ", ") -> str:
+    """Names, as many as there is room for, and how many there are besides."""
+    shown, length = list[str](), 0
+    for name in names:
+        length += len(name) + len(between)
+        if shown and length > _MOST_CHARACTERS:
+            break
+        shown.append(name)
+    more = count - len(shown)
+    return between.join(shown) + (f" and {more:,} more" if more > 0 else "")
