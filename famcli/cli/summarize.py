@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ _MOST_NAMES = 3
 _HOW = {
     "log": "read as a log, the first line of each kind, rare kinds and errors first",
     "outline": "read by its headings, what it is and a sentence of each part that matters",
+    "story": "read as a story, how it begins and ends, who appears and what happens",
+    "talk": "read as a transcript, who speaks, and sentences from all over it",
+    "changes": "read as a list of changes, those of the newest release first",
     "minutes": "read as minutes, what was decided and what is to be done",
     "table": "read as a table, what its columns hold",
 }
@@ -53,12 +57,13 @@ def summarize(
         bool, typer.Option("--sections", help="Summarize each chapter or section; without headings, equal parts.")
     ] = False,
     kind: Annotated[
-        Literal["prose", "outline", "minutes", "log"] | None,
+        Literal["prose", "outline", "story", "talk", "changes", "minutes", "log"] | None,
         typer.Option(
             "--as",
             help="prose: sentences from all over the text; outline: what it is, and a sentence of each part that "
-            "matters; minutes: what was decided; log: its kinds of lines, rare and grave ones first. Default: by the "
-            "text itself.",
+            "matters; story: how it begins and ends, and who appears; talk: who speaks, and sentences; changes: what "
+            "the newest releases changed; minutes: what was decided; log: its kinds of lines, rare and grave ones "
+            "first. Default: by the text itself.",
         ),
     ] = None,
     mode: Annotated[
@@ -129,6 +134,7 @@ def _summarize(
     from famcli.reading.generating import GeneratedText
     from famcli.tasks.report.record import Recorder
     from famcli.tasks.summarize.summarize import SoFar, Summarizer
+    from famcli.tasks.summarize.summary_format import format_facts
     from famcli.tasks.summarize.write import Note
     from famcli.tasks.task import open_documents
 
@@ -148,6 +154,7 @@ def _summarize(
             if not begun:
                 work.make_room()
                 _show_heading(work, heading)
+                _show_lines(work, format_facts(task.facts, "bullets" if form == "json" else form))
             begun = True
             work.output.write(event.text)
 
@@ -194,17 +201,15 @@ def _show_heading(work: Work, heading: str | None) -> None:
 def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, is_shown: bool) -> None:
     from famcli.tasks.summarize.summary_format import format_summary
 
-    written, lines = result.written, list(format_summary(result, "bullets" if form == "json" else form))
+    # What was written stands there already, below the facts; only its sources are missing.
+    rest = replace(result, facts=()) if is_shown else result
+    written, lines = result.written, list(format_summary(rest, "bullets" if form == "json" else form))
     if not is_shown:
         _show_heading(work, heading)
     else:
-        # The summary stands there as it was written; only its sources are missing.
         work.output.line()
         lines = lines[len(written.text.splitlines()) if written is not None else 0 :]
-    for mark, text in lines:
-        # A place may name a file, and a name may hold a line break.
-        work.output.write(mark.replace("\n", "\\n"), "cyan" if text else "bold")
-        work.output.line(text)
+    _show_lines(work, lines)
     work.output.line()
     if written is not None:
         source = f"from {plural(written.num_notes, 'note')}" if written.num_notes else "from the whole text"
@@ -219,6 +224,13 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
     else:
         how = ""
     work.end_text(how + describe_counts(result.counts), result.partial)
+
+
+def _show_lines(work: Work, lines: Iterable[tuple[str, str]]) -> None:
+    for mark, text in lines:
+        # A place may name a file, and a name may hold a line break.
+        work.output.write(mark.replace("\n", "\\n"), "cyan" if text else "bold")
+        work.output.line(text)
 
 
 def _write_report(path: Path, result: SummaryResult, recorder: Recorder, heat: str) -> None:

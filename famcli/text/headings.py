@@ -32,6 +32,11 @@ _COUNTED = re.compile(
     "[\u7ae0\u56de\u7bc7\u8a71\u8bdd]|([\u7bc0\u8282]))"
 )
 _NUMBERED = re.compile(r"(\d{1,2}(?:\.\d{1,2}){0,3})[.)]?\s+[^\W\d]")
+# The title of a clause, by itself or before its text on the same line: "5. Conveying Modified Source Versions."
+_CLAUSE = re.compile(
+    r"(?:article |section |\u00a7 ?)?(\d{1,2}(?:\.\d{1,2}){0,2})\.?\s+([^\W\d_][^.:;!?]{2,70})\.", re.I
+)
+_LONG_WORD = 4
 _ROMAN = re.compile(r"[IVXLC]{1,7}(?:[.:]|$)")
 
 # An entry of a table of contents: with dots before a number, or with a number before and behind it. Several may stand
@@ -94,7 +99,9 @@ def _unmarked(text: str, is_finished: bool) -> Heading | None:
             return Heading(text, 1 if named[1] else 2 if named[2] else 3)
         return None
     if is_finished and not is_upper:
-        return None
+        clause = _CLAUSE.fullmatch(text)
+        is_title = clause is not None and all(word[0].isupper() for word in clause[2].split() if len(word) > _LONG_WORD)
+        return Heading(text, 2 + clause[1].count(".")) if clause is not None and is_title else None
     if (counted := _COUNTED.match(text)) is not None:
         return Heading(text, 1 if counted[1] else 3 if counted[2] else 2)
     if (numbered := _NUMBERED.match(text)) is not None:

@@ -16,6 +16,7 @@ from famcli.tasks.summarize.gathering import Gathering
 from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.tasks.summarize.summary_result import (
     DocumentKind,
+    Fact,
     LogSummary,
     Quote,
     Section,
@@ -25,7 +26,6 @@ from famcli.tasks.summarize.summary_result import (
     WrittenSummary,
     num_log_kinds,
     num_written_words,
-    sentence_budget,
     written_length,
 )
 from famcli.tasks.summarize.write import Note, Writer
@@ -50,6 +50,8 @@ class SoFar:
     text: str
 
 
+# Words of quotes from which a written summary may fill up what the checkpoint left open, for each that is asked for.
+_CHOICE = 3
 SummaryEvent = Stage | Advance | Notice | SoFar | Note | GeneratedText
 
 
@@ -89,6 +91,11 @@ class Summarizer:
     def kind(self) -> DocumentKind:
         """How what was read so far is summarized."""
         return "outline" if self.config.sections else self._gathering.kind
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What a single text is, as far as it was read."""
+        return self._gathering.facts()
 
     @property
     def shows_attention(self) -> bool:
@@ -145,7 +152,7 @@ class Summarizer:
             kind=self.kind,
             memory_mode=self.memory_mode if self._needs_network else None,
             focus=self.config.focus,
-            facts=self._gathering.facts(),
+            facts=self.facts,
             written=self._written,
             log=log,
             table=self._gathering.table() if self.kind == "table" else None,
@@ -200,8 +207,8 @@ class Summarizer:
 
     def _write(self, writer: Writer, reader: Reader) -> Iterator[SummaryEvent]:
         num_bytes, length = self._extraction.num_bytes, self.config.length
-        quotes = choosing.prose(self._extraction, sentence_budget(length, num_bytes, self._extraction.num_seen))
         wanted = num_written_words(length, num_bytes)
+        quotes = choosing.prose(self._extraction, Budget(_CHOICE * wanted, "words"))
         for piece in writer.write(reader, self._recent(), quotes, wanted):
             if not isinstance(piece, WrittenSummary):
                 yield piece

@@ -11,6 +11,7 @@ from typing import Literal
 from famcli.plain import plural
 from famcli.tasks.report.page import Cited, Item, Report
 from famcli.tasks.summarize.summary_result import (
+    Fact,
     LogSummary,
     Quote,
     SummaryResult,
@@ -35,7 +36,7 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     bullets: `line 12: A sentence.` paragraph: all sentences in a row, numbered, then their places. outline: headings
     with their sentences below them. markdown: the same in Markdown, with places behind the sentences.
     """
-    yield from _facts(result, form)
+    yield from format_facts(_new_facts(result), form)
     if result.log is not None:
         yield from _log(result, result.log, form)
         num_text = len(result.sentences) - len(result.log.kinds)
@@ -67,6 +68,7 @@ def report_of(result: SummaryResult, title: str, facts: tuple[str, ...], heat: s
 
 
 def _items(result: SummaryResult, cited: tuple[Cited, ...]) -> Iterator[Item]:
+    yield from (Item(fact.text, heading=fact.label) for fact in result.facts)
     if result.written is not None:
         paragraphs = map(str.strip, result.written.text.split("\n\n"))
         yield from (Item(paragraph) for paragraph in paragraphs if paragraph)
@@ -158,9 +160,9 @@ def _markdown(result: SummaryResult) -> Iterator[tuple[str, str]]:
         yield from bullets(result.sentences[index] for index in section.sentences)
 
 
-def _facts(result: SummaryResult, form: TextFormat) -> Iterator[tuple[str, str]]:
-    """What the document is, a line each; a title that is the first heading below is left out."""
-    shown = [fact for fact in result.facts if not (fact.label == "Title" and _is_first_heading(result, fact.text))]
+def format_facts(facts: Iterable[Fact], form: TextFormat) -> Iterator[tuple[str, str]]:
+    """What the document is, a line each, and an empty one below."""
+    shown = tuple(facts)
     for fact in shown:
         if form == "markdown":
             yield f"**{fact.label}:** ", fact.text.translate(_MARKDOWN)
@@ -170,8 +172,10 @@ def _facts(result: SummaryResult, form: TextFormat) -> Iterator[tuple[str, str]]
             yield "", ""
 
 
-def _is_first_heading(result: SummaryResult, title: str) -> bool:
-    return bool(result.sections) and title in result.sections[0].title
+def _new_facts(result: SummaryResult) -> Iterator[Fact]:
+    """All but a title that is the first heading below them."""
+    first = result.sections[0].title if result.sections else ""
+    return (fact for fact in result.facts if fact.label != "Title" or fact.text not in first)
 
 
 def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from famcli.checkpoint.model import Model
 from famcli.nn import State
@@ -57,12 +57,13 @@ class Note:
 @dataclass(frozen=True)
 class _Held:
     """A note that is held: its sentences, and what supports each (None if no sentence of the text does). section: the
-    title of the part of the text that it is about, if that has one."""
+    title of the part of the text that it is about, if that has one. span: source bytes of what it is about."""
 
     level: int
     sentences: tuple[str, ...]
     quotes: tuple[Quote | None, ...]
     section: str | None = None
+    span: tuple[int, int] = (0, 0)
 
     @property
     def text(self) -> str:
@@ -121,8 +122,9 @@ class Writer:
     ) -> Iterator[GeneratedText | Note | Stage | WrittenSummary]:
         """The summary in pieces as they are certain, then as a whole; the last note comes before it.
 
-        quotes: sentences of the whole text to cite where none of those behind the notes fits. words: asked for. The
-        result's text is empty where nothing that was written is borne out by the text.
+        quotes: sentences of the whole text, to cite where none of those behind the notes fits, and to quote where too
+        little was written. words: asked for. The result's text is empty where nothing that was written is borne out by
+        the text.
         """
         if not self._num_stretches:
             # The whole text is in sight: what is written of it is the summary.
@@ -186,7 +188,10 @@ class Writer:
         """The written sentences that `read` bears out, with what supports each; the others are struck."""
         kept = list(self._borne_out(sentences, Sources(quote.text for quote in read)))
         quotes = [_best(sentence, read) for sentence in kept]
-        return _Held(level, tuple(kept), tuple(quotes), read[len(read) // 2].section if read else None)
+        if not read:
+            return _Held(level, tuple(kept), tuple(quotes))
+        span = read[0].span[0], read[-1].span[1]
+        return _Held(level, tuple(kept), tuple(quotes), read[len(read) // 2].section, span)
 
     def _add(self, held: _Held) -> Iterator[Note]:
         if not held.sentences:
@@ -209,7 +214,8 @@ class Writer:
         kept = tuple(sentence for sentence in draft) or pair[0].sentences
         known = [quote for note in pair for quote in note.quotes if quote is not None]
         quotes = tuple(_best(sentence, known) for sentence in kept)
-        joined = _Held(levels[place] + 1, kept, quotes, pair[0].section)
+        span = pair[0].span[0], pair[1].span[1]
+        joined = _Held(levels[place] + 1, kept, quotes, pair[0].section, span)
         self._notes[place : place + 2] = [joined]
         yield Note(self.num_notes, joined.level, joined.text)
         self.num_notes += 1
@@ -269,25 +275,40 @@ class _Summary:
         return piece
 
     def part(self, draft: Iterator[str], notes: Sequence[_Held], words: int) -> Iterator[str]:
-        """Add a paragraph of about so many words, from a draft and, where it is too short, from its notes."""
+        """Add a paragraph of about so many words: from a draft; where that is too short, from its notes; and where
+        these are, of sentences of the text that they are about."""
         known = [quote for note in notes for quote in note.quotes if quote is not None]
-        begun, least = self.num_words, words * (1 - _SLACK)
+        begun, least, most = self.num_words, words * (1 - _SLACK), words * (1 + _SLACK)
         paragraph = "\n" if self.text.endswith(":") else "\n\n" if self.text else ""
-        for sentences in (draft, (sentence for note in notes for sentence in note.sentences)):
-            for sentence in sentences:
-                length, so_far = num_words(sentence), self.num_words - begun
-                if so_far >= least:
+        of_notes = (sentence for note in notes for sentence in note.sentences)
+        too_long = list[str]()
+
+        def fitting() -> Iterator[str]:
+            for sentence in chain(draft, of_notes, self._of_text(notes)):
+                if self.num_words - begun >= least:
                     return
-                if so_far + length > words * (1 + _SLACK) and so_far:
-                    continue
                 if any(similarity(word_set(sentence), said) >= _SAME for said in self._said):
                     continue
-                piece = paragraph + self._cited(sentence, known)
-                paragraph = " "
-                self._said.append(word_set(sentence))
-                self.num_words += length
-                self.text += piece
-                yield piece
+                if self.num_words - begun + num_words(sentence) <= most:
+                    yield sentence
+                else:
+                    too_long.append(sentence)
+            if self.num_words == begun and too_long:
+                yield min(too_long, key=num_words)
+
+        for sentence in fitting():
+            piece = paragraph + self._cited(sentence, known)
+            paragraph = " "
+            self._said.append(word_set(sentence))
+            self.num_words += num_words(sentence)
+            self.text += piece
+            yield piece
+
+    def _of_text(self, notes: Sequence[_Held]) -> Iterator[str]:
+        """Sentences of the text that notes are about, the best first."""
+        start, end = min(note.span[0] for note in notes), max(note.span[1] for note in notes)
+        about = [quote for quote in self._others if start <= quote.span[0] < end]
+        yield from (" ".join(quote.text.split()) for quote in sorted(about, key=lambda quote: -quote.score))
 
     def _cited(self, sentence: str, known: Sequence[Quote]) -> str:
         quote = _best(sentence, known) or _best(sentence, self._others)
