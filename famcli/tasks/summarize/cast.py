@@ -21,7 +21,7 @@ _MIN_TELLING = 0.04  # share of a story's sentences in which a person with a nam
 _MIN_SAID = 0.015  # share of its sentences with "said" and the like
 _SHARE_OF_ACTS = 0.08  # of the mentions of a name, in which a person does something; places do less
 _SHARE_OF_FIRST = 0.06  # of the mentions of the first, so that someone belongs to the main ones
-_MAX_CAPITALS = 0.15  # share of the words inside sentences; more have German nouns, and lists of names
+_MAX_CAPITALS = 0.2  # share of the words inside sentences; more have German nouns, and lists of names
 _INTRODUCTIONS = 40  # mentions of a name among which is the one that introduces it
 _MOST_WORDS = 3  # of a name
 _TITLES = words("Mr Mrs Miss Ms Dr Sir Lady Lord Madame Monsieur Mademoiselle Professor Captain St")
@@ -106,6 +106,9 @@ class Cast:
             return []
         groups = list[list[str]]()
         known = {name: one for name, one in self._names.items() if one.inner > 1}
+        # "Tom", who only begins sentences, if "Tom Barrel" stands inside one.
+        parts = {part for name in known for part in name.split()}
+        known |= {name: one for name, one in self._names.items() if name in parts}
         for name in sorted(known, key=lambda name: -known[name].count):
             group = next((group for group in groups if _is_same(name, group)), None)
             if group is None:
@@ -121,7 +124,7 @@ class Cast:
         count, acts = sum(one.count for one in names.values()), sum(one.acts for one in names.values())
         if acts < max(_LEAST_ACTS, _SHARE_OF_ACTS * count):
             return None
-        frequent = [name for name in group if names[name].count >= max(2, 0.04 * count)] or group[:1]
+        frequent = [name for name in group if names[name].count >= max(2, 0.02 * count)] or group[:1]
         longest = max(frequent, key=lambda name: (len(name.split()), names[name].count))
         introduced = max(names.values(), key=lambda one: one.worth)
         return Person(longest, frozenset(group), count, introduced.introduction)

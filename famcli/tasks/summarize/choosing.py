@@ -129,7 +129,8 @@ def decisions(text: Extraction, budget: Budget) -> Chosen:
             break
         chosen.append(one)
     found = [(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen] if parts else []
-    if (left := allowance.left) > 0 and parts and len(chosen) < _FEW_DECISIONS:
+    is_known = bool(chosen) or text.minutes.is_told
+    if (left := allowance.left) > 0 and parts and is_known and len(chosen) < _FEW_DECISIONS:
         # Little was decided, or said as such: what was spoken of, besides.
         others = {one: score for one, score in text.scores().items() if not any(map(one.repeats, chosen))}
         most = min(left, _WITH_FEW - len(chosen)) if budget.unit == "sentences" else left

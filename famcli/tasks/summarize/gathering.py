@@ -38,6 +38,7 @@ class Gathering:
         focus, kind = config.focus, config.kind
         self.text, self.log = Extraction(focus, as_minutes=kind == "minutes"), LogDigest(focus)
         self.in_log = self.has_log = self.has_text = False
+        self._focus = focus
         self._kind, self._tells, self._length = kind, tells and focus is None, config.length
         self._log_or_text = (kind == "log") if kind is not None or not tells else None
         self._name, self._num_bytes = "", 0
@@ -93,7 +94,7 @@ class Gathering:
 
     def facts(self) -> tuple[Fact, ...]:
         """What a single text is, as far as that was found, whatever is quoted or written of it."""
-        if self._num_sources != 1 or self.has_log or self.kind == "table":
+        if self._num_sources != 1 or self.has_log or self._kind == "prose" or self._focus or self.kind == "table":
             return ()
         return facts_of(self.text, self._kind or self.text.kind)
 

@@ -36,7 +36,8 @@ def format_summary(result: SummaryResult, form: TextFormat) -> Iterator[tuple[st
     bullets: `line 12: A sentence.` paragraph: all sentences in a row, numbered, then their places. outline: headings
     with their sentences below them. markdown: the same in Markdown, with places behind the sentences.
     """
-    yield from format_facts(_new_facts(result), form)
+    if form != "paragraph":
+        yield from format_facts(_new_facts(result), form)
     if result.log is not None:
         yield from _log(result, result.log, form)
         num_text = len(result.sentences) - len(result.log.kinds)
@@ -173,9 +174,9 @@ def format_facts(facts: Iterable[Fact], form: TextFormat) -> Iterator[tuple[str,
 
 
 def _new_facts(result: SummaryResult) -> Iterator[Fact]:
-    """All but a title that is the first heading below them."""
-    first = result.sections[0].title if result.sections else ""
-    return (fact for fact in result.facts if fact.label != "Title" or fact.text not in first)
+    """All but those whose every word is a heading below them: a title, and the names of a few parts."""
+    below = "\n".join(section.title for section in result.sections)
+    return (fact for fact in result.facts if not all(part in below for part in fact.text.split("; ")))
 
 
 def _log(result: SummaryResult, log: LogSummary, form: TextFormat) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,110 @@ def test_each_of_several_documents_gives_a_sentence_and_first_what_says_what_it_
     assert first.text.startswith("Gridmill is a command-line tool")
     about = summarize(model, paths, SummarizeConfig(focus="sums")).sentences
     assert {quote.source for quote in about} == {str(paths[-1])}
+
+
+def facts(result: SummaryResult) -> dict[str, str]:
+    return {fact.label: fact.text for fact in result.facts}
+
+
+def test_a_story_says_who_appears_how_it_begins_and_how_it_ends(tmp_path: Path) -> None:
+    people = "Martha Quill, a clockmaker of sixty, lived above the harbour of Lowick with her two cats and her debts."
+    scenes = [
+        f'On day {n} Martha carried the {thing} to the harbour and looked for Tom Barrel. "The {thing} is yours," said '
+        f"Martha. Tom laughed and took the {thing} home to his mother in Lowick, where nobody asked him about it."
+        for n, thing in enumerate(
+            f"{one} {two}" for one in ("brass", "silver", "broken") for two in ("clock", "bell", "lamp")
+        )
+    ]
+    chapters = "\n\n".join(
+        f"CHAPTER {roman}. THE {word}\n\n{' '.join(scenes)}"
+        for roman, word in zip(
+            ("I", "II", "III", "IV", "V"), ("SHOP", "HARBOUR", "STORM", "LETTER", "LAST BELL"), strict=True
+        )
+    )
+    end = "\n\nMartha Quill and Tom Barrel sailed away from Lowick at last, and the shop was sold to a baker."
+    result = summary(tmp_path, f"THE CLOCKS OF LOWICK\n\nBy Ada Finch\n\n{people}\n\n{chapters}{end}\n")
+    assert result.kind == "story"
+    told = facts(result)
+    assert told["Title"] == "THE CLOCKS OF LOWICK, by Ada Finch"
+    assert sorted(re.sub(r" \(\d+ times\)", "", told["Who appears"]).split(", ")) == ["Martha Quill", "Tom Barrel"]
+    assert "V. THE LAST BELL" in told["Chapters"]
+    assert titles(result) == ["How it begins", "Who appears", "What happens", "How it ends"]
+    assert result.sentences[0].text == people
+    assert result.sentences[-1].text == end.strip()
+
+
+CHANGES = """# Change log
+
+## [Unreleased]
+
+## [2.0.0] - 2024-05-01
+
+- Fix a typo in the docs of the parser.
+- Bump the linter to its newest version.
+- **Breaking:** the option for colours was removed.
+- Add a command that merges two tables.
+
+## [1.1.0] - 2023-02-03
+
+- Add support for dates.
+
+## [1.0.0] - 2022-01-02
+
+- The first release that anybody may use.
+"""
+
+
+@pytest.mark.parametrize("is_oldest_first", [False, True])
+def test_a_list_of_changes_says_what_the_newest_release_changed(is_oldest_first: bool, tmp_path: Path) -> None:
+    title, *releases = CHANGES.split("\n## ")
+    text = "\n## ".join([title, *(reversed(releases) if is_oldest_first else releases)])
+    result = summary(tmp_path, text, length=Budget(4))
+    assert result.kind == "changes"
+    assert facts(result) == {"Title": "Change log", "Changes": "3 releases, 1.0.0 (2022-01-02) to 2.0.0 (2024-05-01)"}
+    assert titles(result) == ["2.0.0] - 2024-05-01", "1.1.0] - 2023-02-03", "1.0.0] - 2022-01-02"]
+    newest = [result.sentences[number].text for number in result.sections[0].sentences]
+    assert [word in text for word, text in zip(("removed", "merges"), newest, strict=True)] == [True, True]
+
+
+def test_changes_of_debian_have_their_dates_and_no_names(tmp_path: Path) -> None:
+    signed = " -- Anna Bell <anna@example.org>  Thu, 25 May 2023 17:54:35 +0200\n\n"
+    text = "".join(
+        f"mill (3.{n}) unstable; urgency=medium\n\n  [ Carl Dunn ]\n  * Add wheel number {n} to the mill.\n\n{signed}"
+        for n in (9, 8, 7)
+    )
+    result = summary(tmp_path, text)
+    assert facts(result) == {"Changes": "3 releases, 3.7 (25 May 2023) to 3.9 (25 May 2023)"}
+    assert all("Add wheel" in quote.text for quote in result.sentences)
+
+
+def test_numbered_clauses_are_no_releases_but_parts(tmp_path: Path) -> None:
+    rules = {
+        "Sale of Goods": "The mill sells all of its flour to the baker each week of the year.",
+        "Payment": "Invoices are due within thirty days, and interest is five per cent.",
+        "Liability": "Neither party is liable for damage that nobody could foresee.",
+        "Confidential Matters": "Recipes stay secret for ten years after they were first told.",
+        "Termination": "Each side may end this with a written notice of three months.",
+    }
+    clauses = "\n\n".join(f"{n}.1 {name}. {rule}" for n, (name, rule) in enumerate(rules.items(), 1))
+    result = summary(tmp_path, f"This agreement is between the mill and the baker.\n\n{clauses}\n")
+    assert result.kind == "outline"
+    assert any("Payment" in title for title in titles(result))
+
+
+def test_a_transcript_says_who_speaks(tmp_path: Path) -> None:
+    talk = "".join(
+        f"**Anna Bell:** Question number {n} is about the price of the mill in that year.\n\n"
+        f"**Carl:** The answer to number {n} is that the mill was never for sale at all.\n\n"
+        for n in range(12)
+    )
+    result = summary(tmp_path, talk)
+    assert result.kind == "talk"
+    assert facts(result) == {"Speakers": "Anna Bell (12 turns), Carl (12 turns)"}
+
+
+def test_minutes_say_who_was_there(tmp_path: Path) -> None:
+    assert facts(summary(tmp_path, MINUTES))["Present"] == "3: Anna Bell, Carl Dunn, Eva Frost"
+    said = "The clerk Anna Bell and both directors were present at the meeting of the board."
+    text = MINUTES.replace("Present: Anna Bell, Carl Dunn, Eva Frost\nApologies: Gus Hill\n", said + "\n")
+    assert facts(summary(tmp_path, text))["Present"] == said

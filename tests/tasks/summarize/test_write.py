@@ -82,8 +82,10 @@ def test_what_the_text_does_not_bear_out_is_struck_and_the_rest_is_cited(
     # Where a stretch ends within the sentence, it is struck too.
     assert {one.text for one in result.written.struck} >= set(invented)
     assert {claim for one in result.written.struck for claim in one.missing} >= {"13", "Margaret", "Society"}
-    assert result.written.text == "The keeper Anselm sold 12 boats to the harbour office in Lowick, he. [1]"
-    [quote] = result.sentences
+    # The rest of the length is filled up with a quote.
+    written = "The keeper Anselm sold 12 boats to the harbour office in Lowick, he. [1]"
+    assert result.written.text == f"{written} Nobody came back to the mill by the river that year. [2]"
+    quote, _ = result.sentences
     assert (quote.text, TEXT.encode()[slice(*quote.span)].decode()) == (KEPT, KEPT)
 
 
