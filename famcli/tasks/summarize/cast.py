@@ -105,7 +105,8 @@ class Cast:
         if self._num_capital > _MAX_CAPITALS * max(1, self._num_words):
             return []
         groups = list[list[str]]()
-        known = {name: one for name, one in self._names.items() if one.inner > 1}
+        # A single word that only begins sentences has its capital for that.
+        known = {name: one for name, one in self._names.items() if one.inner > 1 or (" " in name and one.count > 1)}
         # "Tom", who only begins sentences, if "Tom Barrel" stands inside one.
         parts = {part for name in known for part in name.split()}
         known |= {name: one for name, one in self._names.items() if name in parts}
