@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from famcli.tasks.ask.expecting import expected, holds
+from famcli.tasks.ask.expecting import expected, holds, lacks
 from famcli.tasks.ask.labels import indent
 from famcli.tasks.ask.ranking import Question, RankedPassage, TermShares, all_terms, coverage
 from famcli.tasks.summarize.quotable import points_back
@@ -32,6 +32,7 @@ _HOW = re.compile(
     r"\W*(?:how|what happens|what should|what must)\b(?! (?:many|much|long|old|often|far|big|large))", re.I
 )
 _HEADING_REACH = 4  # sentences looked through for the heading of a list
+_LACKS, _CLOSE = 1.0, 0.4  # of what a sentence is worth (docs/decisions.md)
 _LONGEST_ITEM = 400  # bytes of an item with those below it
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _MUCH_NEW = 3  # content words that the question has not
@@ -51,14 +52,34 @@ def best_sentence(one: RankedPassage, question: Question, shares: TermShares) ->
     passage = one.passage
     rows = sentence_features(one, question, shares)
     weights = _ENCODED_WEIGHTS if one.likeness else _WEIGHTS
-    values = [math.fsum(w * x for w, x in zip(weights, row, strict=True)) for row in rows]
+    values = [
+        math.fsum(w * x for w, x in zip(weights, row, strict=True)) - _LACKS * lacks(question.text, sentence.text)
+        for row, sentence in zip(rows, passage.sentences, strict=True)
+    ]
     place = values.index(max(values))
     if asks(passage.sentences[place]) and not _IS_ASKED_FOR.search(question.text):
         # What follows a question answers it, in a list of questions as in speech.
         later = (other for other in range(place, len(values)) if not asks(passage.sentences[other]))
         place = next(later, place)
     # Half a quotation is no answer: its other half may say the opposite, or who speaks.
-    return _completed(place, passage) or _announced(place, passage, question)
+    found = _completed(place, passage) or _announced(place, passage, question)
+    return found if len(found.sentences) > 1 else _with_rival(place, values, passage)
+
+
+def _with_rival(place: int, values: Sequence[float], passage: Passage) -> Passage:
+    """The sentence, and the one beside it where that is almost as likely the answer."""
+    sentences = passage.sentences
+    beside = [
+        other
+        for other in (place - 1, place + 1)
+        if 0 <= other < len(values)
+        and values[place] - values[other] < _CLOSE
+        and heading(sentences[other]) is None
+        and not asks(sentences[other])
+        and sentences[max(place, other)].gap is not None
+    ]
+    rival = max(beside, key=lambda other: values[other], default=place)
+    return Passage(passage.source, sentences[min(place, rival) : max(place, rival) + 1])
 
 
 def asks(sentence: Sentence) -> bool:

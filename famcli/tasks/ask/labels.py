@@ -24,7 +24,7 @@ from famcli.text.words import content_terms, terms
 # Words for the text itself and what is said of any: they do not tell which value is asked for.
 _ITSELF = frozenset(
     terms(
-        "document paper article essay post page web website file text book novel story report message mail email "
+        "summary abstract guide manual readme tutorial document paper article essay post page web website file text book novel story report message mail email "
         "e-mail letter meeting call session minutes entry record item terms policy agreement contract dataset "
         "data package project list thing latest update current here it this that full complete exact exactly held "
         "take took place happen give given name named called say says did publish published find found see use "
@@ -57,7 +57,8 @@ _DATED = (
     r"\w*\.? \d{1,2}\b|\b\d{1,2}\.? (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
 )
 _A_TITLE = r"\w"
-_BYLINE = r"\b[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){2}|\S@\S+\.\w"
+_NAMED_AND_DATED = r"(?m:^(?:[^\W\d_a-z][\w.'\u2019-]* ){1,2}[^\W\d_a-z][\w'\u2019-]+, ?\(?\d)"
+_BYLINE = _NAMED_AND_DATED + r"|\b[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){2}|\S@\S+\.\w"
 # The first that fits counts. What a question says beside these words must be about the text itself.
 _ALIASES = (
     _labels(
