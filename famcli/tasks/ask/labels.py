@@ -24,12 +24,13 @@ from famcli.text.words import content_terms, terms
 # Words for the text itself and what is said of any: they do not tell which value is asked for.
 _ITSELF = frozenset(
     terms(
-        "summary abstract guide manual readme tutorial document paper article essay post page web website file text book novel story report message mail email "
-        "e-mail letter meeting call session minutes entry record item terms policy agreement contract dataset "
-        "data package project list thing latest update current here it this that full complete exact exactly held "
-        "take took place happen give given name named called say says did publish published find found see use "
-        "used get please send sent write written wrote group team company product organization mean means stand "
-        "stands column rule act law bill regulation plan version notice announcement"
+        "summary abstract guide manual readme tutorial document paper article essay post page web website file "
+        "text book novel story report message mail email e-mail letter meeting call session minutes entry record "
+        "item terms policy agreement contract dataset data package project list thing latest update current here "
+        "it this that full complete exact exactly held take took place happen give given name named called say "
+        "says did publish published find found see use used get please send sent write written wrote group team "
+        "company product organization mean means stand stands column rule act law bill regulation plan version "
+        "notice announcement"
     )
 )
 _ANOTHER = frozenset(terms("next previous last following upcoming earlier former original forwarded first second"))
