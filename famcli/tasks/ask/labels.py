@@ -19,7 +19,7 @@ from famcli.text.headings import heading
 from famcli.text.markup import without_marks
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
-from famcli.text.words import content_terms, terms
+from famcli.text.words import content_terms, has_content, terms
 
 # Words for the text itself and what is said of any: they do not tell which value is asked for.
 _ITSELF = frozenset(
@@ -58,8 +58,11 @@ _DATED = (
     r"\w*\.? \d{1,2}\b|\b\d{1,2}\.? (?:of )?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"
 )
 _A_TITLE = r"\w"
-_NAMED_AND_DATED = r"(?m:^(?:[^\W\d_a-z][\w.'\u2019-]* ){1,2}[^\W\d_a-z][\w'\u2019-]+, ?\(?\d)"
-_BYLINE = _NAMED_AND_DATED + r"|\b[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){2}|\S@\S+\.\w"
+_NAMED_AND_DATED = r"(?m:(?:^|\t)[ \t]*(?:[^\W\d_a-z][\w.'\u2019-]* ){1,2}[^\W\d_a-z][\w'\u2019-]+, ?\(?\d)"
+_WRITTEN = r"(?i:written|posted|published|told|novel|story|tales?|book|paper|article|essay|report|poems?)"
+_BYLINE = (
+    rf"{_NAMED_AND_DATED}|(?m:^\W*|[,;|] ?|\b{_WRITTEN} )[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){{2}}|\S@\S+\.\w"
+)
 # The first that fits counts. What a question says beside these words must be about the text itself.
 _ALIASES = (
     _labels(
@@ -145,10 +148,17 @@ def told(index: PassageIndex, question: str) -> Told | None:
     if not names:
         return None
     is_list = alias.is_list if alias is not None else _MANY.match(question) is not None
-    found = list(_found(index, names, question, is_list))
+    found = [one for one in _found(index, names, question, is_list) if alias is not None or not _is_loose(one)]
     if found and (len({one.quoted.text for one in found}) == 1 or _is_first(index, found[0])):
         return found[0]
     return None if found or alias is None else _opening(index, alias)
+
+
+def _is_loose(one: Told) -> bool:
+    """True for lines below a heading that are no items: what a question calls by its usual name is such a list, but any
+    other heading may have any lines below it."""
+    sentences = one.quoted.sentences
+    return len(sentences) > 1 and heading(sentences[0]) is not None and not any(each.is_item for each in sentences)
 
 
 def _is_first(index: PassageIndex, one: Told) -> bool:
@@ -217,7 +227,12 @@ FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^
 def _is(name: str, names: Sequence[frozenset[str]]) -> bool:
     """True if a line's name is one of these, or one with a word more that does not make another thing of it."""
     found = set(terms(re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name)))
-    return any(wanted <= found and len(found - wanted) < 2 and not (found - wanted) & _ANOTHER for wanted in names)
+    # "Tested by" is not "by".
+    return any(
+        wanted <= found and len(found - wanted) < (2 if has_content(" ".join(wanted)) else 1)
+        for wanted in names
+        if not (found - wanted) & _ANOTHER
+    )
 
 
 def _fits(value: str, question: str) -> bool:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from famcli.documents.opening import open_source
 from famcli.tasks.ask.ask import ask
+from famcli.tasks.ask.labels import told
+from famcli.tasks.ask.passage_index import PassageIndex
+from famcli.text.passages import PassageBuilder
 from tests.tasks.support import byte_model, write
 
 MINUTES = """# Harbour committee, meeting of 2024-03-05
@@ -138,6 +142,26 @@ def test_one_of_many_messages_is_not_meant_by_it(tmp_path: Path) -> None:
 )
 def test_records_are_asked_by_their_keys(question: str, answer: str, tmp_path: Path) -> None:
     assert answer_of(write(tmp_path, RECORD, "lantern.json"), question) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("# Lamps\n\nTested by: Ida Storm\n\nThey burn all night.\n", "Who wrote the article?"),
+        ("# Lamps\n\nALL LAMPS\n\nA list of lamps that burn, set in\n\nThey burn all night.\n", "What is the lamp?"),
+        ("# Lamps\n\nDate: 2024-03-05\n\nThe lamp was repaired.\n", "When was the wick replaced?"),
+        ("# Lamps\n\nAuthor: Ida Storm\n\nOlaf sent a letter.\n", "Who sent the wick to the keeper?"),
+    ],
+)
+def test_a_name_that_is_not_asked_for_tells_nothing(text: str, question: str, tmp_path: Path) -> None:
+    index, builder = PassageIndex(), PassageBuilder(0)
+    with open_source(write(tmp_path, text, "lamps.md")) as source:
+        for piece in source.pieces():
+            builder.feed(piece)
+    for passage in builder.take(None):
+        index.add(passage)
+    assert told(index, question) is None
+    assert told(index, "What is the title?") is not None
 
 
 def test_prose_below_a_key_is_its_value(tmp_path: Path) -> None:
