@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 
 from famcli.tasks.summarize.candidates import Candidate
-from famcli.tasks.summarize.quotable import context_dependence, is_spoken
 from famcli.text.abbreviations import words
+from famcli.text.context import context_dependence, is_spoken
 from famcli.text.words import has_content
 
 MAX_NAMES = 2048

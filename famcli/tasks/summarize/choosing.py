@@ -12,8 +12,8 @@ from famcli.tasks.summarize.cast import Person
 from famcli.tasks.summarize.document_parts import DocumentPart
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.outline import choose_outline
-from famcli.tasks.summarize.quotable import context_dependence, is_spoken
 from famcli.tasks.summarize.summary_result import Length, Quote, Section, section_budget
+from famcli.text.context import context_dependence, is_spoken
 from famcli.text.words import compounds, content_terms
 
 Chosen = tuple[tuple[Quote, ...], tuple[Section, ...]]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.tasks.summarize.candidates import Candidate
-from famcli.tasks.summarize.quotable import context_dependence, is_spoken
+from famcli.text.context import context_dependence, is_spoken
 from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, term_weights, terms

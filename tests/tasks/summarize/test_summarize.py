@@ -12,11 +12,12 @@ from famcli.nn import FamConfig
 from famcli.plain import to_json
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.summarize.candidates import MAX_BINS, PER_BIN, Budget, Candidate, Candidates, choose
-from famcli.tasks.summarize.quotable import context_dependence, is_line, is_quotable, is_spoken, repetition_key
+from famcli.tasks.summarize.quotable import is_line, is_quotable, repetition_key
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.summarize import Summarizer, summarize
 from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length, sentence_budget
 from famcli.tasks.task import Advance
+from famcli.text.context import context_dependence, is_spoken
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import num_words, similarity, word_set
 from tests.reading.support import pipe
