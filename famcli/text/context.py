@@ -36,7 +36,7 @@ def context_dependence(text: str) -> float:
     """How much a sentence needs those around it, from 0: speech, questions, continuations, and pronouns whose nouns are
     elsewhere (English ones; in other languages only speech and questions count).
 
-    The unit is the standard deviation of the score of a sentence in a summary (`famcli.tasks.summarize.sentence_score`).
+    The unit is the standard deviation of a sentence's score in a summary (`famcli.tasks.summarize.sentence_score`).
     """
     # The weights are as high as they can be without a loss of ROUGE on the training texts.
     pronouns = len(_PRONOUN.findall(text)) / max(1, num_words(text))

@@ -33,6 +33,10 @@ _ACTS = _SAID | words(
     """
 )
 _SAYS = re.compile(rf"\b(?:{'|'.join(sorted(_SAID))})\b")
+# What stands behind a name, or before it, where a sentence says who somebody is.
+_WHO = re.compile(r"(?: [A-Z][\w'\u2019-]+)?,? (?:who|whose|was an?|was the|is an?|is the|had been)\b")
+_BESIDE = re.compile(r"(?: [A-Z][\w'\u2019-]+)?, (?:an?|the|his|her|my|our|their)\b")
+_CALLED = re.compile(r"\b(?:named|called|name of) $")
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*\.?|[^\w\s]")
 _DETERMINERS = words("the a an our my his her their your this that these those no every any some")
 _JOINING = words("of de von van du la le")
@@ -199,8 +203,7 @@ def _parts(name: str) -> tuple[frozenset[str], frozenset[str]]:
 
 def _introduces(text: str, name: str) -> float:
     """How well a sentence says who somebody is."""
-    named = re.escape(name)
-    named = re.escape(name) + r"(?: [A-Z][\w'\u2019-]+)?"
-    is_told = re.search(rf"\b{named},? (?:who|whose|was an?|was the|is an?|is the|had been)\b", text)
-    is_beside = re.search(rf"\b{named}, (?:an?|the|his|her|my|our|their)\b|\b(?:named|called) {named}\b", text)
-    return 1.5 * bool(is_told) + 1.0 * bool(is_beside) - 1.5 * is_spoken(text) - 0.5 * context_dependence(text)
+    place = text.find(name)
+    is_told = _WHO.match(text, place + len(name)) is not None
+    is_beside = _BESIDE.match(text, place + len(name)) is not None or _CALLED.search(text, 0, place) is not None
+    return 1.5 * is_told + 1.0 * is_beside - 1.5 * is_spoken(text) - 0.5 * context_dependence(text)

@@ -83,7 +83,7 @@ class Releases:
     def __init__(self) -> None:
         self._releases: list[Release] = []
         self._num_others = 0  # headings of the highest level that are no releases
-        self._is_titled = False
+        self._is_titled = self._has_filled = False
         self._under: float = 0.0  # what the heading within a release adds
         self._level: int | None = None
         self._num_more = 0
@@ -122,9 +122,11 @@ class Releases:
         if len(self._releases) >= _MAX_RELEASES:
             self._num_more += 1
             self._releases.pop()
-        filled = [one for one in self._releases if one.num_entries]
-        for old in filled[1:]:
-            old.entries = sorted(old.entries, key=lambda entry: -entry[0])[:_MOST_OF_OLD]
+        # The newest release is the first one or the last.
+        if self._has_filled:
+            self._releases[-1].entries.sort(key=lambda entry: -entry[0])
+            del self._releases[-1].entries[_MOST_OF_OLD:]
+        self._has_filled |= bool(self._releases) and self._releases[-1].num_entries > 0
         name = found["version"] if text.endswith(".") else text.strip("# []:")
         self._releases.append(Release(name, found["version"], date and date[0], line))
 
