@@ -37,8 +37,8 @@ def blind(
 ) -> None:
     """Write summaries by famcli, LexRank and LEAD as A, B and C, or print what a judge gave them.
 
-    famcli's is its default for the kind of document; the others have as many words of the same sentences. Headings and
-    places are left out of all.
+    famcli's is its default for the kind of document, with the facts that stand above it; the others have as many words
+    of the same sentences. Headings and places are left out of all.
     """
     names = ["famcli", *(name for name in rankings() if name != "TextRank")]
     if files:
@@ -67,7 +67,9 @@ def _write(folder: Path, files: list[Path], names: list[str], draw: random.Rando
     for path in files:
         sentences = [sentence for sentence in split(path.read_text(encoding="utf-8")) if is_quotable(sentence)]
         texts = [" ".join(sentence.text.split()) for sentence in sentences]
-        chosen = {"famcli": [quote.text for quote in summarize(model, [path]).sentences]}
+        result = summarize(model, [path])
+        facts = [f"{fact.label}: {fact.text}" for fact in result.facts]
+        chosen = {"famcli": [*facts, *(quote.text for quote in result.sentences)]}
         budget = Budget(sum(map(num_words, chosen["famcli"])), "words")
         for name in names[1:]:
             chosen[name] = [texts[number] for number in within(peers[name](texts), sentences, budget)]
