@@ -17,7 +17,7 @@ MAX_NAMES = 2048
 """Names that are counted at once; when there are more, the rare ones are forgotten."""
 
 _MIN_SENTENCES, _LEAST_ACTS, _MIN_PEOPLE = 100, 3, 2
-_MIN_TELLING = 0.04  # share of a story's sentences in which a person with a name says or does something
+_MIN_TELLING = 0.025  # share of a story's sentences in which a person with a name says or does something
 _MIN_SAID = 0.015  # share of its sentences with "said" and the like
 _SHARE_OF_ACTS = 0.08  # of the mentions of a name, in which a person does something; places do less
 _SHARE_OF_FIRST = 0.06  # of the mentions of the first, so that someone belongs to the main ones
@@ -38,7 +38,7 @@ _WHO = re.compile(r"(?: [A-Z][\w'\u2019-]+)?,? (?:who|whose|was an?|was the|is a
 _BESIDE = re.compile(r"(?: [A-Z][\w'\u2019-]+)?, (?:an?|the|his|her|my|our|their)\b")
 _CALLED = re.compile(r"\b(?:named|called|name of) $")
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*\.?|[^\w\s]")
-_DETERMINERS = words("the a an our my his her their your this that these those no every any some")
+_DETERMINERS = words("a an our my his her their your this that these those no every any some")
 _JOINING = words("of de von van du la le")
 _POSSESSIVE = re.compile(r"['\u2019]s?$")
 _OPENS = frozenset("\"\u201c\u201e\u00ab\u2018'([*_-\u2014\u2013:;!?\u2026")
@@ -152,13 +152,13 @@ class Cast:
             while (more := _more_of_name(tokens, at)) and at + more - start <= _MOST_WORDS:
                 at += more
             parts = tokens[start:at]
-            if begins and len(parts) > 1 and not has_content(parts[0]):
+            if len(parts) > 1 and not has_content(parts[0]):
                 parts, begins = parts[1:], False
             name = _POSSESSIVE.sub("", " ".join(parts).rstrip("."))
             before = tokens[start - 1] if start else ""
             after = tokens[at] if at < len(tokens) else ""
             is_inner, begins = not begins, parts[-1].endswith(".")
-            # "The Constable", "the French": an office or a people, not a name.
+            # "Our King" is none; "the Time Traveller" may be all the name that somebody has.
             if before.lower() in _DETERMINERS or not has_content(name) or (len(name) < 2):
                 continue
             acts = name == " ".join(parts) and (after in _ACTS or after.endswith("ed") or before in _SAID)
@@ -185,13 +185,13 @@ def _more_of_name(tokens: list[str], at: int) -> int:
 
 
 def _is_same(name: str, group: list[str]) -> bool:
-    """True if a name is a shorter or longer form of one of a group: "Bernard" and "Bernard Brooks"."""
+    """True if a name is a shorter form of one of a group ("Brooks", "Bernard Brooks"), or a longer one of its first."""
     titles, own = _parts(name)
     for other in group:
         other_titles, others = _parts(other)
         if titles and other_titles and titles != other_titles:
             return False
-        if own and others and (own <= others or others <= own):
+        if own and others and (own <= others or (others <= own and other == group[0])):
             return True
     return False
 

@@ -40,9 +40,14 @@ def prose(text: Extraction, budget: Budget) -> tuple[Quote, ...]:
         chosen = choose(text.quotable.all(), scores, budget, _by_source(text, scores))
         return tuple(text.quote(one, scores[one], None) for one in chosen)
     chosen = choose(text.quotable.all(), scores, budget)
-    opening = next((one for says, one in text.openings if says and one in scores), None)
-    if opening is not None and len(chosen) >= _ROOM_FOR_OPENING and not any(map(opening.repeats, chosen)):
-        # What says what the text is counts always; it takes the place of the first sentence of its stretch.
+    opening = next((one for says, one in text.openings if says and one in scores), None) or _first(text)
+    if (
+        opening in scores
+        and opening is not None
+        and len(chosen) >= _ROOM_FOR_OPENING
+        and not any(map(opening.repeats, chosen))
+    ):
+        # What says what the text is, or begins it, counts always; it takes the place of the first of its stretch.
         chosen = [opening, *chosen[1:]]
     return tuple(text.quote(one, scores[one], None) for one in chosen)
 
@@ -77,9 +82,8 @@ def story(text: Extraction, budget: Budget) -> Chosen:
     scores, people = text.scores(), text.cast.people(_MAIN_PEOPLE)
     waiting = [one for one in text.quotable.all() if one in scores]
     told = [one for one in waiting if not is_spoken(one.sentence.text)] or waiting
-    first = [one for _, one in text.openings if not is_spoken(one.sentence.text)]
-    # The first that needs none before it, else the first.
-    opening = sorted(first, key=lambda one: context_dependence(one.sentence.text) > _MAY_DEPEND)[:1]
+    first = _first(text)
+    opening = [] if first is None else [first]
     last = max((one.place for one in waiting), default=0)
     ending = sorted((one for one in told if one.place > _END * last), key=lambda one: -scores[one])[:1]
     most = max(1, len(choose(waiting, scores, budget)) // _SHARE_OF_PEOPLE)
@@ -101,6 +105,12 @@ def story(text: Extraction, budget: Budget) -> Chosen:
         "How it ends": ending,
     }
     return _titled(text, [(title, one) for title, some in titled.items() for one in some], worth)
+
+
+def _first(text: Extraction) -> Candidate | None:
+    """The first sentence that needs none before it, else the first, of those that nobody in the text says."""
+    told = [one for _, one in text.openings if not is_spoken(one.sentence.text)]
+    return min(told, key=lambda one: context_dependence(one.sentence.text) > _MAY_DEPEND, default=None)
 
 
 def _num_people(candidate: Candidate, people: Sequence[Person]) -> int:

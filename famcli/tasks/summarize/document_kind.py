@@ -60,7 +60,8 @@ _MINUTES_PART = re.compile(
     re.I,
 )
 _DECIDED = re.compile(
-    r"\b(?:decided|decision|agreed|resolved|resolution|approved?|approval|consensus|voted|vote[sd]?|motion|carried|"
+    r"\b(?:decided|decision|agreed|resolved|resolution|approved?|approval|consensus|voted|vote[sd]?|motion|"
+    r"(?:poll|vote|it) (?:passe[sd]|fail(?:s|ed))|carried|"
     r"adopted|rejected|postponed|deferred|elected|appointed|beschlossen|vereinbart|d\u00e9cid\u00e9|adopt\u00e9|acordado)\b",
     re.I,
 )

@@ -198,6 +198,8 @@ class Extraction:
     def _note_title(self, sentence: Sentence, found: Heading | None) -> None:
         """Note the title, a heading or what stands alone above the text, and the line of its author below it."""
         text = " ".join(without_marks(sentence.text if found is None else found.title).split())
+        if sentence.text.startswith("!["):  # an image
+            return
         if found is not None:
             self.title = self.title or text
         if self._num_of_text > _MOST_ABOVE:

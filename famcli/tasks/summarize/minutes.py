@@ -14,7 +14,7 @@ from famcli.text.sentences import Sentence
 from famcli.text.words import num_words
 
 _BEGINNING = 3000  # bytes in which minutes are told
-_MIN_DECISION, _DECIDES = 4, 2.0  # words of a decision, and its least weight
+_MIN_DECISION, _DECIDES = 2, 2.0  # words of a decision, and its least weight
 _MOST_NAMES, _LONGEST_NAME = 200, 80
 _PRESENT = re.compile(
     r"\W*(?:(?:members|directors|others|also|council|board|committee|voting)\W+){0,3}(?:present|attendees|attendance|"

@@ -11,7 +11,7 @@ from famcli.tasks.summarize.candidates import Candidate
 from famcli.text.headings import Heading
 from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
-from famcli.text.words import num_words
+from famcli.text.words import num_words, terms
 
 _MIN_RELEASES = 3
 _MAX_RELEASES = 1024
@@ -160,13 +160,13 @@ class Releases:
     def newest_first(self) -> list[Release]:
         """The releases that changed something."""
         filled = [one for one in self._releases if one.num_entries]
-        versions = [_numbers(one.version) for one in filled if one.version is not None]
+        versions = [numbers for one in filled if (numbers := _numbers(one.version))]
         return filled[::-1] if len(versions) > 1 and versions[0] < versions[-1] else filled
 
     def span(self) -> str:
         """`62 releases, 0.1.0 to 15.2.0 (2026-07-15)`."""
         releases = self.newest_first()
-        named = [one for one in releases if one.version is not None]
+        named = [one for one in releases if _numbers(one.version)]
         by_day = 2 * sum(one.version == one.date for one in named) > len(named)
         count = plural(len(releases) + self._num_more, "day" if by_day else "release")
         if not named:
@@ -207,8 +207,13 @@ def release_in(text: str) -> re.Match[str] | None:
 
 
 def _best(release: Release, count: int) -> list[Candidate]:
+    """The best entries of a release; those that begin alike ("Improve performance ...") only where there is room."""
+    ranked = [candidate for _, candidate in sorted(release.entries, key=lambda entry: -entry[0])]
+    firsts = dict[tuple[str, ...], Candidate]()
+    for candidate in ranked:
+        firsts.setdefault(tuple(terms(candidate.sentence.text)[:2]), candidate)
     chosen = list[Candidate]()
-    for _, candidate in sorted(release.entries, key=lambda entry: -entry[0]):
+    for candidate in dict.fromkeys((*firsts.values(), *ranked)):
         if len(chosen) < count and not any(map(candidate.repeats, chosen)):
             chosen.append(candidate)
     return chosen
