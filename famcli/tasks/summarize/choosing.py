@@ -40,7 +40,9 @@ def prose(text: Extraction, budget: Budget) -> tuple[Quote, ...]:
         chosen = choose(text.quotable.all(), scores, budget, _by_source(text, scores))
         return tuple(text.quote(one, scores[one], None) for one in chosen)
     chosen = choose(text.quotable.all(), scores, budget)
-    opening = next((one for says, one in text.openings if says and one in scores), None) or _first(text)
+    opening = next((one for says, one in text.openings if says and one in scores), None)
+    if opening is None and not text.speakers.is_told:  # a talk begins with greetings
+        opening = _first(text)
     if (
         opening in scores
         and opening is not None
