@@ -1,4 +1,4 @@
-"""What models/fam-smollm2/recipe.toml learns from: `python -m benchmarks.grounded_data CORPUS OUT`.
+"""What the recipes of models/fam-smollm2 learn from: `python -m benchmarks.grounded_data CORPUS OUT`.
 
 Questions about a text stand with the passages that `famcli ask` finds for them (without its sentence encoder, which
 takes a second a question): those of one question, in the order of the text, and other questions of the document that
