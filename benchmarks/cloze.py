@@ -17,7 +17,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +35,8 @@ from famcli.text.words import content_terms
 from famcli.tokens.tokenizer import begin_ids
 
 CHOICES = 4
-# Of each novel, and novels more than that needs: some have too few sentences that fit.
-_EACH, _SPARE = 6, 4
+# Items of each novel.
+_EACH = 6
 _WORDS = 100
 # Words whose frequencies in the novel lie within this factor.
 _FACTOR = 2.0
@@ -117,8 +116,11 @@ def main() -> None:
     keep_freed_memory()
     torch.set_grad_enabled(False)
     items = list[Item]()
-    for number, (_, record) in enumerate(islice(read_objects(options.texts), -(-options.count // _EACH) + _SPARE)):
-        items += items_of(record["text"], min(_EACH, options.count - len(items)), np.random.default_rng([31, number]))
+    for number, (_, record) in enumerate(read_objects(options.texts)):
+        items += items_of(record["text"], _EACH, np.random.default_rng([31, number]))
+        if len(items) >= options.count:
+            break
+    items = items[: options.count]
     given = options.answers
     known = json.loads(given.read_text(encoding="utf-8")) if given is not None and given.exists() else {}
     for name in [options.model, *map(str, options.adapter)]:
