@@ -13,7 +13,7 @@ import typer
 
 from famcli.cli import options as opt
 from famcli.cli.failures import EXIT_FAILED
-from famcli.cli.readings import allowed_sources, readings_if_possible
+from famcli.cli.readings import allowed_sources, check_sources, readings_if_possible
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, report_facts
 from famcli.errors import UsageError
@@ -79,6 +79,7 @@ def ask(
     if load and (each or question_first):
         option = "--each" if each else "--question-first"
         raise UsageError(f"{option} is about reading, but --load reads nothing: leave one of them out")
+    check_sources(sources, load)
     opt.check_html(html, each, texts)
     if str(listed) == "-" and not load and ("-" in (texts or ["-"])):
         raise UsageError("standard input cannot hold both the questions and the text: name a file for one of them")

@@ -14,7 +14,7 @@ import typer
 from famcli.cli import options as opt
 from famcli.cli.ask import make_config
 from famcli.cli.failures import was_terminated, with_flags
-from famcli.cli.readings import allowed_sources, readings_if_possible
+from famcli.cli.readings import allowed_sources, check_sources, readings_if_possible
 from famcli.cli.render import Style
 from famcli.cli.show_answers import AnswersShown, describe_reading
 from famcli.cli.work import Work, one_line, paragraphs
@@ -66,6 +66,7 @@ def chat(
     # Standard input is where the questions come from, so that no text can.
     if bool(load) == bool(texts) or "-" in texts:
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
+    check_sources(sources, load)
     with Work(opt.CommonOptions(machine, opt.OutputOptions(), report)) as work:
         names = [] if load else work.check_documents(texts, encoding)
         model = work.open_model(load, draft=writing.draft)

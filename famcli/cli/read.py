@@ -28,7 +28,7 @@ def read(
         Literal["full", "memory"] | None,
         typer.Option(
             "--kind",
-            help="full: the whole state, exact; memory: the memory only, small and lossy. Default: full, and with "
+            help="full: the whole state, exact; memory: the memory only, smaller and lossy. Default: full, and with "
             "--append what the file is.",
         ),
     ] = None,
@@ -64,7 +64,8 @@ def read(
             check_save(save, append, force, files or [])
         names = work.check_documents(files or [], encoding)
         model = work.open_model(save if append else None)
-        if save is not None and kind != "memory" and "-" in names:
+        is_pipe = any(name == "-" or not Path(name).is_file() for name in names)
+        if save is not None and kind != "memory" and is_pipe and not follow:
             whole = "the text that it continues" if append else "it"
             work.notes.note(
                 f"a pipe cannot be read again: nothing of {whole} will be quoted; to ask about it, read a file"

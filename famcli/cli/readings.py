@@ -94,6 +94,12 @@ def readings_if_possible(
         return None
 
 
+def check_sources(sources: Sequence[Path] | None, load: Path | None) -> None:
+    """Refuse --sources without a memory file."""
+    if sources and not load:
+        raise UsageError("--sources says where the texts of a memory file are now: it has no meaning without --load")
+
+
 def allowed_sources(sources: Sequence[Path] | None) -> list[Path]:
     """Where a memory file may quote from, besides its own folder and the current one: pages were fetched by famcli."""
     pages = user_folder("pages")

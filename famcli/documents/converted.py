@@ -35,7 +35,8 @@ _MAX_KEPT = 8  # texts: each may hold a file open
 class ConvertedSource(Source):
     """A document as the text that `read` makes of it. start: the offset to begin at, everything before being skipped.
 
-    reopen: opens the same document from its start, to quote from it.
+    reopen: opens the same document from its start, to quote from it. owned: what is closed with this, if not
+    `stream` itself, as that of a file is.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ConvertedSource(Source):
         *,
         start: int = 0,
         reopen: Callable[[], Source] | None = None,
+        owned: BinaryIO | None = None,
     ) -> None:
         self.name, self.path, self.size = original.name, original.path, original.size
         self.start, self.format = start, format_name
@@ -54,6 +56,7 @@ class ConvertedSource(Source):
         self.wait_for_more = bool
         self.notes = original.notes
         self._original, self._stream, self._reopen = original, stream, reopen
+        self._owned = stream if owned is None and self.path is not None else owned
         self._parts = read(original)
         self._hash = hashlib.sha256()
         self._end = start
@@ -107,8 +110,8 @@ class ConvertedSource(Source):
         if isinstance(self._parts, Generator):
             self._parts.close()
         self._original.close()
-        if self.path is not None:
-            self._stream.close()
+        if self._owned is not None:
+            self._owned.close()
 
     def _again(self) -> Source:
         if self._reopen is None:

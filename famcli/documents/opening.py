@@ -64,7 +64,8 @@ def open_source(
         raise DocumentError(f"{file} does not exist: check the path") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DocumentError(f"cannot open {file}: {reason}; check its permissions") from error
+        what = "its permissions" if isinstance(error, PermissionError) else "the path"
+        raise DocumentError(f"cannot open {file}: {reason}; check {what}") from error
     # A FIFO or a device has no size, and cannot be read twice.
     size = status.st_size if stat.S_ISREG(status.st_mode) else None
     try:
@@ -105,10 +106,11 @@ def _told_pipe(original: Original, as_is: bool) -> Source:
     except OSError as error:
         raise DocumentError(f"cannot read {name}: {error.strerror}; check the disk or the pipe") from error
     told = tell_format(first, at_end, as_is=as_is, named=original.encoding)
+    owned = None if path is None else stream  # standard input stays open
     begun = cast(BinaryIO, Counted(stream, first, at_end))
     if told is None:
-        return TextSource(begun, name, path, None, encoding=original.encoding)
-    return ConvertedSource(Original(name, begun, original.encoding), told.read, told.name, stream)
+        return TextSource(begun, name, path, None, encoding=original.encoding, owned=owned)
+    return ConvertedSource(Original(name, begun, original.encoding), told.read, told.name, stream, owned=owned)
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:

@@ -41,7 +41,8 @@ _AS_UTF_8 = decoder_for("utf-8")
 class TextSource(Source):
     """A file or a pipe of text. encoding: None to detect it; "utf-8" until another one is found.
 
-    start: for a file (with `path` and `size`), the offset to go to; for a pipe, the offset of its first byte. Raises
+    start: for a file (with `path` and `size`), the offset to go to; for a pipe, the offset of its first byte. owned:
+    what is closed with this, if not `stream` itself, as that of a file is. Raises
     DocumentError and UsageError as `open_source` does.
     """
 
@@ -54,13 +55,14 @@ class TextSource(Source):
         *,
         encoding: str | None = None,
         start: int = 0,
+        owned: BinaryIO | None = None,
     ) -> None:
         self.name, self.path, self.size = name, path, size
         self.start = start if size is None else 0
         self.encoding, self.is_guessed, self.is_named = "utf-8", False, encoding is not None
         self.num_replaced = self.bytes_read = 0
         self.wait_for_more = bool  # `bool()` is False: the end of the input is the end
-        self._stream = stream
+        self._stream, self._owned = stream, stream if owned is None and path is not None else owned
         self._decoder: Decoder = self._decode_unsettled
         self._buffer = b""
         self._was_read_ahead = False  # True if the buffer holds what `pieces` has not seen
@@ -77,8 +79,8 @@ class TextSource(Source):
 
     def close(self) -> None:
         """Close the file; standard input stays open."""
-        if self.path is not None:
-            self._stream.close()
+        if self._owned is not None:
+            self._owned.close()
 
     def digest(self) -> str:
         return self._hash.hexdigest()

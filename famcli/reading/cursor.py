@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class SourceRecord:
     """A source, as far as it was read.
 
-    path: absolute, None for a pipe. num_bytes: read. sha256: of these bytes in hex, None if they are no longer
-    available (a pipe read in several runs). num_replaced: invalid byte sequences so far. format: see `Source`; the
-    bytes of a converted document are those of its text. is_named: the encoding is what the user said.
+    path: absolute, None for a pipe, be it one with a name. num_bytes: read. sha256: of these bytes in hex, None if
+    they are no longer available (a pipe read in several runs). num_replaced: invalid byte sequences so far. format: see
+    `Source`; the bytes of a converted document are those of its text. is_named: the encoding is what the user said.
     """
 
     name: str
@@ -41,7 +41,9 @@ class SourceRecord:
 
 def record_of(document: Source, num_bytes: int, hashed: bool = True) -> SourceRecord:
     """A document that was read to its byte `num_bytes`. hashed: with the hash, which may mean reading it again."""
-    sha256, path = None, None if document.path is None else str(document.path.resolve())
+    # What a path leads to may be a pipe, which is gone once it was read.
+    path = None if document.path is None or not document.path.is_file() else str(document.path.resolve())
+    sha256 = None
     if hashed and document.start == 0 and document.end == num_bytes:
         sha256 = document.digest()
     elif hashed and path is not None:

@@ -55,11 +55,15 @@ def save_memory(path: str | os.PathLike[str], reader: Reader, kind: MemoryKind =
     if kind == "memory" and (state.memory_mode != "on" or not state.has_memory):
         raise UsageError(f"memory mode '{state.memory_mode}' has no memory to keep: save with kind 'full'")
     info = _describe(reader.model, cursor, kind)
-    tensors = {}
+    tensors, stored = {}, set[int]()
     for name, tensor in _tensors(cursor, kind).items():
         tensor = tensor.detach().cpu().contiguous()
-        # safetensors refuses tensors that share storage; rows of the open block are views of one with room to spare.
-        tensors[name] = tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+        # safetensors refuses tensors that share storage: rows of the open block are views of one with room to spare,
+        # and layers whose memory holds nothing yet have one between them.
+        storage = tensor.untyped_storage()
+        is_alone = storage.nbytes() == tensor.nbytes and storage.data_ptr() not in stored
+        tensors[name] = tensor if is_alone else tensor.clone()
+        stored.add(storage.data_ptr())
     _write(Path(path), info.dumps(), tensors)
     return info
 

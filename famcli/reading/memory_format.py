@@ -223,8 +223,15 @@ def check_model(path: Path, info: MemoryFileInfo, name: str, fam: FamConfig, pri
             raise MemoryFileError(
                 f"{path} was written with {info.model} ({what} {there}), the model here is {name} ({what} {here}): "
                 f"{other}, or read the text again",
-                remedy={} if has_changed else {"model": shlex.quote(info.model)},
+                remedy={} if has_changed else _options_of(info.model),
             )
+
+
+def _options_of(model: str) -> dict[str, str]:
+    """The settings that open a model of this name: "NAME", or "NAME with ADAPTER" (`checkpoint.open`)."""
+    name, _, adapter = model.partition(" with ")
+    options = {"model": name, "adapter": adapter} if os.path.isdir(adapter) else {"model": name}
+    return {key: shlex.quote(value) for key, value in options.items()}
 
 
 def _wanted(info: MemoryFileInfo, config: DecoderConfig) -> dict[str, tuple[Iterable[str], tuple[int, ...]]]:

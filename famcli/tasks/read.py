@@ -122,7 +122,12 @@ class Read:
         if self.config.append and self.config.save is not None:
             resume = load_memory(self.config.save, model)
             self._before = resume.progress
-            self._kind: MemoryKind = self.config.kind or inspect_memory_file(self.config.save).kind
+            there = inspect_memory_file(self.config.save).kind
+            self._kind: MemoryKind = self.config.kind or there
+            if there == "memory" and self._kind == "full":
+                raise UsageError(
+                    f"{self.config.save} is of kind 'memory', without the blocks that 'full' has: read the text again"
+                )
             self._reader = Reader(model, memory_mode=self.config.memory_mode, resume=resume)
         else:
             self._kind = self.config.kind or "full"

@@ -98,7 +98,8 @@ def test_contradictions_are_usage_errors(run, tiny: Path, story: Path, tmp_path:
     assert run("ask", "Who?", "--load", tmp_path / "none.fam", "--model", tiny).exit_code in (1, 2)
     for options in ([" ", "--file", story], ["Who?", "-q", "", "--file", story], ["Who?", "--questions", "-"]):
         assert run("ask", *options, "--model", tiny).exit_code == 2
-    for options in (["--load", "x.fam", "--question-first"], ["--top", 0], ["--threshold", 2]):
+    lone = ["--sources", tmp_path, "--file", story]
+    for options in (["--load", "x.fam", "--question-first"], ["--top", 0], ["--threshold", 2], lone):
         assert run("ask", "Who?", *options).exit_code == 2
     assert run("ask", story, "--model", tiny, input="").exit_code == 2  # a text, and no question
 
@@ -255,6 +256,13 @@ def test_wrapped_prose_is_joined_and_other_lines_stay(quote: str, shown: int) ->
     assert len(lines) == shown
     if shown != 1:
         assert lines == [line for line in quote.splitlines() if line]
+
+
+def test_settings_for_drawing_words_say_that_quotes_have_none(run, tiny: Path, story: Path) -> None:
+    for command in (["ask", "Who?", "-f"], ["summarize"]):
+        drawn = run(*command, story, "-m", tiny, "--temperature", 0.5, "--seed", 1)
+        assert "quoted, so settings for drawing words have no effect: temperature, seed" in drawn.stderr
+        assert "drawing words" not in run(*command, story, "-m", tiny).stderr
 
 
 def test_a_memory_file_of_another_model(run, tiny: Path, story: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -101,6 +102,21 @@ def test_kind_memory_is_smaller(run, tiny: Path, story: Path, tmp_path: Path) ->
         run("read", story, "--save", tmp_path / kind, "--kind", kind, "--model", tiny)
         sizes.append((tmp_path / kind).stat().st_size)
     assert sizes[1] < sizes[0]
+    result = run("read", story, "--save", tmp_path / "memory", "--append", "--kind", "full", "--model", tiny)
+    assert (result.exit_code, (tmp_path / "memory").stat().st_size) == (2, sizes[1])
+    assert "is of kind 'memory'" in result.stderr
+
+
+def test_a_pipe_with_a_name_is_a_pipe(run, tiny: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=["Through a pipe with a name.\n"])
+    writer.start()
+    result = run("read", tmp_path / "pipe", "--save", tmp_path / "x.fam", "--model", tiny)
+    writer.join()
+    assert "a pipe cannot be read again" in result.stderr
+    told = run("ask", "What?", "--load", tmp_path / "x.fam", "--model", tiny).stderr
+    assert "pipe can be quoted: " in told
+    assert "which cannot be read again" in told
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -237,6 +237,8 @@ def test_kind_memory_of_kept_tokens_has_the_window_that_they_do_not_have_yet(tmp
     for num_bytes in (5, 16, 21, 100):
         reader = Reader(model)
         list(reader.read([pipe((bytes(range(97, 107)) * 10)[:num_bytes])]))
+        save_memory(tmp_path / "full.fam", reader)
+        same_reading(reader, Reader(model, resume=load_memory(tmp_path / "full.fam", model)))
         save_memory(tmp_path / "x.fam", reader, "memory")
         mark = load_memory(tmp_path / "x.fam", model)
         assert torch.equal(mark.state.position, reader.state.position)

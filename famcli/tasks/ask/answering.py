@@ -117,6 +117,9 @@ class Answerer:
         return chain(said, chain.from_iterable(map(self.answer, parsed, ranked, count(first))))
 
     def _doubts(self) -> Iterator[Notice]:
+        if self._pen is None and self.config.sampling:
+            names = ", ".join(self.config.sampling)
+            yield from self._warn(f"answers are quoted, so settings for drawing words have no effect: {names}")
         follows = self._pen is None or self._pen.chat is not None
         if not follows and self.text.model.sidecar.tasks.get("ask") != "write":
             yield from self._warn(

@@ -233,7 +233,7 @@ def index_sources(
             searched, (reason, remedy) = False, why_not
             # Nothing else may open it either.
             sources[number] = replace(record, path=None)
-            yield from tracker.warn(f"{reason}: nothing of it can be quoted", remedy)
+            yield from tracker.warn(f"nothing of {record.name} can be quoted: {reason}", remedy)
             continue
         readable = True
         more = yield from _index_again(record, number, text.index)

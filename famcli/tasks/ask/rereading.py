@@ -78,7 +78,7 @@ def why_not_readable(record: SourceRecord, folders: Sequence[Path]) -> tuple[str
         return f"{record.name} has no checksum in the memory file", {}
     # A pipe may never end, and a device may be set to work by opening it.
     if os.path.exists(real) and not os.path.isfile(real):
-        return f"{record.path} is no regular file", {}
+        return f"{record.name} is no regular file", {}
     try:
         found = text_digest(record.path, record.num_bytes, record.format)
     except DocumentError:
@@ -86,8 +86,8 @@ def why_not_readable(record: SourceRecord, folders: Sequence[Path]) -> tuple[str
         if not Path(record.path).is_file():
             gone = f"{record.path} is not there any more; if it was moved, name its folder as one of sources"
             return gone, {"sources": "DIR"}
-        return f"{record.path} was changed since it was read", {}
-    return None if found == record.sha256 else (f"{record.path} was changed since it was read", {})
+        found = None
+    return None if found == record.sha256 else (f"{record.name} was changed since it was read", {})
 
 
 def pieces_until(record: SourceRecord) -> Iterator[Piece]:

@@ -110,6 +110,11 @@ class Summarizer:
             yield from self._tracker.warn_untrained(self.model, self.config.memory_mode)
         elif self.config.memory_mode is not None:
             yield from self._tracker.warn("sentences are quoted for their words, so the memory mode changes nothing")
+        if self._writer is None and self.config.sampling:
+            names = ", ".join(self.config.sampling)
+            yield from self._tracker.warn(
+                f"sentences are quoted, so settings for drawing words have no effect: {names}"
+            )
         if self._writer is not None and (reason := self._writer.doubt) is not None:
             yield from self._tracker.warn(reason)
         # No sentence is scored by the network's values: a report alone shows them.
@@ -219,7 +224,7 @@ class Summarizer:
             yield from self._tracker.warn(
                 f"nothing that {self.model.name} wrote is borne out by the text, so sentences of it are quoted instead"
             )
-        elif abs(num_words(self._written.text) - wanted) > wanted / 4:
+        elif isinstance(length, Budget) and abs(num_words(self._written.text) - wanted) > wanted / 4:
             found = num_words(self._written.text)
             said = written_length(length, wanted)
             yield from self._tracker.warn(f"{said} were asked for; what the text bears out has {found:,} words")
