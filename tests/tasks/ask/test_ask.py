@@ -115,6 +115,22 @@ def test_what_is_named_and_stands_nowhere_leaves_it_unsure(tmp_path: Path) -> No
     assert not answer.found
 
 
+def test_who_somebody_is_says_the_passage_that_names_her_first(tmp_path: Path) -> None:
+    """Later ones say "Weena was ..." too, of what she was just then."""
+    first = "I tried to talk with her, and found that her name was Weena, which seemed right for a child so small."
+    filler = [
+        f"On day {number} we walked on through the ruins, and nothing that I saw there was alive."
+        for number in range(40)
+    ]
+    later = [
+        "But Weena was a pleasant substitute for company.",
+        "Weena was the one who slept. Weena was a burden then.",
+    ]
+    text = "\n\n".join([*filler[:5], first, *filler[5:20], later[0], *filler[20:], later[1]])
+    (answer,) = ask(byte_model(LARGE), "Who is Weena?", [write(tmp_path, text)]).answers
+    assert "her name was Weena" in answer.text
+
+
 def test_who_somebody_is_says_the_sentence_that_explains(tmp_path: Path) -> None:
     told = "Syme went home. Syme laughed at Syme. Gabriel Syme was a poet with red hair. Syme ate. Then Syme slept."
     (answer,) = ask(byte_model(LARGE), "Who is Syme?", [write(tmp_path, told)]).answers
