@@ -36,15 +36,8 @@ from famcli.checkpoint.open import open_model
 from famcli.evaluation.overlap import token_f1
 from famcli.tasks.ask.best_sentence import sentence_features
 from famcli.tasks.ask.likelihood import question_likelihoods
-from famcli.tasks.ask.ranking import (
-    FEATURES,
-    NUM_CANDIDATES,
-    NUM_RERANKED,
-    Question,
-    rank_passages,
-    rerank,
-    term_shares,
-)
+from famcli.tasks.ask.question import Question, term_shares
+from famcli.tasks.ask.ranking import FEATURES, NUM_CANDIDATES, NUM_RERANKED, rank_passages, rerank
 
 TOKENS = 100_000
 Array = NDArray[np.float64]

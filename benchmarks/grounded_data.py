@@ -34,7 +34,8 @@ from benchmarks.quality.qa_sets import Item, Rules, by_group, index_without_netw
 from famcli.checkpoint.open import open_model
 from famcli.documents.records import read_objects
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.ranking import Question, rank_passages
+from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.ranking import rank_passages
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.written_text import TurnWriter

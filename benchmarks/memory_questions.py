@@ -39,7 +39,7 @@ from famcli.synthetic.episodes import Episode, RecallQuestion, facts, questions_
 from famcli.synthetic.streams import layout, question_ids
 from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.asked_text import AskedText, TextReader
-from famcli.tasks.ask.ranking import Question as Asked
+from famcli.tasks.ask.question import Question as Asked
 from famcli.text.passages import Passage
 
 TASKS = {"overturned": "qa1", "two facts": "qa2"}

@@ -22,7 +22,8 @@ from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start
-from famcli.tasks.ask.ranking import FEATURES, Question, RankedPassage, rank_passages
+from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.ranking import FEATURES, RankedPassage, rank_passages
 from famcli.tasks.task import Advance
 from famcli.text.passages import Passage
 

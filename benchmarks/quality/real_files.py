@@ -28,7 +28,8 @@ from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.likelihood import fresh_start
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.ranking import Question, RankedPassage
+from famcli.tasks.ask.question import Question
+from famcli.tasks.ask.ranking import RankedPassage
 from famcli.tasks.task import ReadCounts
 from famcli.text.passages import PassageBuilder
 

@@ -86,7 +86,7 @@ def ask(
     with Work(common) as work:
         names = [] if load else work.check_documents(texts, encoding)
         asked = [*asked, *(question or []), *_listed(listed)] or [_prompt(work)]
-        from famcli.tasks.ask.ranking import check_questions
+        from famcli.tasks.ask.question import check_questions
 
         # Before the network is loaded: an empty question is told at once.
         check_questions(asked)

@@ -25,16 +25,9 @@ from famcli.tasks.ask.answers import (
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.expecting import asked_noun, expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
+from famcli.tasks.ask.question import Question, check_questions
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
-from famcli.tasks.ask.ranking import (
-    NEAR_THRESHOLD,
-    NUM_RERANKED,
-    Question,
-    RankedPassage,
-    check_questions,
-    rank_passages,
-    rerank,
-)
+from famcli.tasks.ask.ranking import NEAR_THRESHOLD, NUM_RERANKED, RankedPassage, rank_passages, rerank
 from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
 from famcli.tasks.ask.rereading import has_in_code
 from famcli.tasks.grounding import Sources, support

@@ -29,7 +29,7 @@ from famcli.tasks.ask.answers import (
 )
 from famcli.tasks.ask.asked_text import AskedText, TextReader, index_sources, text_of_memory_file
 from famcli.tasks.ask.passage_index import DamagedIndexError
-from famcli.tasks.ask.ranking import check_questions
+from famcli.tasks.ask.question import check_questions
 from famcli.tasks.ask.reading_cache import ReadingCache, text_key
 from famcli.tasks.report.record import Recorder
 from famcli.tasks.task import (

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from famcli.tasks.ask.expecting import expected, holds, lacks
 from famcli.tasks.ask.labels import indent
-from famcli.tasks.ask.ranking import Question, RankedPassage, TermShares, all_terms, coverage
+from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage
+from famcli.tasks.ask.ranking import RankedPassage
 from famcli.text.context import points_back
 from famcli.text.headings import heading
 from famcli.text.meaning import meanings

@@ -10,7 +10,8 @@ from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig, Citation, n
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import asks, best_sentence
 from famcli.tasks.ask.expecting import lacks
-from famcli.tasks.ask.ranking import FEATURES, NEAR_THRESHOLD, Question, RankedPassage, term_shares
+from famcli.tasks.ask.question import Question, term_shares
+from famcli.tasks.ask.ranking import FEATURES, NEAR_THRESHOLD, RankedPassage
 from famcli.tasks.ask.rereading import is_quoted_right
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.ask.table_cell import asked_cells

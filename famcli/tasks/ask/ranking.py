@@ -10,30 +10,24 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.errors import UsageError
 from famcli.tasks.ask.expecting import another_of, asked_about, expected, holds, numbers_in
 from famcli.tasks.ask.labels import told
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.prompts import Exchange
+from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage, shares_of, weights_of
 from famcli.text.headings import is_contents
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
 from famcli.text.words import (
     bm25_share,
-    content_terms,
-    halves,
     has_content,
-    names_in,
     plain_spelling,
     similarity,
-    term_weights,
-    terms,
     word_set,
 )
 
@@ -96,38 +90,6 @@ _COPIES = 4  # times as many candidates, because some may say the same
 
 _ABOUT_CONTENTS = re.compile(r"\b(?:contents|chapters?|sections?|parts?|appendix|appendices|headings?|pages?)\b", re.I)
 
-TermShares = Mapping[str, float]
-"""The terms of a question, each with its share of their weight in one text."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question on one line. terms: its content words as `words.terms` gives them, each once, and those of what it
-    refers back to (before)."""
-
-    text: str
-    terms: tuple[str, ...]
-    before: Exchange | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Question:
-        """From what was asked."""
-        line = " ".join(text.split())
-        return cls(line, tuple(dict.fromkeys(content_terms(line))))
-
-    @property
-    def names(self) -> list[str]:
-        """Its names and numbers, as `words.names_in` finds them."""
-        return names_in(self.text)
-
-
-def check_questions(texts: Iterable[str]) -> None:
-    """Raise UsageError for a text that asks nothing: it is empty, or has neither a letter nor a digit."""
-    for text in texts:
-        if not any(character.isalnum() for character in text):
-            problem = "has no word in it" if text.strip() else "is empty"
-            raise UsageError(f"a question {problem}: ask something")
-
 
 @dataclass(frozen=True)
 class RankedPassage:
@@ -187,34 +149,6 @@ class RankedPassage:
         return min(found, _DOUBTFUL if not is_near else _UNEXPLAINED if self.only_names else 1.0)
 
 
-# ------------------------------------------------------------------------------------------------------- query terms
-
-
-def term_shares(question: Question, index: PassageIndex) -> TermShares:
-    """The question's terms with their shares of its weight in a text: rare terms weigh more."""
-    return _shares(question, _weights(question, index))
-
-
-def coverage(shares: TermShares, words: Iterable[str]) -> float:
-    """The share of the question's weight that lies on terms among `words`."""
-    return math.fsum(shares[term] for term in shares.keys() & set(words))
-
-
-def all_terms(text: str) -> list[str]:
-    """The terms of a text, and those of the halves of words that a line's end divides."""
-    return terms(text) + halves(text)
-
-
-def _weights(question: Question, index: PassageIndex) -> NDArray[np.float64]:
-    return term_weights(index.frequencies(question.terms), index.num_passages)
-
-
-def _shares(question: Question, weights: NDArray[np.float64]) -> TermShares:
-    # A question of function words alone has terms, but a passage that has them all says little: they cover nothing.
-    whole = weights.sum() if has_content(question.text) else math.inf
-    return dict(zip(question.terms, weights / (whole or 1.0), strict=True))
-
-
 # ------------------------------------------------------------------------------------------------------- passages
 
 
@@ -231,10 +165,10 @@ def rank_passages(
     the numbers of sources that are left out."""
     if not question.terms or not index.num_passages:
         return []
-    weights, meaning = _weights(question, index), meanings([question.text])
+    weights, meaning = weights_of(question, index), meanings([question.text])
     # A table of contents has the words of every question, and answers none but one about itself.
     titles = None if _ABOUT_CONTENTS.search(question.text) else index.titles()
-    shares, candidates = _shares(question, weights), _candidates(index, question, weights, meaning, _COPIES * count)
+    shares, candidates = shares_of(question, weights), _candidates(index, question, weights, meaning, _COPIES * count)
     # Who or what something is, a text says where it names it first.
     term = asked_about(question.text)
     first = None if term is None else index.first(all_terms(term))

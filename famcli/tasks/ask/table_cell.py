@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from famcli.tasks.ask.expecting import expected, holds
 from famcli.tasks.ask.labels import FIELD
-from famcli.tasks.ask.ranking import Question
+from famcli.tasks.ask.question import Question
 from famcli.text.meaning import meanings
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, terms

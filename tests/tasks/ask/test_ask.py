@@ -24,8 +24,9 @@ from famcli.tasks.ask.answers import (
 from famcli.tasks.ask.ask import Answer, AnswerText, Ask, AskConfig, AskResult, ask
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.likelihood import fresh_start, question_likelihoods
+from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.quoting import evidence_prompt
-from famcli.tasks.ask.ranking import Question, rank_passages
+from famcli.tasks.ask.ranking import rank_passages
 from famcli.tasks.ask.spans import copy_span
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.read import Read, ReadConfig, read

@@ -15,16 +15,8 @@ from famcli.interrupts import interrupt
 from famcli.tasks.ask import passage_index
 from famcli.tasks.ask.best_sentence import best_sentence
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.tasks.ask.ranking import (
-    FEATURES,
-    THRESHOLD,
-    Question,
-    RankedPassage,
-    coverage,
-    rank_passages,
-    rerank,
-    term_shares,
-)
+from famcli.tasks.ask.question import Question, coverage, term_shares
+from famcli.tasks.ask.ranking import FEATURES, THRESHOLD, RankedPassage, rank_passages, rerank
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from tests.tasks.support import prose
