@@ -8,9 +8,11 @@ bare decoder write notes of training texts and keeps the sentences whose names a
 plain instructions: what it could do before stays as it was.
 
     questions CORPUS OUT     OUT/squad.jsonl, OUT/fairytales.jsonl, ..., OUT/validation.jsonl
-    notes CORPUS OUT         OUT/notes.jsonl, OUT/instructions.jsonl (--model, --count)
+    notes CORPUS OUT         OUT/notes.jsonl (--model, --count)
+    instructions CORPUS OUT  OUT/instructions.jsonl (--model, --count)
     fewer IN OUT             the files of IN, with a fifth of the questions unanswered
     denser CORPUS OUT        of the texts in --given IN, those with many questions, with all that they answer
+                             (--times: of how many texts a question is asked; --unanswered: their share)
 """
 
 from __future__ import annotations
@@ -52,9 +54,10 @@ _UNANSWERED = 0.33
 _ELSEWHERE = 0.06
 # By `fewer`, the share of unanswered questions in these files.
 _FEWER = {"squad": 0.2, "fairytales": 0.2, "onestop": 0.22}
-# By `denser`: of how many texts a question is asked, and how many of them a text must answer.
-_DENSE = {"squad": (1, 6), "fairytales": (2, 4)}
+# By `denser`: how many questions a text must answer.
+_DENSE = {"squad": 6, "fairytales": 4}
 _MOST_DENSE = 24
+_VALIDATION_UNANSWERED = 0.2
 _VALIDATION_BELOW = 16  # first byte of sha256(group)
 _LONGEST_ANSWER = 120  # characters
 
@@ -290,13 +293,19 @@ def notes(corpus: Path, out: Path, name: str, count: int) -> None:
             record = {"id": f"note-{made}", "turn": "summarize_note", "text": text, "asked": [("", " ".join(said))]}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
+
+
+def instructions(corpus: Path, out: Path, name: str, count: int) -> None:
+    """Answers to plain instructions as the bare decoder writes them."""
+    model = open_model(name, dtype="bfloat16")
+    pen, rng = TurnWriter(model), np.random.default_rng(5)
     before, after = pen.around("{text}", {})
     prompts = [r["prompt"] for _, r in read_objects(corpus / "instruct_selfinstruct_human.jsonl.zst")]
     made = 0
     with (out / "instructions.jsonl").open("w", encoding="utf-8") as file:
         for place in rng.permutation(len(prompts)).tolist():
             prompt = prompts[place]
-            if made >= count // 3 or len(prompt) > 800:
+            if made >= count or len(prompt) > 800:
                 continue
             said = list(pen.sentences(before + model.tokenizer.encode(prompt) + after, 80))
             if not said or said[-1][-1] not in ".!?":
@@ -343,7 +352,7 @@ def fewer(given: Path, out: Path) -> None:
         _write(out / path.name, [row for row in rows if row["asked"]])
 
 
-def denser(corpus: Path, given: Path, out: Path) -> None:
+def denser(corpus: Path, given: Path, out: Path, times: int, unanswered: float) -> None:
     """The texts of `given` with every question of their document that they answer, each question asked of few texts.
 
     Reading a text costs ten questions' tokens: what is learned of a set in a given time is how many are asked of it.
@@ -352,10 +361,9 @@ def denser(corpus: Path, given: Path, out: Path) -> None:
     for of in SETS:
         if of.name in _DENSE:
             groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
-            most, fewest = _DENSE[of.name]
-            made = list(_denser(of, groups, _rows(given / f"{of.name}.jsonl"), most, fewest))
+            made = list(_denser(of, groups, _rows(given / f"{of.name}.jsonl"), times, _DENSE[of.name], unanswered))
             held = [row for row in _rows(given / "validation.jsonl") if row["id"].startswith(of.name)]
-            validation += _denser(of, groups, held, 1, 1)
+            validation += _denser(of, groups, held, 1, 1, _VALIDATION_UNANSWERED)
             _write(out / f"{of.name}.jsonl", made)
             answers = [answer for row in made for _, answer in row["asked"]]
             print(f"{of.name}: {len(made)} texts, {len(answers)} questions, {answers.count(NOT_SAID)} unanswered")
@@ -364,10 +372,10 @@ def denser(corpus: Path, given: Path, out: Path) -> None:
 
 
 def _denser(
-    of: Set, groups: dict[str, list[Item]], rows: Sequence[dict[str, Any]], most: int, fewest: int
+    of: Set, groups: dict[str, list[Item]], rows: Sequence[dict[str, Any]], most: int, fewest: int, share: float
 ) -> Iterator[dict[str, Any]]:
     """Those of `rows` that answer at least `fewest` questions which were not asked `most` times before."""
-    times, share = Counter[str](), _FEWER[of.name]
+    times = Counter[str]()
     for place in np.random.default_rng(23).permutation(len(rows)).tolist():
         row, rng = rows[place], np.random.default_rng([23, place])
         left = [item for item in groups[row["group"]] if times[item.id] < most]
@@ -407,20 +415,24 @@ def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     """Parse and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("questions", "notes", "fewer", "denser"))
+    parser.add_argument("what", choices=("questions", "notes", "instructions", "fewer", "denser"))
     parser.add_argument("corpus", type=Path, help="the corpus; for fewer, the folder that questions and notes wrote")
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="smollm2-plain")
     parser.add_argument("--count", type=int, default=260)
     parser.add_argument("--given", type=Path, help="for denser, the folder whose texts it takes")
+    parser.add_argument("--times", type=int, default=1, help="for denser")
+    parser.add_argument("--unanswered", type=float, default=0.2, help="for denser")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.what == "denser":
-        denser(options.corpus, options.given, options.out)
+        denser(options.corpus, options.given, options.out, options.times, options.unanswered)
     elif options.what == "fewer":
         fewer(options.corpus, options.out)
     elif options.what == "notes":
         notes(options.corpus, options.out, options.model, options.count)
+    elif options.what == "instructions":
+        instructions(options.corpus, options.out, options.model, options.count)
     else:
         questions(options.corpus, options.out)
 

@@ -2,8 +2,9 @@
 
     python -m benchmarks.smollm2_base SmolLM2-135M-Instruct.Q4_1.gguf ../shared/corpus [--out runs]
 
-Writes `OUT/smollm2`, a Hugging Face folder with the GGUF file's weights dequantised to bfloat16, and `OUT/smollm2-data`: links to the corpora, and `notes.jsonl`, the
-summary sets' training parts in the form of questions. Nothing that the corpora's README holds out goes into it.
+Writes `OUT/smollm2`, a Hugging Face folder with the GGUF file's weights in bfloat16, and `OUT/smollm2-data`: links to
+the corpora, and `notes.jsonl`, the summary sets' training parts in the form of questions. Nothing that the corpora's
+README holds out goes into it.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from famcli.training.recipe.recipe import Recipe, base_folder
 from famcli.training.recipe.sections import TURNS
 
 _MOST_ANSWER_TOKENS = 24
+_SIDE_BY_SIDE = 8
 
 
 class TurnsGradients(Gradients):
@@ -55,16 +56,25 @@ class TurnsGradients(Gradients):
         if text.weights is not None:
             return self._read_document(text, text.weights, scale)
         state = _read(network, text.opening, network.start(1))[1]
-        # The last token of each row is only predicted.
-        ids = _padded([one.ids[:-1] for one in text.asked])
-        targets, weights = _padded([one.ids[1:] for one in text.asked]), torch.zeros(ids.shape)
-        for row, one in zip(weights, text.asked, strict=True):
-            row[len(one.ids) - 1 - one.answered : len(one.ids) - 1] = weight
-        hidden, _ = _read(network, ids, State.stack([state] * len(text.asked)))
-        answers = weights > 0
-        loss, nats, right = language_model_gradient(network, hidden, targets, weights, scale, answers)
-        whole = (right | ~answers).all(1).sum()
-        numbers = (0, 0, 0, float(nats.sum()), int(answers.sum()), len(text.asked), int(whole))
+        rows, targets, weights, asked = list[Tensor](), list[int](), list[float](), text.asked
+        # Those of a length together: what is padded is read for nothing.
+        by_length = sorted(asked, key=lambda one: len(one.ids))
+        for some in (by_length[place : place + _SIDE_BY_SIDE] for place in range(0, len(asked), _SIDE_BY_SIDE)):
+            # The last token of each row is only predicted.
+            ids = _padded([one.ids[:-1] for one in some])
+            hidden, _ = _read(network, ids, State.stack([state] * len(some)))
+            for row, one in zip(hidden, some, strict=True):
+                rows.append(row[: len(one.ids) - 1])
+                targets += one.ids[1:]
+                weights += [0.0] * (len(one.ids) - 1 - one.answered) + [weight] * one.answered
+        weighted = torch.tensor([weights])
+        answers = weighted > 0
+        loss, nats, right = language_model_gradient(
+            network, torch.cat(rows)[None], torch.tensor([targets]), weighted, scale, answers
+        )
+        by_question = torch.split((right | ~answers)[0], [len(row) for row in rows])
+        whole = sum(bool(one.all()) for one in by_question)
+        numbers = (0, 0, 0, float(nats.sum()), int(answers.sum()), len(asked), whole)
         return loss, np.array(numbers, dtype=np.float64)
 
     def _read_document(self, text: TextTurns, weights: Tensor, scale: float) -> tuple[float, np.ndarray]:
