@@ -1,31 +1,43 @@
 """Train where the corpora are not: all that a recipe reads, tokenized, in files small enough to carry.
 
-    python -m tools.bundle pack RECIPE FOLDER [--set KEY=VALUE]... [--part-megabytes 45]
+    python -m tools.bundle pack RECIPE FOLDER [--set KEY=VALUE]... [--base FILE] [--part-megabytes 45]
     python -m tools.bundle unpack FOLDER CACHE
+    python -m tools.bundle train FOLDER RECIPE RUN [--set KEY=VALUE]... [--part-megabytes 16]
 
 On the other machine `famcli train RECIPE --set data.cache=CACHE` finds its tokens, questions and tokenizer there, and
 asks for no corpus. The bundle is one tar file, compressed and cut into parts; the standard library is all it needs.
+
+Of a recipe that adapts a checkpoint it has the texts in turns, the adapter to start from and the checkpoint too (with
+--base the GGUF file that it was made from, which is smaller and is made a folder there). `train` unpacks into
+RUN/cache, trains in RUN/run, and cuts what was exported into parts in RUN/results, which `unpack` puts together where
+they are carried to. Where it was stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
+from famcli.checkpoint.convert import save_unpacked
 from famcli.documents.writing import put_in_place
 from famcli.errors import FamcliError, RecipeError
 from famcli.training.data.corpus import EncodingGuessed, OnProgress, PackProgress
 from famcli.training.data.objectives import open_data
 from famcli.training.loop.validation import open_heldout
-from famcli.training.recipe.recipe import Recipe, load_recipe
+from famcli.training.recipe.recipe import Recipe, base_folder, load_recipe
+from famcli.training.recipe.sections import TURNS
 
 CACHE_NAME = "cache"
+# Below the cache: files of texts in turns, the checkpoint that is adapted, the adapter to start from.
+_TEXTS, _BASE, _START, _GGUF = "texts", "base", "start", "base.gguf"
 _PART = re.compile(r"tokens-(\d{5})-of-(\d{5})\.part")
 
 
@@ -34,22 +46,43 @@ def pack_bundle(
     folder: Path,
     part_bytes: int,
     on_progress: OnProgress = lambda progress: None,
+    base: Path | None = None,
 ) -> list[Path]:
     """Tokenize what `recipe` reads into `folder/cache`, and write it as parts of at most `part_bytes` into `folder`.
 
-    Older parts there are removed. Returns the parts. Raises RecipeError and the like for data that do not fit.
+    base: the GGUF file that the checkpoint to adapt was made from. Older parts there are removed. Returns the parts.
+    Raises RecipeError and the like for data that do not fit.
     """
     cache = folder / CACHE_NAME
     data = open_data(recipe, cache, on_progress)
     if recipe.checks.heldout is not None:
         open_heldout(recipe.checks.heldout, data.tokenizer, cache, on_progress)
+    entries = {entry.name: entry for entry in sorted(cache.iterdir())}
+    if recipe.adapt is not None:
+        turns = [one.path for one in recipe.objectives if one.kind == TURNS and one.path is not None]
+        turns += [recipe.checks.turns] if recipe.checks.turns else []
+        entries |= {f"{_TEXTS}/{path.name}": path for path in turns}
+        entries |= {_START: Path(recipe.adapt.start)} if recipe.adapt.start else {}
+        entries |= {_GGUF: base} if base else {_BASE: base_folder(recipe.adapt.model, recipe.adapt.cache)}
+    return _write_parts(entries, folder, part_bytes)
+
+
+def _write_parts(entries: Mapping[str, Path], folder: Path, part_bytes: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
     for old in _parts(folder):
         old.unlink()
     writer = _PartWriter(folder, part_bytes)
-    with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|bz2") as tar:
-        for entry in sorted(cache.iterdir()):
-            tar.add(entry, arcname=entry.name)
+    with tarfile.open(fileobj=cast(IO[bytes], writer), mode="w|bz2", dereference=True) as tar:
+        for name, entry in entries.items():
+            tar.add(entry, arcname=name)
     return writer.finish()
+
+
+def settings_of(cache: Path) -> list[str]:
+    """What a recipe must be told where a bundle was unpacked into `cache`."""
+    there = {"data.folder": _TEXTS, "adapt.model": _BASE, "adapt.start": _START}
+    found = {key: cache / name for key, name in there.items() if (cache / name).exists()}
+    return [f"{key}={json.dumps(str(path.resolve()))}" for key, path in {"data.cache": cache, **found}.items()]
 
 
 def unpack_bundle(folder: Path, cache: Path) -> None:
@@ -66,6 +99,10 @@ def unpack_bundle(folder: Path, cache: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=cache) as made:
             with tarfile.open(fileobj=cast(IO[bytes], _PartReader(parts)), mode="r|bz2") as tar:
                 tar.extractall(made, filter="data")
+            gguf = Path(made, _GGUF)
+            if gguf.exists():
+                save_unpacked(gguf, Path(made, _BASE))
+                gguf.unlink()
             for entry in Path(made).iterdir():
                 put_in_place(entry, cache / entry.name)
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -145,12 +182,29 @@ def _pack(options: argparse.Namespace) -> None:
         print(f"{progress.corpus}: {progress.done:,} of {progress.total:,} characters", file=sys.stderr)
 
     recipe = load_recipe(options.recipe, options.settings)
-    for part in pack_bundle(recipe, options.folder, int(options.part_megabytes * 1e6), show):
+    _tell(pack_bundle(recipe, options.folder, int(options.part_megabytes * 1e6), show, options.base))
+
+
+def _tell(parts: Sequence[Path]) -> None:
+    for part in parts:
         print(f"{part}: {part.stat().st_size / 1e6:.1f} MB")
 
 
 def _unpack(options: argparse.Namespace) -> None:
     unpack_bundle(options.folder, options.cache)
+
+
+def _train(options: argparse.Namespace) -> None:
+    cache, run = options.run_folder / CACHE_NAME, options.run_folder / "run"
+    if not cache.exists():
+        unpack_bundle(options.folder, cache)
+    settings = [part for one in (*settings_of(cache), *options.settings) for part in ("--set", one)]
+    subprocess.run(
+        [sys.executable, "-m", "famcli", "train", str(options.recipe), "--run", str(run), *settings], check=True
+    )
+    if (run / "export").exists():
+        made = {entry.name: entry for entry in (run / "export").iterdir()}
+        _tell(_write_parts(made, options.run_folder / "results", int(options.part_megabytes * 1e6)))
 
 
 def main() -> int:
@@ -161,14 +215,24 @@ def main() -> int:
     pack.add_argument("folder", type=Path)
     pack.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     pack.add_argument("--part-megabytes", type=float, default=45.0)
+    pack.add_argument("--base", type=Path, help="the GGUF file that the checkpoint to adapt was made from")
     pack.set_defaults(run=_pack)
     unpack = commands.add_parser("unpack", help="put the parts into a cache folder")
     unpack.add_argument("folder", type=Path)
     unpack.add_argument("cache", type=Path)
     unpack.set_defaults(run=_unpack)
+    train = commands.add_parser("train", help="unpack parts, train on what they hold, and cut the result into parts")
+    train.add_argument("folder", type=Path)
+    train.add_argument("recipe", type=Path)
+    train.add_argument("run_folder", type=Path, metavar="run")
+    train.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    train.add_argument("--part-megabytes", type=float, default=16.0)
+    train.set_defaults(run=_train)
     options = parser.parse_args()
     try:
         options.run(options)
+    except subprocess.CalledProcessError as error:
+        return error.returncode  # it has said why
     except FamcliError as error:
         print(f"famcli: {error}", file=sys.stderr)
         return error.exit_code

@@ -126,6 +126,11 @@ class State(ABC):
             rows.append(replace(own, position=self.position[part], memory_is_initial=self.memory_is_initial[part]))
         return rows
 
+    def rows(self, numbers: Tensor) -> Self:
+        """The state whose batch holds the rows `numbers` [k] (int64, on the CPU), each as often as it is named."""
+        own = self._map(lambda tensor: tensor.index_select(0, numbers.to(tensor.device)))
+        return replace(own, position=self.position[numbers], memory_is_initial=self.memory_is_initial[numbers])
+
     @classmethod
     def stack(cls, states: Sequence[Self]) -> Self:
         """One state whose batch holds the rows of all `states`. Raises ValueError if their `kind` differs."""

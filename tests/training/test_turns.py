@@ -23,7 +23,7 @@ from famcli.training.data.turns import AskedTurn, TextTurns, TurnsQueue
 from famcli.training.loop.processes import Processes
 from famcli.training.loop.run_folder import StepDone, TrainEvent, TurnsChecked
 from famcli.training.loop.train import Trainer, train
-from famcli.training.loop.turns_step import TurnsGradients
+from famcli.training.loop.turns_step import TurnsGradients, _alike
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tests.helpers import make_random_checkpoint
 
@@ -114,9 +114,13 @@ def test_the_ids_are_those_that_ask_reads(made: Make, tmp_path: Path) -> None:
     assert model.tokenizer.decode(asked.ids[-asked.answered : -1]) == "red"
 
 
-def test_questions_after_one_text_have_the_gradient_of_each_alone(made: Make, tmp_path: Path) -> None:
-    trainer = _trainer(made(), tmp_path / "run")
+@pytest.mark.parametrize("changes", [(), ("adapt.round_tokens=16", "schedule.lanes=7")])
+def test_questions_after_one_text_have_the_gradient_of_each_alone(
+    made: Make, tmp_path: Path, changes: tuple[str, ...]
+) -> None:
+    trainer = _trainer(made(*changes), tmp_path / "run")
     gradients, plan = trainer._gradients, trainer.lanes.plan(0, 0.0)
+    assert (max(map(len, _alike(plan.texts.values()))) > 3) == bool(changes)
     network = gradients.compute
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -67,11 +67,13 @@ class TextTurns:
         return len(self.opening) + sum(len(one.ids) for one in self.asked)
 
 
-def open_turns(path: Path, chat: ChatTemplate, sidecar: Sidecar, longest: int, objective: int = 0) -> list[TextTurns]:
+def open_turns(
+    path: Path, chat: ChatTemplate, sidecar: Sidecar, longest: int, objective: int = 0, multiple: int = 1
+) -> list[TextTurns]:
     """The texts of a file that, with the longest request, are shorter than `longest` tokens.
 
-    sidecar: its prompts go before the usual ones. Raises DocumentError for what is no such file, RecipeError where
-    nothing fits.
+    sidecar: its prompts go before the usual ones. multiple: line breaks after a text make its tokens a multiple of
+    this. Raises DocumentError for what is no such file, RecipeError where nothing fits.
     """
     found = []
     for line, record in read_objects(path):
@@ -81,6 +83,7 @@ def open_turns(path: Path, chat: ChatTemplate, sidecar: Sidecar, longest: int, o
         except (KeyError, TypeError, ValueError) as error:
             raise DocumentError(f"{path}: line {line} is no text with turn, text and asked; correct it") from error
         made = _text_turns(chat, sidecar, name, text, asked, objective)
+        made.opening.extend(chat.tokenizer.encode("\n")[-1:] * (-len(made.opening) % multiple))
         if made.asked and len(made.opening) + max(len(one.ids) for one in made.asked) < longest:
             found.append(made)
     if not found:

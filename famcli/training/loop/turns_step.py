@@ -1,13 +1,14 @@
 """The gradient of a step over texts in turns, and how well their questions are answered during a run.
 
-A text is read once and the rows of its questions go on from its state side by side, with gradient through its keys and
-values: k questions about n tokens cost n plus their own tokens, not k times n. No logits are made but those of answers.
+A text is read once, beside others of its length, and the rows of its questions go on from its state side by side, with
+gradient through its keys and values: k questions about n tokens cost n plus their own tokens, not k times n. No logits
+are made but those of answers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ from famcli.training.recipe.recipe import Recipe, base_folder
 from famcli.training.recipe.sections import TURNS
 
 _MOST_ANSWER_TOKENS = 24
-_SIDE_BY_SIDE = 8
+# Texts, and questions on a processor and elsewhere.
+_TOGETHER, _SIDE_BY_SIDE = 32, (8, 256)
 
 
 class TurnsGradients(Gradients):
@@ -39,52 +41,65 @@ class TurnsGradients(Gradients):
     queue: TurnsQueue
 
     def read(self, plan: TurnsPlan) -> tuple[StepSums, LaneStates, LaneStates]:  # type: ignore[override]
-        """Read this process's texts one by one. There are no states to keep."""
+        """Read this process's texts, those of one length side by side. There are no states to keep."""
         self._clear()
         weighted, scale = 0.0, 1.0 / max(plan.weight_sum, 1e-9)
         tally = np.zeros((self._num_objectives, len(TALLY)))
-        for text in plan.texts.values():
-            found, row = self._read_text(text, self.queue.weight(text), scale)
+        for texts in _alike(plan.texts.values()):
+            weighted += (self._read_turns if texts[0].weights is None else self._read_documents)(texts, scale, tally)
             self._collect()
-            weighted += found
-            tally[text.objective] += row
         layers = self.compute.config.num_layers
         return StepSums(weighted, tally, np.zeros(layers), max(1, len(plan.texts))), LaneStates(), LaneStates()
 
-    def _read_text(self, text: TextTurns, weight: float, scale: float) -> tuple[float, np.ndarray]:
+    def _read_turns(self, texts: Sequence[TextTurns], scale: float, tally: np.ndarray) -> float:
+        """Returns the weighted loss; what was counted goes into `tally`."""
         network = self.compute
-        if text.weights is not None:
-            return self._read_document(text, text.weights, scale)
-        state = _read(network, text.opening, network.start(1))[1]
-        rows, targets, weights, asked = list[Tensor](), list[int](), list[float](), text.asked
+        state = _read(network, torch.tensor([text.opening for text in texts]), network.start(len(texts)))[1]
         # Those of a length together: what is padded is read for nothing.
-        by_length = sorted(asked, key=lambda one: len(one.ids))
-        for some in (by_length[place : place + _SIDE_BY_SIDE] for place in range(0, len(asked), _SIDE_BY_SIDE)):
+        asked = sorted(
+            ((row, one) for row, text in enumerate(texts) for one in text.asked), key=lambda one: len(one[1].ids)
+        )
+        rows, targets, weights = list[Tensor](), list[int](), list[float]()
+        size = _SIDE_BY_SIDE[network.device.type != "cpu"]
+        for some in (asked[place : place + size] for place in range(0, len(asked), size)):
             # The last token of each row is only predicted.
-            ids = _padded([one.ids[:-1] for one in some])
-            hidden, _ = _read(network, ids, State.stack([state] * len(some)))
-            for row, one in zip(hidden, some, strict=True):
-                rows.append(row[: len(one.ids) - 1])
+            ids = _padded([one.ids[:-1] for _, one in some])
+            hidden, _ = _read(network, ids, state.rows(torch.tensor([row for row, _ in some])))
+            for made, (row, one) in zip(hidden, some, strict=True):
+                rows.append(made[: len(one.ids) - 1])
                 targets += one.ids[1:]
+                weight = self.queue.weight(texts[row])
                 weights += [0.0] * (len(one.ids) - 1 - one.answered) + [weight] * one.answered
         weighted = torch.tensor([weights])
-        answers = weighted > 0
-        loss, nats, right = language_model_gradient(
-            network, torch.cat(rows)[None], torch.tensor([targets]), weighted, scale, answers
-        )
-        by_question = torch.split((right | ~answers)[0], [len(row) for row in rows])
-        whole = sum(bool(one.all()) for one in by_question)
-        numbers = (0, 0, 0, float(nats.sum()), int(answers.sum()), len(asked), whole)
-        return loss, np.array(numbers, dtype=np.float64)
+        answers, of_all = weighted > 0, torch.cat(rows)[None]
+        loss, nats, right = language_model_gradient(network, of_all, torch.tensor([targets]), weighted, scale, answers)
+        lengths = [len(one) for one in rows]
+        whole = torch.split((right | ~answers)[0], lengths)
+        for (row, one), spent, is_right in zip(asked, torch.split(nats[0], lengths), whole, strict=True):
+            counted = (0, 0, 0, float(spent.sum()), one.answered, 1, bool(is_right.all()))
+            tally[texts[row].objective] += counted
+        return loss
 
-    def _read_document(self, text: TextTurns, weights: Tensor, scale: float) -> tuple[float, np.ndarray]:
-        network = self.compute
-        with seeing(network, text.segments):
-            hidden, _ = _read(network, text.opening[:-1], network.start(1))
-        targets, answers = torch.tensor([text.opening[1:]]), text.answers
-        assert answers is not None
-        loss = language_model_gradient(network, hidden, targets, weights[None], scale, answers[None])
-        return loss[0], tally_row(loss, targets, weights[None], answers[None], 0, self._token_bytes)
+    def _read_documents(self, texts: Sequence[TextTurns], scale: float, tally: np.ndarray) -> float:
+        """As `_read_turns`, of documents."""
+        network, ids = self.compute, torch.tensor([text.opening for text in texts])
+        with seeing(network, texts[0].segments):
+            hidden, _ = _read(network, ids[:, :-1], network.start(len(texts)))
+        weights = torch.stack([text.weights for text in texts if text.weights is not None])
+        answers = torch.stack([text.answers for text in texts if text.answers is not None])
+        loss = language_model_gradient(network, hidden, ids[:, 1:], weights, scale, answers)
+        for row, text in enumerate(texts):
+            tally[text.objective] += tally_row(loss, ids[:, 1:], weights, answers, row, self._token_bytes)
+        return loss[0]
+
+
+def _alike(texts: Iterable[TextTurns]) -> Iterator[list[TextTurns]]:
+    """Texts that can be read side by side, at most `_TOGETHER`."""
+    found = dict[tuple[object, ...], list[TextTurns]]()
+    for text in texts:
+        found.setdefault((len(text.opening), text.segments, text.weights is None), []).append(text)
+    for some in found.values():
+        yield from (some[place : place + _TOGETHER] for place in range(0, len(some), _TOGETHER))
 
 
 @torch.inference_mode()
@@ -118,7 +133,7 @@ def turns_of(recipe: Recipe, path: Path, tokenizer: Tokenizer, longest: int, obj
     if chat is None:
         raise RecipeError(f"{folder} has no chat template, so there are no turns to learn; name another adapt.model")
     sidecar = Sidecar(fam=recipe.network.fam, prompts=recipe.adapt.prompts or {})
-    return open_turns(path, chat, sidecar, longest, objective)
+    return open_turns(path, chat, sidecar, longest, objective, recipe.adapt.round_tokens)
 
 
 def open_queue(recipe: Recipe, data: TrainingData, own: Collection[int]) -> TurnsQueue:

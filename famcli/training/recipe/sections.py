@@ -316,6 +316,12 @@ class AdaptRecipe:
         "task",
         choices=("task", "distill"),
     )
+    round_tokens: int = key(
+        "turns: line breaks after a text make it a multiple of so many tokens, so that more texts have one length and "
+        "are read side by side, which a GPU needs",
+        1,
+        low=1,
+    )
     prompts: dict[str, str] | None = key(
         "wordings of the tasks' turns that the adapter is trained with and brings in its fam.json, by name", None
     )
