@@ -58,7 +58,7 @@ _FEWER = {"squad": 0.2, "fairytales": 0.2, "onestop": 0.22}
 _DENSE = {"squad": 6, "fairytales": 4}
 _MOST_DENSE = 24
 _VALIDATION_UNANSWERED = 0.2
-_VALIDATION_BELOW = 16  # first byte of sha256(group)
+VALIDATION_BELOW = 16  # first byte of sha256(group)
 _LONGEST_ANSWER = 120  # characters
 
 
@@ -254,7 +254,7 @@ def questions(corpus: Path, out: Path) -> None:
         began, asked, refused, kept = time.monotonic(), 0, 0, 0
         with (out / f"{of.name}.jsonl").open("w", encoding="utf-8") as file:
             for record in records(of, corpus, held_out, np.random.default_rng([17, number])):
-                if hashlib.sha256(record["group"].encode()).digest()[0] < _VALIDATION_BELOW:
+                if hashlib.sha256(record["group"].encode()).digest()[0] < VALIDATION_BELOW:
                     validation.append(record)
                     continue
                 kept += 1

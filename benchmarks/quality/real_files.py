@@ -181,5 +181,10 @@ def _rank(order: Sequence[Span], span: Span) -> int | None:
 def _is_right(question: FileQuestion, answer: Answer, span: Span) -> bool:
     if not answer.found or not answer.citations or not is_right(answer.citations[0].span, (span,)):
         return False
-    given = " ".join(answer.text.split()).casefold()
-    return any(re.search(rf"(?<![^\W_]){re.escape(one.casefold())}", given) for one in question.answers)
+    return has_right(question.answers, answer.text)
+
+
+def has_right(answers: Sequence[str], given: str) -> bool:
+    """True if one of the right answers is in what was given, from the start of a word on."""
+    text = " ".join(given.split()).casefold()
+    return any(re.search(rf"(?<![^\W_]){re.escape(one.casefold())}", text) for one in answers)

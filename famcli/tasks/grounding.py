@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from famcli.tasks.turned import Said, turned_around
+from famcli.tasks.turned import Said, is_sentence, turned_around
 from famcli.text.sentences import SentenceSplitter
 from famcli.text.words import compounds, content_terms, has_content, plain_spelling, terms, variants
 
@@ -94,6 +94,9 @@ class Sources:
             return elsewhere
         if turned := turned_around(plain_spelling(sentence), self._said):
             return turned
+        # An answer of a word or a few may be in words of its own ("sad"): it asserts nothing that is no claim.
+        if self._asked and not is_sentence(sentence):
+            return ()
         words = [word for word in compounds(sentence) if has_content(word)]
         absent = tuple(word for word in words if not set(terms(word)) <= self._terms)
         return absent if len(absent) > _MOST_ABSENT * len(words) else ()

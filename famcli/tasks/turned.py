@@ -17,7 +17,7 @@ from famcli.text.words import content_terms, has_content, terms
 _LEAST_SHARED = 0.5
 # Of the words that the nearest sentence shares, the part from which on another one counts as near too.
 _NEARLY = 0.8
-# Content words below which something is named rather than said, so that it needs no condition.
+# Content words below which something is named rather than said, so that it needs no condition; nor does a phrase.
 _FEWEST_WORDS = 4
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _DENYING = """
@@ -76,10 +76,15 @@ def turned_around(sentence: str, sources: Iterable[Said]) -> tuple[str, ...]:
     known = frozenset.union(*(one.words for one in near))
     if not any(one.denies for one in near) and (words := said.denied & known):
         return tuple(f"not {word}" for word in sorted(words))
-    if len(said.words) < _FEWEST_WORDS or _ANY_CONDITION.search(sentence):
+    if len(said.words) < _FEWEST_WORDS or not is_sentence(sentence) or _ANY_CONDITION.search(sentence):
         return ()
     dropped = (name for name, marks in _CONDITIONS.items() if all(marks.search(one.text) for one in near))
     return tuple(f"without its \u201c{name}\u201d" for name in dropped)[:1]
+
+
+def is_sentence(text: str) -> bool:
+    """True for a text that ends as sentences do; other answers are phrases."""
+    return re.search(r"[.!?\u2026][\"'\u2019\u201d)\]]*\s*$", text) is not None
 
 
 def _nearest(said: Said, sources: Iterable[Said]) -> list[Said]:

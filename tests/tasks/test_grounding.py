@@ -58,6 +58,20 @@ def test_a_number_must_stand_where_the_same_is_told(written: str, asked: str, mi
     assert Sources([RELEASES], asked).missing(written) == missing
 
 
+@pytest.mark.parametrize(
+    ("written", "missing"),
+    [
+        ("sad and lonely", ()),
+        ("a sad Alice", ("Alice",)),
+        ("for 12 hours", ("12",)),
+        ("He felt sad, lonely and tired.", ("felt", "sad", "lonely", "tired")),
+    ],
+)
+def test_a_phrase_that_answers_may_have_words_of_its_own(written: str, missing: tuple[str, ...]) -> None:
+    assert Sources([SOURCE], "How did Gregory feel?").missing(written) == missing
+    assert Sources([SOURCE]).missing("sad and lonely") == ("sad", "lonely")
+
+
 def test_claims_are_names_numbers_and_quotations() -> None:
     found = [(one.kind, one.text) for one in claims('However, Anna Lee said "it will be over soon" 3 times. She left.')]
     assert found == [("quotation", "it will be over soon"), ("number", "3"), ("name", "Anna"), ("name", "Lee")]

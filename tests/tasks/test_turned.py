@@ -45,6 +45,7 @@ def test_a_sentence_that_is_turned_around_is_flagged(sentence: str) -> None:
         "The deposit is returned within two weeks.",
         "Meals aren't included in the price of the rent.",
         "Whales sing.",
+        "voting of members on the budget",
         "The flat",
         "",
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count, islice
+from itertools import chain, count
 
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
@@ -28,8 +28,8 @@ from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.question import Question, check_questions
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
 from famcli.tasks.ask.ranking import NEAR_THRESHOLD, NUM_RERANKED, RankedPassage, rank_passages, rerank
-from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
 from famcli.tasks.ask.rereading import has_in_code
+from famcli.tasks.ask.turn_writing import write_in_turn
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import NOT_SAID, Exchange
 from famcli.tasks.task import Notice
@@ -54,7 +54,6 @@ _IDENTIFIER = re.compile(r"\b(?:[A-Za-z]\w*_\w+|[a-z]+[A-Z]\w*|[A-Za-z_]\w*(?=\(
 # Why a passage whose confidence is enough is no answer.
 _NOWHERE = "The question names what stands nowhere: {}."
 _REFUSED = "The model finds no answer in it."
-_MOST_SENTENCES = 2
 # Passages that are tried for a quote at least, however few are shown.
 _LEAST_TRIED = 3
 # From this confidence on a small checkpoint's "not in the text" is not believed: the passage is quoted.
@@ -259,14 +258,12 @@ class Answerer:
         citations: tuple[Citation, ...],
     ) -> Answer:
         """What the checkpoint writes within a turn that holds the evidence, as far as the evidence bears it out."""
-        before, after = pen.around("ask", {"question": question.text}, question.before)
-        passages = [one.passage.text for one in in_order(evidence)]
-        ids = before + self.text.model.tokenizer.encode("\n\n".join(passages)) + after
-        best, judged = evidence[0].confidence, judge(self.text.model, ids) if knows_to_refuse(self.text.model) else None
-        if judged is not None and judged.refuses:
+        best, passages = evidence[0].confidence, [one.passage.text for one in in_order(evidence)]
+        most = self.config.max_answer_tokens
+        written = write_in_turn(pen, question, passages, evidence[0].passage.text, most)
+        if written is None:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=NOT_SAID)
-        said = self._said_of(pen, ids, judged)
-        text = " ".join(said)
+        said, text = written.said, " ".join(written.said)
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=text)
@@ -290,19 +287,6 @@ class Answerer:
             confidence=best,
             citations=tuple(kept),
         )
-
-    def _said_of(self, pen: TurnWriter, ids: list[int], judged: Judged | None) -> list[str]:
-        """The first sentences of what it writes after `ids`; where it was judged that there is an answer, one."""
-        most = self.config.max_answer_tokens
-        if judged is None:
-            return list(islice(pen.sentences(ids, most), _MOST_SENTENCES))
-        read = (judged.state, judged.last_hidden)
-        said = list(islice(pen.sentences([], most, *read, known=ids), _MOST_SENTENCES))
-        if said[:1] != [NOT_SAID]:
-            return said
-        begun = self.text.model.tokenizer.decode([judged.other])
-        instead = pen.sentences([judged.other], most, judged.state, begun=begun, known=ids)
-        return list(islice(instead, _MOST_SENTENCES))
 
     def _write(
         self,

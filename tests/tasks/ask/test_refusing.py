@@ -13,7 +13,7 @@ import torch
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.reading.engine import read_any, start_state
-from famcli.tasks.ask import answering
+from famcli.tasks.ask import turn_writing
 from famcli.tasks.ask.answers import Answer
 from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
@@ -60,7 +60,7 @@ def test_it_is_believed_where_it_is_likelier_than_all_else(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: float
 ) -> None:
     assert knows_to_refuse(model)
-    monkeypatch.setattr(answering, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=refusal))
+    monkeypatch.setattr(turn_writing, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=refusal))
     monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter(["A smith in Ulm."]))
     answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
     assert answer.found is (refusal == 0)
@@ -80,11 +80,50 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
     def judged(*given: Any) -> Judged:
         return dataclasses.replace(judge(*given), refusal=0.4, other=ord("A"))
 
-    monkeypatch.setattr(answering, "judge", judged)
+    monkeypatch.setattr(turn_writing, "judge", judged)
     monkeypatch.setattr(TurnWriter, "sentences", sentences)
     answer: Answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
     assert asked == [([], ""), ([ord("A")], "A")]
     assert (answer.found, answer.text) == (True, "A smith in Ulm.")
+
+
+def test_the_likelihood_of_an_answer_is_that_of_its_tokens(model: Model) -> None:
+    ids, text = model.tokenizer.encode("What is it?"), "A key."
+    tail = model.tokenizer.encode(text)
+    row, _ = read_any(model.network, ids, start_state(model.network, model.default_memory_mode))
+    total = 0.0
+    for place, token in enumerate(tail):
+        assert row is not None
+        with torch.inference_mode():
+            total += float(torch.log_softmax(model.network.logits(row)[0, 0].float(), -1)[token])
+        row, _ = read_any(model.network, ids + tail[: place + 1], start_state(model.network, model.default_memory_mode))
+    judged = judge(model, ids)
+    assert turn_writing._likelihood(model, text, judged) == pytest.approx(total / len(tail), rel=1e-3)
+    assert turn_writing._likelihood(model, "", judged) == -math.inf
+
+
+@pytest.mark.parametrize("surer", ["all", "best"])
+def test_the_answer_of_which_it_is_surer_counts(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surer: str
+) -> None:
+    """What is written of all passages, or of the best one alone."""
+    said = {"all": "Anna", "best": "a smith in Ulm"}
+    read = list[list[int]]()
+
+    def judged(model: Model, ids: list[int]) -> Judged:
+        read.append(ids)
+        return dataclasses.replace(judge(model, ids), refusal=0.0)
+
+    monkeypatch.setattr(turn_writing, "judge", judged)
+    monkeypatch.setattr(
+        TurnWriter, "sentences", lambda *given, known, **options: iter([said["all" if known is read[0] else "best"]])
+    )
+    monkeypatch.setattr(turn_writing, "_likelihood", lambda model, text, judged: -1.0 - (text != said[surer]))
+    text = f"{TEXT}\n\n{'Nobody knows how old it is. ' * 40}\n\nThe key of the tower was stolen by Anna once."
+    answer = ask(model, QUESTION, [write(tmp_path, text)]).answers[0]
+    assert len(read) == 2
+    assert len(read[1]) < len(read[0])
+    assert (answer.kind, answer.text) == ("written", said[surer])
 
 
 @pytest.mark.parametrize("written", ["No", "Yes."])
@@ -92,7 +131,7 @@ def test_a_bare_yes_or_no_gives_way_to_a_quote(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     """Nothing of it can be looked up."""
-    monkeypatch.setattr(answering, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=0.0))
+    monkeypatch.setattr(turn_writing, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=0.0))
     monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter([written]))
     answer = ask(model, "Is the key of the tower golden?", [write(tmp_path, TEXT)]).answers[0]
     assert (answer.kind, answer.draft) == ("extracted", written)
