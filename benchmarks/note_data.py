@@ -3,7 +3,7 @@
 A summary of a long text says of each stretch what matters in the whole. The texts of the summary sets' training parts
 are cut into stretches as long as those that `famcli summarize --mode write` reads for a note, and each sentence of a
 summary goes to the stretch that has most of its words, if that has enough of them and all its names and numbers. What a
-stretch gets is its note. Nothing held out is read.
+stretch gets is its note. Nothing held out is read but with `--heldout`: those notes judge (`benchmarks.turn_notes`).
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--heldout", action="store_true", help="of the held-out texts, to judge what was learned")
+    parser.add_argument("--most", type=int, help="notes of each set")
     options = parser.parse_args()
     made = Counter[str]()
     with options.out.open("w", encoding="utf-8") as file:
         for number, (name, most) in enumerate(_SETS.items()):
             rng, path = np.random.default_rng([11, number]), options.corpus / f"{name}.jsonl.zst"
-            items = read_items(path, "train")
+            items, most = read_items(path, "heldout" if options.heldout else "train"), options.most or most
             for place in rng.permutation(len(items)).tolist():
                 for text, note in notes(items[place], rng) if made[name] < most else ():
                     made[name] += 1

@@ -1,0 +1,86 @@
+"""Notes on stretches of held-out texts, by a decoder and adapters: `python -m benchmarks.turn_notes MODEL ADAPTER ...`.
+
+FILE holds stretches with what people wrote of them (`benchmarks.note_data CORPUS FILE --heldout --most 20`). Each is
+noted as `summarize --mode write` does, by the decoder without an adapter (`none`) and with each: ROUGE against what
+people wrote, and how many of the names and numbers in a note the stretch has, before and after the sentences that the
+stretch does not bear out are struck, as `summarize` does. Differences of ROUGE-L are paired, with their standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.common import print_table
+from benchmarks.quality.summaries import MEASURES, Scores, rouge
+from benchmarks.real_decoder import precision
+from famcli.checkpoint.device import keep_freed_memory
+from famcli.checkpoint.open import open_model
+from famcli.documents.records import read_objects
+from famcli.tasks.grounding import Sources
+from famcli.tasks.written_text import TurnWriter
+from famcli.text.words import num_words
+
+_WORDS, _MOST_TOKENS = "60", 96
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A note: what is said of it, its sentences, and those that the stretch bears out."""
+
+    stretch: str
+    scores: Scores
+    written: str
+    kept: str
+
+
+def notes(model_name: str, adapter: Path | None, texts: Path, dtype: str) -> Iterator[Noted]:
+    """The notes on all stretches in order."""
+    model, score = open_model(model_name, adapter=adapter, dtype=dtype), rouge()
+    pen = TurnWriter(model)
+    before, after = pen.around("summarize_note", {"words": _WORDS, "about": "", "focus": ""})
+    for _, row in read_objects(texts):
+        stretch, (_, reference), *_ = row["text"], *row["asked"]
+        said = list(pen.sentences(before + model.tokenizer.encode(stretch) + after, _MOST_TOKENS))
+        sources = Sources([stretch])
+        kept = [one for one in said if not sources.missing(one)]
+        yield Noted(stretch, score([reference], "\n".join(kept)), " ".join(said), " ".join(kept))
+
+
+def rows_of(found: Mapping[str, Sequence[Noted]]) -> Iterator[list[str]]:
+    """A row of the table for each adapter."""
+    (_, first), *_ = found.items()
+    for name, noted in found.items():
+        scores = np.array([one.scores for one in noted])
+        gaps = scores[:, -1] - np.array([one.scores for one in first])[:, -1]
+        gap = (
+            "" if noted is first else f"{100 * gaps.mean():+.1f} \u00b1 {100 * gaps.std(ddof=1) / len(gaps) ** 0.5:.1f}"
+        )
+        written, kept = ([(getattr(one, part), one.stretch) for one in noted] for part in ("written", "kept"))
+        rates = ["{} of {}".format(*precision(pairs)) for pairs in (written, kept)]
+        words = np.mean([num_words(one.kept) for one in noted])
+        yield [name, str(len(noted)), *(f"{100 * one:.1f}" for one in scores.mean(0)), gap, *rates, f"{words:.0f}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("adapter", type=Path, nargs="*")
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--dtype", default="bfloat16")
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_grad_enabled(False)
+    named: dict[str, Path | None] = {"none": None, **{str(one): one for one in options.adapter}}
+    found = {name: list(notes(options.model, one, options.texts, options.dtype)) for name, one in named.items()}
+    columns = ["adapter", "notes", *MEASURES, "ROUGE-L minus the first", "names in the text, written", "kept", "words"]
+    print_table(str(options.texts), columns, list(rows_of(found)))
+
+
+if __name__ == "__main__":
+    main()
