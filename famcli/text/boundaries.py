@@ -100,7 +100,12 @@ _CODE = re.compile(
       | \s*(?:\$|>>>|\.\.\.|%)[ ]\S | \#include""",
     re.VERBOSE,
 )
-FENCE = re.compile(r"```|~~~")
+QUOTED = re.compile(r"[ \t]{0,3}(?!>>>)(?:>[ \t]?){1,16}(?![=<>])")
+"""The mark before each line of a quotation, as in Markdown and mail."""
+FENCE = re.compile(rf"(?:{QUOTED.pattern})?[ \t]*(?P<fence>```+|~~~+)(?P<info>(?!.*`).*)")
+# What stands alone above a list without signs: "Present:", "Board Members Present:".
+_LABEL = re.compile(r"[*_]{0,3}[^\W\d_a-z][\w'\u2019()/&-]*(?: [\w'\u2019()/&-]+){0,5}(?::[*_]{0,3}|[*_]{1,3}:)\s*$")
+_LONGEST_ENTRY = 60  # characters of such a list's lines
 
 
 def end_mark_ends(
@@ -217,18 +222,30 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
         return True
     if found.end() + _NEXT_LINE > len(text) and not final:
         return None  # a list item or an underline may follow
-    line = _line(text, at, place, indent)
-    is_own = _is_own_line(line, text[place + 1 : found.end() + _NEXT_LINE].partition("\n")[0])
-    if is_own and not _is_unit(line):
-        following = text[found.end() : found.end() + LOOKAHEAD]
+    line, begins = _line(text, at, place, indent), found.end()
+    quoted, was_quoted = QUOTED.match(text, place + 1), QUOTED.match(line)
+    if quoted is not None:
+        begins = quoted.end()
+        if not text[begins : begins + _NEXT_LINE].partition("\n")[0].strip():
+            return True
+    # A line that began in an earlier sentence is quoted if the next one is.
+    if line and (quoted is None) != (was_quoted is None):
+        return quoted is not None or not text[begins].islower()
+    line = line if was_quoted is None else line[was_quoted.end() :]
+    is_own = _is_own_line(line, text[place + 1 if quoted is None else begins : begins + _NEXT_LINE].partition("\n")[0])
+    is_label = _LABEL.fullmatch(line) is not None and "\n" not in text[at:place] and text[begins].isupper()
+    if is_label or (is_own and not _is_unit(line)):
+        following = text[begins : begins + LOOKAHEAD]
         if len(following) < LOOKAHEAD and following.count("\n") < 2 and not final:
             return None
-        is_own = not _is_wrapped(line, text[at:place].split("\n")[-2:-1], following.split("\n"))
+        first, *rest = following.split("\n")
+        is_label = is_label and len(first) < _LONGEST_ENTRY and not END.search(first.rstrip())
+        is_own = is_label or not _is_wrapped(line, text[at:place].split("\n")[-2:-1], [first, *rest])
     if is_own:
-        return not _is_underlined(text, found.end(), line) or _RULE.fullmatch(line.strip()) is not None
-    if _CLAUSE.match(text, found.end()) and line.rstrip()[-1:] in _CLAUSE_ENDS:
+        return not _is_underlined(text, begins, line) or _RULE.fullmatch(line.strip()) is not None
+    if _CLAUSE.match(text, begins) and line.rstrip()[-1:] in _CLAUSE_ENDS:
         return True
-    return bool(_ITEM.match(text, found.end())) and not _is_underlined(text, found.end(), line)
+    return bool(_ITEM.match(text, begins)) and not _is_underlined(text, begins, line)
 
 
 def _is_underlined(text: str, place: int, line: str) -> bool:

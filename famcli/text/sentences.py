@@ -31,7 +31,9 @@ _VALUES = re.compile(r"[^:;\n]{1,80}: ")
 _LONGEST_NAME = 82
 # Joined files have byte-order marks in the middle.
 _SPACE = re.compile(r"[\s\ufeff]*")
-_ITEM_MARK = re.compile(r"(?:[*+\u2022\u2043\u2013-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])[ \t]+\S")
+# Empty lines of a quotation, below the first line of a text.
+_EMPTY_QUOTED = re.compile(r"(?:>[ \t]?)++[ \t\r]*\n[\s\ufeff]*")
+_ITEM_MARK = re.compile(r"(?:> ?)*(?:[*+\u2022\u2043\u2013-]|\(?(?:\d{1,2}|[a-z]|[ivx]{1,4})[.)])[ \t]+\S")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class SentenceSplitter:
         self._broken = False
         self._is_spaced = False  # True if white space followed the last end mark
         self._fenced = 0  # lines of fenced code that may still come
+        self._fence, self._is_fence_quoted = "", False  # what opened it
         self._locations = deque[tuple[int, Location]]()  # from the offset of the open sentence on
 
     def feed(
@@ -129,7 +132,7 @@ class SentenceSplitter:
         text = self._text[self._at : end].rstrip()
         stop = self._at + len(text)
         start = int(self._offsets[self._at])
-        end_byte, code = int(self._offsets[stop]), self._fenced > 0 or is_code((self._indent or "") + text)
+        end_byte, code = int(self._offsets[stop]), self._is_fenced() or is_code((self._indent or "") + text)
         whole = not self._broken
         location = self._location(start)
         line = self._line if location is None or location.line is None else location.line
@@ -155,18 +158,28 @@ class SentenceSplitter:
         return location is not None and location.is_of_record and self._locations[0][0] == start
 
     def _mind_fences(self, text: str) -> None:
-        if self._indent is not None and FENCE.match(text):
-            self._fenced = 0 if self._fenced else MAX_FENCED
+        found = FENCE.match(text) if self._indent is not None else None
+        if found is not None and not self._fenced:
+            self._fenced, self._fence, self._is_fence_quoted = MAX_FENCED, found["fence"], text.startswith(">")
+        elif found is not None and found["fence"].startswith(self._fence) and not found["info"].strip():
+            self._fenced = 0
         elif self._fenced:
             self._fenced -= 1
 
+    def _is_fenced(self) -> bool:
+        """True if the open sentence is fenced code. With a quotation ends what it has of code."""
+        if self._is_fence_quoted and self._indent is not None and not self._text.startswith(">", self._at):
+            self._fenced = 0
+        return self._fenced > 0
+
     def _skip_space(self) -> None:
         found = _SPACE.match(self._text, self._at)
-        assert found is not None
-        if self._gap is not None:
-            gap = self._gap + found[0]
-            self._gap = gap if len(gap) <= MAX_GAP else None
-        self._advance(found.end())
+        while found is not None:
+            if self._gap is not None:
+                gap = self._gap + self._text[self._at : found.end()]
+                self._gap = gap if len(gap) <= MAX_GAP else None
+            self._advance(found.end())
+            found = _EMPTY_QUOTED.match(self._text, self._at) if self._indent is not None else None
 
     def _advance(self, place: int) -> None:
         passed = self._text[self._at : place]
@@ -178,7 +191,7 @@ class SentenceSplitter:
     def _ends(self, match: re.Match[str], final: bool) -> bool | None:
         """True if a sentence ends at this candidate; None if the text so far does not tell."""
         is_line_break = match[0] == "\n"
-        if self._fenced:
+        if self._is_fenced():
             return is_line_break
         if is_line_break:
             return line_break_ends(self._text, self._at, match.start(), self._indent, final)

@@ -16,6 +16,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from famcli.text.abbreviations import TITLES
+
 # `\w` has no combining marks, without which most scripts of India and decomposed Latin letters fall apart. All marks
 # stand before the plane of emoji, but for variation selectors, which are invisible.
 _CODES = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code))[0] == "M"]
@@ -149,11 +151,12 @@ def similarity(one: frozenset[str], other: frozenset[str]) -> float:
 def names_in(text: str) -> list[str]:
     """The names in a question, and its numbers of three digits or more, each once.
 
-    A name is a capitalised word that does not begin a sentence and is not a function word. In titles, where function
-    words or all words are capitalised, names cannot be told, and only numbers are returned.
+    A name is a capitalised word that does not begin a sentence and is neither a function word nor a title ("Dr."). In
+    titles, where function words or all words are capitalised, names cannot be told, and only numbers are returned.
     """
     text = plain_spelling(text)
-    inner = [match for match in _WORD.finditer(text) if not _BEGINS_SENTENCE.search(text[: match.start()])]
+    inner = [match for match in _WORD.finditer(text) if not _begins_sentence(text[: match.start()])]
+    inner = [match for match in inner if not (match[0].lower() in TITLES and text[match.end() :].startswith("."))]
     capital = [match[0] for match in inner if match[0] != match[0].lower() and not _PAIRED.search(match[0])]
     functional = [word for word in capital if re.split("n?['\u2019]", word.casefold())[0] in _STOPWORDS]
     numbers = [number for number in _NUMBER.findall(text) if sum(map(str.isdigit, number)) > 2]
@@ -161,6 +164,12 @@ def names_in(text: str) -> list[str]:
         return list(dict.fromkeys(numbers))
     capital = [word for word in capital if word not in functional and not any(map(str.isdigit, word))]
     return list(dict.fromkeys(capital + numbers))
+
+
+def _begins_sentence(before: str) -> bool:
+    """True if what follows `before` begins a sentence: not after "Dr."."""
+    title = re.search(r"([^\W\d_]+)\.\s*$", before)
+    return _BEGINS_SENTENCE.search(before) is not None and (title is None or title[1].lower() not in TITLES)
 
 
 def variants(name: str) -> list[list[str]]:

@@ -202,3 +202,14 @@ def test_values_of_a_record_end_no_sentence() -> None:
     assert [one.text for one in found] == [
         "Date: 3; Adj. Close: 4. Vol. Five: 6", "It rose.", "It fell.", "No. Two: 5; St. Paul: 6"
     ]  # fmt: skip
+
+
+def test_empty_lines_of_a_quotation_part_its_sentences() -> None:
+    text = "> Build it:\n>\n> ```sh\n> One. Two.\n> ```\n>\n>\n> Start it. It runs\n> by itself.\n\nNobody knows."
+    found = split(text)
+    assert [one.text for one in found if not one.is_code] == [
+        "> Build it:", "> ```sh", "> Start it.", "It runs\n> by itself.", "Nobody knows."
+    ]  # fmt: skip
+    assert [one.line for one in found] == [1, 3, 4, 5, 8, 8, 11]
+    assert found == split(text, [1]) == split(text, [7, 2, 30])
+    assert [one.is_code for one in split("> ```\n> One. Two.\nThis is told. And this.")] == [False, True, False, False]

@@ -28,6 +28,10 @@ def test_east_asian_words_are_pairs() -> None:
     assert terms("東京都") == ["東京", "京都"]
 
 
+def test_a_title_is_no_name_and_ends_no_sentence() -> None:
+    assert names_in("Who is Dr. Bull?") == ["Bull"]
+
+
 def test_function_words_count_only_where_there_is_nothing_else() -> None:
     assert content_terms("Who is the king of France?") == terms("king France")
     assert content_terms("Who is it?") == ["who", "is", "it"]

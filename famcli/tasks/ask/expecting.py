@@ -74,7 +74,9 @@ _THINGS: dict[str, re.Pattern[str]] = {
     ),
     "time": re.compile(
         rf"\b(?:1\d|20)\d\d\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|{_NTH} (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
-        r"(?:second|minute|hour|day|week|month|year)s?\b|\b(?:yesterday|today|tomorrow|ago|until|once|after|before|during)\b",
+        r"(?:second|minute|hour|day|week|month|year)s?\b|\b\d{1,2}(?:\.\d\d)? ?[ap]\.?m\b|\b(?:at|past|to) (?:one|two|"
+        r"three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b(?! \w)|\b(?:yesterday|today|tomorrow|ago|until|"
+        r"once|after|before|during)\b",
         re.I,
     ),
     # A capital elsewhere than at the start of a sentence, or an account's name.
@@ -134,8 +136,8 @@ _IS_SAID = (
     rf"(?!(?:{_NO_NOUNS}|and|or|but|then)\b)(?:\w+ )?[\w-]+ (?:of|to) )| \(|: )"
 )
 _NAMED = (
-    r"\b(?:called(?: (?:him|her|it|my|your)self)?|named|termed|known as|name(?: was| is|'s)|I am|I'm|this is)"
-    r"(?: an?| the)? "
+    r"\b(?:called(?: (?:him|her|it|my|your)self)?|named|termed|known as|name(?: was| is|'s)|by the name of|"
+    r"I am|I'm|this is)(?: an?| the)? "
 )
 _BESIDE = r"\b(?:[Tt]he|[Aa]n?|[Mm]y|[Hh]is|[Hh]er|[Oo]ur|[Yy]our|[Tt]heir|\w+['\u2019]s)(?: [a-z-]+)?"
 # Before a name these say not what it is: prepositions, and most adjectives.
@@ -148,6 +150,7 @@ _TITLES = (
     r"Count|Countess|Baron|Baroness|Duke|Duchess|Prince|Princess|King|Queen|Emperor|Pope|Bishop|Father|Sister|Brother|"
     r"Uncle|Aunt|Saint|Chaplain|Chairman|Director|Minister|Secretary|Mayor)\.?"
 )
+_IS_TITLED = re.compile(rf"(?:{_TITLES}|(?:Mr|Mrs|Ms|Miss|Sir|Lady|Lord)\.?) (?=[^\W\d_a-z])")
 # "Who is Syme?", "What is a snapshot?", "What does CSI stand for?"
 _ASKS_MEANING = re.compile(
     r"\W*(?:(?:who|what) (?:is|are|was|were)|what does)(?: an?| the)? (?P<term>[\w.-]+(?: [\w.-]+){0,2}?)"
@@ -155,6 +158,8 @@ _ASKS_MEANING = re.compile(
     re.I,
 )
 _ASKS_ROLE = re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his|her|its)\b", re.I)
+# A role that is called as a name is: "Who is the Secretary?"
+_NAMES_ROLE = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[^\W\d_a-z][\w-]+(?: [^\W\d_a-z][\w-]+)?)\W*")
 # What is counted, or who is asked for by a role: "How many calories ...?", "Who is the mayor?"
 _ASKED_NOUN = re.compile(
     r"\bhow many (?!(?:people|persons|things|ways|times|kinds|types|parts)\b)([\w-]{4,})"
@@ -230,7 +235,7 @@ def holds(kind: Kind, text: str, question: str) -> bool:
         term, text = asked_about(question), " ".join(text.split())
         # "Gabriel Syme" is mostly called "Syme".
         names = [] if term is None else [term, *re.findall(r"(?<= )[^\W\d_a-z]\w+$", term)]
-        return any(_explains(name, text) for name in names)
+        return any(_explains(name, text, is_titled=_IS_TITLED.match(term or "") is not None) for name in names)
     known = question.casefold()
     return any(match[0].casefold() not in known for match in _THINGS[kind].finditer(text))
 
@@ -269,9 +274,31 @@ def is_count(question: str, of_rows: bool = False) -> bool:
     return (_HOW_MANY if of_rows else _COUNTS).search(question) is not None
 
 
-def _explains(term: str, text: str) -> bool:
+def asked_role(question: str) -> str | None:
+    """The role, called as a name is, of whom a question asks who it is; None for others."""
+    asked = _NAMES_ROLE.fullmatch(question)
+    return None if asked is None else asked["role"]
+
+
+def without_title(name: str) -> str:
+    """A name without the title before it, under which a text may name somebody first: "Bull" of "Dr. Bull"."""
+    return _IS_TITLED.sub("", name)
+
+
+def has_role(role: str, text: str) -> bool:
+    """True if `text` says who has a role: somebody is it, became it, or is named with it."""
+    role, text = rf"(?:[\w-]+ ){{0,2}}{re.escape(role)}\b", " ".join(text.split())
+    article = r"(?:(?:the|our|its|their|an?) )?"
+    is_it = rf"\b(?:is|was|am|are|were|be|been|as|became|becomes?|elected|appointed|named|made) {article}{role}"
+    beside = rf"[^\W\d_a-z]\w+, {article}{role}"
+    somebody = rf"(?!(?:{_NO_NAMES})\b)[^\W\d_a-z]\w+"
+    named = rf"{role}(?:[\"\u201d]?(?: of [^.,;]{{2,40}})?(?:,| is| was|:| means| refers to))? {somebody}"
+    return any(re.search(pattern, text) is not None for pattern in (is_it, beside, named))
+
+
+def _explains(term: str, text: str, is_titled: bool = False) -> bool:
     """True if `text` says what or who the term is: it is followed by "is" and a noun or what stands beside it, named
-    after its kind ("the poet Syme", "Captain Syme"), or called so."""
+    after its kind ("the poet Syme", "Captain Syme"), or called so. is_titled: the question says the title itself."""
     name = rf"\b{re.escape(term)}\b[\"'\u201d\u2019`*_)\]]*{_OTHER_FLAGS}"
     if re.search(rf"{name}{_IS_SAID}", text, re.I) or re.search(rf"{_NAMED}[\"'\u201c\u2018`*_(\[]*{name}", text, re.I):
         return True
@@ -280,7 +307,7 @@ def _explains(term: str, text: str) -> bool:
         return False
     before = re.search(rf"{_BESIDE} (?P<last>[a-z-]+),? [\"\u201c]?{re.escape(term)}\b", text)
     is_kind = before is not None and has_content(before["last"]) and not _NO_KIND.fullmatch(before["last"])
-    return is_kind or re.search(rf"\b{_TITLES} {name}", text) is not None
+    return is_kind or (not is_titled and re.search(rf"\b{_TITLES} {name}", text) is not None)
 
 
 def asked_about(question: str) -> str | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from itertools import islice
 
 from famcli.tasks.ask.expecting import expected, holds
 from famcli.tasks.ask.passage_index import PassageIndex
-from famcli.text.headings import heading
+from famcli.text.headings import PLAIN, heading
 from famcli.text.markup import without_marks
+from famcli.text.name_lists import is_people, may_be_name
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, has_content, terms
@@ -39,17 +39,22 @@ _ANOTHER = frozenset(terms("next previous last following upcoming earlier former
 @dataclass(frozen=True)
 class _Labels:
     """What a question in these words asks for: the names that its value may have, each as terms. is_list: it may be a
-    list below such a name. opening: what the first lines of a text say it by, where no name stands before it."""
+    list below such a name. opening: what the first lines of a text say it by, where no name stands before it. said:
+    what any sentence says it by, which then has one of the names' words."""
 
     asks: re.Pattern[str]
     names: tuple[frozenset[str], ...]
     is_list: bool = False
     opening: re.Pattern[str] | None = None
+    said: re.Pattern[str] | None = None
 
 
-def _labels(asks: str, names: str, is_list: bool = False, opening: str | None = None) -> _Labels:
+def _labels(
+    asks: str, names: str, is_list: bool = False, opening: str | None = None, said: str | None = None
+) -> _Labels:
     found = tuple(frozenset(terms(name)) for name in names.split(", "))
-    return _Labels(re.compile(asks, re.I), found, is_list, None if opening is None else re.compile(opening))
+    known = (None if pattern is None else re.compile(pattern) for pattern in (opening, said))
+    return _Labels(re.compile(asks, re.I), found, is_list, *known)
 
 
 _NAMES = r"(?:[^\W\d_a-z]\w+ ?){2}"
@@ -59,6 +64,12 @@ _DATED = (
 )
 _A_TITLE = r"\w"
 _NAMED_AND_DATED = r"(?m:(?:^|\t)[ \t]*(?:[^\W\d_a-z][\w.'\u2019-]* ){1,2}[^\W\d_a-z][\w'\u2019-]+, ?\(?\d)"
+_TIME_IN_WORDS = r"(?:half|quarter) (?:past|to)|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b"
+_MEETING = r"(?i:meeting|session|call|council|board|committee|assembly|hearing|it|chair\w*|president|moderator)"
+_AT_TIME = (
+    r"\W{1,4}(?:(?i:at|around|about|by)\W+(?:\w+\W+){0,2}?)?(?:\d{1,2}[.:]?\d\d\b|\d{1,2} ?(?i:[ap]\.?m\b|o.clock)"
+    rf"|(?i:noon|midnight|{_TIME_IN_WORDS}))"
+)
 _WRITTEN = r"(?i:written|posted|published|told|novel|story|tales?|book|paper|article|essay|report|poems?)"
 _BYLINE = (
     rf"{_NAMED_AND_DATED}|(?m:^\W*|[,;|] ?|\b{_WRITTEN} )[Bb]y:? (?:[^\W\d_a-z][\w.'\u2019-]*[ ,]*){{2}}|\S@\S+\.\w"
@@ -90,6 +101,29 @@ _ALIASES = (
         r"\b(?:when|date|day|time|how long ago)\b.*\bcreated\b", "created, date created, creation date, created at"
     ),
     _labels(r"\bwhen\b.*\b(?:effective|in effect|into force|take effect)\b", "effective, effective date"),
+    _labels(
+        r"\b(?:when|(?:what|which) time)\b.*\b(?:end(?:ed)?|finish(?:ed)?|closed?|adjourn(?:ed)?|conclude[d]?|over)\b",
+        "adjourned, adjournment, end, ended, end time, meeting ended, closed, concluded, finished, closing",
+        said=rf"\b{_MEETING}\b.{{0,40}}\b(?i:adjourned|closed|ended|concluded|finished|terminated){_AT_TIME}"
+        rf"|\b(?i:adjourn(?:ed|ment)|closed|ended)(?: the {_MEETING})?{_AT_TIME}",
+    ),
+    _labels(
+        r"\b(?:when|(?:what|which) time)\b.*\b(?:start(?:ed)?|beg[aiu]n|open(?:ed)?|convened?|"
+        r"called to order)\b",
+        "called to order, call to order, start, started, start time, began, opened, convened, opening",
+        said=rf"\b(?i:called|call) (?:the {_MEETING} )?(?i:to order)(?: by [^.;]{{2,60}}?)?{_AT_TIME}"
+        rf"|\b{_MEETING}\b.{{0,40}}\b(?i:started|began|opened|convened|commenced){_AT_TIME}",
+    ),
+    _labels(
+        r"\bwho (?:\w+ )??(?:chaired|presided|led|moderated|facilitated|hosted)\b|\bwho (?:was|is) (?:the |in the )?"
+        r"(?:chair(?:man|woman|person)?|facilitator|moderator|host)\b",
+        "chair, chairperson, chairman, chairwoman, chaired by, facilitator, moderator, host",
+    ),
+    _labels(
+        r"\bwho (?:\w+ )??(?:took|kept|wrote|recorded) (?:the )?(?:minutes|notes)\b"
+        r"|\bwho (?:was|is) (?:the )?(?:scribe|note.?taker)",
+        "scribe, scribes, note taker, minute taker, minutes taken by, notes taken by, recorder, secretary, clerk",
+    ),
     _labels(
         r"\b(?:when|(?:what|which|on what|on which) (?:date|day|time))\b",
         "date, when, sent, published, time, day, date and time",
@@ -149,9 +183,21 @@ def told(index: PassageIndex, question: str) -> Told | None:
         return None
     is_list = alias.is_list if alias is not None else _MANY.match(question) is not None
     found = [one for one in _found(index, names, question, is_list) if alias is not None or not _is_loose(one)]
+    if not found and alias is not None and alias.said is not None:
+        found = [*_said(index, alias.said, alias.names)]
     if found and (len({one.quoted.text for one in found}) == 1 or _is_first(index, found[0])):
         return found[0]
     return None if found or alias is None else _opening(index, alias)
+
+
+def _said(index: PassageIndex, said: re.Pattern[str], names: Sequence[frozenset[str]]) -> Iterator[Told]:
+    """The sentences that say it, each once."""
+    numbers = {number for name in names for number in _holding(index, name)}
+    for number in sorted(numbers):
+        passage = index.passage(number)
+        for sentence in passage.sentences:
+            if said.search(" ".join(without_marks(sentence.text).split())) is not None:
+                yield Told(number, passage, Passage(passage.source, (sentence,)))
 
 
 def _is_loose(one: Told) -> bool:
@@ -180,12 +226,7 @@ def _found(index: PassageIndex, names: Sequence[frozenset[str]], question: str, 
 
 def _holding(index: PassageIndex, name: frozenset[str]) -> list[int]:
     """The first passages that have all of these terms."""
-    numbers = list[int]()
-    for first, _, counts in index.parts(sorted(name)):
-        numbers += [first + int(place) for place in np.flatnonzero(counts.all(0))]
-        if len(numbers) >= _LOOKED_AT:
-            break
-    return numbers[:_LOOKED_AT]
+    return list(islice(index.holding(sorted(name)), _LOOKED_AT))
 
 
 def _values(
@@ -204,7 +245,8 @@ def _values(
                 yield Told(number, passage, Passage(passage.source, after))
                 continue
         for label, start, end, value in _named(sentence, is_record):
-            if _is(label, names) and _fits(value, question):
+            # People are also named as their accounts are, without capitals.
+            if _is(label, names) and (_fits(value, question) or (is_list and value.count(",") > 1)):
                 yield Told(number, passage, Passage(passage.source, (_part(sentence, start, end),)))
                 break
 
@@ -217,7 +259,9 @@ def _named(sentence: Sentence, is_record: bool) -> Iterator[tuple[str, int, int,
         return
     for line in _LINE.finditer(sentence.text):
         if line["value"]:
-            yield line["name"], line.start(), line.end(), line["value"]
+            # A list of names may take several lines.
+            end = len(sentence.text) if line["value"].endswith(",") else line.end()
+            yield line["name"], line.start(), end, sentence.text[line.start("value") : end]
 
 
 FIELD = re.compile(r"(?:^|(?<=; ))(?P<name>[^:;\n]{1,80}): (?P<value>.+?)(?=; [^:;\n]{1,80}:(?: |\Z)|\Z)", re.DOTALL)
@@ -287,7 +331,7 @@ def _items(index: PassageIndex, number: int, place: int) -> tuple[Passage, Passa
         if not _is_listed([*sentences, after.sentences[0]], place, len(sentences)):
             break
         sentences += after.sentences
-    while end > place + 1 and heading(sentences[end - 1]) is not None:
+    while end > place + 1 and (last := heading(sentences[end - 1])) is not None and last.level < PLAIN:
         end -= 1
     if end == place + 1:
         return None
@@ -301,14 +345,18 @@ def _is_listed(sentences: Sequence[Sentence], place: int, number: int) -> bool:
     the list."""
     name, one = sentences[place], sentences[number]
     above, found = heading(name), heading(one)
-    if one.gap is None or (found is not None and not one.is_item):
-        return found is not None and above is not None and above.is_marked and found.level > above.level
+    if one.gap is None:
+        return False
+    if found is not None and found.level < PLAIN and not one.is_item:
+        return above is not None and above.is_marked and found.level > above.level
     if one.is_item:
         return not name.is_item or indent(one) > indent(name)
     if number == place + 1:
         # Names line by line, or in one line.
-        return not one.is_finished
-    return one.gap.count("\n") < 2 and (not one.is_finished or sentences[place + 1].is_item)
+        return not one.is_finished or may_be_name(one.text)
+    if is_people(sentences[place + 1 : number + 1]):
+        return True
+    return one.gap.count("\n") < 2 and found is None and (not one.is_finished or sentences[place + 1].is_item)
 
 
 def indent(sentence: Sentence) -> int:

@@ -147,12 +147,10 @@ class PassageIndex:
                     counts[row, places] = times
             yield first, lengths, counts
 
-    def first(self, wanted: Sequence[str]) -> int | None:
-        """The number of the first passage that has all of these terms; None where none has."""
+    def holding(self, wanted: Sequence[str]) -> Iterator[int]:
+        """The numbers of the passages that have all of these terms, in their order."""
         for first, _, counts in self.parts(wanted):
-            if len(found := np.flatnonzero(counts.all(0))):
-                return first + int(found[0])
-        return None
+            yield from (first + int(place) for place in np.flatnonzero(counts.all(0)))
 
     def meanings(self, first: int) -> Meanings:
         """Of the part whose first passage has this number: a row of `text.meaning` for each passage; none

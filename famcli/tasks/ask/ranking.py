@@ -12,11 +12,21 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from famcli.tasks.ask.expecting import another_of, asked_about, expected, holds, numbers_in
+from famcli.tasks.ask.expecting import (
+    another_of,
+    asked_about,
+    asked_role,
+    expected,
+    has_role,
+    holds,
+    numbers_in,
+    without_title,
+)
 from famcli.tasks.ask.labels import told
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage, shares_of, weights_of
@@ -86,6 +96,7 @@ _MEANING_SHARE = 0.5  # of its likeness in meaning
 _NEAR = 0.3  # likeness from which on a passage that shares no word is a candidate
 _NEAREST, _LEAST_NEAR = 8, 0.1  # passages of a part that are so from less on
 _ALIKE = 0.9  # likeness of words from which on two sources say the same
+_LOOKED_THROUGH = 256  # passages that name a role, for one that says whose it is
 _COPIES = 4  # times as many candidates, because some may say the same
 
 _ABOUT_CONTENTS = re.compile(r"\b(?:contents|chapters?|sections?|parts?|appendix|appendices|headings?|pages?)\b", re.I)
@@ -170,10 +181,9 @@ def rank_passages(
     titles = None if _ABOUT_CONTENTS.search(question.text) else index.titles()
     shares, candidates = shares_of(question, weights), _candidates(index, question, weights, meaning, _COPIES * count)
     # Who or what something is, a text says where it names it first.
-    term = asked_about(question.text)
-    first = None if term is None else index.first(all_terms(term))
-    if first is not None and first not in dict(candidates):
-        candidates.insert(0, (first, 0.0))
+    first = _first_said(index, question.text)
+    if first is not None:
+        candidates = [(first, dict(candidates).get(first, 0.0)), *(one for one in candidates if one[0] != first)]
     named = told(index, question.text)
     if named is not None and named.passage.source not in without:
         candidates = [(named.number, 0.0), *(one for one in candidates if one[0] != named.number)]
@@ -185,6 +195,18 @@ def rank_passages(
     if named is not None and distinct and distinct[0][0] == named.number:
         found[0] = replace(found[0], passage=named.passage, told=named.quoted)
     return _ordered(_encoded(question, _ordered(found))) if encoded else _ordered(found)
+
+
+def _first_said(index: PassageIndex, question: str) -> int | None:
+    """The first passage that names who or what a question is about; of a role, the first that says who has it."""
+    if (role := asked_role(question)) is not None:
+        numbers = islice(index.holding(all_terms(role)), _LOOKED_THROUGH)
+        return next((one for one in numbers if has_role(role, index.passage(one).text)), None)
+    if (term := asked_about(question)) is None:
+        return None
+    name = without_title(term)
+    numbers = index.holding(all_terms(name))
+    return next((one for one in numbers if name == term or name in plain_spelling(index.passage(one).text)), None)
 
 
 def _distinct(
@@ -341,6 +363,10 @@ def _compared(
         0.0,
     )
     of_name = kind == "meaning" and term is not None and term[:1].isupper()
+    # Who somebody with a title is, a text says where it names him first, if anywhere.
+    is_held = is_held or (of_name and is_first and without_title(term or "") != term)
+    if (role := asked_role(question.text)) is not None:
+        of_name, is_held = True, any(has_role(role, one.text) for one in passage.sentences)
     return RankedPassage(
         passage, features, only_names=of_name and not is_held, is_first_said=of_name and is_first and is_held
     )

@@ -127,6 +127,8 @@ class Extraction:
         self._num_of_text += 1
         place = self._source_place + sentence.place
         found = heading(sentence)
+        if self.num_sources < 2 and self.minutes.reads_present(sentence, found, place):
+            found = None  # somebody's name, alone on its line
         if found is not None:
             self.parts.begin(found, sentence.line, place)
         if self.recent is not None:

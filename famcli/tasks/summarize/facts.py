@@ -40,7 +40,8 @@ def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
     elif kind == "minutes":
         present, sentence = text.minutes.present, text.minutes.were_present
         if present:
-            yield "Present", f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present))
+            between = "; " if any("," in name for name in present) else ", "
+            yield "Present", f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present), between)
         elif sentence is not None:
             yield "Present", " ".join(without_marks(sentence.sentence.text).split())
         yield "Topics", _titles(text)

@@ -10,20 +10,25 @@ from famcli.tasks.summarize.document_kind import decision_weight, is_minutes_par
 from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.text.headings import Heading
 from famcli.text.markup import without_marks
+from famcli.text.name_lists import NameLines, names_of
 from famcli.text.sentences import Sentence
 from famcli.text.words import num_words
 
 _BEGINNING = 3000  # bytes in which minutes are told
 _MIN_DECISION, _DECIDES = 2, 2.0  # words of a decision, and its least weight
-_MOST_NAMES, _LONGEST_NAME = 200, 80
+_MOST_NAMES, _LONGEST_LINE = 200, 600
 _PRESENT = re.compile(
-    r"\W*(?:(?:members|directors|others|also|council|board|committee|voting)\W+){0,3}(?:present|attendees|attendance|"
-    r"in attendance|attending|participants|anwesend\w*|teilnehmer\w*|pr\u00e9sents|asistentes)\b[^:\n]{0,30}"
-    r"(?::|$)\W*(?P<rest>.*)",
+    r"\W*(?:(?!not\b|absent)[\w'\u2019]+[ /&-]+){0,6}?(?:present|attendees|attendance|in attendance|attending|"
+    r"participants|anwesend\w*|teilnehmer\w*|pr\u00e9sents|asistentes)\b[^:\n]{0,30}:\W*(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
+_PRESENT_ALONE = re.compile(
+    r"\W*(?:(?:members|directors|others|also|council|board|committee|voting|guests|staff|of|the)\W+){0,5}(?:present|"
+    r"attendees|attendance|in attendance|attending|participants|anwesend\w*|teilnehmer\w*|pr\u00e9sents|asistentes)\b"
+    r"[^:\n]{0,30}$",
+    re.IGNORECASE,
+)
 _WERE_PRESENT = re.compile(r"\b(?:present|in attendance)\b.{0,12}\bwere\b|\bwere (?:present|in attendance)\b", re.I)
-_BETWEEN_NAMES = re.compile(r"[,;\n]|\band\b")
 
 
 class Minutes:
@@ -35,7 +40,8 @@ class Minutes:
         self.were_present: Candidate | None = None
         """The sentence that says who was there, where that is no list."""
         self._wanted = wanted
-        self._has_title = self._has_part = self._in_present = False
+        self._has_title = self._has_part = False
+        self._list: NameLines | None = None
 
     def note_title(self, title: str) -> None:
         self._has_title |= is_minutes_title(title)
@@ -46,7 +52,13 @@ class Minutes:
         if place < _BEGINNING:
             self._has_title |= (found is not None or is_first) and is_minutes_title(text)
             self._has_part |= is_minutes_part(text) or _WERE_PRESENT.search(text) is not None
-        self._read_present(sentence, found, candidate)
+        if (
+            self.were_present is None
+            and found is None
+            and num_words(text) <= 3 * MAX_WORDS
+            and _WERE_PRESENT.search(text)
+        ):
+            self.were_present = candidate
         # Decisions are often list items or contain addresses, so the test for prose (`is_quotable`) does not apply.
         may_decide = (self.is_told or self._wanted) and found is None and not sentence.is_code
         if may_decide and _MIN_DECISION <= num_words(text) <= MAX_WORDS and decision_weight(text) >= _DECIDES:
@@ -57,19 +69,26 @@ class Minutes:
         """True if the text has the title of minutes and a part that only they have."""
         return self._has_title and self._has_part
 
-    def _read_present(self, sentence: Sentence, found: Heading | None, candidate: Candidate) -> None:
+    def reads_present(self, sentence: Sentence, found: Heading | None, place: int) -> bool:
+        """Take a sentence in as one of the list of those present; True if it names somebody there."""
         text = without_marks(sentence.text if found is None else found.title)
-        list_begins = _PRESENT.fullmatch(text) if found is not None or len(text) < 600 else None
-        if list_begins is not None and not self.present:
-            self._in_present = True
-            self._add_names(list_begins["rest"])
-        elif found is not None or (self._in_present and self.present and not sentence.is_item):
-            self._in_present = False
-        elif self._in_present:
-            self._add_names(text)
-        elif self.were_present is None and num_words(text) <= 3 * MAX_WORDS and _WERE_PRESENT.search(text):
-            self.were_present = candidate
+        if (rest := self._begins_present(text, found)) is not None and (place < _BEGINNING or not self.present):
+            self._list = NameLines()
+            self._add(names_of(rest))
+            return False
+        if self._list is not None and self._list.takes(sentence):
+            self._add(names_of(text, is_entry=True))
+            return True
+        self._list = None
+        return False
 
-    def _add_names(self, text: str) -> None:
-        names = [" ".join(name.split()).strip(" -*+\u2022.") for name in _BETWEEN_NAMES.split(text)]
-        self.present += [name for name in names if 1 < len(name) <= _LONGEST_NAME][: _MOST_NAMES - len(self.present)]
+    @staticmethod
+    def _begins_present(text: str, found: Heading | None) -> str | None:
+        """What follows on a line that says that names of those present come; None for other lines."""
+        begins = _PRESENT.fullmatch(text) if found is not None or len(text) < _LONGEST_LINE else None
+        if begins is not None:
+            return begins["rest"]
+        return "" if found is not None and _PRESENT_ALONE.fullmatch(text) else None
+
+    def _add(self, names: list[str]) -> None:
+        self.present = list(dict.fromkeys((*self.present, *names)))[:_MOST_NAMES]

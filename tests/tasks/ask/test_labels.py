@@ -89,6 +89,25 @@ def test_minutes_tell_who_came_and_when(question: str, answer: str, tmp_path: Pa
     assert answer_of(write(tmp_path, MINUTES, "minutes.md"), question) == answer
 
 
+@pytest.mark.parametrize(
+    ("told", "question", "answer"),
+    [
+        ("The meeting closed at 9.05 pm.", "When did the meeting end?", "The meeting closed at 9.05 pm."),
+        ("Ida thanked all. Meeting adjourned at 15:40.", "What time did it finish?", "Meeting adjourned at 15:40."),
+        ("The session ended at nine.", "When was the meeting adjourned?", "The session ended at nine."),
+        ("Called to order by Ida at 6:48 p.m.", "When did the meeting start?", "Called to order by Ida at 6:48 p.m."),
+        ("Chair: Ida Storm", "Who chaired the meeting?", "Chair: Ida Storm"),
+        ("Scribe: Ida Storm", "Who took the minutes?", "Scribe: Ida Storm"),
+        ("Attendees:\nIda Storm\nOlaf Berg (chair)", "Who attended?", "Attendees: Ida Storm Olaf Berg (chair)"),
+        ("Attendees\n\nIda Storm\n\nOlaf Berg", "Who attended?", "Attendees Ida Storm Olaf Berg"),
+        ("Present: ida, olaf3, mkwst,\nruth", "Who attended?", "Present: ida, olaf3, mkwst, ruth"),
+    ],
+)
+def test_minutes_say_one_thing_in_several_words(told: str, question: str, answer: str, tmp_path: Path) -> None:
+    text = f"Minutes of the harbour committee\n\n{told}\n\nThe lamp was discussed, and will be lit in May.\n"
+    assert answer_of(write(tmp_path, text, "minutes.txt"), question) == answer
+
+
 def test_another_meeting_is_not_this_one(tmp_path: Path) -> None:
     path = write(tmp_path, MINUTES, "minutes.md")
     assert "2024-03-05" not in answer_of(path, "When is the next meeting?")

@@ -153,6 +153,16 @@ def test_headings_count_for_a_passage() -> None:
     assert "12 weeks" in best.passage.text
 
 
+def test_who_has_a_role_or_a_title_is_said_where_it_is_told() -> None:
+    crowd = [f"The Secretary laughed at Dr. Bull, who was pale, and left him {n} times in the rain." for n in range(60)]
+    told = ["Anna was the Secretary of the council, and lived by the harbour.", "He saw a doctor by the name of Bull."]
+    index = index_of(told[1], *crowd[:9], told[0], *crowd[9:])
+    for question, passage in (("Who is the Secretary?", told[0]), ("Who is Dr. Bull?", told[1])):
+        assert passage in rank_passages(index, Question.parse(question))[0].passage.text
+    unsure = rank_passages(index_of(*crowd), Question.parse("Who is the Secretary?"))[0]
+    assert unsure.confidence <= 0.5
+
+
 def test_another_number_is_never_sure() -> None:
     index = index_of(
         *(f"What was said of item {n} stands here." for n in range(30)), "PRIORITY 1: mend the roof at once."

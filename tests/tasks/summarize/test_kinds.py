@@ -106,6 +106,24 @@ def test_minutes_say_what_was_decided(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "present",
+    [
+        "Present:\nAnna Bell (chair)\nCarl van Dunn\nEva Frost\n",
+        "Members of the committee present:\nAnna Bell (chair)\nCarl van Dunn\nEva Frost\n",
+        "## Present\n\nAnna Bell (chair)\nCarl van Dunn\nEva Frost\n",
+        "Attendees\n\nAnna Bell (chair)\n\nCarl van Dunn\n\nEva Frost\n",
+        "Present: Anna Bell (chair),\nCarl van Dunn, Eva Frost\n",
+    ],
+)
+def test_who_was_present_may_stand_one_a_line(present: str, tmp_path: Path) -> None:
+    result = summary(tmp_path, MINUTES.replace("Present: Anna Bell, Carl Dunn, Eva Frost\n", present + "\n"))
+    assert {fact.label: fact.text for fact in result.facts}["Present"] == (
+        "3: Anna Bell (chair), Carl van Dunn, Eva Frost"
+    )
+    assert [title.rpartition(" \u00b7 ")[2] for title in titles(result)] == ["Dredging", "Lights"]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         prose(60),

@@ -1,0 +1,72 @@
+"""Lists of people: one a line, with or without signs, or between commas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from famcli.text.markup import without_marks
+from famcli.text.sentences import Sentence
+
+_LONGEST = 80  # characters of a line
+_MOST_WORDS = 6
+# Words of headings that may stand where the list has ended.
+_NO_NAME = re.compile(
+    r"\b(?:agenda|minutes|business|reports?|approv\w+|discussions?|call(?:ed)? to order|actions?|items?|decisions?|"
+    r"welcome|introductions?|opening|closing|adjourn\w*|meeting|topics?|notes?|updates?|budget|finances?|planning|announcements?|"
+    r"reviews?|elections?|absen\w+|apologies|regrets|excused|quorum|summary|overview|purpose|background|date|time|"
+    r"location|motions?|resolutions?|proposals?|status|questions?|matters|correspondence|policy|policies)\b",
+    re.IGNORECASE,
+)
+_BESIDE = re.compile(r"\s*(?:[,;(\[:]|\s[-\u2013\u2014]\s).*", re.DOTALL)  # a role, or where somebody comes from
+_SMALL = re.compile(r"(?:d[aeiou]|del|der|den|van|von|la|le|el|al|bin|ibn|ter|und|and|y|e)\b")
+_BETWEEN = re.compile(r"[,;\n]|\band\b")
+
+
+def may_be_name(line: str) -> bool:
+    """True for a line that may name somebody, with a role or not: "Cllr Ann Bell (Chair)", "ann42"."""
+    text = " ".join(without_marks(line).split()).strip(" -*+\u2022.:")
+    named = _BESIDE.sub("", text)
+    words = named.split()
+    is_label = without_marks(line).rstrip().endswith(":")
+    if is_label or not 1 <= len(words) <= _MOST_WORDS or len(text) > _LONGEST or _NO_NAME.search(named):
+        return False
+    capital = [word[0].isupper() or _SMALL.fullmatch(word) is not None for word in words]
+    return any(map(str.isalpha, named)) and (all(capital) or len(words) == 1)
+
+
+class NameLines:
+    """Follows the lines below a name like "Present", and says of each whether the list goes on."""
+
+    def __init__(self) -> None:
+        self._num_lines, self._is_apart, self._has_signs = 0, False, False
+
+    def takes(self, sentence: Sentence) -> bool:
+        """True if a sentence is the next line of the list: of items, of lines below each other, or of paragraphs."""
+        if sentence.gap is None or "\n" not in sentence.gap:
+            return False
+        is_item, is_apart = sentence.is_item, sentence.gap.count("\n") > 1
+        if self._num_lines and is_item != self._has_signs:
+            return False
+        if self._num_lines > 1 and not is_item and is_apart and not self._is_apart:
+            return False
+        if not is_item and not may_be_name(sentence.text):
+            return False
+        # Between the list's name and its first line there may be an empty one.
+        self._is_apart = is_apart if self._num_lines == 1 else self._is_apart and self._num_lines > 0
+        self._num_lines, self._has_signs = self._num_lines + 1, is_item
+        return True
+
+
+def is_people(sentences: Sequence[Sentence]) -> bool:
+    """True if the sentences are lines of one list of people."""
+    lines = NameLines()
+    return all(lines.takes(one) for one in sentences)
+
+
+def names_of(line: str, is_entry: bool = False) -> list[str]:
+    """The names in a line. is_entry: it is one of a list with a line for each, in which a role may follow a comma."""
+    parts = [" ".join(name.split()).strip(" -*+\u2022.") for name in _BETWEEN.split(line)]
+    if is_entry and len(parts) == 2 and any(" " in part for part in parts):
+        parts = [" ".join(line.split()).strip(" -*+\u2022.")]
+    return [name for name in parts if 1 < len(name) <= _LONGEST]
