@@ -99,7 +99,7 @@ def ask(
         from famcli.tasks.report.record import Recorder
 
         for group in [[name] for name in names] if each else [names]:
-            with ExitStack() as stack:
+            with work.going_on(each), ExitStack() as stack:
                 # Only a page needs each word's place and weight; without one they are not held.
                 recorder = None if html is None else stack.enter_context(Recorder())
                 task = stack.enter_context(closing(Ask(model, asked, config, cache, recorder)))

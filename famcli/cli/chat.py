@@ -68,7 +68,7 @@ def chat(
         raise UsageError("standard input is for the questions: name the files to read, or --load a memory file")
     check_sources(sources, load)
     with Work(opt.CommonOptions(machine, opt.OutputOptions(), report)) as work:
-        names = [] if load else work.check_documents(texts, encoding)
+        names = [] if load else work.check_documents(texts, encoding, needs_all=True)
         model = work.open_model(load, draft=writing.draft)
         config = make_config(answering, writing, encoding, memory_mode, 1)
         from famcli.tasks.ask.ask import Ask

@@ -62,7 +62,7 @@ def read(
             from famcli.reading.memory_format import check_save
 
             check_save(save, append, force, files or [])
-        names = work.check_documents(files or [], encoding)
+        names = work.check_documents(files or [], encoding, needs_all=True)
         model = work.open_model(save if append else None)
         is_pipe = any(name == "-" or not Path(name).is_file() for name in names)
         if save is not None and kind != "memory" and is_pipe and not follow:

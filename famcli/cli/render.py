@@ -48,9 +48,17 @@ class Output:
         self._print(text)
 
     def end_line(self) -> None:
-        """End the line that stands open on a terminal, where something else is about to be printed there."""
-        if self.is_terminal and self._in_line:
+        """End the line that stands open, where something else is about to be printed there."""
+        if self._in_line:
             self._print("\n")
+
+    def goes_with(self, other: TextIO) -> bool:
+        """True if what is printed on the other stream appears among this one's lines: on a terminal, or `2>&1`."""
+        if self.is_terminal and other.isatty():
+            return True
+        with suppress(OSError, ValueError):
+            return os.path.sameopenfile(self.stream.fileno(), other.fileno())
+        return False
 
     def shaded(self, cells: Iterable[tuple[str, float | None]]) -> None:
         """Print one line of cells, each with a background from red (share 0) to green (1); None has none."""
@@ -123,7 +131,7 @@ class Notes:
     def note(self, text: str) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            if self._output is not None and (self._stream or sys.stderr).isatty():
+            if self._output is not None and self._output.goes_with(self._stream or sys.stderr):
                 self._output.end_line()
             say(text, self._stream)
 

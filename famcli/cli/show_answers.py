@@ -63,11 +63,8 @@ class AnswersShown:
             self._work.emit("answer", answer)
             return
         if self._writing == index:
-            if output.is_terminal:
-                # A warning may have ended it.
-                output.end_line()
-            else:
-                output.line()
+            # A warning may have ended it.
+            output.end_line()
         else:
             self._head(index, answer.question)
         # A written answer stands there already, as it came.

@@ -114,7 +114,8 @@ def summarize(
         model = work.open_model(draft=writing.draft)
         found = 0
         for group in [[name] for name in names] if each else [names]:
-            found += _summarize(work, model, config, group, encoding, form, each, html).num_sentences_seen
+            with work.going_on(each):
+                found += _summarize(work, model, config, group, encoding, form, each, html).num_sentences_seen
             if work.interrupted:
                 break
         work.finish(found)
@@ -207,7 +208,7 @@ def _show(work: Work, result: SummaryResult, form: Format, heading: str | None, 
     if not is_shown:
         _show_heading(work, heading)
     else:
-        work.output.line()
+        work.output.end_line()
         lines = lines[len(written.text.splitlines()) if written is not None else 0 :]
     _show_lines(work, lines)
     work.output.line()

@@ -10,20 +10,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from famcli.cli.failures import interrupted_code, interrupts_raise, with_flags
+from famcli.cli.failures import EXIT_FAILED, interrupted_code, interrupts_raise, with_flags
 from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
-from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes
-from famcli.errors import DocumentError, UsageError
+from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, say
+from famcli.errors import DocumentError, FamcliError, UsageError
 from famcli.plain import plural, to_json, user_folder
-from famcli.text.markup import without_marks
+from famcli.text.markup import QUOTED, without_marks
 
 if TYPE_CHECKING:
     from famcli.checkpoint.locate import HubName, Located
@@ -50,6 +50,7 @@ class Work:
         self.progress = Progress("none")
         self._progress_mode, self._verbose = report.progress_mode, report.verbose
         self._results: list[Any] = []
+        self._has_failed = False  # a document among several could not be read
         self.interrupted = False
 
     def __enter__(self) -> Self:
@@ -58,28 +59,65 @@ class Work:
     def __exit__(self, *error: object) -> None:
         self.progress.close()
 
-    def check_documents(self, files: Sequence[str], encoding: str | None, as_is: bool = False) -> list[str]:
-        """`files`, or stdin when there are none; what cannot be read is refused before any work is done.
+    def check_documents(
+        self, files: Sequence[str], encoding: str | None, as_is: bool = False, needs_all: bool = False
+    ) -> list[str]:
+        """`files`, each once, or stdin when there are none; what cannot be read is told before any work is done, and
+        the others are read: `finish` then exits as for a failure.
 
-        Folders and patterns become the documents in them, and pages are fetched. as_is: see `open_source`.
+        Folders and patterns become the documents in them, and pages are fetched. as_is: see `open_source`. needs_all:
+        nothing is read where one cannot be.
         """
+        names, errors = dict[str, str](), list[DocumentError]()
+        for file in files:
+            try:
+                for name in self._documents(file, encoding, as_is):
+                    # Read twice, everything in it would count twice.
+                    place = os.path.realpath(name) if os.path.isfile(name) else name
+                    if place in names:
+                        self.notes.note(f"{name} is named twice, and read once")
+                    names.setdefault(place, name)
+            except DocumentError as error:
+                errors.append(error)
+                if needs_all or len(files) < 2:
+                    raise
+        for error in errors[: None if names else -1]:
+            self.tell_failure(error)
+        if errors and not names:
+            raise errors[-1]
+        if (not files or "-" in files) and sys.stdin.isatty():
+            self.notes.note("reading from the terminal; Ctrl-D ends the text")
+        return list(names.values()) or ["-"]
+
+    def _documents(self, file: str, encoding: str | None, as_is: bool) -> list[str]:
+        """The documents that one argument names."""
         from famcli.documents.fetching import is_address
         from famcli.documents.finding import is_many
 
-        names = list[str]()
-        for file in files:
-            if file == "-":
-                names.append(file)
-            elif is_address(file):
-                names.append(self._fetched(file, encoding, as_is))
-            elif is_many(file):
-                names += self._found(file, encoding, as_is)
-            else:
-                self._check(file, encoding, as_is)
-                names.append(file)
-        if (not files or "-" in files) and sys.stdin.isatty():
-            self.notes.note("reading from the terminal; Ctrl-D ends the text")
-        return names or ["-"]
+        if file == "-":
+            return [file]
+        if is_address(file):
+            return [self._fetched(file, encoding, as_is)]
+        if is_many(file):
+            return self._found(file, encoding, as_is)
+        self._check(file, encoding, as_is)
+        return [file]
+
+    def tell_failure(self, error: FamcliError) -> None:
+        """Say what went wrong with one document of several, and exit as for a failure in the end."""
+        self._has_failed = True
+        self.make_room()
+        say(with_flags(str(error), error.remedy))
+
+    @contextmanager
+    def going_on(self, each: bool) -> Iterator[None]:
+        """Where each document is read by itself, one that turns out to be damaged does not keep the others from it."""
+        try:
+            yield
+        except DocumentError as error:
+            if not each:
+                raise
+            self.tell_failure(error)
 
     def _check(self, file: str, encoding: str | None, as_is: bool) -> None:
         """Refuse a file that cannot be read."""
@@ -235,6 +273,8 @@ class Work:
             self.output.json({"files": self._results})
         if self.interrupted:
             raise typer.Exit(interrupted_code())
+        if self._has_failed:
+            raise typer.Exit(EXIT_FAILED)
         if not found:
             raise DocumentError("there was no text to work on; give one that is not empty")
 
@@ -314,7 +354,10 @@ def paragraphs(text: str) -> list[str]:
     shown: list[str] = []
     for part in _BLANK_LINES.split(without_marks(text)):
         lines = [line.rstrip() for line in part.splitlines() if line.strip()]
-        shown += [one_line(part)] * bool(lines) if _is_wrapped(lines) else lines
+        # The mark before each line of a quotation, in the middle of a joined one.
+        joined = [*lines[:1], *(QUOTED.sub("", line, count=1) for line in lines[1:])]
+        is_quoted = all(QUOTED.match(line) for line in lines)
+        shown += [one_line(" ".join(joined))] * bool(lines) if _is_wrapped(joined if is_quoted else lines) else lines
     return shown
 
 

@@ -13,6 +13,7 @@ import re
 import unicodedata
 
 from famcli.text.abbreviations import CAPITALIZED, COUNTED, SHORTENED, TITLES, words
+from famcli.text.markup import QUOTED
 from famcli.text.words import MARKS
 
 LOOKAHEAD = 200
@@ -100,8 +101,6 @@ _CODE = re.compile(
       | \s*(?:\$|>>>|\.\.\.|%)[ ]\S | \#include""",
     re.VERBOSE,
 )
-QUOTED = re.compile(r"[ \t]{0,3}(?!>>>)(?:>[ \t]?){1,16}(?![=<>])")
-"""The mark before each line of a quotation, as in Markdown and mail."""
 FENCE = re.compile(rf"(?:{QUOTED.pattern})?[ \t]*(?P<fence>```+|~~~+)(?P<info>(?!.*`).*)")
 # What stands alone above a list without signs: "Present:", "Board Members Present:".
 _LABEL = re.compile(r"[*_]{0,3}[^\W\d_a-z][\w'\u2019()/&-]*(?: [\w'\u2019()/&-]+){0,5}(?::[*_]{0,3}|[*_]{1,3}:)\s*$")

@@ -16,6 +16,8 @@ PLAIN = 9
 
 _MAX_LENGTH = 100
 _MARKED = re.compile(r"(#{1,6})\s+(.*?)\s*#*$")
+# In Markdown as HTML, mostly to have it in the middle; what it stands in begins or ends around it.
+_TAGGED = re.compile(r"<h([1-6])\b[^<>]*>(.*?)</h\1>\s*(?:</?\w+[^<>]*>\s*)*", re.IGNORECASE | re.DOTALL)
 _UNDERLINED = re.compile(r"(.+?)\s*\n(([=\-~^\"'*+#.:`_])\3{2,})$")
 # As most documents in reStructuredText use them; parts and chapters of the largest have # and *.
 _LEVELS = {"#": 1, "*": 1, "=": 1, "-": 2, "~": 2, "^": 3, '"': 4}
@@ -82,8 +84,10 @@ def heading(sentence: Sentence) -> Heading | None:
     indent = (sentence.gap or "").rpartition("\n")[2].expandtabs(_CODE_INDENT)
     if (marked := _MARKED.fullmatch(text)) is not None and marked[2] and len(indent) < _CODE_INDENT:
         return Heading(marked[2], len(marked[1]), is_marked=True)
+    if (tagged := _TAGGED.fullmatch(sentence.text)) is not None and without_marks(tagged[2]).strip():
+        return Heading(" ".join(without_marks(tagged[2]).split()), int(tagged[1]), is_marked=True)
     if (underlined := _UNDERLINED.fullmatch(text)) is not None:
-        return Heading(" ".join(underlined[1].split()), _LEVELS.get(underlined[3], 3), is_marked=True)
+        return Heading(" ".join(underlined[1].lstrip("# ").split()), _LEVELS.get(underlined[3], 3), is_marked=True)
     # Without marks only what stands alone can be a heading; a heading in capitals may take two lines.
     is_apart = sentence.gap is None or sentence.gap.count("\n") > 1
     if not is_apart or ("\n" in text and not text.isupper()):

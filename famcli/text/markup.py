@@ -5,6 +5,9 @@ from __future__ import annotations
 import html
 import re
 
+QUOTED = re.compile(r"[ \t]{0,3}(?!>>>)(?:>[ \t]?){1,16}(?![=<>])")
+"""The mark before each line of a quotation, as in Markdown and mail."""
+
 # Tags by name: angle brackets in prose and code (`List<String>`) are no tags.
 _TAGS = (
     r"<!--.{0,500}?-->|</?(?:a|abbr|b|big|blockquote|br|center|cite|code|dd|del|details|dfn|div|dl|dt|em|font|h[1-6]|hr|"
@@ -12,16 +15,25 @@ _TAGS = (
     r"th|thead|tr|tt|u|ul|var|video|wbr)(?:\s[^<>]{0,500})?/?>"
 )
 _ENTITIES = r"&(?:#\d{2,6}|#x[\da-f]{2,5}|[a-z]\w{1,20});"
+# Of emphasis that goes on beyond the text, as where it is a sentence. "**kwargs", "src/**", "foo_" and "2**3" are none.
+_HALVES = (
+    r"(?<![\w*\\(])(?<!, )\*\*(?=[\w\"'`(\[\u201c\u2018])(?!\w*(?:kw|arg|opt|param)\w*)"
+    r"|(?<=[\w.!?,:;)%\"'\u201d\u2019\u2026])\*\*(?![\w*])"
+    r"|\A[\s>]*[\"\u201c(]?(?:_|\*)(?=(?-i:[^\W\d_a-z]))"
+    r"|(?<=[^\W\d_][.!?\u2026])[_*](?=[\"\u201d\u2019)]*\Z)|(?<=[^\W\d_][.!?,;:\u2026])_(?=[\s\"\u201d\u2019)])"
+)
 # Each group is what stays of its mark. Two underscores are a part of many names.
 _MARK = re.compile(
     rf"(?P<code>`[^`\n]{{1,300}}`)|(?P<tag>{_TAGS})|(?P<entity>{_ENTITIES})"
     r"|(?<![\w)\]])!?\[(?P<link>[^\[\]]{1,200})\](?:\([^()\s]{1,500}\)|(?<=[^\W\d]\])\[[^\[\]\n]{0,80}\])"
-    r"|(?<![\w*\\])\*\*(?=[^\s*])(?P<strong>.{1,300}?)(?<=[^\s*])\*\*(?![\w*])"
-    r"|(?<![\w*\\])\*(?=[^\s*])(?P<starred>[^*\n]{1,300}?)(?<=[^\s*\\])\*(?![\w*])"
+    r"|(?<![\w*\\])\*\*\*(?=[^\s*])(?P<both>.{1,600}?)(?<=[^\s*])\*\*\*(?![\w*])"
+    r"|(?<![\w*\\])\*\*(?=[^\s*])(?P<strong>.{1,600}?)(?<=[^\s*])\*\*(?![\w*])"
+    r"|(?<![\w*\\])\*(?=[^\s*])(?P<starred>(?:[^*\n]|\n(?!\s*\n)){1,600}?)(?<=[^\s*\\])\*(?![\w*])"
     # "__init__" and "__FILE__" are names.
     r"|(?<![\w\\`])__(?=[^\s_])(?P<lined_twice>(?!(?-i:[a-z\d_]+|[A-Z\d_]+)__)[^\n]{1,300}?)(?<=[^\s_\\])__(?!\w)"
-    r"|(?<![\w\\])_(?=[^\s_])(?P<lined>[^_\n]{1,300}?)(?<=[^\s_\\])_(?!\w)"
-    r"|\\(?P<escaped>[*_\[\]#<>~])",
+    r"|(?<![\w\\])_(?=[^\s_])(?P<lined>(?:[^_\n]|\n(?!\s*\n)){1,600}?)(?<=[^\s_\\])_(?!\w)"
+    r"|\\(?P<escaped>[*_\[\]#<>~])"
+    rf"|(?P<half>{_HALVES})",
     re.IGNORECASE | re.DOTALL,
 )
 _MAY_BE_MARKED = re.compile(r"[<&*_\\]|\][(\[]")
@@ -41,6 +53,8 @@ def _shown(found: re.Match[str]) -> str:
     kind = found.lastgroup or ""
     if kind in ("code", "tag"):
         return found[0] if kind == "code" else ""
+    if kind == "half":
+        return found[0].replace("*", "").replace("_", "")
     return html.unescape(found[0]) if kind == "entity" else without_marks(found[kind])
 
 

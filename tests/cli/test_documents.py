@@ -46,6 +46,23 @@ def test_a_folder_is_asked_and_every_citation_opens(run, tiny: Path, tmp_path: P
     assert not json.loads(again.stdout)["cached"]
 
 
+def test_a_file_that_is_named_twice_is_read_once(run, tiny: Path, story: Path) -> None:
+    once = json.loads(run("summarize", story, "--model", tiny, "--json").stdout)
+    result = run("summarize", story, story.parent / "." / story.name, story.parent, "--model", tiny, "--json")
+    assert json.loads(result.stdout)["read"]["bytes"] == once["read"]["bytes"]
+    assert "is named twice, and read once" in result.stderr
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(run, tiny: Path, story: Path) -> None:
+    for command in (["summarize"], ["summarize", "--each"], ["ask", "Who hid the treasure map?", "--threshold", "0"]):
+        result = run(*command, story, "absent.txt", "--model", tiny)
+        assert result.exit_code == 1
+        assert "famcli: absent.txt does not exist: check the path" in result.stderr.splitlines()
+        assert "Ottilie" in result.stdout
+    result = run("read", story, "absent.txt", "--model", tiny)
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
 def test_a_page_is_fetched_unless_that_is_forbidden(run, server: str, tiny: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     url = f"{server}/moved?to=/page.html"

@@ -225,10 +225,14 @@ def test_bad_input_is_one_line_each(run, tiny: Path, tmp_path: Path) -> None:
     assert run("ppl", tmp_path / "nul.bin", "--model", tiny).exit_code in (0, 1)
 
 
-def test_a_bad_file_is_found_before_any_work_is_done(run, tiny: Path, story: Path) -> None:
+def test_a_bad_file_among_others_is_told_first_and_fails_in_the_end(run, tiny: Path, story: Path) -> None:
     result = run("ppl", story, "missing.txt", "--model", tiny, "--progress", "json")
+    assert result.exit_code == 1
+    assert str(story) in result.stdout
+    assert result.stderr.startswith("famcli: missing.txt does not exist: check the path\n")
+    result = run("ppl", "absent.txt", "missing.txt", "--model", tiny)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "famcli: missing.txt does not exist: check the path\n"
+    assert [line.split()[1] for line in result.stderr.splitlines()] == ["absent.txt", "missing.txt"]
 
 
 def test_a_model_that_is_not_there(run, story: Path) -> None:

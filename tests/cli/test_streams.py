@@ -53,6 +53,14 @@ def test_a_closed_stream_is_an_empty_one_and_a_closed_output_an_error(
         assert run("inspect", "story.fam").exit_code == 0
 
 
+def test_a_warning_has_a_line_of_its_own_where_both_streams_are_one(tiny: Path, story: Path) -> None:
+    arguments = ("summarize", story, "--mode", "write", "--model", tiny, "--progress", "none")
+    stdout, _, code = started(*arguments, streams="2>&1", FAMCLI_MODEL=str(tiny))
+    assert code == 0
+    assert "famcli: warning: " in stdout
+    assert all(line.startswith("famcli: ") for line in stdout.splitlines() if "famcli: " in line)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
 def test_what_an_encoding_cannot_hold_is_escaped(tiny: Path, story: Path, encoding: str) -> None:
     shown = "Ottilie hid “Les Misérables” and a 🗝 under a red stone near the lighthouse."

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from famcli.tasks.summarize.candidates import Allowance, Budget, Candidate, choose
 from famcli.tasks.summarize.cast import Person
+from famcli.tasks.summarize.document_kind import names_a_document
 from famcli.tasks.summarize.document_parts import DocumentPart
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.outline import choose_outline
@@ -174,7 +175,9 @@ def sections(text: Extraction, length: Length) -> Chosen:
 def _by_part(
     text: Extraction, chosen: Iterable[tuple[DocumentPart, Candidate]], scores: Mapping[Candidate, float]
 ) -> Chosen:
-    whole = text.title if text.num_sources == 1 else None
+    # What stands above a table of contents is not of it.
+    is_whole = text.num_sources == 1 and text.title is not None and names_a_document(text.title)
+    whole = text.title if is_whole else None
     return _in_sections(text, [(part, part.title or whole or part.source, one) for part, one in chosen], scores)
 
 

@@ -40,11 +40,18 @@ _MAIN_PARTS = re.compile(
 )
 _SIDE_PARTS = re.compile(
     r"\b(?:licen[cs]e|contribut\w+|table of contents|contents|changelog|history|references|acknowledg\w+|thanks|"
-    r"credits|authors?|sponsors?|backers|support|install\w*|build\w*|compil\w+|tests?|testing|translations?|security|"
+    r"credits|authors?|sponsor\w*|backers|support|install\w*|build\w*|compil\w+|tests?|testing|translations?|security|"
     r"vulnerab\w+|related|see also|links?|resources|further reading|appendix|faq|examples?|notation|unresolved|"
     r"comments?|citation|registration|logistics|signatures?|"
     r"signature page|exhibit \w|more information|about|playground|future|"
-    r"trademarks?|badges?|disclaimers?|attendees|present|miscellaneous|general provisions|notes?)\b",
+    r"project members|maintainers?|maintenance|partners?|donat\w+|funding|code of conduct|star history|used by|"
+    r"downloads?|trademarks?|badges?|disclaimers?|attendees|present|miscellaneous|general provisions|notes?)\b",
+    re.IGNORECASE,
+)
+# What stands below these is of no more matter than they are.
+_SIDE_BRANCHES = re.compile(
+    r"\b(?:licen[cs]e|contribut\w+|contents|changelog|acknowledg\w+|thanks|credits|sponsor\w*|backers|install\w*|"
+    r"translations?|badges?|donat\w+|members|partners?)\b",
     re.IGNORECASE,
 )
 _NUMBERED_PART = re.compile(
@@ -92,14 +99,23 @@ def says_what_it_is(text: str, title: str | None) -> bool:
     return title is not None and found is not None and bool(set(terms(found[1])) & set(terms(title)))
 
 
-def part_weight(title: str | None) -> float:
-    """How much a part matters by its title: about 1 for those that say what a document is, below 0 for side matters."""
+def part_weight(title: str | None, above: Sequence[str] = ()) -> float:
+    """How much a part matters by its title: about 1 for those that say what a document is, below 0 for side matters.
+
+    above: the titles that it is below, without the document's own.
+    """
     if title is None:
         return 0.0
     # Of a title that was joined of several the last one is the part's own.
     own = title.rpartition(BETWEEN_TITLES)[2]
     is_main = len(own.split()) <= _FEW_WORDS and _MAIN_PARTS.search(own) is not None
-    return 1.0 * is_main - 1.5 * bool(_SIDE_PARTS.search(own))
+    is_side = _SIDE_PARTS.search(own) is not None or any(map(_SIDE_BRANCHES.search, above))
+    return 1.0 * is_main - 1.5 * is_side
+
+
+def weight_of(part: DocumentPart) -> float:
+    """`part_weight` of a part below the headings that it has."""
+    return part_weight(part.title, [one.title for one in part.path[:-1] if one.level > 1])
 
 
 def normative_weight(text: str) -> float:

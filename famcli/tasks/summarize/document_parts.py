@@ -24,7 +24,8 @@ class DocumentPart:
 
     title: None before the first heading. source, source_index: the document it begins in. place: as of `Candidate`.
     line: of its beginning, from 1. num_sentences: that can be quoted. candidates: the best of them. deepest: level of
-    the last of the headings that `title` is made of. num_headings: parts that were joined to this one.
+    the last of the headings that `title` is made of. num_headings: parts that were joined to this one. path: its
+    heading and those above it, with their levels.
     """
 
     title: str | None
@@ -37,6 +38,7 @@ class DocumentPart:
     candidates: list[Candidate] = field(default_factory=list)
     deepest: int = 0
     num_headings: int = 1
+    path: tuple[Heading, ...] = ()
 
     def add(self, candidate: Candidate) -> None:
         self.num_sentences += 1
@@ -59,6 +61,7 @@ class DocumentParts:
         self._has_marked = False  # whether the open document has headings that are more than a short line
         self._num_marked = 0  # its headings with marks of their own
         self._stride = 1  # its headings that make up a part
+        self._path: tuple[Heading, ...] = ()
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -75,7 +78,7 @@ class DocumentParts:
 
     def begin_source(self, name: str, place: int) -> None:
         self._source, self._source_index, self._source_place = name, self._source_index + 1, place
-        self._has_marked, self._num_marked, self._stride = False, 0, 1
+        self._has_marked, self._num_marked, self._stride, self._path = False, 0, 1, ()
         if self._parts and not self._parts[-1].num_sentences:
             self._parts.pop()
         self._append(None, 0, place, 1)
@@ -91,6 +94,7 @@ class DocumentParts:
         # Where headings have marks, a numbered line is an item of a list.
         if self._num_marked >= _ENOUGH_MARKED and not heading.is_marked:
             return
+        self._path = (*(one for one in self._path if one.level < heading.level), heading)
         last = self._parts[-1]
         is_empty = not last.num_sentences and last.source_index == self._source_index
         if is_empty and last.title is not None and last.level < heading.level:
@@ -99,6 +103,7 @@ class DocumentParts:
             above = last.title if heading.level > last.deepest else last.title.rpartition(BETWEEN_TITLES)[0]
             last.title = f"{above}{BETWEEN_TITLES}{heading.title}" if above else heading.title
             last.level, last.deepest = max(last.level, min(heading.level, 2)), heading.level
+            last.path = self._path
             return
         if is_empty:
             self._parts.pop()  # an entry in a table of contents, or nothing before the first heading
@@ -129,7 +134,8 @@ class DocumentParts:
         return found
 
     def _append(self, title: str | None, level: int, place: int, line: int) -> None:
-        self._parts.append(DocumentPart(title, level, place, self._source, self._source_index, line, deepest=level))
+        part = DocumentPart(title, level, place, self._source, self._source_index, line, deepest=level, path=self._path)
+        self._parts.append(part)
         while len(self._parts) > _MAX_OF_LEVELS and len(levels := self._levels()) > 1:
             self._deepest = max(levels) - 1
             self._drop(max(levels))

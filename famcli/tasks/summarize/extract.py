@@ -19,7 +19,7 @@ from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.speakers import Speakers
 from famcli.tasks.summarize.summary_result import DocumentKind, Quote
 from famcli.text.abbreviations import words
-from famcli.text.headings import Heading, heading
+from famcli.text.headings import PLAIN, Heading, heading
 from famcli.text.markup import front_matter, without_marks
 from famcli.text.sentences import Sentence, SentenceSplitter, joined_list
 from famcli.text.words import num_words
@@ -114,6 +114,7 @@ class Extraction:
         self._list.clear()
         self._in_comment = False
         self._num_of_text = 0  # sentences that are not of a frame
+        self._title_level, self.is_title_low = 0, False  # there are headings above the first one's level
         self._begins, self._front_matter = True, 0  # nothing was fed yet; bytes at its beginning
 
     def _note_pages(self) -> None:
@@ -200,9 +201,13 @@ class Extraction:
     def _note_title(self, sentence: Sentence, found: Heading | None) -> None:
         """Note the title, a heading or what stands alone above the text, and the line of its author below it."""
         text = " ".join(without_marks(sentence.text if found is None else found.title).split())
-        if sentence.text.startswith("!["):  # an image
+        if sentence.text.startswith("![") or not text:  # an image, or tags
             return
         if found is not None:
+            if self.title is None:
+                self._title_level = found.level
+            # The document's own title stands in an image.
+            self.is_title_low |= found.level < self._title_level < PLAIN
             self.title = self.title or text
         if self._num_of_text > _MOST_ABOVE:
             return

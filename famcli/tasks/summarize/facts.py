@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from famcli.tasks.summarize.document_kind import names_a_document, part_weight
-from famcli.tasks.summarize.document_parts import BETWEEN_TITLES
+from famcli.tasks.summarize.document_kind import names_a_document, weight_of
+from famcli.tasks.summarize.document_parts import BETWEEN_TITLES, DocumentPart
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.releases import release_in
 from famcli.tasks.summarize.summary_result import DocumentKind, Fact
+from famcli.text.headings import PLAIN
 from famcli.text.markup import without_marks
 
 _MOST_NAMES, _MOST_CHARACTERS = 8, 600
 _MOST_PRESENT = 20
-_FEWEST_PARTS = 3
+_FEWEST_PARTS, _MANY_PARTS = 3, 12
 _CHAPTER = re.compile(r"chapter\s+(?=\w+\W+\w)", re.IGNORECASE)
 
 
@@ -25,7 +26,7 @@ def facts_of(text: Extraction, kind: DocumentKind) -> tuple[Fact, ...]:
 
 def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
     title = (text.title_above or "").strip(" .:")
-    if names_a_document(title) and release_in(title) is None:
+    if names_a_document(title) and release_in(title) is None and not text.is_title_low:
         yield "Title", f"{title}, by {text.author}" if text.author else title
     if kind == "changes":
         yield "Changes", text.releases.span()
@@ -46,17 +47,20 @@ def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
             yield "Present", " ".join(without_marks(sentence.sentence.text).split())
         yield "Topics", _titles(text)
     elif kind == "outline":
-        yield "Parts", _titles(text)
+        yield "Parts", _titles(text, is_outline=True)
 
 
-def _titles(text: Extraction) -> str:
-    """The headings of the parts, without those of side matters; nothing where there are few."""
-    found, last = list[str](), None
-    for part in text.parts.all():
-        title = None if part.title is None else _CHAPTER.sub("", part.title.rpartition(BETWEEN_TITLES)[2]).strip(" .:#")
-        if title is not None and title != last and title != text.title and part_weight(part.title) >= 0:
-            found.append(title)
-        last = title
+def _titles(text: Extraction, is_outline: bool = False) -> str:
+    """The headings of the parts, without those of side matters; nothing where there are few. is_outline: where there are
+    many, those of the higher levels."""
+    parts = [part for part in text.parts.all() if part.title is not None and weight_of(part) >= 0]
+    levels = sorted({one.level for part in parts for one in part.path}, reverse=True)
+    found = _at_level(text, parts, PLAIN)
+    for level in levels if is_outline else ():
+        coarser = _at_level(text, parts, level)
+        if len(found) <= _MANY_PARTS or len(coarser) < _FEWEST_PARTS:
+            break
+        found = coarser
     if len(found) < _FEWEST_PARTS:
         return ""
     # Where there is no room for all, some from all over.
@@ -65,6 +69,20 @@ def _titles(text: Extraction) -> str:
         most -= 1
     among = f"{len(found)}, among them " if most < len(found) else ""
     return among + "; ".join(_some(found, most))
+
+
+def _at_level(text: Extraction, parts: Sequence[DocumentPart], level: int) -> list[str]:
+    """The titles of the parts on this level or above, each where it begins."""
+    found, last = list[str](), None
+    for part in parts:
+        own = part.title.rpartition(BETWEEN_TITLES)[2] if part.title is not None else ""
+        if level < PLAIN:
+            own = next((one.title for one in reversed(part.path) if one.level <= level), "")
+        title = _CHAPTER.sub("", own).strip(" .:#")
+        if title and title != last and title != text.title:
+            found.append(title)
+        last = title
+    return found
 
 
 def _some(titles: Sequence[str], count: int) -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from famcli.tasks.summarize.candidates import Allowance, Budget, Candidate
-from famcli.tasks.summarize.document_kind import normative_weight, part_weight
+from famcli.tasks.summarize.document_kind import normative_weight, weight_of
 from famcli.tasks.summarize.document_parts import DocumentPart
 
 _LEAD = 1.0  # for the first sentence of a part, which mostly says what the part is about
@@ -55,4 +55,4 @@ def _ranked(part: DocumentPart, scores: Mapping[Candidate, float]) -> list[Candi
 
 def _value(part: DocumentPart, top: int) -> float:
     """How much a part matters: by its title, its size and its level."""
-    return part_weight(part.title) + _SIZE * math.log1p(part.num_sentences) - _DEPTH * (part.level - top)
+    return weight_of(part) + _SIZE * math.log1p(part.num_sentences) - _DEPTH * (part.level - top)

@@ -19,13 +19,14 @@ from famcli.tasks.summarize.summary_result import (
     TableSummary,
     WrittenSummary,
 )
-from famcli.text.markup import without_marks
+from famcli.text.markup import QUOTED, without_marks
 
 TextFormat = Literal["bullets", "paragraph", "outline", "markdown"]
 _FIRST_YEAR, _LAST_YEAR = 1000, 2100
 NOTHING = "The input has no sentence to quote."
 # A list item's own mark would stand in the middle of a line here; the quote's text in the result keeps it.
 _ITEM_MARK = re.compile(r"(?:>[> ]*|[*+\u2022\u2043-] |\(?\d{1,3}[.)] )(?=\S)")
+_QUOTED = re.compile(rf"^{QUOTED.pattern}", re.MULTILINE)
 _BULLET = re.compile(r"(\S)[ \t]*\n\s*[*+\u2022\u2043-][ \t]+(?=\S)")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|"})
 
@@ -94,7 +95,8 @@ def _place(result: SummaryResult, quote: Quote) -> str:
 def _one_line(text: str) -> str:
     """A quote for display: line breaks and runs of blanks as one blank, without the mark of a list's item and what
     `without_marks` removes."""
-    line = " ".join(_BULLET.sub(_between_items, without_marks(text)).split())
+    unquoted = _QUOTED.sub("", without_marks(text))
+    line = " ".join(_BULLET.sub(_between_items, unquoted).split())
     mark = _ITEM_MARK.match(line)
     return line if mark is None else line[mark.end() :]
 
