@@ -19,7 +19,7 @@ from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.speakers import Speakers
 from famcli.tasks.summarize.summary_result import DocumentKind, Quote
 from famcli.text.abbreviations import words
-from famcli.text.headings import PLAIN, Heading, heading
+from famcli.text.headings import Heading, heading
 from famcli.text.markup import front_matter, without_marks
 from famcli.text.sentences import Sentence, SentenceSplitter, joined_list
 from famcli.text.words import num_words
@@ -205,9 +205,9 @@ class Extraction:
             return
         if found is not None:
             if self.title is None:
-                self._title_level = found.level
+                self._title_level = found.level if found.is_marked else 0
             # The document's own title stands in an image.
-            self.is_title_low |= found.level < self._title_level < PLAIN
+            self.is_title_low |= found.level < self._title_level
             self.title = self.title or text
         if self._num_of_text > _MOST_ABOVE:
             return

@@ -51,8 +51,9 @@ def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
 
 
 def _titles(text: Extraction, is_outline: bool = False) -> str:
-    """The headings of the parts, without those of side matters; nothing where there are few. is_outline: where there are
-    many, those of the higher levels."""
+    """The headings of the parts, without those of side matters; nothing where there are few.
+
+    is_outline: where there are many, those of the higher levels."""
     parts = [part for part in text.parts.all() if part.title is not None and weight_of(part) >= 0]
     levels = sorted({one.level for part in parts for one in part.path}, reverse=True)
     found = _at_level(text, parts, PLAIN)

@@ -105,6 +105,18 @@ def test_minutes_say_what_was_decided(tmp_path: Path) -> None:
     assert titles(result) == ["Minutes of the harbour committee, 3 March \u00b7 Dredging", "Lights"]
 
 
+def test_what_is_below_side_headings_is_of_no_matter_either(tmp_path: Path) -> None:
+    readme = README.replace("# gridmill\n", "<div>\n\n<h1>gridmill</h1>\n<p>\n\n## Table of Contents\n", 1)
+    for system in ("Ubuntu", "Windows", "macOS"):
+        readme = readme.replace("## Requirements", f"### On {system}\n\n{prose(2)}\n\n## Requirements")
+    result = summary(tmp_path, readme + "\n## Partners\n\n### Gold\n\nThe people of the harbour pay for all of it.\n")
+    told = {fact.label: fact.text for fact in result.facts}
+    assert told["Title"] == "gridmill"
+    assert not {"On Ubuntu", "On Windows", "Gold", "Table of Contents"} & {*titles(result)}
+    image = "![gridmill](logo.png)\n\n### Why\n\n" + README.partition("# gridmill")[2]
+    assert "Title" not in {fact.label for fact in summary(tmp_path, image).facts}
+
+
 @pytest.mark.parametrize(
     "present",
     [
