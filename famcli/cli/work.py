@@ -81,8 +81,8 @@ class Work:
                 errors.append(error)
                 if needs_all or len(files) < 2:
                     raise
-        for error in errors[: None if names else -1]:
-            self.tell_failure(error)
+        for failure in errors[: None if names else -1]:
+            self.tell_failure(failure)
         if errors and not names:
             raise errors[-1]
         if (not files or "-" in files) and sys.stdin.isatty():

@@ -200,8 +200,8 @@ def rank_passages(
 def _first_said(index: PassageIndex, question: str) -> int | None:
     """The first passage that names who or what a question is about; of a role, the first that says who has it."""
     if (role := asked_role(question)) is not None:
-        numbers = islice(index.holding(all_terms(role)), _LOOKED_THROUGH)
-        return next((one for one in numbers if has_role(role, index.passage(one).text)), None)
+        some = islice(index.holding(all_terms(role)), _LOOKED_THROUGH)
+        return next((one for one in some if has_role(role, index.passage(one).text)), None)
     if (term := asked_about(question)) is None:
         return None
     name = without_title(term)
