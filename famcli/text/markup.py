@@ -64,4 +64,5 @@ def front_matter(text: str) -> tuple[int, str | None]:
     if found is None or not re.search(r"^[\w-]+[ \t]*[:=]", found[2], re.MULTILINE):
         return 0, None
     title = _TITLE.search(found[2])
-    return found.end(), None if title is None else title[2].strip()
+    said = "" if title is None else title[2].strip(" \t'\"")
+    return found.end(), said or None

@@ -20,6 +20,7 @@ _NO_NAME = re.compile(
 )
 _BESIDE = re.compile(r"\s*(?:[,;(\[:]|\s[-\u2013\u2014]\s).*", re.DOTALL)  # a role, or where somebody comes from
 _SMALL = re.compile(r"(?:d[aeiou]|del|der|den|van|von|la|le|el|al|bin|ibn|ter|und|and|y|e)\b")
+_RULE = re.compile(r"\s*\|[\s:|-]+")
 _BETWEEN = re.compile(r"[,;\n]|\band\b")
 
 
@@ -62,6 +63,18 @@ def is_people(sentences: Sequence[Sentence]) -> bool:
     """True if the sentences are lines of one list of people."""
     lines = NameLines()
     return all(lines.takes(one) for one in sentences)
+
+
+def names_in_rows(sentence: Sentence) -> list[str]:
+    """What the first column of a table of Markdown holds, without its own name; nothing of other sentences."""
+    rows = sentence.text.splitlines()
+    if not all(row.lstrip().startswith("|") for row in rows):
+        return []
+    rule = next((place for place, row in enumerate(rows) if _RULE.fullmatch(row)), -1)
+    # A long table is several sentences, which may end within a row.
+    is_cut = sentence.gap is not None and "\n" not in sentence.gap
+    cells = [without_marks(row.strip().strip("|").partition("|")[0]).strip() for row in rows[rule + 1 :]]
+    return [cell for cell in cells[is_cut:] if may_be_name(cell)]
 
 
 def names_of(line: str, is_entry: bool = False) -> list[str]:

@@ -64,6 +64,7 @@ def test_front_matter(line: str) -> None:
         len(f'+++{line}title = "A page"{line}+++{line}'),
         "A page",
     )
+    assert front_matter(f"---{line}title: ''{line}---{line}")[1] is None
     assert front_matter(f"---{line}date: 2020{line}---{line}") == (len(f"---{line}date: 2020{line}---{line}"), None)
 
 

@@ -130,7 +130,9 @@ class Answerer:
             return found
         texts = [plain_spelling(question.text) for question in questions]
         likelihoods = iter(question_likelihoods(self.text.model, texts, self.text.memory_mode, pairs))
-        return [rerank(some, [next(likelihoods) for _ in some[:NUM_RERANKED]]) for some in found]
+        reread = [rerank(some, [next(likelihoods) for _ in some[:NUM_RERANKED]]) for some in found]
+        # `_tell_language` has noted it, if it is none whose questions are understood.
+        return [[replace(one, is_foreign=self._language is not None) for one in some] for some in reread]
 
     def _left_out(self, question: str) -> set[int]:
         """The sources that are not looked in: licences, beside others, unless the question is about such."""

@@ -149,6 +149,7 @@ _OPENING = 3  # passages in which a text says what it is
 _LOOKED_AT = 64  # passages that have a name's words
 _ENDS_WITH_NAME = re.compile(r"(?:^|; )([^:;\n]{1,80}):$")  # what is prose stands below its name
 _MOST_SENTENCES = 3  # of such prose
+_BY = re.compile(r"\W*[Bb]y (?:\S+ ?){2,7}$")  # the line of an author, which may end with a stop
 _LONGEST = 100  # characters of a line of a title
 _MOST_ITEMS, _LARGEST = 60, 4000  # items and characters of a list
 
@@ -375,7 +376,8 @@ def _opening(index: PassageIndex, alias: _Labels) -> Told | None:
         passage = index.passage(number)
         for sentence in passage.sentences:
             text = without_marks(sentence.text)
-            is_title = len(text) <= _LONGEST * (1 + text.count("\n")) and not sentence.is_finished
+            is_finished = sentence.is_finished and _BY.match(text) is None
+            is_title = len(text) <= _LONGEST * (1 + text.count("\n")) and not is_finished
             if alias.opening is None or not (is_title or alias.is_list) or alias.opening.search(text) is None:
                 continue
             if alias.opening.pattern != _A_TITLE or heading(sentence) is not None:

@@ -87,6 +87,7 @@ _LIKELY, _LEVELS_OFF = 0.7, 0.55
 _COST_OF_NAMES, _GAIN_OF_FIRST = 3.0, 5.0
 _GAIN_OF_NAMED, _NAMED = 30.0, 0.9  # where the value that is asked for stands under its name
 _UNEXPLAINED = 0.5  # where a question asks who somebody is and the passage only names them
+_BY_WORDS = 0.6  # where a text's language has no other rules: what is asked for is not told
 _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
 # Where there are no vectors: what they say of the usual right passage, so that confidences mean the same.
@@ -112,7 +113,7 @@ class RankedPassage:
     passages of other sources that say the same, and stand behind it. only_names: the question asks who or what a name
     is, and no sentence says that. is_first_said: this is the first passage with that name, and says it. met_by: of each
     sentence, as `text.sentence_encoder` has it. told: the part of it that has the value that is asked for, under its
-    name (`labels`).
+    name (`labels`). is_foreign: its text is in no language whose questions are understood.
     """
 
     passage: Passage
@@ -126,6 +127,7 @@ class RankedPassage:
     only_names: bool = False
     is_first_said: bool = False
     told: Passage | None = None
+    is_foreign: bool = False
 
     @property
     def score(self) -> float:
@@ -152,6 +154,8 @@ class RankedPassage:
         found = 1 / (1 + math.exp(-bias - math.fsum(w * signs[name] for name, w in weights.items())))
         # Of two that are both likely, the likelier is hardly more often right.
         found = min(found, _LIKELY + _LEVELS_OFF * (found - _LIKELY))
+        if self.is_foreign:
+            found = min(found, _BY_WORDS)
         # What has another number, or no word of the question where words alone are compared, is never sure; and what
         # has neither a word nor a name of it is not even near.
         if not known["coverage"] and not known["names"]:

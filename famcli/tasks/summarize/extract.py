@@ -29,7 +29,11 @@ _MOST_ABOVE = 6  # sentences at the beginning among which the title and the auth
 _LONGEST_TITLE = 120
 _LONGEST_HEADER = 32 << 10
 """Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
-_AUTHOR = re.compile(r"by:?\s+(?P<name>[A-Z\u00c0-\u00de][^\n,;]{2,60}?)[.,]?\s*(?:\n|$)", re.IGNORECASE)
+_AUTHOR = re.compile(
+    r"by:?\s+(?P<name>[A-Z\u00c0-\u00de][^\n,;]{2,60}?(?:, [A-Z]\.(?: ?[A-Z]\.)*(?: \([^()\n]{2,40}\))?)?)"
+    r"[.,]?\s*(?:\n|$)",
+    re.IGNORECASE,
+)
 
 _GOES_ON = words("of the and or in a an for to with on by from")
 _ITEM_OR_FIELD = re.compile(r"[-*+>|=]|[\w ]{1,30}: \S")

@@ -10,7 +10,7 @@ from famcli.tasks.summarize.document_kind import decision_weight, is_minutes_par
 from famcli.tasks.summarize.quotable import MAX_WORDS
 from famcli.text.headings import Heading
 from famcli.text.markup import without_marks
-from famcli.text.name_lists import NameLines, names_of
+from famcli.text.name_lists import NameLines, names_in_rows, names_of
 from famcli.text.sentences import Sentence
 from famcli.text.words import num_words
 
@@ -78,6 +78,9 @@ class Minutes:
             return False
         if self._list is not None and self._list.takes(sentence):
             self._add(names_of(text, is_entry=True))
+            return True
+        if self._list is not None and (rows := names_in_rows(sentence)):
+            self._add(rows)
             return True
         self._list = None
         return False

@@ -96,6 +96,7 @@ def test_minutes_tell_who_came_and_when(question: str, answer: str, tmp_path: Pa
         ("Ida thanked all. Meeting adjourned at 15:40.", "What time did it finish?", "Meeting adjourned at 15:40."),
         ("The session ended at nine.", "When was the meeting adjourned?", "The session ended at nine."),
         ("Called to order by Ida at 6:48 p.m.", "When did the meeting start?", "Called to order by Ida at 6:48 p.m."),
+        ("By Ida R. Storm.", "Who wrote it?", "By Ida R. Storm."),
         ("Chair: Ida Storm", "Who chaired the meeting?", "Chair: Ida Storm"),
         ("Scribe: Ida Storm", "Who took the minutes?", "Scribe: Ida Storm"),
         ("Attendees:\nIda Storm\nOlaf Berg (chair)", "Who attended?", "Attendees: Ida Storm Olaf Berg (chair)"),

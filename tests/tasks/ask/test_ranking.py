@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,13 @@ def test_headings_count_for_a_passage() -> None:
     text = "".join(f"## {state}\n\n{leave.format(n)}\n\n" for n, state in enumerate(["Oregon", "Texas", "Maine"], 11))
     best = rank_passages(index_of(text), Question.parse("How long is the leave for a child in Texas?"))[0]
     assert "12 weeks" in best.passage.text
+
+
+def test_what_is_found_by_words_alone_is_never_sure() -> None:
+    others = (f"Nothing {number}." for number in range(30))
+    index = index_of("The treasurer of the council keeps the golden key in the well.", *others)
+    one = rank_passages(index, Question.parse("Who keeps the golden key of the council?"))[0]
+    assert replace(one, is_foreign=True).confidence == 0.6 < one.confidence
 
 
 def test_who_has_a_role_or_a_title_is_said_where_it_is_told() -> None:

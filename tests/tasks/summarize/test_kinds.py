@@ -124,6 +124,8 @@ def test_what_is_below_side_headings_is_of_no_matter_either(tmp_path: Path) -> N
         "Members of the committee present:\nAnna Bell (chair)\nCarl van Dunn\nEva Frost\n",
         "## Present\n\nAnna Bell (chair)\nCarl van Dunn\nEva Frost\n",
         "Attendees\n\nAnna Bell (chair)\n\nCarl van Dunn\n\nEva Frost\n",
+        "**Attendees:**\n\n| Name | From |\n|---|:-:|\n| Anna Bell (chair) | A |\n| Carl van Dunn | B |\n"
+        "| Eva Frost | |\n",
         "Present: Anna Bell (chair),\nCarl van Dunn, Eva Frost\n",
     ],
 )
