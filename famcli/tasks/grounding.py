@@ -22,7 +22,7 @@ from famcli.text.words import compounds, content_terms, has_content, plain_spell
 
 ClaimKind = Literal["name", "number", "quotation"]
 
-_CAPITAL = re.compile(r"[^\W\d_]+(?:['\u2019\u2010.-][^\W\d_]+)*")
+_CAPITAL = re.compile(r"(?<![^\W_])[^\W\d_][^\W_]*(?:['\u2019\u2010.-][^\W\d_][^\W_]*)*")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 # Three words at least: a word or two in quotation marks are no quotation, but irony or a title.
 _QUOTATION = re.compile('["\u201c]([^"\u201c\u201d]+)["\u201d]')

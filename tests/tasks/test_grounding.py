@@ -77,6 +77,12 @@ def test_claims_are_names_numbers_and_quotations() -> None:
     assert found == [("quotation", "it will be over soon"), ("number", "3"), ("name", "Anna"), ("name", "Lee")]
 
 
+def test_a_name_may_have_digits() -> None:
+    sources = Sources(["NFIL3 and the 3D view were in B2B news."], "What was in the news?")
+    assert sources.missing("NFIL3") == sources.missing("the 3D view") == ()
+    assert sources.missing("NFIL4") == ("4", "NFIL4")
+
+
 def test_support_is_the_share_of_content_words() -> None:
     assert support("Syme met the poet", SOURCE) == 1.0
     assert support("Zebras met nobody", SOURCE) == pytest.approx(1 / 3)
