@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from famcli.text.boundaries import LEADER
-from famcli.text.markup import without_marks
+from famcli.text.markup import QUOTED, without_marks
 from famcli.text.sentences import Sentence
 from famcli.text.words import terms
 
@@ -73,6 +73,7 @@ def heading(sentence: Sentence) -> Heading | None:
     if (
         not text
         or not own_line
+        or QUOTED.match(text)
         or sentence.is_code
         # A value of a table or of JSON is no heading, whatever it looks like ("#### 18").
         or (sentence.location is not None and sentence.location.is_of_record)

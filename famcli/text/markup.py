@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-QUOTED = re.compile(r"[ \t]{0,3}(?!>>>)(?:>[ \t]?){1,16}(?![=<>])")
+QUOTED = re.compile(r"[ \t]{0,12}(?!>>>)(?:>[ \t]?){1,16}(?![=<>])")
 """The mark before each line of a quotation, as in Markdown and mail."""
 
 # Tags by name: angle brackets in prose and code (`List<String>`) are no tags.
@@ -28,7 +28,7 @@ _MARK = re.compile(
     r"|(?<![\w)\]])!?\[(?P<link>[^\[\]]{1,200})\](?:\([^()\s]{1,500}\)|(?<=[^\W\d]\])\[[^\[\]\n]{0,80}\])"
     r"|(?<![\w*\\])\*\*\*(?=[^\s*])(?P<both>.{1,600}?)(?<=[^\s*])\*\*\*(?![\w*])"
     r"|(?<![\w*\\])\*\*(?=[^\s*])(?P<strong>.{1,600}?)(?<=[^\s*])\*\*(?![\w*])"
-    r"|(?<![\w*\\])\*(?=[^\s*])(?P<starred>(?:[^*\n]|\n(?!\s*\n)){1,600}?)(?<=[^\s*\\])\*(?![\w*])"
+    r"|(?<![\w*\\<])\*(?=[^\s*])(?P<starred>(?:[^*\n]|\n(?!\s*\n)){1,600}?)(?<=[^\s*\\])\*(?![\w*])"
     # "__init__" and "__FILE__" are names.
     r"|(?<![\w\\`])__(?=[^\s_])(?P<lined_twice>(?!(?-i:[a-z\d_]+|[A-Z\d_]+)__)[^\n]{1,300}?)(?<=[^\s_\\])__(?!\w)"
     r"|(?<![\w\\])_(?=[^\s_])(?P<lined>(?:[^_\n]|\n(?!\s*\n)){1,600}?)(?<=[^\s_\\])_(?!\w)"
@@ -39,6 +39,7 @@ _MARK = re.compile(
 _MAY_BE_MARKED = re.compile(r"[<&*_\\]|\][(\[]")
 # The lines between two of three hyphens, or of three plus signs, at the very beginning of a page.
 _FRONT_MATTER = re.compile(r"\ufeff?(---|\+\+\+)[ \t]*\r?\n(.*?)(?<=\n)\1[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_FRONT_KEY = re.compile(r"^[\"']?[\w@/.-]+[\"']?[ \t]*[:=]", re.MULTILINE)
 _TITLE = re.compile(r"^title[ \t]*[:=][ \t]*([\"']?)(.+?)\1[ \t]*\r?$", re.MULTILINE)
 _MOST_FRONT_MATTER = 1 << 14
 
@@ -61,7 +62,7 @@ def _shown(found: re.Match[str]) -> str:
 def front_matter(text: str) -> tuple[int, str | None]:
     """The characters of a Markdown page that its front matter takes, 0 without one, and the title that it gives."""
     found = _FRONT_MATTER.match(text[:_MOST_FRONT_MATTER])
-    if found is None or not re.search(r"^[\w-]+[ \t]*[:=]", found[2], re.MULTILINE):
+    if found is None or not _FRONT_KEY.search(found[2]):
         return 0, None
     title = _TITLE.search(found[2])
     said = "" if title is None else title[2].strip(" \t'\"")

@@ -40,6 +40,7 @@ from famcli.text.markup import front_matter, without_marks
         ("***Both*** of them", "Both of them"),
         ("Pass **kwargs to foo_ and _private names, f(**a, **b), 2**3", None),
         ("All below src/** counts.", None),
+        ("<*>:<*> error, 5 *> 3", None),
         # None of these is a mark.
         (
             "All *.py and *.md files, a*b*c, x[0][1], snake_case_name, * an item",
@@ -64,6 +65,7 @@ def test_front_matter(line: str) -> None:
         len(f'+++{line}title = "A page"{line}+++{line}'),
         "A page",
     )
+    assert front_matter(f'---{line}"@a/b.js": minor{line}---{line}Text')[0] > 0
     assert front_matter(f"---{line}title: ''{line}---{line}")[1] is None
     assert front_matter(f"---{line}date: 2020{line}---{line}") == (len(f"---{line}date: 2020{line}---{line}"), None)
 

@@ -30,12 +30,15 @@ _LONGEST_TITLE = 120
 _LONGEST_HEADER = 32 << 10
 """Bytes of text before a book's own text; the longest headers of Project Gutenberg hold half as many."""
 _AUTHOR = re.compile(
-    r"by:?\s+(?P<name>[A-Z\u00c0-\u00de][^\n,;]{2,60}?(?:, [A-Z]\.(?: ?[A-Z]\.)*(?: \([^()\n]{2,40}\))?)?)"
+    r"(?i:by):?\s+(?P<name>[A-Z\u00c0-\u00de][^\n,;]{2,60}?(?:, [A-Z]\.(?: ?[A-Z]\.)*(?: \([^()\n]{2,40}\))?)?)"
     r"[.,]?\s*(?:\n|$)",
-    re.IGNORECASE,
 )
 
 _GOES_ON = words("of the and or in a an for to with on by from")
+_FIELD = re.compile(
+    r"(?:PEP|RFC|EIP|BIP|Authors?|Date|Status|Version|Subject|From|To|Type|Created|Number|Category): \S"
+)
+_TITLE_FIELD = re.compile(r"^title: ?([^\n]{2,120})$", re.IGNORECASE | re.MULTILINE)
 _ITEM_OR_FIELD = re.compile(r"[-*+>|=]|[\w ]{1,30}: \S")
 
 
@@ -206,6 +209,10 @@ class Extraction:
         """Note the title, a heading or what stands alone above the text, and the line of its author below it."""
         text = " ".join(without_marks(sentence.text if found is None else found.title).split())
         if sentence.text.startswith("![") or not text:  # an image, or tags
+            return
+        if self._num_of_text <= _MOST_ABOVE and (said := _TITLE_FIELD.search(sentence.text)) is not None:
+            self.title = self.title_above = " ".join(said[1].split())
+        if _FIELD.match(text) and (found is None or not found.is_marked):
             return
         if found is not None:
             if self.title is None:

@@ -311,3 +311,17 @@ def test_minutes_say_who_was_there(tmp_path: Path) -> None:
     said = "The clerk Anna Bell and both directors were present at the meeting of the board."
     text = MINUTES.replace("Present: Anna Bell, Carl Dunn, Eva Frost\nApologies: Gus Hill\n", said + "\n")
     assert facts(summary(tmp_path, text))["Present"] == said
+
+
+@pytest.mark.parametrize(
+    ("above", "title"),
+    [
+        ("PEP: 213\nTitle: Grinding of Tables\nAuthor: Ann Bell", "Grinding of Tables"),
+        ("> [!NOTE]\n> Read this first.\n\n# Grinding of tables", "Grinding of tables"),
+        ("# Grinding: an art, by those who take part in it", "Grinding: an art, by those who take part in it"),
+        ("# Grinding of tables\n\nBy A. Bell", "Grinding of tables, by A. Bell"),
+    ],
+)
+def test_the_title_is_the_documents_own(above: str, title: str, tmp_path: Path) -> None:
+    result = summary(tmp_path, f"{above}\n\n{README.partition('## Features')[2]}", kind="outline")
+    assert {fact.label: fact.text for fact in result.facts}["Title"] == title
