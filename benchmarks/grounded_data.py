@@ -54,8 +54,8 @@ _UNANSWERED = 0.33
 _ELSEWHERE = 0.06
 # By `fewer`, the share of unanswered questions in these files.
 _FEWER = {"squad": 0.2, "fairytales": 0.2, "onestop": 0.22}
-# By `denser`: how many questions a text must answer.
-_DENSE = {"squad": 6, "fairytales": 4}
+# By `denser`: of how many texts a question is asked, and how many of them a text must answer.
+_DENSE = {"squad": (1, 6), "fairytales": (2, 4)}
 _MOST_DENSE = 24
 _VALIDATION_UNANSWERED = 0.2
 VALIDATION_BELOW = 16  # first byte of sha256(group)
@@ -352,7 +352,7 @@ def fewer(given: Path, out: Path) -> None:
         _write(out / path.name, [row for row in rows if row["asked"]])
 
 
-def denser(corpus: Path, given: Path, out: Path, times: int, unanswered: float) -> None:
+def denser(corpus: Path, given: Path, out: Path, times: int | None, unanswered: float) -> None:
     """The texts of `given` with every question of their document that they answer, each question asked of few texts.
 
     Reading a text costs ten questions' tokens: what is learned of a set in a given time is how many are asked of it.
@@ -361,7 +361,9 @@ def denser(corpus: Path, given: Path, out: Path, times: int, unanswered: float) 
     for of in SETS:
         if of.name in _DENSE:
             groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
-            made = list(_denser(of, groups, _rows(given / f"{of.name}.jsonl"), times, _DENSE[of.name], unanswered))
+            most, fewest = _DENSE[of.name]
+            rows = _rows(given / f"{of.name}.jsonl")
+            made = list(_denser(of, groups, rows, times or most, fewest, unanswered))
             held = [row for row in _rows(given / "validation.jsonl") if row["id"].startswith(of.name)]
             validation += _denser(of, groups, held, 1, 1, _VALIDATION_UNANSWERED)
             _write(out / f"{of.name}.jsonl", made)
@@ -421,7 +423,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-plain")
     parser.add_argument("--count", type=int, default=260)
     parser.add_argument("--given", type=Path, help="for denser, the folder whose texts it takes")
-    parser.add_argument("--times", type=int, default=1, help="for denser")
+    parser.add_argument("--times", type=int, help="for denser")
     parser.add_argument("--unanswered", type=float, default=0.2, help="for denser")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
