@@ -54,6 +54,7 @@ def pack_bundle(
     Raises RecipeError and the like for data that do not fit.
     """
     cache = folder / CACHE_NAME
+    cache.mkdir(parents=True, exist_ok=True)
     data = open_data(recipe, cache, on_progress)
     if recipe.checks.heldout is not None:
         open_heldout(recipe.checks.heldout, data.tokenizer, cache, on_progress)
@@ -203,7 +204,7 @@ def _train(options: argparse.Namespace) -> None:
         [sys.executable, "-m", "famcli", "train", str(options.recipe), "--run", str(run), *settings], check=True
     )
     if (run / "export").exists():
-        made = {entry.name: entry for entry in (run / "export").iterdir()}
+        made = {"export": run / "export"}
         _tell(_write_parts(made, options.run_folder / "results", int(options.part_megabytes * 1e6)))
 
 

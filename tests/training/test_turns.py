@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from famcli.training.loop.train import Trainer, train
 from famcli.training.loop.turns_step import TurnsGradients, _alike
 from famcli.training.recipe.recipe import Recipe, load_recipe
 from tests.helpers import make_random_checkpoint
+from tools.bundle import pack_bundle, unpack_bundle
 
 HEAD = """
 name = "turns"
@@ -306,3 +309,20 @@ def test_a_run_starts_from_an_adapter(made: Make, tmp_path: Path) -> None:
     assert updates[f"{name}.weight"].b.abs().sum() > 0
     with pytest.raises(RecipeError, match="make rank"):
         _trainer(made(f"adapt.start={first}", "adapt.rank=2"), tmp_path / "third")
+
+
+def test_a_bundle_carries_all_that_an_adapter_is_trained_from(made: Make, tmp_path: Path) -> None:
+    parts = pack_bundle(made(), tmp_path / "bundle", 50_000)
+    there = tmp_path / "there"
+    (there / "carried").mkdir(parents=True)
+    for part in parts:
+        part.rename(there / "carried" / part.name)
+    (tmp_path / "recipe.toml").rename(there / "recipe.toml")
+    for name in ("base", "texts.jsonl", "notes.jsonl"):
+        (tmp_path / name).rename(tmp_path / f"gone-{name}")
+    settings = [part for one in ("schedule.steps=2", "checks.every_steps=0") for part in ("--set", one)]
+    command = [sys.executable, "-m", "tools.bundle", "train", there / "carried", there / "recipe.toml", there / "run"]
+    subprocess.run([*map(str, command), *settings], check=True, capture_output=True)
+    unpack_bundle(there / "run" / "results", tmp_path / "carried-back")
+    exported = load_file(tmp_path / "carried-back" / "export" / "adapter_model.safetensors")
+    assert exported.keys() == load_file(there / "run" / "run" / "export" / "adapter_model.safetensors").keys()
