@@ -97,9 +97,10 @@ def test_drafted_logits_are_those_of_the_equations_in_training_and_in_drafting(s
             own = [level[row : row + 1] for level in levels]
             text = tokens[row : row + 1]
             expected = target.logits(torch.stack(loop_oracle(target, draft, text, own, first))[None])[0]
-            torch.testing.assert_close(trained[row, place], expected, atol=1e-5, rtol=1e-5)
+            # Logits of up to 8, from rows of which some are nearly cancelled: processors differ by 2e-5.
+            torch.testing.assert_close(trained[row, place], expected, atol=1e-4, rtol=1e-5)
             with torch.no_grad():
-                torch.testing.assert_close(drafted(target, draft, text, own, first), expected, atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(drafted(target, draft, text, own, first), expected, atol=1e-4, rtol=1e-5)
 
 
 def drafted(target: Network, draft: Draft, tokens: Tensor, levels: list[Tensor], first: int) -> Tensor:
