@@ -65,16 +65,16 @@ def is_people(sentences: Sequence[Sentence]) -> bool:
     return all(lines.takes(one) for one in sentences)
 
 
-def names_in_rows(sentence: Sentence) -> list[str]:
-    """What the first column of a table of Markdown holds, without its own name; nothing of other sentences."""
-    rows = sentence.text.splitlines()
+def names_in_rows(text: str) -> list[str]:
+    """What the first column of a table of Markdown holds, without its own name; nothing of other texts."""
+    rows = text.splitlines()
     if not all(row.lstrip().startswith("|") for row in rows):
         return []
     rule = next((place for place, row in enumerate(rows) if _RULE.fullmatch(row)), -1)
-    # A long table is several sentences, which may end within a row.
-    is_cut = sentence.gap is not None and "\n" not in sentence.gap
-    cells = [without_marks(row.strip().strip("|").partition("|")[0]).strip() for row in rows[rule + 1 :]]
-    return [cell for cell in cells[is_cut:] if may_be_name(cell)]
+    # Of a row that is cut off the first cell may be too.
+    whole = (row.strip() for row in rows[rule + 1 :] if row.count("|") > 1)
+    cells = [without_marks(row.strip("|").partition("|")[0]).strip() for row in whole]
+    return [cell for cell in cells if may_be_name(cell)]
 
 
 def names_of(line: str, is_entry: bool = False) -> list[str]:

@@ -35,7 +35,7 @@ from famcli.tasks.prompts import NOT_SAID, Exchange
 from famcli.tasks.task import Notice
 from famcli.tasks.written_text import TurnWriter
 from famcli.text.language import language_of
-from famcli.text.words import plain_spelling, terms, variants
+from famcli.text.words import content_terms, plain_spelling, terms, variants
 
 CHANGED = (
     "a source was changed since it was read, or cannot be opened: passages that are no longer found in it are left out"
@@ -269,7 +269,7 @@ class Answerer:
         denied = not text or _NOT_SAID.search(text) is not None
         if text and denied and best < _SURE:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=text)
-        if denied or _YES_OR_NO.fullmatch(text):
+        if denied or _YES_OR_NO.fullmatch(text) or _repeats(question, text):
             return replace(self._quote(question, evidence, citations), draft=text)
         sources = Sources(passages, question.text)
         missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))
@@ -327,6 +327,11 @@ def _thing(question: Question) -> str:
     """The kind of thing that a question asks for, in brackets."""
     kind = expected(question.text)
     return "" if kind is None or kind == "meaning" else f" (a {kind})"
+
+
+def _repeats(question: Question, text: str) -> bool:
+    """True if an answer has no word that the question has not; of two things that it names either may be meant."""
+    return set(content_terms(text)) <= set(content_terms(question.text)) and " or " not in question.text
 
 
 def _lacking(question: Question, evidence: Sequence[RankedPassage]) -> bool:

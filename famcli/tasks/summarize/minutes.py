@@ -42,6 +42,7 @@ class Minutes:
         self._wanted = wanted
         self._has_title = self._has_part = False
         self._list: NameLines | None = None
+        self._row = ""  # the last one of a table that was read
 
     def note_title(self, title: str) -> None:
         self._has_title |= is_minutes_title(title)
@@ -73,17 +74,24 @@ class Minutes:
         """Take a sentence in as one of the list of those present; True if it names somebody there."""
         text = without_marks(sentence.text if found is None else found.title)
         if (rest := self._begins_present(text, found)) is not None and (place < _BEGINNING or not self.present):
-            self._list = NameLines()
+            self._list, self._row = NameLines(), ""
             self._add(names_of(rest))
             return False
         if self._list is not None and self._list.takes(sentence):
             self._add(names_of(text, is_entry=True))
             return True
-        if self._list is not None and (rows := names_in_rows(sentence)):
+        if self._list is not None and (rows := names_in_rows(self._whole_rows(sentence))):
             self._add(rows)
             return True
         self._list = None
         return False
+
+    def _whole_rows(self, sentence: Sentence) -> str:
+        """A sentence from the beginning of a row on: a long table is several, which may end within one."""
+        is_cut = sentence.gap is not None and "\n" not in sentence.gap
+        text = f"{self._row} {sentence.text}" if is_cut else sentence.text
+        self._row = text.rpartition("\n")[2]
+        return text
 
     @staticmethod
     def _begins_present(text: str, found: Heading | None) -> str | None:

@@ -20,7 +20,7 @@ _MOST_OF_OLD = 2
 _MIN_WORDS, _MAX_WORDS = 3, 80
 _AGE = 0.05  # what a release loses for each that is newer
 _LONGEST_TITLE = 140
-_VERSION = r"v?\d{1,4}(?:\.\d{1,5}){1,3}(?:[-.]?(?:rc|beta|alpha|a|b|dev|post|pre)[-.]?\d*)?"
+_VERSION = r"v?\d{1,4}(?:\.\d{1,5}){1,3}(?:[-.]?(?:rc|beta|alpha|a|b|dev|post|pre)[-.]?\d*|[c-z])?"
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d|\d{4}/\d\d/\d\d|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}|"
     r"[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}"
@@ -29,7 +29,7 @@ _RELEASES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # "1.2.0", "Version 1.2 (2020-01-01)", "adduser (3.134) unstable", "Changes from 3.4 to 3.5".
-        rf"\W{{0,4}}(?:(?:changes? (?:from \S+ to|in|with|since)|what['\u2019]s new in|news (?:in|for)|"
+        rf"\W{{0,4}}(?:(?:change(?:s|log)? (?:from \S+ to|for|in|with|since)|what['\u2019]s new in|news (?:in|for)|"
         rf"release(?: notes)?(?: for)?|version)\W+){{0,2}}(?:[a-z][\w+-]{{0,30}}[ -]){{0,2}}"
         rf"\W{{0,2}}(?P<version>{_VERSION})(?![\w.]*\w)",
         # "CHANGES WITH 258:"
@@ -100,9 +100,11 @@ class Releases:
         text = " ".join(without_marks(sentence.text if found is None else found.title).split())
         release = None if sentence.is_item else release_in(text)
         if release is not None:
-            if found is not None and self._level is not None and found.level > self._level:
+            # The level of a heading without marks is a guess by its letters.
+            is_marked = found is not None and found.is_marked
+            if found is not None and is_marked and self._level is not None and found.level > self._level:
                 return
-            self._level = self._level if found is None else found.level
+            self._level = self._level if found is None or not is_marked else found.level
             self._begin(text, release, sentence.line)
             return
         if found is not None:

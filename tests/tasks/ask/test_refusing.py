@@ -126,11 +126,11 @@ def test_the_answer_of_which_it_is_surer_counts(
     assert (answer.kind, answer.text) == ("written", said[surer])
 
 
-@pytest.mark.parametrize("written", ["No", "Yes."])
-def test_a_bare_yes_or_no_gives_way_to_a_quote(
+@pytest.mark.parametrize("written", ["No", "Yes.", "the key of the tower"])
+def test_a_bare_yes_or_no_and_the_questions_own_words_give_way_to_a_quote(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
-    """Nothing of it can be looked up."""
+    """Nothing of it can be looked up, or nothing is said."""
     monkeypatch.setattr(turn_writing, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=0.0))
     monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter([written]))
     answer = ask(model, "Is the key of the tower golden?", [write(tmp_path, TEXT)]).answers[0]

@@ -281,6 +281,19 @@ def test_changes_of_debian_have_their_dates_and_no_names(tmp_path: Path) -> None
     assert all("Add wheel" in quote.text for quote in result.sentences)
 
 
+@pytest.mark.parametrize("form", ["CHANGES FROM 2.{0}c TO 2.{1}c{2}", "# Changelog for mill 2.{1}c{2}"])
+def test_releases_whose_headings_differ_are_all_found(tmp_path: Path, form: str) -> None:
+    """Of headings without marks those with a date look like another level."""
+    text = "".join(
+        f"{form.format(n, n + 1, ', 05 May 2017' if n % 3 else '')}\n\n* Add wheel number {n} to the mill.\n\n"
+        for n in range(9, 0, -1)
+    )
+    path = tmp_path / "CHANGES"
+    path.write_text(text)
+    result = summarize(byte_model(LARGE), [path], SummarizeConfig())
+    assert facts(result)["Changes"] == "9 releases, 2.2c (05 May 2017) to 2.10c"
+
+
 def test_numbered_clauses_are_no_releases_but_parts(tmp_path: Path) -> None:
     rules = {
         "Sale of Goods": "The mill sells all of its flour to the baker each week of the year.",
@@ -304,6 +317,14 @@ def test_a_transcript_says_who_speaks(tmp_path: Path) -> None:
     result = summary(tmp_path, talk)
     assert result.kind == "talk"
     assert facts(result) == {"Speakers": "Anna Bell (12 turns), Carl (12 turns)"}
+
+
+def test_a_table_that_is_longer_than_a_sentence_names_all_who_were_there(tmp_path: Path) -> None:
+    rows = "".join(f"| Anna{chr(97 + n)} Bell{chr(97 + n)}          | Mill of the North {n} |\n" for n in range(26)) * 2
+    table = f"## Present\n\n| Name | Organization |\n|------|------|\n{rows}\n"
+    found = facts(summary(tmp_path, MINUTES.replace("Present: Anna Bell, Carl Dunn, Eva Frost\n", table)))["Present"]
+    assert found.startswith("26: Annaa Bella, Annab Bellb, ")
+    assert "Ann and" not in found
 
 
 def test_minutes_say_who_was_there(tmp_path: Path) -> None:
