@@ -49,7 +49,7 @@ def looks_like_table(head: str) -> bool:
     # The last line of a sample is cut.
     if len(head) > 2000 and len(lines) > 2:
         lines.pop()
-    return _delimiter(lines[_num_comments(lines) :]) is not None
+    return _delimiter(_without_comments(lines[_num_comments(lines) :])) is not None
 
 
 def read_table(original: Original) -> Iterator[Part]:
@@ -62,10 +62,11 @@ def read_table(original: Original) -> Iterator[Part]:
         num_above, first = num_above + number, list(islice(lines, _ROWS_TO_TELL))
     yield from _comments(first[:number])
     num_above, first = num_above + number, [*first[number:], *islice(lines, number)]
-    texts = [line.text for line in first]
+    texts = _without_comments([line.text for line in first])
     delimiter = _delimiter(texts) or ("\t" if any("\t" in text for text in texts) else ",")
-    has_header = _has_header(_parsed(texts, delimiter) or [])
-    rows = _rows(original, chain(first, lines), delimiter, has_header, num_above)
+    sample = _parsed(texts, delimiter) or []
+    columns = (len(sample[0]) if sample else 0, _has_header(sample))
+    rows = _rows(original, chain(first, lines), delimiter, columns, num_above)
     yield from checked_records(original, rows, "rows")
 
 
@@ -79,16 +80,33 @@ def _num_comments(lines: Sequence[str]) -> int:
     return number - same
 
 
+def _without_comments(lines: Sequence[str]) -> list[str]:
+    """The lines by which the columns are told: comments stand between rows too. The first one may name the columns."""
+    rows = [line for line in lines[1:] if not line.startswith("#")]
+    return [*lines[:1], *rows] if rows else [*lines]
+
+
 def _comments(lines: Sequence[Line]) -> Iterator[Part]:
     """What comments say of the table, a paragraph for each line."""
     for line in lines:
         if text := " ".join(line.text.strip("\ufeff# \t").split()):
-            yield f"{text}\n\n", Location("line", f"{line.number}", line=line.number, span=(line.start, line.end))
+            yield f"{text}\n\n", _line(line)
+
+
+def _comment(lines: Sequence[Line]) -> str | None:
+    """What a row says that is one line of comment; None for any other."""
+    return lines[0].text.strip("# \t") if len(lines) == 1 and lines[0].text.startswith("#") else None
+
+
+def _line(line: Line) -> Location:
+    return Location("line", f"{line.number}", line=line.number, span=(line.start, line.end))
 
 
 def _rows(
-    original: Original, lines: Iterator[Line], delimiter: str, has_header: bool, num_above: int
+    original: Original, lines: Iterator[Line], delimiter: str, columns: tuple[int, bool], num_above: int
 ) -> Iterator[tuple[list[Field], Location]]:
+    """columns: how many there are, and whether the first row names them."""
+    num_columns, has_header = columns
     csv.field_size_limit(_LARGEST_FIELD)
     taken = list[Line]()
 
@@ -113,7 +131,12 @@ def _rows(
         if not any(value.strip() for value in row):
             continue
         if number == 1 and has_header:
-            names = [" ".join(name.split()).lstrip("#").strip() or name for name in row]
+            names = _names(row)
+            continue
+        if (said := _comment(taken)) is not None and (len(row) != num_columns or _names(row) == names):
+            # The names of the columns once more are not said again.
+            if said and len(row) != num_columns:
+                yield [("", said)], _line(taken[0])
             continue
         fields = [
             (names[place] if place < len(names) else "" if len(row) == 1 else f"column {place + 1}", value)
@@ -121,6 +144,10 @@ def _rows(
         ]
         span = taken[0].start, taken[-1].end
         yield fields, Location("row", f"{num_above + number}", line=taken[0].number, span=span)
+
+
+def _names(row: list[str]) -> list[str]:
+    return [" ".join(name.split()).lstrip("#").strip() or name for name in row]
 
 
 def _delimiter(lines: list[str]) -> str | None:

@@ -10,16 +10,25 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from famcli.tasks.ask.expecting import expected, holds
+from famcli.tasks.ask.expecting import asked_about, expected, holds
 from famcli.tasks.ask.labels import FIELD
 from famcli.tasks.ask.question import Question
 from famcli.text.meaning import meanings
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, terms
 
-_SHAPES = (
-    (re.compile(r"\b(?:code|abbreviation|symbol|id|identifier)s?\b", re.I), re.compile(r"[A-Z\d][A-Z\d_-]{0,11}")),
-    (re.compile(r"\b(?:how (?:many|much)|number|figure|value|price)s?\b", re.I), re.compile(r"[-+$]?\d[\d.,]*%?")),
+_SHAPES = tuple(
+    (re.compile(rf"\b(?:{asks})\b", re.I), re.compile(shape))
+    for asks, shape in (
+        (r"e-?mails?|mail address(?:es)?", r"\S+@\S+\.\w+"),
+        ("url|web ?sites?|home ?pages?|web ?pages?|link", r"(?:https?://|www\.)\S+"),
+        ("codes?|abbreviations?|symbols?|ids?|identifiers?", r"[A-Z\d][A-Z\d_-]{0,11}"),
+        ("how (?:many|much)|numbers?|figures?|values?|prices?", r"[-+$]?\d[\d.,]*%?"),
+        (
+            "when|date|what year|which year|how long ago",
+            r"(?:1\d|20)\d\d(?:[-/.]\d\d?[-/.]\d\d?)?(?:[T ]\d.*)?|\d\d?[-/.]\d\d?[-/.]\d{4}",
+        ),
+    )
 )
 _UNNAMED = re.compile(r"column \d+")
 _PARTS_OF_NAMES = re.compile(r"[^\W\d_]+|\d+")
@@ -93,13 +102,17 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
     row = max(named, key=lambda one: one[:2])[2]
     rest = asked - set(content_terms(row.value))
     others = [one for one in cells if one.value != row.value and one.sentence.location == row.sentence.location]
+    if others and not rest and asked_about(question.text) is not None:
+        return (row, *others[:_MOST])
+    if others and all(map(_UNNAMED.fullmatch, (cell.name for cell in others))):
+        # Without names of columns only what has a shape of its own can be told; else the row is all that can be said.
+        shape = next((shape for asks, shape in _SHAPES if asks.search(question.text)), None)
+        if shape is None or shape.fullmatch(row.value):
+            return ()
+        return (row, *(one for one in others if shape.fullmatch(one.value)))
     if not rest or not others:
         return (row,)
     scores = _scores(others, rest, row, question)
-    if all(map(_UNNAMED.fullmatch, (cell.name for cell in others))):
-        # Without names of columns only codes and figures can be told.
-        shape = next((shape for asks, shape in _SHAPES if asks.search(question.text)), None)
-        return (row, *(one for one in others if shape is not None and shape.fullmatch(one.value)))
     order = sorted(range(len(others)), key=lambda place: -scores[place])
     # "Region" may be meant by several columns.
     fitting = [place for place in order[:_MOST] if scores[place] >= max(_ENOUGH, scores[order[0]] - _ABOUT)]

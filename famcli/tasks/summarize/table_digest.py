@@ -70,7 +70,10 @@ class TableDigest:
 
     def feed(self, piece: Piece) -> None:
         starts = np.searchsorted(piece.char_offsets(), [start for start, _ in piece.locations]).tolist()
-        for start, end in zip(starts, [*starts[1:], len(piece.text)], strict=True):
+        kinds = [location.kind for _, location in piece.locations]
+        for start, end, kind in zip(starts, [*starts[1:], len(piece.text)], kinds, strict=True):
+            if kind == "line":
+                continue  # a comment
             self._num_rows += 1
             self._take(piece.text[start:end].partition("\n")[0])
 

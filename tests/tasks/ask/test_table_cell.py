@@ -9,6 +9,7 @@ import pytest
 from famcli.tasks.ask.answers import NOT_COUNTED, NOT_SURE, NOTHING_FOUND
 from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.ranking import THRESHOLD
+from famcli.tasks.summarize.summarize import summarize
 from tests.tasks.support import byte_model, write
 
 TABLE = """Name,Capital,Currency,dialCode,ISO-alpha3 Code,ISO-alpha2 Code,Region Name,Sub-region Name,Notes
@@ -104,3 +105,33 @@ def test_of_columns_without_names_only_codes_and_figures_are_told(tmp_path: Path
     ).answers
     assert code.text == "column 1: Dorland; column 2: DO; column 3: DOR"
     assert not capital.found
+
+
+def test_of_columns_without_names_what_has_a_shape_is_told_and_else_the_row(tmp_path: Path) -> None:
+    names = ("Anna", "Bert", "Cora", "Dan", "Ed", "Frida", "Gus", "Hanne", "Ida")
+    rows = [f"{one.lower()}elk,{one} Elk,{one}@mill.example,{1990 + at}" for at, one in enumerate(names)]
+    path = write(tmp_path, "\n".join(rows), "people.csv")
+    questions = ["What is the email address of Dan Elk?", "When did Dan Elk join?", "Who is danelk?"]
+    mail, since, who = ask(byte_model(), questions, [path]).answers
+    assert mail.text == "column 2: Dan Elk; column 3: Dan@mill.example"
+    assert since.text == "column 2: Dan Elk; column 4: 1993"
+    assert who.text == "column 1: danelk; column 2: Dan Elk; column 3: Dan@mill.example; column 4: 1993"
+
+
+def test_comments_between_the_rows_are_no_rows(tmp_path: Path) -> None:
+    names = "# Account, Name, Mail, Room"
+    text = (
+        f'# mill people\n#\n# MILLERS\n{names}\n"danelk","Dan Elk","dan@mill.example","4"\n'
+        f'"cora","Cora Dahl","cora@mill.example",""\n#\n# BAKERS\n{names}\n"edfors","Ed Fors","ed@mill.example","7"\n'
+        '"ida","Ida Juhl","ida@mill.example",""\n'
+    )
+    path = write(tmp_path, text, "PEOPLE")
+    mail, who = ask(byte_model(), ["What is the mail of Ed Fors?", "Who is edfors?"], [path]).answers
+    assert mail.text == "Name: Ed Fors; Mail: ed@mill.example"
+    assert who.text == "Account: edfors; Name: Ed Fors; Mail: ed@mill.example; Room: 7"
+    table = summarize(byte_model(), [path]).table
+    assert table is not None
+    assert (table.num_rows, [(one.name, one.num_filled) for one in table.columns]) == (
+        4,
+        [("Account", 4), ("Name", 4), ("Mail", 4), ("Room", 2)],
+    )
