@@ -12,21 +12,19 @@ every run go to docs/experiments/ablations.jsonl; a run that is there is not mad
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import ROOT, print_table
+from benchmarks.common import ROOT, complete_log, print_table, read_rows
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import Subject, bits_per_byte, bucket_starts, score_documents, token_num_bytes
 from famcli.evaluation.recall import babi_trials, passkey_trials, score_trials
-from famcli.evaluation.texts import TokenCorpus
 from famcli.training.data.objectives import open_data
 from famcli.training.loop.train import train
 from famcli.training.loop.validation import choose_validation
@@ -70,16 +68,8 @@ def main() -> None:
     parser.add_argument("--factors", nargs="*", default=list(FACTORS), help="their names")
     arguments = parser.parse_args()
     if not arguments.table:
-        for seed in arguments.seeds:
-            for name in arguments.factors:
-                if not any(entry["factor"] == name and entry["seed"] == seed for entry in read_log(LOG)):
-                    _run(name, seed)
-    print_results(list(read_log(LOG)))
-
-
-def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+        complete_log(LOG, "factor", arguments.factors, arguments.seeds, _run)
+    print_results(read_rows(LOG))
 
 
 def run_folder(name: str, seed: int) -> Path:
@@ -87,19 +77,15 @@ def run_folder(name: str, seed: int) -> Path:
     return RUNS / f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{seed}"
 
 
-def _run(name: str, seed: int) -> None:
+def _run(name: str, seed: int) -> dict[str, Any]:
     settings = [*FACTORS[name], f"schedule.seed={seed}", f"data.seed={seed + 1}"]
     recipe = load_recipe(RECIPE, settings)
     folder = run_folder(name, seed)
     shutil.rmtree(folder, ignore_errors=True)
     ended = train(recipe, folder)
     assert ended.exported is not None
-    entry = {"factor": name, "seed": seed, "settings": FACTORS[name], "seconds": round(ended.seconds, 1)}
-    entry |= judge(recipe, ended.exported, folder)
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-    print(json.dumps(entry), flush=True)
+    told = {"settings": FACTORS[name], "seconds": round(ended.seconds, 1)}
+    return told | judge(recipe, ended.exported, folder)
 
 
 def judge(
@@ -114,12 +100,11 @@ def judge(
     model = open_model(exported, device="cpu", dtype="bfloat16")
     data = open_data(load_recipe(recipe.path), folder.parent / "tokens")
     (corpus,) = data.validation
-    texts = TokenCorpus(tuple(corpus.ids), corpus.tokens, corpus.offsets)
     lengths = [factor * recipe.longest_distance for factor in multiples]
     trials = passkey_trials(lengths, streams=streams["passkey"], digits=DIGITS)
     trials += babi_trials(["qa1"], lengths, streams=streams["qa1"])
     subject = Subject("toy", model.network, "on")
-    *_, cells = score_trials(trials, subject, model.tokenizer, texts, batch=32)
+    *_, cells = score_trials(trials, subject, model.tokenizer, corpus, batch=32)
     entry: dict[str, Any] = {"passkey": {}, "qa1": {}}
     for cell in cells:
         entry[cell.task][str(cell.length)] = [cell.right, cell.total]

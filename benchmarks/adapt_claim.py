@@ -35,6 +35,7 @@ from famcli.evaluation.positions import Subject, score_documents, token_num_byte
 from famcli.evaluation.recall import passkey_trials, score_trials
 from famcli.evaluation.texts import TokenCorpus, read_texts
 from famcli.nn import MemoryMode
+from famcli.plain import to_json
 from famcli.training.data.corpus import pack
 from famcli.training.loop.run_folder import PasskeyDone, StepDone, TrainEvent
 from famcli.training.loop.train import train
@@ -172,7 +173,7 @@ def train_one(name: str, changes: Sequence[str]) -> None:
         if isinstance(event, PasskeyDone):
             print(f"step {event.step}: passkeys of {event.total} at {event.distances}: {event.right}", flush=True)
         elif isinstance(event, StepDone) and event.step % 25 == 0:
-            shares = {kind: loss.answers_right for kind, loss in event.by_objective.items() if loss.num_answers}
+            shares = {kind: loss["answers_right"] for kind, loss in event.by_objective.items()}
             right = ", ".join(f"{kind} {share:.2f}" for kind, share in shares.items() if share is not None)
             print(
                 f"step {event.step}, {event.progress:.0%}: loss {event.loss:.3f}, {event.bits_per_byte:.3f} bits/byte, "
@@ -254,8 +255,7 @@ def _validation_texts() -> TokenCorpus:
     recipe = load_recipe(RECIPES / "adapt-plain.toml")
     assert recipe.tokenizer.path is not None
     tokenizer, cache = open_tokenizer(recipe.tokenizer.path), recipe.data.cache or RUNS
-    packed = pack(recipe.corpora[0], tokenizer, cache, recipe.data.seed, validation=True)
-    return TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
+    return pack(recipe.corpora[0], tokenizer, cache, recipe.data.seed, validation=True)
 
 
 def _windows(texts: TokenCorpus, count: int) -> list[Any]:
@@ -284,7 +284,7 @@ def _row(
 ) -> tuple[list[str], dict[str, Any]]:  # fmt: skip
     """A row of the table, and the same for the file. short, before: bits and bytes of each window [w, 2]."""
     shares = [f"{c.right}/{c.total} ({c.interval[0]:.0%}-{c.interval[1]:.0%})" for c in cells]
-    result: dict[str, Any] = {"network": name, "memory": mode, "passkey": [cell.to_json() for cell in cells]}
+    result: dict[str, Any] = {"network": name, "memory": mode, "passkey": to_json(cells)}
     if short is None:
         return [name, mode, *shares, "", "", ""], result
     bits = short[:, 0].sum() / short[:, 1].sum()

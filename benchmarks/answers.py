@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import sys
 import time
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.common import add_rows, gap, read_rows
 from benchmarks.grounded_data import VALIDATION_BELOW
 from benchmarks.quality.qa_sets import Rules, by_group, place, read_items
 from benchmarks.quality.real_files import get_file, has_right, read_set
@@ -144,7 +144,7 @@ class Asked:
 
 def measure(system: str, docs: Sequence[Document], out: Path, candidate: Path | None = None) -> None:
     """Answer what `out` does not have yet, a line for each answer."""
-    done = {(row["system"], row["id"]) for row in _rows(out)}
+    done = {(row["system"], row["id"]) for row in read_rows(out)}
     left = [one for one in docs if any((system, id_) not in done for id_, _, _ in one.asked)]
     if not left:
         return
@@ -165,8 +165,7 @@ def measure(system: str, docs: Sequence[Document], out: Path, candidate: Path | 
                 **given.why,
             }
             if (system, id_) not in done:
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                add_rows(out, row)
         seconds = (time.monotonic() - began) / len(document.asked)
         print(f"{system}: {number} of {len(left)} documents, {seconds:.1f} s a question", file=sys.stderr, flush=True)
 
@@ -191,22 +190,12 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             gaps = dict.fromkeys(means, "")
             if system != "adapter" and "adapter" in present:
                 ours = [present["adapter"][row["id"]] for row in scored]
-                gaps = {key: _gap([row[key] for row in ours], [row[key] for row in scored]) for key in means}
+                gaps = {key: gap([row[key] for row in ours], [row[key] for row in scored]) for key in means}
             yield (
                 f"| {name} | {system} | {len(scored)} + {len(none)} | {means['f1']:.3f} | {means['exact']:.3f} "
                 f"| {gaps['f1']} | {means['holds']:.3f} | {gaps['holds']} | {both} of {len(none)} "
                 f"| {both} of {len(refused)} |"
             )
-
-
-def _gap(ones: Sequence[float], others: Sequence[float]) -> str:
-    """The mean of the differences, and its standard error."""
-    gaps = np.array(ones, float) - np.array(others, float)
-    return f"{gaps.mean():+.3f} \u00b1 {gaps.std(ddof=1) / len(gaps) ** 0.5:.3f}"
-
-
-def _rows(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.exists() else []
 
 
 def main() -> None:
@@ -229,7 +218,7 @@ def main() -> None:
         docs = [one for name in _SETS for one in documents(name, options.corpus, options.count, options.tuning)]
     for system in options.systems.split(","):
         measure(system, docs, options.out, options.candidate)
-    print("\n".join(table(_rows(options.out))))
+    print("\n".join(table(read_rows(options.out))))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import print_table
+from benchmarks.common import gap, print_table
 from famcli.checkpoint.device import keep_freed_memory
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
@@ -94,12 +94,6 @@ def right_of(model: Model, items: Sequence[Item], memory_mode: MemoryMode) -> li
     return found
 
 
-def difference(ours: Sequence[float], others: Sequence[float]) -> str:
-    """How much oftener `ours` is right, paired, with its standard error."""
-    gaps = np.array(ours, float) - np.array(others, float)
-    return f"{gaps.mean():+.3f} \u00b1 {gaps.std(ddof=1) / len(gaps) ** 0.5:.3f}"
-
-
 def _ending(word: str) -> str:
     return next(one for one in _ENDINGS if word.endswith(one))
 
@@ -137,8 +131,8 @@ def main() -> None:
     for name, right in found.items():
         low, high = wilson(sum(right), len(right))
         share = f"{np.mean(right):.3f} ({low:.0%}-{high:.0%})"
-        over_chance = difference(right, [1 / CHOICES] * len(right))
-        rows.append([name, share, "" if right is plain else difference(right, plain), over_chance])
+        over_chance = gap(right, [1 / CHOICES] * len(right))
+        rows.append([name, share, "" if right is plain else gap(right, plain), over_chance])
     print_table(f"{len(items)} items", ["system", "right", "minus the decoder as published", "minus chance"], rows)
 
 

@@ -53,9 +53,53 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     (console if console.is_terminal else Console(width=160)).print(table)
 
 
+def gap(ones: Sequence[float], others: Sequence[float], digits: int = 3) -> str:
+    """The mean of the paired differences, and its standard error; nothing for fewer than two pairs."""
+    gaps = [one - other for one, other in zip(ones, others, strict=True)]
+    if len(gaps) < 2:
+        return ""
+    return f"{statistics.mean(gaps):+.{digits}f} \u00b1 {statistics.stdev(gaps) / len(gaps) ** 0.5:.{digits}f}"
+
+
 def verdict(value: float, bar: float, *, at_least: bool = False) -> str:
     """Whether a ratio meets its bar."""
     return "ok" if (value >= bar if at_least else value <= bar) else "MISSED"
+
+
+# ------------------------------------------------------------------------------------------------ logs
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; none if there is no such file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def add_rows(path: Path, *rows: Mapping[str, Any]) -> None:
+    """Add a line to such a file for each object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Such a file anew, each line as soon as it is there."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.flush()
+
+
+def complete_log(
+    log: Path, key: str, names: Iterable[str], seeds: Iterable[int], run: Callable[[str, int], dict[str, Any]]
+) -> None:
+    """Run what the log lacks, seed by seed: a line of it is {key: name, "seed": seed} and what `run` gives."""
+    names = list(names)
+    for seed in seeds:
+        for name in names:
+            if not any(entry[key] == name and entry["seed"] == seed for entry in read_rows(log)):
+                entry = {key: name, "seed": seed} | run(name, seed)
+                add_rows(log, entry)
+                print(json.dumps(entry), flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ timing

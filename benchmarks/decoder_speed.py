@@ -27,7 +27,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks import peers
@@ -100,6 +99,13 @@ class PlainFamcli(Famcli):
         return super().write(n, known=known, lookup=lookup)
 
 
+def as_transformers_name(path: Path) -> dict[str, Any]:
+    """The folder or the GGUF file `path` as the arguments of `from_pretrained`."""
+    if path.is_file():
+        return {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    return {"pretrained_model_name_or_path": path}
+
+
 class Transformers(peers.Transformers, _Watched):
     """One call for the prompt, its own cache of keys and values, torch's fused attention."""
 
@@ -108,9 +114,7 @@ class Transformers(peers.Transformers, _Watched):
 
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
-        place: dict[str, Any] = {"pretrained_model_name_or_path": path}
-        if path.is_file():
-            place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        place = as_transformers_name(path)
         kind = transformers.AutoModelForCausalLM
         self.model = kind.from_pretrained(**place, dtype=getattr(torch, dtype), attn_implementation="sdpa").eval()
 
@@ -216,7 +220,7 @@ def processor() -> str:
 def check_agreement(logits: dict[str, peers.Logits]) -> None:
     """Print how far each engine's logits are from the first one's, in their deviations. Raises RuntimeError."""
     first = next(iter(logits.values()))
-    off = {name: float(np.sqrt(np.mean((each - first) ** 2)) / first.std()) for name, each in logits.items()}
+    off = {name: peers.deviations(each, first) for name, each in logits.items()}
     told = ", ".join(f"{name} {value:.3f}" for name, value in off.items())
     print(f"logits of the same prompt, deviations from the first: {told}", flush=True)
     if max(off.values()) > _AGREES:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.texts import read_texts
 from famcli.nn.draft import Draft, DraftState
-from famcli.reading.engine import call_lengths, start_state
+from famcli.reading.engine import read_any, start_state
 
 
 @dataclass
@@ -89,17 +89,14 @@ def _likeliest(logits: Tensor) -> int:
 
 
 def _write(model: Model, prompt: list[int], count: int, choose: Callable[[Tensor], int]) -> Written:
-    network, state, tokens = model.network, start_state(model.network), list(prompt)
-    levels: list[list[Tensor]] = []
-    first = 0
-    for n in call_lengths(len(prompt), 0, network.fam.block_size):
-        levels.append([])
-        _, state = network.read(torch.tensor(prompt[first : first + n])[None], state, levels=levels[-1])
-        first += n
+    network, tokens = model.network, list(prompt)
+    levels: list[Sequence[Tensor]] = []
+    _, state = read_any(network, prompt, start_state(network), levels.append)
     for _ in range(count):
         tokens.append(choose(network.logits(levels[-1][-1][:, -1:])[0, -1]))
-        levels.append([])
-        _, state = network.write(torch.tensor([[tokens[-1]]]), state, levels[-1])
+        made = list[Tensor]()
+        _, state = network.write(torch.tensor([[tokens[-1]]]), state, made)
+        levels.append(made)
     joined = [torch.cat([part.float() for part in parts], dim=1) for parts in zip(*levels, strict=True)]
     return Written(tokens, joined, network.logits(joined[-1].to(network.dtype))[0])
 
@@ -142,11 +139,8 @@ def seconds(model: Model, draft: Draft, prompt: list[int], repeats: int = 40) ->
     """Median seconds of the processor: of a drafted token, of readings of 1 and of k + 1 tokens after the prompt, and
     of taking over what the target made of k + 1."""
     network, k = model.network, draft.draft.drafted_tokens
-    state, first, calls_read = start_state(network), 0, list[list[Tensor]]()
-    for n in call_lengths(len(prompt), 0, network.fam.block_size):
-        calls_read.append([])
-        _, state = network.read(torch.tensor(prompt[first : first + n])[None], state, levels=calls_read[-1])
-        first += n
+    calls_read = list[Sequence[Tensor]]()
+    _, state = read_any(network, prompt, start_state(network), calls_read.append)
     if not state.fill:
         # At the beginning of a block what is seen of the memory would be made again by each call.
         _, state = network.read(torch.tensor([prompt[:1]]), state)

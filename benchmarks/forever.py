@@ -12,7 +12,6 @@ follow, with the memory on and frozen. Results go to docs/experiments/forever.js
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,8 @@ from torch.nn import functional
 import famcli.nn.decoder
 import famcli.nn.memory
 import famcli.nn.steps
-from benchmarks.ablations import RECIPE, RUNS, read_log, run_folder
-from benchmarks.common import ROOT, print_table
+from benchmarks.ablations import RECIPE, RUNS, run_folder
+from benchmarks.common import ROOT, complete_log, print_table, read_rows
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import token_num_bytes
 from famcli.evaluation.texts import TokenCorpus
@@ -91,24 +90,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(REMEDIES))
     arguments = parser.parse_args()
     if not arguments.table:
-        for seed in arguments.seeds:
-            for name in arguments.only:
-                if not any(entry["remedy"] == name and entry["seed"] == seed for entry in read_log(LOG)):
-                    _run(name, seed)
-    print_results(list(read_log(LOG)))
+        complete_log(LOG, "remedy", arguments.only, arguments.seeds, _run)
+    print_results(read_rows(LOG))
 
 
-def _run(name: str, seed: int) -> None:
+def _run(name: str, seed: int) -> dict[str, Any]:
     update, patches = REMEDIES[name]
     settings = [f"network.memory_update={update}", f"schedule.seed={seed}", f"data.seed={seed + 1}"]
     with _patched(patches):
         ended = train(load_recipe(RECIPE, settings), run_folder(FACTOR_OF.get(name, name), seed))
         assert ended.exported is not None
-        entry = {"remedy": name, "seed": seed} | judge(ended.exported)
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-    print(json.dumps(entry), flush=True)
+        return judge(ended.exported)
 
 
 @contextmanager
@@ -129,9 +121,8 @@ def judge(checkpoint: Path) -> dict[str, Any]:
     """All measurements, one list over LENGTHS each."""
     model = open_model(checkpoint, device="cpu", dtype="bfloat16")
     (corpus,) = open_data(load_recipe(RECIPE), RUNS / "tokens").validation
-    texts = TokenCorpus(tuple(corpus.ids), corpus.tokens, corpus.offsets)
-    on = _read_on(model.network, model.tokenizer, texts, "on")
-    frozen = _read_on(model.network, model.tokenizer, texts, "frozen")
+    on = _read_on(model.network, model.tokenizer, corpus, "on")
+    frozen = _read_on(model.network, model.tokenizer, corpus, "frozen")
     return on | {"bits_per_byte_frozen": frozen["bits_per_byte"]}
 
 

@@ -32,17 +32,16 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.bare_writing import instructions, notes
+from benchmarks.common import read_rows, write_rows
 from benchmarks.quality.qa_sets import Item, Rules, by_group, index_without_network, read_items
-from famcli.checkpoint.open import open_model
-from famcli.documents.records import read_objects
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import rank_passages
-from famcli.tasks.grounding import Sources, support
+from famcli.tasks.grounding import support
 from famcli.tasks.prompts import NOT_SAID
-from famcli.tasks.written_text import TurnWriter
 from famcli.text.passages import Passage
-from famcli.text.words import compounds, content_terms, num_words, terms
+from famcli.text.words import compounds, content_terms, terms
 
 # Passages of a question: `ask` gives three; fewer and more so that their number says nothing.
 _NUM_PASSAGES, _SHARES = (1, 2, 3, 4), (0.12, 0.23, 0.55, 0.10)
@@ -152,9 +151,8 @@ def _about(
                 right.append((other.question, answer))
                 used.add(other.id)
         elif _is_missing(of, other, found):
-            asked = set(content_terms(other.question))
             bonus = 1.0 if other is item or (other.unanswerable and _has_context(other, found)) else 0.0
-            wrong.append((bonus + len(asked & words) / max(1, len(asked)), other.question))
+            wrong.append((bonus + _likeness(other.question, words), other.question))
     most = max(1, round(len(right) * _UNANSWERED / (1 - _UNANSWERED) + rng.random() - 0.5)) if right else 2
     # A question that some other record answers, or that stands there twice, is asked once.
     likeness = {question: score for score, question in reversed(wrong) if question not in dict(right)}
@@ -217,6 +215,12 @@ def _is_missing(of: Set, item: Item, found: Sequence[str]) -> bool:
     )
 
 
+def _likeness(question: str, words: set[str]) -> float:
+    """The share of a question's words that a text with these words has."""
+    asked = set(content_terms(question))
+    return len(asked & words) / max(1, len(asked))
+
+
 def _has_context(item: Item, found: Sequence[str]) -> bool:
     return any(one[:80] in context or context[:80] in one for one in found for context in item.contexts)
 
@@ -263,85 +267,17 @@ def questions(corpus: Path, out: Path) -> None:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         seconds = time.monotonic() - began
         print(f"{of.name}: {kept} texts, {asked} questions, {refused} unanswered, {seconds:.0f} s", flush=True)
-    _write(out / "validation.jsonl", [validation[n] for n in np.random.default_rng(17).permutation(len(validation))])
+    write_rows(
+        out / "validation.jsonl", [validation[n] for n in np.random.default_rng(17).permutation(len(validation))]
+    )
     print(f"validation: {len(validation)} texts", flush=True)
-
-
-_NOTES_OF = (
-    ("sum_openstax_sections", True),
-    ("sum_tech_proposals", True),
-    ("books_train", False),
-)
-
-
-def notes(corpus: Path, out: Path, name: str, count: int) -> None:
-    """Notes and answers to instructions as the bare decoder writes them, kept where they are borne out."""
-    model = open_model(name, dtype="bfloat16")
-    pen = TurnWriter(model)
-    rng = np.random.default_rng(5)
-    before, after = pen.around("summarize_note", {"words": "60", "about": "", "focus": ""})
-    texts = [_stretches(corpus / f"{file}.jsonl.zst", rng, by_hash) for file, by_hash in _NOTES_OF]
-    made = 0
-    with (out / "notes.jsonl").open("w", encoding="utf-8") as file:
-        while made < count:
-            text = next(texts[int(rng.integers(len(texts)))])
-            said = list(pen.sentences(before + model.tokenizer.encode(text) + after, 80))
-            said = [one for one in said if one[-1] == "." and not Sources([text]).missing(one)][:3]
-            if sum(map(num_words, said)) < 12:
-                continue
-            made += 1
-            record = {"id": f"note-{made}", "turn": "summarize_note", "text": text, "asked": [("", " ".join(said))]}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-
-
-def instructions(corpus: Path, out: Path, name: str, count: int) -> None:
-    """Answers to plain instructions as the bare decoder writes them."""
-    model = open_model(name, dtype="bfloat16")
-    pen, rng = TurnWriter(model), np.random.default_rng(5)
-    before, after = pen.around("{text}", {})
-    prompts = [r["prompt"] for _, r in read_objects(corpus / "instruct_selfinstruct_human.jsonl.zst")]
-    made = 0
-    with (out / "instructions.jsonl").open("w", encoding="utf-8") as file:
-        for place in rng.permutation(len(prompts)).tolist():
-            prompt = prompts[place]
-            if made >= count or len(prompt) > 800:
-                continue
-            said = list(pen.sentences(before + model.tokenizer.encode(prompt) + after, 80))
-            if not said or said[-1][-1] not in ".!?":
-                continue
-            made += 1
-            record = {"id": f"said-{made}", "turn": "{text}", "text": prompt, "asked": [("", " ".join(said))]}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-
-
-def _stretches(path: Path, rng: np.random.Generator, by_hash: bool) -> Iterator[str]:
-    """Paragraphs of 900 to 1,700 characters together, each from another document."""
-    while True:
-        for _, record in read_objects(path):
-            if by_hash and hashlib.sha256(record["id"].encode()).digest()[0] < 26:
-                continue
-            paragraphs = [one.strip() for one in record["text"].split("\n\n") if len(one.strip()) > 200]
-            if len(paragraphs) < 2 or rng.random() < 0.5:
-                continue
-            first, wanted = int(rng.integers(len(paragraphs))), int(rng.integers(900, 1700))
-            text = ""
-            for one in paragraphs[first:]:
-                if len(text) + len(one) > 1900:
-                    break
-                text += ("\n\n" if text else "") + one
-                if len(text) >= wanted:
-                    break
-            if len(text) > 700:
-                yield text
 
 
 def fewer(given: Path, out: Path) -> None:
     """The files of `given` with fewer questions that have no answer, drawn at random."""
     rng = random.Random(3)
     for path in sorted(given.glob("*.jsonl")):
-        rows = _rows(path)
+        rows = read_rows(path)
         wanted = _FEWER.get(path.stem)
         none = sum(answer == NOT_SAID for row in rows for _, answer in row["asked"])
         if wanted is not None and none:
@@ -349,7 +285,7 @@ def fewer(given: Path, out: Path) -> None:
             kept = some * wanted / (1 - wanted) / none
             for row in rows:
                 row["asked"] = [one for one in row["asked"] if one[1] != NOT_SAID or rng.random() < kept]
-        _write(out / path.name, [row for row in rows if row["asked"]])
+        write_rows(out / path.name, [row for row in rows if row["asked"]])
 
 
 def denser(corpus: Path, given: Path, out: Path, times: int | None, unanswered: float) -> None:
@@ -362,14 +298,14 @@ def denser(corpus: Path, given: Path, out: Path, times: int | None, unanswered: 
         if of.name in _DENSE:
             groups = by_group(read_items(corpus / f"{of.file}.jsonl.zst", of.rules))
             most, fewest = _DENSE[of.name]
-            rows = _rows(given / f"{of.name}.jsonl")
+            rows = read_rows(given / f"{of.name}.jsonl")
             made = list(_denser(of, groups, rows, times or most, fewest, unanswered))
-            held = [row for row in _rows(given / "validation.jsonl") if row["id"].startswith(of.name)]
+            held = [row for row in read_rows(given / "validation.jsonl") if row["id"].startswith(of.name)]
             validation += _denser(of, groups, held, 1, 1, _VALIDATION_UNANSWERED)
-            _write(out / f"{of.name}.jsonl", made)
+            write_rows(out / f"{of.name}.jsonl", made)
             answers = [answer for row in made for _, answer in row["asked"]]
             print(f"{of.name}: {len(made)} texts, {len(answers)} questions, {answers.count(NOT_SAID)} unanswered")
-    _write(out / "validation.jsonl", validation)
+    write_rows(out / "validation.jsonl", validation)
     print(f"validation: {len(validation)} texts, {sum(len(row['asked']) for row in validation)} questions")
 
 
@@ -399,19 +335,10 @@ def _told_apart(
         if answer is not None:
             right.append((item.question, answer))
         elif _is_missing(of, item, found):
-            asked = set(content_terms(item.question))
             bonus = 1.0 if item.unanswerable and _has_context(item, found) else 0.0
-            wrong.append((bonus + len(asked & words) / max(1, len(asked)), item.question))
+            wrong.append((bonus + _likeness(item.question, words), item.question))
     likely = sorted(wrong, key=lambda one: -one[0])
     return right[:_MOST_DENSE], [(question, NOT_SAID) for score, question in likely if score >= 0.25]
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def main() -> None:
@@ -432,9 +359,10 @@ def main() -> None:
     elif options.what == "fewer":
         fewer(options.corpus, options.out)
     elif options.what == "notes":
-        notes(options.corpus, options.out, options.model, options.count)
+        write_rows(options.out / "notes.jsonl", notes(options.corpus, options.model, options.count))
     elif options.what == "instructions":
-        instructions(options.corpus, options.out, options.model, options.count)
+        said = instructions(options.corpus, options.model, options.count)
+        write_rows(options.out / "instructions.jsonl", said)
     else:
         questions(options.corpus, options.out)
 

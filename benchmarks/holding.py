@@ -15,7 +15,6 @@ from filler. The results of every run go to docs/experiments/holding.jsonl; a ru
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.ablations import read_log
-from benchmarks.common import ROOT, print_table
+from benchmarks.common import ROOT, complete_log, print_table, read_rows
 from famcli.nn import DecoderConfig, FamConfig, MemoryMode, Network, make_network
 from famcli.nn.decoder import Decoder
 from famcli.nn.kept import token_rows
@@ -54,14 +52,11 @@ def main() -> None:
     parser.add_argument("--updates", nargs="*", default=UPDATES)
     arguments = parser.parse_args()
     if not arguments.table:
-        for seed in arguments.seeds:
-            for name in arguments.updates:
-                if not any(entry["update"] == name and entry["seed"] == seed for entry in read_log(LOG)):
-                    _run(name, seed)
-    print_results(list(read_log(LOG)))
+        complete_log(LOG, "update", arguments.updates, arguments.seeds, _run)
+    print_results(read_rows(LOG))
 
 
-def _run(name: Any, seed: int) -> None:
+def _run(name: Any, seed: int) -> dict[str, Any]:
     network = make_network(CONFIG, FamConfig(BLOCK, 0, BLOCK, memory_update=name))
     network.reset_parameters(seed)
     network.load_state_dict(base_weights(seed), strict=False)
@@ -72,14 +67,13 @@ def _run(name: Any, seed: int) -> None:
         losses.append(loss)
         if len(losses) % 100 == 0:
             print(f"{name}, seed {seed}: step {len(losses)}, loss {statistics.mean(losses[-100:]):.3f}", flush=True)
-    entry: dict[str, Any] = {"update": name, "seed": seed, "loss": _rounded(losses[-100:])}
-    entry |= {"cpu_seconds": round(time.process_time() - before), "on": judge(network, "on", BLOCKS)}
-    # A frozen memory is the same at any length.
-    entry["frozen"] = judge(network, "frozen", BLOCKS[:1])
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
-    print(json.dumps(entry), flush=True)
+    return {
+        "loss": _rounded(losses[-100:]),
+        "cpu_seconds": round(time.process_time() - before),
+        "on": judge(network, "on", BLOCKS),
+        # A frozen memory is the same at any length.
+        "frozen": judge(network, "frozen", BLOCKS[:1]),
+    }
 
 
 def _rounded(losses: Sequence[float]) -> float | None:

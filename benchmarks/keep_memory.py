@@ -14,7 +14,6 @@ adapter's window and with that of the decoder without it, in turns.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import print_table
+from benchmarks.common import add_rows, print_table, read_rows
 from famcli.checkpoint.device import keep_freed_memory
 from famcli.checkpoint.open import open_model
 from famcli.cli.eval import parse_lengths
@@ -72,8 +71,7 @@ def recall(arguments: argparse.Namespace) -> None:
         for group in run_trials(subject, opened.tokenizer, texts, trials, batch=arguments.batch):
             found = [replace(one, trial=left[one.trial]) for one in group]
             if arguments.answers is not None:
-                with arguments.answers.open("a", encoding="utf-8") as file:
-                    file.writelines(json.dumps({"way": way, **asdict(one)}) + "\n" for one in found)
+                add_rows(arguments.answers, *({"way": way, **asdict(one)} for one in found))
             answers += found
             shares = _shares(answers, stops)
             print(f"{way}: {' | '.join(shares)}; {time.monotonic() - began:,.0f} s", flush=True)
@@ -128,9 +126,7 @@ def _trial(number: int, stops: Sequence[int]) -> Trial:
 
 def _known(path: Path | None, way: str, numbers: range, stops: Sequence[int]) -> list[RecallAnswer]:
     """What earlier runs with the same lengths found of these streams."""
-    if path is None or not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [] if path is None else read_rows(path)
     answers = [RecallAnswer(**row) for row in rows if row.pop("way") == way]
     return [one for one in answers if one.trial in numbers and one.stop in stops]
 

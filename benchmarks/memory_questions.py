@@ -20,11 +20,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import stdev
 
 import numpy as np
 
-from benchmarks.common import print_table
+from benchmarks.common import gap, print_table
 from benchmarks.networks import score_continuation
 from benchmarks.quality.qa_rankers import LibraryBM25
 from famcli.checkpoint.locate import resolve
@@ -41,6 +40,7 @@ from famcli.tasks.ask.answering import Answerer
 from famcli.tasks.ask.asked_text import AskedText, TextReader
 from famcli.tasks.ask.question import Question as Asked
 from famcli.text.passages import Passage
+from famcli.tokens.tokenizer import begin_ids
 
 TASKS = {"overturned": "qa1", "two facts": "qa2"}
 SYSTEMS = ("memory on", "memory frozen", "ask on", "ask frozen", "BM25", "BM25, ranked")
@@ -110,8 +110,7 @@ def _chooses_right(model: Model, text: AskedText | None, passages: Sequence[Pass
     """Whether the right answer is the likeliest one after a text that was read (None: nothing) and the passages."""
     tokenizer, network = model.tokenizer, model.network
     if text is None:
-        bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-        hidden, state = read_any(network, bos, start_state(network, "on"))
+        hidden, state = read_any(network, begin_ids(tokenizer), start_state(network, "on"))
     else:
         hidden, state = text.last_hidden, text.state
     shown = tokenizer.encode("\n\n" + "\n\n".join(one.text for one in passages)) if passages else []
@@ -129,11 +128,10 @@ def report(kind: str, rows: Sequence[dict[str, bool]]) -> dict[str, object]:
         low, high = wilson(right, len(rows))
         shares.append([name, right, f"{100 * right / len(rows):.0f} %", f"{100 * low:.0f} - {100 * high:.0f} %"])
     for one, other in PAIRS:
-        differences = [float(row[one]) - float(row[other]) for row in rows]
-        error = stdev(differences) / len(rows) ** 0.5
-        gaps.append([f"{one} minus {other}", f"{100 * np.mean(differences):+.1f}", f"{100 * error:.1f}"])
+        points = ([100.0 * row[name] for row in rows] for name in (one, other))
+        gaps.append([f"{one} minus {other}", gap(*points, digits=1)])
     print_table(f"{kind}, {len(rows)} stories", ["system", "right", "share", "95 % interval"], shares)
-    print_table("", ["paired difference", "points", "s.e."], gaps)
+    print_table("", ["paired difference", "points \u00b1 s.e."], gaps)
     return {"kind": kind, "stories": len(rows), "right": {name: sum(row[name] for row in rows) for name in SYSTEMS}}
 
 

@@ -21,7 +21,7 @@ from famcli.evaluation.recall import Trial, passkey_trials, run_trials
 from famcli.evaluation.texts import TokenCorpus
 from famcli.synthetic.episodes import statements_of
 from famcli.synthetic.streams import layout
-from famcli.tokens.tokenizer import Tokenizer
+from famcli.tokens.tokenizer import Tokenizer, begin_ids
 from famcli.training.data.corpus import pack
 from famcli.training.recipe.recipe import load_recipe
 
@@ -57,14 +57,13 @@ def validation_novels(tokenizer: Tokenizer) -> TokenCorpus:
     """The novels that fam-tiny's recipe keeps from training."""
     recipe = load_recipe(FAM_TINY / "recipe.toml")
     books = next(corpus for corpus in recipe.corpora if corpus.name == "books")
-    packed = pack(books, tokenizer, ROOT / "runs" / "tokens", recipe.data.seed, validation=True)
-    return TokenCorpus(tuple(packed.ids), packed.tokens, packed.offsets)
+    return pack(books, tokenizer, ROOT / "runs" / "tokens", recipe.data.seed, validation=True)
 
 
 def place_of_key(model: Model, texts: TokenCorpus, trial: Trial, length: int) -> tuple[int, int]:
     """The first and the last token of the key's statement in the stream, which is made again."""
     tokenizer, rng = model.tokenizer, np.random.default_rng(trial.seed)
-    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    begin = begin_ids(tokenizer)
     pieces = layout(trial.episode, tokenizer, texts.filler(rng), length - len(begin), rng, trial.depths)
     stream = np.concatenate([np.array(begin, dtype=np.int64), *pieces])
     statement = tokenizer.encode(" " + statements_of(trial.episode)[0])

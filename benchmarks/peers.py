@@ -15,7 +15,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -215,15 +215,30 @@ def write_checkpoint(folder: Path, dtype: str) -> None:
     save_checkpoint(folder, network, ByteTokenizer(), sidecar, getattr(torch, dtype))
 
 
+def random_tokens(count: int, generator: torch.Generator) -> list[int]:
+    tokens: list[int] = torch.randint(0, SHAPE_100M["vocab_size"], (count,), generator=generator).tolist()
+    return tokens
+
+
+def plain_logits(workers: Mapping[str, Worker]) -> dict[str, Logits]:
+    """What each engine makes of 300 random tokens."""
+    tokens = random_tokens(300, torch.Generator().manual_seed(1))
+    return {name: worker.call("plain", tokens)[1] for name, worker in workers.items()}
+
+
+def deviations(logits: Logits, reference: Logits) -> float:
+    """How far logits are from others, in deviations of those."""
+    return float(np.sqrt(np.mean((logits - reference) ** 2)) / reference.std())
+
+
 def check_agreement(workers: dict[str, Worker], dtype: str) -> list[tuple[object, ...]]:
-    """Logits after 300 random tokens: how far each engine is from transformers, in deviations of the logits."""
-    tokens = torch.randint(0, SHAPE_100M["vocab_size"], (300,), generator=torch.Generator().manual_seed(1)).tolist()
-    logits = {name: worker.call("plain", tokens)[1] for name, worker in workers.items()}
+    """How far each engine's logits are from those of transformers."""
+    logits = plain_logits(workers)
     wrong = logits["transformers"][::-1]  # what unrelated logits of this spread would look like
     reference = logits["transformers"]
     rows: list[tuple[object, ...]] = []
     for name, values in [*logits.items(), ("(unrelated)", wrong)]:
-        off = float(np.sqrt(np.mean((values - reference) ** 2)) / reference.std())
+        off = deviations(values, reference)
         rows.append((name, f"{off:.4f}", int(values.argmax()), f"{values.max():.4f}"))
         limit = 0.05 if dtype == "bfloat16" else 0.005
         if name in workers and off > limit:
@@ -232,14 +247,18 @@ def check_agreement(workers: dict[str, Worker], dtype: str) -> list[tuple[object
     return rows
 
 
-def time_length(workers: dict[str, Worker], length: int, repeats: int) -> dict[tuple[str, str], list[float]]:
-    """Seconds per token of reading `length` tokens and of decoding after them, engines in turn."""
+def time_length(
+    workers: Mapping[str, Worker], length: int, repeats: int, prompt: int | None = None
+) -> dict[tuple[str, str], list[float]]:
+    """Seconds per token of reading `length` tokens, and of decoding after them or the first `prompt`, in turn."""
     taken: dict[tuple[str, str], list[float]] = {(job, name): [] for job in ("read", "decode") for name in workers}
     generator = torch.Generator().manual_seed(length)
     for _ in range(repeats):
-        tokens = torch.randint(0, SHAPE_100M["vocab_size"], (length,), generator=generator).tolist()
+        tokens = random_tokens(length, generator)
         for name, worker in workers.items():
             taken["read", name].append(worker.call("read", tokens)[0] / length)
+            if prompt is not None:
+                worker.call("read", tokens[:prompt])
             worker.call("decode", 2)
             taken["decode", name].append(worker.call("decode", DECODED)[0] / DECODED)
     return taken

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import EXAMPLE, FAM_TINY, SHAPE_100M, has_fam_tiny, print_table, verdict
-from benchmarks.peers import Famcli, LlamaCpp, Worker, write_checkpoint
+from benchmarks.common import EXAMPLE, FAM_TINY, has_fam_tiny, print_table, verdict
+from benchmarks.peers import Famcli, LlamaCpp, Worker, deviations, plain_logits, time_length, write_checkpoint
 
-READ, DECODED = 1024, 32
+READ = 1024
 FASTER, WORSE = 1.5, 1.01  # the bars
 CHOICES = ("none", "int8", "int4")
 
@@ -42,28 +42,6 @@ def engines() -> dict[str, tuple[str, Callable[[Path, str], Any]]]:
     return found
 
 
-def distances(workers: Mapping[str, Worker]) -> dict[str, float]:
-    """Logits after 300 random tokens without memory: how far from bfloat16's, in deviations of those."""
-    tokens = torch.randint(0, SHAPE_100M["vocab_size"], (300,), generator=torch.Generator().manual_seed(1)).tolist()
-    logits = {name: worker.call("plain", tokens)[1] for name, worker in workers.items()}
-    reference = logits["bfloat16"]
-    return {name: float(np.sqrt(np.mean((own - reference) ** 2)) / reference.std()) for name, own in logits.items()}
-
-
-def timed(workers: Mapping[str, Worker], prompt: int, rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Seconds per token of reading READ tokens, and of decoding after `prompt` tokens, engines in turn."""
-    taken: dict[tuple[str, str], list[float]] = {(job, name): [] for job in ("read", "decode") for name in workers}
-    generator = torch.Generator().manual_seed(prompt)
-    for _ in range(rounds):
-        tokens = torch.randint(0, SHAPE_100M["vocab_size"], (READ,), generator=generator).tolist()
-        for name, worker in workers.items():
-            taken["read", name].append(worker.call("read", tokens)[0] / READ)
-            worker.call("read", tokens[:prompt])
-            worker.call("decode", 2)
-            taken["decode", name].append(worker.call("decode", DECODED)[0] / DECODED)
-    return taken
-
-
 def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, float, float]:
     """Median of the ratios round by round, and its 95 % bootstrap interval."""
     ratios = np.array(slower) / np.array(faster)
@@ -75,13 +53,13 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> tuple[float, floa
 def speed(folder: Path, threads: int, prompt: int, rounds: int) -> list[dict[str, Any]]:
     """One row for each engine, compared with bfloat16."""
     workers = {name: Worker(make, folder, dtype, threads) for name, (dtype, make) in engines().items()}
-    off, taken = distances(workers), timed(workers, prompt, rounds)
+    logits, taken = plain_logits(workers), time_length(workers, READ, rounds, prompt)
     for worker in workers.values():
         worker.stop()
     return [
         {
             "engine": name,
-            "off": off[name],
+            "off": deviations(logits[name], logits["bfloat16"]),
             **{f"{job}_per_second": 1 / statistics.median(taken[job, name]) for job in ("read", "decode")},
             **{f"{job}_ratio": ratio(taken[job, "bfloat16"], taken[job, name]) for job in ("read", "decode")},
         }

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks import decoder_speed
+from benchmarks.common import add_rows, read_rows
 from benchmarks.quality.summaries import MEASURES, rouge, split
 from benchmarks.quality.summary_sets import SummaryItem, drawn, read_items
 from famcli.checkpoint.device import keep_freed_memory
@@ -68,9 +69,7 @@ class UsualWay:
     def __init__(self, path: Path) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        place: dict[str, Any] = {"pretrained_model_name_or_path": path}
-        if path.is_file():
-            place = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        place = decoder_speed.as_transformers_name(path)
         self.tokenizer = AutoTokenizer.from_pretrained(**place)
         self.network = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32).eval()
 
@@ -158,11 +157,9 @@ def summaries(model: Model, usual: UsualWay, path: Path, options: argparse.Names
 
 def _written(model: Model, usual: UsualWay, name: str, item: SummaryItem, rows: Path | None) -> dict[str, Any]:
     """Both summaries of one text; taken from the file `rows` where they stand there, else added to it."""
-    if rows is not None and rows.is_file():
-        for line in rows.read_text(encoding="utf-8").splitlines():
-            row: dict[str, Any] = json.loads(line)
-            if (row["set"], row["id"]) == (name, item.id):
-                return row
+    for row in [] if rows is None else read_rows(rows):
+        if (row["set"], row["id"]) == (name, item.id):
+            return row
     words = round(statistics.median(map(num_words, item.references)))
     began = time.monotonic()
     with TemporaryDirectory() as folder:
@@ -178,8 +175,7 @@ def _written(model: Model, usual: UsualWay, name: str, item: SummaryItem, rows: 
     lengths = {way: num_words(_plain(row[way])) for way in WAYS}
     print(item.id, f"asked {words}", lengths, "struck", row["struck"], seconds, file=sys.stderr, flush=True)
     if rows is not None:
-        with rows.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        add_rows(rows, row)
     return row
 
 

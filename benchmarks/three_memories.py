@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.ablations import RECIPE, judge, read_log
+from benchmarks.ablations import RECIPE, judge
 from benchmarks.algorithmic import write_programs
-from benchmarks.common import ROOT, print_table
+from benchmarks.common import ROOT, add_rows, print_table, read_rows
 from famcli.checkpoint.inspect import state_bytes
 from famcli.checkpoint.open import open_model
 from famcli.evaluation.positions import Subject
@@ -75,13 +75,12 @@ def main() -> None:
             for name in MEMORIES:
                 for kind, run in (("text", run_text), ("algorithmic", run_algorithmic)):
                     key = {"memory": name, "seed": seed, "kind": kind, "steps": arguments.steps}
-                    if not any(entry.items() >= key.items() for entry in read_log(LOG)):
+                    if not any(entry.items() >= key.items() for entry in read_rows(LOG)):
                         folder = arguments.folder / f"{name.replace(' ', '-')}-{kind}-{seed}-{arguments.steps}"
                         entry = key | run(name, seed, arguments.steps, folder, arguments.data)
-                        with LOG.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(entry) + "\n")
+                        add_rows(LOG, entry)
                         print(json.dumps(entry), flush=True)
-    print_results([entry for entry in read_log(LOG) if entry["steps"] == arguments.steps])
+    print_results([entry for entry in read_rows(LOG) if entry["steps"] == arguments.steps])
 
 
 def run_text(name: str, seed: int, steps: int, folder: Path, data: Path | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common import print_table
+from benchmarks.common import gap, print_table
 from famcli.checkpoint.chat_template import open_chat_template
 from famcli.checkpoint.device import keep_freed_memory
 from famcli.checkpoint.model import Model
@@ -87,15 +87,13 @@ def rows_of(found: Mapping[str, Sequence[Given]]) -> Iterator[list[str]]:
             some = [one for one in given if one.set == name]
             scored = [one for one in some if one.right != NOT_SAID]
             none = [one for one in some if one.right == NOT_SAID]
-            gaps = np.array([one.f1 for one in scored]) - np.array(base)
-            gap = "" if given is first else f"{gaps.mean():+.3f} \u00b1 {gaps.std(ddof=1) / len(gaps) ** 0.5:.3f}"
             yield [
                 name,
                 adapter,
                 f"{len(scored)} + {len(none)}",
                 f"{np.mean([one.f1 for one in scored]):.3f}",
                 f"{np.mean([exact_match([one.right], one.said) for one in scored]):.3f}",
-                gap,
+                "" if given is first else gap([one.f1 for one in scored], base),
                 f"{sum(one.refused for one in none)} of {len(none)}",
                 f"{sum(one.refused for one in none)} of {sum(one.refused for one in some)}",
                 f"{_above([one.refusal for one in none], [one.refusal for one in scored]):.2f}",
@@ -108,15 +106,20 @@ def _above(ones: Sequence[float], others: Sequence[float]) -> float:
     return float(((first > second) + 0.5 * (first == second)).mean()) if ones and others else 0.5
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def adapters_asked(description: str | None, nargs: str) -> argparse.Namespace:
+    """MODEL ADAPTER ... --texts FILE [--dtype TYPE] of the command line, with torch set up for reading alone."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("adapter", type=Path, nargs="+")
+    parser.add_argument("adapter", type=Path, nargs=nargs)
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--dtype", default="bfloat16")
-    options = parser.parse_args()
     keep_freed_memory()
     torch.set_grad_enabled(False)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = adapters_asked(__doc__, nargs="+")
     found = {str(one): list(answers(options.model, one, options.texts, options.dtype)) for one in options.adapter}
     columns = ["set", "adapter", "questions", "F1", "exact", "minus the first", "refused of unanswerable"]
     print_table(str(options.texts), [*columns, "refusals right", "told apart"], list(rows_of(found)))

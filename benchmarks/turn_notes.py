@@ -8,18 +8,16 @@ stretch does not bear out are struck, as `summarize` does. Differences of ROUGE-
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.common import print_table
+from benchmarks.common import gap, print_table
 from benchmarks.quality.summaries import MEASURES, Scores, rouge
 from benchmarks.real_decoder import precision
-from famcli.checkpoint.device import keep_freed_memory
+from benchmarks.turn_answers import adapters_asked
 from famcli.checkpoint.open import open_model
 from famcli.documents.records import read_objects
 from famcli.tasks.grounding import Sources
@@ -56,26 +54,16 @@ def rows_of(found: Mapping[str, Sequence[Noted]]) -> Iterator[list[str]]:
     """A row of the table for each adapter."""
     (_, first), *_ = found.items()
     for name, noted in found.items():
-        scores = np.array([one.scores for one in noted])
-        gaps = scores[:, -1] - np.array([one.scores for one in first])[:, -1]
-        gap = (
-            "" if noted is first else f"{100 * gaps.mean():+.1f} \u00b1 {100 * gaps.std(ddof=1) / len(gaps) ** 0.5:.1f}"
-        )
+        scores, base = (100 * np.array([one.scores for one in some]) for some in (noted, first))
+        above = "" if noted is first else gap(scores[:, -1].tolist(), base[:, -1].tolist(), digits=1)
         written, kept = ([(getattr(one, part), one.stretch) for one in noted] for part in ("written", "kept"))
         rates = ["{} of {}".format(*precision(pairs)) for pairs in (written, kept)]
         words = np.mean([num_words(one.kept) for one in noted])
-        yield [name, str(len(noted)), *(f"{100 * one:.1f}" for one in scores.mean(0)), gap, *rates, f"{words:.0f}"]
+        yield [name, str(len(noted)), *(f"{one:.1f}" for one in scores.mean(0)), above, *rates, f"{words:.0f}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("adapter", type=Path, nargs="*")
-    parser.add_argument("--texts", type=Path, required=True)
-    parser.add_argument("--dtype", default="bfloat16")
-    options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_grad_enabled(False)
+    options = adapters_asked(__doc__, nargs="*")
     named: dict[str, Path | None] = {"none": None, **{str(one): one for one in options.adapter}}
     found = {name: list(notes(options.model, one, options.texts, options.dtype)) for name, one in named.items()}
     columns = ["adapter", "notes", *MEASURES, "ROUGE-L minus the first", "names in the text, written", "kept", "words"]

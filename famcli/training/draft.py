@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from famcli.checkpoint.model import Model
 from famcli.errors import RecipeError
 from famcli.nn import MemoryMode, Network
 from famcli.nn.draft import Draft, DraftConfig
-from famcli.reading.engine import call_lengths
+from famcli.reading.engine import read_calls
+from famcli.tokens.tokenizer import begin_ids
 from famcli.training.data.made import OpenFiller
 from famcli.training.loop import run_folder as runs
 from famcli.training.loop.optimizer import Optimizers, rate_factor
@@ -97,7 +98,7 @@ def train_draft(
         saved = began
         while step < training.steps:
             started = time.monotonic()
-            tokens = _texts(open_filler, training, step, model.tokenizer.bos_id)
+            tokens = _texts(open_filler, training, step, begin_ids(model.tokenizer))
             loss, acceptance = draft_loss(draft, network, tokens, model.default_memory_mode)
             for parameter in draft.parameters():
                 parameter.grad = None
@@ -108,8 +109,7 @@ def train_draft(
             now = time.monotonic()
             seconds, speed = before + now - began, tokens.numel() / (now - started)
             event = DraftStep(step, training.steps, loss.item(), tuple(acceptance.tolist()), speed, seconds)
-            with (folder / runs.LOG_NAME).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(asdict(event)) + "\n")
+            runs.add_to_log(folder, asdict(event))
             emit(event)
             stopped = should_stop() and step < training.steps
             if stopped or now - saved >= 60 * training.save_minutes or step == training.steps:
@@ -166,20 +166,17 @@ def read_levels(
     target: Network, tokens: Tensor, num_levels: int, first: int, memory_mode: MemoryMode = "on"
 ) -> tuple[list[Tensor], Tensor]:
     """The target's last activations [b, n, d] of texts, and its distributions [b, n - first, v] from `first` on."""
-    state, place = target.start(len(tokens), memory_mode), 0
-    calls: list[list[Tensor]] = []
-    for n in call_lengths(tokens.shape[1], 0, target.fam.block_size):
-        calls.append([])
-        _, state = target.read(tokens[:, place : place + n], state, levels=calls[-1])
-        place += n
+    calls: list[Sequence[Tensor]] = []
+    for _ in read_calls(target, tokens, target.start(len(tokens), memory_mode), calls.append):
+        pass
     levels = [torch.cat(parts, dim=1) for parts in zip(*(call[-num_levels:] for call in calls), strict=True)]
     return levels, torch.softmax(target.logits(levels[-1][:, first:]).float(), dim=-1)
 
 
-def _texts(open_filler: OpenFiller, training: DraftTraining, step: int, bos_id: int | None) -> Tensor:
-    """The texts [b, n] of a step, each from a random place of a document."""
+def _texts(open_filler: OpenFiller, training: DraftTraining, step: int, opening: list[int]) -> Tensor:
+    """The texts [b, n] of a step, each from a random place of a document, behind `opening`."""
     rng = np.random.default_rng([training.seed, step])
-    opening, n = ([] if bos_id is None else [bos_id]), training.text_tokens
+    n = training.text_tokens
     rows = [[*opening, *open_filler(rng).take(n).tolist()][:n] for _ in range(training.texts)]
     return torch.tensor(rows)
 
@@ -191,16 +188,14 @@ def _save(
         "draft": {name: value.detach() for name, value in draft.named_parameters()},
         "optimizer": optimizers.to_tensors(),
     }
-    log = (folder / runs.LOG_NAME).stat().st_size
-    values = {"format": _FORMAT, "training": chosen, "step": step, "seconds": seconds, "log_bytes": log}
-    runs.save_run(folder, step, sections, values)
+    runs.save_run(folder, step, sections, {"format": _FORMAT, "training": chosen, "step": step, "seconds": seconds})
 
 
 def _resume(folder: Path, draft: Draft, optimizers: Optimizers, chosen: dict[str, Any]) -> tuple[int, float]:
     """Steps and seconds of the run so far."""
     saved = runs.load_run(folder)
     if saved is None:
-        (folder / runs.LOG_NAME).unlink(missing_ok=True)
+        runs.cut_log(folder, 0)
         return 0, 0.0
     path, sections, values = saved
     before, now = values.get("training"), json.loads(json.dumps(chosen))
@@ -211,5 +206,5 @@ def _resume(folder: Path, draft: Draft, optimizers: Optimizers, chosen: dict[str
         for name, parameter in draft.named_parameters():
             parameter.copy_(sections["draft"][name])
     optimizers.load_tensors(sections["optimizer"])
-    runs.truncate_log(folder / runs.LOG_NAME, values["log_bytes"])
+    runs.cut_log(folder, values["log_bytes"])
     return values["step"], values["seconds"]

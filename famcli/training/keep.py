@@ -119,9 +119,7 @@ def fit_kept(
         seconds = before
 
         def progress() -> float:
-            shares = [step / schedule.steps] if schedule.steps else []
-            shares += [seconds / (60 * schedule.max_minutes)] if schedule.max_minutes else []
-            return min(1.0, max(shares))
+            return schedule.progress(step, seconds)
 
         while progress() < 1.0 and not stopped:
             started, plan = time.monotonic(), queue.plan(step, progress())
@@ -133,8 +131,7 @@ def fit_kept(
             seconds, stopped = now - began, should_stop()
             unexplained = sum(part for part, _ in left) / max(sum(whole for _, whole in left), 1e-9)
             event = runs.FitDone(step, unexplained, tokens, plan.num_targets / (now - started), seconds, progress())
-            with (folder / runs.LOG_NAME).open("a", encoding="utf-8") as log:
-                log.write(json.dumps(runs.to_json(event)) + "\n")
+            runs.add_to_log(folder, runs.to_json(event))
             on_event(event)
             if stopped or progress() >= 1.0 or seconds - saved >= 60 * recipe.checks.save_minutes:
                 _save(folder, sums, queue, {"step": step, "tokens": tokens, "seconds": seconds, "keys": chosen})
@@ -170,20 +167,19 @@ def _chosen(recipe: Recipe) -> dict[str, Any]:
 def _save(folder: Path, sums: Sums, queue: TurnsQueue, values: dict[str, Any]) -> None:
     _, places = queue.to_tensors()
     sections = {"sums": {"products": sums.products, "scores": sums.scores}}
-    log = (folder / runs.LOG_NAME).stat().st_size
-    runs.save_run(folder, values["step"], sections, {"format": _FORMAT, **values, "lanes": places, "log_bytes": log})
+    runs.save_run(folder, values["step"], sections, {"format": _FORMAT, **values, "lanes": places})
 
 
 def _resume(folder: Path, sums: Sums, queue: TurnsQueue, chosen: dict[str, Any]) -> tuple[int, int, float]:
     """Steps, tokens and seconds of the run so far."""
     saved = runs.load_run(folder)
     if saved is None:
-        (folder / runs.LOG_NAME).unlink(missing_ok=True)
+        runs.cut_log(folder, 0)
         return 0, 0, 0.0
     path, sections, values = saved
     if values.get("format") != _FORMAT or values.get("keys") != json.loads(json.dumps(chosen, default=str)):
         raise RecipeError(f"{path}: the run began with another recipe; use another run folder")
     sums.products, sums.scores = sections["sums"]["products"], sections["sums"]["scores"]
     queue.load_tensors({}, values["lanes"], torch.device("cpu"))
-    runs.truncate_log(folder / runs.LOG_NAME, values["log_bytes"])
+    runs.cut_log(folder, values["log_bytes"])
     return values["step"], values["tokens"], values["seconds"]

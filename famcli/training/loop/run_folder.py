@@ -207,7 +207,12 @@ def running_alone(run_folder: Path) -> Iterator[None]:
 def save_run(
     run_folder: Path, step: int, sections: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
 ) -> Path:
-    """Write a training checkpoint and remove older ones; returns its folder. Raises RecipeError when writing fails."""
+    """Write a training checkpoint and remove older ones; returns its folder. Raises RecipeError when writing fails.
+
+    With `values` goes the length of the log, which is cut to that when the run goes on.
+    """
+    log = run_folder / LOG_NAME
+    values = {**values, "log_bytes": log.stat().st_size if log.exists() else 0}
     final = run_folder / f"{_PREFIX}{step:08d}"
     # A process that was killed while it wrote left a large folder of no use.
     for remains in run_folder.glob(f".{_PREFIX}*"):
@@ -251,9 +256,18 @@ def load_run(run_folder: Path) -> SavedRun | None:
         raise RecipeError(f"{folder}: damaged training checkpoint ({error}); remove it to start again") from error
 
 
-def truncate_log(log: Path, num_bytes: int) -> None:
+def add_to_log(run_folder: Path, values: Mapping[str, Any]) -> None:
+    # Opened for each line: a run that is killed loses none that was written.
+    with (run_folder / LOG_NAME).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(values) + "\n")
+
+
+def cut_log(run_folder: Path, num_bytes: int) -> None:
     """Cut the log to its length when the checkpoint was written: the rest will be written again."""
-    if log.exists() and log.stat().st_size > num_bytes:
+    log = run_folder / LOG_NAME
+    if not num_bytes:
+        log.unlink(missing_ok=True)
+    elif log.exists() and log.stat().st_size > num_bytes:
         os.truncate(log, num_bytes)
 
 

@@ -86,7 +86,6 @@ class Trainer:
         if recipe.hardware.threads:
             torch.set_num_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
-        self._log = run_folder / runs.LOG_NAME
         self._cache = recipe.data.cache or run_folder.parent / "tokens"
         with processes.first_before_others():
             self._data = open_data(recipe, self._cache, on_progress=self._emit)
@@ -190,11 +189,7 @@ class Trainer:
         return folder
 
     def _progress(self) -> float:
-        """The used share of the budget: the larger of the shares of steps and of minutes."""
-        schedule = self._recipe.schedule
-        steps = self.step / schedule.steps if schedule.steps else 0.0
-        minutes = self._elapsed / 60 / schedule.max_minutes if schedule.max_minutes else 0.0
-        return min(1.0, max(steps, minutes))
+        return self._recipe.schedule.progress(self.step, self._elapsed)
 
     def _one_step(self, should_stop: Callable[[], bool]) -> bool:
         """Take a step, or skip it; returns True if any process was told to stop."""
@@ -310,7 +305,6 @@ class Trainer:
             "skipped": self.skipped,
             "seconds": self._elapsed,
             "lanes": lane_values,
-            "log_bytes": self._log.stat().st_size,
         }
         self._tell(runs.RunSaved(self.step, runs.save_run(self._folder, self.step, sections, values)))
 
@@ -319,7 +313,7 @@ class Trainer:
         saved = runs.load_run(self._folder)
         if saved is None:
             if self._processes.is_first:
-                self._log.unlink(missing_ok=True)
+                runs.cut_log(self._folder, 0)
             return
         path, sections, values = saved
         changed = ", ".join(differing_keys(values.get("recipe"), self._recipe.learning_keys()))
@@ -343,12 +337,10 @@ class Trainer:
         self.step, self.tokens, self.skipped = values["step"], values["tokens"], values["skipped"]
         self._elapsed = values["seconds"]
         if self._processes.is_first:
-            runs.truncate_log(self._log, values["log_bytes"])
+            runs.cut_log(self._folder, values["log_bytes"])
 
     def _tell(self, event: runs.TrainEvent | None) -> None:
         if event is None or not self._processes.is_first:
             return
-        # Opened for each line: a run that is killed loses none that was written.
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(runs.to_json(event)) + "\n")
+        runs.add_to_log(self._folder, runs.to_json(event))
         self._emit(event)

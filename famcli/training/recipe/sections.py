@@ -165,6 +165,12 @@ class ScheduleRecipe:
         assert blocks is not None, "load_recipe requires one of the two"
         return blocks
 
+    def progress(self, step: int, seconds: float) -> float:
+        """The used share of the budget, 0 to 1: the larger of the shares of steps and of minutes."""
+        steps = step / self.steps if self.steps else 0.0
+        minutes = seconds / 60 / self.max_minutes if self.max_minutes else 0.0
+        return min(1.0, max(steps, minutes))
+
     def blocks_of_step(self, seed: int, step: int, progress: float) -> int:
         """The blocks of a lane in step `step` (from 0), when `progress` (0 to 1) of the run is done.
 

@@ -26,9 +26,9 @@ from famcli.training.loop.run_folder import (
     StepDone,
     StepSkipped,
     TrainEvent,
+    cut_log,
     load_run,
     save_run,
-    truncate_log,
 )
 from famcli.training.loop.train import train
 from famcli.training.recipe.recipe import Recipe, load_recipe
@@ -334,11 +334,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
 def test_the_log_loses_what_will_be_done_again(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1}\n{"st')
-    truncate_log(log, 12)
+    cut_log(tmp_path, 12)
     assert log.read_text() == '{"step": 1}\n'
-    truncate_log(log, 50)  # somebody shortened it
+    cut_log(tmp_path, 50)  # somebody shortened it
     assert log.read_text() == '{"step": 1}\n'
-    truncate_log(tmp_path / "none.jsonl", 1)
+    cut_log(tmp_path, 0)
+    cut_log(tmp_path, 1)
+    assert not log.exists()
 
 
 def test_saving_tells_where(recipe: Make, tmp_path: Path) -> None:
