@@ -32,8 +32,8 @@ import torch
 from benchmarks import peers
 from benchmarks.common import EXAMPLE, interleaved, pairwise, print_table
 from benchmarks.near_the_machine import product_candidates
-from famcli.checkpoint.adapter import ADAPTER_CONFIG
 from famcli.checkpoint.chat_template import Message, open_chat_template
+from famcli.checkpoint.folder import ADAPTER_CONFIG
 from famcli.checkpoint.locate import resolve, shipped_models
 from famcli.checkpoint.weights import check_folder
 from famcli.nn import DecoderConfig

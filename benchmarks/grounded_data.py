@@ -116,9 +116,7 @@ def records(of: Set, corpus: Path, held_out: frozenset[str], rng: np.random.Gene
             if item.id in used:
                 continue
             elsewhere = rng.random() < _ELSEWHERE and other is not members
-            record = (
-                _from_elsewhere(of, index, other, rng) if elsewhere else _about(of, index, item, members, used, rng)
-            )
+            record = _from_elsewhere(index, other, rng) if elsewhere else _about(of, index, item, members, used, rng)
             if record is not None:
                 made += 1
                 yield {"id": f"{of.name}-{number}-{made}", "group": name, "turn": "ask", **record}
@@ -161,9 +159,7 @@ def _about(
     return {"text": text, "asked": [both[n] for n in rng.permutation(len(both)).tolist()]} if both else None
 
 
-def _from_elsewhere(
-    of: Set, index: PassageIndex, others: Sequence[Item], rng: np.random.Generator
-) -> dict[str, Any] | None:
+def _from_elsewhere(index: PassageIndex, others: Sequence[Item], rng: np.random.Generator) -> dict[str, Any] | None:
     """Questions about another document: what is found for them here does not answer them."""
     item = others[int(rng.integers(len(others)))]
     found = _evidence(index, item.question, rng)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import FAM_TINY, print_table, verdict
-from famcli.checkpoint.device import select_device
+from famcli.checkpoint.device import select_device, set_threads
 from famcli.nn import DecoderConfig, FamConfig
 from famcli.training.estimate import expected_vocab_size
 from famcli.training.loop.networks import build_network, copy_of, flops_per_token, machine_flops
@@ -38,8 +38,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe)
-    if recipe.hardware.threads:
-        torch.set_num_threads(recipe.hardware.threads)
+    set_threads(recipe.hardware.threads)
     device, dtype = select_device(recipe.hardware.device), getattr(torch, recipe.hardware.dtype)
     lanes = arguments.lanes or recipe.schedule.lanes
     tokens = lanes * arguments.blocks * recipe.network.block_size

@@ -17,14 +17,20 @@ from typing import Any
 from famcli.checkpoint.families.pretrained import PretrainedConfig
 from famcli.checkpoint.families.table import Rows
 from famcli.checkpoint.fingerprints import weights_fingerprint
-from famcli.checkpoint.folder import Fields, check_links, inside, read_json_object, shown
+from famcli.checkpoint.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Fields,
+    check_links,
+    inside,
+    read_json_object,
+    shown,
+)
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar, read_sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, StoredTensor, headers, some_of
 from famcli.errors import CheckpointError
 from famcli.plain import user_path
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
 
 # PEFT wraps a model twice, and its names tell.

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from famcli.checkpoint.chat_template import TEMPLATE_FILE, TEMPLATE_JSON
 from famcli.checkpoint.device import DTYPES
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, STORAGES
 from famcli.checkpoint.folder import beside, check_new_folder, read_json_object
@@ -26,7 +27,7 @@ from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
 
 SHARD_BYTES = 2 << 30
-_OTHER_FILES = (GENERATION_FILE, "chat_template.jinja", "chat_template.json", "special_tokens_map.json")
+_OTHER_FILES = (GENERATION_FILE, TEMPLATE_FILE, TEMPLATE_JSON, "special_tokens_map.json")
 
 
 def save_quantized(source: Path, target: Path, to: str = "int8", *, shard_bytes: int = SHARD_BYTES) -> Path:
@@ -98,7 +99,7 @@ def _copy_others(folder: Path, target: Path) -> None:
     if is_gguf(folder):
         template = read_gguf(folder).value("tokenizer.chat_template", str, "")
         if template:
-            (target / "chat_template.jinja").write_text(template, encoding="utf-8")
+            (target / TEMPLATE_FILE).write_text(template, encoding="utf-8")
         return
     for name in _OTHER_FILES:
         if (folder / name).is_file():

@@ -23,6 +23,7 @@ from famcli.checkpoint.save import save_sidecar, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import PROMPT_FILE, PROMPT_NAME, StoredTensor, check_folder
 from famcli.errors import CheckpointError, UsageError
+from famcli.nn.shapes import EMBEDDING
 
 _ROWS_AT_ONCE = 4096
 
@@ -68,7 +69,7 @@ def enable(path: str | os.PathLike[str], *, seed: int = 0, force: bool = False, 
     if tasks:
         notes = (*notes, "summaries will be written: the checkpoint has a chat template; mode extract quotes instead")
     sidecar = Sidecar(fam=fam, memory_trained=False, tasks=tasks)
-    prompt = draw_prompt(stored["model.embed_tokens.weight"], fam.fam_length, seed) if fam.fam_length else None
+    prompt = draw_prompt(stored[EMBEDDING], fam.fam_length, seed) if fam.fam_length else None
     prompt_file, sidecar_file = targets
     # The sidecar makes the folder an enabled one.
     with writing(sidecar_file.parent, "memory", sidecar_file.name, [glob.escape(prompt_file.name)]) as staging:

@@ -17,6 +17,7 @@ from famcli.errors import CheckpointError, UsageError
 from famcli.plain import user_path
 from famcli.tokens.gguf_file import is_gguf
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 DRAFT_FILE = "draft.json"
 _SHOWN_CHARS = 60
 

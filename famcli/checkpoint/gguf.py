@@ -306,7 +306,7 @@ class GgufTensors:
         if len(tensor.shape) != 2 or not is_grouped(kind):
             return None
         # Mapped now: a file that takes this one's place later is another one.
-        rows = _stored_rows(self._file, tensor)
+        rows = _stored_rows(tensor)
 
         def made() -> Grouped:
             whole = grouped(rows, kind, GGUF_TYPES[tensor.type][1])
@@ -369,13 +369,13 @@ def values_of(file: GgufFile, tensor: GgufTensor, part: slice | None = None) -> 
         from gguf.quants import dequantize
     except ImportError as error:
         raise CheckpointError(f"{file.path} needs the `gguf` package: install famcli[hf]") from error
-    rows = _stored_rows(file, tensor)
+    rows = _stored_rows(tensor)
     rows = rows if part is None else rows[part]
     values = np.array(dequantize(rows, GGMLQuantizationType(tensor.type)), dtype=np.float32)
     return values.reshape(tensor.shape if part is None else (len(rows), *tensor.shape[1:]))
 
 
-def _stored_rows(file: GgufFile, tensor: GgufTensor) -> npt.NDArray[np.uint8]:
+def _stored_rows(tensor: GgufTensor) -> npt.NDArray[np.uint8]:
     """The mapped bytes of a tensor's rows. Raises CheckpointError."""
     _, size = tensor_bytes(tensor)
     if tensor.start + size > tensor.file.stat().st_size:

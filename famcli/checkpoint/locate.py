@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from famcli.checkpoint.adapter import ADAPTER_CONFIG
 from famcli.checkpoint.families.table import FAMILIES
-from famcli.checkpoint.folder import beside, read_json_object, shown
+from famcli.checkpoint.folder import ADAPTER_CONFIG, beside, read_json_object, shown
 from famcli.checkpoint.gguf import GGUF_FAMILIES
 from famcli.checkpoint.recommended import RECOMMENDED, Recommended, recommended
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar

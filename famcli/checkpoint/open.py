@@ -199,10 +199,7 @@ def _attach_few_bits(
 
 
 def _rows(declared: StoredTensor, whole: Tensor) -> Tensor:
-    rows = declared.rows
-    if rows is None:
-        return whole
-    return whole.view(rows.groups, rows.period, *whole.shape[1:])[:, rows.start : rows.stop].flatten(0, 1)
+    return whole if declared.rows is None else declared.rows.of(whole).flatten(0, 1)
 
 
 def _read_ahead(path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from famcli.errors import CheckpointError
+from famcli.nn.shapes import EMBEDDING
 
 # torch is imported where numbers are made: `famcli inspect` only asks how many bits a matrix would take.
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 QUANTIZATIONS = ("none", "int8", "int4")
 GROUP_COLUMNS = 32
-EMBEDDING = "model.embed_tokens.weight"
 # -128 is left out, so that the range is symmetric about 0.
 _INT8_LARGEST = 127
 _INT4_LEVELS, _INT4_MIDDLE = 15, 8

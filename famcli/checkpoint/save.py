@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from famcli.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, Fitted, base_warnings, fit, read_adapter
+from famcli.checkpoint.adapter import Adapter, Fitted, base_warnings, fit, read_adapter
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, llama_json, read_config
 from famcli.checkpoint.families.table import Rows
 from famcli.checkpoint.fingerprints import weights_fingerprint
-from famcli.checkpoint.folder import check_links, check_new_folder, checkpoint_folder
+from famcli.checkpoint.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, check_links, check_new_folder, checkpoint_folder
 from famcli.checkpoint.model import GENERATION_FILE
 from famcli.checkpoint.quantize import bits_of, to_int4, to_int8
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
@@ -280,9 +280,7 @@ def _config(
 def _row_numbers(rows: Rows | None, total: int) -> Tensor:
     """The indices of the rows of a module's B that belong to one parameter."""
     numbers = torch.arange(total)
-    if rows is None:
-        return numbers
-    return numbers.view(rows.groups, rows.period)[:, rows.start : rows.stop].flatten()
+    return numbers if rows is None else rows.of(numbers).flatten()
 
 
 def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = None) -> tuple[str, ...]:
@@ -355,7 +353,7 @@ def _changed(path: Path, config: PretrainedConfig, change: Change) -> dict[str, 
                     new = change(parameter, tensor)
                     tensor = tensor if new is None else new
                     continue
-                grouped = tensor.view(rows.groups, rows.period, *tensor.shape[1:])[:, rows.start : rows.stop]
+                grouped = rows.of(tensor)
                 new = change(parameter, grouped.flatten(0, 1))
                 if new is not None:
                     # This changes a private copy of the mapped page, never the file.

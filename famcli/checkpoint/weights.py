@@ -21,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from famcli.checkpoint.families.pretrained import CONFIG_FILE, PretrainedConfig, check_ropes, read_config
 from famcli.checkpoint.families.table import ParameterRows, Rows
 from famcli.checkpoint.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     Fields,
     beside,
     check_links,
@@ -58,7 +60,6 @@ _SCALE_OF = {"int8": ("float32", 0), "int4": ("bfloat16", 32)}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _MAX_INDEX_BYTES = 64 << 20
 _NAMES_SHOWN = 3
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -328,7 +329,7 @@ def check_visible(config: PretrainedConfig, fam: FamConfig, folder: Path) -> Non
 
 def refuse_adapter(folder: Path) -> None:
     """Raise CheckpointError when the folder has a LoRA adapter: reading without it would silently be another model."""
-    for name in _ADAPTER_FILES:
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if (folder / name).exists():
             raise CheckpointError(
                 f"{folder} has a LoRA adapter ({name}) beside its weights; say which is meant, or move the adapter "

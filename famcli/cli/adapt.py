@@ -130,8 +130,8 @@ def _run(
     table: dict[str, Any], folder: Path, out: Path | None, options: opt.RunOptions, report: opt.ReportOptions
 ) -> bool:
     """Run the recipe in `table` and copy what was trained to `out`; True once that is done, in the first process."""
-    from famcli.checkpoint.adapter import ADAPTER_CONFIG
     from famcli.checkpoint.families.pretrained import CONFIG_FILE
+    from famcli.checkpoint.folder import ADAPTER_CONFIG
     from famcli.documents.writing import atomic_files, write_text
     from famcli.training.adapt import to_toml
     from famcli.training.loop.processes import is_first_process

@@ -238,13 +238,7 @@ def algorithmic(
                 break
         values = {"benchmark": "algorithmic", "sequences": sequences, "streams": streams, "seed": seed, "cells": cells}
         values |= {"tokens": read, "seconds": time.monotonic() - began, "definition": SEQUENCE_DEFINITION}
-        values |= {"partial": work.interrupted}
-        work.show(values, partial(show_recall, work, cells, values), told="cells")
-        if plot is not None and cells:
-            from famcli.evaluation.plots import plot_recall
-
-            plot_recall(cells, plot)
-        work.finish()
+        _finish(work, cells, values, plot)
 
 
 def _task(word: str) -> tuple[str, int]:
@@ -291,13 +285,19 @@ def _recall(name: str, options: RecallOptions, shown: dict[str, Any], **making: 
             complete += 1
         values = {"benchmark": name, **shown, "streams": options.streams, "seed": options.seed, "filler": filler}
         values |= {"cells": cells, "tokens": total * complete, "seconds": time.monotonic() - began}
-        values |= {"definition": RECALL_DEFINITION, "partial": work.interrupted}
-        work.show(values, partial(show_recall, work, cells, values), told="cells")
-        if options.plot is not None and cells:
-            from famcli.evaluation.plots import plot_grid, plot_recall
+        values["definition"] = RECALL_DEFINITION
+        _finish(work, cells, values, options.plot)
 
-            (plot_grid if name == "needle" else plot_recall)(cells, options.plot)
-        work.finish()
+
+def _finish(work: Work, cells: Sequence[CellScore], values: dict[str, Any], plot: Path | None) -> None:
+    """Print and draw what was recalled. values: all of the result but whether it is of all there was to read."""
+    values["partial"] = work.interrupted
+    work.show(values, partial(show_recall, work, cells, values), told="cells")
+    if plot is not None and cells:
+        from famcli.evaluation.plots import plot_grid, plot_recall
+
+        (plot_grid if values["benchmark"] == "needle" else plot_recall)(cells, plot)
+    work.finish()
 
 
 def _last(work: Work, steps: Iterable[_T]) -> _T | None:

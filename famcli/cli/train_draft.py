@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -66,6 +65,9 @@ def train_draft(
 
     if not training.data:
         raise UsageError("there is nothing to learn from", remedy={"data": "PATH"})
+    for path in training.data:
+        if not user_path(path).exists():
+            raise UsageError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
     check_new_folder(out)
     notes, folder = Notes(report.quiet), run or Path("runs") / user_path(out).resolve().name
     located = find_model(
@@ -114,16 +116,12 @@ def train_draft(
 
 def _filler(paths: list[Path], model: Model, folder: Path, seed: int, watch: Watch) -> OpenFiller:
     """Text of `paths`, tokenized once into a folder beside the run."""
-    from famcli.training.data.corpus import pack
+    from famcli.training.data.corpus import named, pack
     from famcli.training.data.made import filler_of
     from famcli.training.recipe.sections import CorpusRecipe
 
-    seen, corpora = Counter[str](), []
-    for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
-        stem = path.resolve().name.split(".")[0] or "texts"
-        seen[stem] += 1
-        recipe = CorpusRecipe(f"{stem}-{seen[stem]}", path.resolve(), 1.0)
-        corpora.append(pack(recipe, model.tokenizer, folder.parent / "tokens", seed, on_progress=watch.event))
+    corpora = [
+        pack(CorpusRecipe(name, path, 1.0), model.tokenizer, folder.parent / "tokens", seed, on_progress=watch.event)
+        for name, path in named(paths)
+    ]
     return filler_of(corpora, [float(corpus.num_tokens) for corpus in corpora])

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from famcli.nn.kernels.linear import Linear
-
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""The matrices of attention and feed-forward, by the last part of their names."""
+from famcli.nn.shapes import TARGETS
 
 
 @dataclass(frozen=True)

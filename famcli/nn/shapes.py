@@ -12,6 +12,11 @@ from famcli.nn.config import DecoderConfig, FamConfig, NormPlace
 
 Shape = tuple[int, ...]
 
+EMBEDDING = "model.embed_tokens.weight"
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""The matrices of attention and feed-forward, by the last part of their names."""
+
 SCORES_NAME = "memory_scores"
 """The parameter [l, w] by which each layer scores tokens that it may keep."""
 
@@ -66,7 +71,7 @@ def segment_rows(config: DecoderConfig, fam: FamConfig, layer: int, num_closed: 
 def parameter_shapes(config: DecoderConfig, fam: FamConfig) -> dict[str, Shape]:
     """The shape of every parameter of a network by name."""
     width = config.hidden_size
-    shapes: dict[str, Shape] = {"model.embed_tokens.weight": (config.vocab_size, width)}
+    shapes: dict[str, Shape] = {EMBEDDING: (config.vocab_size, width)}
     dense = dict(_layer_shapes(config, False))
     mixed = dict(_layer_shapes(config, True)) if config.experts else {}
     for index in range(config.num_layers):

@@ -49,7 +49,7 @@ def read_blocks(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tupl
         parts = [*_visible_sinks(sinks, layer, call, t), *seen[:-1], *memory_rows[t : t + 1], seen[-1]]
         attended.append(attend(own, parts, causal=True, window=layer.window, **layer.self_attn.scoring))
     x = layer.attention_output_and_mlp(x, attended[0] if num_blocks == 1 else torch.cat(attended, dim=2))
-    return x, _closed(layer, before, memory, keys, values, sinks, call)
+    return x, _closed(layer, memory, keys, values, sinks, call)
 
 
 def _read_in_turn(layer: Layer, x: Tensor, before: LayerState, call: Call) -> tuple[Tensor, LayerState]:
@@ -97,7 +97,7 @@ def read_block_and_memory(layer: Layer, x: Tensor, before: LayerState, call: Cal
     parts = [*_past(layer, before, memory_rows, call), own]
     attended = attend(rotate(queries), parts, causal=True, window=layer.window, **attention.scoring)
     memory, x = layer.joint_output_and_mlp(memory, residual, x, torch.cat((compressed, attended), dim=2), gate)
-    return x, _closed(layer, before, memory, keys, values, sinks, call)
+    return x, _closed(layer, memory, keys, values, sinks, call)
 
 
 # --------------------------------------------------------------------------------------------------- the open block
@@ -197,7 +197,7 @@ def _after_open(
     keys, values = _join(before.segment_keys, rows.keys), _join(before.segment_values, rows.values)
     if memory.shape[1] and call.state.memory_mode == "on":
         memory, _ = call.memory.take_in(layer, memory, _pieces(keys, values, call.fam.block_size), 1, call)
-    return _closed(layer, before, memory, keys, values, sinks, call)
+    return _closed(layer, memory, keys, values, sinks, call)
 
 
 def _windowed(layer: Layer, before: LayerState, rows: OpenRows) -> list[KeysValues]:
@@ -228,9 +228,7 @@ def _past(layer: Layer, before: LayerState, memory_rows: KeysValues | None, call
     return (*parts, memory_rows) if memory_rows else tuple(parts)
 
 
-def _closed(
-    layer: Layer, before: LayerState, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call
-) -> LayerState:
+def _closed(layer: Layer, memory: Tensor, keys: Tensor, values: Tensor, sinks: KeysValues, call: Call) -> LayerState:
     """A layer at fill 0, which keeps what is still visible of the closed blocks' `keys` and `values` [b, hk, k, e]."""
     visible = call.fam.memory_segments * call.fam.block_size
     if layer.window is not None:

@@ -6,7 +6,6 @@ The recipe is written out as TOML, so that it can be read, changed and run again
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,11 +34,11 @@ from famcli.errors import RecipeError, UsageError
 from famcli.nn import Network, make_network
 from famcli.nn.config import FamConfig
 from famcli.nn.lora import LoraConfig, LoraLinear, add_lora
-from famcli.nn.shapes import SCORES_NAME, own_shapes
+from famcli.nn.shapes import EMBEDDING, SCORES_NAME, TARGETS, own_shapes
+from famcli.training.data.corpus import named
 from famcli.training.recipe.recipe import Recipe, base_folder
-from famcli.training.recipe.sections import TARGETS, AdaptRecipe
+from famcli.training.recipe.sections import AdaptRecipe
 
-EMBEDDING = "model.embed_tokens.weight"
 Weights = Mapping[str, StoredTensor]
 
 # What taught fam-tiny's memory (docs/experiments.md): most documents ask for something, once each; steps without
@@ -114,7 +113,7 @@ def adapt_table(
         "adapt": {"model": place, "alpha": float(how["rank"]), **how},
         "network": _network_keys(base_folder(model, how.get("cache")), _given(network), "kept" if keeps else "gated"),
         "data": {"folder": ".", "seed": seed},
-        "corpora": _corpora(data),
+        "corpora": [{"name": name, "path": str(path), "weight": 1.0} for name, path in named(data)],
         "objectives": [dict(part) for part in (_ASKING if how["objective"] == "task" else _PLAIN)],
         "schedule": {**schedule, "muon_lr": rate, "adamw_lr": rate, "seed": seed},
         "hardware": {"device": "auto", "dtype": "bfloat16", "checkpoint_gradients": True, **_given(hardware)},
@@ -130,20 +129,6 @@ def _network_keys(folder: Path, given: dict[str, Any], update: str) -> dict[str,
         fam, _ = choose_fam(read_config(folder).decoder, **given)
     settings = [each.name for each in fields(FamConfig) if not each.metadata.get("internal")]
     return {name: getattr(fam, name) for name in settings} | given | {"memory_update": update}
-
-
-def _corpora(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    stems = Counter[str]()
-    corpora: list[dict[str, Any]] = []
-    for path in paths:
-        if not path.exists():
-            raise RecipeError(f"{path} does not exist; give .jsonl(.zst), text files, or a folder of .txt")
-        stem = path.resolve().name.split(".")[0] or "texts"
-        stems[stem] += 1
-        # Names must differ, and two files may share one.
-        name = stem if stems[stem] == 1 else f"{stem}-{stems[stem]}"
-        corpora.append({"name": name, "path": str(path.resolve()), "weight": 1.0})
-    return corpora
 
 
 def to_toml(table: Mapping[str, Any]) -> str:

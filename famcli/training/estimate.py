@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from famcli.checkpoint.device import select_device
+from famcli.checkpoint.device import select_device, set_threads
 from famcli.nn import Network
 from famcli.training.data.corpus import own_tokenizer
 from famcli.training.loop import networks
@@ -56,8 +56,7 @@ class Estimate:
 def estimate(recipe: Recipe, vocab_size: int) -> Estimate:
     """Measure a step of `recipe` and derive the rest from its shapes. Takes a few seconds."""
     schedule, hardware = recipe.schedule, recipe.hardware
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    set_threads(hardware.threads)
     # A recipe for a GPU is measured on the CPU where there is none.
     missing = hardware.device == "cuda" and not torch.cuda.is_available()
     device, dtype = select_device("cpu" if missing else hardware.device), getattr(torch, hardware.dtype)

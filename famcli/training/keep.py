@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from famcli.checkpoint.device import set_threads
 from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.errors import RecipeError
 from famcli.nn import Network
@@ -95,8 +96,7 @@ def fit_kept(
     """Run a recipe whose method is "keep" in its run folder, or go on there; see `famcli.training.loop.train.train`."""
     assert recipe.adapt is not None
     schedule, size = recipe.schedule, recipe.network.block_size
-    if recipe.hardware.threads:
-        torch.set_num_threads(recipe.hardware.threads)
+    set_threads(recipe.hardware.threads)
     folder.mkdir(parents=True, exist_ok=True)
     with runs.running_alone(folder):
         data = open_data(recipe, recipe.data.cache or folder.parent / "tokens", on_progress=on_event)

@@ -41,6 +41,10 @@ class Rows:
         """Rows of the stored tensor."""
         return self.period * self.groups
 
+    def of(self, stored: Any) -> Any:
+        """Those rows of a torch tensor [total, ...], as a view [groups, rows, ...] of it."""
+        return stored.view(self.groups, self.period, *stored.shape[1:])[:, self.start : self.stop]
+
 
 ParameterRows = Mapping[str, Rows | None]
 """The network's parameters in a stored tensor, with their rows of it; None is the whole tensor."""

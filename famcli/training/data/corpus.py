@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -22,6 +23,7 @@ from famcli.documents.records import Record, holds_records, read_records
 from famcli.documents.writing import atomic_folder
 from famcli.errors import RecipeError
 from famcli.evaluation.texts import TokenCorpus, token_dtype
+from famcli.plain import user_path
 from famcli.tokens import holds_tokenizer, open_tokenizer
 from famcli.tokens.sentencepiece import sample_windows, train_sentencepiece
 from famcli.tokens.tokenizer import Tokenizer, without_surrogates
@@ -59,6 +61,16 @@ OnGuess = Callable[[Path, str], None]
 
 def ignore_progress(progress: object) -> None:
     """The callback for those who do not watch."""
+
+
+def named(paths: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Corpora that were given by their paths alone, each with a name of its own."""
+    found, stems = list[tuple[str, Path]](), Counter[str]()
+    for path in (user_path(path).resolve() for path in paths):
+        stem = path.name.split(".")[0] or "texts"
+        stems[stem] += 1
+        found.append((stem if stems[stem] == 1 else f"{stem}-{stems[stem]}", path))
+    return found
 
 
 def read_documents(path: Path, on_guess: OnGuess = lambda path, encoding: None) -> Iterator[Record]:

@@ -20,9 +20,9 @@ from famcli.errors import RecipeError
 from famcli.nn import Network, make_network
 from famcli.nn.config import DecoderConfig, FamConfig, RopeConfig
 from famcli.nn.lora import LoraConfig, lora_updates
-from famcli.nn.shapes import own_shapes
+from famcli.nn.shapes import EMBEDDING, own_shapes
 from famcli.tokens.tokenizer import Tokenizer
-from famcli.training.adapt import EMBEDDING, adapted_network, open_base
+from famcli.training.adapt import adapted_network, open_base
 from famcli.training.recipe.recipe import SHAPE, Recipe
 from famcli.training.recipe.sections import AdaptRecipe
 

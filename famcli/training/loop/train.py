@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from famcli.checkpoint.device import set_threads
 from famcli.checkpoint.fingerprints import weights_fingerprint
 from famcli.checkpoint.open import open_model
 from famcli.documents.writing import write_text
@@ -83,8 +84,7 @@ class Trainer:
     ) -> None:
         self._recipe, self._folder, self._processes = recipe, run_folder, processes
         self._emit = on_event if processes.is_first else ignore_progress
-        if recipe.hardware.threads:
-            torch.set_num_threads(recipe.hardware.threads)
+        set_threads(recipe.hardware.threads)
         run_folder.mkdir(parents=True, exist_ok=True)
         self._cache = recipe.data.cache or run_folder.parent / "tokens"
         with processes.first_before_others():

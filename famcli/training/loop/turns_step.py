@@ -20,7 +20,7 @@ from famcli.checkpoint.sidecar import Sidecar
 from famcli.errors import RecipeError
 from famcli.evaluation.overlap import best_f1
 from famcli.nn import Network, State
-from famcli.reading.engine import call_lengths
+from famcli.reading.engine import call_lengths, pad_runs
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tokens.tokenizer import Tokenizer
 from famcli.training.data.objectives import TrainingData
@@ -63,7 +63,7 @@ class TurnsGradients(Gradients):
         size = _SIDE_BY_SIDE[network.device.type != "cpu"]
         for some in (asked[place : place + size] for place in range(0, len(asked), size)):
             # The last token of each row is only predicted.
-            ids = _padded([one.ids[:-1] for _, one in some])
+            ids = pad_runs(network, [one.ids[:-1] for _, one in some])
             hidden, _ = _read(network, ids, state.rows(torch.tensor([row for row, _ in some])))
             for made, (row, one) in zip(hidden, some, strict=True):
                 rows.append(made[: len(one.ids) - 1])
@@ -173,10 +173,3 @@ def _read(network: Network, ids: Sequence[int] | Tensor, state: State) -> tuple[
         rows.append(hidden)
         place += n
     return torch.cat(rows, dim=1), state
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-    found = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for row, ids in zip(found, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    return found

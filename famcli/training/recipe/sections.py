@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from famcli.nn.config import FamConfig
+from famcli.nn.shapes import TARGETS
 from famcli.synthetic.episodes import TASKS
 from famcli.synthetic.sequences import SEQUENCES
 from famcli.training.recipe.checking import key, share
@@ -36,8 +37,6 @@ _KEYS_OF_KIND = {
     **dict.fromkeys(SEQUENCES, ("text_weight", "answer_weight", "blocks", "size")),
     TURNS: ("answer_weight", "path", "license"),
 }
-# Those of nn/lora.py. Listed again because reading a recipe must not import torch.
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, kw_only=True)
