@@ -160,55 +160,24 @@ def make_text(path: Path, num_bytes: int, source: Path = EXAMPLE) -> Path:
 # ------------------------------------------------------------------------------------------------ checkpoints
 
 
-def make_checkpoint(
-    folder: Path, shape: Mapping[str, Any], fam: Mapping[str, int], tokenizer: Path | None = None
-) -> Path:
-    """Write a checkpoint of random weights, in a process of its own; byte tokens unless given a tokenizer's folder."""
-    spec = {"shape": dict(shape), "fam": dict(fam), "tokenizer": None if tokenizer is None else str(tokenizer)}
-    subprocess.run([sys.executable, __file__, str(folder), json.dumps(spec)], check=True)
+def make_small_checkpoint(folder: Path) -> Path:
+    """Write a checkpoint with one random layer of width 64, which reads 100 MB in minutes, in a process of its own.
+
+    Block size, segments, memory length and tokenizer are those of the checkpoint that ships.
+    """
+    subprocess.run([sys.executable, __file__, str(folder)], check=True)
     return folder
 
 
-def small_shape(vocab_size: int) -> dict[str, Any]:
-    """One layer of width 64: what memory tests read 100 MB with in minutes."""
-    return {
-        "vocab_size": vocab_size,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_layers": 1,
-        "num_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-    }
-
-
-def shipped_fam() -> dict[str, int]:
-    """Block size, segments and memory length of the checkpoint that ships; of its recipe while it is being trained."""
-    keys = ("block_size", "memory_segments", "fam_length")
-    sidecar = FAM_TINY / "fam.json"
-    if sidecar.exists():
-        values = json.loads(sidecar.read_text(encoding="utf-8"))
-    else:
-        import tomllib
-
-        values = tomllib.loads((FAM_TINY / "recipe.toml").read_text(encoding="utf-8"))["network"]
-    return {key: values[key] for key in keys}
-
-
-def has_fam_tiny() -> bool:
-    return (FAM_TINY / "model.safetensors").exists()
-
-
-def _write_checkpoint(folder: str, spec: dict[str, Any]) -> None:
+def _write_small_checkpoint(folder: str) -> None:
     from famcli.checkpoint.save import save_checkpoint
-    from famcli.checkpoint.sidecar import Sidecar
+    from famcli.checkpoint.sidecar import Sidecar, read_sidecar
     from famcli.nn import DecoderConfig, FamConfig, make_network
     from famcli.tokens import open_tokenizer
-    from famcli.tokens.tokenizer import ByteTokenizer
 
-    tokenizer = ByteTokenizer() if spec["tokenizer"] is None else open_tokenizer(Path(spec["tokenizer"]))
-    fam = FamConfig(**spec["fam"])
-    network = make_network(DecoderConfig(**spec["shape"]), fam)
+    shipped, tokenizer = read_sidecar(FAM_TINY).fam, open_tokenizer(FAM_TINY)
+    fam = FamConfig(shipped.block_size, shipped.memory_segments, shipped.fam_length)
+    network = make_network(DecoderConfig(tokenizer.vocab_size, 64, 128, 1, 4, 2, 16), fam)
     network.reset_parameters(0)
     save_checkpoint(folder, network, tokenizer, Sidecar(fam=fam, memory_trained=True))
 
@@ -282,4 +251,4 @@ def _pour(path: Path, pipe: Any) -> None:
 
 
 if __name__ == "__main__":
-    _write_checkpoint(sys.argv[1], json.loads(sys.argv[2]))
+    _write_small_checkpoint(sys.argv[1])

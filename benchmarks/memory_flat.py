@@ -16,14 +16,11 @@ from pathlib import Path
 
 from benchmarks.common import (
     FAM_TINY,
-    has_fam_tiny,
-    make_checkpoint,
+    make_small_checkpoint,
     make_text,
     print_table,
     run_child,
     run_famcli,
-    shipped_fam,
-    small_shape,
     verdict,
 )
 
@@ -64,9 +61,7 @@ def main() -> None:
         torch_alone = run_child([sys.executable, "-c", "import torch"]).peak_bytes
         small = make_text(folder / "small.txt", int(options.small * MB))
         large = make_text(folder / "large.txt", int(options.large * MB))
-        tokenizer = FAM_TINY if (FAM_TINY / "tokenizer.model").exists() else None
-        shape = small_shape(4096 if tokenizer else 257)
-        random_model = make_checkpoint(folder / "one random layer", shape, shipped_fam(), tokenizer)
+        random_model = make_small_checkpoint(folder / "one random layer")
         rows = compare(random_model, (small, large), folder, ["ppl", "read"])
         columns = [
             "model",
@@ -78,12 +73,11 @@ def main() -> None:
         ]
         print(file=sys.stderr)
         print_table(f"Peak resident memory (a Python with torch: {torch_alone / MB:.0f} MB)", [*columns, "took"], rows)
-        if has_fam_tiny():
-            large = make_text(folder / "ten.txt", min(10 * MB, int(options.large * MB)))
-            rows = compare(FAM_TINY, (small, large), folder, ["ppl", "read"])
-            columns[4] = f"{large.stat().st_size / MB:g} MB"
-            print(file=sys.stderr)
-            print_table("Peak resident memory of fam-tiny", [*columns, "took"], rows)
+        large = make_text(folder / "ten.txt", min(10 * MB, int(options.large * MB)))
+        rows = compare(FAM_TINY, (small, large), folder, ["ppl", "read"])
+        columns[4] = f"{large.stat().st_size / MB:g} MB"
+        print(file=sys.stderr)
+        print_table("Peak resident memory of fam-tiny", [*columns, "took"], rows)
 
 
 if __name__ == "__main__":

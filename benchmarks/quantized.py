@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import EXAMPLE, FAM_TINY, has_fam_tiny, print_table, verdict
+from benchmarks.common import EXAMPLE, FAM_TINY, print_table, verdict
 from benchmarks.peers import Famcli, LlamaCpp, Worker, deviations, plain_logits, time_length, write_checkpoint
 
 READ = 1024
@@ -102,7 +102,7 @@ def main() -> None:
             write_checkpoint(Path(made), "bfloat16")
             figures["speed"] = speed(Path(made), options.threads, options.prompt, options.rounds)
         print_speed(figures["speed"], options.threads, options.prompt)
-    if options.bytes and has_fam_tiny():
+    if options.bytes:
         figures["bits_per_byte"] = bits_per_byte(options.bytes)
         print_bits(figures["bits_per_byte"], options.bytes)
     if options.json is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from famcli.cli.eval import check_files, modes_of, parse_lengths
+from famcli.cli.eval import check_files, filler_files, modes_of, parse_lengths
 from famcli.cli.options import (
     CommonOptions,
     CompareModeOption,
@@ -85,13 +85,8 @@ def qa(
     Evidence stands beside a library's BM25 over the same passages, answers beside the same network's from BM25's best
     passage, memory on beside frozen with --memory-mode compare. Needs the packages of famcli[eval].
     """
-    from famcli.evaluation.texts import example_book
-
     rules, tokens, wanted = parse_rules(where or [], hashed), parse_lengths(length)[0], _styles(styles)
-    book = example_book()
-    texts = filler or ([] if book is None else [book])
-    if not texts:
-        raise UsageError("this famcli comes without its example novel: give --filler FILE")
+    texts = filler_files(filler)
     check_files([*files, *texts])
     with Work(common) as work:
         groups = _groups(files, rules)

@@ -258,12 +258,9 @@ def _recall(name: str, options: RecallOptions, shown: dict[str, Any], **making: 
     shown: the benchmark's own options, for --json. making: arguments of the function that makes its trials.
     """
     with Work(options.common) as work:
-        from famcli.evaluation.texts import POOL_TOKENS, example_book, read_texts
+        from famcli.evaluation.texts import POOL_TOKENS, read_texts
 
-        book = example_book()
-        filler = options.filler or ([] if book is None else [book])
-        if not filler:
-            raise UsageError("this famcli comes without its example novel: give --filler FILE")
+        filler = filler_files(options.filler)
         check_files(filler)
         models = _open_models(work, options.twin, options.plot)
         from famcli.evaluation.recall import RECALL_DEFINITION, TRIALS, CellScore, score_trials, trial_tokens
@@ -309,6 +306,16 @@ def _last(work: Work, steps: Iterable[_T]) -> _T | None:
     except KeyboardInterrupt:
         work.interrupted = True
     return last
+
+
+def filler_files(given: list[Path] | None) -> list[Path]:
+    """The texts to hide something in: the novel that comes with famcli where none are given. Raises UsageError."""
+    from famcli.evaluation.texts import example_book
+
+    files = given or [book for book in [example_book()] if book is not None]
+    if not files:
+        raise UsageError("this famcli comes without its example novel: give --filler FILE")
+    return files
 
 
 def parse_lengths(text: str) -> list[int]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.common import FAM_TINY, make_checkpoint, make_text, run_famcli, shipped_fam, small_shape
+from benchmarks.common import make_small_checkpoint, make_text, run_famcli
 
 MB = 1_000_000
 
 
 @pytest.mark.slow
 def test_memory_does_not_depend_on_the_length_of_a_benchmark(tmp_path: Path) -> None:
-    model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)
+    model = make_small_checkpoint(tmp_path / "model")
     peaks = []
     for length in ("16k", "2M"):
         arguments = ["eval", "babi", "--tasks", "qa1", "--lengths", length, "--streams", "2", "--model", str(model)]
@@ -27,7 +27,7 @@ def test_memory_does_not_depend_on_the_length_of_a_benchmark(tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["ppl", "read", "ask"])
 def test_memory_does_not_depend_on_length(command: str, tmp_path: Path) -> None:
-    model = make_checkpoint(tmp_path / "model", small_shape(4096), shipped_fam(), FAM_TINY)
+    model = make_small_checkpoint(tmp_path / "model")
     peaks = []
     for size in (1, 20):
         text = make_text(tmp_path / f"{size}.txt", size * MB)
