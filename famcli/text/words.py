@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.text.abbreviations import TITLES
+from famcli.text.numbers import IN_DIGITS, in_words, with_two_words_in_digits
 
 # `\w` has no combining marks, without which most scripts of India and decomposed Latin letters fall apart. All marks
 # stand before the plane of emoji, but for variation selectors, which are invisible.
@@ -94,7 +95,8 @@ def compounds(text: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """The words of `text` without case and English endings; words of scripts without spaces as pairs of characters."""
+    """The words of `text` without case and English endings; words of scripts without spaces as pairs of characters,
+    numbers below a hundred in digits, but for "one"."""
     return [term for match in _WORD.finditer(_folded(text)) for term in _word_terms(match[0])] + _codes(text)
 
 
@@ -103,7 +105,7 @@ def terms(text: str) -> list[str]:
 def _word_terms(word: str) -> tuple[str, ...]:
     if _PAIRED.search(word):
         return tuple(word[i : i + 2] for i in range(max(1, len(word) - 1)))
-    return (_stem(word),)
+    return (IN_DIGITS.get(word) or _stem(word),)
 
 
 def _codes(text: str) -> list[str]:
@@ -154,7 +156,7 @@ def names_in(text: str) -> list[str]:
     A name is a capitalised word that does not begin a sentence and is neither a function word nor a title ("Dr."). In
     titles, where function words or all words are capitalised, names cannot be told, and only numbers are returned.
     """
-    text = plain_spelling(text)
+    text = with_two_words_in_digits(plain_spelling(text))
     inner = [match for match in _WORD.finditer(text) if not _begins_sentence(text[: match.start()])]
     inner = [match for match in inner if not (match[0].lower() in TITLES and text[match.end() :].startswith("."))]
     capital = [match[0] for match in inner if match[0] != match[0].lower() and not _PAIRED.search(match[0])]
@@ -174,8 +176,9 @@ def _begins_sentence(before: str) -> bool:
 
 def variants(name: str) -> list[list[str]]:
     """The terms of a name or number in each way a text may write it: whole, without an elided article before an
-    apostrophe ("l'Opéra"), without separators of thousands."""
-    ways = [name, re.split("['\u2019]", name)[-1], name.replace(",", "")]
+    apostrophe ("l'Opéra"), without separators of thousands, a number in words."""
+    plain = name.replace(",", "")
+    ways = [name, re.split("['\u2019]", name)[-1], plain, (plain.isdecimal() and in_words(int(plain))) or ""]
     return [terms(way) for way in dict.fromkeys(ways) if way]
 
 
@@ -214,7 +217,7 @@ def bm25_share(
 
 def _folded(text: str) -> str:
     """`text` in the form in which all spellings of a word are equal."""
-    text = plain_spelling(text)
+    text = with_two_words_in_digits(plain_spelling(text))
     if text.isascii():
         return text.casefold()
     text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text))

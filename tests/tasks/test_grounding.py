@@ -34,6 +34,24 @@ def test_what_is_not_there_is_missing(written: str, missing: tuple[str, ...]) ->
     assert Sources([SOURCE]).missing(written) == missing
 
 
+@pytest.mark.parametrize(
+    ("written", "missing"),
+    [
+        ("The museum has two floors.", ()),
+        ("There are twenty-one rooms.", ()),
+        ("Twenty-one rooms are in the museum.", ()),
+        ("It was built of 250 stones.", ()),
+        ("34 people work there.", ()),
+        ("It has 22 rooms.", ("22",)),
+        ("Thirty-five people work there.", ("Thirty-five",)),
+        ("It was built of 34 stones.", ("34",)),
+    ],
+)
+def test_numbers_may_be_spelled_out(written: str, missing: tuple[str, ...]) -> None:
+    text = "The museum has 2 floors and 21 rooms. It was built of two hundred and fifty stones. "
+    assert Sources([text + "Thirty-four people work there."]).missing(written) == missing
+
+
 RELEASES = (
     "httpget was first released in 1996 by a student in Stockholm. In 1997 it was given another name, because\n"
     "it could now read more than one protocol. Anna Berg drew the logo in 2016. Two servers were bought for "

@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from famcli.tasks.grounding import claims
+from famcli.text.numbers import numbers_in_words
 from famcli.text.words import has_content, terms
 
 Kind = Literal[
@@ -328,3 +329,8 @@ def another_of(question: str) -> re.Pattern[str] | None:
 def numbers_in(text: str) -> frozenset[str]:
     """The numbers of a text, of any length, without separators of thousands: "priority 2" is not "priority 1"."""
     return frozenset(match[0].replace(",", "") for match in _NUMBER.finditer(text))
+
+
+def all_numbers_in(text: str) -> frozenset[str]:
+    """The same with those that are spelled out."""
+    return numbers_in(text) | frozenset(map(str, numbers_in_words(text)))

@@ -32,7 +32,7 @@ from famcli.text.words import halves, terms
 PART_SIZE = 1024
 """Passages whose words are counted together."""
 
-_FORMAT = 7
+_FORMAT = 8
 _FIELDS = tuple(field.name for field in fields(Sentence))
 _TABLES = f"""
 PRAGMA user_version = {_FORMAT};

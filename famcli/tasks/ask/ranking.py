@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.tasks.ask.expecting import (
+    all_numbers_in,
     another_of,
     asked_about,
     asked_role,
@@ -228,13 +229,13 @@ def _distinct(
         is_list = titles is not None and is_contents(passage.sentences, passage.headings, titles)
         if passage.source in without or is_list:
             continue
-        said, figures = word_set(passage.text), numbers_in(passage.text)
+        said, figures = word_set(passage.text), all_numbers_in(passage.text)
         twins = (
             alike
             for _, _, other, known, alike in kept
             if other.source != passage.source and similarity(said, known) >= _ALIKE
             # What has another number says something else.
-            if numbers_in(other.text) == figures
+            if all_numbers_in(other.text) == figures
         )
         if (twin := next(twins, None)) is not None:
             twin.append(number)
@@ -377,7 +378,7 @@ def _compared(
 
 
 def _share_of_numbers(numbers: frozenset[str], another: re.Pattern[str] | None, text: str) -> float:
-    found = numbers_in(text)
+    found = all_numbers_in(text) if numbers else numbers
     wanted = [number in found for number in numbers]
     if another is not None:
         wanted.append(another.search(text) is not None)

@@ -32,7 +32,6 @@ _SHAPES = tuple(
 )
 _UNNAMED = re.compile(r"column \d+")
 _PARTS_OF_NAMES = re.compile(r"[^\W\d_]+|\d+")
-_DIGITS = dict(zip(terms("one two three four five six seven eight nine"), "123456789", strict=True))
 # How the columns may be called that a question is for without naming them: "Where is Kenya Airways based?"
 _CALLED: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
     (re.compile(rf"\b(?:{asks})\b", re.I), frozenset(terms(names)))
@@ -128,7 +127,7 @@ def _scores(cells: Sequence[Cell], rest: set[str], row: Cell, question: Question
     plain = question.text.replace(row.value, "it")
     near, kind, scores = meanings([plain, *(cell.name for cell in cells)]), expected(question.text), list[float]()
     words = [_words(cell.name) for cell in cells]
-    held = {one: [_has(parts, one) for parts in words] for one in {_DIGITS.get(word, word) for word in rest}}
+    held = {one: [_has(parts, one) for parts in words] for one in rest}
     called = frozenset[str]().union(*(names for asks, names in _CALLED if asks.search(plain)))
     # "Code" says less than "dialling" where half of the columns are codes.
     weights = {one: 1 / max(1, sum(places)) for one, places in held.items()}
