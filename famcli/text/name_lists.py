@@ -19,9 +19,18 @@ _NO_NAME = re.compile(
     re.IGNORECASE,
 )
 _BESIDE = re.compile(r"\s*(?:[,;(\[:]|\s[-\u2013\u2014]\s).*", re.DOTALL)  # a role, or where somebody comes from
-_SMALL = re.compile(r"(?:d[aeiou]|del|der|den|van|von|la|le|el|al|bin|ibn|ter|und|and|y|e)\b")
+_NO_CAPITAL = re.compile(
+    r"(?:d[aeiou]|del|der|den|van|von|la|le|el|al|bin|ibn|ter|und|and|y|e)\b|@\w|[\"'\u201c\u2018]\w+[\"'\u201d\u2019]$"
+)
 _RULE = re.compile(r"\s*\|[\s:|-]+")
-_BETWEEN = re.compile(r"[,;\n]|\band\b")
+# Not within brackets, which say where somebody comes from.
+_BETWEEN = re.compile(r"(?:[,;\n]|\band\b)(?![^()\n]*\))")
+_BETWEEN_ROLES = re.compile(r"[;\n](?![^()\n]*\))")  # "Ann Bell, Chair; Bo Carr, Secretary"
+
+
+def ends_list(title: str) -> bool:
+    """True for a heading below which no people are listed."""
+    return _NO_NAME.search(title) is not None
 
 
 def may_be_name(line: str) -> bool:
@@ -32,7 +41,8 @@ def may_be_name(line: str) -> bool:
     is_label = without_marks(line).rstrip().endswith(":")
     if is_label or not 1 <= len(words) <= _MOST_WORDS or len(text) > _LONGEST or _NO_NAME.search(named):
         return False
-    capital = [word[0].isupper() or _SMALL.fullmatch(word) is not None for word in words]
+    # "Micha\u0142 "phoe" Herda", "Ann Bell @ann42".
+    capital = [_NO_CAPITAL.match(word) is not None or word[0].isupper() for word in words]
     return any(map(str.isalpha, named)) and (all(capital) or len(words) == 1)
 
 
@@ -51,7 +61,8 @@ class NameLines:
             return False
         if self._num_lines > 1 and not is_item and is_apart and not self._is_apart:
             return False
-        if not is_item and not may_be_name(sentence.text):
+        # Long lines may be one sentence.
+        if not is_item and not all(map(may_be_name, sentence.text.splitlines())):
             return False
         # Between the list's name and its first line there may be an empty one.
         self._is_apart = is_apart if self._num_lines == 1 else self._is_apart and self._num_lines > 0
@@ -79,7 +90,10 @@ def names_in_rows(text: str) -> list[str]:
 
 def names_of(line: str, is_entry: bool = False) -> list[str]:
     """The names in a line. is_entry: it is one of a list with a line for each, in which a role may follow a comma."""
-    parts = [" ".join(name.split()).strip(" -*+\u2022.") for name in _BETWEEN.split(line)]
+    if is_entry and len(lines := line.splitlines()) > 1 and all(map(may_be_name, lines)):
+        return [name for one in lines for name in names_of(one, is_entry=True)]
+    between = _BETWEEN_ROLES if ";" in line and "," in line else _BETWEEN
+    parts = [" ".join(name.split()).strip(" -*+\u2022.") for name in between.split(line)]
     if is_entry and len(parts) == 2 and any(" " in part for part in parts):
         parts = [" ".join(line.split()).strip(" -*+\u2022.")]
     return [name for name in parts if 1 < len(name) <= _LONGEST]

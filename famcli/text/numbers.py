@@ -15,6 +15,9 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_
 IN_DIGITS = {word: str(value) for word, value in _VALUES.items() if word != "one"}
 """Words of one number, without "one", which is mostly none."""
 
+_ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+_ROMAN = re.compile(r"C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+
 _MAY_BE_TWO = re.compile(rf"ty[-\u2010\s](?:{'|'.join(_UNITS[1:])})\b", re.I)
 _TWO_WORDS = re.compile(rf"\b({'|'.join(_TENS)})[-\u2010\s]({'|'.join(_UNITS[1:])})\b", re.I)
 _WORD = "|".join((*_VALUES, *_SCALES))
@@ -72,3 +75,14 @@ def in_words(number: int) -> str | None:
     if number < 20:
         return (_UNITS + _TEENS)[number]
     return _TENS[number // 10 - 2] + (f"-{_UNITS[number % 10]}" if number % 10 else "")
+
+
+def number_of(word: str) -> int | None:
+    """The number that a word is, in digits, Roman or spelled out: "12", "XII", "Twelve"."""
+    if word.isdecimal():
+        return int(word)
+    if word.isupper() and _ROMAN.fullmatch(word):
+        digits = [_ROMAN_DIGITS[digit] for digit in word]
+        return sum(-one if one < max(digits[at:]) else one for at, one in enumerate(digits))
+    small = word.lower()
+    return 1 if small == "one" else next(numbers_in_words(small), None)

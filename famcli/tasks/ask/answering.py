@@ -153,7 +153,9 @@ class Answerer:
         in_turn = self._pen is not None and self._pen.chat is not None
         # Which cell of a row is meant is a matter of its column's name, not of writing.
         from_table = self._quoter.cells(question, evidence, shown) if self._pen is None or in_turn else None
-        if from_table is not None and not missing:
+        if (count := None if missing else self._quoter.count(question)) is not None:
+            answer = count
+        elif from_table is not None and not missing:
             answer = from_table
         elif self._pen is not None and self._pen.chat is not None and is_sure and not _lacking(question, evidence):
             answer = self._write_in_turn(self._pen, question, evidence, shown)

@@ -21,7 +21,7 @@ from famcli.tasks.report.record import Recorder, ShownText
 from famcli.tasks.task import ReadCounts
 
 AnswerStyle = Literal["extract", "sentence", "span", "write"]
-AnswerKind = Literal["extracted", "written", "nearest", "none"]
+AnswerKind = Literal["extracted", "counted", "written", "nearest", "none"]
 
 NOTHING_FOUND = "Not found in the document."
 NOTHING_FOUND_IN_SEVERAL = "Not found in the documents."
@@ -112,17 +112,18 @@ class Citation:
 class Answer:
     """The answer to one question. text: the answer, or why there is none (found is then False).
 
-    kind: "extracted" is verbatim: a sentence of the first citation (or a few that belong together), a span of it, or
-    values of a table's row with the names of their columns, the one that names the row first (`span` is of the next);
-    "written" was generated; "nearest" is no answer (found is False), but the one citation may hold it. span, line,
-    page: where an extracted answer is in the source of the first citation. confidence: how likely the document answers
-    this in the first citation, 0 to 1, whether that was enough or not. cited: `text` itself is in a citation, word by
-    word. The citations of a written one hold its words. unsupported: names, numbers and quotations that the model wrote
-    and no passage that it read has, or has of something else; where it writes within a turn, a quote stands in for such
-    an answer, which is kept as `draft`. missing: names and numbers of the question that are nowhere in what was read,
-    in this form; they may be there inflected, in languages other than English. unread: those that stand in a program's
-    code, of which comments and documentation strings alone are read. because: why a passage that comes near enough is
-    no answer all the same.
+    kind: "extracted" is verbatim: a sentence of the first citation (or a few that belong together), a span of it,
+    or values of a table's row with the names of their columns, the one that names the row first (`span` is of the
+    next); "counted" says how many there are, and cites where they begin; "written" was generated; "nearest" is no
+    answer (found is False), but the one citation may hold it. span, line, page: where an extracted answer is in the
+    source of the first citation. confidence: how likely the document answers this in the first citation, 0 to 1,
+    whether that was enough or not. cited: `text` itself is in a citation, word by word. The citations of a written
+    one hold its words. unsupported: names, numbers and quotations that the model wrote and no passage that it read
+    has, or has of something else; where it writes within a turn, a quote stands in for such an answer, which is
+    kept as `draft`. missing: names and numbers of the question that are nowhere in what was read, in this form;
+    they may be there inflected, in languages other than English. unread: those that stand in a program's code, of
+    which comments and documentation strings alone are read. because: why a passage that comes near enough is no
+    answer all the same.
     """
 
     question: str

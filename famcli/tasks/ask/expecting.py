@@ -112,6 +112,7 @@ _TITLED = re.compile("[\"\u201c`'\u2018][^\"\u201c\u201d`'\u2019\n]{1,40}[\"\u20
 # Of parts and words, which no text counts itself.
 _COUNTS = re.compile(
     r"\bhow many (?P<of>times|words|lines|rows|records|entries|pages|chapters|sections|paragraphs|sentences|characters|"
+    r"releases|versions|"
     r"letters|messages|e?-?mails|files|documents|questions|footnotes|mentions|occurrences)\b"
     r"|\bhow (?:often|frequently) (?:do|does|did|is|are|was|were) .{1,80}\b(?:appear|occur|come up|mentioned|named)\b",
     re.I,

@@ -16,7 +16,7 @@ from famcli.tasks.ask.expecting import expected, holds
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.text.headings import PLAIN, heading
 from famcli.text.markup import without_marks
-from famcli.text.name_lists import is_people, may_be_name
+from famcli.text.name_lists import ends_list, is_people, may_be_name
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
 from famcli.text.words import content_terms, has_content, terms
@@ -349,7 +349,8 @@ def _is_listed(sentences: Sequence[Sentence], place: int, number: int) -> bool:
     if one.gap is None:
         return False
     if found is not None and found.level < PLAIN and not one.is_item:
-        return above is not None and above.is_marked and found.level > above.level
+        of_people = ends_list(found.title) and all(may_be_name(each.text) for each in sentences[place + 1 : number])
+        return above is not None and above.is_marked and found.level > above.level and not of_people
     if one.is_item:
         return not name.is_item or indent(one) > indent(name)
     if number == place + 1:

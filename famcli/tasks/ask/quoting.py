@@ -9,6 +9,7 @@ from famcli.reading.engine import read_any
 from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig, Citation, nearest_passage
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import asks, best_sentence
+from famcli.tasks.ask.counting import counted
 from famcli.tasks.ask.expecting import lacks
 from famcli.tasks.ask.question import Question, term_shares
 from famcli.tasks.ask.ranking import FEATURES, NEAR_THRESHOLD, RankedPassage
@@ -106,6 +107,24 @@ class Quoter:
         if after is None or asks(after.sentences[0]):
             return one, quoted
         return replace(one, passage=after, likeness=(), met_by=()), Passage(after.source, after.sentences[:1])
+
+    def count(self, question: Question) -> Answer | None:
+        """How many there are, where a summary counts them; None where it does not."""
+        text = self.text
+        found = counted(text.index, text.sources[0].name, question.text) if len(text.sources) == 1 else None
+        if found is None:
+            return None
+        cited = self.cite(RankedPassage(found.passage, (0.0,) * len(FEATURES), told=found.passage))
+        if not _holds(cited) or cited.confidence < self.config.threshold:
+            return None
+        return Answer(
+            question=question.text,
+            found=True,
+            text=found.said,
+            kind="counted",
+            confidence=cited.confidence,
+            citations=(cited,),
+        )
 
     def cells(
         self, question: Question, evidence: Sequence[RankedPassage], citations: tuple[Citation, ...]

@@ -102,14 +102,14 @@ class Extraction:
     def advance(self, num_bytes: int) -> None:
         """Take in the sentences within the first `num_bytes` source bytes: they were read."""
         while self._waiting and self._waiting[0].end <= num_bytes:
-            self._take(self._waiting.popleft())
+            self.take(self._waiting.popleft())
 
     def end_source(self) -> None:
         """Take in what is left: the document was read to its end, so its last sentence is complete too."""
         self._waiting += self._splitter.flush()
         self._note_pages()
         while self._waiting:
-            self._take(self._waiting.popleft())
+            self.take(self._waiting.popleft())
         self._take_list()
 
     def _begin_source(self, name: str, place: int) -> None:
@@ -128,7 +128,8 @@ class Extraction:
         if self._splitter.page > 1:
             self._with_pages.add(self._source)
 
-    def _take(self, sentence: Sentence) -> None:
+    def take(self, sentence: Sentence) -> None:
+        """Take in a sentence of the open document."""
         self.num_seen += 1
         if self._is_frame(sentence) or self._is_comment(sentence) or sentence.place < self._front_matter:
             return

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from famcli.tasks.summarize.document_kind import names_a_document, weight_of
 from famcli.tasks.summarize.document_parts import BETWEEN_TITLES, DocumentPart
 from famcli.tasks.summarize.extract import Extraction
+from famcli.tasks.summarize.minutes import Minutes
 from famcli.tasks.summarize.releases import release_in
 from famcli.tasks.summarize.summary_result import DocumentKind, Fact
 from famcli.text.headings import PLAIN
@@ -39,15 +40,19 @@ def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
         yield "Who appears", _listed(counted, len(counted))
         yield "Chapters", _titles(text)
     elif kind == "minutes":
-        present, sentence = text.minutes.present, text.minutes.were_present
-        if present:
-            between = "; " if any("," in name for name in present) else ", "
-            yield "Present", f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present), between)
-        elif sentence is not None:
-            yield "Present", " ".join(without_marks(sentence.sentence.text).split())
+        yield "Present", present_of(text.minutes)
         yield "Topics", _titles(text)
     elif kind == "outline":
         yield "Parts", _titles(text, is_outline=True)
+
+
+def present_of(minutes: Minutes) -> str:
+    """How many were there, and who, or the sentence that says it."""
+    present, sentence = minutes.present, minutes.were_present
+    if present:
+        between = "; " if any("," in name for name in present) else ", "
+        return f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present), between)
+    return "" if sentence is None else " ".join(without_marks(sentence.sentence.text).split())
 
 
 def _titles(text: Extraction, is_outline: bool = False) -> str:

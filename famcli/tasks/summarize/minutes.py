@@ -16,7 +16,7 @@ from famcli.text.words import num_words
 
 _BEGINNING = 3000  # bytes in which minutes are told
 _MIN_DECISION, _DECIDES = 2, 2.0  # words of a decision, and its least weight
-_MOST_NAMES, _LONGEST_LINE = 200, 600
+MOST_NAMES, _LONGEST_LINE = 200, 600
 _PRESENT = re.compile(
     r"\W*(?:(?!not\b|absent)[\w'\u2019]+[ /&-]+){0,6}?(?:present|attendees|attendance|in attendance|attending|"
     r"participants|anwesend\w*|teilnehmer\w*|pr\u00e9sents|asistentes)\b[^:\n]{0,30}:\W*(?P<rest>.*)",
@@ -39,6 +39,9 @@ class Minutes:
         self.present: list[str] = []
         self.were_present: Candidate | None = None
         """The sentence that says who was there, where that is no list."""
+        self.list_begins: Sentence | None = None
+        """The name of the list of those present; has_several_lists: there is another one where minutes have begun."""
+        self.has_several_lists = False
         self._wanted = wanted
         self._has_title = self._has_part = False
         self._list: NameLines | None = None
@@ -73,7 +76,10 @@ class Minutes:
     def reads_present(self, sentence: Sentence, found: Heading | None, place: int) -> bool:
         """Take a sentence in as one of the list of those present; True if it names somebody there."""
         text = without_marks(sentence.text if found is None else found.title)
-        if (rest := self._begins_present(text, found)) is not None and (place < _BEGINNING or not self.present):
+        rest = self._begins_present(text, found)
+        self.has_several_lists |= rest is not None and place >= _BEGINNING and bool(self.present)
+        if rest is not None and (place < _BEGINNING or not self.present):
+            self.list_begins = sentence if not self.present else self.list_begins
             self._list, self._row = NameLines(), ""
             self._add(names_of(rest))
             return False
@@ -102,4 +108,4 @@ class Minutes:
         return "" if found is not None and _PRESENT_ALONE.fullmatch(text) else None
 
     def _add(self, names: list[str]) -> None:
-        self.present = list(dict.fromkeys((*self.present, *names)))[:_MOST_NAMES]
+        self.present = list(dict.fromkeys((*self.present, *names)))[:MOST_NAMES]

@@ -29,7 +29,7 @@ _RELEASES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # "1.2.0", "Version 1.2 (2020-01-01)", "adduser (3.134) unstable", "Changes from 3.4 to 3.5".
-        rf"\W{{0,4}}(?:(?:change(?:s|log)? (?:from \S+ to|for|in|with|since)|what['\u2019]s new in|news (?:in|for)|"
+        rf"\W{{0,4}}(?:(?:change(?:[sd]|log)? (?:from \S+ to|for|in|with|since)|what['\u2019]s new in|news (?:in|for)|"
         rf"release(?: notes)?(?: for)?|version)\W+){{0,2}}(?:[a-z][\w+-]{{0,30}}[ -]){{0,2}}"
         rf"\W{{0,2}}(?P<version>{_VERSION})(?![\w.]*\w)",
         # "CHANGES WITH 258:"
@@ -86,7 +86,7 @@ class Releases:
         self._is_titled = self._has_filled = False
         self._under: float = 0.0  # what the heading within a release adds
         self._level: int | None = None
-        self._num_more = 0
+        self._num_more = self._num_below = 0
 
     def note_name(self, name: str) -> None:
         """Take in the name of the file."""
@@ -103,6 +103,7 @@ class Releases:
             # The level of a heading without marks is a guess by its letters.
             is_marked = found is not None and found.is_marked
             if found is not None and is_marked and self._level is not None and found.level > self._level:
+                self._num_below += 1
                 return
             self._level = self._level if found is None or not is_marked else found.level
             self._begin(text, release, sentence.line)
@@ -162,15 +163,39 @@ class Releases:
     def newest_first(self) -> list[Release]:
         """The releases that changed something."""
         filled = [one for one in self._releases if one.num_entries]
-        versions = [numbers for one in filled if (numbers := _numbers(one.version))]
-        return filled[::-1] if len(versions) > 1 and versions[0] < versions[-1] else filled
+        return filled[::-1] if self._is_oldest_first else filled
+
+    @property
+    def _is_oldest_first(self) -> bool:
+        versions = [numbers for one in self._releases if one.num_entries and (numbers := _numbers(one.version))]
+        return len(versions) > 1 and versions[0] < versions[-1]
+
+    @property
+    def count(self) -> int:
+        """Of the releases, without what is not released yet; also of those of which little is said."""
+        return (len({one.version for one in self._named}) or len(self.newest_first())) + self._num_more
+
+    @property
+    def is_certain(self) -> bool:
+        """False if a version has changes in two places, as those of several packages have, or headings of releases
+        are on several levels."""
+        filled = [one.version for one in self.newest_first() if _numbers(one.version)]
+        return len(set(filled)) == len(filled) and not self._num_below
+
+    @property
+    def is_by_day(self) -> bool:
+        """True for changes below days, not versions."""
+        return 2 * sum(one.version == one.date for one in self._named) > len(self._named)
+
+    @property
+    def _named(self) -> list[Release]:
+        named = [one for one in self._releases if _numbers(one.version)]
+        return named[::-1] if self._is_oldest_first else named
 
     def span(self) -> str:
         """`62 releases, 0.1.0 to 15.2.0 (2026-07-15)`."""
-        releases = self.newest_first()
-        named = [one for one in releases if _numbers(one.version)]
-        by_day = 2 * sum(one.version == one.date for one in named) > len(named)
-        count = plural(len(releases) + self._num_more, "day" if by_day else "release")
+        named, by_day = self._named, self.is_by_day
+        count = plural(self.count, "day" if by_day else "release")
         if not named:
             return count
         first, last = (
