@@ -31,6 +31,7 @@ from famcli.tasks.ask.expecting import (
 from famcli.tasks.ask.labels import told
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage, shares_of, weights_of
+from famcli.tasks.ask.told_releases import told_release
 from famcli.text.headings import is_contents
 from famcli.text.meaning import Meanings, meanings
 from famcli.text.passages import Passage
@@ -189,7 +190,7 @@ def rank_passages(
     first = _first_said(index, question.text)
     if first is not None:
         candidates = [(first, dict(candidates).get(first, 0.0)), *(one for one in candidates if one[0] != first)]
-    named = told(index, question.text)
+    named = told_release(index, question.text) or told(index, question.text)
     if named is not None and named.passage.source not in without:
         candidates = [(named.number, 0.0), *(one for one in candidates if one[0] != named.number)]
     distinct = _distinct(index, candidates, count, without, titles)

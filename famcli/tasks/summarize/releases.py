@@ -21,7 +21,7 @@ _MIN_WORDS, _MAX_WORDS = 3, 80
 _AGE = 0.05  # what a release loses for each that is newer
 _LONGEST_TITLE = 140
 _VERSION = r"v?\d{1,4}(?:\.\d{1,5}){1,3}(?:[-.]?(?:rc|beta|alpha|a|b|dev|post|pre)[-.]?\d*|[c-z])?"
-_DATE = re.compile(
+DATE = re.compile(
     r"\d{4}-\d\d-\d\d|\d{4}/\d\d/\d\d|\d{1,2}[./]\d{1,2}[./]\d{4}|\d{1,2} [A-Z][a-z]{2,8}\.? \d{4}|"
     r"[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}"
 )
@@ -117,7 +117,7 @@ class Releases:
             self._add(text, candidate)
 
     def _begin(self, text: str, found: re.Match[str], line: int) -> None:
-        date = _DATE.search(text)
+        date = DATE.search(text)
         self._under = 0.0
         # The same release again: an entry of a table of contents, or a heading and a line below it.
         if self._releases and self._releases[-1].version == found["version"] and not self._releases[-1].num_entries:
@@ -136,7 +136,7 @@ class Releases:
     def _add(self, text: str, candidate: Candidate) -> None:
         release = self._releases[-1]
         # A line of a signature, as of Debian, has the release's date.
-        if text.startswith("--") and (date := _DATE.search(text)) is not None:
+        if text.startswith("--") and (date := DATE.search(text)) is not None:
             release.date = release.date or date[0]
             return
         release.num_entries += 1
@@ -229,8 +229,8 @@ def release_in(text: str) -> re.Match[str] | None:
     if found is None or (text.endswith((",", ".")) and " since " not in text):
         return None
     # "1.1 Definitions" is a clause: behind a bare number stands a date or nothing.
-    is_bare = _BARE.match(text) is not None and _DATE.search(text) is None
-    return found if num_words(_DATE.sub("", text[found.end() :])) <= (0 if is_bare else _MOST_BEHIND) else None
+    is_bare = _BARE.match(text) is not None and DATE.search(text) is None
+    return found if num_words(DATE.sub("", text[found.end() :])) <= (0 if is_bare else _MOST_BEHIND) else None
 
 
 def _best(release: Release, count: int) -> list[Candidate]:
