@@ -176,9 +176,10 @@ def _begins_sentence(before: str) -> bool:
 
 def variants(name: str) -> list[list[str]]:
     """The terms of a name or number in each way a text may write it: whole, without an elided article before an
-    apostrophe ("l'Opéra"), without separators of thousands, a number in words."""
+    apostrophe ("l'Opéra"), without separators of thousands, a number in words, a version with its "v"."""
     plain = name.replace(",", "")
-    ways = [name, re.split("['\u2019]", name)[-1], plain, (plain.isdecimal() and in_words(int(plain))) or ""]
+    version = f"v{name}" if name[:1].isdecimal() and "." in name else ""
+    ways = [name, version, re.split("['\u2019]", name)[-1], plain, (plain.isdecimal() and in_words(int(plain))) or ""]
     return [terms(way) for way in dict.fromkeys(ways) if way]
 
 

@@ -45,8 +45,9 @@ def told_release(index: PassageIndex, question: str) -> Told | None:
     rest = set(content_terms(_VERSION.sub(" ", question))) - _OF_ANY
     if len(rest) > 1:
         return None
-    found = list[Told]()
-    for number in islice(index.holding(terms(version[1])), _LOOKED_AT):
+    found, names = list[Told](), (version[1], f"v{version[1]}")
+    numbers = {one for name in names for one in islice(index.holding(terms(name)), _LOOKED_AT)}
+    for number in sorted(numbers):
         passage = index.passage(number)
         for place, sentence in enumerate(passage.sentences):
             if _is_of(sentence, version[1]):
@@ -54,7 +55,7 @@ def told_release(index: PassageIndex, question: str) -> Told | None:
                 quoted = _dated(sentence, below) if asks_when else (sentence, *below[:_SHOWN]) if below else ()
                 if quoted:
                     found.append(Told(number, passage, Passage(passage.source, quoted)))
-    return found[0] if len(found) == 1 else None
+    return found[0] if len({one.quoted.text for one in found}) == 1 else None
 
 
 def _is_of(sentence: Sentence, version: str) -> bool:
