@@ -31,7 +31,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.common import EXAMPLE, interleaved, pairwise, print_table
-from benchmarks.near_the_machine import product_candidates
+from benchmarks.near_the_machine import layer_products, product_candidates
 from famcli.checkpoint.chat_template import Message, open_chat_template
 from famcli.checkpoint.folder import ADAPTER_CONFIG
 from famcli.checkpoint.locate import resolve, shipped_models
@@ -161,20 +161,10 @@ def engines(context: int) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ the machine
 
 
-def shapes(config: DecoderConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(inputs, outputs) of a layer's products: each by itself, and those of one input joined."""
-    width, inner = config.hidden_size, config.intermediate_size
-    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    gates = [(width, inner)] * (2 if config.gated else 1)
-    shared = [(queries, width), (inner, width)]
-    alone = [(width, queries), (width, keys), (width, keys), *gates, *shared]
-    return alone, [(width, queries + 2 * keys), (width, inner * len(gates)), *shared]
-
-
 def matrix_rate(config: DecoderConfig, dtype: torch.dtype, repeats: int) -> float:
     """Floating-point operations a second of a layer's products, each in the fastest way torch offers here."""
     taken = []
-    for sizes in shapes(config):
+    for sizes in layer_products(config):
         seconds = 0.0
         for inputs, outputs in sizes:
             x = torch.randn(_ROWS, inputs).to(dtype)
@@ -199,7 +189,7 @@ def memory_rate(repeats: int) -> float:
 
 def weights(config: DecoderConfig) -> tuple[int, int]:
     """Numbers in the layers' matrices, and in all that a decoded token is multiplied by."""
-    layers = config.num_layers * sum(i * o for i, o in shapes(config)[0])
+    layers = config.num_layers * sum(i * o for i, o in layer_products(config)[0])
     return layers, layers + config.hidden_size * config.vocab_size
 
 

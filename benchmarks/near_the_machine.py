@@ -21,25 +21,20 @@ from torch import Tensor
 
 from benchmarks.common import FAM_100M, SHAPE_100M, interleaved, pairwise, print_table, verdict
 from benchmarks.networks import attention_candidates, filled_state, network_100m, random_tokens, reading_parts
+from famcli.nn import DecoderConfig
 from famcli.reading.scoring import cross_entropy
 
 BAR = 1.2
 
 
-def products_of_a_layer() -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of a layer's seven matrix products."""
-    width, inner = SHAPE_100M["hidden_size"], SHAPE_100M["intermediate_size"]
-    queries = SHAPE_100M["num_heads"] * SHAPE_100M["head_dim"]
-    keys = SHAPE_100M["num_key_value_heads"] * SHAPE_100M["head_dim"]
-    return {
-        "q": (width, queries),
-        "k": (width, keys),
-        "v": (width, keys),
-        "o": (queries, width),
-        "gate": (width, inner),
-        "up": (width, inner),
-        "down": (inner, width),
-    }
+def layer_products(config: DecoderConfig) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(inputs, outputs) of a layer's products: each by itself, and those of one input joined."""
+    width, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    gates = [(width, inner)] * (2 if config.gated else 1)
+    shared = [(queries, width), (inner, width)]
+    alone = [(width, queries), (width, keys), (width, keys), *gates, *shared]
+    return alone, [(width, queries + 2 * keys), (width, inner * len(gates)), *shared]
 
 
 def product_candidates(x: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
@@ -58,11 +53,12 @@ class Kernels:
 
     def __init__(self, dtype: torch.dtype, repeats: int) -> None:
         rows = FAM_100M["block_size"] + FAM_100M["fam_length"]
-        inputs = {i: torch.randn(rows, i).to(dtype) for i, _ in products_of_a_layer().values()}
+        products, _ = layer_products(DecoderConfig(**SHAPE_100M))
+        inputs = {i: torch.randn(rows, i).to(dtype) for i, _ in products}
         self.chosen: dict[str, str] = {}
         self.products = [
             self._best("products", product_candidates(inputs[i], torch.randn(o, i).to(dtype)), repeats)
-            for i, o in products_of_a_layer().values()
+            for i, o in products
         ]
         queries, parts, memory_queries, memory_parts = reading_parts(dtype)
         self.tokens = self._best("tokens' attention", attention_candidates(queries, parts, True), repeats)

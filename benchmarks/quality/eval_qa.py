@@ -7,6 +7,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,7 +170,7 @@ def _judge(work: Work, model: Model, placed: Any, config: Any, asked_for: dict[s
     values = {
         "benchmark": "qa",
         **asked_for,
-        **figures.to_json(),
+        **asdict(figures),
         "definition": QA_DEFINITION,
         "seconds": seconds,
         "partial": work.interrupted,
@@ -178,8 +179,6 @@ def _judge(work: Work, model: Model, placed: Any, config: Any, asked_for: dict[s
 
 
 def _described(document: PlacedDocument, outcome: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {**asdict(outcome), "name": document.name}
 
 
@@ -245,7 +244,7 @@ def _measure_cost(work: Work, model: Model, document: PlacedDocument, mode: Any,
             "memory_mode": mode,
             "bytes": len(document.text.encode()),
         }
-        work.output.json(values | {"costs": [one.to_json() for one in costs]})
+        work.output.json(values | {"costs": [asdict(one) for one in costs]})
         return
     work.make_room()
     table(work, [["run", "processor", "clock", "processor ratio", "clock ratio"], *map(_cost_row, costs)], words=1)

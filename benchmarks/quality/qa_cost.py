@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
@@ -31,10 +30,6 @@ class Cost:
     processor_ratio: float
     clock_ratio: float
     rounds: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def measure_cost(

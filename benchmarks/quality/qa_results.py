@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from benchmarks.quality.qa import RANKS, DocumentOutcome, QuestionOutcome
 from famcli.evaluation.intervals import Interval, bootstrap
@@ -62,10 +62,6 @@ class QaFigures:
     silence: tuple[Figure, ...]
     citations: int
     verified: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 _T = TypeVar("_T")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from famcli.documents.opening import open_source
 from famcli.documents.records import holds_records, read_objects, read_records
-from famcli.documents.source import utf8_widths
+from famcli.documents.source import Piece, utf8_widths
 from famcli.errors import DocumentError, UsageError
 from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.text.passages import PassageBuilder
@@ -223,13 +223,18 @@ def placed_documents(
 
 
 def index_without_network(path: Path) -> PassageIndex:
-    """The passages of a file, as a reading indexes them."""
-    index, builder = PassageIndex(), PassageBuilder(0)
+    """The passages of a text file, as a reading indexes them."""
     with open_source(path, encoding="utf-8") as document:
-        for piece in document.pieces():
-            builder.feed(piece)
-            for passage in builder.take(piece.end):
-                index.add(passage)
+        return index_of(document.pieces())
+
+
+def index_of(pieces: Iterable[Piece]) -> PassageIndex:
+    """The passages of a source."""
+    index, builder = PassageIndex(), PassageBuilder(0)
+    for piece in pieces:
+        builder.feed(piece)
+        for passage in builder.take(piece.end):
+            index.add(passage)
     for passage in builder.take(None):
         index.add(passage)
     return index

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality.qa_rankers import Ranker
-from benchmarks.quality.qa_sets import Rules, is_right, read_items
+from benchmarks.quality.qa_sets import Rules, index_of, is_right, read_items
 from famcli.checkpoint.model import Model
 from famcli.documents.opening import open_source
 from famcli.errors import DocumentError
@@ -31,7 +31,6 @@ from famcli.tasks.ask.passage_index import PassageIndex
 from famcli.tasks.ask.question import Question
 from famcli.tasks.ask.ranking import RankedPassage
 from famcli.tasks.task import ReadCounts
-from famcli.text.passages import PassageBuilder
 
 SET = Path(__file__).with_name("real_files.toml")
 Span = tuple[int, int]
@@ -148,23 +147,17 @@ def _answer(answerer: Answerer, question: Question, ranked: Sequence[RankedPassa
 
 def _indexed(model: Model, path: Path, quotes: Sequence[str]) -> tuple[AskedText, list[Span | None]]:
     """A file as it can be asked, and the span of each quote in it (None for an empty one)."""
-    index, builder, parts, offsets = PassageIndex(), PassageBuilder(0), list[str](), list[int]()
     with open_source(path) as source:
-        for piece in source.pieces():
-            builder.feed(piece)
-            for passage in builder.take(piece.end):
-                index.add(passage)
-            parts.append(piece.text)
-            offsets += piece.char_offsets().tolist()[:-1]
+        pieces = list(source.pieces())
         record = SourceRecord(
             source.name, str(path), source.encoding, source.bytes_read, source.digest(), format=source.format
         )
-    for passage in builder.take(None):
-        index.add(passage)
+    index, text = index_of(pieces), "".join(piece.text for piece in pieces)
+    offsets = [offset for piece in pieces for offset in piece.char_offsets().tolist()[:-1]]
     hidden, state = fresh_start(model, "on")
     counts = ReadCounts(record.num_bytes, 0, 0, 0, 0.0, ())
-    text = AskedText(model, "on", index, state, hidden, (record,), counts)
-    return text, [_span("".join(parts), offsets, quote) if quote else None for quote in quotes]
+    asked = AskedText(model, "on", index, state, hidden, (record,), counts)
+    return asked, [_span(text, offsets, quote) if quote else None for quote in quotes]
 
 
 def _span(text: str, offsets: list[int], quote: str) -> Span:

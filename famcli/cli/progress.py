@@ -26,7 +26,7 @@ _STAGE_VERBS = ("loading ", "searching ")
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Shown:
     """What a display shows. Counts are since the start; the totals and what follows from them are None if unknown.
 
     memory_share: of the memory's attention, what went to the last block; None if nobody measures that.
@@ -56,24 +56,24 @@ class Snapshot:
         return self.total_bytes if self.total_tokens is None else self.total_tokens
 
 
-def describe_numbers(snapshot: Snapshot, width: int = 200) -> str:
+def describe_numbers(shown: Shown, width: int = 200) -> str:
     """`35 %  ETA 0:12  1.2 MB/3.4 MB  3,210 tokens/s  12,345 tokens`, as far as it is known and has room in `width`
     characters; what matters most comes first."""
-    if not (snapshot.num_tokens or snapshot.num_bytes):
+    if not (shown.num_tokens or shown.num_bytes):
         return ""
-    parts, total = [], snapshot.total_bytes
-    if snapshot.total:
-        parts.append(f"{min(100, 100 * snapshot.done // snapshot.total)} %")
-    if snapshot.eta_seconds is not None:
-        parts.append(f"ETA {describe_seconds(snapshot.eta_seconds)}")
-    if snapshot.total_tokens is None:
-        parts.append(describe_bytes(snapshot.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
-    if snapshot.tokens_per_second is not None:
-        parts.append(f"{snapshot.tokens_per_second:,.0f} tokens/s")
-    if snapshot.num_tokens:
-        parts.append(plural(snapshot.num_tokens, "token"))
-    if snapshot.memory_share is not None:
-        parts.append(f"memory takes {100 * snapshot.memory_share:.0f} %")
+    parts, total = [], shown.total_bytes
+    if shown.total:
+        parts.append(f"{min(100, 100 * shown.done // shown.total)} %")
+    if shown.eta_seconds is not None:
+        parts.append(f"ETA {describe_seconds(shown.eta_seconds)}")
+    if shown.total_tokens is None:
+        parts.append(describe_bytes(shown.num_bytes) + (f"/{describe_bytes(total)}" if total else ""))
+    if shown.tokens_per_second is not None:
+        parts.append(f"{shown.tokens_per_second:,.0f} tokens/s")
+    if shown.num_tokens:
+        parts.append(plural(shown.num_tokens, "token"))
+    if shown.memory_share is not None:
+        parts.append(f"memory takes {100 * shown.memory_share:.0f} %")
     # A line that wraps would leave its first half on the terminal at each refresh.
     while len(parts) > 1 and len("  ".join(parts)) > width:
         parts.pop()
@@ -113,14 +113,14 @@ class Progress:
         # A bar is for eyes; a program that reads the lines has no use for ten of them a second.
         self._interval = 0.1 if mode == "bar" else 1.0
         self._started = self._last_shown = clock()
-        self._seen = Snapshot(stage)
+        self._seen = Shown(stage)
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RATE_WINDOW)
         self._show()
 
     def stage(self, name: str, total_bytes: int | None = None, total_tokens: int | None = None) -> None:
         """A new stage begins: shown at once. The totals are what will be read in it, None if unknown."""
         share = self._seen.memory_share
-        self._seen = Snapshot(name, total_bytes=total_bytes, total_tokens=total_tokens, memory_share=share)
+        self._seen = Shown(name, total_bytes=total_bytes, total_tokens=total_tokens, memory_share=share)
         self._recent.clear()
         self._recent.append((self._clock(), 0))
         self._show()
@@ -165,12 +165,12 @@ class Progress:
         tokens_per_second = rate if seen.num_tokens else None
         self._print(replace(seen, seconds=now - self._started, tokens_per_second=tokens_per_second, eta_seconds=eta))
 
-    def _print(self, snapshot: Snapshot) -> None:
+    def _print(self, shown: Shown) -> None:
         if self._bar is not None:
-            name = short_stage(snapshot.stage)
-            numbers = describe_numbers(snapshot, self._bar.room(name))
-            self._bar.show(name, snapshot.done, snapshot.total, numbers, snapshot.so_far or "")
+            name = short_stage(shown.stage)
+            numbers = describe_numbers(shown, self._bar.room(name))
+            self._bar.show(name, shown.done, shown.total, numbers, shown.so_far or "")
             return
-        values = vars(snapshot).items()
+        values = vars(shown).items()
         rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in values}
         print_progress(rounded, self._stream)

@@ -15,7 +15,7 @@ from torch import Tensor
 from famcli.nn.config import FamConfig
 from famcli.nn.kernels.attention import KeysValues, attention_received
 from famcli.nn.layers import Layer
-from famcli.nn.rotary import Rotation, rotate_halves
+from famcli.nn.rope import Rotation, rotate_halves
 from famcli.nn.state import DecoderState
 
 

@@ -27,8 +27,8 @@ from famcli.nn.kernels.linear import Linear, PackedWeight, linear
 from famcli.nn.layers import Backbone, Layer, computes_wide, few_rows_weights
 from famcli.nn.memory import FeedbackMemory, initial_memory
 from famcli.nn.network import Network, State, holds_whole_blocks
-from famcli.nn.rope import layer_frequencies
-from famcli.nn.rotary import Rotation, rotate_halves, rotation
+from famcli.nn.rope import Rotation, rotate_halves, rotation
+from famcli.nn.rope_scaling import layer_frequencies
 from famcli.nn.shapes import memory_layers, memory_shape, memory_width, own_shapes
 from famcli.nn.state import DecoderState, LayerState, OpenRows
 from famcli.nn.steps import read_block_and_memory, read_blocks, read_open, read_open_at_once

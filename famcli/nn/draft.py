@@ -28,8 +28,8 @@ from famcli.nn.kernels.attention import KeysValues, attend, attend_few
 from famcli.nn.kernels.linear import is_wide
 from famcli.nn.layers import Layer, computes_wide
 from famcli.nn.network import Network
-from famcli.nn.rope import layer_frequencies
-from famcli.nn.rotary import cos_sin, rotate_halves
+from famcli.nn.rope import cos_sin, rotate_halves
+from famcli.nn.rope_scaling import layer_frequencies
 from famcli.nn.shapes import parameter_shapes
 
 

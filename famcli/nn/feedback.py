@@ -32,7 +32,7 @@ from famcli.nn.kernels import native
 from famcli.nn.kernels.attention import KeysValues, attend, joined
 from famcli.nn.layers import Layer, computes_wide, few_rows_weights, make_norm
 from famcli.nn.network import State, holds_whole_blocks
-from famcli.nn.rotary import cos_sin
+from famcli.nn.rope import cos_sin
 from famcli.nn.shapes import own_shapes
 from famcli.nn.state import FeedbackState, OpenRows
 

@@ -35,7 +35,7 @@ from famcli.nn.call import Call, Memory
 from famcli.nn.config import FamConfig
 from famcli.nn.kernels.attention import KeysValues, attend, attend_with_share
 from famcli.nn.layers import Layer
-from famcli.nn.rotary import Rotation
+from famcli.nn.rope import Rotation
 
 
 def initial_memory(layer: Layer, rows: Tensor, rotate: Rotation) -> Tensor:

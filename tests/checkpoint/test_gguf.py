@@ -137,7 +137,7 @@ def test_llama_3_scaling_comes_from_its_factors(llama: Path, tmp_path: Path) -> 
     }
     (llama / "config.json").write_text(json.dumps(config))
     from famcli.checkpoint.families.pretrained import read_config
-    from famcli.nn.rope import inverse_frequencies
+    from famcli.nn.rope_scaling import inverse_frequencies
 
     rope = read_config(llama).decoder.rope
     plain = inverse_frequencies(replace(rope, scaling=None), 8, 32)[0]

@@ -26,7 +26,7 @@ from famcli.checkpoint.open import open_model
 from famcli.checkpoint.sidecar import read_sidecar
 from famcli.checkpoint.weights import check_visible, checked_weights
 from famcli.errors import CheckpointError, FamcliError
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope_scaling import inverse_frequencies
 from tests.helpers import change_json, read_json, write_json
 
 FILES = ["config.json", "fam.json", "model.safetensors", "fam.safetensors"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from famcli.cli.progress import Progress, Snapshot, describe_numbers, short_stage
+from famcli.cli.progress import Progress, Shown, describe_numbers, short_stage
 from famcli.cli.render import describe_bytes, describe_seconds
 from famcli.plain import plural
 
@@ -65,7 +65,7 @@ def test_work_can_be_counted_in_tokens() -> None:
         progress.advance(num_bytes=0, num_tokens=200)
     last = shown(stream)[-1]
     assert (last["total_tokens"], last["num_tokens"], last["eta_seconds"]) == (1000, 200, 8.0)
-    snapshot = Snapshot("reading", num_tokens=200, tokens_per_second=100.0, eta_seconds=8, total_tokens=1000)
+    snapshot = Shown("reading", num_tokens=200, tokens_per_second=100.0, eta_seconds=8, total_tokens=1000)
     assert describe_numbers(snapshot) == "20 %  ETA 0:08  100 tokens/s  200 tokens"
     assert (snapshot.done, snapshot.total) == (200, 1000)
 
@@ -164,12 +164,12 @@ def test_stages_are_short(stage: str, shown: str) -> None:
 
 
 def test_numbers_in_words() -> None:
-    snapshot = Snapshot("reading", 1_234_567, 9_876_543, 345_678, 60, 1234.5, 12)
+    snapshot = Shown("reading", 1_234_567, 9_876_543, 345_678, 60, 1234.5, 12)
     assert describe_numbers(snapshot) == "12 %  ETA 0:12  1.2 MB/9.9 MB  1,234 tokens/s  345,678 tokens"
     assert describe_numbers(snapshot, 50) == "12 %  ETA 0:12  1.2 MB/9.9 MB  1,234 tokens/s"
     assert describe_numbers(snapshot, 5) == "12 %"
-    assert describe_numbers(Snapshot("loading")) == ""
-    assert describe_numbers(Snapshot("reading", num_tokens=5, memory_share=0.123)) == "0 B  5 tokens  memory takes 12 %"
+    assert describe_numbers(Shown("loading")) == ""
+    assert describe_numbers(Shown("reading", num_tokens=5, memory_share=0.123)) == "0 B  5 tokens  memory takes 12 %"
     assert [describe_bytes(n) for n in (0, 999, 1000, 999_499, 999_500, 5 * 10**12)] == [
         "0 B",
         "999 B",

@@ -20,7 +20,7 @@ CONTRACT = {"famcli.nn", "famcli.nn.config", "famcli.nn.network", "famcli.nn.sha
 # Adapters and quantized matrices replace a network's weights, whatever network it is; frequencies know no network.
 # A draft is no network: it guesses for one. What a memory should keep of a text is asked of one.
 MATRICES = {"famcli.nn.kernels.quantized", "famcli.nn.kernels.few_bits"}
-WEIGHTS = {"famcli.nn.lora", "famcli.nn.rope", "famcli.nn.draft", "famcli.nn.wanted"} | MATRICES
+WEIGHTS = {"famcli.nn.lora", "famcli.nn.rope_scaling", "famcli.nn.draft", "famcli.nn.wanted"} | MATRICES
 OUTSIDE = sorted(file for file in PACKAGE.rglob("*.py") if file.relative_to(PACKAGE).parts[0] != "nn")
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 from famcli.nn import MEMORY_MODES, DecoderConfig, FamConfig, MemoryMode, State
 from famcli.nn.decoder import Decoder
 from famcli.nn.layers import RMSNorm
-from famcli.nn.rope import inverse_frequencies
-from famcli.nn.rotary import rotation
+from famcli.nn.rope import rotation
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.nn.shapes import parameter_shapes, state_shapes
 from tests.nn.reference import attend_reference
 

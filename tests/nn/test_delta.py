@@ -10,8 +10,8 @@ from torch import Tensor
 
 from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.delta import features, write
-from famcli.nn.rope import inverse_frequencies
-from famcli.nn.rotary import rotation
+from famcli.nn.rope import rotation
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.nn.shapes import state_shapes
 from tests.nn.reference import attend_reference
 from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of

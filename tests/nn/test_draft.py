@@ -12,7 +12,7 @@ from torch.nn import functional
 from famcli.nn import FamConfig, Network, make_network
 from famcli.nn.draft import Draft, DraftConfig, draft_shapes
 from famcli.nn.kernels import native
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.training.draft import draft_logits, draft_loss, read_levels
 from tests.nn.test_decoder import CONFIG, tokens_of
 from tests.nn.test_write import CONFIGS, made

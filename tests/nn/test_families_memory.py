@@ -13,8 +13,8 @@ from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.config import ExpertConfig, RopeConfig
 from famcli.nn.decoder import MemoryMode
 from famcli.nn.layers import Layer
-from famcli.nn.rope import inverse_frequencies
-from famcli.nn.rotary import rotation
+from famcli.nn.rope import rotation
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.nn.shapes import memory_layers, parameter_shapes, state_shapes
 from tests.nn.reference import attend_reference
 from tests.nn.test_decoder import assert_same_state, make, read, tokens_of

@@ -16,7 +16,7 @@ from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.decoder import Decoder
 from famcli.nn.feedback import FeedbackDecoder
 from famcli.nn.kernels import native
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.nn.shapes import parameter_shapes, state_shapes
 from tests.nn.test_decoder import CONFIG, assert_same_state, read, tokens_of
 from tests.nn.test_write import CONFIGS as WRITING

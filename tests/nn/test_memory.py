@@ -11,8 +11,8 @@ from torch import Tensor
 
 from famcli.nn import DecoderConfig, FamConfig, State
 from famcli.nn.memory import memory_gate
-from famcli.nn.rope import inverse_frequencies
-from famcli.nn.rotary import rotation
+from famcli.nn.rope import rotation
+from famcli.nn.rope_scaling import inverse_frequencies
 from tests.nn.test_decoder import CONFIG, assert_same_state, make, read, tokens_of
 
 GATED = FamConfig(8, 1, 3, memory_update="gated")

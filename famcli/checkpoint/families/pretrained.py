@@ -14,7 +14,7 @@ from famcli.checkpoint.folder import Fields, read_json_object, shown
 from famcli.checkpoint.gguf import config_values
 from famcli.errors import CheckpointError
 from famcli.nn.config import DecoderConfig, later_switches
-from famcli.nn.rope import inverse_frequencies
+from famcli.nn.rope_scaling import inverse_frequencies
 from famcli.tokens.gguf_file import is_gguf
 
 CONFIG_FILE = "config.json"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from famcli.nn.kernels import compiled, native
-from famcli.nn.rotary import rotate_halves
+from famcli.nn.rope import rotate_halves
 from tests.nn.reference import attend_reference
 
 needs_compiler = pytest.mark.skipif(native.library() is None, reason="needs a C compiler")
