@@ -15,9 +15,8 @@ from torch import Tensor
 from famcli.checkpoint.model import Model
 from famcli.errors import UsageError
 from famcli.nn import State
-from famcli.reading.drafting import Drafting, kept_or_drawn
 from famcli.reading.engine import Tokens, as_batch, check_finite, float_logits, read_any, write
-from famcli.reading.lookup import Ahead, Guess, Guesser, Lookup
+from famcli.reading.guessing import Ahead, Drafting, Guess, Guesser, Lookup, kept_or_drawn
 from famcli.tokens.stream import StreamDecoder
 from famcli.tokens.tokenizer import control_ids
 
@@ -38,7 +37,7 @@ class GenerationConfig:
     one's probability. seed: None draws anew each time. ends: tokens that end a text besides the checkpoint's own.
     repetition_penalty: 1 is none; logits of the tokens among the last 256 of prompt and answer
     are divided by it if positive, else multiplied (arXiv 1909.05858, section 4.1). stop: writing ends before any of
-    these texts. lookup: guess tokens from what is known, the prompt and what was written (reading/lookup.py), which
+    these texts. lookup: guess tokens from what is known, the prompt and what was written (guessing.py), which
     changes nothing but the time. The model's draft, if it has one, guesses too: the text is then the same where the
     likeliest tokens are taken, and drawn from the same distribution where they are drawn.
     """

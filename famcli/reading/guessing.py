@@ -2,7 +2,7 @@
 
 Where a guess was right its rows are there already. The tokens themselves are chosen from the same rows in the same
 order, so the text is the one that would have been written anyway. Guesses are looked up where the last tokens stood
-before (prompt lookup), or come from a draft (drafting.py): both are forms of speculative decoding, arXiv 2211.17192. A
+before (prompt lookup), or come from a draft (nn/draft.py): both are forms of speculative decoding, arXiv 2211.17192. A
 guess that was looked up has no probability, and a token that is drawn equals it exactly as often as rejection sampling
 would accept it.
 """
@@ -10,13 +10,14 @@ would accept it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from famcli.nn import Network, State
+from famcli.nn.draft import Draft
 from famcli.reading.engine import float_logits, write
 
 # The longest run of last tokens that is looked up, and the shortest.
@@ -34,27 +35,8 @@ class Guess(NamedTuple):
     probabilities: Tensor | None = None
 
 
-class Guesser(Protocol):
-    """follows: whether `read` is to be called; what the network makes of tokens is kept for it only then."""
-
-    follows: bool
-
-    def append(self, token: int) -> None:
-        """The next token of the text, before the network has read it."""
-
-    def read(self, levels: Sequence[Tensor]) -> None:
-        """What the network made of the text's next tokens (the `levels` of `Network.read`)."""
-
-    def guess(self, last: int, count: int) -> list[Guess]:
-        """At most `count` tokens that may follow `last`, the text's last token; empty if nothing is known."""
-        ...
-
-
 class Lookup:
     """Where runs of tokens stood last, and what followed."""
-
-    # It goes by the tokens alone.
-    follows = False
 
     def __init__(self, tokens: Iterable[int] = ()) -> None:
         self._tokens, self._after = list[int](), dict[tuple[int, ...], int]()
@@ -76,8 +58,39 @@ class Lookup:
                 return [Guess(token) for token in known[place : place + count]]
         return []
 
+
+class Drafting:
+    """A draft that goes along with a text: it knows what the target made of the text's last tokens.
+
+    choose: one of the draft's guesses from its logits [v] float32, after the guesses before it.
+    """
+
+    def __init__(self, draft: Draft, target: Network, choose: Callable[[Tensor, Sequence[int]], Guess]) -> None:
+        self._draft, self._target, self._choose = draft, target, choose
+        self._state = draft.start()
+
+    def append(self, token: int) -> None:
+        """Nothing is known of a token before the target has read it."""
+
     def read(self, levels: Sequence[Tensor]) -> None:
-        """Never called."""
+        """What the target made of the next tokens of the text: all its levels [1, n, d]."""
+        self._state = self._draft.read(levels[-self._draft.num_levels :], self._state)
+
+    def guess(self, last: int, count: int) -> list[Guess]:
+        """At most `count` tokens that may follow `last`, the only token that the target has not read."""
+        if not self._state.num_read:
+            return []
+        guesses = list[Guess]()
+
+        def choose(logits: Tensor) -> int:
+            guesses.append(self._choose(logits.float().cpu(), [guess.token for guess in guesses]))
+            return guesses[-1].token
+
+        self._draft.propose(self._target, last, self._state, choose, min(count, self._draft.draft.drafted_tokens))
+        return guesses
+
+
+Guesser = Lookup | Drafting
 
 
 class _Costs:
@@ -143,7 +156,7 @@ class Ahead:
         self._guessers = [
             (guesser, _Costs(share, timed)) for guesser, share in (guessers if network.writes_ahead else ())
         ]
-        self._followers = [guesser for guesser, _ in self._guessers if guesser.follows]
+        self._followers = [guesser for guesser, _ in self._guessers if isinstance(guesser, Drafting)]
         self._guesses, self._place = list[Guess](), 0
         # Whose guesses these are; and what the network made of the last call's tokens.
         self._costs, self._levels = _Costs(), list[Tensor]()
@@ -215,3 +228,18 @@ class Ahead:
         """The state after all tokens that came, and the hidden row [1, 1, d] of the last one."""
         self._settle()
         return self._state, self._hidden[:, self._place : self._place + 1].clone()
+
+
+def kept_or_drawn(wanted: Tensor, guess: Guess, generator: torch.Generator) -> int:
+    """A token that is distributed as `wanted` [v], and as often as can be the one that was guessed.
+
+    Rejection sampling (arXiv 2211.17192, section 2.3): a token drawn from q is kept with the probability min(1, p/q);
+    else one is drawn from what p has more than q.
+    """
+    drafted, token = guess.probabilities, guess.token
+    assert drafted is not None
+    if float(torch.rand(1, generator=generator)) * float(drafted[token]) < float(wanted[token]):
+        return token
+    more = (wanted - drafted).clamp_min(0)
+    # Nothing is left where both are the same to rounding.
+    return int(torch.multinomial(more if float(more.sum()) > 0 else wanted, 1, generator=generator))

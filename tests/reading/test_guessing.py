@@ -16,10 +16,9 @@ from famcli.nn import DecoderConfig, FamConfig
 from famcli.nn.decoder import Decoder
 from famcli.nn.draft import DraftConfig
 from famcli.nn.kernels import native
-from famcli.reading.drafting import kept_or_drawn
 from famcli.reading.engine import read_any, start_state
 from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
-from famcli.reading.lookup import MOST_GUESSED, Guess, Lookup, _Costs
+from famcli.reading.guessing import MOST_GUESSED, Guess, Lookup, _Costs, kept_or_drawn
 from famcli.tokens.tokenizer import ByteTokenizer
 from tests.reading.support import tiny_model
 
