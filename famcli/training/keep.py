@@ -97,7 +97,6 @@ def fit_kept(
     assert recipe.adapt is not None
     schedule, size = recipe.schedule, recipe.network.block_size
     set_threads(recipe.hardware.threads)
-    folder.mkdir(parents=True, exist_ok=True)
     with runs.running_alone(folder):
         data = open_data(recipe, recipe.data.cache or folder.parent / "tokens", on_progress=on_event)
         network = adapted_network(recipe, recipe.network.fam)
