@@ -10,6 +10,7 @@ from famcli.tasks.ask.expecting import expected, holds, lacks
 from famcli.tasks.ask.labels import indent
 from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage
 from famcli.tasks.ask.ranking import RankedPassage
+from famcli.text.boundaries import FENCE
 from famcli.text.context import points_back
 from famcli.text.headings import heading
 from famcli.text.meaning import meanings
@@ -32,8 +33,12 @@ _IS_ASKED_FOR = re.compile(r"\b(?:ask|asks|asked|questions?)\b", re.I)
 _HOW = re.compile(
     r"\W*(?:how|what happens|what should|what must)\b(?! (?:many|much|long|old|often|far|big|large))", re.I
 )
+# Says what the code below it does; by itself it is no answer.
+_COMMENT = re.compile(r"\s*(?:#+(?!!)|//+|--|;+|/\*+|\*|%+|<!--)\W*[^\W\d_]{2}")
 _HEADING_REACH = 4  # sentences looked through for the heading of a list
 _LACKS, _CLOSE = 1.0, 0.4  # of what a sentence is worth (docs/decisions.md)
+_COMMENTS = 2.0  # where no code is asked for
+_LINES_OF_CODE = 6  # that are shown below a comment
 _LONGEST_ITEM = 400  # bytes of an item with those below it
 _QUOTATION_REACH = 6  # sentences looked through for the end of a quotation
 _MUCH_NEW = 3  # content words that the question has not
@@ -53,8 +58,11 @@ def best_sentence(one: RankedPassage, question: Question, shares: TermShares) ->
     passage = one.passage
     rows = sentence_features(one, question, shares)
     weights = _ENCODED_WEIGHTS if one.likeness else _WEIGHTS
+    asks_code = expected(question.text) == "code" or _HOW.match(question.text) is not None
     values = [
-        math.fsum(w * x for w, x in zip(weights, row, strict=True)) - _LACKS * lacks(question.text, sentence.text)
+        math.fsum(w * x for w, x in zip(weights, row, strict=True))
+        - _LACKS * lacks(question.text, sentence.text)
+        - _COMMENTS * (not asks_code and _is_comment(sentence))
         for row, sentence in zip(rows, passage.sentences, strict=True)
     ]
     place = values.index(max(values))
@@ -81,6 +89,10 @@ def _with_rival(place: int, values: Sequence[float], passage: Passage) -> Passag
     ]
     rival = max(beside, key=lambda other: values[other], default=place)
     return Passage(passage.source, sentences[min(place, rival) : max(place, rival) + 1])
+
+
+def _is_comment(sentence: Sentence) -> bool:
+    return sentence.is_code and _COMMENT.match(sentence.text) is not None
 
 
 def asks(sentence: Sentence) -> bool:
@@ -123,6 +135,8 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
         first -= 1
     while end < len(sentences) and _announces(sentences[end - 1], question):
         end += 1
+    if _is_comment(sentences[place]):
+        end = _end_of_code(place, sentences)
     if end == place + 1 and sentences[place].is_item:
         end = _end_of_item(place, sentences)
     kind = expected(question.text)
@@ -139,6 +153,17 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
         # "Often files of one kind are wanted. This can be done with ..."
         end += _follows(sentences, end)
     return Passage(passage.source, sentences[first:end])
+
+
+def _end_of_code(place: int, sentences: Sequence[Sentence]) -> int:
+    """Behind the code that a comment stands above: up to an empty line, the next comment or a fence."""
+    end = place + 1
+    while end < len(sentences) and sentences[end].is_code and end - place <= _LINES_OF_CODE:
+        is_apart = (sentences[end].gap or "\n\n").count("\n") > 1
+        if is_apart or _is_comment(sentences[end]) or FENCE.match(sentences[end].text):
+            break
+        end += 1
+    return end
 
 
 def _end_of_item(place: int, sentences: Sequence[Sentence]) -> int:

@@ -591,3 +591,25 @@ def text_of(model: Model, text: str) -> AskedText:
     for _ in reading.events([pipe(text.encode())]):
         pass
     return reading.text()
+
+
+COMMENTED = """# Mill manual
+
+Mills are strong, and must be oiled on Mondays. The wheel is of oak.
+
+```sh
+# Oil the wheel of the mill every day
+mill oil --wheel
+mill turn
+
+# Stop the mill
+mill stop
+```
+"""
+
+
+def test_a_comment_in_code_answers_with_its_code_and_else_gives_way_to_prose(tmp_path: Path) -> None:
+    path = write(tmp_path, COMMENTED, "manual.md")
+    how, when = ask(byte_model(), ["How do I oil the wheel of the mill?", "What must be oiled?"], [path]).answers
+    assert how.text == "# Oil the wheel of the mill every day\nmill oil --wheel\nmill turn"
+    assert when.text == "Mills are strong, and must be oiled on Mondays."
