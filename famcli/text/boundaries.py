@@ -101,6 +101,8 @@ _CODE = re.compile(
       | \s*(?:\$|>>>|\.\.\.|%)[ ]\S | \#include""",
     re.VERBOSE,
 )
+# Below the names of the columns of a table of Markdown.
+TABLE_RULE = re.compile(r"\|[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t\r]*")
 FENCE = re.compile(rf"(?:{QUOTED.pattern})?[ \t]*(?P<fence>```+|~~~+)(?P<info>(?!.*`).*)")
 # What stands alone above a list without signs: "Present:", "Board Members Present:".
 _LABEL = re.compile(r"[*_]{0,3}[^\W\d_a-z][\w'\u2019()/&-]*(?: [\w'\u2019()/&-]+){0,5}(?::[*_]{0,3}|[*_]{1,3}:)\s*$")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from famcli.documents.source import Location
-from famcli.text.boundaries import CANDIDATE, END, FENCE, end_mark_ends, is_code, line_break_ends
+from famcli.text.boundaries import CANDIDATE, END, FENCE, TABLE_RULE, end_mark_ends, is_code, line_break_ends
 
 MAX_CHARACTERS = 1000
 """A longer sentence is cut at the last white space before this limit; its parts have `whole` False."""
@@ -83,6 +83,7 @@ class SentenceSplitter:
         self._is_spaced = False  # True if white space followed the last end mark
         self._fenced = 0  # lines of fenced code that may still come
         self._fence, self._is_fence_quoted = "", False  # what opened it
+        self._in_table = False  # the last sentence was the rule below the names of a table's columns, or a row
         self._locations = deque[tuple[int, Location]]()  # from the offset of the open sentence on
 
     def feed(
@@ -133,12 +134,13 @@ class SentenceSplitter:
         stop = self._at + len(text)
         start = int(self._offsets[self._at])
         end_byte, code = int(self._offsets[stop]), self._is_fenced() or is_code((self._indent or "") + text)
-        whole = not self._broken
+        whole, is_row = not self._broken, self._in_table and self._is_row(final=True) is True
         location = self._location(start)
         line = self._line if location is None or location.line is None else location.line
         sentence = Sentence(text, start, end_byte, line, self._gap, whole, self.page, code, self.place, location)
         self._broken = self._broken and not ends
         self._mind_fences(text)
+        self._in_table = is_row or TABLE_RULE.fullmatch(text) is not None
         self._advance(stop)
         self._gap = ""
         self._skip_space()
@@ -165,6 +167,26 @@ class SentenceSplitter:
             self._fenced = 0
         elif self._fenced:
             self._fenced -= 1
+
+    def _is_row(self, final: bool) -> bool | None:
+        """True if the open sentence is a row of a table, or the names of its columns; None if the text so far does not
+        tell."""
+        if self._in_table and self._broken:
+            return True  # the rest of a long one
+        if self._indent is None or not self._text.startswith("|", self._at):
+            return False
+        if self._in_table and self._gap is not None and self._gap.count("\n") == 1:
+            return True
+        end = self._text.find("\n", self._at, self._at + MAX_CHARACTERS)
+        if end < 0:
+            return None if len(self._text) < self._at + MAX_CHARACTERS and not final else False
+        below = self._text[end + 1 : end + 1 + MAX_CHARACTERS]
+        if len(below) < MAX_CHARACTERS and "\n" not in below and not final:
+            return None
+        return (
+            TABLE_RULE.fullmatch(below.partition("\n")[0]) is not None
+            or TABLE_RULE.match(self._text, self._at) is not None
+        )
 
     def _is_fenced(self) -> bool:
         """True if the open sentence is fenced code. With a quotation ends what it has of code."""
@@ -193,6 +215,9 @@ class SentenceSplitter:
         is_line_break = match[0] == "\n"
         if self._is_fenced():
             return is_line_break
+        # A row of a table of Markdown is one sentence, whatever it has in its cells.
+        if (is_row := self._is_row(final)) is None or is_row:
+            return None if is_row is None else is_line_break
         if is_line_break:
             return line_break_ends(self._text, self._at, match.start(), self._indent, final)
         if self._begins_record():

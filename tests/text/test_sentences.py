@@ -213,3 +213,30 @@ def test_empty_lines_of_a_quotation_part_its_sentences() -> None:
     assert [one.line for one in found] == [1, 3, 4, 5, 8, 8, 11]
     assert found == split(text, [1]) == split(text, [7, 2, 30])
     assert [one.is_code for one in split("> ```\n> One. Two.\nThis is told. And this.")] == [False, True, False, False]
+
+
+TABLE = """Attendees:
+
+| Name     | Abbr. | Says |
+| :------- | ----- | ---- |
+| Ann Bell | A. B. | This is it. And more is said. |
+| Bo Carr  | BC    | %s|
+| Cy Dorn  | CD    | |
+
+The table has ended. Next.
+
+| not a table
+| of any kind.
+"""
+
+
+@pytest.mark.parametrize("sizes", [None, [1], [7]])
+def test_a_row_of_a_table_of_markdown_is_a_sentence(sizes: list[int] | None) -> None:
+    found = split(TABLE % ("word " * 300), sizes)
+    said = [one.text for one in found]
+    first, _ = TABLE.split("\n| Bo")
+    assert said[:5] == first.replace("\n\n", "\n").split("\n")
+    # A long row is cut as any sentence is.
+    assert [one.whole for one in found[5:7]] == [False, False]
+    assert said[5].startswith("| Bo Carr")
+    assert said[7:] == ["| Cy Dorn  | CD    | |", "The table has ended.", "Next.", "| not a table\n| of any kind."]

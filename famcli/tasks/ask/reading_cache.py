@@ -44,7 +44,7 @@ DEFAULT_LIMIT = 1_000_000_000
 
 # Part of the key: entries of another format are never found, and go with the next one that is kept. Rises too when
 # sentences or passages are cut in another way.
-_FORMAT = 10
+_FORMAT = 11
 _STATE, _INDEX, _ENTRY = "state.fam", "passages.sqlite", "entry.json"
 _TEMPORARY, _LOCK = ".making-", "entries"
 _KEY_LENGTH = 64

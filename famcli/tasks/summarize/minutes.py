@@ -45,7 +45,7 @@ class Minutes:
         self._wanted = wanted
         self._has_title = self._has_part = False
         self._list: NameLines | None = None
-        self._row = ""  # the last one of a table that was read
+        self._num_rows = 0  # of its table
 
     def note_title(self, title: str) -> None:
         self._has_title |= is_minutes_title(title)
@@ -80,24 +80,23 @@ class Minutes:
         self.has_several_lists |= rest is not None and place >= _BEGINNING and bool(self.present)
         if rest is not None and (place < _BEGINNING or not self.present):
             self.list_begins = sentence if not self.present else self.list_begins
-            self._list, self._row = NameLines(), ""
+            self._list, self._num_rows = NameLines(), 0
             self._add(names_of(rest))
             return False
         if self._list is not None and self._list.takes(sentence):
             self._add(names_of(text, is_entry=True))
             return True
-        if self._list is not None and (rows := names_in_rows(self._whole_rows(sentence))):
-            self._add(rows)
+        if self._list is not None and self._is_row(sentence):
+            self._add(names_in_rows(sentence.text) if self._num_rows > 1 and sentence.whole else [])
             return True
         self._list = None
         return False
 
-    def _whole_rows(self, sentence: Sentence) -> str:
-        """A sentence from the beginning of a row on: a long table is several, which may end within one."""
-        is_cut = sentence.gap is not None and "\n" not in sentence.gap
-        text = f"{self._row} {sentence.text}" if is_cut else sentence.text
-        self._row = text.rpartition("\n")[2]
-        return text
+    def _is_row(self, sentence: Sentence) -> bool:
+        """True for the next row of a table. Its first one names the columns."""
+        self._num_rows += 1
+        is_next = sentence.gap is not None and (sentence.gap.count("\n") == 1 or self._num_rows == 1)
+        return is_next and sentence.text.startswith("|")
 
     @staticmethod
     def _begins_present(text: str, found: Heading | None) -> str | None:
