@@ -53,17 +53,29 @@ _ROWS, _LAYERS = 1024, 6
 _AGREES = 0.5
 
 
-class _Watched:
-    """An engine that says what memory its process took at most."""
+class _Writing:
+    """An engine that writes so many tokens, after any text or as an answer from what it has read.
+
+    It also says what memory its process took at most.
+    """
 
     def peak_bytes(self, _: None) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
+    def write(self, n: int) -> int:
+        self.decode(n)  # type: ignore[attr-defined]
+        return n
 
-class Famcli(peers.Famcli, _Watched):
+    def answer(self, n: int) -> int:
+        return self.write(n)
+
+
+class Famcli(_Writing, peers.Famcli):
     """As its commands run: blocks, and `generate`."""
 
-    def __init__(self, path: Path, dtype: str, *, quantize: str = "none", adapter: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, dtype: str, *, quantize: str = "none", adapter: Path | None = None, lookup: bool = True
+    ) -> None:
         from famcli.checkpoint.device import keep_freed_memory
         from famcli.checkpoint.open import open_model
 
@@ -72,17 +84,17 @@ class Famcli(peers.Famcli, _Watched):
         opened = open_model(path, device="cpu", dtype=dtype, quantize=quantize, adapter=adapter)
         self.model = replace(opened, end_ids=frozenset())
         self.network = self.model.network
-        self.after, self.known = (None, None), list[int]()
+        self.after, self.known, self._lookup = (None, None), list[int](), lookup
 
     def read(self, tokens: Sequence[int], *, memory_mode: Any = "on") -> peers.Logits:
         self.known = list(tokens)
         return super().read(tokens, memory_mode=memory_mode)
 
-    def write(self, n: int, *, known: Sequence[int] = (), lookup: bool = True) -> int:
+    def write(self, n: int, *, known: Sequence[int] = ()) -> int:
         from famcli.reading.generating import GenerationConfig, GenerationEnd, generate
 
         hidden, state = self.after
-        config = GenerationConfig(max_tokens=n, lookup=lookup)
+        config = GenerationConfig(max_tokens=n, lookup=self._lookup)
         for event in generate(self.model, state, [], config, last_hidden=hidden, known=known):
             if isinstance(event, GenerationEnd):
                 return len(event.tokens)
@@ -92,13 +104,6 @@ class Famcli(peers.Famcli, _Watched):
         return self.write(n, known=self.known)
 
 
-class PlainFamcli(Famcli):
-    """The same without lookup."""
-
-    def write(self, n: int, *, known: Sequence[int] = (), lookup: bool = False) -> int:
-        return super().write(n, known=known, lookup=lookup)
-
-
 def as_transformers_name(path: Path) -> dict[str, Any]:
     """The folder or the GGUF file `path` as the arguments of `from_pretrained`."""
     if path.is_file():
@@ -106,7 +111,7 @@ def as_transformers_name(path: Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": path}
 
 
-class Transformers(peers.Transformers, _Watched):
+class Transformers(_Writing, peers.Transformers):
     """One call for the prompt, its own cache of keys and values, torch's fused attention."""
 
     def __init__(self, path: Path, dtype: str) -> None:
@@ -118,37 +123,19 @@ class Transformers(peers.Transformers, _Watched):
         kind = transformers.AutoModelForCausalLM
         self.model = kind.from_pretrained(**place, dtype=getattr(torch, dtype), attn_implementation="sdpa").eval()
 
-    def write(self, n: int) -> int:
-        self.decode(n)
-        return n
 
-    answer = write
-
-
-class LlamaCpp(peers.LlamaCpp, _Watched):
+class LlamaCpp(_Writing, peers.LlamaCpp):
     """llama.cpp on the GGUF file as it is."""
 
     def __init__(self, path: Path, dtype: str, *, flash: bool, context: int) -> None:
-        import llama_cpp
-
-        threads = torch.get_num_threads()
-        self.model = llama_cpp.Llama(
-            str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, flash_attn=flash, verbose=False
-        )
-        self.length = 0
-
-    def write(self, n: int) -> int:
-        self.decode(n)
-        return n
-
-    answer = write
+        self.open(path, context, flash)
 
 
 def engines(context: int) -> dict[str, Any]:
     """What can be measured; llama.cpp with room for `context` tokens."""
     return {
         "famcli": Famcli,
-        "famcli-plain": PlainFamcli,
+        "famcli-plain": partial(Famcli, lookup=False),
         "famcli-smollm2": partial(Famcli, adapter=shipped_models(ADAPTER_CONFIG).get("fam-smollm2")),
         "famcli-int8": partial(Famcli, quantize="int8"),
         "famcli-int4": partial(Famcli, quantize="int4"),

@@ -113,17 +113,14 @@ class LlamaCpp:
     """llama.cpp through llama-cpp-python, weights in a GGUF file of the same type, or in Q8_0."""
 
     def __init__(self, folder: Path, dtype: str, *, flash: bool) -> None:
+        self.open(write_gguf(folder, folder / f"{dtype}-{flash}.gguf", dtype), LONG + 2 * DECODED, flash)
+
+    def open(self, path: Path, context: int, flash: bool) -> None:
         import llama_cpp
 
         threads = torch.get_num_threads()
         self.model = llama_cpp.Llama(
-            str(write_gguf(folder, folder / f"{dtype}-{flash}.gguf", dtype)),
-            n_ctx=LONG + 2 * DECODED,
-            n_threads=threads,
-            n_threads_batch=threads,
-            flash_attn=flash,
-            use_mmap=True,
-            verbose=False,
+            str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, flash_attn=flash, verbose=False
         )
         self.length = 0
 

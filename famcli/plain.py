@@ -55,6 +55,13 @@ def user_folder(name: str) -> Path | None:
     return folder if folder.is_absolute() else None
 
 
+def shipped_folders(name: str) -> list[Path]:
+    """The folders of this name that come with famcli: inside the package (a wheel), and beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    roots = [package, *([package.parent] if (package.parent / "pyproject.toml").is_file() else [])]
+    return [root / name for root in roots if (root / name).is_dir()]
+
+
 # What a terminal obeys, or what changes how other text looks, without being seen: C0 and C1 controls but newline and
 # tab; marks, embeddings, overrides and isolates of direction; separators, invisible operators, zero-width spaces,
 # interlinear annotations and tags. The two joiners are letters' business in many scripts, but not beside Latin ones.

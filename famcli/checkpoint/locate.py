@@ -20,7 +20,7 @@ from famcli.checkpoint.gguf import GGUF_FAMILIES
 from famcli.checkpoint.recommended import RECOMMENDED, Recommended, recommended
 from famcli.checkpoint.sidecar import SIDECAR_FILE, read_sidecar
 from famcli.errors import CheckpointError, FamcliError
-from famcli.plain import user_path
+from famcli.plain import shipped_folders, user_path
 from famcli.tokens import holds_tokenizer
 from famcli.tokens.gguf_file import gguf_parts, is_gguf, read_gguf
 
@@ -99,15 +99,10 @@ def resolve(
 
 def shipped_models(file: str = "config.json") -> dict[str, Path]:
     """The checkpoints inside the wheel, or in `models/` of a source checkout, by name: what has this file."""
-    package = Path(__file__).resolve().parents[1]
-    roots = [package / "models"]
-    if (package.parent / "pyproject.toml").is_file():
-        roots.append(package.parent / "models")
     return {
         folder.name: folder
         # The last one wins: what is inside the package.
-        for root in reversed(roots)
-        if root.is_dir()
+        for root in reversed(shipped_folders("models"))
         for folder in root.iterdir()
         if (folder / file).is_file()
     }

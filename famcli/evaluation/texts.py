@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from famcli.documents.opening import open_source
 from famcli.documents.records import holds_records, read_records
 from famcli.errors import DocumentError
+from famcli.plain import shipped_folders
 from famcli.synthetic.streams import Filler
 from famcli.tokens.stream import StreamEncoder
 from famcli.tokens.tokenizer import Ids, Tokenizer
@@ -105,10 +106,7 @@ def read_texts(
 
 def example_book() -> Path | None:
     """The novel that comes with famcli: inside the wheel, or in `examples/` of a source checkout."""
-    package = Path(__file__).resolve().parents[1]
-    # The wheel holds the examples inside the package.
-    places = (package / "examples" / EXAMPLE, package.parent / "examples" / EXAMPLE)
-    return next((path for path in places if path.is_file()), None)
+    return next((path for folder in shipped_folders("examples") if (path := folder / EXAMPLE).is_file()), None)
 
 
 def _documents(paths: Sequence[Path], tokenizer: Tokenizer) -> Iterator[tuple[str, Iterator[Ids]]]:
