@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from famcli import plain
 from famcli.checkpoint import locate, recommended
 from famcli.checkpoint.locate import ListedModel, list_models, resolve
 from famcli.checkpoint.open import open_model
@@ -23,13 +24,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A source checkout whose models/ holds two checkpoints and a folder that is none."""
     package = tmp_path / "checkout" / "famcli"
-    (package / "checkpoint").mkdir(parents=True)
+    package.mkdir(parents=True)
     (package.parent / "pyproject.toml").touch()
     models = package.parent / "models"
     for name in ("fam-other", "fam-tiny"):
         make_random_checkpoint(models / name)
     (models / "notes").mkdir()
-    monkeypatch.setattr(locate, "__file__", str(package / "checkpoint" / "locate.py"))
+    monkeypatch.setattr(plain, "__file__", str(package / "plain.py"))
     monkeypatch.setattr(recommended, "find_spec", lambda name: None)
     return models
 
@@ -138,7 +139,7 @@ def test_a_folder_or_file_that_is_no_checkpoint(shipped: Path, tmp_path: Path) -
 
 
 def test_nothing_ships(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(locate, "__file__", str(tmp_path / "famcli" / "checkpoint" / "locate.py"))
+    monkeypatch.setattr(plain, "__file__", str(tmp_path / "famcli" / "plain.py"))
     with pytest.raises(CheckpointError, match="no checkpoint ships"):
         resolve(None, {})
 
@@ -147,7 +148,7 @@ def test_an_installed_wheel_looks_inside_itself_only(monkeypatch: pytest.MonkeyP
     site = tmp_path / "site-packages"
     make_random_checkpoint(site / "models" / "of-somebody-else")
     make_random_checkpoint(site / "famcli" / "models" / "fam-tiny")
-    monkeypatch.setattr(locate, "__file__", str(site / "famcli" / "checkpoint" / "locate.py"))
+    monkeypatch.setattr(plain, "__file__", str(site / "famcli" / "plain.py"))
     folder = site / "famcli" / "models" / "fam-tiny"
     size = sum(path.stat().st_size for path in folder.iterdir())
     monkeypatch.setattr(recommended, "find_spec", lambda name: None)
