@@ -65,9 +65,10 @@ def ask(
 
     The text is read once for all questions, and what was read of files is kept: the next question about them does not
     read them again (see `famcli readings`). Evidence is quoted with its place, and each quote is checked by exact
-    comparison with the source before it is shown. Where no passage is sure enough the nearest one is shown as such; the
-    exit code is 1 where nothing comes near any question. On a terminal a question that is not given is asked for.
-    Ctrl-C answers from what was read so far, marked partial.
+    comparison with the source before it is shown. Where no passage is sure enough the nearest one is shown as such,
+    and the exit code is 0, for it may answer (`found` in --json tells); it is 1 where nothing comes near any
+    question. On a terminal a question that is not given is asked for. Ctrl-C answers from what was read so far,
+    marked partial.
     """
     # A path among the words is a text: shells complete it there, and nobody asks "story.txt".
     texts = [*filter(_is_path, questions or []), *(file or [])]

@@ -50,7 +50,7 @@ class Work:
         self.progress = Progress("none")
         self._progress_mode, self._verbose = report.progress_mode, report.verbose
         self._results: list[Any] = []
-        self._has_failed = False  # a document among several could not be read
+        self._failures: list[str] = []  # documents among several that could not be read, and why
         self.interrupted = False
 
     def __enter__(self) -> Self:
@@ -105,9 +105,9 @@ class Work:
 
     def tell_failure(self, error: FamcliError) -> None:
         """Say what went wrong with one document of several, and exit as for a failure in the end."""
-        self._has_failed = True
+        self._failures.append(with_flags(str(error), error.remedy))
         self.make_room()
-        say(with_flags(str(error), error.remedy))
+        say(self._failures[-1])
 
     @contextmanager
     def going_on(self, each: bool) -> Iterator[None]:
@@ -248,6 +248,8 @@ class Work:
         """
         self.make_room()
         values = to_json(result)
+        if self._failures and (not each or self.form == "jsonl"):
+            values["warnings"] = [*values["warnings"], *self._failures]
         if self.form == "text":
             text()
         elif self.form == "jsonl":
@@ -270,10 +272,10 @@ class Work:
         found: how much text there was, in any unit; none at all is a DocumentError.
         """
         if self._results:
-            self.output.json({"files": self._results})
+            self.output.json({"files": self._results, "warnings": self._failures})
         if self.interrupted:
             raise typer.Exit(interrupted_code())
-        if self._has_failed:
+        if self._failures:
             raise typer.Exit(EXIT_FAILED)
         if not found:
             raise DocumentError("there was no text to work on; give one that is not empty")

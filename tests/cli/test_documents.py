@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.documents.made import epub, pdf
 from tests.documents.test_fetching import PAGE, server
 
@@ -61,6 +63,18 @@ def test_a_file_that_cannot_be_read_does_not_keep_others_from_it(run, tiny: Path
         assert result.stdout
     result = run("read", story, "absent.txt", "--model", tiny)
     assert (result.exit_code, result.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("command", [["summarize"], ["ask", "Who hid the treasure map?"], ["ppl"]])
+def test_a_file_that_cannot_be_read_is_named_in_json(command: list[str], run, tiny: Path, story: Path) -> None:
+    told = "absent.txt does not exist: check the path"
+    result = json.loads(run(*command, story, "absent.txt", "--model", tiny, "--json").stdout)
+    assert result["warnings"][-1] == told
+    last = json.loads(run(*command, story, "absent.txt", "--model", tiny, "--jsonl").stdout.splitlines()[-1])
+    assert (last["event"], last["warnings"][-1]) == ("result", told)
+    if command != ["ppl"]:
+        each = json.loads(run(*command, story, "absent.txt", "--model", tiny, "--json", "--each").stdout)
+        assert (len(each["files"]), each["warnings"]) == (1, [told])
 
 
 def test_a_page_is_fetched_unless_that_is_forbidden(run, server: str, tiny: Path, monkeypatch, tmp_path: Path) -> None:
