@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -84,34 +84,28 @@ class DocumentOutcome:
 
 
 @dataclass
-class _Citations:
+class _Asked:
+    """The document under way. citations: looked for in its bytes `raw`, and how many of them were there."""
+
     raw: bytes
-    count: int = 0
+    document: PlacedDocument
+    questions: list[Question]
+    spans: list[tuple[tuple[int, int], ...]]
+    scores: list[list[AnswerScore]]
+    citations: int = 0
     verified: int = 0
+
+    def rank(self, number: int, passages: Sequence[Passage]) -> int | None:
+        """The place of the first right passage for a question."""
+        return next((place for place, one in enumerate(passages) if is_right(one.span, self.spans[number])), None)
 
     def check(self, answer: Answer) -> None:
         """Look for all that an answer quotes in the document's own bytes."""
         quotes = [(citation.span, citation.text) for citation in answer.citations]
         if answer.span is not None:
             quotes.append((answer.span, answer.text))
-        for (start, end), text in quotes:
-            self.count += 1
-            self.verified += self.raw[start:end] == text.encode()
-
-
-@dataclass
-class _Asked:
-    """The document under way."""
-
-    document: PlacedDocument
-    questions: list[Question]
-    spans: list[tuple[tuple[int, int], ...]]
-    citations: _Citations
-    scores: list[list[AnswerScore]] = field(default_factory=list)
-
-    def rank(self, number: int, passages: Sequence[Passage]) -> int | None:
-        """The place of the first right passage for a question."""
-        return next((place for place, one in enumerate(passages) if is_right(one.span, self.spans[number])), None)
+        self.citations += len(quotes)
+        self.verified += sum(self.raw[start:end] == text.encode() for (start, end), text in quotes)
 
 
 def judge(
@@ -125,10 +119,10 @@ def judge(
         path = Path(folder) / "document.txt"
         path.write_bytes(raw := document.text.encode())
         asked = _Asked(
+            raw=raw,
             document=document,
             questions=[Question.parse(one.item.question) for one in document.asked],
             spans=byte_spans(document),
-            citations=_Citations(raw),
             scores=[[] for _ in document.asked],
         )
         first = _read(model, path, config.modes[0], on_tokens)
@@ -166,8 +160,7 @@ def judge(
         )
         for number, one in enumerate(document.asked)
     ]
-    counted = asked.citations
-    return DocumentOutcome(document.name, len(raw), tokens, tuple(outcomes), counted.count, counted.verified)
+    return DocumentOutcome(document.name, len(raw), tokens, tuple(outcomes), asked.citations, asked.verified)
 
 
 def _read(
@@ -209,7 +202,7 @@ def _ask(
     plain = Answerer(text, AskConfig(max_answer_tokens=config.max_answer_tokens))
     given = [_last(plain.answer(question, some)) for question, some in zip(asked.questions, weighed, strict=True)]
     for answer in given:
-        asked.citations.check(answer)
+        asked.check(answer)
     hidden, state = fresh_start(text.model, text.memory_mode)
     alone = replace(text, state=state, last_hidden=hidden)
     for style in config.styles:
@@ -219,7 +212,7 @@ def _ask(
             if asked.document.asked[number].item.unanswerable or not asked.spans[number]:
                 continue
             answer = _last(ours.answer(question, some))
-            asked.citations.check(answer)
+            asked.check(answer)
             asked.scores[number].append(_scored(asked, number, answer, system, style, text.memory_mode))
             if by_bm25:
                 best = [_unranked(text.index.passage(one)) for one in by_bm25[number][:1]]
