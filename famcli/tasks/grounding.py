@@ -52,6 +52,9 @@ _COMMON_OPENERS = """
 """
 _OPENERS = frozenset(_COMMON_OPENERS.split())
 
+# Of an answer that names several things.
+_PARTS = re.compile(r"[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -65,11 +68,12 @@ class Sources:
     """Texts that something was written from, to look claims up in.
 
     asked: the question that it answers. Its names and numbers may be said again; what answers it must stand where the
-    texts tell of what it asks.
+    texts tell of what it asks. is_value: whether it asks for a number, a time or the like, of which no part may be in
+    words of its own.
     """
 
-    def __init__(self, texts: Iterable[str], asked: str = "") -> None:
-        plain = [plain_spelling(text) for text in texts]
+    def __init__(self, texts: Iterable[str], asked: str = "", is_value: bool = False) -> None:
+        plain, self._is_value = [plain_spelling(text) for text in texts], is_value
         self._asked = frozenset(content_terms(asked))
         self._sentences = [(frozenset(terms(one)), _numbers(one)) for text in plain for one in sentences_of(text)]
         joined = "\n".join((*plain, plain_spelling(asked)))
@@ -92,10 +96,16 @@ class Sources:
             return turned
         # An answer of a word or a few may be in words of its own ("sad"): it asserts nothing that is no claim.
         if self._asked and not is_sentence(sentence):
-            return ()
+            return tuple(part for part in _PARTS.split(sentence) if self._is_spliced(part))
         words = [word for word in compounds(sentence) if has_content(word)]
         absent = tuple(word for word in words if not set(terms(word)) <= self._terms)
         return absent if len(absent) > _MOST_ABSENT * len(words) else ()
+
+    def _is_spliced(self, phrase: str) -> bool:
+        """True for a value whose words do not stand side by side: "24 October 2014" of two other dates."""
+        words = compounds(phrase)
+        is_value = self._is_value or any(map(str.isdecimal, phrase))
+        return is_value and len(words) > 1 and f" {' '.join(words)} " not in f" {self._words} "
 
     def _has(self, claim: Claim) -> bool:
         if claim.kind == "quotation":
@@ -164,6 +174,12 @@ def _is_ordinary(word: str, after: str, ordinary: frozenset[str]) -> bool:
         return True
     followed = re.match(r"\s+[^\W\d_]", after)
     return small.endswith(("ing", "ed")) and not (followed is not None and followed[0][-1].isupper())
+
+
+def stands_in(text: str, sources: Iterable[str]) -> bool:
+    """True if one of the sources has the words of the text, one after the other."""
+    words = f" {' '.join(compounds(plain_spelling(text)))} "
+    return any(words in f" {' '.join(compounds(plain_spelling(source)))} " for source in sources)
 
 
 def support(sentence: str, source: str) -> float:

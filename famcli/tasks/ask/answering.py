@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +24,13 @@ from famcli.tasks.ask.answers import (
     no_answer,
 )
 from famcli.tasks.ask.asked_text import AskedText
-from famcli.tasks.ask.expecting import asked_noun, expected, is_count, lacks
+from famcli.tasks.ask.best_sentence import around_best
+from famcli.tasks.ask.expecting import asked_noun, asks_value, expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
-from famcli.tasks.ask.question import Question, check_questions
+from famcli.tasks.ask.question import Question, check_questions, term_shares
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
 from famcli.tasks.ask.ranking import NEAR_THRESHOLD, NUM_RERANKED, RankedPassage, rank_passages, rerank
+from famcli.tasks.ask.refusing import denies
 from famcli.tasks.ask.rereading import has_in_code
 from famcli.tasks.ask.turn_writing import write_in_turn
 from famcli.tasks.grounding import Sources, support
@@ -39,12 +42,6 @@ from famcli.text.words import content_terms, plain_spelling, terms, variants
 
 CHANGED = (
     "a source was changed since it was read, or cannot be opened: passages that are no longer found in it are left out"
-)
-# What a checkpoint writes where the passages do not answer.
-_NOT_SAID = re.compile(
-    r"not in the (?:text|passages?)|(?:does|do) not (?:say|mention|specify|provide|state|contain|answer|explicitly)"
-    r"|not (?:mentioned|stated|specified|provided|given|explicitly)|no information|cannot be determined",
-    re.IGNORECASE,
 )
 # Nothing of it can be looked up in the passages, and small checkpoints guess: a quote lets the reader see.
 _YES_OR_NO = re.compile(r"\W*(?:yes|no)\W*", re.IGNORECASE)
@@ -120,19 +117,26 @@ class Answerer:
             )
 
     def ranked(self, questions: Sequence[Question]) -> list[list[RankedPassage]]:
-        """The passages for each question, best first; the network has read the first `NUM_RERANKED` of each."""
+        """The passages for each question, best first; the network has read the first `NUM_RERANKED` of each.
+
+        A checkpoint that writes within a turn reads them for that alone: its likelihoods change hardly any order
+        (docs/experiments.md), and would cost more than its answers.
+        """
         found = [
             rank_passages(self.text.index, question, without=self._left_out(question.text)) for question in questions
         ]
         # In one spelling, so that the network is as sure of all of them.
         pairs = [(at, plain_spelling(one.passage.text)) for at, some in enumerate(found) for one in some[:NUM_RERANKED]]
-        if not pairs:
-            return found
-        texts = [plain_spelling(question.text) for question in questions]
-        likelihoods = iter(question_likelihoods(self.text.model, texts, self.text.memory_mode, pairs))
-        reread = [rerank(some, [next(likelihoods) for _ in some[:NUM_RERANKED]]) for some in found]
+        if pairs and not self._writes_in_turn:
+            texts = [plain_spelling(question.text) for question in questions]
+            likelihoods = iter(question_likelihoods(self.text.model, texts, self.text.memory_mode, pairs))
+            found = [rerank(some, [next(likelihoods) for _ in some[:NUM_RERANKED]]) for some in found]
         # `_tell_language` has noted it, if it is none whose questions are understood.
-        return [[replace(one, is_foreign=self._language is not None) for one in some] for some in reread]
+        return [[replace(one, is_foreign=self._language is not None) for one in some] for some in found]
+
+    @property
+    def _writes_in_turn(self) -> bool:
+        return self._pen is not None and self._pen.chat is not None
 
     def _left_out(self, question: str) -> set[int]:
         """The sources that are not looked in: licences, beside others, unless the question is about such."""
@@ -150,9 +154,10 @@ class Answerer:
         # What is named and stands nowhere may be there in another word.
         is_there = not missing and self._has_asked_noun(question)
         is_sure = bool(evidence) and best >= self.config.threshold and (is_there or evidence[0].met >= _SAME_THING)
-        in_turn = self._pen is not None and self._pen.chat is not None
         # Which cell of a row is meant is a matter of its column's name, not of writing.
-        from_table = self._quoter.cells(question, evidence, shown) if self._pen is None or in_turn else None
+        from_table = (
+            self._quoter.cells(question, evidence, shown) if self._pen is None or self._writes_in_turn else None
+        )
         if (count := None if missing else self._quoter.count(question)) is not None:
             answer = count
         elif from_table is not None and not missing:
@@ -262,25 +267,30 @@ class Answerer:
         citations: tuple[Citation, ...],
     ) -> Answer:
         """What the checkpoint writes within a turn that holds the evidence, as far as the evidence bears it out."""
-        best, passages = evidence[0].confidence, [one.passage.text for one in in_order(evidence)]
-        most = self.config.max_answer_tokens
-        written = write_in_turn(pen, question, passages, evidence[0].passage.text, most)
+        best, ordered = evidence[0].confidence, in_order(evidence)
+        passages, shares = [one.passage.text for one in ordered], term_shares(question, self.text.index)
+        around = [around_best(one, question, shares) for one in ordered]
+        readings = (passages, [evidence[0].passage.text], [around[ordered.index(evidence[0])]], around)
+        written = write_in_turn(pen, question, readings, self.config.max_answer_tokens)
         if written is None:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=NOT_SAID)
-        said, text = written.said, " ".join(written.said)
-        denied = not text or _NOT_SAID.search(text) is not None
+        said, text = written.said, written.text
+        denied = not text or denies(text)
         if text and denied and best < _SURE:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=text)
-        if denied or _YES_OR_NO.fullmatch(text) or _repeats(question, text):
+        if denied or _YES_OR_NO.fullmatch(text) or _repeats(question, text) or lacks(question.text, text):
             return replace(self._quote(question, evidence, citations), draft=text)
-        sources = Sources(passages, question.text)
+        sources = Sources(passages, question.text, asks_value(question.text))
         missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))
         if missing:
             return replace(self._quote(question, evidence, citations), draft=text, unsupported=missing)
+        confidence = math.sqrt(best * written.sureness)
+        if confidence < self.config.threshold:
+            return replace(self._unsure(question, confidence, citations), draft=text)
         # Those that hold its words, not all that were read.
-        shares = [support(text, one.text) for one in citations]
-        kept = [one for one, share in zip(citations, shares, strict=True) if share >= max(shares) * _MUCH_OF_BEST]
-        kept.sort(key=lambda one: -shares[citations.index(one)])
+        held = [support(text, one.text) for one in citations]
+        kept = [one for one, share in zip(citations, held, strict=True) if share >= max(held) * _MUCH_OF_BEST]
+        kept.sort(key=lambda one: -held[citations.index(one)])
         plain = text.rstrip(".")
         return Answer(
             question=question.text,
@@ -288,7 +298,7 @@ class Answerer:
             text=text,
             kind="written",
             cited=plain in kept[0].text,
-            confidence=best,
+            confidence=confidence,
             citations=tuple(kept),
         )
 

@@ -55,16 +55,7 @@ def best_sentence(one: RankedPassage, question: Question, shares: TermShares) ->
     next sentence (a heading, a line that ends with a colon, words of the question alone) is shown with it, and below
     an item of a list what is listed under it.
     """
-    passage = one.passage
-    rows = sentence_features(one, question, shares)
-    weights = _ENCODED_WEIGHTS if one.likeness else _WEIGHTS
-    asks_code = expected(question.text) == "code" or _HOW.match(question.text) is not None
-    values = [
-        math.fsum(w * x for w, x in zip(weights, row, strict=True))
-        - _LACKS * lacks(question.text, sentence.text)
-        - _COMMENTS * (not asks_code and _is_comment(sentence))
-        for row, sentence in zip(rows, passage.sentences, strict=True)
-    ]
+    passage, values = one.passage, _values(one, question, shares)
     place = values.index(max(values))
     if asks(passage.sentences[place]) and not _IS_ASKED_FOR.search(question.text):
         # What follows a question answers it, in a list of questions as in speech.
@@ -73,6 +64,26 @@ def best_sentence(one: RankedPassage, question: Question, shares: TermShares) ->
     # Half a quotation is no answer: its other half may say the opposite, or who speaks.
     found = _completed(place, passage) or _announced(place, passage, question)
     return found if len(found.sentences) > 1 else _with_rival(place, values, passage)
+
+
+def around_best(one: RankedPassage, question: Question, shares: TermShares) -> str:
+    """The sentence of a passage that answers best, and those beside it."""
+    values, sentences = _values(one, question, shares), one.passage.sentences
+    place = values.index(max(values))
+    return " ".join(sentence.text.strip() for sentence in sentences[max(0, place - 1) : place + 2])
+
+
+def _values(one: RankedPassage, question: Question, shares: TermShares) -> list[float]:
+    """How well each sentence of a passage answers."""
+    rows, sentences = sentence_features(one, question, shares), one.passage.sentences
+    weights = _ENCODED_WEIGHTS if one.likeness else _WEIGHTS
+    asks_code = expected(question.text) == "code" or _HOW.match(question.text) is not None
+    return [
+        math.fsum(w * x for w, x in zip(weights, row, strict=True))
+        - _LACKS * lacks(question.text, sentence.text)
+        - _COMMENTS * (not asks_code and _is_comment(sentence))
+        for row, sentence in zip(rows, sentences, strict=True)
+    ]
 
 
 def _with_rival(place: int, values: Sequence[float], passage: Passage) -> Passage:

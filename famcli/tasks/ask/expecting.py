@@ -260,8 +260,12 @@ def lacks(question: str, text: str) -> bool:
         known = question.casefold()
         named = any(claim.kind == "name" and claim.text.casefold() not in known for claim in claims(text))
         return not named and _TITLED.search(text) is None
-    needed = kind in _NEEDED or _ASKS_TIME.search(question) is not None
-    return kind is not None and needed and not holds(kind, text, question)
+    return kind is not None and asks_value(question) and not holds(kind, text, question)
+
+
+def asks_value(question: str) -> bool:
+    """True for a question for a number, a time or the like, which an answer has in the words of the text."""
+    return expected(question) in _NEEDED or _ASKS_TIME.search(question) is not None
 
 
 def asked_noun(question: str) -> str | None:

@@ -8,6 +8,7 @@ words, while what an answer could begin with shares the rest.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,14 @@ from famcli.tasks.prompts import NOT_SAID
 # chance (docs/experiments.md), so less than even odds only cost answers that are right.
 _BELIEVED = 0.5
 _NEVER = 1e-6
+
+
+# What a checkpoint writes where the passages do not answer.
+_DENIES = re.compile(
+    r"not in the (?:text|passages?)|(?:does|do) not (?:say|mention|specify|provide|state|contain|answer|explicitly)"
+    r"|not (?:mentioned|stated|specified|provided|given|explicitly)|no information|cannot be determined",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,11 @@ class Judged:
 def knows_to_refuse(model: Model) -> bool:
     """True for a checkpoint whose own wording asks it to say that the text does not say."""
     return NOT_SAID in model.sidecar.prompts.get("ask", "")
+
+
+def denies(text: str) -> bool:
+    """True for a written text that says in any words that the passages do not answer."""
+    return _DENIES.search(text) is not None
 
 
 @torch.inference_mode()

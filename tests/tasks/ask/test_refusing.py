@@ -14,7 +14,7 @@ from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
 from famcli.reading.engine import read_any, start_state
 from famcli.tasks.ask import turn_writing
-from famcli.tasks.ask.answers import Answer
+from famcli.tasks.ask.answers import Answer, AskConfig
 from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
 from famcli.tasks.prompts import NOT_SAID
@@ -88,42 +88,98 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
 
 
 def test_the_likelihood_of_an_answer_is_that_of_its_tokens(model: Model) -> None:
-    ids, text = model.tokenizer.encode("What is it?"), "A key."
-    tail = model.tokenizer.encode(text)
-    row, _ = read_any(model.network, ids, start_state(model.network, model.default_memory_mode))
-    total = 0.0
-    for place, token in enumerate(tail):
-        assert row is not None
-        with torch.inference_mode():
-            total += float(torch.log_softmax(model.network.logits(row)[0, 0].float(), -1)[token])
-        row, _ = read_any(model.network, ids + tail[: place + 1], start_state(model.network, model.default_memory_mode))
-    judged = judge(model, ids)
-    assert turn_writing._likelihood(model, text, judged) == pytest.approx(total / len(tail), rel=1e-3)
-    assert turn_writing._likelihood(model, "", judged) == -math.inf
+    ids, texts, wanted = model.tokenizer.encode("What is it?"), ["A key.", "It is", "k"], list[float]()
+    for text in texts:
+        tail, total = model.tokenizer.encode(text), 0.0
+        for place, token in enumerate(tail):
+            row, _ = read_any(model.network, ids + tail[:place], start_state(model.network, model.default_memory_mode))
+            assert row is not None
+            with torch.inference_mode():
+                total += float(torch.log_softmax(model.network.logits(row)[0, 0].float(), -1)[token])
+        wanted.append(total / len(tail))
+    assert turn_writing._likelihoods(model, texts, judge(model, ids)) == pytest.approx(wanted, rel=1e-3)
 
 
-@pytest.mark.parametrize("surer", ["all", "best"])
-def test_the_answer_of_which_it_is_surer_counts(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surer: str
+LONG = f"{TEXT}\n\n{'Nobody knows how old it is. ' * 40}\n\nThe key of the tower was stolen by Anna once."
+
+
+class Readings:
+    """A checkpoint that says something else after each reading of the evidence; the last of `said` after the rest."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+        self.read = list[list[int]]()
+
+        def judged(model: Model, ids: list[int]) -> Judged:
+            self.read.append(ids)
+            return dataclasses.replace(judge(model, ids), refusal=0.0)
+
+        def sentences(*given: Any, known: list[int], **options: Any) -> Any:
+            return iter([said[min(next(n for n, ids in enumerate(self.read) if ids is known), len(said) - 1)]])
+
+        monkeypatch.setattr(turn_writing, "judge", judged)
+        monkeypatch.setattr(TurnWriter, "sentences", sentences)
+
+
+@pytest.mark.parametrize("likeliest", ["Anna", "a smith in Ulm"])
+def test_the_answer_that_is_likely_after_all_readings_counts(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likeliest: str
 ) -> None:
-    """What is written of all passages, or of the best one alone."""
-    said = {"all": "Anna", "best": "a smith in Ulm"}
-    read = list[list[int]]()
-
-    def judged(model: Model, ids: list[int]) -> Judged:
-        read.append(ids)
-        return dataclasses.replace(judge(model, ids), refusal=0.0)
-
-    monkeypatch.setattr(turn_writing, "judge", judged)
+    """What is written of all passages, of the best one, of the sentences around the best one, and of those of each."""
+    readings = Readings(monkeypatch, ["Anna", "a smith in Ulm", "Anna"])
     monkeypatch.setattr(
-        TurnWriter, "sentences", lambda *given, known, **options: iter([said["all" if known is read[0] else "best"]])
+        turn_writing,
+        "_likelihoods",
+        lambda model, texts, judged: [-0.1 if text == likeliest else -2.0 for text in texts],
     )
-    monkeypatch.setattr(turn_writing, "_likelihood", lambda model, text, judged: -1.0 - (text != said[surer]))
-    text = f"{TEXT}\n\n{'Nobody knows how old it is. ' * 40}\n\nThe key of the tower was stolen by Anna once."
-    answer = ask(model, QUESTION, [write(tmp_path, text)]).answers[0]
-    assert len(read) == 2
-    assert len(read[1]) < len(read[0])
-    assert (answer.kind, answer.text) == ("written", said[surer])
+    answer = ask(model, QUESTION, [write(tmp_path, LONG)]).answers[0]
+    lengths = list(map(len, readings.read))
+    assert lengths == sorted(lengths, reverse=True) or lengths[1] > lengths[2] < lengths[3] < lengths[0]
+    assert (answer.kind, answer.text) == ("written", likeliest)
+
+
+def test_the_more_readings_give_an_answer_the_surer_it_is(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        turn_writing, "_likelihoods", lambda model, texts, judged: [-0.1 - texts.index(text) for text in texts]
+    )
+    confidence = list[float]()
+    for said in (["Ulm"], ["Ulm", "Anna", "Ulm"], ["Ulm", "Anna", "a tower"]):
+        Readings(monkeypatch, said)
+        answer = ask(model, QUESTION, [write(tmp_path, LONG)]).answers[0]
+        assert answer.text == "Ulm"
+        confidence.append(answer.confidence)
+    assert confidence == sorted(set(confidence), reverse=True)
+    # Below the threshold it is not asserted.
+    Readings(monkeypatch, ["Ulm", "Anna", "a tower"])
+    unsure = ask(model, QUESTION, [write(tmp_path, LONG)], AskConfig(threshold=confidence[-1] + 0.01)).answers[0]
+    assert (unsure.found, unsure.draft) == (False, "Ulm")
+
+
+@pytest.mark.parametrize(
+    ("question", "written", "stays"),
+    [
+        ("When was the key made?", "4 May 1712", False),
+        ("When was the key made?", "3 May 1712", True),
+        ("When was the key made?", "3 May 1712 and 4 June 1713", True),
+        ("When will the key be sold?", "after next year", False),
+        ("How many keys are there?", "Anna Berg", False),
+        ("Who made the key of the tower?", "a smith", True),
+        ("How did the smith feel?", "very sad", True),
+    ],
+)
+def test_a_value_stands_in_the_text_as_it_is_written(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, question: str, written: str, stays: bool
+) -> None:
+    """Not parts of two of them, and not another kind of thing; what is no value may be in words of its own."""
+    Readings(monkeypatch, [written])
+    text = (
+        "The key of the tower was made by a smith on 3 May 1712, and the door on 4 June 1713. There are two keys. Anna "
+        "Berg will have the key sold after the next fair."
+    )
+    answer = ask(model, question, [write(tmp_path, text)], AskConfig(threshold=0.0)).answers[0]
+    assert (answer.kind == "written") is stays
+    assert (answer.text if stays else answer.draft) == written
 
 
 @pytest.mark.parametrize("written", ["No", "Yes.", "the key of the tower"])
