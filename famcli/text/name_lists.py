@@ -23,6 +23,7 @@ _NO_CAPITAL = re.compile(
     r"(?:d[aeiou]|del|der|den|van|von|la|le|el|al|bin|ibn|ter|und|and|y|e)\b|@\w|[\"'\u201c\u2018]\w+[\"'\u201d\u2019]$"
 )
 _RULE = re.compile(r"\s*\|[\s:|-]+")
+_NOBODY = re.compile(r"\W*(?:none|nobody|n/a)\W*", re.IGNORECASE)
 # Not within brackets, which say where somebody comes from.
 _BETWEEN = re.compile(r"(?:[,;\n]|\band\b)(?![^()\n]*\))")
 _BETWEEN_ROLES = re.compile(r"[;\n](?![^()\n]*\))")  # "Ann Bell, Chair; Bo Carr, Secretary"
@@ -96,4 +97,4 @@ def names_of(line: str, is_entry: bool = False) -> list[str]:
     parts = [" ".join(name.split()).strip(" -*+\u2022.") for name in between.split(line)]
     if is_entry and len(parts) == 2 and any(" " in part for part in parts):
         parts = [" ".join(line.split()).strip(" -*+\u2022.")]
-    return [name for name in parts if 1 < len(name) <= _LONGEST]
+    return [name for name in parts if 1 < len(name) <= _LONGEST and not _NOBODY.fullmatch(name)]

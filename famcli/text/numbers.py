@@ -12,8 +12,8 @@ _VALUES = {word: value for value, word in enumerate(_UNITS + _TEENS)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000}
-IN_DIGITS = {word: str(value) for word, value in _VALUES.items() if word != "one"}
-"""Words of one number, without "one", which is mostly none."""
+IN_DIGITS = {word: str(value) for word, value in _VALUES.items() if value > 1}
+"""Words of one number, without "one", which is mostly none, and "zero", which is a thing ("leading zeros")."""
 
 _ROMAN_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 _ROMAN = re.compile(r"C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")

@@ -96,7 +96,7 @@ def compounds(text: str) -> list[str]:
 
 def terms(text: str) -> list[str]:
     """The words of `text` without case and English endings; words of scripts without spaces as pairs of characters,
-    numbers below a hundred in digits, but for "one"."""
+    numbers from two to ninety-nine in digits."""
     return [term for match in _WORD.finditer(_folded(text)) for term in _word_terms(match[0])] + _codes(text)
 
 

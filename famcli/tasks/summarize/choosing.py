@@ -9,8 +9,8 @@ from itertools import groupby
 
 from famcli.tasks.summarize.candidates import Allowance, Budget, Candidate, choose
 from famcli.tasks.summarize.cast import Person
-from famcli.tasks.summarize.document_kind import names_a_document
-from famcli.tasks.summarize.document_parts import DocumentPart
+from famcli.tasks.summarize.document_kind import is_outcome_title, names_a_document
+from famcli.tasks.summarize.document_parts import BETWEEN_TITLES, DocumentPart
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.outline import choose_outline
 from famcli.tasks.summarize.summary_result import Length, Quote, Section, section_budget
@@ -132,7 +132,7 @@ def changes(text: Extraction, budget: Budget) -> Chosen:
 def decisions(text: Extraction, budget: Budget) -> Chosen:
     """What was decided or is to be done, by minutes, under the headings of its parts."""
     scores = {one: one.score for one in text.minutes.decisions.all()}
-    parts = text.parts.all()
+    parts = [*map(_topic, text.parts.all())]
     places = [part.place for part in parts]
     chosen, allowance = list[Candidate](), Allowance(budget)
     for one in sorted(scores, key=lambda one: -scores[one]):
@@ -150,6 +150,13 @@ def decisions(text: Extraction, budget: Budget) -> Chosen:
         found += choose_outline(parts, others, Budget(most, budget.unit), None)
         scores = others | scores
     return _by_part(text, sorted(found, key=lambda pair: pair[1].place), scores)
+
+
+def _topic(part: DocumentPart) -> DocumentPart:
+    """A part, or what stands above it where its own heading only says that something was decided."""
+    own = (part.title or "").rpartition(BETWEEN_TITLES)[2]
+    above = part.path[-2] if len(part.path) > 1 else None
+    return replace(part, title=above.title, level=above.level) if above is not None and is_outcome_title(own) else part
 
 
 def sections(text: Extraction, length: Length) -> Chosen:

@@ -77,6 +77,13 @@ _ACTION = re.compile(
     r"\b(?:assigned to|to follow up|by (?:mon|tues|wednes|thurs|fri)day)\b",
     re.I,
 )
+# What says of itself that it was decided or is to be done, or stands below a heading that does.
+_OUTCOME = (
+    r"(?:conclusions?|resolutions?|resolved|decisions?|decided|outcomes?|agreed|consensus|action items?|actions?|AIs?|"
+    r"next steps?|todos?|follow[- ]ups?)"
+)
+_LABELLED = re.compile(rf"^\W*{_OUTCOME}(?: \([^)]*\))?\W{{0,3}}[:\u2013=]", re.I)
+_OUTCOMES = re.compile(rf"\W*(?:\w+ )?{_OUTCOME}(?:(?: ?/ ?| and | & | or ){_OUTCOME})*\W*", re.I)
 _PLANNED = re.compile(r"\b(?:will|shall|is going to|are going to|needs? to|should)\b")
 _NORMATIVE = re.compile(
     r"\b(?:must|shall|required|may not|will not|agrees?|owns?|prohibit\w*|responsible|guarantees?|never|always)\b",
@@ -133,9 +140,27 @@ def is_minutes_part(text: str) -> bool:
     return len(text) <= 400 and _MINUTES_PART.match(text) is not None
 
 
-def decision_weight(text: str) -> float:
-    """How much a line of minutes says what was decided, or who is to do what; 0 for none."""
-    return 3.0 * bool(_DECIDED.search(text)) + 2.5 * bool(_ACTION.search(text)) + 0.5 * bool(_PLANNED.search(text))
+def is_outcome_title(text: str) -> bool:
+    """True for a heading below which stands what was decided or is to be done: "Conclusion/Resolution"."""
+    return _OUTCOMES.fullmatch(text) is not None
+
+
+def is_outcome(text: str) -> bool:
+    """True for a line that says of itself that it was decided or is to be done: "RESOLVED: ..."."""
+    return _LABELLED.match(text) is not None
+
+
+def decision_weight(text: str, is_below: bool = False) -> float:
+    """How much a line of minutes says what was decided, or who is to do what; 0 for none. is_below: it stands below a
+    heading that says so."""
+    is_said = is_below or is_outcome(text)
+    # Others have the same words while they discuss it.
+    return (
+        4.0 * is_said
+        + 3.0 * bool(_DECIDED.search(text))
+        + 2.5 * bool(_ACTION.search(text))
+        + 0.5 * bool(_PLANNED.search(text))
+    )
 
 
 def names_a_document(title: str) -> bool:

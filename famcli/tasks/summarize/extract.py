@@ -92,6 +92,7 @@ class Extraction:
         self.parts.begin_source(name, self._source_place)
         if self.num_sources == 1:
             self.releases.note_name(name)
+            self.minutes.note_name(name)
 
     def feed(self, piece: Piece) -> None:
         if self._begins:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from famcli.tasks.summarize.document_kind import names_a_document, weight_of
+from famcli.tasks.summarize.document_kind import is_outcome_title, names_a_document, weight_of
 from famcli.tasks.summarize.document_parts import BETWEEN_TITLES, DocumentPart
 from famcli.tasks.summarize.extract import Extraction
 from famcli.tasks.summarize.minutes import Minutes
@@ -47,8 +47,10 @@ def _facts(text: Extraction, kind: DocumentKind) -> Iterator[tuple[str, str]]:
 
 
 def present_of(minutes: Minutes) -> str:
-    """How many were there, and who, or the sentence that says it."""
+    """How many were there, and who, or the sentence that says it; nothing of several meetings."""
     present, sentence = minutes.present, minutes.were_present
+    if minutes.has_several_lists:
+        return ""
     if present:
         between = "; " if any("," in name for name in present) else ", "
         return f"{len(present)}: " + _listed(present[:_MOST_PRESENT], len(present), between)
@@ -85,7 +87,7 @@ def _at_level(text: Extraction, parts: Sequence[DocumentPart], level: int) -> li
         if level < PLAIN:
             own = next((one.title for one in reversed(part.path) if one.level <= level), "")
         title = _CHAPTER.sub("", own).strip(" .:#")
-        if title and title != last and title != text.title:
+        if title and title != last and title != text.title and not is_outcome_title(title):
             found.append(title)
         last = title
     return found

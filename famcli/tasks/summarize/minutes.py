@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import PurePath
 
 from famcli.tasks.summarize.candidates import Candidate, Candidates
-from famcli.tasks.summarize.document_kind import decision_weight, is_minutes_part, is_minutes_title
+from famcli.tasks.summarize.document_kind import (
+    decision_weight,
+    is_minutes_part,
+    is_minutes_title,
+    is_outcome,
+    is_outcome_title,
+)
 from famcli.tasks.summarize.quotable import MAX_WORDS
+from famcli.tasks.summarize.releases import DATE
+from famcli.tasks.summarize.speakers import turn_in
 from famcli.text.headings import Heading
 from famcli.text.markup import without_marks
 from famcli.text.name_lists import NameLines, names_in_rows, names_of
@@ -17,6 +26,8 @@ from famcli.text.words import num_words
 _BEGINNING = 3000  # bytes in which minutes are told
 _MIN_DECISION, _DECIDES = 2, 2.0  # words of a decision, and its least weight
 MOST_NAMES, _LONGEST_LINE = 200, 600
+_MOST_BELOW = 8  # sentences below a heading like "Conclusion"
+_ENOUGH_DATES, _ENOUGH_PARTS = 3, 2
 _PRESENT = re.compile(
     r"\W*(?:(?!not\b|absent)[\w'\u2019]+[ /&-]+){0,6}?(?:present|attendees|attendance|in attendance|attending|"
     r"participants|anwesend\w*|teilnehmer\w*|pr\u00e9sents|asistentes)\b[^:\n]{0,30}:\W*(?P<rest>.*)",
@@ -44,8 +55,15 @@ class Minutes:
         self.has_several_lists = False
         self._wanted = wanted
         self._has_title = self._has_part = False
+        # Headings with a date, and parts that only minutes have, of all that stands in one text.
+        self._num_dated = self._num_parts = 0
+        self._num_below = 0  # sentences that may still be below a heading like "Conclusion"
         self._list: NameLines | None = None
         self._num_rows = 0  # of its table
+
+    def note_name(self, name: str) -> None:
+        """Take in the name of the file."""
+        self._has_title |= is_minutes_title(PurePath(name).stem.replace("_", " ").replace("-", " "))
 
     def note_title(self, title: str) -> None:
         self._has_title |= is_minutes_title(title)
@@ -56,6 +74,11 @@ class Minutes:
         if place < _BEGINNING:
             self._has_title |= (found is not None or is_first) and is_minutes_title(text)
             self._has_part |= is_minutes_part(text) or _WERE_PRESENT.search(text) is not None
+        self._num_dated += found is not None and DATE.search(found.title) is not None
+        self._num_parts += (found is not None or sentence.is_item) and is_minutes_part(text)
+        if found is not None:
+            self._num_below = _MOST_BELOW * is_outcome_title(found.title)
+            self._num_parts += self._num_below > 0
         if (
             self.were_present is None
             and found is None
@@ -64,14 +87,23 @@ class Minutes:
         ):
             self.were_present = candidate
         # Decisions are often list items or contain addresses, so the test for prose (`is_quotable`) does not apply.
-        may_decide = (self.is_told or self._wanted) and found is None and not sentence.is_code
-        if may_decide and _MIN_DECISION <= num_words(text) <= MAX_WORDS and decision_weight(text) >= _DECIDES:
-            self.decisions.add(replace(candidate, score=candidate.score / 4 + decision_weight(text)))
+        may_decide = (self._has_title or self._num_dated or self._wanted) and not sentence.is_code
+        # "[RESOLVED: X]" stands alone as a heading does.
+        may_decide &= found is None or (not found.is_marked and is_outcome(text))
+        if self._num_below and found is None and turn_in(sentence) is not None:
+            self._num_below = 0  # what is said there is no conclusion
+        weight = decision_weight(text, self._num_below > 0) if may_decide else 0.0
+        self._num_below -= self._num_below > 0 and found is None
+        if weight >= _DECIDES and _MIN_DECISION <= num_words(text) <= MAX_WORDS:
+            self.decisions.add(replace(candidate, score=candidate.score / 4 + weight))
 
     @property
     def is_told(self) -> bool:
         """True if the text has the title of minutes and a part that only they have."""
-        return self._has_title and self._has_part
+        if self._has_title and (self._has_part or self._num_parts >= _ENOUGH_PARTS):
+            return True
+        # Those of many meetings, the newest first.
+        return self._num_dated >= _ENOUGH_DATES and self._num_parts >= _ENOUGH_PARTS
 
     def reads_present(self, sentence: Sentence, found: Heading | None, place: int) -> bool:
         """Take a sentence in as one of the list of those present; True if it names somebody there."""

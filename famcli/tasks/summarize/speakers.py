@@ -36,14 +36,9 @@ class Speakers:
 
     def read(self, sentence: Sentence) -> None:
         self._num_sentences += 1
-        begins_line = sentence.gap is None or "\n" in sentence.gap
-        if not begins_line or sentence.is_code:
-            return
-        turn = _TURN.match(without_marks(sentence.text[:200]).lstrip("*_> "))
-        if turn is None or _NO_SPEAKER.match(turn["name"]):
-            return
-        if turn["name"] in self._turns or len(self._turns) < _MAX_SPEAKERS:
-            self._turns[turn["name"]] += 1
+        name = turn_in(sentence)
+        if name is not None and (name in self._turns or len(self._turns) < _MAX_SPEAKERS):
+            self._turns[name] += 1
 
     @property
     def is_told(self) -> bool:
@@ -61,3 +56,12 @@ class Speakers:
     @property
     def count(self) -> int:
         return sum(count > 1 for count in self._turns.values())
+
+
+def turn_in(sentence: Sentence) -> str | None:
+    """Whose turn a sentence begins; None where it begins none."""
+    begins_line = sentence.gap is None or "\n" in sentence.gap
+    if not begins_line or sentence.is_code:
+        return None
+    turn = _TURN.match(without_marks(sentence.text[:200]).lstrip("*_> "))
+    return None if turn is None or _NO_SPEAKER.match(turn["name"]) else turn["name"]
