@@ -141,7 +141,9 @@ def decisions(text: Extraction, budget: Budget) -> Chosen:
         if not allowance.take(one.sentence.text):
             break
         chosen.append(one)
-    found = [(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen] if parts else []
+    # Where nothing but decisions can be quoted there are no parts.
+    parts = parts or [DocumentPart(None, 1, 0, one.source, 0, 1) for one in chosen[:1]]
+    found = [(parts[max(0, bisect_right(places, one.place) - 1)], one) for one in chosen]
     is_known = bool(chosen) or text.minutes.is_told
     if (left := allowance.left) > 0 and parts and is_known and len(chosen) < _FEW_DECISIONS:
         # Little was decided, or said as such: what was spoken of, besides.

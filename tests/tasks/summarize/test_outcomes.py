@@ -62,7 +62,7 @@ def test_outcomes_come_before_discussion(tmp_path: Path) -> None:
 def test_notes_of_many_meetings_are_minutes(tmp_path: Path) -> None:
     actions = ("Bo asks the smith for nails", "Ann paints it green", "Cy orders three oak planks from the port")
     meetings = "".join(
-        f"## May {day}, 2021\n\n### Agenda\n\n- The mill\n\nAnn: The mill is old.\n\nBo: So it is.\n\n- Action: {one}\n\n"
+        f"## May {day}, 2021\n\n### Agenda\n\n- The mill\n\nAnn: It is old.\n\nBo: It is.\n\n- Action: {one}\n\n"
         for day, one in enumerate(actions, start=3)
     )
     result = summarize(byte_model(), [write(tmp_path, meetings, "2021.md")])
