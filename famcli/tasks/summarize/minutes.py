@@ -77,7 +77,7 @@ class Minutes:
         self._num_dated += found is not None and DATE.search(found.title) is not None
         self._num_parts += (found is not None or sentence.is_item) and is_minutes_part(text)
         if found is not None:
-            self._num_below = _MOST_BELOW * is_outcome_title(found.title)
+            self._num_below = _MOST_BELOW if is_outcome_title(found.title) else 0
             self._num_parts += self._num_below > 0
         if (
             self.were_present is None
@@ -93,7 +93,7 @@ class Minutes:
         if self._num_below and found is None and turn_in(sentence) is not None:
             self._num_below = 0  # what is said there is no conclusion
         weight = decision_weight(text, self._num_below > 0) if may_decide else 0.0
-        self._num_below -= self._num_below > 0 and found is None
+        self._num_below -= int(self._num_below > 0 and found is None)
         if weight >= _DECIDES and _MIN_DECISION <= num_words(text) <= MAX_WORDS:
             self.decisions.add(replace(candidate, score=candidate.score / 4 + weight))
 
