@@ -87,9 +87,10 @@ class Minutes:
         ):
             self.were_present = candidate
         # Decisions are often list items or contain addresses, so the test for prose (`is_quotable`) does not apply.
-        may_decide = (self._has_title or self._num_dated or self._wanted) and not sentence.is_code
+        is_known = self._has_title or self._num_dated > 0 or self._wanted
         # "[RESOLVED: X]" stands alone as a heading does.
-        may_decide &= found is None or (not found.is_marked and is_outcome(text))
+        is_text = found is None or (not found.is_marked and is_outcome(text))
+        may_decide = is_known and is_text and not sentence.is_code
         if self._num_below and found is None and turn_in(sentence) is not None:
             self._num_below = 0  # what is said there is no conclusion
         weight = decision_weight(text, self._num_below > 0) if may_decide else 0.0
