@@ -25,6 +25,7 @@ from famcli.tasks.ask.expecting import (
     expected,
     has_role,
     holds,
+    is_stated,
     numbers_in,
     without_title,
 )
@@ -109,13 +110,14 @@ _ABOUT_CONTENTS = re.compile(r"\b(?:contents|chapters?|sections?|parts?|appendix
 class RankedPassage:
     """A passage and what speaks for it. features: see `FEATURES`; gain is 0 where the network did not read it.
 
-    margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there are
-    fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder; () where
-    that did not read it. met: how near it is to the word of the question that it has least of, by the encoder. alike:
-    passages of other sources that say the same, and stand behind it. only_names: the question asks who or what a name
-    is, and no sentence says that. is_first_said: this is the first passage with that name, and says it. met_by: of each
-    sentence, as `text.sentence_encoder` has it. told: the part of it that has the value that is asked for, under its
-    name (`labels`). is_foreign: its text is in no language whose questions are understood.
+    margin: its score minus that of the best other one. lead: its score minus the mean of the first 24; where there
+    are fewer, the missing ones count as an unrelated passage. likeness: of each of its sentences, by the encoder;
+    () where that did not read it. met: how near it is to the word of the question that it has least of, by the
+    encoder. alike: passages of other sources that say the same, and stand behind it. only_names: the question asks
+    who or what a name is, and no sentence says that. is_unsaid: none states who has a role, or where something was
+    done. is_first_said: this is the first passage with that name, and says it. met_by: of each sentence, as
+    `text.sentence_encoder` has it. told: the part of it that has the value that is asked for, under its name
+    (`labels`). is_foreign: its text is in no language whose questions are understood.
     """
 
     passage: Passage
@@ -127,6 +129,7 @@ class RankedPassage:
     met_by: tuple[tuple[float, float], ...] = ()
     alike: int = 0
     only_names: bool = False
+    is_unsaid: bool = False
     is_first_said: bool = False
     told: Passage | None = None
     is_foreign: bool = False
@@ -163,7 +166,7 @@ class RankedPassage:
         if not known["coverage"] and not known["names"]:
             return min(found, _FAR)
         is_near = (known["coverage"] or self.likeness) and known["numbers"] == 1
-        return min(found, _DOUBTFUL if not is_near else _UNEXPLAINED if self.only_names else 1.0)
+        return min(found, _DOUBTFUL if not is_near else _UNEXPLAINED if self.only_names or self.is_unsaid else 1.0)
 
 
 # ------------------------------------------------------------------------------------------------------- passages
@@ -374,7 +377,11 @@ def _compared(
     if (role := asked_role(question.text)) is not None:
         of_name, is_held = True, any(has_role(role, one.text) for one in passage.sentences)
     return RankedPassage(
-        passage, features, only_names=of_name and not is_held, is_first_said=of_name and is_first and is_held
+        passage,
+        features,
+        only_names=of_name and not is_held,
+        is_unsaid=not any(is_stated(question.text, one.text) for one in passage.sentences),
+        is_first_said=of_name and is_first and is_held,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.tasks.ask.expecting import asked_noun, expected, holds, is_count, lacks, numbers_in
+from famcli.tasks.ask.expecting import asked_noun, expected, holds, is_count, is_stated, lacks, numbers_in
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,24 @@ def test_numbers_are_whole() -> None:
     # The day of a date is no number of its own, its year is.
     assert {"16", "04"}.isdisjoint(numbers_in("released on 2019-04-16"))
     assert "2019" in numbers_in("released on 2019-04-16")
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "stated"),
+    [
+        ("Who is the captain of the Pequod?", "Supposing it be the captain of the Pequod, what then?", False),
+        ("Who is the captain of the Pequod?", "Is this the Captain of the Pequod?", False),
+        ("Who is the captain of the Pequod?", "Ahab was the captain of the Pequod.", True),
+        ("Who is the captain of the Pequod?", "Ahab, captain of the Pequod, came.", True),
+        ("Who is the captain of the Pequod?", "The captain of the Pequod, Ahab, came.", True),
+        ("Who is the captain of the Pequod?", "Captain Ahab stood there.", True),
+        ("Who is the chair of the TSC?", "Chair: Ann Bell", True),
+        ("Where was Queequeg born?", "Queequeg here is a born member of the First Church.", False),
+        ("Where was Queequeg born?", "He was born on an island.", True),
+        # Other questions are not judged.
+        ("Where is the Pequod?", "The Pequod sails.", True),
+        ("Who is Ahab?", "It is Ahab.", True),
+    ],
+)
+def test_a_role_needs_a_name_and_a_birth_a_place(question: str, text: str, stated: bool) -> None:
+    assert is_stated(question, text) == stated
