@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from famcli.tasks.ask.expecting import expected, holds, lacks
+from famcli.tasks.ask.expecting import expected, holds, is_stated, lacks
 from famcli.tasks.ask.labels import indent
 from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage
 from famcli.tasks.ask.ranking import RankedPassage
@@ -80,7 +80,7 @@ def _values(one: RankedPassage, question: Question, shares: TermShares) -> list[
     asks_code = expected(question.text) == "code" or _HOW.match(question.text) is not None
     return [
         math.fsum(w * x for w, x in zip(weights, row, strict=True))
-        - _LACKS * lacks(question.text, sentence.text)
+        - _LACKS * (lacks(question.text, sentence.text) or not is_stated(question.text, sentence.text))
         - _COMMENTS * (not asks_code and _is_comment(sentence))
         for row, sentence in zip(rows, sentences, strict=True)
     ]

@@ -164,7 +164,9 @@ _ASKS_ROLE = re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his
 _NAMES_ROLE = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[^\W\d_a-z][\w-]+(?: [^\W\d_a-z][\w-]+)?)\W*")
 # "Who is the captain of the Pequod?", "Where was Queequeg born?"
 _ASKS_HOLDER = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[a-z][\w-]+) of (?:the )?[^\W\d_a-z][^?]*\W*$")
-_ASKS_WHERE_DONE = re.compile(r"\W*[Ww]here (?:was|were|is|are) [^\W\d_a-z][^?]* (?P<verb>\w+(?:ed|rn|lt|nt|ept))\W*$")
+_ASKS_WHERE_DONE = re.compile(
+    r"\W*[Ww]here (?:was|were|is|are) (?P<name>[^\W\d_a-z][^?]*) (?P<verb>\w+(?:ed|rn|lt|nt|ept))\W*$"
+)
 _PLACED = "in|at|on|near|from|to|into|within|inside|under|beside|behind|between|off|above|below|here|there"
 # What is counted, or who is asked for by a role: "How many calories ...?", "Who is the mayor?"
 _ASKED_NOUN = re.compile(
@@ -315,11 +317,15 @@ def is_stated(question: str, text: str) -> bool:
         somebody = rf"(?!(?:{_NO_NAMES}|{'|'.join(map(re.escape, sorted(known)))})\b)[^\W\d_a-z]\w+"
         verb = r"(?:is|was|am|became|becomes|as|elected|appointed|named|made|the|our|its|their)"
         before = rf"{somebody}(?: \w+)?(?:,|,? {verb}) (?:[\w-]+ ){{0,3}}{role}\b"
-        after = rf"\b(?i:{role})(?: of [^.,;?!]{{2,40}})?(?:,|:| is| was| named| called)?:? {somebody}"
+        after = rf"\b(?i:{role})(?: of [^.,;?!]{{2,40}})?(?:,|:| is| was| named| called):? {somebody}"
         return re.search(f"{before}|{after}", text) is not None
     if (asked := _ASKS_WHERE_DONE.match(question)) is not None:
         verb = re.escape(terms(asked["verb"])[0])
-        return re.search(rf"\b{verb}\w*(?:\W+\w+){{0,4}}?\W+(?:{_PLACED})\b", text, re.I) is not None
+        somebody = "|".join([*map(re.escape, asked["name"].split()), "[Hh]e", "[Ss]he", "[Ii]t", "[Tt]hey", "who"])
+        return (
+            re.search(rf"\b(?:{somebody})\b[^.;?!]*?\b{verb}\w*(?:\W+\w+){{0,4}}?\W+(?:{_PLACED})\b", text, re.I)
+            is not None
+        )
     return True
 
 

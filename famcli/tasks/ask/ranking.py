@@ -90,6 +90,7 @@ _LIKELY, _LEVELS_OFF = 0.7, 0.55
 _COST_OF_NAMES, _GAIN_OF_FIRST = 3.0, 5.0
 _GAIN_OF_NAMED, _NAMED = 30.0, 0.9  # where the value that is asked for stands under its name
 _UNEXPLAINED = 0.5  # where a question asks who somebody is and the passage only names them
+_UNSAID = 0.3  # where it asks who has a role, or where something was done, and none of its sentences says so
 _BY_WORDS = 0.6  # where a text's language has no other rules: what is asked for is not told
 _LEAD_OVER = 24  # passages
 _SCORE_OF_NOTHING, _ENCODED_NOTHING = 5.0, 8.0  # of a passage that is not about the question, on average
@@ -137,7 +138,7 @@ class RankedPassage:
     @property
     def score(self) -> float:
         score = math.fsum(w * x for w, x in zip(WEIGHTS, self.features, strict=True))
-        score += _GAIN_OF_FIRST * self.is_first_said - _COST_OF_NAMES * self.only_names
+        score += _GAIN_OF_FIRST * self.is_first_said - _COST_OF_NAMES * (self.only_names or self.is_unsaid)
         return score + _GAIN_OF_NAMED * (self.told is not None)
 
     def comes_near(self, question: Question) -> bool:
@@ -166,7 +167,9 @@ class RankedPassage:
         if not known["coverage"] and not known["names"]:
             return min(found, _FAR)
         is_near = (known["coverage"] or self.likeness) and known["numbers"] == 1
-        return min(found, _DOUBTFUL if not is_near else _UNEXPLAINED if self.only_names or self.is_unsaid else 1.0)
+        return min(
+            found, _DOUBTFUL if not is_near else _UNSAID if self.is_unsaid else _UNEXPLAINED if self.only_names else 1.0
+        )
 
 
 # ------------------------------------------------------------------------------------------------------- passages

@@ -124,10 +124,12 @@ def test_numbers_are_whole() -> None:
         ("Who is the captain of the Pequod?", "Ahab was the captain of the Pequod.", True),
         ("Who is the captain of the Pequod?", "Ahab, captain of the Pequod, came.", True),
         ("Who is the captain of the Pequod?", "The captain of the Pequod, Ahab, came.", True),
-        ("Who is the captain of the Pequod?", "Captain Ahab stood there.", True),
+        ("Who is the captain of the Pequod?", "Captain Ahab stood there.", False),
         ("Who is the chair of the TSC?", "Chair: Ann Bell", True),
         ("Where was Queequeg born?", "Queequeg here is a born member of the First Church.", False),
         ("Where was Queequeg born?", "He was born on an island.", True),
+        ("Where was Queequeg born?", "I was a good Christian, born and bred in the bosom of the Church.", False),
+        ("Where was Queequeg born?", "Queequeg, they say, was born far away in Rokovoko.", True),
         # Other questions are not judged.
         ("Where is the Pequod?", "The Pequod sails.", True),
         ("Who is Ahab?", "It is Ahab.", True),
