@@ -10,7 +10,7 @@ from famcli.tasks.ask.answers import Answer, AnswerStyle, AskConfig, Citation, n
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import asks, best_sentence
 from famcli.tasks.ask.counting import counted
-from famcli.tasks.ask.expecting import lacks
+from famcli.tasks.ask.expecting import is_stated, lacks
 from famcli.tasks.ask.question import Question, term_shares
 from famcli.tasks.ask.ranking import FEATURES, NEAR_THRESHOLD, RankedPassage
 from famcli.tasks.ask.rereading import is_quoted_right
@@ -73,6 +73,8 @@ class Quoter:
             cited = citation if answering is one else self.cite(answering)
             # A heading above the passage says of what its figures are.
             if quoted is None or lacks(question.text, quoted.text) or not _holds(cited):
+                continue
+            if not is_stated(question.text, quoted.text):
                 continue
             others = [other for other in citations if other is not citation]
             return Answer(
