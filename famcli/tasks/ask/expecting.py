@@ -163,7 +163,7 @@ _ASKS_ROLE = re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his
 # A role that is called as a name is: "Who is the Secretary?"
 _NAMES_ROLE = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[^\W\d_a-z][\w-]+(?: [^\W\d_a-z][\w-]+)?)\W*")
 # "Who is the captain of the Pequod?", "Where was Queequeg born?"
-_ASKS_HOLDER = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[a-z][\w-]+) of (?:the )?[^\W\d_a-z][^?]*\W*$")
+_ASKS_HOLDER = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[a-z][\w-]+) of (?:the )?(?P<of>[^\W\d_a-z][^?]*)\W*$")
 _ASKS_WHERE_DONE = re.compile(
     r"\W*[Ww]here (?:was|were|is|are) (?P<name>[^\W\d_a-z][^?]*) (?P<verb>\w+(?:ed|rn|lt|nt|ept))\W*$"
 )
@@ -313,12 +313,19 @@ def is_stated(question: str, text: str) -> bool:
     beside the role, or no place behind the verb. True for other questions."""
     text = " ".join(text.split())
     if (asked := _ASKS_HOLDER.match(question)) is not None:
-        role, known = re.escape(asked["role"]), set(re.findall(r"\w+", question))
-        somebody = rf"(?!(?:{_NO_NAMES}|{'|'.join(map(re.escape, sorted(known)))})\b)[^\W\d_a-z]\w+"
-        verb = r"(?:is|was|am|became|becomes|as|elected|appointed|named|made|the|our|its|their)"
-        before = rf"{somebody}(?: \w+)?(?:,|,? {verb}) (?:[\w-]+ ){{0,3}}{role}\b"
-        after = rf"\b(?i:{role})(?: of [^.,;?!]{{2,40}})?(?:,|:| is| was| named| called):? {somebody}"
-        return re.search(f"{before}|{after}", text) is not None
+        role, of = re.escape(asked["role"]), "|".join(map(re.escape, re.findall(r"[^\W\d_a-z]\w+", asked["of"])))
+        somebody = rf"(?!(?:{_NO_NAMES}|{of})\b)[^\W\d_a-z]\w+"
+        behind = rf"of [^.;?!]{{0,40}}?\b(?:{of})\b"
+        is_it = r"(?:is|was|am|became|becomes|as|elected|appointed|named|made)"
+        forms = (
+            rf"{somebody}(?: \w+)?(?:,|,? {is_it}|,? the) (?:[\w-]+ ){{0,3}}{role} {behind}",
+            rf"{somebody} (?:is|was|became) (?:the|our) {role}\b(?! of)",
+            rf"\b(?i:{role}) {behind}\W{{0,3}}(?:is|was|named|called)?\W{{0,3}}{somebody}",
+            rf"\b(?:{of})['\u2019]s (?:[\w-]+ ){{0,2}}{role}\W{{1,3}}(?:is |was )?{somebody}",
+            rf"{somebody}(?: \w+)?(?:,|,? {is_it}) (?:the )?(?:{of})['\u2019]s (?:[\w-]+ ){{0,2}}{role}\b",
+            rf"\b(?i:{role})[*_]*:\W{{0,4}}{somebody}",
+        )
+        return any(re.search(form, text) is not None for form in forms)
     if (asked := _ASKS_WHERE_DONE.match(question)) is not None:
         verb = re.escape(terms(asked["verb"])[0])
         somebody = "|".join([*map(re.escape, asked["name"].split()), "[Hh]e", "[Ss]he", "[Ii]t", "[Tt]hey", "who"])

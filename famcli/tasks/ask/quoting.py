@@ -74,7 +74,7 @@ class Quoter:
             # A heading above the passage says of what its figures are.
             if quoted is None or lacks(question.text, quoted.text) or not _holds(cited):
                 continue
-            if not is_stated(question.text, quoted.text):
+            if one.told is None and not is_stated(question.text, quoted.text):
                 continue
             others = [other for other in citations if other is not citation]
             return Answer(
