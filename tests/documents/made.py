@@ -29,6 +29,31 @@ here.
 .nf
 lamp \-q
 .fi
+.SH "EXIT STATUS"
+.de Sp
+Never shown.
+..
+.ie n \{\
+. ds C+ C++
+.\}
+.el \{\
+. ds C+ C
+.if n Not this.
+.\}
+.ie n .IP "4" 4
+.el .IP "\f(CW4\fR" 4
+No oil, says \*(C+.
+.RS 4
+.ie n \{\
+\h'-04'\(bu\h'+03'\c
+.\}
+.el \{\
+.IP \(bu 2.3
+.\}
+Fill it.
+.Vb 1
+\&    lamp \-\-fill
+.Ve
 """.removeprefix("\\\n"),
     "mdoc": ".Dd May 1, 2020\n.Dt LAMP 1\n.Sh NAME\n.Nm lamp\n.Nd light a lamp\n.Sh DESCRIPTION\n.Nm\nlights it.\n"
     ".Bl -tag\n.It Fl q\nSay nothing.\n.El\n",

@@ -605,6 +605,10 @@ def test_manual_pages_are_read_without_their_marks(tmp_path: Path) -> None:
     assert "It's bright here." in text
     assert "    lamp -q\n" in text
     assert places[0].line == 2
+    # What a terminal shows, once.
+    status = text.split("## Exit status")[1]
+    assert " ".join(status.split()) == "- 4: No oil, says C++. - Fill it. lamp --fill"
+    assert "    lamp --fill\n" in status
     of_mdoc, _, _ = converted(write(tmp_path, MANUALS["mdoc"]))
     assert "lamp lights it." in of_mdoc
     assert "- -q: Say nothing." in of_mdoc

@@ -8,13 +8,16 @@ import shlex
 from collections.abc import Iterator
 
 from famcli.documents.converted import Part
+from famcli.documents.formats.roff import chosen_lines
 from famcli.documents.original import Line, Original
 
 _TITLE = re.compile(r"^\.(?:TH|Dd)\s", re.M)
 _MACRO = re.compile(r"^\.\s*(?:SH|SS|TP|IP|PP|P|LP|B|I|BR|BI|IR|RB|RI|Sh|Ss|It|Pp|Nm|Fl|Bl|El)\b", re.M)
 _FEWEST = 5
-_FONT = re.compile(r"\\f(?:\[[^\]]*\]|\(..|.)|\\s[-+]?\d|\\[&|^/,:%)]|\\m\[[^\]]*\]")
-_NAMED = re.compile(r"\\(?:\((?P<two>..)|\[(?P<long>[^\]]*)\]|\*(?:\(..|\[[^\]]*\]|.)|(?P<one>.))")
+_FONT = re.compile(r"\\f(?:\[[^\]]*\]|\(..|.)|\\s[-+]?\d|\\[&|^/,:%)]|\\m\[[^\]]*\]|\\[hvw]'[^']*'")
+_NAMED = re.compile(r"\\(?:\((?P<two>..)|\[(?P<long>[^\]]*)\]|(?P<one>.))")
+# A bullet or number that is moved to the left of its text, as DocBook writes it for terminals.
+_HANGING = "\\h'-"
 _SIGNS = {
     "bu": "\u2022", "em": "\u2014", "en": "\u2013", "hy": "-", "aq": "'", "dq": '"', "lq": "\u201c", "rq": "\u201d",
     "oq": "\u2018", "cq": "\u2019", "rs": "\\", "ti": "~", "ha": "^", "co": "\u00a9", "<=": "\u2264", ">=": "\u2265",
@@ -24,7 +27,7 @@ _ONE = {"e": "\\", "~": " ", "0": " ", " ": " ", "t": "\t", "c": ""}
 _JOINED = frozenset(("BR", "BI", "IR", "RB", "RI", "IB", "SB"))
 _WORDS = ("Ar", "Pa", "Cm", "Ev", "Va", "Em", "Sy", "Li", "Xr", "Nm", "Nd", "Ic", "Dv", "An")
 _PLAIN = frozenset(("B", "I", "SM", "R", *_WORDS))
-_CODE_BEGINS, _CODE_ENDS = frozenset(("nf", "EX", "Bd")), frozenset(("fi", "EE", "Ed"))
+_CODE_BEGINS, _CODE_ENDS = frozenset(("nf", "EX", "Bd", "Vb")), frozenset(("fi", "EE", "Ed", "Ve"))
 
 
 def looks_like_manual(head: str) -> bool:
@@ -35,16 +38,14 @@ def looks_like_manual(head: str) -> bool:
 def read_manual(original: Original) -> Iterator[Part]:
     """The text of a manual page."""
     # What waits for the text that belongs to it: an option's tag.
-    tag, page, wants_tag, in_code, is_left_out = "", "", False, False, False
-    for line in original.lines():
+    tag, page, wants_tag, in_code = "", "", False, False
+    for line in chosen_lines(original.lines()):
         name, rest = _macro(line)
         if name == "Nm":
             # Without a name it stands for that of the page.
             page = page or rest
             rest = rest or page
-        if name == "ig" or is_left_out:
-            is_left_out = not line.text.startswith("..")
-        elif name is None and in_code:
+        if name is None and in_code:
             yield f"    {_shown(line.text)}\n", line.location
         elif name in ("SH", "SS", "Sh", "Ss"):
             title = rest.capitalize() if rest.isupper() else rest
@@ -63,12 +64,15 @@ def read_manual(original: Original) -> Iterator[Part]:
             tag = rest or "\u2022"
         elif name == "br":
             yield "\n", None
-        elif name in ("PP", "P", "LP", "Pp", "sp", "HP"):
+        elif name in ("PP", "P", "LP", "Pp", "sp", "Sp", "HP"):
             yield "\n\n", None
         elif name in _CODE_BEGINS | _CODE_ENDS:
             in_code = name in _CODE_BEGINS
             yield f"{_open(tag)}\n", None
             tag = ""
+        elif line.text.startswith(_HANGING):
+            yield f"{_open(tag)}\n", None
+            tag = rest
         elif wants_tag and rest:
             tag, wants_tag = rest, False
         elif rest:
