@@ -74,7 +74,7 @@ _THINGS: dict[str, re.Pattern[str]] = {
         re.I,
     ),
     "time": re.compile(
-        rf"\b(?:1\d|20)\d\d\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|{_NTH} (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
+        rf"\b(?:1\d|20)\d\ds?\b|\b\d{{1,2}}:\d\d|\b(?:{_MONTHS})\.? \d|{_NTH} (?:{_MONTHS})\b|\b(?:{_DAYS})\b|\b\w+ "
         r"(?:second|minute|hour|day|week|month|year)s?\b|\b\d{1,2}(?:\.\d\d)? ?[ap]\.?m\b|\b(?:at|past|to) (?:one|two|"
         r"three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b(?! \w)|\b(?:yesterday|today|tomorrow|ago|until|"
         r"once|after|before|during)\b",
@@ -99,7 +99,7 @@ _THINGS: dict[str, re.Pattern[str]] = {
 # A question for one of these is not answered by what has none.
 _NEEDED = frozenset(("number", "version", "duration", "money", "temperature", "frequency"))
 _ASKS_YEAR = re.compile(r"\b(?:what|which)(?: \w+)? year\b", re.I)
-_YEAR = re.compile(r"\b(?:1\d|20)\d\d\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
+_YEAR = re.compile(r"\b(?:1\d|20)\d\ds?\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
 # What may be done, and what was done at no time yet, has a condition as often as a time.
 _ASKS_TIME = re.compile(
     r"\bwhen (?:did|was|were|will)\b|\b(?:what|which)(?: \w+)? (?:date|day|month|century)\b"
@@ -107,7 +107,10 @@ _ASKS_TIME = re.compile(
     r"|\bwhen (?:is|are) (?!.*\w(?:ed|en)\b)(?:the|my|our|your|their|his|her|its|\S+['\u2019]s) [\w'\u2019 -]{1,40}\?",
     re.I,
 )
-_ASKS_NAME = re.compile(r"\bname of\b|\b(?:his|her|its|their|\w+['\u2019]s)(?: \w+)? name\b", re.I)
+# "How did he feel when they said his name?" asks for none.
+_ASKS_NAME = re.compile(
+    r"\b(?:what|which)\b.{0,60}?\b(?:name of|(?:his|her|its|their|\w+['\u2019]s)(?: \w+)? name)\b", re.I
+)
 _TITLED = re.compile("[\"\u201c`'\u2018][^\"\u201c\u201d`'\u2019\n]{1,40}[\"\u201d`'\u2019]|@\\w")
 # Of parts and words, which no text counts itself.
 _COUNTS = re.compile(

@@ -166,6 +166,8 @@ def test_the_more_readings_give_an_answer_the_surer_it_is(
         ("How many keys are there?", "Anna Berg", False),
         ("Who made the key of the tower?", "a smith", True),
         ("How did the smith feel?", "very sad", True),
+        ("How did the smith feel when Anna said his name?", "very sad", True),
+        ("When did the smith live?", "1700s", True),
     ],
 )
 def test_a_value_stands_in_the_text_as_it_is_written(
@@ -175,7 +177,7 @@ def test_a_value_stands_in_the_text_as_it_is_written(
     Readings(monkeypatch, [written])
     text = (
         "The key of the tower was made by a smith on 3 May 1712, and the door on 4 June 1713. There are two keys. Anna "
-        "Berg will have the key sold after the next fair."
+        "Berg will have the key sold after the next fair. The smith lived in the 1700s."
     )
     answer = ask(model, question, [write(tmp_path, text)], AskConfig(threshold=0.0)).answers[0]
     assert (answer.kind == "written") is stays
