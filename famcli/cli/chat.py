@@ -220,7 +220,7 @@ def as_markdown(answers: tuple[Answer, ...]) -> str:
     for answer in answers:
         parts.append(f"## {answer.question}\n\n{one_line(answer.text)}\n")
         if answer.kind == "written":
-            parts.append("*Written by the model.*\n")
+            parts.append(f"*Written by the model, confidence {answer.confidence:.2f}.*\n")
         if answer.doubt:
             parts.append(f"*{answer.doubt}*\n")
         for number, citation in enumerate(answer.citations, 1):

@@ -11,6 +11,8 @@ from famcli.cli.work import Work, describe_counts, paragraphs
 if TYPE_CHECKING:
     from famcli.tasks.ask.answers import Answer, AskResult
 
+_EVEN = 0.5  # below this confidence a written answer is more likely wrong than right
+
 
 class AnswersShown:
     """Shows answers as they come, and what the result adds."""
@@ -74,8 +76,10 @@ class AnswersShown:
         if answer.kind == "written":
             how = "from its memory of the text; not checked."
             if answer.citations:
-                how = "but not all of it is in the passages." if answer.unsupported else "from the passages below."
-            output.paragraph(f"Written by the model, {how}", "yellow" if answer.unsupported else "dim", "  ")
+                how = "not all of it is in the passages." if answer.unsupported else "from the passages below."
+                how = f"confidence {answer.confidence:.2f}, {how}"
+            is_doubted = bool(answer.unsupported) or answer.confidence < _EVEN
+            output.paragraph(f"Written by the model, {how}", "yellow" if is_doubted else "dim", "  ")
         elif answer.kind == "none" and 0 < answer.confidence < self._threshold and self._writing != index:
             from famcli.tasks.ask.ranking import NEAR_THRESHOLD
 
