@@ -373,6 +373,15 @@ def test_tables_give_records_by_row(tmp_path: Path) -> None:
     assert "name: K2; height: 8611; note: x" in converted(write(tmp_path, tabs))[0]
 
 
+def test_rows_may_leave_out_their_last_values(tmp_path: Path) -> None:
+    rows = "1.1,Buzz,1996-06-17\n1.2,Rex,1996-12-12,1998-06-05\n2.0,Hamm,1998-07-24,2000-03-09,x\n,Sid,1993-08-16\n"
+    text, places, _ = converted(write(tmp_path, "version,codename,release,eol,lts\n" + rows))
+    assert text.startswith("version: 1.1; codename: Buzz; release: 1996-06-17\n\n")
+    assert [place.label for place in places] == ["row 2", "row 3", "row 4", "row 5"]
+    prose = "He came, saw, and won.\nIt was, they said, so.\nAnd then, at last, all went.\nNobody spoke, or sang.\n"
+    assert converted(write(tmp_path, prose))[0] == prose
+
+
 def test_comments_above_a_table_are_read_and_name_no_column(tmp_path: Path) -> None:
     rows = "rowid,method,year\n1,Transit,2006\n2,Imaging,2008\n3,Transit,2011\n"
     text, places, _ = converted(write(tmp_path, "# Found by the archive\n#\n# COLUMN year: Year of discovery\n" + rows))

@@ -161,6 +161,8 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
     if len(rows) < 2:
         return False
     (num_columns, num_usual), *_ = Counter(map(len, rows)).most_common(1)
+    if _are_cut_short(rows):
+        return True
     # Damaged rows are few; prose that has two commas in most lines is rare, and has blanks after them.
     if num_columns < 2 or num_usual < 0.9 * len(rows) or len(rows[0]) != num_columns:
         return False
@@ -179,6 +181,19 @@ def _is_table(lines: list[str], delimiter: str) -> bool:
     return delimiter == "\t" or 5 * spaced <= num_separators or (has_header and _has_figures(rows[1:]))
 
 
+def _are_cut_short(rows: list[list[str]]) -> bool:
+    """True for rows below the names of columns that end before the last ones, whose values are empty."""
+    names, below = rows[0], rows[1:]
+    return (
+        len(below) >= _FEW
+        and len(names) >= _FEW
+        and all(2 <= len(row) <= len(names) for row in below)
+        and not any(value.startswith(" ") for row in rows for value in row)
+        and _are_names(names)
+        and _votes(names, below) > 0
+    )
+
+
 def _is_of_log(rows: list[list[str]]) -> bool:
     """True for rows that begin with a time and end with words."""
     return all(_WRITTEN_AT.fullmatch(row[0]) and re.search(r"[^\W\d]{2}", row[-1]) is not None for row in rows)
@@ -194,7 +209,7 @@ def _parsed(lines: list[str], delimiter: str) -> list[list[str]] | None:
 
 def _has_header(rows: list[list[str]]) -> bool:
     """True if the first row names the columns: its values are names, and not such as stand in the columns below."""
-    return bool(rows) and _are_names(rows[0]) and _differs(rows[0], rows[1:])
+    return bool(rows) and _are_names(rows[0]) and _votes(rows[0], rows[1:]) >= 0
 
 
 def _are_names(row: list[str]) -> bool:
@@ -214,13 +229,13 @@ def _years(names: list[str]) -> list[str]:
     return years if len(years) > 2 and years in (sorted(years), sorted(years, reverse=True)) else []
 
 
-def _differs(first: list[str], rows: list[list[str]]) -> bool:
-    """True if the values of the first row are of other kinds than those below them, or that cannot be told: a figure
-    over figures, a code over codes, and what stands in its column once more are values."""
+def _votes(first: list[str], rows: list[list[str]]) -> float:
+    """Above 0 if the values of the first row are of other kinds than those below them, 0 if that cannot be told: a
+    figure over figures, a code over codes, and what stands in its column once more are values."""
     names = [value.strip().lstrip("\ufeff") for value in first]
     years, votes = _years(names), 0.0
     for place, name in enumerate(names):
-        values = [row[place].strip() for row in rows if len(row) == len(first) and row[place].strip()]
+        values = [row[place].strip() for row in rows if place < len(row) <= len(first) and row[place].strip()]
         if not name or name in years or len(values) < _FEW:
             continue
         if name.lower() in _USUAL_NAMES:
@@ -229,7 +244,7 @@ def _differs(first: list[str], rows: list[list[str]]) -> bool:
             votes -= 1
         else:
             votes += _vote(name, values)
-    return votes >= 0
+    return votes
 
 
 def _vote(name: str, values: list[str]) -> float:
