@@ -25,6 +25,8 @@ _NO_SPEAKER = re.compile(
     r"question|q|a|action|decision|resolution|motion|agenda|present|absent)\b",
     re.IGNORECASE,
 )
+# Of the output of `git log`, whose messages begin with the part of a program that they change.
+_COMMIT = re.compile(r"(?:commit [0-9a-f]{40}\b|Author: [^<>\n]+ <[^<>\s]*>)")
 
 
 class Speakers:
@@ -32,10 +34,11 @@ class Speakers:
 
     def __init__(self) -> None:
         self._turns = Counter[str]()
-        self._num_sentences = 0
+        self._num_sentences = self._num_commits = 0
 
     def read(self, sentence: Sentence) -> None:
         self._num_sentences += 1
+        self._num_commits += _COMMIT.match(sentence.text) is not None
         name = turn_in(sentence)
         if name is not None and (name in self._turns or len(self._turns) < _MAX_SPEAKERS):
             self._turns[name] += 1
@@ -45,7 +48,8 @@ class Speakers:
         """True if most of the text is what named speakers say in turns."""
         turns, again = self._turns.total(), [count for count in self._turns.values() if count > 1]
         return (
-            turns >= max(_MIN_TURNS, _MIN_SHARE * self._num_sentences)
+            self._num_commits < _MIN_TURNS
+            and turns >= max(_MIN_TURNS, _MIN_SHARE * self._num_sentences)
             and len(again) >= _MIN_SPEAKERS
             and sum(again) >= _LEAST_AGAIN * turns
         )

@@ -308,6 +308,15 @@ def test_numbered_clauses_are_no_releases_but_parts(tmp_path: Path) -> None:
     assert any("Payment" in title for title in titles(result))
 
 
+def test_the_changes_of_a_repository_are_no_talk(tmp_path: Path) -> None:
+    log = "".join(
+        f"commit {n:040x}\nAuthor: Ann Bell <ann@mill.example>\nDate:   2023-03-{n + 10} 21:59:32 +0800\n\n"
+        f"    {('Tests', 'Build')[n % 2]}: Wheel number {n} turns again.\n\n"
+        for n in range(18)
+    )
+    assert "Speakers" not in facts(summary(tmp_path, log))
+
+
 def test_a_transcript_says_who_speaks(tmp_path: Path) -> None:
     talk = "".join(
         f"**Anna Bell:** Question number {n} is about the price of the mill in that year.\n\n"
