@@ -47,5 +47,6 @@ COUNTED = words(
     """
     no nos vol p pp fig figs eq eqs sec secs ch art arts c ca ed eds op cit n\u00b0 v l ll chap app cl para paras
     pt pts tit subd subsec reg ex exh tbl anm abs ziff kap bd s num
+    bundesgesetzbl reichsgesetzbl bgbl rgbl gbl abl
     """
 )

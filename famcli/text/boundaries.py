@@ -90,6 +90,8 @@ _ITEM = re.compile(
 # How the line before a numbered clause ends: "4.5 Euro" may begin a line of wrapped prose.
 _CLAUSE_ENDS = (*".;:!?", "\u201d", '"')
 _CLAUSE = re.compile(r"\d{1,3}(?:\.\d{1,3}){1,4}[ \t]+[A-Z\"\u201c\u2018(\[]")
+# "entitled it" and below "1.0. On": a version at the beginning of a line of wrapped prose.
+_DOTTED = re.compile(r"\d{1,3}(?:\.\d{1,3})+[.)][ \t]")
 _MARKED = re.compile(r"#{1,6}\s")
 _RULE = re.compile(r"[=\-*_#~]{3,}")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,})[ \t\r]*(?:\n|$)")
@@ -246,6 +248,8 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
         return not _is_underlined(text, begins, line) or _RULE.fullmatch(line.strip()) is not None
     if _CLAUSE.match(text, begins) and line.rstrip()[-1:] in _CLAUSE_ENDS:
         return True
+    if _DOTTED.match(text, begins) and line[-1:].islower() and len(line) >= _SHORT_LINE and not line[0].isdigit():
+        return False
     return bool(_ITEM.match(text, begins)) and not _is_underlined(text, begins, line)
 
 
