@@ -139,13 +139,14 @@ def _named(name: str, chosen_by: str, environ: Mapping[str, str], fetch: Fetch |
         raise CheckpointError(f"{folder} is a file; give the folder that holds the checkpoint's files, or a GGUF file")
     if wanted is None and "/" in name:
         raise CheckpointError(f"there is no folder {folder} ({chosen_by}); `famcli models` lists what is there")
-    known = ", ".join(sorted(shipped)) or "none"
+    carried = [one.name for one in RECOMMENDED if one.name and one.carried and one.carried.path() is not None]
+    known = ", ".join((*sorted(shipped), *carried)) or "none"
     close = difflib.get_close_matches(name, [*shipped, *(one.name for one in RECOMMENDED if one.name)], n=1)
     remedy = f"fetch it with `famcli pull {name}`, or " if wanted else ""
     advice = f"did you mean {close[0]}?" if close else f"{remedy}see `famcli models`"
     raise CheckpointError(
         f"'{name}' ({chosen_by}) is no folder, is not in the hub's cache ({hub_cache(environ)}), and does not ship "
-        f"with famcli (shipped: {known}); {advice}"
+        f"with famcli (on this machine: {known}); {advice}"
     )
 
 

@@ -14,6 +14,7 @@ from famcli import plain
 from famcli.checkpoint import locate, recommended
 from famcli.checkpoint.locate import ListedModel, list_models, resolve
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.recommended import Carried
 from famcli.errors import CheckpointError
 from tests.helpers import make_random_checkpoint
 
@@ -123,10 +124,16 @@ def test_hub_names_do_not_lead_out_of_the_cache(cache: Path, tmp_path: Path) -> 
             resolve(name, environ)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("", "is empty"), ("no-such", r"shipped: fam-other, fam-tiny")])
+@pytest.mark.parametrize(("name", "expected"), [("", "is empty"), ("no-such", r"on this machine: fam-other, fam-tiny")])
 def test_an_unknown_name_says_where_was_searched(shipped: Path, name: str, expected: str) -> None:
     with pytest.raises(CheckpointError, match=expected):
         resolve(name, {})
+
+
+def test_an_unknown_name_is_told_those_of_packages_too(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carried, "path", lambda self: shipped)
+    with pytest.raises(CheckpointError, match="on this machine: fam-other, fam-tiny, smollm2"):
+        resolve("no-such", {})
 
 
 def test_a_folder_or_file_that_is_no_checkpoint(shipped: Path, tmp_path: Path) -> None:
