@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from pathlib import PurePath
 
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate
 from famcli.tasks.ask.answers import (
@@ -207,10 +208,12 @@ class Answerer:
         return nearest_passage(question.text, min(confidence, NEAR_THRESHOLD), citations, because)
 
     def _missing(self, question: Question) -> tuple[str, ...]:
-        """Its names and numbers that stand in no passage; none where a source that was read is not in the index."""
-        index = self.text.index
+        """Its names and numbers that stand in no passage and no name of a file; none where a source that was read is
+        not in the index."""
+        index, of_files = self.text.index, {term for source in self.text.sources for term in _name_terms(source.name)}
         wanted = question.names if self.text.searched and index.num_passages else []
-        return tuple(name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
+        absent = (name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
+        return tuple(name for name in absent if not of_files.issuperset(terms(name)))
 
     def _has_asked_noun(self, question: Question) -> bool:
         """False where what is counted, or the role of whom is asked for, stands in no passage."""
@@ -349,3 +352,8 @@ def _repeats(question: Question, text: str) -> bool:
 def _lacking(question: Question, evidence: Sequence[RankedPassage]) -> bool:
     """True if none of the passages has what the question asks for."""
     return all(lacks(question.text, one.passage.text) for one in evidence)
+
+
+def _name_terms(name: str) -> list[str]:
+    """The words of a file's name: `debian.csv` is about Debian though no row says so."""
+    return terms(re.sub(r"[\W_]+", " ", PurePath(name).stem))

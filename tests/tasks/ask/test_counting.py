@@ -97,3 +97,11 @@ def test_chapters_are_counted_where_their_numbers_follow_one_another(
 ) -> None:
     answer = asked("How many chapters are there?", text, tmp_path)
     assert (answer.text if answer.kind == "counted" else None) == (number and f"{number} chapters")
+
+
+def test_what_a_file_is_called_is_not_missing(tmp_path: Path) -> None:
+    rows = "version,codename,release\n1.1,Buzz,1996-06-17\n3.1,Sarge,2005-06-06\n2.0,Hamm,1998-07-24\n"
+    answer = asked("When was Debian Sarge released?", rows, tmp_path, "debian.csv")
+    assert answer.missing == ()
+    assert "2005-06-06" in answer.text
+    assert asked("When was Gentoo Sarge released?", rows, tmp_path, "debian.csv").missing == ("Gentoo",)
