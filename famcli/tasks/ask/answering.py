@@ -272,8 +272,7 @@ class Answerer:
         """What the checkpoint writes within a turn that holds the evidence, as far as the evidence bears it out."""
         best, ordered = evidence[0].confidence, in_order(evidence)
         passages, shares = [one.passage.text for one in ordered], term_shares(question, self.text.index)
-        around = [around_best(one, question, shares) for one in ordered]
-        readings = (passages, [evidence[0].passage.text], [around[ordered.index(evidence[0])]], around)
+        readings = (passages, [evidence[0].passage.text], [around_best(evidence[0], question, shares)])
         written = write_in_turn(pen, question, readings, self.config.max_answer_tokens)
         if written is None:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=NOT_SAID)

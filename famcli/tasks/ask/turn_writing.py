@@ -30,19 +30,18 @@ _MOST_SENTENCES = 2
 # What an answer is worth more, in nats a token, that stands in the text word for word, and less that has nothing of the
 # kind that is asked for.
 _VERBATIM, _OTHER_KIND = 1.0, 3.0
-
-
 # How likely an answer is right if the text answers at all: a logistic regression on its likelihood and on the share of
 # the readings that give it, over 220 questions of SQuAD and FairytaleQA (documents to choose by).
-_BIAS, _OF_LIKELIHOOD, _OF_AGREEMENT = -0.8, 0.37, 1.7
+_BIAS, _OF_LIKELIHOOD, _OF_AGREEMENT = -0.34, 0.91, 1.37
+_LEAST_LIKELIHOOD = -3.0  # nats a token; all below it are alike
 _ALIKE = 0.5  # Dice's coefficient of the words of two answers
 
 
 @dataclass(frozen=True)
 class Written:
     """said: the first sentences of an answer. likelihood: the mean log-likelihood of their tokens after each reading,
-    in nats. agreement: the share of the readings after which it was written, more or less. Both None where there was
-    but one."""
+    in nats. agreement: the share of the readings after which it was written, more or less. Both None where the
+    checkpoint does not know to refuse."""
 
     said: tuple[str, ...]
     likelihood: float | None = None
@@ -57,7 +56,8 @@ class Written:
         """How likely it is right if the text answers, 0 to 1."""
         if self.likelihood is None or self.agreement is None:
             return 1.0
-        return 1 / (1 + math.exp(-(_BIAS + _OF_LIKELIHOOD * self.likelihood + _OF_AGREEMENT * self.agreement)))
+        likelihood = max(self.likelihood, _LEAST_LIKELIHOOD)
+        return 1 / (1 + math.exp(-(_BIAS + _OF_LIKELIHOOD * likelihood + _OF_AGREEMENT * self.agreement)))
 
 
 def write_in_turn(

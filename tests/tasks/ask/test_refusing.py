@@ -80,6 +80,8 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
     def judged(*given: Any) -> Judged:
         return dataclasses.replace(judge(*given), refusal=0.4, other=ord("A"))
 
+    monkeypatch.setattr(turn_writing, "_likelihoods", lambda model, texts, judged: [-0.1 for _ in texts])
+
     monkeypatch.setattr(turn_writing, "judge", judged)
     monkeypatch.setattr(TurnWriter, "sentences", sentences)
     answer: Answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
@@ -124,7 +126,7 @@ class Readings:
 def test_the_answer_that_is_likely_after_all_readings_counts(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, likeliest: str
 ) -> None:
-    """What is written of all passages, of the best one, of the sentences around the best one, and of those of each."""
+    """What is written of all passages, of the best one, and of the sentences around the best one."""
     readings = Readings(monkeypatch, ["Anna", "a smith in Ulm", "Anna"])
     monkeypatch.setattr(
         turn_writing,
@@ -133,7 +135,8 @@ def test_the_answer_that_is_likely_after_all_readings_counts(
     )
     answer = ask(model, QUESTION, [write(tmp_path, LONG)]).answers[0]
     lengths = list(map(len, readings.read))
-    assert lengths == sorted(lengths, reverse=True) or lengths[1] > lengths[2] < lengths[3] < lengths[0]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(set(lengths)) > 1
     assert (answer.kind, answer.text) == ("written", likeliest)
 
 
@@ -144,14 +147,14 @@ def test_the_more_readings_give_an_answer_the_surer_it_is(
         turn_writing, "_likelihoods", lambda model, texts, judged: [-0.1 - texts.index(text) for text in texts]
     )
     confidence = list[float]()
-    for said in (["Ulm"], ["Ulm", "Anna", "Ulm"], ["Ulm", "Anna", "a tower"]):
+    for said in (["Ulm"], ["Ulm", "Anna"]):
         Readings(monkeypatch, said)
         answer = ask(model, QUESTION, [write(tmp_path, LONG)]).answers[0]
         assert answer.text == "Ulm"
         confidence.append(answer.confidence)
     assert confidence == sorted(set(confidence), reverse=True)
     # Below the threshold it is not asserted.
-    Readings(monkeypatch, ["Ulm", "Anna", "a tower"])
+    Readings(monkeypatch, ["Ulm", "Anna"])
     unsure = ask(model, QUESTION, [write(tmp_path, LONG)], AskConfig(threshold=confidence[-1] + 0.01)).answers[0]
     assert (unsure.found, unsure.draft) == (False, "Ulm")
 
