@@ -6,11 +6,12 @@ English only; other questions expect nothing in particular. What a question itse
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Literal
 
 from famcli.tasks.grounding import claims
 from famcli.text.numbers import numbers_in_words
-from famcli.text.words import has_content, terms
+from famcli.text.words import has_content, plain_spelling, terms
 
 Kind = Literal[
     "number",
@@ -314,7 +315,7 @@ def has_role(role: str, text: str) -> bool:
 def is_stated(question: str, text: str) -> bool:
     """False where a question asks who has a role, or where something was done, and `text` has the words but no name
     beside the role, or no place behind the verb. True for other questions."""
-    text = " ".join(text.split())
+    question, text = (" ".join(unicodedata.normalize("NFKC", plain_spelling(one)).split()) for one in (question, text))
     if (asked := _ASKS_HOLDER.match(question)) is not None:
         role, of = re.escape(asked["role"]), "|".join(map(re.escape, re.findall(r"[^\W\d_a-z]\w+", asked["of"])))
         somebody = rf"(?!(?:{_NO_NAMES}|{of})\b)[^\W\d_a-z]\w+"
@@ -329,11 +330,16 @@ def is_stated(question: str, text: str) -> bool:
             rf"\b(?i:{role})[*_]*:\W{{0,4}}{somebody}",
         )
         return any(re.search(form, text) is not None for form in forms)
-    if (asked := _ASKS_WHERE_DONE.match(question)) is not None:
+    # A hyphen may be of a line's end or not.
+    if (asked := _ASKS_WHERE_DONE.match(question.replace("-", ""))) is not None:
         verb = re.escape(terms(asked["verb"])[0])
         somebody = "|".join([*map(re.escape, asked["name"].split()), "[Hh]e", "[Ss]he", "[Ii]t", "[Tt]hey", "who"])
         return (
-            re.search(rf"\b(?:{somebody})\b[^.;?!]*?\b{verb}\w*(?:\W+\w+){{0,4}}?\W+(?:{_PLACED})\b", text, re.I)
+            re.search(
+                rf"\b(?:{somebody})\b[^.;?!]*?\b{verb}\w*(?:\W+\w+){{0,4}}?\W+(?:{_PLACED})\b",
+                text.replace("-", ""),
+                re.I,
+            )
             is not None
         )
     return True
