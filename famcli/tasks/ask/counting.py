@@ -6,6 +6,7 @@ The index has all sentences of a text, and `tasks.summarize` counts them as it d
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -51,13 +52,13 @@ def counted(index: PassageIndex, name: str, question: str) -> CountTold | None:
     if found is None or not index.num_passages:
         return None
     what, known = found
-    passages = [index.passage(number) for number in range(index.num_passages)]
-    count, title = count_of((sentence for one in passages for sentence in one.sentences), name, what)
+    count, title = count_of((sentence for one in _passages(index) for sentence in one.sentences), name, what)
     # "How many people from the north attended?" is for some of them only.
     others = set(content_terms(question)) - known - set(content_terms(f"{title} {PurePath(name).stem}"))
     if count is None or others:
         return None
-    holding = next((one for one in passages if any(each.line >= count.line for each in one.sentences)), passages[-1])
+    reaches = (one for one in _passages(index) if any(each.line >= count.line for each in one.sentences))
+    holding = next(reaches, None) or index.passage(index.num_passages - 1)
     if what == "present":
         # Of a list all is cited, not its beginning alone.
         listed = told(index, "Who was present?")
@@ -65,6 +66,11 @@ def counted(index: PassageIndex, name: str, question: str) -> CountTold | None:
             return None
         holding = listed.quoted
     return CountTold(count.said, holding)
+
+
+def _passages(index: PassageIndex) -> Iterator[Passage]:
+    """All of them, one after the other: a long text is not held as a whole."""
+    return map(index.passage, range(index.num_passages))
 
 
 def _agree(listed: Passage, count: Count) -> bool:
