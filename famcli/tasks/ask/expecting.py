@@ -168,6 +168,7 @@ _ASKS_ROLE = re.compile(r"\bwho (?:is|was|are|were) (?:the|my|our|your|their|his
 _NAMES_ROLE = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[^\W\d_a-z][\w-]+(?: [^\W\d_a-z][\w-]+)?)\W*")
 # "Who is the captain of the Pequod?", "Where was Queequeg born?"
 _ASKS_HOLDER = re.compile(r"\W*[Ww]ho (?:is|was) the (?P<role>[a-z][\w-]+) of (?:the )?(?P<of>[^\W\d_a-z][^?]*)\W*$")
+_BEGINS_WHO_OR_WHERE = re.compile(r"\W*[Ww](?:ho|here) (?:is|was|are|were)\b")
 _ASKS_WHERE_DONE = re.compile(
     r"\W*[Ww]here (?:was|were|is|are) (?P<name>[^\W\d_a-z][^?]*) (?P<verb>\w+(?:ed|rn|lt|nt|ept))\W*$"
 )
@@ -315,6 +316,9 @@ def has_role(role: str, text: str) -> bool:
 def is_stated(question: str, text: str) -> bool:
     """False where a question asks who has a role, or where something was done, and `text` has the words but no name
     beside the role, or no place behind the verb. True for other questions."""
+    # Of nearly all questions nothing is looked for, and each sentence of each candidate comes by here.
+    if _BEGINS_WHO_OR_WHERE.match(question) is None:
+        return True
     question, text = (" ".join(unicodedata.normalize("NFKC", plain_spelling(one)).split()) for one in (question, text))
     if (asked := _ASKS_HOLDER.match(question)) is not None:
         role, of = re.escape(asked["role"]), "|".join(map(re.escape, re.findall(r"[^\W\d_a-z]\w+", asked["of"])))
