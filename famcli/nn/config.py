@@ -18,6 +18,8 @@ MemoryUpdate = Literal["additive", "gated", "kept", "delta"]
 the tokens themselves that score highest (kept.py), for a decoder whose weights stay as they are; or as associations in
 a matrix (delta.py)."""
 
+_ROWS_PER_CALL = 512
+
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
 
@@ -282,6 +284,12 @@ class FamConfig:
     def blocks_not_taken_in(self) -> int:
         """Closed blocks that the memory has not taken in yet: where it keeps tokens, those that are still seen."""
         return self.memory_segments if self.keeps_tokens else 0
+
+    @property
+    def blocks_per_call(self) -> int:
+        """Blocks that are read fastest in one call, with the same result: where the memory keeps tokens, as many as
+        make 512 rows of a matrix product. Other memories gain nothing by it (docs/experiments.md)."""
+        return max(1, _ROWS_PER_CALL // self.block_size) if self.keeps_tokens else 1
 
     @property
     def shares_projections(self) -> bool:

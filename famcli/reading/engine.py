@@ -57,7 +57,8 @@ def read_calls(
     """Read `tokens` [b, n], any n, after `state`. Yields for each call its tokens [b, k], their hidden rows [b, k, d]
     before the final norm, and the state after it. Raises CheckpointError for hidden rows that are not finite."""
     first = 0
-    for n in call_lengths(tokens.shape[1], state.fill, network.fam.block_size):
+    fam = network.fam
+    for n in call_lengths(tokens.shape[1], state.fill, fam.block_size, fam.blocks_per_call):
         ids = tokens[:, first : first + n]
         levels: list[Tensor] | None = None if on_levels is None else []
         hidden, state = network.read(ids, state, levels=levels)

@@ -51,11 +51,11 @@ class BlockEvent:
     """Tokens of one source that were read in one go: one block, or less of it at the edges of a source.
 
     A block is reported in one event except where a source begins or ends inside it (or with `eager`, where it was read
-    in pieces). `closed` says that the block ended with this event's last token. The tokens at the end of a source that
-    only the end made certain are reported like all others.
+    in pieces); with `whole_calls` an event may be of several blocks. num_closed: blocks that ended in it, the last one
+    with its last token. The tokens at the end of a source that only the end made certain are reported like all others.
 
-    index: of the block in the stream, from 0. source, source_index: whose tokens. span: source bytes of all n tokens,
-    n at least 1. line: of its first byte, from 1.
+    index: of the first block in the stream, from 0. source, source_index: whose tokens. span: source bytes of all n
+    tokens, n at least 1. line: of its first byte, from 1.
     tokens [n] int32; token_starts, token_ends [n] int64: each token's source bytes; the byte tokens of one character
     all carry that character's span.
     nll: [n] float32 on the CPU, nats, with `score`; NaN for a first token that nothing predicts (no begin-of-stream
@@ -70,7 +70,7 @@ class BlockEvent:
     source_index: int
     span: Span
     line: int
-    closed: bool
+    num_closed: int
     tokens: NDArray[np.int32]
     token_starts: NDArray[np.int64]
     token_ends: NDArray[np.int64]
@@ -83,6 +83,11 @@ class BlockEvent:
     @property
     def num_tokens(self) -> int:
         return len(self.tokens)
+
+    @property
+    def closed(self) -> bool:
+        """Whether a block ended with its last token."""
+        return self.num_closed > 0
 
 
 @dataclass(frozen=True)

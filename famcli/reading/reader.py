@@ -21,7 +21,7 @@ from famcli.documents.source import Piece, Source
 from famcli.errors import UsageError
 from famcli.nn import State
 from famcli.reading.cursor import Cursor, Progress, Snapshot, SourceRecord, TextWindow, record_of
-from famcli.reading.engine import as_batch, call_lengths, check_finite, read_calls, start_state
+from famcli.reading.engine import as_batch, call_lengths, check_finite, read_any, start_state
 from famcli.reading.events import (
     BlockEvent,
     Event,
@@ -47,8 +47,9 @@ class Reader:
     memory_mode: the model's default if None; "compare" reads with the memory on and frozen side by side. score:
     measure each token's negative log-likelihood. attention: report how much the memory attended to each token. eager:
     read what is there instead of waiting for whole blocks (slower; for pipes that are watched). cut_lines: no token
-    reaches across a newline. resume: continue from a cursor (a memory file). opening: ids that the network reads before
-    all text, and again after `restart`; by default the BOS, if there is one.
+    reaches across a newline. whole_calls: an event may be of several blocks, as many as are read fastest (of one with
+    attention). resume: continue from a cursor (a memory file). opening: ids that the network reads before all text, and
+    again after `restart`; by default the BOS, if there is one.
 
     Raises UsageError for a mode that does not exist, or is not the cursor's.
     """
@@ -62,6 +63,7 @@ class Reader:
         attention: bool = False,
         eager: bool = False,
         cut_lines: bool = False,
+        whole_calls: bool = False,
         resume: Cursor | None = None,
         opening: Sequence[int] | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Reader:
         self._score, self._attention, self._eager = score, attention, eager
         self._cut_after = "\n" if cut_lines else None
         self._block_size = model.network.fam.block_size
+        self._blocks_per_call = model.network.fam.blocks_per_call if whole_calls and not attention else 1
         self._opening = np.array(begin_ids(model.tokenizer) if opening is None else opening, dtype=np.int32)
         self._resume = resume  # until text that follows it was fed
         self._document: Source | None = None  # the one that is being read, or was read last
@@ -128,8 +131,7 @@ class Reader:
         first = list(islice(waiting, 2))
         if names is None:
             names = len(first) > 1 or bool(self._sources)
-        # One loop in one frame: what lies between a command and the network's products is kept short.
-        try:
+        try:  # one loop in one frame: what lies between a command and the network's products is kept short
             for number, document in enumerate(chain(first, waiting)):
                 with document:
                     if continues and number == 0:
@@ -237,8 +239,8 @@ class Reader:
             ids += tokenizer.encode(("\n\n" if records else "") + f"[{document.name}]\n\n")
         record = record_of(document, 0, hashed=False)
         after = self._read_unreported(replace(at, encoder=self._encoder(), fed=0), np.array(ids, dtype=np.int32))
-        # Here and below in one assignment: an interruption leaves all that belongs together, or nothing of it.
         new = (document, None, TextWindow(), 0, (*records, record), (after, None))
+        # Here and below in one assignment: an interruption leaves all that belongs together, or nothing of it.
         self._document, self._resume, self._window, self._replaced_before, self._sources, self._at = new
 
     def _continue(self, document: Source) -> None:
@@ -249,9 +251,8 @@ class Reader:
         window = TextWindow(cursor.tail_start, cursor.line)
         for piece in cursor.tail_source(cursor.tail_start, cursor.next_byte).pieces():
             window.add(piece, cursor.tail_start)
-        # Invalid bytes that are going to come again must not be counted twice.
         held_back = cursor.tail_source(cursor.next_byte)
-        for _ in held_back.pieces():
+        for _ in held_back.pieces():  # invalid bytes that are going to come again must not be counted twice
             pass
         replaced = cursor.sources[-1].num_replaced - held_back.num_replaced
         sources = (*self._sources[:-1], replace(last, path=record_of(document, 0, hashed=False).path))
@@ -282,7 +283,7 @@ class Reader:
         self._at, self._resume = (at, replace(at, unread=TokenRun.join([run, encoder.flush()]), fed=fed)), None
 
     def _read_call(self, everything: bool, at_end: bool = False) -> list[Event]:
-        """Read a block, or with `everything` what there is of it: its event, and warnings. Empty if there is none.
+        """Read a whole call, or with `everything` what there is of it: its event, and warnings. Empty if there is none.
 
         at_end: of the fork that `_feed_end` made.
         """
@@ -290,21 +291,21 @@ class Reader:
         before = ended if at_end else certain
         assert before is not None
         fill, network = before.states[0].fill, self.model.network
-        n = next(call_lengths(len(before.unread), fill, self._block_size), 0)
-        closed = fill + n == self._block_size
-        if not n or not (closed or everything):
+        n = next(call_lengths(len(before.unread), fill, self._block_size, self._blocks_per_call), 0)
+        num_closed, still_open = divmod(fill + n, self._block_size)
+        # Calls begin at the same blocks however the text comes in: it is read to the same bits.
+        if not n or not (everything or (not still_open and (fill > 0 or num_closed == self._blocks_per_call))):
             return []
         run = before.unread[:n]
         ids, scores, read = as_batch(run.ids, network), list[Tensor](), list[tuple[Tensor, State]]()
-        received: list[Tensor] | None = [] if self._attention else None
+        received = list[Tensor]() if self._attention else None
         with torch.inference_mode():
             for state, last_hidden in zip(before.states, before.last_hidden, strict=True):
                 hidden, after_call = network.read(ids, state, received)
                 check_finite(hidden)
                 if self._score:
                     scores += (row[0] for row in score_call(network, last_hidden, hidden, ids))
-                # A view would keep the hidden rows of the whole call alive.
-                read.append((hidden[:, -1:].clone(), after_call))
+                read.append((hidden[:, -1:].clone(), after_call))  # a view would keep the whole call alive
         after = before.after(run.ids, read, network.fam)
         after = replace(after, unread=before.unread[n:], num_tokens=before.num_tokens + n)
         self._at = (certain, after) if at_end else (after, None)
@@ -315,7 +316,7 @@ class Reader:
             source_index=len(self._sources) - 1,
             span=span,
             line=self._window.line(span[0]),
-            closed=closed,
+            num_closed=num_closed,
             tokens=run.ids,
             token_starts=run.starts,
             token_ends=run.ends,
@@ -329,10 +330,10 @@ class Reader:
         if not len(ids):
             return at
         network, read = self.model.network, list[tuple[Tensor, State]]()
-        with torch.inference_mode():
-            for state in at.states:
-                *_, (_, hidden, after) = read_calls(network, as_batch(ids, network), state)
-                read.append((hidden[:, -1:].clone(), after))
+        for state in at.states:
+            hidden, after = read_any(network, ids, state)
+            assert hidden is not None
+            read.append((hidden, after))
         return at.after(ids, read, network.fam)
 
     # ------------------------------------------------------------------------------------------------ reports

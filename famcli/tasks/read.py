@@ -128,10 +128,11 @@ class Read:
                 raise UsageError(
                     f"{self.config.save} is of kind 'memory', without the blocks that 'full' has: read the text again"
                 )
-            self._reader = Reader(model, memory_mode=self.config.memory_mode, resume=resume)
+            self._reader = Reader(model, memory_mode=self.config.memory_mode, resume=resume, whole_calls=True)
         else:
             self._kind = self.config.kind or "full"
-            self._reader = Reader(model, memory_mode=chosen_memory_mode(model, self.config.memory_mode))
+            mode = chosen_memory_mode(model, self.config.memory_mode)
+            self._reader = Reader(model, memory_mode=mode, whole_calls=True)
 
     def events(self, documents: Documents) -> Iterator[ReadEvent]:
         """Read the documents, saving every few minutes and at the end."""

@@ -160,7 +160,7 @@ class ReadingTracker:
                 yield Advance(self._progress(num_bytes), 0)
                 yield from self._tell_guess()
         elif isinstance(event, BlockEvent):
-            self._num_blocks += event.closed
+            self._num_blocks += event.num_closed
             # A source that continues reports tokens again of which an earlier run had told.
             num_bytes = max(0, event.span[1] - self._bytes)
             self._bytes, self._tokens = max(self._bytes, event.span[1]), self._tokens + event.num_tokens

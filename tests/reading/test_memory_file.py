@@ -26,6 +26,7 @@ from famcli.errors import MemoryFileError, UsageError
 from famcli.nn import FamConfig
 from famcli.reading import memory_file
 from famcli.reading.append import open_append
+from famcli.reading.events import BlockEvent
 from famcli.reading.memory_file import inspect_memory_file, load_memory, save_memory
 from famcli.reading.reader import Reader
 from famcli.tokens.tokenizer import ByteTokenizer
@@ -126,6 +127,25 @@ def test_appending_through_a_pipe_again_and_again(tmp_path: Path) -> None:
     list(whole.read([pipe(TEXT)]))
     same_reading(whole, reader)
     assert (reader.num_bytes, reader.progress.num_tokens) == (whole.num_bytes, whole.progress.num_tokens)
+
+
+def test_saved_between_whole_calls(tmp_path: Path) -> None:
+    """Events are of two blocks: what was saved after one goes on with the next."""
+    model = tiny_model(fam=FamConfig(block_size=256, memory_segments=1, fam_length=8, memory_update="kept"))
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(f"word{n % 90}" for n in range(1900)))
+    whole, reader = Reader(model, whole_calls=True), Reader(model, whole_calls=True)
+    ends = [event.span[1] for event in whole.read([open_source(path)]) if isinstance(event, BlockEvent)]
+    for event in reader.read([open_source(path)]):
+        if isinstance(event, BlockEvent) and event.span[1] == ends[1]:
+            break
+    save_memory(tmp_path / "x.fam", reader)
+    mark = load_memory(tmp_path / "x.fam", model)
+    document, continues = open_append(mark, path)
+    resumed = Reader(model, resume=mark, whole_calls=True)
+    rest = resumed.read([document], continues=continues)
+    assert [event.span[1] for event in rest if isinstance(event, BlockEvent)] == ends[2:]
+    same_reading(resumed, whole)
 
 
 def test_a_block_larger_than_a_document_keeps(tmp_path: Path) -> None:

@@ -284,3 +284,23 @@ def test_memory_does_not_grow_with_the_text() -> None:
             tracemalloc.stop()
 
     assert peak(20_000_000) < 1.3 * peak(2_000_000)
+
+
+KEPT = FamConfig(block_size=256, memory_segments=1, fam_length=8, memory_update="kept")
+
+
+def test_whole_calls_read_what_single_blocks_read() -> None:
+    """In events of two blocks after the one that the BOS opens, and to the same bits however the text comes in."""
+    model, data = tiny_model(fam=KEPT), (" ".join(f"word{n % 90}" for n in range(1900))).encode()
+    alone, states = Reader(model), list[dict[str, torch.Tensor]]()
+    list(alone.read([pipe(data)]))
+    for sizes in ([1 << 16], [700], [3000, 1]):
+        reader = Reader(model, whole_calls=True)
+        events = list(reader.read([pipe(data, sizes=sizes)]))
+        closed = [event.num_closed for event in blocks(events)]
+        assert closed[:4] == [1, 2, 2, 2]
+        assert sum(closed) == reader.progress.num_blocks == alone.progress.num_blocks
+        assert tokens_of(events) == encode_text(model.tokenizer, data.decode()).ids.tolist()
+        same_reading(reader, alone)
+        states.append(reader.state.to_tensors()[0])
+    assert all(torch.equal(first, state[name]) for name, first in states[0].items() for state in states)

@@ -264,7 +264,7 @@ def test_a_text_of_few_bytes_a_token_is_explained() -> None:
             source_index=0,
             span=(0, 1200 * number),
             line=1,
-            closed=True,
+            num_closed=1,
             tokens=np.zeros(1000, np.int32),
             token_starts=np.zeros(1000, np.int64),
             token_ends=np.zeros(1000, np.int64),

@@ -97,7 +97,8 @@ class TextReader:
         self._num_before = 0  # sources that the network read before the documents
         self._builder: PassageBuilder | None = None
         self.index = PassageIndex()
-        self.reader = Reader(model, memory_mode=self.memory_mode, attention=recorder is not None)
+        shows = recorder is not None
+        self.reader = Reader(model, memory_mode=self.memory_mode, attention=shows, whole_calls=not shows)
         self._recorder, self.skims = recorder, skims
 
     def events(self, documents: Documents, first: Sequence[str] = ()) -> Iterator[ReadingEvent]:
