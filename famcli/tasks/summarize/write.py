@@ -4,15 +4,16 @@ A checkpoint with a chat template reads each stretch inside a user's turn, which
 (prompts.py). Without a trained memory it begins each stretch anew, so that nothing but the stretch is in sight; with
 one it reads on, and the turn is closed on a fork. What is written is checked sentence by sentence against the stretch:
 a sentence with a name, number or quotation that the stretch does not have is struck, and each that stays keeps the
-sentence of the text that supports it best. Notes that outgrow the window are joined two by two, so that what is held
-stays bounded.
+sentence of the text that supports it best. A note also quotes the sentence of its stretch that has most in common with
+the others: what a small checkpoint writes is often true and beside the point (docs/experiments.md). Notes that outgrow
+the window are joined two by two, so that what is held stays bounded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 
 from famcli.checkpoint.model import Model
@@ -21,10 +22,12 @@ from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import ABOUT, fill
+from famcli.tasks.summarize.sentence_score import likeness
 from famcli.tasks.summarize.summary_result import Quote, Struck, SummarizeConfig, WrittenSummary
 from famcli.tasks.task import Stage
 from famcli.tasks.written_text import TurnWriter
-from famcli.text.words import num_words, similarity, word_set
+from famcli.text.context import context_dependence
+from famcli.text.words import content_terms, num_words, similarity, word_set
 
 # Tokens that a note is about: small checkpoints lose the thread of longer ones (docs/decisions.md).
 _STRETCH = 1024
@@ -36,6 +39,7 @@ _WORDS_A_TURN = 75
 """Words of the summary that are asked for at once, from their share of the notes: a small checkpoint writes no more."""
 
 _LEAST_SUPPORT = 0.35
+_LEAST_WORDS = 5  # of the sentence that a note quotes
 _SAME = 0.6
 """Likeness of two sentences from which on the later one repeats the earlier."""
 
@@ -82,6 +86,7 @@ class Writer:
         self._notes: list[_Held] = []
         self._num_blocks, self._num_parts = 0, 1  # blocks since the last note, and parts begun until then
         self._num_stretches = 0
+        self._writes = False  # anything that a stretch bears out
         self._waiting: list[tuple[State, list[Quote]]] = []
         fam = model.sidecar.fam
         self._window = (fam.memory_segments + 1) * fam.block_size
@@ -136,7 +141,7 @@ class Writer:
             if recent:
                 yield from self._note(reader, recent)
             yield from self._note_waiting()
-            groups = self._groups(words)
+            groups = self._groups(words) if self._writes else []
             drafts = (self._draft(group, words // len(groups)) for group in groups)
         yield Stage(f"writing from {self.num_notes} notes" if self.num_notes else "writing")
         summary = _Summary(quotes)
@@ -174,7 +179,7 @@ class Writer:
         yield from self._note_waiting()
         max_tokens = self.config.max_note_tokens
         sentences = self._pen.sentences(self._closing, max_tokens, reader.state, reader.last_hidden)
-        yield from self._add(self._checked(sentences, read, level=0))
+        yield from self._add(self._noted(sentences, read))
 
     def _note_waiting(self) -> Iterator[Note]:
         waiting, self._waiting = self._waiting, []
@@ -182,7 +187,21 @@ class Writer:
             states, texts = zip(*some, strict=True)
             drafts = self._pen.sentences_together(self._closing, self.config.max_note_tokens, states)
             for draft, read in zip(drafts, texts, strict=True):
-                yield from self._add(self._checked(iter(draft), read, level=0))
+                yield from self._add(self._noted(iter(draft), read))
+
+    def _noted(self, sentences: Iterator[str], read: Sequence[Quote]) -> _Held:
+        """The note on a stretch: what is borne out of it, and the sentence that says most unless that is said."""
+        held, place = (
+            self._checked(sentences, read, level=0),
+            most_central([one.text for one in read], self.config.focus),
+        )
+        self._writes = self._writes or bool(held.sentences)
+        if place is None:
+            return held
+        text = " ".join(read[place].text.split())
+        if any(similarity(word_set(text), word_set(said)) >= _SAME for said in held.sentences):
+            return held
+        return replace(held, sentences=(*held.sentences, text), quotes=(*held.quotes, read[place]))
 
     def _checked(self, sentences: Iterator[str], read: Sequence[Quote], level: int) -> _Held:
         """The written sentences that `read` bears out, with what supports each; the others are struck."""
@@ -317,6 +336,20 @@ class _Summary:
         if quote not in self.quotes:
             self.quotes = (*self.quotes, quote)
         return f"{sentence} [{self.quotes.index(quote) + 1}]"
+
+
+def most_central(sentences: Sequence[str], focus: str | None = None) -> int | None:
+    """The place of the sentence that shares most with the others and can stand alone; of those with words of the focus,
+    where there is one."""
+    wanted, words = set(content_terms(focus or "")), [content_terms(one) for one in sentences]
+    whole = [n for n, one in enumerate(sentences) if num_words(one) >= _LEAST_WORDS and _ENDS.search(one.strip())]
+    if not whole:
+        return None
+    shared = likeness([words[n] for n in whole])
+    values = (shared - shared.mean()) / max(float(shared.std()), 1e-9)
+    worth = {n: float(value) - context_dependence(sentences[n]) for n, value in zip(whole, values, strict=True)}
+    about = [n for n in whole if not wanted or wanted.intersection(words[n])]
+    return max(about, key=lambda n: worth[n], default=None)
 
 
 def _best(sentence: str, quotes: Sequence[Quote]) -> Quote | None:

@@ -17,7 +17,7 @@ from famcli.tasks.grounding import Sources
 from famcli.tasks.prompts import fill
 from famcli.tasks.summarize.summarize import Summarizer
 from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
-from famcli.tasks.summarize.write import Note
+from famcli.tasks.summarize.write import Note, most_central
 from famcli.tasks.task import Advance, Notice
 from famcli.tasks.written_text import TurnWriter
 from famcli.tokens.tokenizer import control_ids
@@ -87,6 +87,32 @@ def test_what_the_text_does_not_bear_out_is_struck_and_the_rest_is_cited(
     assert result.written.text == f"{written} Nobody came back to the mill by the river that year. [2]"
     quote, _ = result.sentences
     assert (quote.text, TEXT.encode()[slice(*quote.span)].decode()) == (KEPT, KEPT)
+
+
+def test_a_note_quotes_the_sentence_that_says_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is written of a stretch, true or struck: what it is about is in its note."""
+    monkeypatch.setattr(
+        TurnWriter, "sentences", says("Society explores complex modern themes.", "It rained for a week.")
+    )
+    events = list(Summarizer(byte_model(LARGE), CONFIG).events([write(tmp_path, TEXT)]))
+    notes = [note.text for note in collect(events, Note) if note.level == 0]
+    assert any(len(note) > 30 for note in notes)
+    assert all(note.removeprefix("It rained for a week. ") in TEXT for note in notes)
+    assert not any("Society" in note for note in notes)
+
+
+def test_what_says_most_shares_words_and_stands_alone() -> None:
+    sentences = [
+        "Notes",
+        "He sold them to the harbour office in the end.",
+        "The harbour office in Lowick bought boats of the keeper.",
+        "It rained for a week and more.",
+        "The keeper of Lowick built boats for the harbour.",
+    ]
+    assert most_central(sentences) in (2, 4)
+    assert most_central(sentences, "the weather and how it rained") == 3
+    assert most_central(sentences, "music") is None
+    assert most_central(["Notes", "and so"]) is None
 
 
 @pytest.mark.parametrize("written", [(), ("Society explores complex modern themes.",)])
