@@ -81,6 +81,7 @@ class Writer:
         """Raises CheckpointError for a chat template that cannot be used, UsageError for impossible settings."""
         self.model, self.config = model, config
         self.num_notes = 0
+        self.of_talk = False  # what is read is what speakers say in turns: most of it is beside the point
         self.struck: list[Struck] = []
         self._pen = TurnWriter(model, config.sampling)
         self._notes: list[_Held] = []
@@ -299,7 +300,10 @@ class _Summary:
         known = [quote for note in notes for quote in note.quotes if quote is not None]
         begun, least, most = self.num_words, words * (1 - _SLACK), words * (1 + _SLACK)
         paragraph = "\n" if self.text.endswith(":") else "\n\n" if self.text else ""
-        of_notes = (sentence for note in notes for sentence in note.sentences)
+        # What notes quote is the best of a stretch; `_of_text` has the best of the whole.
+        of_notes = (
+            one for note in notes for one, quote in zip(note.sentences, note.quotes, strict=True) if not _is(one, quote)
+        )
         too_long = list[str]()
 
         def fitting() -> Iterator[str]:
@@ -336,6 +340,10 @@ class _Summary:
         if quote not in self.quotes:
             self.quotes = (*self.quotes, quote)
         return f"{sentence} [{self.quotes.index(quote) + 1}]"
+
+
+def _is(sentence: str, quote: Quote | None) -> bool:
+    return quote is not None and sentence == " ".join(quote.text.split())
 
 
 def most_central(sentences: Sequence[str], focus: str | None = None) -> int | None:
