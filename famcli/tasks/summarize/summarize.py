@@ -133,6 +133,7 @@ class Summarizer:
             if self._writer is None or not self._writer.num_notes:
                 yield from self._best_so_far()
             if reader is not None and self._writer is not None and isinstance(event, BlockEvent) and event.closed:
+                self._writer.of_talk = self._extraction.speakers.is_told
                 yield from self._writer.after_block(reader, self._recent(), len(self._extraction.parts))
         if self._extraction.has_only_lines and self.kind != "table":
             yield from self._tracker.warn("no sentence of the text can stand alone: what is quoted are lines of it")

@@ -192,10 +192,8 @@ class Writer:
 
     def _noted(self, sentences: Iterator[str], read: Sequence[Quote]) -> _Held:
         """The note on a stretch: what is borne out of it, and the sentence that says most unless that is said."""
-        held, place = (
-            self._checked(sentences, read, level=0),
-            most_central([one.text for one in read], self.config.focus),
-        )
+        held = self._checked(sentences, read, level=0)
+        place = None if self.of_talk else most_central([one.text for one in read], self.config.focus)
         self._writes = self._writes or bool(held.sentences)
         if place is None:
             return held

@@ -101,6 +101,13 @@ def test_a_note_quotes_the_sentence_that_says_most(tmp_path: Path, monkeypatch: 
     assert not any("Society" in note for note in notes)
 
 
+def test_a_note_of_talk_quotes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TurnWriter, "sentences", says("It rained for a week."))
+    talk = "".join(f"{name}: We sold {n} boats to the harbour.\n" for n in range(20) for name in ("Ann", "Bob"))
+    events = list(Summarizer(byte_model(LARGE), CONFIG).events([write(tmp_path, talk)]))
+    assert collect(events, Note)[-1].text == "It rained for a week."
+
+
 def test_what_says_most_shares_words_and_stands_alone() -> None:
     sentences = [
         "Notes",
