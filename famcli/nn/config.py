@@ -18,8 +18,6 @@ MemoryUpdate = Literal["additive", "gated", "kept", "delta"]
 the tokens themselves that score highest (kept.py), for a decoder whose weights stay as they are; or as associations in
 a matrix (delta.py)."""
 
-_ROWS_PER_CALL = 512
-
 MemoryMode = Literal["on", "frozen", "none"]
 """How a network reads: with its memory, with the initial memory never updated, or without memory keys at all."""
 
@@ -32,6 +30,8 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 NormKind = Literal["rms", "rms_plus_one", "layer"]
 NormPlace = Literal["before", "after", "around"]
 QueryKeyNorm = Literal["none", "head", "all"]
+
+_ROWS_PER_CALL = 512  # from which on more rows make a matrix product no faster
 
 
 @dataclass(frozen=True)

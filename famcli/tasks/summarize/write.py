@@ -300,7 +300,10 @@ class _Summary:
         paragraph = "\n" if self.text.endswith(":") else "\n\n" if self.text else ""
         # What notes quote is the best of a stretch; `_of_text` has the best of the whole.
         of_notes = (
-            one for note in notes for one, quote in zip(note.sentences, note.quotes, strict=True) if not _is(one, quote)
+            one
+            for note in notes
+            for one, quote in zip(note.sentences, note.quotes, strict=True)
+            if not _is_verbatim(one, quote)
         )
         too_long = list[str]()
 
@@ -340,7 +343,7 @@ class _Summary:
         return f"{sentence} [{self.quotes.index(quote) + 1}]"
 
 
-def _is(sentence: str, quote: Quote | None) -> bool:
+def _is_verbatim(sentence: str, quote: Quote | None) -> bool:
     return quote is not None and sentence == " ".join(quote.text.split())
 
 
