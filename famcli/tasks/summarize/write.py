@@ -87,7 +87,7 @@ class Writer:
         self._notes: list[_Held] = []
         self._num_blocks, self._num_parts = 0, 1  # blocks since the last note, and parts begun until then
         self._num_stretches = 0
-        self._writes = False  # anything that a stretch bears out
+        self._writes = False  # anything that the text bears out
         self._waiting: list[tuple[State, list[Quote]]] = []
         fam = model.sidecar.fam
         self._window = (fam.memory_segments + 1) * fam.block_size
@@ -142,7 +142,7 @@ class Writer:
             if recent:
                 yield from self._note(reader, recent)
             yield from self._note_waiting()
-            groups = self._groups(words) if self._writes else []
+            groups = self._groups(words)
             drafts = (self._draft(group, words // len(groups)) for group in groups)
         yield Stage(f"writing from {self.num_notes} notes" if self.num_notes else "writing")
         summary = _Summary(quotes)
@@ -195,7 +195,8 @@ class Writer:
         held = self._checked(sentences, read, level=0)
         place = None if self.of_talk else most_central([one.text for one in read], self.config.focus)
         self._writes = self._writes or bool(held.sentences)
-        if place is None:
+        # Of a checkpoint that writes nothing true so far quotes are no notes.
+        if place is None or not self._writes:
             return held
         text = " ".join(read[place].text.split())
         if any(similarity(word_set(text), word_set(said)) >= _SAME for said in held.sentences):
