@@ -90,8 +90,8 @@ class Scorer:
         log_counts = np.array([self._mean_log_count(one) for one in words])
         counts = np.array([len(set(one)) for one in words])
         frequency = (log_counts - log_counts.mean()) * counts / (counts + _SHRINKAGE)
-        scores = FREQUENCY_WEIGHT * _standardized(frequency)
-        scores += LIKENESS_WEIGHT * _standardized(likeness([content_terms(text) for text in texts]))
+        scores = FREQUENCY_WEIGHT * standardized(frequency)
+        scores += LIKENESS_WEIGHT * standardized(likeness([content_terms(text) for text in texts]))
         times = Counter(one.normalized for one in candidates)
         scores -= [max(0.0, math.log2(times[one.normalized] / 2)) for one in candidates]
         scores += [self._own_score(one.sentence.text, one.place, one.opens) for one in candidates]
@@ -143,7 +143,7 @@ def likeness(sentences: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     return np.array([values @ total[indices] - 1.0 for indices, values in vectors])
 
 
-def _standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def standardized(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values [n] in standard deviations above their mean; 0 where all are the same."""
     deviation = values.std()
     return (values - values.mean()) / deviation if deviation > _TINY else np.zeros(len(values))

@@ -22,7 +22,7 @@ from famcli.reading.generating import GeneratedText
 from famcli.reading.reader import Reader
 from famcli.tasks.grounding import Sources, support
 from famcli.tasks.prompts import ABOUT, fill
-from famcli.tasks.summarize.sentence_score import likeness
+from famcli.tasks.summarize.sentence_score import likeness, standardized
 from famcli.tasks.summarize.summary_result import Quote, Struck, SummarizeConfig, WrittenSummary
 from famcli.tasks.task import Stage
 from famcli.tasks.written_text import TurnWriter
@@ -198,7 +198,7 @@ class Writer:
         # Of a checkpoint that writes nothing true so far quotes are no notes.
         if place is None or not self._writes:
             return held
-        text = " ".join(read[place].text.split())
+        text = _in_one_line(read[place])
         if any(similarity(word_set(text), word_set(said)) >= _SAME for said in held.sentences):
             return held
         return replace(held, sentences=(*held.sentences, text), quotes=(*held.quotes, read[place]))
@@ -304,7 +304,7 @@ class _Summary:
             one
             for note in notes
             for one, quote in zip(note.sentences, note.quotes, strict=True)
-            if not _is_verbatim(one, quote)
+            if quote is None or one != _in_one_line(quote)
         )
         too_long = list[str]()
 
@@ -333,7 +333,7 @@ class _Summary:
         """Sentences of the text that notes are about, the best first."""
         start, end = min(note.span[0] for note in notes), max(note.span[1] for note in notes)
         about = [quote for quote in self._others if start <= quote.span[0] < end]
-        yield from (" ".join(quote.text.split()) for quote in sorted(about, key=lambda quote: -quote.score))
+        yield from map(_in_one_line, sorted(about, key=lambda quote: -quote.score))
 
     def _cited(self, sentence: str, known: Sequence[Quote]) -> str:
         quote = _best(sentence, known) or _best(sentence, self._others)
@@ -344,8 +344,8 @@ class _Summary:
         return f"{sentence} [{self.quotes.index(quote) + 1}]"
 
 
-def _is_verbatim(sentence: str, quote: Quote | None) -> bool:
-    return quote is not None and sentence == " ".join(quote.text.split())
+def _in_one_line(quote: Quote) -> str:
+    return " ".join(quote.text.split())
 
 
 def most_central(sentences: Sequence[str], focus: str | None = None) -> int | None:
@@ -355,9 +355,8 @@ def most_central(sentences: Sequence[str], focus: str | None = None) -> int | No
     whole = [n for n, one in enumerate(sentences) if num_words(one) >= _LEAST_WORDS and _ENDS.search(one.strip())]
     if not whole:
         return None
-    shared = likeness([words[n] for n in whole])
-    values = (shared - shared.mean()) / max(float(shared.std()), 1e-9)
-    worth = {n: float(value) - context_dependence(sentences[n]) for n, value in zip(whole, values, strict=True)}
+    shared = standardized(likeness([words[n] for n in whole])).tolist()
+    worth = {n: value - context_dependence(sentences[n]) for n, value in zip(whole, shared, strict=True)}
     about = [n for n in whole if not wanted or wanted.intersection(words[n])]
     return max(about, key=lambda n: worth[n], default=None)
 
