@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 GRAVE, WORRYING, PLAIN, MINOR = 3, 2, 1, 0
 """Severities: errors, warnings and failures, what is usual, and what only serves debugging."""
@@ -38,6 +38,9 @@ _DATED = re.compile(
       | (?<![\d.])1\d{{9}}(?:\.\d+)?(?![\d.]*\d)""",
     re.VERBOSE,
 )
+_EPOCH = re.compile(r"1\d{9}(?:\.\d+)?")
+_LONGEST_SPAN = 10 * 365 * 24 * 3600  # seconds between the first lines of a log
+_IN_ORDER = 0.9  # share of a log's lines that are not out of order
 _CLOCK_ALONE = re.compile(rf"^\W?{_CLOCK}\b")
 _SEVERITIES = (
     (GRAVE, "EMERG(?:ENCY)?|PANIC|ALERT|FATAL|CRIT(?:ICAL)?|SEVERE|ERR(?:OR)?"),
@@ -129,6 +132,8 @@ def is_log(lines: Sequence[str]) -> bool:
     full = [line for line in lines if line.strip()]
     own = [line for line in full if not _CONTINUES.match(line) or _DATED.match(line)]
     parsed = [(line, found) for line in own if (found := log_line(line)) is not None]
+    if not _are_times([float(found.time) for _, found in parsed if found.time and _EPOCH.fullmatch(found.time)]):
+        parsed = [(line, found) for line, found in parsed if not found.time or not _EPOCH.fullmatch(found.time)]
     worded = [found for _, found in parsed if _HAS_WORD.search(found.message)]
     if len(worded) < 5 or 2 * len(worded) < len(own) or 8 * len(worded) < len(full):
         return _is_journal(full)
@@ -139,6 +144,15 @@ def is_log(lines: Sequence[str]) -> bool:
     for found in worded:
         templates.add(found.message)
     return 3 * len(templates.all) < len(worded)
+
+
+def _are_times(numbers: Sequence[float]) -> bool:
+    """True for numbers that may be the times of a log in seconds: near each other, and in order, either way."""
+    if not numbers or max(numbers) - min(numbers) > _LONGEST_SPAN:
+        return False
+    pairs = [*pairwise(numbers)]
+    up, down = sum(one <= two for one, two in pairs), sum(one >= two for one, two in pairs)
+    return max(up, down) >= _IN_ORDER * len(pairs)
 
 
 def _is_journal(lines: Sequence[str]) -> bool:

@@ -72,6 +72,15 @@ def test_what_is_a_log() -> None:
     assert not is_log(["2024-01-01 10:00:00 INFO too few"] * 4)
 
 
+def test_seconds_are_times_of_a_log_only_in_order_and_near_each_other() -> None:
+    said = "the lamp was lit at the pier"
+    times = [1700000000 + 60 * number for number in range(20)]
+    for some in (times, times[::-1]):
+        assert is_log([f"{time} {said}" for time in some])
+    for some in ([*times[::3], *times[1::3], *times[2::3]] * 2, [1000000000 + 45000000 * n for n in range(20)]):
+        assert not is_log([f"{time} {said}" for time in some])
+
+
 def test_templates_tell_kinds_apart_and_are_bounded() -> None:
     templates = Templates()
     for number in range(20):

@@ -19,7 +19,7 @@ from famcli.tasks.summarize.summary_result import (
     outline_budget,
     sentence_budget,
 )
-from famcli.tasks.summarize.table_digest import TableDigest
+from famcli.tasks.summarize.table_digest import TableDigest, has_header
 from famcli.text.log_lines import is_log
 
 # Lines or characters by which a document is told. A pipe may bring them one by one, so fewer are enough before the
@@ -43,11 +43,12 @@ class Gathering:
         self._log_or_text = (kind == "log") if kind is not None or not tells else None
         self._name, self._num_bytes = "", 0
         self._undecided: list[Piece] | None = None  # of the open document, until it is told
-        self._num_sources, self._table = 0, TableDigest()
+        self._num_sources, self._table, self._is_of_rows = 0, TableDigest(), False
 
     def begin_source(self, name: str, is_table: bool = False) -> None:
         """Begin a document. is_table: its text was made of rows."""
         self._num_sources += 1
+        self._is_of_rows = is_table
         self._is_table = is_table and self._tells and self._kind is None and self._num_sources == 1
         self._name, self._undecided, self._num_bytes, self.in_log = name, [], 0, False
 
@@ -131,7 +132,9 @@ class Gathering:
         pieces, self._undecided = self._undecided, None
         # The last line may be cut.
         whole = lines[: max(1, len(lines) - bool(enough_lines))]
-        self.in_log = is_log(whole[:_ENOUGH_LINES]) if self._log_or_text is None else self._log_or_text
+        self.in_log = bool(self._log_or_text)
+        if self._log_or_text is None and not (self._is_of_rows and has_header(text)):
+            self.in_log = is_log(whole[:_ENOUGH_LINES])
         self.has_log, self.has_text = self.has_log or self.in_log, self.has_text or not self.in_log
         self._taker.begin_source(self._name)
         for piece in pieces:

@@ -16,6 +16,7 @@ _MOST_CHARACTERS = 120  # of a value
 _EXAMPLES = 6
 # Zeros before other digits are those of a code.
 _NUMBER = re.compile(r"[-+\u2212]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+)(?:\.\d+)?")
+_NAMELESS = re.compile(r"^column \d+:", re.MULTILINE)
 
 
 @dataclass
@@ -59,6 +60,11 @@ class _Column:
             values=tuple(value for value, _ in common) or tuple(self.examples),
             counts=tuple(count for _, count in common),
         )
+
+
+def has_header(text: str) -> bool:
+    """True if the first row of a table names its columns. text: what its rows became."""
+    return _NAMELESS.search(text) is None
 
 
 class TableDigest:

@@ -75,6 +75,13 @@ def test_a_table_with_prose_is_quoted_too(tmp_path: Path) -> None:
     assert all("keeper of the lamp" in quote.text and quote.location is not None for quote in result.sentences)
 
 
+def test_a_table_whose_columns_have_names_is_no_log(tmp_path: Path) -> None:
+    rows = [[f"2024-01-01 10:00:{n:02}", ("INFO", "ERROR")[n % 2], f"pier {n}"] for n in range(30)]
+    result = table(tmp_path, rows, ["time", "level", "where"])
+    assert (result.kind, result.log) == ("table", None)
+    assert "level: INFO in 15 rows, ERROR in 15." in lines(result)
+
+
 def test_a_table_can_be_read_as_prose_and_several_documents_are(tmp_path: Path) -> None:
     rows = [row(number) for number in range(1, 30)]
     for config in (SummarizeConfig(kind="prose"), SummarizeConfig(focus="North")):
