@@ -424,6 +424,13 @@ def test_the_first_row_gives_the_names_of_columns_whatever_signs_they_have(heade
     assert len(places) == 6
 
 
+def test_columns_without_anything_in_them_hide_no_names(tmp_path: Path) -> None:
+    rows = ["name,,seat,founded,,", *(f"row {number},,Basel,18{number}0,," for number in range(6))]
+    text, places, _ = converted(write(tmp_path, "\n".join(rows) + "\n"))
+    assert text.startswith("name: row 0; seat: Basel; founded: 1800\n")
+    assert len(places) == 6
+
+
 def test_json_gives_records_by_path_or_line(tmp_path: Path) -> None:
     document = {
         "title": "Minutes",

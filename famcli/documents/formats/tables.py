@@ -209,7 +209,12 @@ def _parsed(lines: list[str], delimiter: str) -> list[list[str]] | None:
 
 def _has_header(rows: list[list[str]]) -> bool:
     """True if the first row names the columns: its values are names, and not such as stand in the columns below."""
-    return bool(rows) and _are_names(rows[0]) and _votes(rows[0], rows[1:]) >= 0
+    if not rows:
+        return False
+    filled = {place for row in rows for place, value in enumerate(row) if value.strip()}
+    # Spreadsheets write columns without anything in them too.
+    names = [value for place, value in enumerate(rows[0]) if place in filled]
+    return _are_names(names) and _votes(rows[0], rows[1:]) >= 0
 
 
 def _are_names(row: list[str]) -> bool:
