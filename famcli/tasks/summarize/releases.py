@@ -18,7 +18,6 @@ _MAX_RELEASES = 1024
 _MOST_OF_ONE = 24  # entries that are kept of a release, and of all but the first and the last
 _MOST_OF_OLD = 2
 _MIN_WORDS, _MAX_WORDS = 3, 80
-_AGE = 0.05  # what a release loses for each that is newer
 _LONGEST_TITLE = 140
 _VERSION = r"v?\d{1,4}(?:\.\d{1,5}){1,3}(?:[-.]?(?:rc|beta|alpha|a|b|dev|post|pre)[-.]?\d*|[c-z])?"
 DATE = re.compile(
@@ -42,7 +41,9 @@ _RELEASES = tuple(
     )
 )
 _BARE = re.compile(r"\W*\d+\.\d+\b(?!\.\d)")
-_MOST_BEHIND = 4  # words after a version, beside the date
+_RELEASED = re.compile(rf"\W*(?:release[sd]?|date)?\W*(?:on )?(?P<date>{DATE.pattern})\W*", re.IGNORECASE)
+# Words after a version, beside the date; more in a heading like those of the releases before.
+_MOST_BEHIND, _MOST_IN_HEADING = 4, 12
 _NO_ENTRY = re.compile(r"\[[^\]]*\]$")  # "[ A Name ]", who made the changes below
 _THANKS = re.compile(r"\W*(?:thanks|reported|patch|based|suggested|closes|see|related|prompted|ref)\b", re.IGNORECASE)
 _TITLE = re.compile(r"\b(?:change ?logs?|changes|release notes|history|news|what['\u2019]s new)\b", re.IGNORECASE)
@@ -66,7 +67,8 @@ _INSIDE = re.compile(
 @dataclass(eq=False)
 class Release:
     """A release. name: of its heading. version, date: as they are written; None where there is none. entries: the
-    first of what changed, in their order, with what each is worth. num_entries: all; num_items: items of a list."""
+    first of what changed, in their order, with what each is worth. num_entries: all; num_items: items of a list.
+    released: the line that only says when, which is quoted where there is nothing else."""
 
     name: str
     version: str | None
@@ -75,6 +77,7 @@ class Release:
     num_entries: int = 0
     num_items: int = 0
     entries: list[tuple[float, Candidate]] = field(default_factory=list)
+    released: Candidate | None = None
 
 
 class Releases:
@@ -98,7 +101,8 @@ class Releases:
         if not own_line or sentence.is_code:
             return
         text = " ".join(without_marks(sentence.text if found is None else found.title).split())
-        release = None if sentence.is_item else release_in(text)
+        is_like = found is not None and found.is_marked and found.level == self._level
+        release = None if sentence.is_item else release_in(text, _MOST_IN_HEADING if is_like else _MOST_BEHIND)
         if release is not None:
             # The level of a heading without marks is a guess by its letters.
             is_marked = found is not None and found.is_marked
@@ -140,6 +144,9 @@ class Releases:
             release.date = release.date or date[0]
             return
         release.num_entries += 1
+        if (released := _RELEASED.fullmatch(text)) is not None:
+            release.released, release.date = candidate, release.date or released["date"]
+            return
         worth = 2.0 * bool(_BREAKS.search(text)) + 1.5 * bool(_ADDS.search(text)) - 2.0 * bool(_INSIDE.search(text))
         # What a release says of itself in a sentence comes first.
         is_item = candidate.sentence.is_item
@@ -204,16 +211,13 @@ class Releases:
         return f"{count}, {first} to {last}" if first != last else f"{count}, {last}"
 
     def choose(self, count: int) -> list[tuple[Release, Candidate]]:
-        """So many entries: half of them of the newest release that has any, one of each of the latest others that
-        bring most, in the order of the text."""
+        """So many entries: half of them of the newest release that has any, and the best of each of the next ones."""
         releases = self.newest_first()
         if not releases:
             return []
         chosen = [(releases[0], one) for one in _best(releases[0], max(1, (count + 1) // 2))]
-        worth = [max(worth for worth, _ in one.entries) + _weight(one) - _AGE * age for age, one in enumerate(releases)]
-        others = sorted(range(1, len(releases)), key=lambda number: -worth[number])
-        for number in others[: count - len(chosen)]:
-            chosen += [(releases[number], one) for one in _best(releases[number], 1)]
+        for release in releases[1 : 1 + count - len(chosen)]:
+            chosen += [(release, one) for one in _best(release, 1)]
         # Where there are few releases the newest gives more.
         more = [one for one in _best(releases[0], count) if all(one is not other for _, other in chosen)]
         chosen += [(releases[0], one) for one in more[: count - len(chosen)]]
@@ -221,8 +225,8 @@ class Releases:
         return sorted(chosen, key=lambda pair: (order[id(pair[0])], pair[1].place))
 
 
-def release_in(text: str) -> re.Match[str] | None:
-    """The version in a line that is the heading of a release; None for any other line."""
+def release_in(text: str, most_behind: int = _MOST_BEHIND) -> re.Match[str] | None:
+    """The version in a line that is the heading of a release; None for any other line. most_behind: words after it."""
     if len(text) > _LONGEST_TITLE:
         return None
     found = next(filter(None, (one.match(text) for one in _RELEASES)), None)
@@ -230,12 +234,14 @@ def release_in(text: str) -> re.Match[str] | None:
         return None
     # "1.1 Definitions" is a clause: behind a bare number stands a date or nothing.
     is_bare = _BARE.match(text) is not None and DATE.search(text) is None
-    return found if num_words(DATE.sub("", text[found.end() :])) <= (0 if is_bare else _MOST_BEHIND) else None
+    return found if num_words(DATE.sub("", text[found.end() :])) <= (0 if is_bare else most_behind) else None
 
 
 def _best(release: Release, count: int) -> list[Candidate]:
     """The best entries of a release; those that begin alike ("Improve performance ...") only where there is room."""
     ranked = [candidate for _, candidate in sorted(release.entries, key=lambda entry: -entry[0])]
+    if not ranked and release.released is not None:
+        ranked = [release.released]
     firsts = dict[tuple[str, ...], Candidate]()
     for candidate in ranked:
         firsts.setdefault(tuple(terms(candidate.sentence.text)[:2]), candidate)
@@ -244,14 +250,6 @@ def _best(release: Release, count: int) -> list[Candidate]:
         if len(chosen) < count and not any(map(candidate.repeats, chosen)):
             chosen.append(candidate)
     return chosen
-
-
-def _weight(release: Release) -> float:
-    """More for a major version, "2.0", and for a minor one, "1.2.0"."""
-    numbers = _numbers(release.version)
-    if not any(numbers[1:]):
-        return 2.0
-    return 0.5 * (not any(numbers[2:]))
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:

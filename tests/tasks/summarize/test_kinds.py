@@ -270,6 +270,17 @@ def test_a_list_of_changes_says_what_the_newest_release_changed(is_oldest_first:
     assert [word in text for word, text in zip(("removed", "merges"), newest, strict=True)] == [True, True]
 
 
+def test_the_newest_releases_are_told_however_little_they_changed(tmp_path: Path) -> None:
+    said = {"3.0.1": "* Release Dec 27, 2023\n* Fix the wheel of the mill", "3.0.0": "* Release Dec 26, 2023"}
+    said |= {f"2.{n}.0": f"* Remove door number {n}, which breaks the old mill" for n in range(9, 0, -1)}
+    like = {"2.7.0": " [See what has changed (it is the same as before)](https://example.org/7)"}
+    text = "".join(f"### {version}{like.get(version, '')}\n\n{changed}\n\n" for version, changed in said.items())
+    result = summary(tmp_path, f"Changelog\n=========\n\n{text}", length=Budget(4))
+    assert facts(result)["Changes"] == "11 releases, 2.1.0 to 3.0.1 (Dec 27, 2023)"
+    assert titles(result) == ["3.0.1", "3.0.0", "2.9.0", "2.8.0"]
+    assert [quote.text for quote in result.sentences[:2]] == ["* Fix the wheel of the mill", "* Release Dec 26, 2023"]
+
+
 def test_changes_of_debian_have_their_dates_and_no_names(tmp_path: Path) -> None:
     signed = " -- Anna Bell <anna@example.org>  Thu, 25 May 2023 17:54:35 +0200\n\n"
     text = "".join(
