@@ -75,6 +75,7 @@ _SPEECH = re.compile(
 LEADER = re.compile(r"(?:(?<!\.)\.{3,}+|(?<!\. )(?:\. ){2,}+\.?|(?<!\u2026)\u2026++|\t|(?<! ) {3,}+) *[\divxlc]{1,6}$")
 _CHAPTER = re.compile(r"(?:chapter|part|book|section|volume|canto|act|scene)\s+[\w-]+$", re.I)
 _ROMAN = re.compile(r"[IVXLC]+\b(?!['\u2019])")
+_ROMAN_ORDINAL = re.compile(r"(?=..)X{0,3}(?:IX|IV|V?I{0,3})")
 _NUMBER = re.compile(r"\(?(?:\d{1,3}|[ivxlc]{1,6}|[a-z])", re.I)
 _ITEM = re.compile(
     r"""(?:[*+\u2022\u2043-]|\#{1,6})[ \t] | \u2043 | [\u2013\u2014][ ](?=[^a-z])
@@ -205,6 +206,8 @@ def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: 
         return following in _DAYS
     if word.isdigit() and len(word) <= 2 and following in _MONTHS:
         return True
+    if _ROMAN_ORDINAL.fullmatch(found[0]) and _may_be_ordinal(text[at : found.start()]):
+        return True
     last = word.rsplit(".", 1)[-1]
     is_initial = len(last) == 1 and last.isalpha()
     # "I" is an initial only after a name, and a pronoun elsewhere ("so do I. Then ...").
@@ -213,6 +216,13 @@ def _is_abbreviation(text: str, at: int, place: int, after: str, at_line_start: 
         is_initial = bool(before) and before[-1][:1].isupper() and before[-1] != "I"
     is_shortened = word in SHORTENED or (found[0][0].isupper() and word in CAPITALIZED)
     return (is_initial or is_shortened) and following not in _STARTERS
+
+
+def _may_be_ordinal(before: str) -> bool:
+    """True if a Roman numeral with a full stop may be an ordinal after this, as it is not in English: behind a word in
+    small letters, in words with letters that English has not."""
+    last = before.split()[-1:]
+    return bool(last) and last[0].islower() and any(one.isalpha() and not one.isascii() for one in before)
 
 
 def line_break_ends(text: str, at: int, place: int, indent: str | None, final: bool) -> bool | None:
