@@ -424,6 +424,32 @@ def test_the_first_row_gives_the_names_of_columns_whatever_signs_they_have(heade
     assert len(places) == 6
 
 
+RSS = """<?xml version="1.0" encoding="utf-8"?><!-- of the port -->
+<rss version="2.0"><channel><link>https://example.org</link><title>News of the port</title><language>en</language>
+<image><title>Logo</title><url>https://example.org/logo.png</url></image>
+<item><title>The lamp is lit</title><link>https://example.org/1</link><category>Story, News</category>
+<description>The keeper lit the lamp.</description><guid>1</guid></item>
+<item><title>XVI. The pier</title><dc:format>text/plain</dc:format><description>It stands.</description></item>
+</channel></rss>"""
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>News of the port</title><id>7</id><link href="x"/>
+<entry><title type="text">The lamp is lit</title><category term="x"/><summary>The keeper lit the lamp.</summary></entry>
+<entry><title>XVI. The pier</title><content>It stands.</content></entry></feed>"""
+
+
+@pytest.mark.parametrize("feed", [RSS, ATOM])
+def test_a_feed_has_the_titles_of_its_items_as_headings_and_nothing_said_for_programs(
+    feed: str, tmp_path: Path
+) -> None:
+    text, _, _ = converted(write(tmp_path, feed))
+    assert text.split("\n\n") == [
+        "# News of the port",
+        "## The lamp is lit",
+        "The keeper lit the lamp.",
+        "## XVI. The pier",
+        "It stands.",
+    ]
+
+
 def test_columns_without_anything_in_them_hide_no_names(tmp_path: Path) -> None:
     rows = ["name,,seat,founded,,", *(f"row {number},,Basel,18{number}0,," for number in range(6))]
     text, places, _ = converted(write(tmp_path, "\n".join(rows) + "\n"))

@@ -82,7 +82,9 @@ def read_html(original: Original) -> Iterator[Part]:
         else:
             break
     if is_small:
-        yield from without_surroundings(held, "".join(page)) if reader.has_body else held
+        yield from (
+            without_surroundings(held, "".join(page)) if reader.has_body and not reader.feed_tags.is_told else held
+        )
     else:
         for _, parts in read(_Reader(main, by_class=by_class)):
             yield from parts
@@ -117,6 +119,7 @@ class _Reader(HTMLParser):
         self._ends_blank = True
         self._lists = 0
         self._has_text = False  # the title counts
+        self.feed_tags = elements.Feed()
         self.has_body = False
 
     def feed(self, piece: Piece) -> list[Part]:  # type: ignore[override]  # a piece of text with its places
@@ -163,6 +166,7 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._end_data()
+        tag = self.feed_tags.element(tag, attrs)
         if self._skip:
             if tag == self._skip and tag not in elements.VOID:
                 self._skip_depth += 1
@@ -185,11 +189,13 @@ class _Reader(HTMLParser):
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._end_data()
-        if not self._skip and tag not in elements.INLINE:
+        tag = self.feed_tags.element(tag, attrs)
+        if not self._skip and tag != "script" and tag not in elements.INLINE:
             self._begin(tag, dict(attrs))
 
     def handle_endtag(self, tag: str) -> None:
         self._end_data()
+        tag = self.feed_tags.element(tag)
         if self._skip:
             if tag == self._skip:
                 self._skip_depth -= 1

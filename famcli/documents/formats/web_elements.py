@@ -4,6 +4,7 @@ by name, role or class."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,16 @@ SKIPPED_CLASSES = _words(
     toctree-wrapper share social comments-link sr-only visually-hidden screen-reader-text
     """
 )
+# Of feeds: what begins one, what begins one of its items, and what is said of these for programs. The part of a name
+# before a colon says whose name it is.
+_FEEDS = _words("rss feed")
+_FEED_ITEMS = _words("item entry")
+_FEED_FACTS = _words(
+    """
+    category cloud comments commentrss docs format generator guid icon id identifier image language link logo rating
+    rights copyright skipdays skiphours source subject textinput ttl type updatebase updatefrequency updateperiod url
+    """
+)
 HEADING = re.compile(r"h([1-6])$")
 MAIN = re.compile(rb"<main[\s>]|role\s*=\s*[\"']?main\b", re.I)
 ARTICLE = re.compile(rb"<article[\s>]", re.I)
@@ -66,6 +77,28 @@ def looks_like_html(head: str) -> bool:
     if found[0].rstrip().lower().startswith(("<!", "<html", "<head", "<body", "<?")):
         return True
     return len(_ANY_TAG.findall(head[:20000])) >= 4 and len(_MARKED_DOWN.findall(head[:20000])) < _FEWEST_MARKED
+
+
+class Feed:
+    """Reads the elements of a feed (RSS, Atom) as those of a page: the title of an item is a heading, and what is said
+    for programs is a script."""
+
+    def __init__(self) -> None:
+        self.is_told: bool | None = None
+        """True for a feed; None before the first element."""
+        self._has_items = False
+
+    def element(self, tag: str, attrs: Iterable[tuple[str, str | None]] = ()) -> str:
+        """The element of a page that one of the document is; of what is no feed, the same."""
+        own = tag.rpartition(":")[2]
+        if self.is_told is None:
+            self.is_told = own in _FEEDS or (own == "rdf" and any("/rss/" in (value or "") for _, value in attrs))
+        if not self.is_told:
+            return tag
+        self._has_items |= own in _FEED_ITEMS
+        if own == "title":
+            return "h2" if self._has_items else own
+        return "script" if own in _FEED_FACTS else own
 
 
 def without_front_matter(piece: Piece) -> Piece:
