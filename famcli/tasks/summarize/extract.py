@@ -13,7 +13,7 @@ from famcli.tasks.summarize.cast import Cast
 from famcli.tasks.summarize.document_kind import is_structured, says_what_it_is
 from famcli.tasks.summarize.document_parts import DocumentParts
 from famcli.tasks.summarize.minutes import Minutes
-from famcli.tasks.summarize.quotable import MAX_WORDS, frame_marker, is_line, is_quotable
+from famcli.tasks.summarize.quotable import MAX_WORDS, frame_marker, is_credit, is_line, is_quotable
 from famcli.tasks.summarize.releases import Releases
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.speakers import Speakers
@@ -122,6 +122,7 @@ class Extraction:
         self._list.clear()
         self._in_comment = False
         self._num_of_text = 0  # sentences that are not of a frame
+        self._said_title: str | None = None  # in a field above the text
         self._title_level, self.is_title_low = 0, False  # there are headings above the first one's level
         self._begins, self._front_matter = True, 0  # nothing was fed yet; bytes at its beginning
 
@@ -213,7 +214,7 @@ class Extraction:
         if sentence.text.startswith("![") or not text:  # an image, or tags
             return
         if self._num_of_text <= _MOST_ABOVE and (said := _TITLE_FIELD.search(sentence.text)) is not None:
-            self.title = self.title_above = " ".join(said[1].split())
+            self.title = self.title_above = self._said_title = " ".join(said[1].split())
         if _FIELD.match(text) and (found is None or not found.is_marked):
             return
         if found is not None:
@@ -252,14 +253,15 @@ class Extraction:
         """
         marker = frame_marker(sentence)
         if marker is None:
-            return self._has_ended
+            return self._has_ended or (self._has_frame and self._num_of_text < _MOST_ABOVE and is_credit(sentence))
         if marker == "start" and not self._has_frame and sentence.place <= _LONGEST_HEADER:
             self._candidates.forget(self._source_place)
             self._lines.forget(self._source_place)
             self.parts.begin_again(sentence.line)
             self.num_quotable = self._num_quotable_before
             self.openings.clear()
-            self.title, self.title_above, self.author, self._num_of_text = None, None, None, 0
+            self.title = self.title_above = self._said_title
+            self.author, self._num_of_text = None, 0
             self.says_what.pop(self.num_sources, None)
         self._has_frame, self._has_ended = True, marker == "end"
         return True

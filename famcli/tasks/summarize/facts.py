@@ -17,6 +17,13 @@ from famcli.text.markup import without_marks
 _MOST_NAMES, _MOST_CHARACTERS = 8, 600
 _MOST_PRESENT = 20
 _FEWEST_PARTS, _MANY_PARTS = 3, 12
+# When a book was printed, which stands on its first pages in letters as large as those of chapters.
+_IMPRINT = re.compile(
+    r"(?:(?:first |re)?(?:published|printed|copyright)\b.{0,40}\b\d{4}|"
+    r"(?-i:M(?:CM|CD|DC{0,3}|M)(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})))",
+    re.IGNORECASE,
+)
+_FEWEST_NUMBERED, _CAPITALS = 3, 3  # chapters; the level of a line in capitals
 _CHAPTER = re.compile(r"chapter\s+(?=\w+\W+\w)", re.IGNORECASE)
 
 
@@ -62,6 +69,7 @@ def _titles(text: Extraction, is_outline: bool = False) -> str:
 
     is_outline: where there are many, those of the higher levels."""
     parts = [part for part in text.parts.all() if part.title is not None and weight_of(part) >= 0]
+    parts = parts if is_outline else _chapters(parts)
     levels = sorted({one.level for part in parts for one in part.path}, reverse=True)
     found = _at_level(text, parts, PLAIN)
     for level in levels if is_outline else ():
@@ -79,6 +87,18 @@ def _titles(text: Extraction, is_outline: bool = False) -> str:
     return among + "; ".join(_some(found, most))
 
 
+def _chapters(parts: list[DocumentPart]) -> list[DocumentPart]:
+    """The parts with numbers or names like "Preface", where many have them: other lines in capitals are signatures,
+    and what letters and newspapers in the story say."""
+    named = [part for part in parts if any(one.level < _CAPITALS for one in part.path[-1 - _is_joined(part) :])]
+    return named if len(named) >= max(_FEWEST_NUMBERED, len(parts) / 3) else parts
+
+
+def _is_joined(part: DocumentPart) -> bool:
+    """True for a part with its number above its name."""
+    return part.title is not None and BETWEEN_TITLES in part.title
+
+
 def _at_level(text: Extraction, parts: Sequence[DocumentPart], level: int) -> list[str]:
     """The titles of the parts on this level or above, each where it begins."""
     found, last = list[str](), None
@@ -87,7 +107,8 @@ def _at_level(text: Extraction, parts: Sequence[DocumentPart], level: int) -> li
         if level < PLAIN:
             own = next((one.title for one in reversed(part.path) if one.level <= level), "")
         title = _CHAPTER.sub("", own).strip(" .:#")
-        if title and title != last and title != text.title and not is_outcome_title(title):
+        is_own = title.casefold() != (text.title or "").casefold() and not _IMPRINT.fullmatch(title)
+        if title and title != last and is_own and not is_outcome_title(title):
             found.append(title)
         last = title
     return found

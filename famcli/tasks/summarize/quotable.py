@@ -27,6 +27,9 @@ _BOOK_STARTS = re.compile(
     r"\*{2,} ?START (?:OF )?(?:(?:THE|THIS) )?PROJECT GUTENBERG|\*END\*? ?THE SMALL PRINT",
     re.I,
 )
+_CREDITS = re.compile(
+    r"\W*(?:(?:this )?e-?(?:text|book) (?:was )?)?(?:produced|prepared|transcribed|scanned|digiti[sz]ed) by\b", re.I
+)
 _BOOK_ENDS = re.compile(
     r"\*{2,} ?END (?:OF )?(?:(?:THE|THIS) )?PROJECT GUTENBERG|^\W*End of (?:the |this )?Project Gutenberg\b", re.I
 )
@@ -67,6 +70,11 @@ def frame_marker(sentence: Sentence) -> str | None:
     if _BOOK_STARTS.search(sentence.text):
         return "start"
     return "end" if _BOOK_ENDS.search(sentence.text) else None
+
+
+def is_credit(sentence: Sentence) -> bool:
+    """True for the line that says who made the file of a book."""
+    return _CREDITS.match(sentence.text) is not None
 
 
 def repetition_key(text: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from famcli.tasks.summarize.summarize import summarize
+from famcli.tasks.summarize.summarize import Summarizer, summarize
 from famcli.tasks.summarize.summary_result import SummarizeConfig
+from famcli.tasks.task import run
 from tests.reading.support import pipe
 from tests.tasks.support import LARGE, byte_model, write
 
@@ -101,6 +102,17 @@ def test_what_comes_long_before_a_mark_is_no_header(tmp_path: Path) -> None:
     before = "".join(f"Paragraph {n} tells of yet another boat in the bay.\n\n" for n in range(800))
     found = quotes(before + book(0), tmp_path)
     assert any(text.startswith("Paragraph") for text in found)
+
+
+def test_the_title_of_a_book_is_said_in_its_header_and_not_who_made_the_file(tmp_path: Path) -> None:
+    made = "Produced by A. Reader and the Online Distributed\nProofreading Team at http://www.example.org"
+    titles = list[str | None]()
+    for header in (HEADERS[0], FRAME):
+        text = f"{header}\n\n{STARTS[1]}\n\n{made}\n\nTHE LAMP\n\n{BODIES[0]}\n\n{ENDS[0]}\n"
+        task = Summarizer(byte_model(LARGE))
+        run(task, [write(tmp_path, text)])
+        titles.append(task._extraction.title_above)
+    assert titles == ["The Light", "THE LAMP"]
 
 
 def test_a_marked_book_without_text_is_empty(tmp_path: Path) -> None:

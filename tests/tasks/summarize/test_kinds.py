@@ -237,6 +237,23 @@ def test_a_story_says_who_appears_how_it_begins_and_how_it_ends(tmp_path: Path) 
     assert result.sentences[-1].text == end.strip()
 
 
+def test_only_chapters_are_chapters_and_only_names_are_names(tmp_path: Path) -> None:
+    said = '"O Pilot, it is late," said Martha. Martha took the letter to the Pilot, and the Pilot went home.'
+    scene = " ".join([said] * 12)
+    names = "THE SHOP", "THE STORM", "THE BELL", "THE END"
+    chapters = "\n\n".join(
+        f'{number}\n\n{name}\n\n{scene}\n\nCome to me at once.\n\n    "MARTHA QUILL."\n\n{scene}'
+        for number, name in zip(("I", "II", "III", "IV"), names, strict=True)
+    )
+    front = f"Printed for all who read.\n\nMCMIX\n\n{scene}\n\nPREFACE\n\n{scene}"
+    told = facts(summary(tmp_path, f"THE CLOCKS\n\n{front}\n\n{chapters}\n", kind="story"))
+    assert told["Chapters"] == "; ".join(("PREFACE", *names))
+    assert sorted(re.sub(r" \(\d+ times\)", "", told["Who appears"]).split(", ")) == ["Martha", "Pilot"]
+    marked = "\n\n".join(f"### {name}\n\n{scene}" for name in ("Published March, 1909.", *names))
+    told = facts(summary(tmp_path, f"# The clocks\n\n{marked}\n", kind="story"))
+    assert told["Chapters"] == "; ".join(names)
+
+
 CHANGES = """# Change log
 
 ## [Unreleased]
