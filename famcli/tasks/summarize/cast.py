@@ -152,7 +152,8 @@ class Cast:
             while (more := _more_of_name(tokens, at)) and at + more - start <= _MOST_WORDS:
                 at += more
             parts = tokens[start:at]
-            if len(parts) > 1 and not has_content(parts[0]):
+            # Who is spoken to: "O Mouse".
+            if len(parts) > 1 and (parts[0] == "O" or not has_content(parts[0])):
                 parts, begins = parts[1:], False
             name = _POSSESSIVE.sub("", " ".join(parts).rstrip("."))
             before = tokens[start - 1] if start else ""
