@@ -86,9 +86,12 @@ def _items(result: SummaryResult, cited: tuple[Cited, ...]) -> Iterator[Item]:
 
 
 def _place(result: SummaryResult, quote: Quote) -> str:
-    """`line 12`, `page 3, line 120`; with several sources `book.txt, line 12`."""
+    """`line 12`, `page 3, line 120`, `"A chapter", line 120`; with several sources `book.txt, line 12`."""
     page = "" if quote.page is None else f"page {quote.page:,}, "
-    place = f"{page}line {quote.line:,}" if quote.location is None else quote.location.label
+    location, place = quote.location, f"{page}line {quote.line:,}"
+    if location is not None:
+        # A chapter is long: its lines are those of the text that was made of the document.
+        place = f"{location.label}, {place}" if location.kind == "section" else location.label
     return f"{quote.source}, {place}" if len(result.counts.sources) > 1 else place
 
 
@@ -108,7 +111,7 @@ def _between_items(found: re.Match[str]) -> str:
 def _bullets(result: SummaryResult, indented: bool) -> Iterator[tuple[str, str]]:
     levels = sorted({section.level for section in result.sections})
     indents = {level: "  " * depth if indented else "" for depth, level in enumerate(levels)}
-    mark, last = "  " if indented else "", ""
+    mark = "  " if indented else ""
     if not result.sections:
         for quote in result.sentences:
             yield f"{_place(result, quote)}: ", _one_line(quote.text)
@@ -117,22 +120,8 @@ def _bullets(result: SummaryResult, indented: bool) -> Iterator[tuple[str, str]]
             yield "", ""
         indent = indents[section.level]
         yield f"{indent}{section.title}", ""
-        # A chapter may have several parts.
-        last = last if last.endswith('"') else ""
         for quote in (result.sentences[index] for index in section.sentences):
-            place = _place(result, quote)
-            # A chapter is cited by its title, which stands above, or by more of it on the first line alone.
-            is_known = place == last or _is_title(quote, section.title)
-            lead, last = "- " if is_known and quote.location is not None else f"{place}: ", place
-            yield f"{indent}{mark}{lead}", _one_line(quote.text)
-
-
-def _is_title(quote: Quote, title: str) -> bool:
-    """True if a quote's place is the part of the document with this title, or that is more of its name."""
-    if quote.location is None or quote.location.kind != "section":
-        return False
-    place, title = quote.location.value.casefold(), title.casefold()
-    return place in title or title in place
+            yield f"{indent}{mark}{_place(result, quote)}: ", _one_line(quote.text)
 
 
 def _paragraphs(result: SummaryResult) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from famcli.tasks.summarize.summarize import summarize
 from famcli.tasks.summarize.summary_format import format_summary
 from famcli.tasks.summarize.summary_result import SummarizeConfig, parse_length
+from tests.documents.made import epub
 from tests.tasks.support import LARGE, byte_model
 
 
@@ -109,3 +110,13 @@ def test_minutes_with_few_decisions_say_what_was_spoken_of(tmp_path: Path) -> No
     lines = shown(tmp_path, text)
     for kept in ("buy a new boat", "stays closed", "a longer wall", "two hundred days"):
         assert any(kept in line for line in lines), kept
+
+
+def test_every_line_of_a_book_of_pages_has_its_chapter_and_line(tmp_path: Path) -> None:
+    said = {"The lamp": "The lamp of the pier was lit again", "The boat": "The boat of the keeper lay at the pier"}
+    pages = [(name, f"<h1>{name}</h1>" + f"<p>{text} on the first day of the year.</p>") for name, text in said.items()]
+    path = tmp_path / "book.epub"
+    path.write_bytes(epub(pages))
+    result = summarize(byte_model(LARGE), [path], SummarizeConfig(kind="outline"))
+    quoted = [mark.strip() for mark, text in format_summary(result, "outline") if text.endswith("of the year.")]
+    assert quoted == [f'"{name}", line {one.line}:' for name, one in zip(said, result.sentences, strict=True)]
