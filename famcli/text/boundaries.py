@@ -93,6 +93,8 @@ _CLAUSE_ENDS = (*".;:!?", "\u201d", '"')
 _CLAUSE = re.compile(r"\d{1,3}(?:\.\d{1,3}){1,4}[ \t]+[A-Z\"\u201c\u2018(\[]")
 # "entitled it" and below "1.0. On": a version at the beginning of a line of wrapped prose.
 _DOTTED = re.compile(r"\d{1,3}(?:\.\d{1,3})+[.)][ \t]")
+# "shall process Personal" and below "Data: (1) to fulfil": no turn of a play, where prose is wrapped before a list.
+_ANNOUNCES = re.compile(r"[A-Z][\w'\u2019-]{0,20}: \((?:\d{1,2}|[a-z]|[ivx]{1,4})\)")
 _MARKED = re.compile(r"#{1,6}\s")
 _RULE = re.compile(r"[=\-*_#~]{3,}")
 _UNDERLINE = re.compile(r"(?:={3,}|-{3,}|~{3,})[ \t\r]*(?:\n|$)")
@@ -258,7 +260,8 @@ def line_break_ends(text: str, at: int, place: int, indent: str | None, final: b
         return not _is_underlined(text, begins, line) or _RULE.fullmatch(line.strip()) is not None
     if _CLAUSE.match(text, begins) and line.rstrip()[-1:] in _CLAUSE_ENDS:
         return True
-    if _DOTTED.match(text, begins) and line[-1:].islower() and len(line) >= _SHORT_LINE and not line[0].isdigit():
+    is_broken = line[-1:].islower() and len(line) >= _SHORT_LINE
+    if is_broken and (_ANNOUNCES.match(text, begins) or (_DOTTED.match(text, begins) and not line[0].isdigit())):
         return False
     return bool(_ITEM.match(text, begins)) and not _is_underlined(text, begins, line)
 
