@@ -13,12 +13,11 @@ from famcli.tasks.summarize.cast import Cast
 from famcli.tasks.summarize.document_kind import is_structured, says_what_it_is
 from famcli.tasks.summarize.document_parts import DocumentParts
 from famcli.tasks.summarize.minutes import Minutes
-from famcli.tasks.summarize.quotable import MAX_WORDS, frame_marker, is_credit, is_line, is_quotable
+from famcli.tasks.summarize.quotable import GOES_ON, MAX_WORDS, frame_marker, is_credit, is_line, is_quotable
 from famcli.tasks.summarize.releases import Releases
 from famcli.tasks.summarize.sentence_score import Scorer
 from famcli.tasks.summarize.speakers import Speakers
 from famcli.tasks.summarize.summary_result import DocumentKind, Quote
-from famcli.text.abbreviations import words
 from famcli.text.headings import Heading, heading
 from famcli.text.markup import front_matter, without_marks
 from famcli.text.sentences import Sentence, SentenceSplitter, joined_list
@@ -34,7 +33,6 @@ _AUTHOR = re.compile(
     r"[.,]?\s*(?:\n|$)",
 )
 
-_GOES_ON = words("of the and or in a an for to with on by from")
 _FIELD = re.compile(
     r"(?:PEP|RFC|EIP|BIP|Authors?|Date|Status|Version|Subject|From|To|Type|Created|Number|Category): \S"
 )
@@ -227,7 +225,7 @@ class Extraction:
             return
         if self._num_of_text == 1 and found is None and _is_title(text, sentence):
             self.title = self.title or text
-        if self.title_above is not None and self.title_above.split()[-1].lower() in _GOES_ON:
+        if self.title_above is not None and self.title_above.split()[-1].lower() in GOES_ON:
             # The title of a book may take several lines.
             self.title_above = f"{self.title_above} {text}"[:_LONGEST_TITLE]
         self.title_above = self.title_above or self.title

@@ -14,7 +14,7 @@ from famcli.tasks.summarize.document_kind import (
     is_outcome,
     is_outcome_title,
 )
-from famcli.tasks.summarize.quotable import MAX_WORDS
+from famcli.tasks.summarize.quotable import GOES_ON, MAX_WORDS
 from famcli.tasks.summarize.releases import DATE
 from famcli.tasks.summarize.speakers import turn_in
 from famcli.text.headings import Heading
@@ -90,7 +90,8 @@ class Minutes:
         is_known = self._has_title or self._num_dated > 0 or self._wanted
         # "[RESOLVED: X]" stands alone as a heading does.
         is_text = found is None or (not found.is_marked and is_outcome(text))
-        may_decide = is_known and is_text and not sentence.is_code
+        is_whole = GOES_ON.isdisjoint(text.lower().split()[-1:])
+        may_decide = is_known and is_text and is_whole and not sentence.is_code
         if self._num_below and found is None and turn_in(sentence) is not None:
             self._num_below = 0  # what is said there is no conclusion
         weight = decision_weight(text, self._num_below > 0) if may_decide else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from famcli.text.abbreviations import words
 from famcli.text.markup import without_marks
 from famcli.text.sentences import Sentence
 from famcli.text.words import compounds, num_letters, num_words, quotes_are_balanced
@@ -11,6 +12,9 @@ from famcli.text.words import compounds, num_letters, num_words, quotes_are_bala
 MIN_WORDS, MAX_WORDS = 8, 60
 MIN_LETTERS = 0.72  # share of what is not white space; rows of figures have fewer
 MAX_CAPITALS = 0.3  # share of letters; headings and mastheads have more
+
+GOES_ON = words("of the and or in a an for to with on by from")
+"""A line that ends with one of these goes on below it."""
 
 # What stands before the words in chats and logs: a time, and up to three words that name who speaks.
 _LEAD_IN = re.compile(r"(?:[\W\d_]|t(?=\d))*(?:\w+(?:\W{1,3}\w+){0,2}\W{0,2}[:>\])]+\s+)?", re.I)
