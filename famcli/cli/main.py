@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
 from typing import Annotated, Any, get_type_hints
@@ -53,6 +55,7 @@ MODULES = {
     **dict.fromkeys(("models", "pull", "quantize", "enable", "merge"), "checkpoints"),
     "train-draft": "train_draft",
 }
+_NEARLY = 0.8  # how much alike two names are of which one may be a slip
 # Headings in this order; others take the empty place, before what nearly all commands share.
 _PANELS = ("Arguments", "Options", "", "Reading", "Output", "Machine")
 
@@ -151,7 +154,27 @@ def _filled(group: Any, values: dict[str, Any]) -> Any:
 
 
 class PanelCommand(TyperCommand):
-    """Lists its options under the headings that their groups name. Typer does that only in boxes, which need rich."""
+    """Lists its options under the headings that their groups name. Typer does that only in boxes, which need rich.
+
+    Of an option that does not exist it names those that are spelt nearly so, or whose help has the word.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            name = getattr(error, "option_name", None)
+            if name is not None and hasattr(error, "possibilities"):
+                near = get_close_matches(name, error.possibilities or (), cutoff=_NEARLY)
+                error.possibilities = {*near, *self._told_of(ctx, name)} or error.possibilities
+            raise
+
+    def _told_of(self, ctx: Any, name: str) -> list[str]:
+        """The option whose help has the word of this name most often; the first of several."""
+        word = re.compile(rf"\b{re.escape(name.strip('-').replace('-', ' '))}\b", re.IGNORECASE)
+        told = [(len(word.findall(getattr(one, "help", None) or "")), one) for one in self.get_params(ctx)]
+        most, option = max(told, key=lambda pair: pair[0], default=(0, None))
+        return [option.opts[0]] if option is not None and most and option.opts[0].startswith("--") else []
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         panels: dict[str, list[tuple[str, str]]] = {}

@@ -240,6 +240,8 @@ def test_a_page_is_written_too(run, tiny: Path, story: Path, tmp_path: Path) -> 
         (["--each", "--html", "x.html"], "--html is one page"),
         (["--html", "-"], "give the name of a file"),
         (["--format", "markdown", "--jsonl"], "--format markdown is a look of text, which --jsonl does not have"),
+        (["--words", "5"], "No such option: --words (Possible options: --length)"),
+        (["--thread", "5"], "No such option: --thread (Possible options: --threads)"),
         (["--html", "missing/x.html"], "cannot write missing/x.html: there is no folder"),
     ],
 )
