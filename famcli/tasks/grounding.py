@@ -2,23 +2,25 @@
 
 What is written is compared in the spelling of `text.words`, so that case, line breaks and kinds of apostrophes do not
 count. A number must stand where the sources tell of the same thing: in a sentence that shares with what is written
-nearly as many words as any other does. A name is a capitalised word; the first word of a sentence counts as one unless
-it is an ordinary word: one that the sources have in small letters, or one that often begins sentences. Dates are names
-and numbers. A sentence that denies what the sources assert, or the other way round, is not borne out either.
+nearly as many words as any other does, together with the heading above it. A name is a capitalised word; the first word
+of a sentence counts as one unless it is an ordinary word: one that the sources have in small letters, or one that often
+begins sentences. Dates are names and numbers. A sentence that denies what the sources assert, or the other way round,
+is not borne out either.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from famcli.tasks.turned import Said, is_sentence, turned_around
+from famcli.text.headings import heading
 from famcli.text.numbers import numbers_in_words
-from famcli.text.sentences import SentenceSplitter
+from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import compounds, content_terms, has_content, plain_spelling, terms, variants
 
 ClaimKind = Literal["name", "number", "quotation"]
@@ -75,7 +77,7 @@ class Sources:
     def __init__(self, texts: Iterable[str], asked: str = "", is_value: bool = False) -> None:
         plain, self._is_value = [plain_spelling(text) for text in texts], is_value
         self._asked = frozenset(content_terms(asked))
-        self._sentences = [(frozenset(terms(one)), _numbers(one)) for text in plain for one in sentences_of(text)]
+        self._sentences = [one for text in plain for one in _told(text)]
         joined = "\n".join((*plain, plain_spelling(asked)))
         # An article may be written onto its name ("l'Op\u00e9ra").
         self._terms = frozenset(terms(joined)) | frozenset(terms(re.sub("['\u2019]", " ", joined)))
@@ -134,11 +136,24 @@ def _numbers(text: str) -> frozenset[str]:
     return frozenset((*found, *map(str, numbers_in_words(text))))
 
 
+def _told(text: str) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
+    """The words and the numbers of each sentence, with those of the heading above it, which says of what it tells."""
+    above = frozenset[str](), frozenset[str]()
+    for sentence in _split(text):
+        own = frozenset(terms(sentence.text)), _numbers(sentence.text)
+        if heading(sentence) is not None:
+            above = own
+        yield own[0] | above[0], own[1] | above[1]
+
+
 def sentences_of(text: str) -> list[str]:
     """The sentences of a text."""
+    return [one.text for one in _split(text)]
+
+
+def _split(text: str) -> list[Sentence]:
     splitter = SentenceSplitter()
-    found = splitter.feed(text, np.arange(len(text) + 1)) + splitter.flush()
-    return [one.text for one in found]
+    return splitter.feed(text, np.arange(len(text) + 1)) + splitter.flush()
 
 
 def claims(sentence: str, ordinary: frozenset[str] = frozenset()) -> tuple[Claim, ...]:

@@ -77,6 +77,22 @@ def test_a_number_must_stand_where_the_same_is_told(written: str, asked: str, mi
 
 
 @pytest.mark.parametrize(
+    ("written", "asked", "missing"),
+    [
+        ("2023", "When was 3.7.1 released?", ()),
+        ("2022", "When was 3.7.1 released?", ("2022",)),
+        ("2.29.4", "In which version was the parser mended?", ()),
+        ("3.7.1", "In which version was the parser mended?", ("3.7.1",)),
+    ],
+)
+def test_a_heading_tells_of_what_stands_below_it(written: str, asked: str, missing: tuple[str, ...]) -> None:
+    text = (
+        "### 3.7.1\n* Release Dec 27, 2023\n* Revert 5827\n\n### 2.29.4\n* Release Jul 6, 2022\n* Mended the parser\n"
+    )
+    assert Sources([text], asked).missing(written) == missing
+
+
+@pytest.mark.parametrize(
     ("written", "missing"),
     [
         ("sad and lonely", ()),
