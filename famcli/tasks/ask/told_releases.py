@@ -23,10 +23,15 @@ _VERSION = re.compile(
 _ASKS_WHEN = re.compile(
     r"\W*(?:when|(?:on )?(?:what|which) (?:date|day|year))\b.*\b(?:released?|published|come|came|out)\b", re.I
 )
-_ASKS_WHAT = re.compile(r"\W*what(?: is|'s| was| has| are| were)? (?:changed|new|added|fixed|the changes)\b", re.I)
+_ASKS_WHAT = re.compile(
+    r"\W*what(?: is|'s| was| has| are| were)? (?:changed|new|added|fixed|removed|the changes)\b"
+    r"|\W*what (?:did|does|do) .*\b(?:change|add|fix|remove|bring|introduce)\W*$",
+    re.I,
+)
 _OF_ANY = frozenset(
     content_terms(
-        "when what which date day year version release released published come came out changed changes new added fixed"
+        "when what which date day year version release released published come came out changed changes new added "
+        "fixed removed bring introduce"
     )
 )
 _LOOKED_AT = 4096  # passages that have a version's digits

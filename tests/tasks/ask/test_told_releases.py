@@ -53,6 +53,7 @@ Released on 2013-03-26.
             "CHANGES FROM 1.7 TO 1.8, 26 March 2013\n\n* Layouts cannot be undone any more.\n"
             "* Add a command that merges two windows.",
         ),
+        ("What did version 1.7.0 fix?", MARKED, "## v1.7.0\n\n- Fix a crash of the server."),
         ("What is new in mill 1.7.0?", MARKED, "## v1.7.0\n\n- Fix a crash of the server."),
     ],
 )
