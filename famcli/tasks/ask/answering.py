@@ -163,6 +163,9 @@ class Answerer:
             answer = count
         elif from_table is not None and not missing:
             answer = from_table
+        # Of what stands in several lines under its name a model writes a part.
+        elif is_sure and evidence[0].told is not None and len(evidence[0].told.sentences) > 1:
+            answer = self._quote(question, [one for one, _ in tried], citations)
         elif self._pen is not None and self._pen.chat is not None and is_sure and not _lacking(question, evidence):
             answer = self._write_in_turn(self._pen, question, evidence, shown)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
@@ -197,6 +200,8 @@ class Answerer:
     def _quote(self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]) -> Answer:
         quoted = self._quoter.quote(question, evidence, citations)
         because = f"No passage that comes near has what the question asks for{_thing(question)}."
+        # It may stand elsewhere in the passage, or in a heading above it.
+        because = because if _lacking(question, evidence) else "No sentence that comes near says what is asked."
         return quoted or self._unsure(question, evidence[0].confidence, citations[: self.config.top], because)
 
     def _unsure(
@@ -350,7 +355,7 @@ def _repeats(question: Question, text: str) -> bool:
 
 def _lacking(question: Question, evidence: Sequence[RankedPassage]) -> bool:
     """True if none of the passages has what the question asks for."""
-    return all(lacks(question.text, one.passage.text) for one in evidence)
+    return all(lacks(question.text, one.passage.with_headings) for one in evidence)
 
 
 def _name_terms(name: str) -> list[str]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from famcli.tasks.ask.expecting import expected, holds, is_stated, lacks
+from famcli.tasks.ask.expecting import Kind, expected, holds, is_stated, lacks
 from famcli.tasks.ask.labels import indent
 from famcli.tasks.ask.question import Question, TermShares, all_terms, coverage
 from famcli.tasks.ask.ranking import RankedPassage
@@ -35,7 +35,6 @@ _HOW = re.compile(
 )
 # Says what the code below it does; by itself it is no answer.
 _COMMENT = re.compile(r"\s*(?:#+(?!!)|//+|--|;+|/\*+|\*|%+|<!--)\W*[^\W\d_]{2}")
-_HEADING_REACH = 4  # sentences looked through for the heading of a list
 _LACKS, _CLOSE = 1.0, 0.4  # of what a sentence is worth (docs/decisions.md)
 _COMMENTS = 2.0  # where no code is asked for
 _LINES_OF_CODE = 6  # that are shown below a comment
@@ -151,10 +150,10 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
     if end == place + 1 and sentences[place].is_item:
         end = _end_of_item(place, sentences)
     kind = expected(question.text)
-    if kind == "version" and sentences[place].is_item:
-        # In a list of changes the heading tells the version.
-        above = range(max(0, place - _HEADING_REACH), place)
-        first = next((one for one in above if heading(sentences[one]) and holds(kind, sentences[one].text, "")), first)
+    is_untold = kind == "time" and not holds(kind, sentences[place].text, question.text)
+    if kind is not None and (kind == "version" or is_untold) and sentences[place].is_item:
+        # In a list of changes the heading tells the version, and when it came.
+        first = _heading_with(kind, sentences[:place], question, first)
     if kind is not None and not any(holds(kind, one.text, question.text) for one in sentences[first:end]):
         if end < len(sentences) and holds(kind, sentences[end].text, question.text):
             end += 1
@@ -164,6 +163,13 @@ def _announced(place: int, passage: Passage, question: Question) -> Passage:
         # "Often files of one kind are wanted. This can be done with ..."
         end += _follows(sentences, end)
     return Passage(passage.source, sentences[first:end])
+
+
+def _heading_with(kind: Kind, above: Sequence[Sentence], question: Question, default: int) -> int:
+    """The place of the last heading that tells a version or a time, `default` where none does."""
+    known = "" if kind == "version" else question.text
+    places = (at for at in reversed(range(len(above))) if heading(above[at]) and holds(kind, above[at].text, known))
+    return next(places, default)
 
 
 def _end_of_code(place: int, sentences: Sequence[Sentence]) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from itertools import chain
 from typing import Literal
 
 from famcli.tasks.grounding import claims
@@ -14,19 +16,9 @@ from famcli.text.numbers import numbers_in_words
 from famcli.text.words import has_content, plain_spelling, terms
 
 Kind = Literal[
-    "number",
-    "version",
-    "duration",
-    "money",
-    "temperature",
-    "frequency",
-    "time",
-    "name",
-    "place",
-    "reason",
-    "code",
+    "number", "version", "duration", "money", "temperature", "frequency", "time", "name", "place", "reason", "code",
     "meaning",
-]
+]  # fmt: skip
 
 _NUMBERS = (
     r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|"
@@ -99,6 +91,9 @@ _THINGS: dict[str, re.Pattern[str]] = {
 }
 # A question for one of these is not answered by what has none.
 _NEEDED = frozenset(("number", "version", "duration", "money", "temperature", "frequency"))
+# Of software the version says when.
+_CHANGES = re.compile(r"\bwhen\b.*\b(?:added|introduced|deprecated|removed|dropped|renamed|fixed|supported)\b", re.I)
+_SINCE = re.compile(r"(?:^[#*=\s\[-]*|\b(?:in|since|as of|until|by|with)\s(?:\w+\s){0,2})v?\d+(?:\.\d+)+", re.I | re.M)
 _ASKS_YEAR = re.compile(r"\b(?:what|which)(?: \w+)? year\b", re.I)
 _YEAR = re.compile(r"\b(?:1\d|20)\d\ds?\b|\b\w+ century\b|\B['\u2019]\d\d\b", re.I)
 # What may be done, and what was done at no time yet, has a condition as often as a time.
@@ -181,6 +176,7 @@ _ASKED_NOUN = re.compile(
 )
 _NEXT, _PREVIOUS = "next|upcoming|following|future", "previous|prior|last|earlier|preceding|former"
 _ASKS_ANOTHER = re.compile(r"\b(next|upcoming|following|previous|prior|preceding) ([^\W\d_]{3,})", re.I)
+_DOES = r"do|does|did|has|have|had|can|could|will|would|may|must|should|happens|happened|changes|changed"
 _ENDS_WITH_PREPOSITION = re.compile(r" (?:for|of|in|on|at|by|to|from|with|about)$", re.I)
 _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
@@ -207,7 +203,11 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
             r"\bwhen\b|\b(?:what|which)(?: \w+)? (?:year|date|day|month|time|century|deadline)\b|\bhow long ago\b", re.I
         ),
     ),
-    ("version", re.compile(r"\b(?:what|which)(?: [\w.+-]+){0,2} (?:versions?|releases?)\b", re.I)),
+    # "What did version 2.4 fix?" names one.
+    (
+        "version",
+        re.compile(rf"\b(?:what|which)(?: (?!(?:{_DOES})\b)[\w.+-]+){{0,2}} (?:versions?|releases?)\b(?! v?\d)", re.I),
+    ),
     (
         "number",
         re.compile(
@@ -250,7 +250,10 @@ def holds(kind: Kind, text: str, question: str) -> bool:
         names = [] if term is None else [term, *re.findall(r"(?<= )[^\W\d_a-z]\w+$", term)]
         return any(_explains(name, text, is_titled=_IS_TITLED.match(term or "") is not None) for name in names)
     known = question.casefold()
-    return any(match[0].casefold() not in known for match in _THINGS[kind].finditer(text))
+    things: Iterable[re.Match[str]] = _THINGS[kind].finditer(text)
+    if kind == "time" and _CHANGES.search(question):
+        things = chain(things, _SINCE.finditer(text))
+    return any(match[0].casefold() not in known for match in things)
 
 
 def lacks(question: str, text: str) -> bool:
@@ -268,8 +271,9 @@ def lacks(question: str, text: str) -> bool:
     if _ASKS_YEAR.search(question):
         return not any(match[0] not in question for match in _YEAR.finditer(text))
     if _ASKS_NAME.search(question):
-        known = question.casefold()
-        named = any(claim.kind == "name" and claim.text.casefold() not in known for claim in claims(text))
+        # A name may be told in a quotation, which is one claim.
+        known, spoken = question.casefold(), re.sub('["\u201c\u201d]', "", text)
+        named = any(claim.kind == "name" and claim.text.casefold() not in known for claim in claims(spoken))
         return not named and _TITLED.search(text) is None
     return kind is not None and asks_value(question) and not holds(kind, text, question)
 

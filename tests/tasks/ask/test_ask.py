@@ -172,6 +172,23 @@ def test_of_a_list_of_changes_the_heading_says_the_version(tmp_path: Path) -> No
     assert answer.text.startswith("## 8.0.0")
 
 
+def test_of_a_list_of_changes_the_heading_may_stand_far_above(tmp_path: Path) -> None:
+    items = "".join(f"- {word} are faster.\n" for word in ("Nets", "Masts", "Anchors", "Sails", "Pumps", "Winches"))
+    changes = f"# Changes\n\n## 8.1.0\n\n- Lamps glow.\n\n## 8.0.0\n\n{items}- Deprecate the lantern.\n"
+    path = write(tmp_path, changes, "c.md")
+    for question in ("In which version was the lantern deprecated?", "When was the lantern deprecated?"):
+        (answer,) = ask(byte_model(LARGE), question, [path]).answers
+        assert answer.found
+        assert answer.text.startswith("## 8.0.0")
+
+
+def test_what_is_not_said_of_a_passage_that_has_it(tmp_path: Path) -> None:
+    text = "# Harbour\n\nThe harbour was opened by the mayor, who came with his band and a great many guests. "
+    path = write(tmp_path, text + "In 1887 the band had nineteen members.\n", "c.md")
+    (answer,) = ask(byte_model(LARGE), "When was the harbour opened?", [path]).answers
+    assert "No passage" not in (answer.because or "")
+
+
 def test_what_stands_in_code_is_not_said_to_be_nowhere(tmp_path: Path) -> None:
     program = "import os\n\n\ndef lightLamp(oil):\n    # Every lamp burns oil.\n    return os.path.join(oil)\n\n\n"
     program += "lightLamp(3)\n"

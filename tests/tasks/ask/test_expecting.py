@@ -41,6 +41,13 @@ from famcli.tasks.ask.expecting import asked_noun, expected, holds, is_count, is
         ("Who is Weena?", "meaning", "found that her name was\nWeena, which", "But Weena became pensive."),
         ("Who is the judge?", "name", "The judge is Otto Brandt.", "The judge is asleep."),
         ("Which version is needed?", "version", "It needs tmux 3.3 or later.", "It takes 70% of the screen."),
+        ("When was the module removed?", "time", "3.13\n----\n", "It was removed from the main branch."),
+        (
+            "When was the lamp deprecated?",
+            "time",
+            "Deprecated since Python 3.6.",
+            "Removed, with others, from Boat 3.0.",
+        ),
         ("When was Atlanta taken?", "time", "The 1st of September saw it fall.", "It fell as all the others had."),
         ("Where is the job?", "place", "One vacancy - Buffalo, NY", "One vacancy, full time"),
         ("How many boats have 3 masts?", "number", "Of these, 7 do.", "Boats with 3 masts are rare."),
@@ -53,7 +60,12 @@ def test_a_text_holds_what_is_asked_for(question: str, kind: str, answer: str, o
     assert not holds(found, other, question)
 
 
-@pytest.mark.parametrize("question", ["Is the sea salt?", "Wo liegt der Schl\u00fcssel?", "How do I start?"])
+NAMES_VERSION = ["What did version 2.29.4 fix?", "What changed in version 3?"]
+
+
+@pytest.mark.parametrize(
+    "question", ["Is the sea salt?", "Wo liegt der Schl\u00fcssel?", "How do I start?", *NAMES_VERSION]
+)
 def test_other_questions_expect_nothing_in_particular(question: str) -> None:
     assert expected(question) is None
 
@@ -67,6 +79,11 @@ def test_other_questions_expect_nothing_in_particular(question: str) -> None:
         ("How much does a boat cost?", "A boat is $40.", "Boats are dear."),
         ("What is the mill's revenue?", "It takes in 3 million.", "The mill takes in wheat."),
         ("What is the largest size allowed?", "Up to 40 feet.", "Boats may be of any size."),
+        (
+            "What is the name of the overseer?",
+            'She said: "You do not know me! I am Katrine Dulany, and my father was overseer."',
+            'She said: "You do not know me! My father was overseer."',
+        ),
         ("What is the captain's real name?", "He was born Otto Brandt.", "I think captain is what he is called."),
         (
             "What is the name of the judge?",
