@@ -1,11 +1,11 @@
 """The check of what a network wrote: each name, number, date and quotation must occur in what it was written from.
 
-What is written is compared in the spelling of `text.words`, so that case, line breaks and kinds of apostrophes do not
-count. A number must stand where the sources tell of the same thing: in a sentence that shares with what is written
-nearly as many words as any other does, together with the heading above it. A name is a capitalised word; the first word
-of a sentence counts as one unless it is an ordinary word: one that the sources have in small letters, or one that often
-begins sentences. Dates are names and numbers. A sentence that denies what the sources assert, or the other way round,
-is not borne out either.
+What is written is compared in the spelling of `text.words` and without marks of Markdown, so that case, line breaks and
+kinds of apostrophes do not count. A number must stand where the sources tell of the same thing: in a sentence that
+shares with what is written nearly as many words as any other does, together with the heading above it. A name is a
+capitalised word; the first word of a sentence counts as one unless it is an ordinary word: one that the sources have in
+small letters, or one that often begins sentences. Dates are names and numbers. A sentence that denies what the sources
+assert, or the other way round, is not borne out either.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from famcli.tasks.turned import Said, is_sentence, turned_around
 from famcli.text.headings import heading
+from famcli.text.markup import without_marks
 from famcli.text.numbers import numbers_in_words
 from famcli.text.sentences import Sentence, SentenceSplitter
 from famcli.text.words import compounds, content_terms, has_content, plain_spelling, terms, variants
@@ -26,6 +27,8 @@ from famcli.text.words import compounds, content_terms, has_content, plain_spell
 ClaimKind = Literal["name", "number", "quotation"]
 
 _CAPITAL = re.compile(r"(?<![^\W_])[^\W\d_][^\W_]*(?:['\u2019\u2010.-][^\W\d_][^\W_]*)*")
+# "37signals" is a name.
+_FIGURE = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 # Three words at least: a word or two in quotation marks are no quotation, but irony or a title.
 _QUOTATION = re.compile('["\u201c]([^"\u201c\u201d]+)["\u201d]')
@@ -75,7 +78,7 @@ class Sources:
     """
 
     def __init__(self, texts: Iterable[str], asked: str = "", is_value: bool = False) -> None:
-        plain, self._is_value = [plain_spelling(text) for text in texts], is_value
+        plain, self._is_value = [plain_spelling(without_marks(text)) for text in texts], is_value
         self._asked = frozenset(content_terms(asked))
         self._sentences = [one for text in plain for one in _told(text)]
         joined = "\n".join((*plain, plain_spelling(asked)))
@@ -89,6 +92,8 @@ class Sources:
     def missing(self, sentence: str) -> tuple[str, ...]:
         """What the sources lack of a written sentence: its claims, or most of its words, or what they say the other way
         round (`tasks.turned`); () if they bear it out."""
+        # A link is written as it was read, or by its words alone.
+        sentence = without_marks(sentence)
         found = claims(sentence, self._small)
         if absent := tuple(claim.text for claim in found if not self._has(claim)):
             return absent
@@ -106,7 +111,7 @@ class Sources:
     def _is_spliced(self, phrase: str) -> bool:
         """True for a value whose words do not stand side by side: "24 October 2014" of two other dates."""
         words = compounds(phrase)
-        is_value = self._is_value or any(map(str.isdecimal, phrase))
+        is_value = self._is_value or _FIGURE.search(phrase) is not None
         return is_value and len(words) > 1 and f" {' '.join(words)} " not in f" {self._words} "
 
     def _has(self, claim: Claim) -> bool:
@@ -194,7 +199,7 @@ def _is_ordinary(word: str, after: str, ordinary: frozenset[str]) -> bool:
 def stands_in(text: str, sources: Iterable[str]) -> bool:
     """True if one of the sources has the words of the text, one after the other."""
     words = f" {' '.join(compounds(plain_spelling(text)))} "
-    return any(words in f" {' '.join(compounds(plain_spelling(source)))} " for source in sources)
+    return any(words in f" {' '.join(compounds(plain_spelling(without_marks(source))))} " for source in sources)
 
 
 def support(sentence: str, source: str) -> float:

@@ -21,6 +21,7 @@ from famcli.nn import State
 from famcli.reading.engine import start_state
 from famcli.reading.generating import GeneratedText, GenerationConfig, generate, generate_together, with_sampling
 from famcli.tasks.prompts import Exchange, prompt, turn
+from famcli.text.markup import without_marks
 from famcli.text.sentences import SentenceSplitter
 from famcli.text.words import compounds, has_content
 from famcli.tokens.tokenizer import begin_ids
@@ -29,7 +30,7 @@ from famcli.tokens.tokenizer import begin_ids
 _SHORT = 4
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _MARKUP = re.compile(
-    r"\*\*|__|^\s*(?:#{1,6}\s+|[-*\u2022]\s+|\(?\d{1,2}[.)]\s+)|^\s*(?:summary|note|answer)\s*:\s*", re.IGNORECASE
+    r"\*\*|^\s*(?:#{1,6}\s+|[-*\u2022]\s+|\(?\d{1,2}[.)]\s+)|^\s*(?:summary|note|answer)\s*:\s*", re.IGNORECASE
 )
 _NO_CONTENT = re.compile(
     r"(?:i'?m|i am) (?:sorry|an ai|a language|a helpful|unable|smollm|qwen|here to)|sorry[,.]|as an ai"
@@ -129,8 +130,8 @@ def _sentences(pieces: Iterator[str]) -> Iterator[str]:
 
 
 def _content(sentence: str) -> str:
-    """A written sentence on one line, without marks of lists and emphasis; empty if it says nothing of a text."""
-    text = " ".join(_MARKUP.sub("", sentence).split())
+    """A written sentence on one line, without marks of lists, emphasis and links; empty if it says nothing."""
+    text = " ".join(without_marks(_MARKUP.sub("", sentence)).split())
     return "" if _NO_CONTENT.match(text) or not any(map(str.isalnum, text)) or _turns_in_circles(text) else text
 
 

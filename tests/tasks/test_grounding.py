@@ -117,6 +117,21 @@ def test_a_name_may_have_digits() -> None:
     assert sources.missing("NFIL4") == ("4", "NFIL4")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[help@37mills.com](mailto:help@37mills.com)",
+        "You can write to [help@37mills.com](mailto:help@37mills.com)",
+        "You can write to help@37mills.com.",
+        "the 24 boats of Olga",
+    ],
+)
+def test_what_is_marked_in_the_text_may_be_written_with_its_marks_or_without(written: str) -> None:
+    text = "You can write to [help@37mills.com](mailto:help@37mills.com). It has the **24** [boats](b.md) of Olga."
+    assert Sources([text], "How do I reach them?").missing(written) == ()
+    assert Sources([text], "How do I reach them?").missing(written.replace("37", "38").replace("24", "25"))
+
+
 def test_support_is_the_share_of_content_words() -> None:
     assert support("Syme met the poet", SOURCE) == 1.0
     assert support("Zebras met nobody", SOURCE) == pytest.approx(1 / 3)

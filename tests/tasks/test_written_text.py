@@ -18,6 +18,7 @@ from famcli.tasks.written_text import _sentences
         ("The chairman of the panel, who was the chairman of the panel, rose. He spoke.", ["He spoke."]),
         ("The man was Gregory Gregory. He had had enough.", ["He had had enough."]),
         ("One of the men saw one of the boats.", ["One of the men saw one of the boats."]),
+        ("See [the *mill*](http://a.b/mill). Call `__init__`.", ["See the mill.", "Call `__init__`."]),
         ("", []),
     ],
 )
