@@ -59,6 +59,10 @@ _OPENERS = frozenset(_COMMON_OPENERS.split())
 
 # Of an answer that names several things.
 _PARTS = re.compile(r"[,;]\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+")
+_ADVERBS = {one: f"{one}ly" for one in ("hour", "week", "month", "quarter", "year")} | {"day": "daily"}
+_FREQUENCY = re.compile(
+    rf"\b(?:once (?:an?|per|every|each|in an?)|every|each) ({'|'.join(_ADVERBS)})\b|\bannual(?:ly)?\b"
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Sources:
         self._terms = frozenset(terms(joined)) | frozenset(terms(re.sub("['\u2019]", " ", joined)))
         self._small = frozenset(word for word in re.findall(r"[^\W\d_]+", joined) if word.islower())
         self._numbers = _numbers(joined)
-        self._words = " ".join(compounds(joined))
+        self._words = _plain_frequencies(" ".join(compounds(joined)))
         self._said = [Said.of(one) for text in plain for one in sentences_of(text)]
 
     def missing(self, sentence: str) -> tuple[str, ...]:
@@ -112,11 +116,11 @@ class Sources:
         """True for a value whose words do not stand side by side: "24 October 2014" of two other dates."""
         words = compounds(phrase)
         is_value = self._is_value or _FIGURE.search(phrase) is not None
-        return is_value and len(words) > 1 and f" {' '.join(words)} " not in f" {self._words} "
+        return is_value and len(words) > 1 and f" {_plain_frequencies(' '.join(words))} " not in f" {self._words} "
 
     def _has(self, claim: Claim) -> bool:
         if claim.kind == "quotation":
-            return " ".join(compounds(claim.text)) in self._words
+            return _plain_frequencies(" ".join(compounds(claim.text))) in self._words
         if claim.kind == "number":
             plain = claim.text.replace(",", "")
             return plain in self._numbers or (plain == "1" and "one" in self._small)
@@ -133,6 +137,11 @@ class Sources:
         near = [count for count, is_there in shared if is_there]
         # What stands in the question alone is not judged.
         return not near or max(near) >= _LEAST_NEAR * max(count for count, _ in shared)
+
+
+def _plain_frequencies(words: str) -> str:
+    """The words with "once a month" and its like as "monthly"."""
+    return _FREQUENCY.sub(lambda match: _ADVERBS[match[1] or "year"], words)
 
 
 def _numbers(text: str) -> frozenset[str]:

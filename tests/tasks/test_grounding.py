@@ -132,6 +132,15 @@ def test_what_is_marked_in_the_text_may_be_written_with_its_marks_or_without(wri
     assert Sources([text], "How do I reach them?").missing(written.replace("37", "38").replace("24", "25"))
 
 
+@pytest.mark.parametrize(
+    ("written", "missing"),
+    [("Once a month", ()), ("every day", ()), ("annually", ()), ("once a week", ("once a week",))],
+)
+def test_how_often_may_be_said_in_other_words(written: str, missing: tuple[str, ...]) -> None:
+    text = "The meeting went from two to monthly. The lamp is lit daily, and cleaned once a year."
+    assert Sources([text], "How often is it?", is_value=True).missing(written) == missing
+
+
 def test_support_is_the_share_of_content_words() -> None:
     assert support("Syme met the poet", SOURCE) == 1.0
     assert support("Zebras met nobody", SOURCE) == pytest.approx(1 / 3)
