@@ -26,7 +26,7 @@ from famcli.tasks.ask.answers import (
 )
 from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import around_best
-from famcli.tasks.ask.expecting import asked_noun, asks_value, expected, is_count, lacks
+from famcli.tasks.ask.expecting import asked_noun, asks_term, asks_value, expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
 from famcli.tasks.ask.question import Question, check_questions, term_shares
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
@@ -152,9 +152,10 @@ class Answerer:
         tried = yield from self._evidence(ranked)
         evidence, citations = [one for one, _ in tried[: self.config.top]], tuple(cited for _, cited in tried)
         shown = citations[: self.config.top]
-        # What is named and stands nowhere may be there in another word.
+        # What is named and stands nowhere may be there in another word, but a word is not explained by another one.
         is_there = not missing and self._has_asked_noun(question)
-        is_sure = bool(evidence) and best >= self.config.threshold and (is_there or evidence[0].met >= _SAME_THING)
+        is_met = bool(evidence) and evidence[0].met >= _SAME_THING and not asks_term(question.text)
+        is_sure = bool(evidence) and best >= self.config.threshold and (is_there or is_met)
         # Which cell of a row is meant is a matter of its column's name, not of writing.
         from_table = (
             self._quoter.cells(question, evidence, shown) if self._pen is None or self._writes_in_turn else None
@@ -215,15 +216,20 @@ class Answerer:
     def _missing(self, question: Question) -> tuple[str, ...]:
         """Its names and numbers that stand in no passage and no name of a file; none where a source that was read is
         not in the index."""
-        index, of_files = self.text.index, {term for source in self.text.sources for term in _name_terms(source.name)}
+        index = self.text.index
         wanted = question.names if self.text.searched and index.num_passages else []
         absent = (name for name in wanted if not any(index.frequencies(way).all() for way in variants(name)))
-        return tuple(name for name in absent if not of_files.issuperset(terms(name)))
+        return tuple(name for name in absent if not self._names_file(name))
+
+    def _names_file(self, name: str) -> bool:
+        return {term for one in self.text.sources for term in _name_terms(one.name)}.issuperset(terms(name))
 
     def _has_asked_noun(self, question: Question) -> bool:
-        """False where what is counted, or the role of whom is asked for, stands in no passage."""
+        """False where what is counted, the role of whom is asked for, or what is asked about stands in no passage."""
         noun = asked_noun(question.text)
-        return noun is None or not self.text.searched or bool(self.text.index.frequencies(terms(noun)).all())
+        if noun is None or not self.text.searched or self._names_file(noun):
+            return True
+        return any(bool(self.text.index.frequencies(way).all()) for way in variants(noun))
 
     def _unread(self, question: Question, missing: Sequence[str]) -> tuple[str, ...]:
         """The names in the question that stand nowhere but in the code of a program."""

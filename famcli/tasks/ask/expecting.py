@@ -284,9 +284,16 @@ def asks_value(question: str) -> bool:
 
 
 def asked_noun(question: str) -> str | None:
-    """What a question counts, or the role of whom it asks for; None for others."""
-    found = _ASKED_NOUN.search(question)
-    return None if found is None else found[1] or found[2]
+    """What a question counts, the role that it asks for, or the one word that it asks the meaning of; else None."""
+    found, term = _ASKED_NOUN.search(question), asked_about(question)
+    if found is not None:
+        return found[1] or found[2]
+    return term if term is not None and " " not in term and has_content(term) else None
+
+
+def asks_term(question: str) -> bool:
+    """True if it asks what a word is or means, which no other word tells: "What is a snapshot?", not "the price"."""
+    return asked_about(question) == asked_noun(question) is not None and re.search(r"\bthe\b", question, re.I) is None
 
 
 def is_count(question: str, of_rows: bool = False) -> bool:

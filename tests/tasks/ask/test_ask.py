@@ -147,6 +147,14 @@ def test_what_is_counted_and_stands_nowhere_leaves_it_unsure(tmp_path: Path) -> 
     assert not answer.found
 
 
+def test_what_a_word_is_that_stands_nowhere_is_not_said(tmp_path: Path) -> None:
+    text = "The core is in a package. A package is put beside the core. Each core has a pack of its own."
+    (answer,) = ask(byte_model(LARGE), "What is corepack?", [write(tmp_path, text)]).answers
+    assert not answer.found
+    (named,) = ask(byte_model(LARGE), "What is corepack?", [write(tmp_path, text, "corepack.txt")]).answers
+    assert "stands nowhere" not in (named.because or "")
+
+
 def test_a_table_of_contents_answers_nothing(tmp_path: Path) -> None:
     listed = "\n".join(f"{n} The golden key of queen {n} ........ {n}" for n in range(1, 9))
     path = write(tmp_path, f"Contents\n\n{listed}\n\n{prose(9)}\n\n{FACT}\n\n{prose(9)}")

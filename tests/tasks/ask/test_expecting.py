@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from famcli.tasks.ask.expecting import asked_noun, expected, holds, is_count, is_stated, lacks, numbers_in
+from famcli.tasks.ask.expecting import asked_noun, asks_term, expected, holds, is_count, is_stated, lacks, numbers_in
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,20 @@ def test_counts_over_a_document_are_told_from_figures_in_it() -> None:
 def test_what_is_counted_and_whose_role_is_asked_for_are_told() -> None:
     assert asked_noun("How many calories does it have?") == "calories"
     assert asked_noun("Who is the mayor of the town?") == "mayor"
-    for question in ("How many people does it serve?", "Who is Syme?", "Who is the man that came?"):
+    for question in ("How many people does it serve?", "What is it?", "Who is the man that came?"):
         assert asked_noun(question) is None
+
+
+def test_what_a_word_means_no_other_word_tells() -> None:
+    for question in ("What is corepack?", "What is a snapshot?", "What does slurp do?"):
+        assert asks_term(question)
+    for question in (
+        "What is the price?",
+        "How many boats are there?",
+        "What is it?",
+        "What is deep learning good for?",
+    ):
+        assert not asks_term(question)
 
 
 def test_numbers_are_whole() -> None:
