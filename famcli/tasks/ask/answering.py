@@ -28,7 +28,7 @@ from famcli.tasks.ask.asked_text import AskedText
 from famcli.tasks.ask.best_sentence import around_best
 from famcli.tasks.ask.expecting import asked_noun, asks_term, asks_value, expected, is_count, lacks
 from famcli.tasks.ask.likelihood import question_likelihoods
-from famcli.tasks.ask.question import Question, check_questions, term_shares
+from famcli.tasks.ask.question import Question, all_terms, check_questions, coverage, term_shares
 from famcli.tasks.ask.quoting import Quoter, evidence_prompt, in_order
 from famcli.tasks.ask.ranking import NEAR_THRESHOLD, NUM_RERANKED, RankedPassage, rank_passages, rerank
 from famcli.tasks.ask.refusing import denies
@@ -67,6 +67,8 @@ _SAME_THING = 0.45
 _MUCH_OF_BEST = 0.8
 # Questions whose passages the network reads in one go: more would be a little faster, and the first answer later.
 _TOGETHER = 8
+# Of a question's words, by weight, what a quote must have that stands in for a written answer.
+_FAIR_SHARE = 0.4
 _SAMPLED = 30  # passages by which a text's language is told
 
 
@@ -205,6 +207,15 @@ class Answerer:
         because = because if _lacking(question, evidence) else "No sentence that comes near says what is asked."
         return quoted or self._unsure(question, evidence[0].confidence, citations[: self.config.top], because)
 
+    def _quote_instead(
+        self, question: Question, evidence: list[RankedPassage], citations: tuple[Citation, ...]
+    ) -> Answer:
+        """A quote in the place of what the text does not bear out, if it is about the question at all."""
+        quoted, shares = self._quote(question, evidence, citations), term_shares(question, self.text.index)
+        if not quoted.found or coverage(shares, all_terms(quoted.text)) >= _FAIR_SHARE:
+            return quoted
+        return self._unsure(question, evidence[0].confidence, citations)
+
     def _unsure(
         self, question: Question, confidence: float, citations: tuple[Citation, ...], because: str | None = None
     ) -> Answer:
@@ -296,7 +307,7 @@ class Answerer:
         sources = Sources(passages, question.text, asks_value(question.text))
         missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))
         if missing:
-            return replace(self._quote(question, evidence, citations), draft=text, unsupported=missing)
+            return replace(self._quote_instead(question, evidence, citations), draft=text, unsupported=missing)
         confidence = math.sqrt(best * written.sureness)
         if confidence < self.config.threshold:
             return replace(self._unsure(question, confidence, citations), draft=text)

@@ -156,7 +156,7 @@ class Answer:
                 f"{', '.join(self.unread)}."
             )
         if self.unsupported:
-            instead = "; a quote is shown instead" if self.draft else ""
+            instead = "; a quote is shown instead" if self.draft and self.found else ""
             doubts.append(f"The passages do not say what the model wrote: {', '.join(self.unsupported)}{instead}.")
         return " ".join(doubts) or None
 

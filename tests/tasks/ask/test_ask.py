@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -638,3 +639,12 @@ def test_a_comment_in_code_answers_with_its_code_and_else_gives_way_to_prose(tmp
     how, when = ask(byte_model(), ["How do I oil the wheel of the mill?", "What must be oiled?"], [path]).answers
     assert how.text == "# Oil the wheel of the mill every day\nmill oil --wheel\nmill turn"
     assert when.text == "Mills are strong, and must be oiled on Mondays."
+
+
+def test_what_stands_in_for_a_written_answer_is_about_the_question() -> None:
+    answerer = Answerer(text_of(byte_model(LARGE), "The harbour is deep and wide. Ships of every size come into it."))
+    for text, is_quoted in (("Is the harbour deep and wide?", True), ("What does Olga sell near the harbour?", False)):
+        question = Question.parse(text)
+        one = replace(rank_passages(answerer.text.index, question)[0], told=None)
+        found = answerer._quote_instead(question, [one], (answerer._quoter.cite(one),))
+        assert found.found == is_quoted
