@@ -111,6 +111,8 @@ def ask(
                 )
                 if not task.has_begun:  # interrupted
                     break
+                if work.interrupted:
+                    work.notes.note("interrupted: quoting from what was read so far; Ctrl-C again ends it at once")
                 results.append(task.result())
                 found += task.text().has_text()
                 shown.result(results[-1], each)

@@ -35,6 +35,7 @@ if hasattr(signal, "SIGHUP"):
 
 _interrupted_by: int | None = None
 _must_wait = False
+_told_at_end = ""
 
 
 @contextmanager
@@ -91,8 +92,15 @@ def with_flags(message: str, remedy: Remedy) -> str:
     return f"{message} ({' or '.join(flags)})" if flags else message
 
 
+def tell_at_end(line: str) -> None:
+    """What a signal that ends the process at once says on stderr from now on; "" for nothing."""
+    global _told_at_end
+    _told_at_end = line
+
+
 def interrupts_end_at_once() -> None:
-    """Let Ctrl-C and SIGTERM end the process silently while it starts or ends, when nothing would be lost.
+    """Let Ctrl-C and SIGTERM end the process while it starts or ends, when nothing would be lost: silently, unless
+    `tell_at_end` has something to say.
 
     A KeyboardInterrupt inside the C++ that runs while torch is imported would abort it with a message of its own.
     """
@@ -168,6 +176,8 @@ def _end(signum: int, frame: FrameType | None) -> None:
         if os.isatty(2):
             # A progress bar may be there, and hides the cursor.
             os.write(2, b"\r\x1b[K\x1b[?25h")
+        if _told_at_end:
+            os.write(2, f"famcli: {_told_at_end}\n".encode())
     os._exit(128 + signum)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from famcli.cli.failures import EXIT_FAILED, interrupted_code, interrupts_raise, with_flags
+from famcli.cli.failures import EXIT_FAILED, interrupted_code, interrupts_raise, tell_at_end, with_flags
 from famcli.cli.options import CommonOptions, MachineOptions
 from famcli.cli.progress import Progress
 from famcli.cli.render import Notes, Output, describe_seconds, describe_sizes, say
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from famcli.checkpoint.model import Model
     from famcli.tasks.task import ReadCounts
 
+_NOTHING_YET = "interrupted before there was anything to show; run it again"
 _DAY = 86_400
 _MOST_SKIPPED = 8  # files that are told of one by one
 _BLANK_LINES = re.compile(r"\r?\n[ \t\r\f\v]*\n")
@@ -52,12 +53,17 @@ class Work:
         self._results: list[Any] = []
         self._failures: list[str] = []  # documents among several that could not be read, and why
         self.interrupted = False
+        self._has_nothing_yet = True  # to show
 
     def __enter__(self) -> Self:
+        tell_at_end("" if self.notes.quiet else _NOTHING_YET)
         return self
 
     def __exit__(self, *error: object) -> None:
         self.progress.close()
+        tell_at_end("")
+        if self._has_nothing_yet and (self.interrupted or isinstance(error[1], KeyboardInterrupt)):
+            self.notes.note(_NOTHING_YET)
 
     def check_documents(
         self, files: Sequence[str], encoding: str | None, as_is: bool = False, needs_all: bool = False
@@ -219,6 +225,8 @@ class Work:
 
         try:
             for event in events:
+                if not isinstance(event, Stage | Notice):
+                    self._has_nothing_yet = False
                 if isinstance(event, Advance):
                     self.progress.advance(event.num_bytes, event.num_tokens, event.memory_share)
                 elif isinstance(event, Stage):
@@ -247,6 +255,7 @@ class Work:
         results, which are one JSON object together, printed by `finish`.
         """
         self.make_room()
+        self._has_nothing_yet = False
         values = to_json(result)
         if self._failures and (not each or self.form == "jsonl"):
             values["warnings"] = [*values["warnings"], *self._failures]

@@ -307,6 +307,18 @@ def test_a_closed_pipe_in_the_middle_of_the_answers_ends_it_in_silence(tiny: Pat
     assert (done.stdout, done.stderr, done.returncode) == ("Q1: Where did Ottilie hide the treasure map?\n", "", 141)
 
 
+def test_ctrl_c_before_anything_was_read_is_told(run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("famcli.checkpoint.open.open_model", interrupted)
+    arguments = ["ask", "Where did Ottilie hide the treasure map?", "-f", story, "--model", tiny]
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "interrupted before there was anything to show" in result.stderr
+    assert run(*arguments, "--quiet").stderr == ""
+
+
 def test_ctrl_c_in_the_middle_of_an_answer_quotes_instead(
     run, tiny: Path, story: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +335,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_quotes_instead(
     lines = result.stdout.splitlines()
     assert lines[:2] == ["It was ", "The keeper Ottilie hid the treasure map under a red stone near the lighthouse."]
     assert lines[-1].startswith("Partial: interrupted")
+    assert "interrupted: quoting from what was read so far" in result.stderr
     values = json.loads(run(*arguments, "--json").stdout)
     assert (values["partial"], values["answers"][0]["kind"]) == (True, "extracted")
 
