@@ -175,11 +175,15 @@ class PassageIndex:
         ((last,),) = self._rows("SELECT max(num_pages) FROM passages WHERE source = ?", source)
         return last is not None and int(last) > 1
 
-    def beside(self, source: int, start: int) -> list[Passage]:
-        """The passage of a source that begins at byte `start`, with those before and after it in that source."""
+    def beside(self, source: int, start: int, reach: int = 1) -> list[Passage]:
+        """The passage of a source that begins at byte `start`, with `reach` of those before and after it in that
+        source."""
         rows = list(self._rows("SELECT id FROM passages WHERE source = ? AND start = ?", source, start))
-        numbers = [near for (row,) in rows[:1] for near in range(max(0, row - 1), min(self.num_passages, row + 2))]
+        numbers = [near for (row,) in rows[:1] for near in self._around(row, reach)]
         return [passage for passage in map(self.passage, numbers) if passage.source == source]
+
+    def _around(self, number: int, reach: int) -> range:
+        return range(max(0, number - reach), min(self.num_passages, number + reach + 1))
 
     def flush(self) -> None:
         if not self._lengths:

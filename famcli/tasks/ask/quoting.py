@@ -19,11 +19,12 @@ from famcli.tasks.ask.table_cell import asked_cells
 from famcli.tasks.prompts import prompt
 from famcli.text.passages import Passage
 from famcli.text.sentences import Sentence
-from famcli.text.words import terms
+from famcli.text.words import content_terms, terms
 
 # How likely an answer is right of which a question names row and column. In benchmarks.quality files 9 of 9 were, and 4
 # of 4 of those that their words put lower: so few only say that it is above a half (Wilson).
 _NAMED = 0.6
+_RECORD_REACH = 32  # passages before and after the one that names a record, in which its other fields are
 
 
 class Quoter:
@@ -142,14 +143,18 @@ class Quoter:
             return None
         if passage.location is None or passage.location.kind not in ("row", "path"):
             return None
-        # A long row is several passages.
-        near = self.text.index.beside(passage.source, passage.span[0])
+        # A long row is several passages, and what is deeper in a record stands between its own fields.
+        is_record = passage.location.kind == "path"
+        near = self.text.index.beside(passage.source, passage.span[0], _RECORD_REACH if is_record else 1)
+        near = [one for one in near if not is_record or (one.location and one.location.value) == passage.location.value]
         near.sort(key=lambda one: one.span != passage.span)
         cells = asked_cells([sentence for one in near for sentence in one.sentences], question)
         if not cells:
             return None
         if len(cells) == 1:
-            because = "Its row is there, but has no value of the kind that the question asks for."
+            # "Air France" is no row of France, and a record has lists that are no value of it.
+            is_row = not is_record and set(content_terms(cells[0].value)) <= set(question.terms)
+            because = "Its row is there, but has no value of the kind that the question asks for." if is_row else None
             return nearest_passage(question.text, min(best.confidence, NEAR_THRESHOLD), citations, because)
         # The rows of a table are alike, so that none leads; but its row and its column are named.
         value, confidence = cells[1], max(best.confidence, _NAMED)

@@ -72,6 +72,12 @@ class Cell:
     end: int
 
     @property
+    def row(self) -> tuple[str, str] | None:
+        """The row or the record that it is of; the parts of a record begin on lines of their own."""
+        location = self.sentence.location
+        return None if location is None else (location.kind, location.value)
+
+    @property
     def text(self) -> str:
         """As it stands there: `Capital: Nairobi`."""
         return self.sentence.text[self.start : self.end]
@@ -100,7 +106,7 @@ def asked_cells(sentences: Iterable[Sentence], question: Question) -> tuple[Cell
         return ()
     row = max(named, key=lambda one: one[:2])[2]
     rest = asked - set(content_terms(row.value))
-    others = [one for one in cells if one.value != row.value and one.sentence.location == row.sentence.location]
+    others = [one for one in cells if one.value != row.value and one.row == row.row]
     if others and not rest and asked_about(question.text) is not None:
         return (row, *others[:_MOST])
     if others and all(map(_UNNAMED.fullmatch, (cell.name for cell in others))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,29 @@ def test_a_row_without_such_a_column_is_no_answer(tmp_path: Path) -> None:
     assert found.kind in ("nearest", "none")
     assert found.text == NOT_SURE or not found.citations
     assert all(one.confidence <= found.confidence < THRESHOLD for one in found.citations)
+
+
+def test_what_is_not_named_whole_has_no_row(tmp_path: Path) -> None:
+    path = write(tmp_path, TABLE.replace("Beltane,", "New Beltane,"), "countries.csv")
+    (found,) = ask(byte_model(), "What is the population of Beltane?", [path]).answers
+    assert not found.found
+    assert "Its row" not in (found.because or "")
+
+
+def test_a_record_has_the_fields_that_stand_before_what_is_deeper_in_it(tmp_path: Path) -> None:
+    cards = [
+        {
+            "keywords": [f"calm{at}", f"lamp{at}"],
+            "meanings": {"light": [f"To walk alone at {at}"], "shadow": [f"To be afraid of crowds, {at} times"]},
+            "name": name,
+            "suit": "major",
+        }
+        for at, name in enumerate(("Fool", "Hermit", "Tower"))
+    ]
+    path = write(tmp_path, json.dumps({"cards": cards}, indent=1), "cards.json")
+    (found,) = ask(byte_model(), "What are the keywords of the Hermit?", [path]).answers
+    assert "Its row" not in (found.because or "")
+    assert (found.found, found.text) == (True, "name: Hermit; keywords: calm1, lamp1")
 
 
 def test_a_short_name_names_its_row(tmp_path: Path) -> None:
