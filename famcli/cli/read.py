@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from famcli.cli import options as opt
 from famcli.cli.failures import interrupts_wait, was_terminated
+from famcli.cli.readings import allowed_sources
 from famcli.cli.render import describe_bytes, describe_sizes
 from famcli.cli.work import Work, cache_options, describe_counts
 from famcli.errors import UsageError
@@ -70,6 +72,12 @@ def read(
             work.notes.note(
                 f"a pipe cannot be read again: nothing of {whole} will be quoted; to ask about it, read a file"
             )
+        if save is not None and kind != "memory" and (folders := _unseen_folders(names, save)):
+            sources = " ".join(f"--sources {shlex.quote(folder)}" for folder in folders)
+            work.notes.note(
+                f"to quote what is neither below the folder of {save} nor below the current one, `famcli ask --load` "
+                f"needs {sources}"
+            )
 
         from famcli.tasks.read import Read, ReadConfig
 
@@ -106,6 +114,14 @@ def read(
             # Ctrl-C is how following ends; other signals end what would go on.
             work.interrupted = was_terminated()
         work.finish()
+
+
+def _unseen_folders(names: list[str], save: Path) -> list[str]:
+    """The folders of files that a memory file's reader opens only where they are named (`rereading`)."""
+    seen = [os.path.realpath(folder) for folder in (save.parent, Path(), *allowed_sources(None))]
+    files = [Path(os.path.realpath(name)) for name in names if name != "-" and Path(name).is_file()]
+    unseen = [str(file.parent) for file in files if not any(map(file.is_relative_to, seen))]
+    return list(dict.fromkeys(unseen))
 
 
 def _settings(machine: opt.MachineOptions, encoding: str | None) -> list[str]:

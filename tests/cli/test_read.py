@@ -119,6 +119,16 @@ def test_a_pipe_with_a_name_is_a_pipe(run, tiny: Path, tmp_path: Path) -> None:
     assert "which cannot be read again" in told
 
 
+def test_what_will_not_be_opened_again_unasked_is_told_when_it_is_saved(run, tiny: Path, tmp_path: Path) -> None:
+    for folder in ("texts", "kept"):
+        (tmp_path / folder).mkdir()
+    text = tmp_path / "texts" / "a.txt"
+    text.write_text("The lamp is lit at dusk.\n")
+    told = run("read", text, "--save", tmp_path / "kept" / "a.fam", "--model", tiny).stderr
+    assert f"--sources {tmp_path / 'texts'}" in told
+    assert "--sources" not in run("read", text, "--save", tmp_path / "a.fam", "--model", tiny).stderr
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_saves_and_says_how_to_go_on(
     run, spawn, until_tokens_are_read, tiny: Path, story: Path, tmp_path: Path, signum: int, code: int
