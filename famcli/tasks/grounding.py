@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from famcli.tasks.turned import Said, is_sentence, turned_around
-from famcli.text.headings import heading
+from famcli.text.headings import PLAIN, heading
 from famcli.text.markup import without_marks
 from famcli.text.numbers import numbers_in_words
 from famcli.text.sentences import Sentence, SentenceSplitter
@@ -155,7 +155,8 @@ def _told(text: str) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
     above = frozenset[str](), frozenset[str]()
     for sentence in _split(text):
         own = frozenset(terms(sentence.text)), _numbers(sentence.text)
-        if heading(sentence) is not None:
+        # A short line that stands alone may be none.
+        if (title := heading(sentence)) is not None and title.level < PLAIN:
             above = own
         yield own[0] | above[0], own[1] | above[1]
 

@@ -117,6 +117,13 @@ def test_a_name_may_have_digits() -> None:
     assert sources.missing("NFIL4") == ("4", "NFIL4")
 
 
+def test_a_short_line_that_stands_alone_tells_of_nothing_below_it() -> None:
+    text = "### 1.6.0\n\nAdded a getter for boats\n\nOars were deprecated in 1.6.0.\n\n"
+    text += "### 2.9.0\n\nThe red sails of the harbour boat were deprecated.\n"
+    asked = "In which version were the red sails of the harbour boat deprecated?"
+    assert Sources([text], asked).missing("1.6.0") == ("1.6.0",)
+
+
 @pytest.mark.parametrize(
     "written",
     [
