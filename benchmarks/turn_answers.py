@@ -67,13 +67,14 @@ def answers(model_name: str, adapter: Path, texts: Path, dtype: str) -> Iterator
         state = read_any(model.network, text.opening, model.network.start(1))[1]
         for asked in text.asked:
             judged = judge(model, asked.ids[: -asked.answered], state)
-            said = NOT_SAID if judged.refuses else _written(model, judged.state, [], judged.last_hidden)
+            said = NOT_SAID if judged.refuses else written(model, judged.state, [], judged.last_hidden)
             if said == NOT_SAID and not judged.refuses:
-                said = model.tokenizer.decode([judged.other]) + _written(model, judged.state, [judged.other])
+                said = model.tokenizer.decode([judged.other]) + written(model, judged.state, [judged.other])
             yield Given(name, asked.answer, said.strip(), judged.refusal)
 
 
-def _written(model: Model, state: State, ids: list[int], last_hidden: Tensor | None = None) -> str:
+def written(model: Model, state: State, ids: list[int], last_hidden: Tensor | None = None) -> str:
+    """What follows `ids` after a state."""
     events = generate(model, state, ids, GenerationConfig(max_tokens=_MOST_TOKENS), last_hidden=last_hidden)
     return "".join(one.text for one in events if isinstance(one, GeneratedText))
 
@@ -96,11 +97,11 @@ def rows_of(found: Mapping[str, Sequence[Given]]) -> Iterator[list[str]]:
                 "" if given is first else gap([one.f1 for one in scored], base),
                 f"{sum(one.refused for one in none)} of {len(none)}",
                 f"{sum(one.refused for one in none)} of {sum(one.refused for one in some)}",
-                f"{_above([one.refusal for one in none], [one.refusal for one in scored]):.2f}",
+                f"{share_above([one.refusal for one in none], [one.refusal for one in scored]):.2f}",
             ]
 
 
-def _above(ones: Sequence[float], others: Sequence[float]) -> float:
+def share_above(ones: Sequence[float], others: Sequence[float]) -> float:
     """The share of pairs in which the first is the higher one, ties counting half: the area under the ROC curve."""
     first, second = np.array(ones)[:, None], np.array(others)[None]
     return float(((first > second) + 0.5 * (first == second)).mean()) if ones and others else 0.5

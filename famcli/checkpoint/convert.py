@@ -21,7 +21,15 @@ from famcli.checkpoint.model import GENERATION_FILE, read_end_ids
 from famcli.checkpoint.quantize import bits_of
 from famcli.checkpoint.save import in_bits, merge, shards, write_json, write_weights, writing
 from famcli.checkpoint.sidecar import SIDECAR_FILE
-from famcli.checkpoint.weights import PROMPT_FILE, CheckedFolder, StoredTensor, check_folder, main_dtype, opened
+from famcli.checkpoint.weights import (
+    PROBES_FILE,
+    PROMPT_FILE,
+    CheckedFolder,
+    StoredTensor,
+    check_folder,
+    main_dtype,
+    opened,
+)
 from famcli.documents.writing import scratch_folder
 from famcli.errors import CheckpointError
 from famcli.tokens.gguf_file import is_gguf, read_gguf
@@ -93,7 +101,7 @@ def _quantized(parameter: str, stored: StoredTensor, to: str, dtype: torch.dtype
 
 
 def _copy_others(folder: Path, target: Path) -> None:
-    for name in (SIDECAR_FILE, PROMPT_FILE):
+    for name in (SIDECAR_FILE, PROMPT_FILE, PROBES_FILE):
         if beside(folder, name).is_file():
             shutil.copyfile(beside(folder, name), target / name)
     if is_gguf(folder):

@@ -13,6 +13,7 @@ from famcli.checkpoint.adapter import Adapter
 from famcli.checkpoint.families.pretrained import CONFIG_FILE
 from famcli.checkpoint.fingerprints import Fingerprints
 from famcli.checkpoint.folder import Fields, read_json_object
+from famcli.checkpoint.probes import Probes
 from famcli.checkpoint.sidecar import Sidecar
 from famcli.errors import UsageError
 from famcli.nn import MemoryMode, Network
@@ -30,8 +31,8 @@ class Model:
 
     network: on its device. sidecar: `fam.json`, with overrides applied. path: its folder. name: how to show it.
     chosen_by: the setting that named it (see `Located`). end_ids: the tokens that end an answer. sampling: its own
-    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. draft: guesses
-    what it writes. warnings, notes: for its user, a line each.
+    settings for drawing tokens (top_k, top_p, min_p). adapter: the one that was added to its weights. probes: say
+    what its middle layers know of an answer. draft: guesses what it writes. warnings, notes: for its user, a line each.
     """
 
     network: Network
@@ -44,6 +45,7 @@ class Model:
     end_ids: frozenset[int] = frozenset()
     sampling: Mapping[str, Any] = field(default_factory=dict)
     adapter: Adapter | None = None
+    probes: Probes | None = None
     draft: Draft | None = None
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -31,6 +31,7 @@ from famcli.checkpoint.fingerprints import Fingerprints, config_fingerprint
 from famcli.checkpoint.folder import shown
 from famcli.checkpoint.locate import Located, resolve
 from famcli.checkpoint.model import Model, read_end_ids, read_sampling
+from famcli.checkpoint.probes import read_probes
 from famcli.checkpoint.quantize import QUANTIZATIONS, bits_of, from_int4, from_int8, quantized_matrix
 from famcli.checkpoint.save import load_updates
 from famcli.checkpoint.weights import StoredTensor, check_folder, main_dtype, opened
@@ -111,6 +112,7 @@ def open_model(
         end_ids=read_end_ids(checked.path, checked.tokenizer),
         sampling=read_sampling(checked.path),
         adapter=added,
+        probes=read_probes(home, decoder),
         warnings=warnings,
         notes=notes,
     )

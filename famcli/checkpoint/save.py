@@ -30,6 +30,7 @@ from famcli.checkpoint.quantize import bits_of, to_int4, to_int8
 from famcli.checkpoint.sidecar import SIDECAR_FILE, Sidecar
 from famcli.checkpoint.weights import (
     INDEX_FILE,
+    PROBES_FILE,
     PROMPT_FILE,
     SCALE_SUFFIX,
     WEIGHTS_FILE,
@@ -79,7 +80,7 @@ def save_checkpoint(
     copied = network.fam.shares_projections
     own = {name: tensors.pop(name).float() for name in own_shapes(network.config, network.fam)}
     # Weights of an earlier checkpoint in the same folder would be read.
-    old = (WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, "model-*-of-*.safetensors")
+    old = (WEIGHTS_FILE, INDEX_FILE, PROMPT_FILE, PROBES_FILE, "model-*-of-*.safetensors")
     with writing(target, "checkpoint", CONFIG_FILE, old) as staging:
         weights = {}
         for name, tensor in tensors.items():
@@ -216,7 +217,7 @@ def save_adapter(
     tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     sidecar = replace(sidecar, base_weights=weights_fingerprint(stored))
     config = _config(lora, base, ranks, stored)
-    with writing(folder, "adapter", ADAPTER_CONFIG, [PROMPT_FILE]) as staging:
+    with writing(folder, "adapter", ADAPTER_CONFIG, [PROMPT_FILE, PROBES_FILE]) as staging:
         save_tensors(staging / ADAPTER_WEIGHTS, tensors)
         save_sidecar(staging, sidecar, own)
         write_json(staging / ADAPTER_CONFIG, config)
@@ -286,8 +287,8 @@ def _row_numbers(rows: Rows | None, total: int) -> Tensor:
 def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = None) -> tuple[str, ...]:
     """Add the adapter to the checkpoint in `source`, shown as `name`, write the new folder `target`; return warnings.
 
-    If famcli made the adapter, its FamConfig and its memory prompt go along. Raises CheckpointError when one of the two
-    does not open, they do not fit, or the target cannot be written, UsageError when it exists already.
+    If famcli made the adapter, its FamConfig, its memory prompt and its probes go along. Raises CheckpointError when
+    one of the two does not open, they do not fit, or the target cannot be written, UsageError when it exists already.
     """
     check_new_folder(target)
     folder, _ = _base(source)
@@ -306,6 +307,8 @@ def merge(source: Path, adapter_folder: Path, target: Path, name: str | None = N
 
     warnings = base_warnings(adapter, checked.weights, name or source)
     rewrite(folder, target, change, sidecar, own)
+    if (adapter.folder / PROBES_FILE).exists():
+        shutil.copyfile(adapter.folder / PROBES_FILE, target / PROBES_FILE)
     return warnings
 
 

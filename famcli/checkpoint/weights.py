@@ -44,6 +44,7 @@ from famcli.tokens.tokenizer import Tokenizer
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PROMPT_FILE = "fam.safetensors"
+PROBES_FILE = "probes.safetensors"
 PROMPT_NAME = "memory_prompt"
 _OWN = {PROMPT_NAME: "the memory prompt", SCORES_NAME: "the scores by which tokens are kept"}
 

@@ -119,14 +119,21 @@ def copies(state: State, count: int) -> State:
     return state if count == 1 else State.stack([state] * count)
 
 
-def read_side_by_side(network: Network, state: State, runs: Sequence[Tokens], wanted: Sequence[range]) -> list[Tensor]:
+def read_side_by_side(
+    network: Network,
+    state: State,
+    runs: Sequence[Tokens],
+    wanted: Sequence[range],
+    on_levels: Callable[[Sequence[Tensor]], None] | None = None,
+) -> list[Tensor]:
     """Read one run after each row of `state`; returns the hidden rows [k, d] of the `wanted` positions of each run.
 
-    Other rows are freed call by call. Raises CheckpointError for hidden rows that are not finite.
+    on_levels: as of `read_any`, with the padding behind shorter runs. Other rows are freed call by call. Raises
+    CheckpointError for hidden rows that are not finite.
     """
     found, first = list[list[Tensor]]([] for _ in runs), 0
     hidden = torch.empty(0)
-    for ids, hidden, _ in read_calls(network, pad_runs(network, runs), state):
+    for ids, hidden, _ in read_calls(network, pad_runs(network, runs), state, on_levels):
         for row, positions in enumerate(wanted):
             begin, end = max(positions.start - first, 0), positions.stop - first
             if begin < min(end, ids.shape[1]):

@@ -141,6 +141,10 @@ class Answerer:
     def _writes_in_turn(self) -> bool:
         return self._pen is not None and self._pen.chat is not None
 
+    @property
+    def _has_probes(self) -> bool:
+        return self._writes_in_turn and self.text.model.probes is not None
+
     def _left_out(self, question: str) -> set[int]:
         """The sources that are not looked in: licences, beside others, unless the question is about such."""
         if _ABOUT_LICENCES.search(question):
@@ -157,7 +161,10 @@ class Answerer:
         # What is named and stands nowhere may be there in another word, but a word is not explained by another one.
         is_there = not missing and self._has_asked_noun(question)
         is_met = bool(evidence) and evidence[0].met >= _SAME_THING and not asks_term(question.text)
-        is_sure = bool(evidence) and best >= self.config.threshold and (is_there or is_met)
+        is_told = bool(evidence) and (is_there or is_met)
+        is_sure = is_told and best >= self.config.threshold
+        # Probes look at what words alone would refuse, unless it is hopeless.
+        is_worth_reading = is_sure or (is_told and self._has_probes and best >= NEAR_THRESHOLD)
         # Which cell of a row is meant is a matter of its column's name, not of writing.
         from_table = (
             self._quoter.cells(question, evidence, shown) if self._pen is None or self._writes_in_turn else None
@@ -169,7 +176,12 @@ class Answerer:
         # Of what stands in several lines under its name a model writes a part.
         elif is_sure and evidence[0].told is not None and len(evidence[0].told.sentences) > 1:
             answer = self._quote(question, [one for one, _ in tried], citations)
-        elif self._pen is not None and self._pen.chat is not None and is_sure and not _lacking(question, evidence):
+        elif (
+            self._pen is not None
+            and self._pen.chat is not None
+            and is_worth_reading
+            and not _lacking(question, evidence)
+        ):
             answer = self._write_in_turn(self._pen, question, evidence, shown)
         # Where a memory file has lost its sources, the network can still write from its memory alone.
         elif self._pen is not None and self._pen.chat is None and (is_sure or not self.text.readable):
@@ -298,7 +310,9 @@ class Answerer:
         written = write_in_turn(pen, question, readings, self.config.max_answer_tokens)
         if written is None:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=NOT_SAID)
-        said, text = written.said, written.text
+        said, text, best = written.said, written.text, written.answers(best)
+        if best < self.config.threshold:
+            return replace(self._unsure(question, best, citations), draft=text)
         denied = not text or denies(text)
         if text and denied and best < _SURE:
             return replace(self._unsure(question, best, citations, _REFUSED), draft=text)
@@ -308,9 +322,6 @@ class Answerer:
         missing = tuple(dict.fromkeys(chain.from_iterable(map(sources.missing, said))))
         if missing:
             return replace(self._quote_instead(question, evidence, citations), draft=text, unsupported=missing)
-        confidence = math.sqrt(best * written.sureness)
-        if confidence < self.config.threshold:
-            return replace(self._unsure(question, confidence, citations), draft=text)
         # Those that hold its words, not all that were read.
         held = [support(text, one.text) for one in citations]
         kept = [one for one, share in zip(citations, held, strict=True) if share >= max(held) * _MUCH_OF_BEST]
@@ -322,7 +333,7 @@ class Answerer:
             text=text,
             kind="written",
             cited=plain in kept[0].text,
-            confidence=confidence,
+            confidence=math.sqrt(best * written.sureness),
             citations=tuple(kept),
         )
 

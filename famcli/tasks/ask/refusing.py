@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from famcli.checkpoint.model import Model
+from famcli.checkpoint.probes import rows
 from famcli.nn import State
 from famcli.reading.engine import as_batch, float_logits, read_any, start_state
 from famcli.tasks.prompts import NOT_SAID
@@ -38,12 +39,14 @@ _DENIES = re.compile(
 @dataclass(frozen=True)
 class Judged:
     """A turn that was read to where the answer begins. refusal: how likely it is to write `NOT_SAID`, 0 to 1. other:
-    the likeliest first token of an answer, which does not begin as that does. last_hidden, state: after the turn."""
+    the likeliest first token of an answer, which does not begin as that does. last_hidden, state: after the turn.
+    asked: what the model's probes look at [l, 2, d] of the tokens that ask; None without probes."""
 
     refusal: float
     other: int
     last_hidden: Tensor
     state: State
+    asked: Tensor | None = None
 
     @property
     def refuses(self) -> bool:
@@ -61,11 +64,15 @@ def denies(text: str) -> bool:
 
 
 @torch.inference_mode()
-def judge(model: Model, ids: Sequence[int], state: State | None = None) -> Judged:
-    """Read the turn `ids` after nothing, or the rest of one after `state`."""
-    network = model.network
+def judge(model: Model, ids: Sequence[int], state: State | None = None, num_asking: int = 0) -> Judged:
+    """Read the turn `ids` after nothing, or the rest of one after `state`.
+
+    num_asking: how many tokens at its end ask the question.
+    """
+    network, probes, picked = model.network, model.probes if num_asking else None, list[Tensor]()
     before = start_state(network, model.default_memory_mode) if state is None else state
-    last_hidden, state = read_any(network, ids, before)
+    on_levels = None if probes is None else lambda levels: picked.append(probes.picked(levels, num_asking))
+    last_hidden, state = read_any(network, ids, before, on_levels)
     assert last_hidden is not None, "a turn has tokens"
     wanted = model.tokenizer.encode(NOT_SAID)
     first = torch.log_softmax(float_logits(network, last_hidden)[0, 0], -1)
@@ -77,4 +84,5 @@ def judge(model: Model, ids: Sequence[int], state: State | None = None) -> Judge
         assert row is not None
         total += float(torch.log_softmax(float_logits(network, row)[0, 0], -1)[following])
     first[wanted[0]] = -math.inf
-    return Judged(math.exp(total), int(first.argmax()), last_hidden, state)
+    asked = rows(torch.cat(picked, 2)[:, 0, -num_asking:]) if picked else None
+    return Judged(math.exp(total), int(first.argmax()), last_hidden, state, asked)

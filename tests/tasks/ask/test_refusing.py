@@ -12,11 +12,13 @@ import torch
 
 from famcli.checkpoint.model import Model
 from famcli.checkpoint.open import open_model
+from famcli.checkpoint.probes import Probes
 from famcli.reading.engine import read_any, start_state
 from famcli.tasks.ask import turn_writing
 from famcli.tasks.ask.answers import Answer, AskConfig
 from famcli.tasks.ask.ask import ask
 from famcli.tasks.ask.refusing import Judged, judge, knows_to_refuse
+from famcli.tasks.ask.turn_writing import Score, Written
 from famcli.tasks.prompts import NOT_SAID
 from famcli.tasks.written_text import TurnWriter
 from tests.helpers import make_random_checkpoint
@@ -26,6 +28,11 @@ from tests.tasks.support import LARGE, write
 TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<s>{% endfor %}[bot]"
 TEXT = "The key of the tower is golden. It was made by a smith in Ulm."
 QUESTION = "Who made the key of the tower?"
+
+
+def _judging(**changes: Any) -> Any:
+    """`judge`, and then what it found changed."""
+    return lambda *given, **options: dataclasses.replace(judge(*given, **options), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ def test_it_is_believed_where_it_is_likelier_than_all_else(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: float
 ) -> None:
     assert knows_to_refuse(model)
-    monkeypatch.setattr(turn_writing, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=refusal))
+    monkeypatch.setattr(turn_writing, "judge", _judging(refusal=refusal))
     monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter(["A smith in Ulm."]))
     answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
     assert answer.found is (refusal == 0)
@@ -77,12 +84,8 @@ def test_a_refusal_that_is_not_believed_gives_way_to_the_next_best_beginning(
         asked.append((ids, begun))
         return iter([begun + " smith in Ulm."] if begun else [NOT_SAID])
 
-    def judged(*given: Any) -> Judged:
-        return dataclasses.replace(judge(*given), refusal=0.4, other=ord("A"))
-
-    monkeypatch.setattr(turn_writing, "_likelihoods", lambda model, texts, judged: [-0.1 for _ in texts])
-
-    monkeypatch.setattr(turn_writing, "judge", judged)
+    monkeypatch.setattr(turn_writing, "score", lambda model, texts, judged: [Score(-0.1) for _ in texts])
+    monkeypatch.setattr(turn_writing, "judge", _judging(refusal=0.4, other=ord("A")))
     monkeypatch.setattr(TurnWriter, "sentences", sentences)
     answer: Answer = ask(model, QUESTION, [write(tmp_path, TEXT)]).answers[0]
     assert asked == [([], ""), ([ord("A")], "A")]
@@ -99,7 +102,8 @@ def test_the_likelihood_of_an_answer_is_that_of_its_tokens(model: Model) -> None
             with torch.inference_mode():
                 total += float(torch.log_softmax(model.network.logits(row)[0, 0].float(), -1)[token])
         wanted.append(total / len(tail))
-    assert turn_writing._likelihoods(model, texts, judge(model, ids)) == pytest.approx(wanted, rel=1e-3)
+    scores = turn_writing.score(model, texts, judge(model, ids))
+    assert [one.likelihood for one in scores] == pytest.approx(wanted, rel=1e-3)
 
 
 LONG = f"{TEXT}\n\n{'Nobody knows how old it is. ' * 40}\n\nThe key of the tower was stolen by Anna once."
@@ -111,9 +115,9 @@ class Readings:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
         self.read = list[list[int]]()
 
-        def judged(model: Model, ids: list[int]) -> Judged:
+        def judged(model: Model, ids: list[int], num_asking: int) -> Judged:
             self.read.append(ids)
-            return dataclasses.replace(judge(model, ids), refusal=0.0)
+            return dataclasses.replace(judge(model, ids, num_asking=num_asking), refusal=0.0)
 
         def sentences(*given: Any, known: list[int], **options: Any) -> Any:
             return iter([said[min(next(n for n, ids in enumerate(self.read) if ids is known), len(said) - 1)]])
@@ -130,8 +134,8 @@ def test_the_answer_that_is_likely_after_all_readings_counts(
     readings = Readings(monkeypatch, ["Anna", "a smith in Ulm", "Anna"])
     monkeypatch.setattr(
         turn_writing,
-        "_likelihoods",
-        lambda model, texts, judged: [-0.1 if text == likeliest else -2.0 for text in texts],
+        "score",
+        lambda model, texts, judged: [Score(-0.1 if text == likeliest else -2.0) for text in texts],
     )
     answer = ask(model, QUESTION, [write(tmp_path, LONG)]).answers[0]
     lengths = list(map(len, readings.read))
@@ -144,7 +148,7 @@ def test_the_more_readings_give_an_answer_the_surer_it_is(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        turn_writing, "_likelihoods", lambda model, texts, judged: [-0.1 - texts.index(text) for text in texts]
+        turn_writing, "score", lambda model, texts, judged: [Score(-0.1 - texts.index(text)) for text in texts]
     )
     confidence = list[float]()
     for said in (["Ulm"], ["Ulm", "Anna"]):
@@ -153,10 +157,71 @@ def test_the_more_readings_give_an_answer_the_surer_it_is(
         assert answer.text == "Ulm"
         confidence.append(answer.confidence)
     assert confidence == sorted(set(confidence), reverse=True)
-    # Below the threshold it is not asserted.
-    Readings(monkeypatch, ["Ulm", "Anna"])
-    unsure = ask(model, QUESTION, [write(tmp_path, LONG)], AskConfig(threshold=confidence[-1] + 0.01)).answers[0]
-    assert (unsure.found, unsure.draft) == (False, "Ulm")
+
+
+def _probes(model: Model, answered: float = 5.0) -> Probes:
+    """Of two levels, which look at nothing: each text answers at these log-odds."""
+    width = model.network.config.hidden_size
+    return Probes((0, 1), torch.zeros(2, 2, width), torch.zeros(2, 4, width), (answered, 0.0))
+
+
+def test_probes_look_at_the_last_token_and_at_the_mean(model: Model) -> None:
+    """Of what asks, in one call or in several, and of an answer, however many are read side by side."""
+    width = model.network.config.hidden_size
+    probes = dataclasses.replace(_probes(model), answered=torch.randn(2, 2, width), right=torch.randn(2, 4, width))
+    probed, network = dataclasses.replace(model, probes=probes), model.network
+    ids = model.tokenizer.encode("What is it? " * (network.fam.block_size // 6))
+    assert len(ids) > network.fam.block_size
+
+    def seen(tokens: list[int], before: list[int]) -> torch.Tensor:
+        found = list[torch.Tensor]()
+        start = start_state(network, model.default_memory_mode)
+        read_any(network, before + tokens, start, lambda levels: found.append(torch.stack([*levels[:2]])[:, 0]))
+        rows = torch.cat(found, 1)[:, len(before) :]
+        return torch.stack((rows[:, -1], rows.mean(1)), 1)
+
+    judged, asking = judge(probed, ids, num_asking=len(ids) - 5), seen(ids[5:], ids[:5])
+    assert judged.asked is not None
+    torch.testing.assert_close(judged.asked, asking)
+    assert probes.how_answered(asking) == pytest.approx(float((probes.answered * asking).sum()) + 5.0, rel=1e-3)
+    for text, one in zip(["A key.", "It"], turn_writing.score(probed, ["A key.", "It"], judged), strict=True):
+        both = torch.cat((asking, seen(model.tokenizer.encode(text), ids)), 1)
+        assert one.right == pytest.approx(float((probes.right * both).sum()), rel=1e-3, abs=1e-3)
+    # Without probes, and where nobody says which tokens ask, nothing is looked at.
+    assert judge(model, ids, num_asking=3).asked is None
+    assert judge(probed, ids).asked is None
+
+
+@pytest.mark.parametrize("answered", [-9.0, 9.0])
+def test_what_a_probe_holds_to_be_unanswered_is_refused(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: float
+) -> None:
+    """Not what the checkpoint would write."""
+    monkeypatch.setattr(turn_writing, "judge", _judging(refusal=0.9 if answered > 0 else 0.1))
+    monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter(["A smith in Ulm."]))
+    probed = dataclasses.replace(model, probes=_probes(model, answered))
+    answer = ask(probed, QUESTION, [write(tmp_path, TEXT)]).answers[0]
+    assert (answer.found, answer.draft) == ((True, None) if answered > 0 else (False, "A smith in Ulm."))
+    assert ask(probed, QUESTION, [write(tmp_path, TEXT)], AskConfig(threshold=0.0)).answers[0].found
+
+
+def test_the_likelier_a_probe_holds_an_answer_to_be_right_the_surer_it_is(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed, confidence = dataclasses.replace(model, probes=_probes(model)), list[float]()
+    for right in (-2.0, 0.0, 2.0):
+        Readings(monkeypatch, ["Anna"])
+        scores = [Score(-1.0, None, right)]
+        monkeypatch.setattr(turn_writing, "score", lambda model, texts, judged, scores=scores: scores)
+        confidence.append(ask(probed, QUESTION, [write(tmp_path, LONG)]).answers[0].confidence)
+    assert confidence == sorted(set(confidence))
+
+
+def test_the_odds_of_words_and_probe_multiply() -> None:
+    assert Written(("a",)).answers(0.4) == 0.4
+    assert Written(("a",), answered=0.0).answers(0.4) == pytest.approx(0.4)
+    more = [Written(("a",), answered=odds).answers(0.5) for odds in (-2.0, 0.0, 2.0)]
+    assert more == sorted(more)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +257,7 @@ def test_a_bare_yes_or_no_and_the_questions_own_words_give_way_to_a_quote(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     """Nothing of it can be looked up, or nothing is said."""
-    monkeypatch.setattr(turn_writing, "judge", lambda *given: dataclasses.replace(judge(*given), refusal=0.0))
+    monkeypatch.setattr(turn_writing, "judge", _judging(refusal=0.0))
     monkeypatch.setattr(TurnWriter, "sentences", lambda *given, **options: iter([written]))
     answer = ask(model, "Is the key of the tower golden?", [write(tmp_path, TEXT)]).answers[0]
     assert (answer.kind, answer.draft) == ("extracted", written)
