@@ -94,7 +94,7 @@ def collect(model: Model, path: Path, every: int = 1, each: int = 1, shift: int 
 
 def _tried(model: Model, judged: Judged) -> Iterator[str]:
     """Answers that begin with each of the likeliest tokens, without that of a refusal."""
-    first = float_logits(model.network, judged.last_hidden)[0, 0]
+    first = float_logits(model.network, judged.last_hidden)[0, 0].clone()
     first[model.tokenizer.encode(NOT_SAID)[0]] = -torch.inf
     for token in first.topk(_BEGINNINGS).indices.tolist():
         text = (model.tokenizer.decode([token]) + written(model, judged.state, [token])).strip()
