@@ -19,9 +19,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.ask_constants import fit_logistic
 from benchmarks.common import print_table
 from benchmarks.turn_answers import share_above, written
 from famcli.checkpoint.chat_template import open_chat_template
@@ -104,24 +106,12 @@ def _tried(model: Model, judged: Judged) -> Iterator[str]:
 
 def fitted(x: Tensor, right: Sequence[bool], penalty: float, free: int = 0) -> tuple[Tensor, float]:
     """The weights and the bias of a logistic regression on x [n, k]; the last `free` columns are hardly penalized."""
-    mean, deviation = x.mean(0), x.std(0) + 1e-6
-    z, y = (x - mean) / deviation, torch.tensor(right, dtype=torch.float32)
-    weight, bias = (torch.zeros(size, requires_grad=True) for size in (x.shape[1], 1))
-    costs = torch.full((x.shape[1],), penalty / len(y))
-    costs[x.shape[1] - free :] = 1 / len(y)
-    steps = torch.optim.LBFGS([weight, bias], max_iter=60, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        steps.zero_grad()
-        fit = torch.nn.functional.binary_cross_entropy_with_logits(z @ weight + bias, y)
-        total = fit + (costs * weight**2).sum()
-        total.backward()
-        return total
-
+    mean, scale = x.mean(0), 1 / (x.std(0) + 1e-6)
+    scale[x.shape[1] - free :] *= penalty**0.5
     with torch.enable_grad():
-        steps.step(loss)
-    found = weight.detach() / deviation
-    return found, float(bias.detach() - mean @ found)
+        weights = fit_logistic(((x - mean) * scale).double().numpy(), np.array(right, float), penalty / len(right))
+    found = torch.from_numpy(weights[:-1]).float() * scale
+    return found, float(weights[-1]) - float(mean @ found)
 
 
 def fit(asked: Sequence[Asked]) -> Probes:
