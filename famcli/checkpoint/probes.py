@@ -22,6 +22,8 @@ from famcli.nn import DecoderConfig
 
 # Rows of the question alone, and of the question and an answer: the last token's, and the mean over all tokens.
 _KINDS = {"answered": 2, "right": 4}
+# Beyond these log-odds nothing is told apart any more.
+_MOST = 30.0
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,19 @@ class Probes:
 
     def how_answered(self, question: Tensor) -> float:
         """The log-odds that a text answers a question, of `rows` [l, 2, d] of what asks it."""
-        return float((question * self.answered).sum()) + self.biases[0]
+        return _log_odds(question, self.answered, self.biases[0])
 
     def how_right(self, question: Tensor, answer: Tensor) -> float:
         """The log-odds that an answer is right if there is one, of `rows` [l, 2, d] of what asks and of the answer."""
-        return float((torch.cat((question, answer), 1) * self.right).sum()) + self.biases[1]
+        return _log_odds(torch.cat((question, answer), 1), self.right, self.biases[1])
 
     def picked(self, levels: Sequence[Tensor], last: int = 0) -> Tensor:
         """Of all `levels` [b, n, d] those that the probes look at [l, b, n, d] float32; of `last` tokens, 0 for all."""
         return torch.stack([levels[number][:, -last:].float().cpu() for number in self.levels])
+
+
+def _log_odds(seen: Tensor, weights: Tensor, bias: float) -> float:
+    return max(-_MOST, min(float((seen * weights).sum()) + bias, _MOST))
 
 
 def rows(tokens: Tensor) -> Tensor:

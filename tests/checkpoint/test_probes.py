@@ -40,10 +40,12 @@ def test_probes_are_read_from_their_file(tmp_path: Path) -> None:
     probes = read_probes(tmp_path, CONFIG)
     assert probes is not None
     assert probes.levels == (1, 3)
-    question, answer = torch.ones(2, 2, 4), torch.zeros(2, 2, 4)
-    assert probes.how_answered(question) == sum(range(16)) + 0.5
+    question, answer = torch.full((2, 2, 4), 1 / 16), torch.zeros(2, 2, 4)
+    assert probes.how_answered(question) == sum(range(16)) / 16 + 0.5
     # The rows of the question come first.
-    assert probes.how_right(question, answer) == sum((*range(8), *range(16, 24))) - 0.5
+    assert probes.how_right(question, answer) == sum((*range(8), *range(16, 24))) / 16 - 0.5
+    # What is far from all that they were fitted on does not overflow.
+    assert (probes.how_answered(1e6 * question), probes.how_answered(-1e6 * question)) == (30.0, -30.0)
 
 
 def test_they_look_at_the_last_tokens_of_their_levels(tmp_path: Path) -> None:

@@ -158,13 +158,13 @@ def score(model: Model, texts: Sequence[str], judged: Judged) -> list[Score]:
     wanted = [range(len(run) - 1) for run in runs]
     on_levels = None if probes is None else lambda levels: picked.append(probes.picked(levels))
     hidden = read_side_by_side(network, copies(judged.state, len(runs)), runs, wanted, on_levels)
-    found = list[Score]()
+    levels, found = torch.cat(picked, 2) if picked else None, list[Score]()
     for number, (row, run) in enumerate(zip(hidden, runs, strict=True)):
         before = torch.cat((judged.last_hidden[0], row))[None]
         likelihood = -float(cross_entropy(network, before, as_batch(run, network))[0].mean())
-        if probes is None or judged.asked is None:
+        if probes is None or levels is None or judged.asked is None:
             found.append(Score(likelihood))
         else:
-            written = rows(torch.cat(picked, 2)[:, number, : len(run)])
+            written = rows(levels[:, number, : len(run)])
             found.append(Score(likelihood, written, probes.how_right(judged.asked, written)))
     return found

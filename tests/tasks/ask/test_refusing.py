@@ -168,7 +168,9 @@ def _probes(model: Model, answered: float = 5.0) -> Probes:
 def test_probes_look_at_the_last_token_and_at_the_mean(model: Model) -> None:
     """Of what asks, in one call or in several, and of an answer, however many are read side by side."""
     width = model.network.config.hidden_size
-    probes = dataclasses.replace(_probes(model), answered=torch.randn(2, 2, width), right=torch.randn(2, 4, width))
+    drawn = torch.Generator().manual_seed(3)
+    answered, right = (0.1 * torch.randn(2, rows, width, generator=drawn) for rows in (2, 4))
+    probes = dataclasses.replace(_probes(model), answered=answered, right=right)
     probed, network = dataclasses.replace(model, probes=probes), model.network
     ids = model.tokenizer.encode("What is it? " * (network.fam.block_size // 6))
     assert len(ids) > network.fam.block_size
